@@ -1,0 +1,118 @@
+"""Multi-head attention (arXiv 1706.03762, sections 3.2.1 and 3.2.2, equation 1).
+
+Attention(Q, K, V) = softmax(Q K^T / sqrt(d_head)) V, in `n_heads` heads side by side. One class serves the encoder
+(padding mask), the decoder (sequence mask, key/value cache), the locally banded layers of GPT-3 and the attention from
+decoder to encoder. Dropout falls on the weights (the paper's code; BERT's `attention_probs_dropout_prob`).
+
+Differs: self-attention projects queries, keys and values by one fused matrix, which is the same map.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from protoformer.blocks import masks
+from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.packed_attention import attend_packed
+from protoformer.blocks.packing import Layout, Packing
+
+
+class MultiHeadAttention(nn.Module):
+    """Self-attention, or with `cross=True` attention from one sequence to another.
+
+    `causal` and `window` are the layer's own pattern: a causal layer sees no later position, a causal layer with window w
+    the last w positions (itself among them), a layer with a window alone that many neighbours to either side.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        d_head: int | None = None,
+        dropout: float = 0.0,
+        causal: bool = False,
+        window: int | None = None,
+        cross: bool = False,
+    ) -> None:
+        super().__init__()
+        if d_head is None and d_model % n_heads:
+            raise ValueError(f"d_model {d_model} does not divide into {n_heads} heads; give d_head")
+        self.n_heads, self.d_head = n_heads, d_head or d_model // n_heads
+        self.dropout, self.causal, self.window, self.cross = dropout, causal, window, cross
+        inner = self.n_heads * self.d_head
+        if cross:
+            self.query = nn.Linear(d_model, inner)
+            self.key_value = nn.Linear(d_model, 2 * inner)
+        else:
+            self.qkv = nn.Linear(d_model, 3 * inner)
+        self.output = nn.Linear(inner, d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "*tokens d_model"],
+        layout: Layout,
+        memory: Float[Tensor, "*sources d_model"] | None = None,
+        memory_layout: Layout | None = None,
+        cache: KeyValueCache | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> Float[Tensor, "*tokens d_model"]:
+        """`weights`, where given, gets this call's attention weights, `batch heads queries keys`, appended."""
+        q, k, v = self._project(x, memory, cache)
+        keys = memory_layout if self.cross and memory_layout is not None else layout
+        dropout = self.dropout if self.training else 0.0
+        if isinstance(layout, Packing) and isinstance(keys, Packing) and cache is None and weights is None:
+            mixed = attend_packed(q, k, v, layout, keys, causal=self.causal, window=self.window, dropout=dropout)
+            return self.output(mixed.flatten(-2))
+        rectangle = self._attend(q, k, v, layout, keys, cache, dropout, weights)
+        return self.output(layout.pack(rectangle.transpose(1, 2).flatten(-2)))
+
+    def _project(self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, `*tokens heads d_head` each; a filled cross cache needs none of the last two."""
+        shape = (self.n_heads, self.d_head)
+        if not self.cross:
+            q, k, v = self.qkv(x).unflatten(-1, (3, *shape)).unbind(-3)
+            return q, k, v
+        q = self.query(x).unflatten(-1, shape)
+        if cache is not None and cache.length:
+            return q, q, q
+        if memory is None:
+            raise ValueError("attention over another sequence needs that sequence (memory) or a filled cache")
+        k, v = self.key_value(memory).unflatten(-1, (2, *shape)).unbind(-3)
+        return q, k, v
+
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        layout: Layout,
+        keys: Layout,
+        cache: KeyValueCache | None,
+        dropout: float,
+        weights: list[Tensor] | None,
+    ) -> Float[Tensor, "batch heads queries d_head"]:
+        """On the rectangle: the library's fused kernel, or the formula itself where the weights are asked for."""
+        q = layout.unpack(q).transpose(1, 2)
+        padding_mask = keys.padding_mask
+        if self.cross and cache is not None and cache.length:
+            k, v, padding_mask = *cache.update(q[:, :, :0], q[:, :, :0]), cache.padding_mask
+        else:
+            k, v = keys.unpack(k).transpose(1, 2), keys.unpack(v).transpose(1, 2)
+            if cache is not None:
+                k, v = cache.update(k, v, padding_mask)
+                padding_mask = cache.padding_mask
+        causal, window = (False, None) if self.cross else (self.causal, self.window)
+        allowed = masks.pattern(q.shape[2], k.shape[2], causal, window, q.device)
+        if padding_mask is not None:
+            real = masks.padding(padding_mask)
+            allowed = real if allowed is None else allowed & real
+        if weights is None:
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+        scores = q @ k.transpose(-2, -1) * self.d_head**-0.5
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, -torch.inf)
+        share = scores.softmax(-1).nan_to_num(0.0)
+        weights.append(share.detach())
+        return functional.dropout(share, dropout) @ v

@@ -1,0 +1,45 @@
+"""From ids to the first hidden states: token, position and segment embeddings, summed.
+
+The 2017 model multiplies token embeddings by sqrt(d_model) (arXiv 1706.03762, section 3.4) and drops out the sum
+(section 5.4); BERT adds segments and normalises before the dropout (arXiv 1810.04805, section 3, figure 2, and its code).
+"""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Embeddings(nn.Module):
+    """Sum of token, position and (where `n_segments` is not 0) segment embeddings."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int,
+        positions: nn.Module,
+        *,
+        n_segments: int = 0,
+        norm: nn.Module | None = None,
+        dropout: float = 0.0,
+        scaled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, d_model)
+        self.position = positions
+        self.segment = nn.Embedding(n_segments, d_model) if n_segments else None
+        self.norm = norm
+        self.dropout = nn.Dropout(dropout)
+        self.scale = d_model**0.5 if scaled else 1.0
+
+    def forward(
+        self,
+        ids: Int[Tensor, "*tokens"],
+        position: Int[Tensor, "*positions"],
+        segment_ids: Int[Tensor, "*tokens"] | None = None,
+    ) -> Float[Tensor, "*tokens d_model"]:
+        x = self.token(ids)
+        if self.scale != 1.0:
+            x = x * self.scale
+        x = x + self.position(position)
+        if self.segment is not None:
+            x = x + (self.segment.weight[0] if segment_ids is None else self.segment(segment_ids))
+        return self.dropout(x if self.norm is None else self.norm(x))

@@ -1,0 +1,31 @@
+"""Position-wise feed-forward network (arXiv 1706.03762, section 3.3, equation 2).
+
+FFN(x) = act(x W1 + b1) W2 + b2, the same at every position. The 2017 model uses ReLU, BERT and GPT the GELU
+(arXiv 1606.08415): BERT's code the exact one, GPT's the tanh form.
+"""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+Activation = Literal["relu", "gelu", "gelu_tanh"]
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with an activation between."""
+
+    def __init__(self, d_model: int, d_ff: int, activation: Activation = "relu") -> None:
+        super().__init__()
+        if activation not in ("relu", "gelu", "gelu_tanh"):
+            raise ValueError(f"activation {activation!r}: one of relu, gelu, gelu_tanh")
+        self.activation = activation
+        self.inner = nn.Linear(d_model, d_ff)
+        self.outer = nn.Linear(d_ff, d_model)
+
+    def forward(self, x: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens d_model"]:
+        inner = self.inner(x)
+        if self.activation == "relu":
+            return self.outer(functional.relu(inner))
+        return self.outer(functional.gelu(inner, approximate="tanh" if self.activation == "gelu_tanh" else "none"))

@@ -1,0 +1,44 @@
+"""Initialisers, one a paper. Each takes a module and fills it and everything inside it."""
+
+from torch import nn
+
+
+def bert(module: nn.Module, std: float = 0.02) -> None:
+    """Truncated normal (at two deviations) for weights, zero for biases, one for norms: BERT's code."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.LayerNorm):
+            part.reset_parameters()
+
+
+def transformer(module: nn.Module) -> None:
+    """Glorot uniform for maps, N(0, 1/d_model) for embeddings: the 2017 paper's code."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        if isinstance(part, nn.Embedding):
+            nn.init.normal_(part.weight, std=part.embedding_dim**-0.5)
+        if isinstance(part, nn.LayerNorm):
+            part.reset_parameters()
+
+
+def gpt(module: nn.Module, std: float = 0.02) -> None:
+    """N(0, 0.02) for weights (Radford et al. 2018, section 4.1), zero biases."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.LayerNorm):
+            part.reset_parameters()
+
+
+def scale_residual(projections: list[nn.Linear], n_layers: int) -> None:
+    """GPT-2 (section 2.3): weights of residual projections times 1/sqrt(number of residual sublayers), 2 a layer."""
+    for projection in projections:
+        projection.weight.data.mul_((2 * n_layers) ** -0.5)

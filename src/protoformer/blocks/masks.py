@@ -1,0 +1,44 @@
+"""Masks: which key positions a query may attend to.
+
+Boolean, **True = may attend**, everywhere in this project; `padding_mask` is True on real tokens. Masks are made here and
+nowhere else. "Attention Is All You Need" (arXiv 1706.03762), section 3.2.3, sets what it forbids to minus infinity before
+the softmax; that is what a False does.
+"""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+def padding(padding_mask: Bool[Tensor, "batch keys"]) -> Bool[Tensor, "batch 1 1 keys"]:
+    """No query attends to padding."""
+    return padding_mask[:, None, None, :]
+
+
+def sequence(
+    queries: int, keys: int, window: int | None = None, device: torch.device | None = None
+) -> Bool[Tensor, "queries keys"]:
+    """No query attends to a later position; with `window` w, nor to one w or more positions before it.
+
+    The last query stands at the last key, so that a decoder that continues from a cache gets the lower rows.
+    """
+    key = torch.arange(keys, device=device)
+    query = torch.arange(keys - queries, keys, device=device)[:, None]
+    allowed = key <= query
+    return allowed if window is None else allowed & (query - key < window)
+
+
+def band(queries: int, keys: int, window: int, device: torch.device | None = None) -> Bool[Tensor, "queries keys"]:
+    """Restricted self-attention (arXiv 1706.03762, section 4): a neighbourhood of `window` positions to either side."""
+    key = torch.arange(keys, device=device)
+    query = torch.arange(keys - queries, keys, device=device)[:, None]
+    return (query - key).abs() <= window
+
+
+def pattern(
+    queries: int, keys: int, causal: bool, window: int | None, device: torch.device | None = None
+) -> Bool[Tensor, "queries keys"] | None:
+    """The mask that a layer's own pattern asks for, or None where every query may see every key."""
+    if causal:
+        return sequence(queries, keys, window, device)
+    return None if window is None else band(queries, keys, window, device)

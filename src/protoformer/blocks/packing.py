@@ -1,0 +1,81 @@
+"""Layouts of a batch: a rectangle with padding, or its real tokens concatenated.
+
+Token-wise work (embeddings, projections, feed-forward, norms, heads) does not care which it gets; attention asks the
+layout which tokens belong together. A model packs on entry and unpacks on exit, so the batch contract stays rectangular.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+
+class Rectangle:
+    """`batch seq`, padding included; `padding_mask` None means that there is none."""
+
+    def __init__(self, batch: int, seq: int, padding_mask: Bool[Tensor, "batch seq"] | None = None) -> None:
+        self.batch, self.seq, self.padding_mask = batch, seq, padding_mask
+
+    def pack(self, rectangle: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
+        return rectangle
+
+    def unpack(self, tokens: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
+        return tokens
+
+    def positions(self, device: torch.device) -> Int[Tensor, "#batch seq"]:
+        """Each token's position in its own sequence (padding in front does not count)."""
+        if self.padding_mask is None:
+            return torch.arange(self.seq, device=device)[None]
+        return (self.padding_mask.cumsum(1) - 1).clamp_min(0)
+
+    def at(
+        self, tokens: Float[Tensor, "batch seq d_model"], position: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch d_model"]:
+        """One vector a sequence: the one at column `position` of the rectangle."""
+        return tokens[torch.arange(self.batch, device=tokens.device), position]
+
+
+class Packing:
+    """`tokens`: the real tokens of a rectangle, sequence after sequence."""
+
+    def __init__(self, padding_mask: Bool[Tensor, "batch seq"]) -> None:
+        self.batch, self.seq = padding_mask.shape
+        self.padding_mask = padding_mask
+        self.index = padding_mask.flatten().nonzero().squeeze(1)
+        self.lengths: list[int] = padding_mask.sum(1).tolist()
+
+    def pack(self, rectangle: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "tokens *rest"]:
+        return rectangle.flatten(0, 1).index_select(0, self.index)
+
+    def unpack(self, tokens: Shaped[Tensor, "tokens *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
+        """Padding becomes zero."""
+        rest = tokens.shape[1:]
+        rectangle = tokens.new_zeros(self.batch * self.seq, *rest).index_copy(0, self.index, tokens)
+        return rectangle.view(self.batch, self.seq, *rest)
+
+    def positions(self, device: torch.device) -> Int[Tensor, "tokens"]:
+        return self.pack(self.padding_mask.cumsum(1) - 1)
+
+    def at(
+        self, tokens: Float[Tensor, "tokens d_model"], position: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch d_model"]:
+        """As in a rectangle: `position` is a column, and must hold a real token."""
+        place = (self.padding_mask.flatten().cumsum(0) - 1).view(self.batch, self.seq)
+        return tokens.index_select(0, place[torch.arange(self.batch, device=tokens.device), position])
+
+
+Layout = Rectangle | Packing
+
+
+class Hidden(NamedTuple):
+    """What a stack gives: token vectors and the layout they lie in."""
+
+    tokens: Float[Tensor, "*tokens d_model"]
+    layout: Layout
+
+    def rectangle(self) -> Float[Tensor, "batch seq d_model"]:
+        return self.layout.unpack(self.tokens)
+
+    def at(self, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
+        return self.layout.at(self.tokens, position)

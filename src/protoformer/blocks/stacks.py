@@ -1,0 +1,63 @@
+"""Stacks of layers (arXiv 1706.03762, section 3.1). A pre-norm stack ends in one more normalisation."""
+
+from collections.abc import Collection, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.layers import DecoderLayer, EncoderLayer
+from protoformer.blocks.packing import Layout
+
+
+class EncoderStack(nn.Module):
+    """Encoder layers one after another."""
+
+    def __init__(self, layers: Sequence[EncoderLayer], final_norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.final_norm = final_norm
+
+    def forward(
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, weights: dict[int, Tensor] | None = None,
+        weights_of: Collection[int] = (),
+    ) -> Float[Tensor, "*tokens d_model"]:  # fmt: skip
+        """`weights_of` names layers whose attention weights (`batch heads seq seq`) are put into `weights`.
+
+        Only the named layers leave the fast kernel.
+        """
+        for number, layer in enumerate(self.layers):
+            asked: list[Tensor] | None = [] if weights is not None and number in weights_of else None
+            x = layer(x, layout, weights=asked)
+            if asked and weights is not None:
+                weights[number] = asked[0]
+        return x if self.final_norm is None else self.final_norm(x)
+
+
+class DecoderStack(nn.Module):
+    """Decoder layers one after another, with one cache a layer where tokens come step by step."""
+
+    def __init__(self, layers: Sequence[DecoderLayer], final_norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.final_norm = final_norm
+
+    def forward(
+        self,
+        x: Float[Tensor, "*tokens d_model"],
+        layout: Layout,
+        memory: Float[Tensor, "*sources d_model"] | None = None,
+        memory_layout: Layout | None = None,
+        caches: Sequence[KeyValueCache] | None = None,
+        cross_caches: Sequence[KeyValueCache] | None = None,
+    ) -> Float[Tensor, "*tokens d_model"]:
+        for number, layer in enumerate(self.layers):
+            x = layer(
+                x,
+                layout,
+                memory,
+                memory_layout,
+                cache=None if caches is None else caches[number],
+                cross_cache=None if cross_caches is None else cross_caches[number],
+            )
+        return x if self.final_norm is None else self.final_norm(x)

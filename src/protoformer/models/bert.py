@@ -1,0 +1,75 @@
+"""BERT: the encoder of *Attention Is All You Need*, deep and bidirectional (arXiv 1810.04805, section 3).
+
+Post-norm, GELU, learned positions, two segments, LayerNorm eps 1e-12 and a tanh pooler over [CLS], as published.
+"""
+
+from typing import Literal
+
+from torch import nn
+
+from protoformer.blocks import init
+from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.embeddings import Embeddings
+from protoformer.blocks.feed_forward import Activation, FeedForward
+from protoformer.blocks.layers import EncoderLayer, Norm
+from protoformer.blocks.positions import LearnedPositions
+from protoformer.blocks.stacks import EncoderStack
+from protoformer.models.encoder import Encoder
+from protoformer.models.poolers import FirstTokenPooler
+
+
+def bert(
+    *,
+    vocab_size: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    d_ff: int,
+    max_seq_len: int = 512,
+    n_segments: int = 2,
+    dropout: float = 0.1,
+    attention_dropout: float | None = None,
+    attention: Literal["bidirectional", "causal"] = "bidirectional",
+    activation: Activation = "gelu",
+    norm: Norm = "post",
+    norm_eps: float = 1e-12,
+    packing: Literal["auto", "on", "off"] = "auto",
+) -> Encoder:
+    """BERT's encoder with freshly initialised weights (truncated normal, deviation 0.02).
+
+    `dropout` is BERT's hidden dropout; `attention_dropout` null means the same. `attention="causal"` is the left-to-right
+    rival of section 5.1.
+    """
+    share = dropout if attention_dropout is None else attention_dropout
+
+    def layer() -> EncoderLayer:
+        return EncoderLayer(
+            MultiHeadAttention(d_model, n_heads, dropout=share, causal=attention == "causal"),
+            FeedForward(d_model, d_ff, activation),
+            d_model=d_model,
+            norm=norm,
+            norm_eps=norm_eps,
+            dropout=dropout,
+        )
+
+    encoder = Encoder(
+        Embeddings(
+            vocab_size,
+            d_model,
+            LearnedPositions(max_seq_len, d_model),
+            n_segments=n_segments,
+            norm=nn.LayerNorm(d_model, eps=norm_eps),
+            dropout=dropout,
+        ),
+        EncoderStack(
+            [layer() for _ in range(n_layers)],
+            final_norm=nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None,
+        ),
+        FirstTokenPooler(d_model),
+        d_model=d_model,
+        max_seq_len=max_seq_len,
+        dropout=dropout,
+        packing=packing,
+    )
+    init.bert(encoder)
+    return encoder

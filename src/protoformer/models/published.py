@@ -1,0 +1,133 @@
+"""How Hugging Face lays published weights out, and the way there and back. Its words are used here and nowhere else.
+
+A reader is named by the model's yaml. It translates sizes (config.json) and tensors; heads are kept apart, since a task
+may share them or not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from protoformer.errors import WeightsError
+from protoformer.models.weights import State
+
+SIZES = {  # Hugging Face's word -> ours
+    "vocab_size": "vocab_size",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "d_ff",
+    "max_position_embeddings": "max_seq_len",
+    "type_vocab_size": "n_segments",
+    "layer_norm_eps": "norm_eps",
+}
+ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+EMBEDDINGS = {
+    "embeddings.word_embeddings": "embeddings.token",
+    "embeddings.position_embeddings": "embeddings.position",
+    "embeddings.token_type_embeddings": "embeddings.segment",
+    "embeddings.LayerNorm": "embeddings.norm",
+    "pooler.dense": "pooler.dense",
+}
+LAYER = {
+    "attention.output.dense": "attention.output",
+    "attention.output.LayerNorm": "attention_norm",
+    "intermediate.dense": "feed_forward.inner",
+    "output.dense": "feed_forward.outer",
+    "output.LayerNorm": "feed_forward_norm",
+}
+QKV = ("query", "key", "value")
+HEADS = ("cls.", "classifier.", "qa_outputs.")
+
+
+@dataclass(frozen=True)
+class BertWeights:
+    """BERT's layout; `repo` and `revision` say where the published weights lie (revision null: the newest, recorded)."""
+
+    repo: str | None = None
+    revision: str | None = None
+
+    def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Builder arguments that a `config.json` fixes. Raises WeightsError on another architecture."""
+        kind = config.get("model_type", "bert")
+        if kind != "bert":
+            raise WeightsError(f"config.json says model_type {kind!r}; this model reads 'bert'")
+        if config.get("position_embedding_type", "absolute") != "absolute":
+            raise WeightsError("config.json asks for relative positions; BERT's are absolute")
+        lacking = [word for word in ("hidden_size", "num_hidden_layers", "vocab_size") if word not in config]
+        if lacking:
+            raise WeightsError(f"config.json lacks {', '.join(lacking)}")
+        sizes = {ours: config[theirs] for theirs, ours in SIZES.items() if theirs in config}
+        activation = config.get("hidden_act", "gelu")
+        if activation not in ACTIVATIONS:
+            raise WeightsError(f"config.json: hidden_act {activation!r}; known are {', '.join(ACTIVATIONS)}")
+        return {**sizes, "activation": ACTIVATIONS[activation]}
+
+    def read(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+        """Their tensors -> (ours for the encoder, heads under their own names)."""
+        body: State = {}
+        heads: State = {}
+        fused: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            key = name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
+            stem, _, end = key.rpartition(".")
+            if key.startswith(HEADS):
+                heads[key] = tensor
+            elif key == "embeddings.position_ids":  # a buffer that old files carry
+                continue
+            elif stem in EMBEDDINGS:
+                body[f"{EMBEDDINGS[stem]}.{end}"] = tensor
+            elif stem.startswith("encoder.layer."):
+                number, _, part = stem.removeprefix("encoder.layer.").partition(".")
+                head, _, which = part.rpartition(".")
+                if head == "attention.self" and which in QKV:
+                    fused.setdefault(f"stack.layers.{number}.attention.qkv.{end}", {})[which] = tensor
+                else:
+                    body[f"stack.layers.{number}.{LAYER.get(part, part)}.{end}"] = tensor
+            else:
+                body[key] = tensor  # unknown to us: named as unexpected when it is put into the model
+        for name, parts in fused.items():
+            body |= {name: torch.cat([parts[which] for which in QKV])} if len(parts) == 3 else parts
+        return body, heads
+
+    def write(self, body: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> State:
+        """Our encoder's tensors and heads -> theirs, with the prefix that models with heads carry."""
+        back = {ours: theirs for theirs, ours in EMBEDDINGS.items()}
+        layers = {ours: theirs for theirs, ours in LAYER.items()}
+        state: State = {}
+        for name, tensor in body.items():
+            stem, _, end = name.rpartition(".")
+            if stem in back:
+                state[f"bert.{back[stem]}.{end}"] = tensor
+                continue
+            number, _, part = stem.removeprefix("stack.layers.").partition(".")
+            prefix = f"bert.encoder.layer.{number}"
+            if part == "attention.qkv":
+                for which, piece in zip(QKV, tensor.chunk(3), strict=True):
+                    state[f"{prefix}.attention.self.{which}.{end}"] = piece.clone()
+            else:
+                state[f"{prefix}.{layers[part]}.{end}"] = tensor
+        return state | dict(heads)
+
+    def config(self, sizes: Mapping[str, Any], labels: list[str] | None) -> dict[str, Any]:
+        """A `config.json` that `transformers` opens as a sequence classifier (no labels: a regressor)."""
+        theirs = {theirs: sizes[ours] for theirs, ours in SIZES.items() if ours in sizes}
+        words = labels or ["score"]
+        dropout = sizes.get("dropout", 0.1)
+        share = sizes.get("attention_dropout")
+        return {
+            "architectures": ["BertForSequenceClassification"],
+            "model_type": "bert",
+            **theirs,
+            "hidden_act": {ours: name for name, ours in reversed(ACTIVATIONS.items())}[sizes.get("activation", "gelu")],
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout if share is None else share,
+            "id2label": {str(number): word for number, word in enumerate(words)},
+            "label2id": {word: number for number, word in enumerate(words)},
+            "problem_type": "single_label_classification" if labels else "regression",
+            "initializer_range": 0.02,
+            "pad_token_id": 0,
+        }

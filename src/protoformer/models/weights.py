@@ -1,0 +1,80 @@
+"""Reading weight files and putting tensors into a model, with every mismatch named.
+
+Nothing is unpickled but through torch's weights-only reader.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protoformer.errors import WeightsError
+
+State = dict[str, Tensor]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a Hugging Face folder."""
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{folder}: no config.json, so this is no Hugging Face model folder") from None
+    except ValueError as error:
+        raise WeightsError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_state(folder: Path) -> State:
+    """All tensors of a folder: `model.safetensors` (or its shards), else the old `pytorch_model.bin`."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists():
+        return _read_safetensors(folder / "model.safetensors")
+    if index.exists():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return {name: tensor for shard in shards for name, tensor in _read_safetensors(folder / shard).items()}
+    if (folder / "pytorch_model.bin").exists():
+        return read_pickle(folder / "pytorch_model.bin")
+    raise WeightsError(f"{folder}: neither model.safetensors nor pytorch_model.bin is there")
+
+
+def _read_safetensors(path: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: corrupt or truncated ({error}); fetch it again") from None
+
+
+def read_pickle(path: Path) -> Any:
+    """A torch file that may hold tensors and plain containers, nothing else."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"{path}: corrupt, or holds more than tensors ({first})") from None
+
+
+def put(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Copy `state` into `model`; missing, unexpected and mis-shaped tensors are one error that names them all."""
+    own = model.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{name} is {list(state[name].shape)}, the model wants {list(own[name].shape)}"
+        for name in sorted(own.keys() & state.keys())
+        if state[name].shape != own[name].shape
+    ]
+    parts = [
+        f"{title}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes))
+        if names
+    ]
+    if parts:
+        raise WeightsError(f"{origin} does not fit the model; {'; '.join(parts)}")
+    model.load_state_dict(state)
