@@ -90,7 +90,9 @@ class BertWeights:
             else:
                 body[key] = tensor  # unknown to us: named as unexpected when it is put into the model
         for name, parts in fused.items():
-            body |= {name: torch.cat([parts[which] for which in QKV])} if len(parts) == 3 else parts
+            if lacking := [which for which in QKV if which not in parts]:
+                raise WeightsError(f"missing: the {' and '.join(lacking)} part of {name}")
+            body[name] = torch.cat([parts[which] for which in QKV])
         return body, heads
 
     def write(self, body: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> State:

@@ -30,20 +30,12 @@ NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (D
 
 
 @dataclass(frozen=True)
-class Published:
-    """Weights on the hub: a repository and the commit that is meant (null: the newest, recorded in the result)."""
-
-    repo: str
-    revision: str | None = None
-
-
-@dataclass(frozen=True)
 class Model:
     """Keys of `model` besides the builder's own arguments."""
 
     format: dict[str, Any]
     tokenizer: str = "auto"
-    published: Published | None = None
+    published: dict[str, Any] | None = None  # how Hugging Face lays this family out, and where its weights lie
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Sources of rows, canonical examples, token caches, samplers, and one LightningDataModule per task kind."""

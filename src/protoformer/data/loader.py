@@ -1,0 +1,50 @@
+"""A DataLoader that knows where it stands, so that a run continues with the very next batch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from protoformer.data.samplers import BatchSampler
+
+
+class _Rows(Dataset[int]):
+    """Row numbers; `collate` reads the rows themselves, a batch at a time."""
+
+    def __init__(self, collate: Callable[[list[int]], Any]) -> None:
+        self.collate = collate
+
+    def __getitems__(self, indices: list[int]) -> list[int]:
+        return indices
+
+
+class BatchLoader(DataLoader[Any]):
+    """Batches of one epoch after another. Its state counts batches given out, not batches fetched ahead."""
+
+    def __init__(self, sampler: BatchSampler, collate: Callable[[list[int]], Any], workers: int = 0) -> None:
+        self.rows = sampler
+        self.given = 0
+        super().__init__(
+            _Rows(collate),
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            # a forked worker can hang when threads of the process group are already running
+            multiprocessing_context="forkserver" if workers else None,
+            persistent_workers=bool(workers),
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        self.given = self.rows.position
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+        self.rows.epoch += 1
+        self.rows.position = self.given = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.rows.epoch, "position": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.rows.epoch, self.rows.position = state["epoch"], state["position"]
+        self.given = self.rows.position

@@ -1,0 +1,111 @@
+"""Rows of a data set -> canonical examples. What cannot be used is an error that names file, row and column."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy import ndarray
+
+from protoformer.data.sources import RawTable
+from protoformer.errors import DataError
+
+Role = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class LabelledExamples:
+    """Texts (or pairs) and their labels; `row` is each one's number in the file."""
+
+    text_a: list[str]
+    text_b: list[str] | None
+    labels: ndarray
+    row: ndarray
+    skipped: int
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """A data set with one or two text columns and a label column.
+
+    `labels` are the words of the integer labels, in order; None makes the label a number (regression).
+    """
+
+    dataset: str
+    text_a: str
+    text_b: str | None = None
+    label: str = "label"
+    labels: Sequence[str] | None = None
+    subset: str | None = None
+    revision: str | None = None
+
+    def read(self, raw: RawTable, role: Role, on_bad_row: Literal["error", "skip"] = "error") -> LabelledExamples:
+        """Raises DataError on a missing column, zero rows, or (unless skipped) a null, an empty text, an unknown label.
+
+        A test split may hide its labels (-1, null or no column); its rows are never skipped, since servers count them.
+        """
+        names = [self.text_a] + ([self.text_b] if self.text_b else [])
+        needed = names if role == "test" else [*names, self.label]
+        if lacking := [name for name in needed if name not in raw.table.column_names]:
+            raise DataError(
+                f"{raw.origin}: no column {', '.join(map(repr, lacking))}; it has {', '.join(raw.table.column_names)}"
+            )
+        if raw.table.num_rows == 0:
+            raise DataError(f"{raw.origin}: zero rows")
+        bad = np.zeros(raw.table.num_rows, dtype=bool)
+        texts = [self._text(raw, name, bad, on_bad_row) for name in names]
+        labels = self._labels(raw, role, bad, on_bad_row)
+        keep = np.arange(len(bad)) if role == "test" else np.flatnonzero(~bad)
+        if len(keep) == 0:
+            raise DataError(f"{raw.origin}: every one of its {len(bad)} rows is unusable")
+        chosen = [text if len(keep) == len(bad) else [text[i] for i in keep] for text in texts]
+        return LabelledExamples(
+            chosen[0], chosen[1] if self.text_b else None, labels[keep], keep, int(len(bad) - len(keep))
+        )
+
+    def _text(self, raw: RawTable, name: str, bad: ndarray, on_bad_row: str) -> list[str]:
+        column = raw.table.column(name)
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise DataError(f"{raw.origin}: column {name!r} holds {column.type}, not text")
+        for what, wrong in (("null", pc.is_null(column)), ("empty text", pc.equal(pc.utf8_trim_whitespace(column), ""))):
+            _mark(raw, name, what, np.asarray(wrong.fill_null(False)), bad, on_bad_row)
+        return column.fill_null("").to_pylist()
+
+    def _labels(self, raw: RawTable, role: Role, bad: ndarray, on_bad_row: str) -> ndarray:
+        dtype = np.float32 if self.labels is None else np.int64
+        if self.label not in raw.table.column_names:
+            return np.full(raw.table.num_rows, -1, dtype=dtype)
+        column = raw.table.column(self.label)
+        if pa.types.is_string(column.type) and self.labels is not None:  # words instead of numbers
+            column = pc.index_in(column, value_set=pa.array(self.labels)).fill_null(-1)
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise DataError(f"{raw.origin}: column {self.label!r} holds {column.type}, not a label")
+        null = np.asarray(pc.is_null(column))
+        values = np.asarray(column.cast(pa.float64()).fill_null(-1.0))
+        hidden = (values == -1) if role == "test" else np.zeros(len(values), dtype=bool)
+        if role != "test":
+            _mark(raw, self.label, "null", null, bad, on_bad_row)
+        if self.labels is None:
+            _mark(raw, self.label, "a label that is no number", ~np.isfinite(values) & ~hidden, bad, on_bad_row)
+            if role != "test":
+                _mark(raw, self.label, "a hidden label (-1)", values == -1, bad, on_bad_row)
+        else:
+            wrong = ~np.isin(values, np.arange(len(self.labels))) & ~hidden
+            _mark(raw, self.label, f"a label outside 0 to {len(self.labels) - 1}", wrong, bad, on_bad_row)
+        return values.astype(dtype)
+
+
+def _mark(raw: RawTable, column: str, what: str, wrong: ndarray, bad: ndarray, on_bad_row: str) -> None:
+    where = np.flatnonzero(wrong)
+    if len(where) == 0:
+        return
+    if on_bad_row == "error":
+        value = raw.table.column(column)[int(where[0])].as_py()
+        more = f" ({len(where)} rows in all)" if len(where) > 1 else ""
+        raise DataError(
+            f"{raw.origin}, row {where[0]}, column {column!r}: {what}{'' if value in (None, '') else f' ({value!r})'}{more}; "
+            "task.data.on_bad_row=skip leaves such rows out"
+        )
+    bad |= wrong

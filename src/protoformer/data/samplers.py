@@ -1,0 +1,79 @@
+"""Which rows make up which batch, on which rank: an explicit order with a state that can be saved.
+
+A *global* batch is cut into ranks x accumulation micro-batches. Every rank gets as many of them as every other: where the
+rows run out, a filler row (written -1 - row) stands in and counts nowhere. The order of an epoch is a pure function of
+seed and epoch, so a position is all there is to save, and it is the same on every rank.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+
+GROUP = 50  # batches that are sorted by length together
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How rows become batches. `batch_size` is global; `micro_batch` bounds the rows a rank holds at once."""
+
+    batch_size: int
+    micro_batch: int | None = None
+    rank: int = 0
+    ranks: int = 1
+    seed: int = 0
+    order: Literal["random", "length_grouped"] = "random"
+    workers: int = 0
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of one rank that make up its share of a global batch."""
+        share = math.ceil(self.batch_size / self.ranks)
+        return math.ceil(share / min(self.micro_batch or share, share))
+
+
+class BatchSampler:
+    """Micro-batches of one rank, as lists of rows; -1 - row is a filler."""
+
+    def __init__(self, lengths: Int[ndarray, "examples"], batching: Batching, *, shuffle: bool) -> None:
+        self.lengths, self.batching, self.shuffle = lengths, batching, shuffle
+        self.epoch = 0
+        self.position = 0  # micro-batches of this epoch to leave out
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.batching.batch_size) * self.batching.accumulation
+
+    def order(self) -> Int[ndarray, "examples"]:
+        """All rows in the order of this epoch."""
+        if not self.shuffle:
+            return np.arange(len(self.lengths))
+        generator = np.random.default_rng([self.batching.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        if self.batching.order == "random":
+            return order
+        size = self.batching.batch_size
+        groups = [order[at : at + GROUP * size] for at in range(0, len(order), GROUP * size)]
+        by_length = np.concatenate([group[np.argsort(-self.lengths[group], kind="stable")] for group in groups])
+        whole = len(order) // size
+        batches = generator.permutation(whole)
+        return np.concatenate([*(by_length[b * size : (b + 1) * size] for b in batches), by_length[whole * size :]])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, batching = self.order(), self.batching
+        parts = batching.ranks * batching.accumulation
+        number = 0
+        for start in range(0, len(order), batching.batch_size):
+            shares = np.array_split(order[start : start + batching.batch_size], parts)
+            for share in shares[batching.rank :: batching.ranks]:
+                number += 1
+                if number > self.position:
+                    yield share.tolist() if len(share) else [-1 - int(order[start])]
+
+
+def fillers(indices: Sequence[int]) -> tuple[list[int], list[bool]]:
+    """Rows to read, and which of them are real."""
+    return [i if i >= 0 else -1 - i for i in indices], [i >= 0 for i in indices]

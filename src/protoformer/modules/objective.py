@@ -1,0 +1,103 @@
+"""What every task kind shares: a loss that is a sum, its global normalisation, the optimizer, and the stop on NaN.
+
+A kind gives the *sum* of its losses and the number of targets. Gradients of the sums are added up over micro-batches and
+ranks and divided by the number of targets once, before the clip; so k micro-batches of b, or k ranks, equal one batch of
+k b, the last batch of an epoch included.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from protoformer.errors import DivergedError
+from protoformer.optim.adamw import adamw
+from protoformer.optim.groups import decay_groups
+from protoformer.optim.schedules import Schedule, factor, warmup_steps
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights are fitted (a recipe without its batches)."""
+
+    lr: float
+    warmup: float = 0.0
+    schedule: Schedule = "linear"
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-6
+    bias_correction: bool = True
+    clip: float | None = 1.0
+
+
+class Loss(NamedTuple):
+    """Summed over targets, and how many there were."""
+
+    total: Tensor
+    targets: Tensor
+
+
+class ObjectiveModule(pl.LightningModule):
+    """Subclasses give `loss(batch)`; batches hold `padding_mask` and `example_ids`."""
+
+    def __init__(self, optimization: Optimization | None) -> None:
+        super().__init__()
+        self.optimization = optimization
+        self.step_totals: Tensor | None = None  # loss, targets of this optimizer step on this rank
+        self.seen = torch.zeros(2, dtype=torch.long)  # examples, tokens since the last look (see runtime's throughput)
+
+    def loss(self, batch: Any) -> Loss:
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        totals = torch.stack([loss.total.detach().double(), loss.targets.double()])
+        self.step_totals = totals if self.step_totals is None else self.step_totals + totals
+        real = batch["example_ids"] >= 0
+        self.seen = self.seen.to(real.device) + torch.stack([real.sum(), batch["padding_mask"][real].sum()])
+        return loss.total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Divide the gradients of the sums by the global number of targets, and clip, in one pass."""
+        if self.step_totals is None or self.optimization is None:
+            raise RuntimeError("an optimizer step without a training step")
+        total, targets = self.trainer.strategy.reduce(self.step_totals, reduce_op="sum").tolist()
+        self.step_totals = None
+        if not math.isfinite(total):
+            raise DivergedError(
+                f"the loss is {total} at step {self.trainer.global_step}; stopped before the weights were touched "
+                "(a lower recipe.lr, or a longer recipe.warmup, is the usual cure)"
+            )
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        scale = self.trainer.world_size / max(1.0, targets)  # DDP has averaged over ranks what is a sum
+        norm = torch.nn.utils.get_total_norm(grads) * scale
+        coefficient = torch.full_like(norm, scale)
+        if self.optimization.clip is not None:
+            coefficient = scale * (self.optimization.clip / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(grads, coefficient)
+        self.log_dict(
+            {"train/loss": total / max(1.0, targets), "train/grad_norm": norm, "train/lr": self._rate(optimizer)},
+            batch_size=1,
+        )
+
+    def _rate(self, optimizer: Optimizer) -> float:
+        return float(optimizer.param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        options = self.optimization
+        if options is None:
+            raise RuntimeError("this module was made without a recipe: it can be evaluated, not trained")
+        groups = decay_groups(self.parameters(), options.weight_decay)
+        optimizer = adamw(groups, options.lr, options.betas, options.eps, options.bias_correction)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = factor(options.schedule, warmup_steps(options.warmup, total), total)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
+        }

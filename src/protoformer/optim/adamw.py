@@ -1,0 +1,66 @@
+"""AdamW (arXiv 1711.05101), and BERT's own form of it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+
+class BertAdam(Optimizer):
+    """Adam with decoupled decay and no bias correction, as BERT was trained (its code, `AdamWeightDecayOptimizer`).
+
+    m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; p <- p - lr (m / (sqrt(v) + eps) + decay p).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._update(params, group)
+        return loss
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        for p in params:
+            if not self.state[p]:
+                self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+        grads = [p.grad for p in params if p.grad is not None]
+        means = [self.state[p]["mean"] for p in params]
+        squares = [self.state[p]["square"] for p in params]
+        torch._foreach_lerp_(means, grads, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+        scale = torch._foreach_sqrt(squares)
+        torch._foreach_add_(scale, group["eps"])
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_addcdiv_(params, means, scale, -group["lr"])
+
+
+def adamw(
+    groups: Iterable[dict[str, Any]],
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    bias_correction: bool = True,
+) -> Optimizer:
+    """torch's fused AdamW, or BERT's form where `bias_correction` is off."""
+    if bias_correction:
+        return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    return BertAdam(groups, lr=lr, betas=betas, eps=eps)

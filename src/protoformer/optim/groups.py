@@ -1,0 +1,15 @@
+"""Which parameters decay: matrices do; biases and normalisation gains do not (arXiv 1810.04805, appendix A.2, its code)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Two optimizer groups, by rank: decayed matrices, and the rest without decay."""
+    trained = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,93 @@
+"""The papers' own numbers, and what keeps a run from being held against them.
+
+`published.csv` beside this file is a row a number: paper, table, the row's name there, our model and task, the split in
+the words of our metric keys (`val`, `test/matched`), the metric, the value as printed, and how it was come by. The rows of
+a model's own paper stand before those of later code, and a table of results before an ablation.
+"""
+
+import csv
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+PERCENT = frozenset({"accuracy", "f1", "matthews_correlation", "pearson", "spearman", "exact_match"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published number; `value` in the paper's units (`PERCENT` metrics times 100)."""
+
+    paper: str
+    table: str
+    row: str
+    model: str
+    task: str
+    split: str
+    metric: str
+    value: float
+    protocol: str
+
+    @property
+    def key(self) -> str:
+        """The key that the same number has in a run's metrics (`val/matched/accuracy`)."""
+        return f"{self.split}/{self.metric}"
+
+    @property
+    def source(self) -> str:
+        """Where it is printed, in a few words."""
+        return f"{self.paper.split(',')[0]}, {self.table}"
+
+
+@functools.cache
+def rows() -> tuple[Row, ...]:
+    """Every published number."""
+    text = resources.files("protoformer.runtime").joinpath("published.csv").read_text(encoding="utf-8")
+    lines = csv.DictReader(text.splitlines())
+    return tuple(Row(value=float(line.pop("value")), **line) for line in lines)
+
+
+def published(model: str, task: str, split: str | None = None) -> list[Row]:
+    """The numbers printed for a model on a task, the paper's own first; `split` is `val`, `test`, `val/matched` ..."""
+    return [row for row in rows() if (row.model, row.task) == (model, task) and split in (None, row.split)]
+
+
+def beside(model: str, task: str, key: str) -> Row | None:
+    """The published number of the very metric and split, or None."""
+    return next((row for row in published(model, task) if row.key == key), None)
+
+
+def printed(key: str, value: float | None, digits: int = 2) -> str:
+    """A value of the metric `key` as the papers print it: accuracy 0.8407 as 84.07; a loss with two digits more."""
+    if value is None:
+        return "-"
+    if math.isnan(value):
+        return "nan"
+    percent = key.rsplit("/", 1)[-1] in PERCENT or key == "val/score"
+    return f"{100 * value:.{digits}f}" if percent else f"{value:.{digits + 2}f}"
+
+
+def score_keys(metrics: Iterable[str]) -> list[str]:
+    """The keys of a run's metrics that are scores on a dev or test set: no loss, no mean of several."""
+    return [
+        key for key in metrics if key.startswith(("val/", "test/")) and key.rsplit("/", 1)[-1] not in ("loss", "score")
+    ]
+
+
+def caveats(config: Mapping[str, Any]) -> list[str]:
+    """Why this run's numbers are not those of the paper's experiment: other weights, other rows, a part of them."""
+    found = []
+    if (config.get("choices") or {}).get("source") == "sample":
+        found.append("its rows are those of the built-in sample, not the data set's")
+    start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("published") or {}
+    if start == "scratch":
+        found.append("it was trained from scratch")
+    elif start not in ("auto", weights.get("repo")):
+        found.append(f"it started from {start}, not from the model's published weights")
+    trainer = config.get("trainer") or {}
+    limits = [f"trainer.{key}={trainer[key]}" for key in sorted(trainer) if key.startswith("limit_") and trainer[key]]
+    if limits:
+        found.append(f"it saw a part of the data ({', '.join(limits)})")
+    return found

@@ -1,0 +1,1 @@
+"""From text to ids: tokenizers, and formats, which say how one family writes an example down."""

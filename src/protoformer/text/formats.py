@@ -1,0 +1,82 @@
+"""Formats: how one family writes an example down as ids.
+
+A format is named by the model's yaml. Each of its methods serves one shape of example and gives a `Written`; a model whose
+format lacks a method cannot run the tasks that need it. Besides ids a format names the positions that heads read:
+`pooler_position`, the vector that stands for the whole, and `null_position`, the place of "no answer".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from numpy import ndarray
+
+from protoformer.text.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Written:
+    """Examples as flat arrays: example i holds `offsets[i]` to `offsets[i + 1]`."""
+
+    ids: Int[ndarray, "tokens"]
+    segment_ids: UInt8[ndarray, "tokens"]
+    offsets: Int[ndarray, "examples_1"]
+    pooler_position: Int[ndarray, "examples"]
+    truncated: int
+
+
+def truncated_lengths(a: int, b: int, room: int) -> tuple[int, int]:
+    """How much of a pair is kept: tokens leave the longer side's end, one by one, b first where both are as long.
+
+    BERT's "longest first" (its code, `_truncate_seq_pair`), in closed form.
+    """
+    excess = a + b - room
+    if excess <= 0:
+        return a, b
+    level = min(excess, abs(a - b))
+    a, b = (a - level, b) if a > b else (a, b - level)
+    rest = excess - level
+    return a - rest // 2, b - (rest + 1) // 2
+
+
+class BertFormat:
+    """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, segments 0 and 1 (arXiv 1810.04805, section 3)."""
+
+    null_position = 0
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.cls, self.sep = tokenizer.id("[CLS]"), tokenizer.id("[SEP]")
+        self.pad_id = tokenizer.id("[PAD]")
+
+    def texts(self, a: Sequence[list[int]], b: Sequence[list[int]] | None, max_len: int) -> Written:
+        """One text or a pair; longer ones than `max_len` are truncated longest first, and counted."""
+        ids: list[int] = []
+        seconds: list[int] = []  # tokens of segment 1, per example
+        lengths: list[int] = []
+        truncated = 0
+        for number, first in enumerate(a):
+            second = None if b is None else b[number]
+            if second is None:
+                kept = min(len(first), max_len - 2)
+                truncated += kept < len(first)
+                ids += [self.cls, *first[:kept], self.sep]
+                seconds.append(0)
+                lengths.append(kept + 2)
+                continue
+            kept_a, kept_b = truncated_lengths(len(first), len(second), max_len - 3)
+            truncated += kept_a + kept_b < len(first) + len(second)
+            ids += [self.cls, *first[:kept_a], self.sep, *second[:kept_b], self.sep]
+            seconds.append(kept_b + 1)
+            lengths.append(kept_a + kept_b + 3)
+        size = np.asarray(lengths, dtype=np.int64)
+        tail = np.asarray(seconds, dtype=np.int64)
+        parts = np.stack([size - tail, tail], axis=1).ravel()
+        segment_ids = np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(size)), parts)
+        return Written(
+            ids=np.asarray(ids, dtype=np.int32),
+            segment_ids=segment_ids,
+            offsets=np.concatenate([[0], np.cumsum(size)]),
+            pooler_position=np.zeros(len(size), dtype=np.int32),
+            truncated=truncated,
+        )

@@ -1,0 +1,102 @@
+"""Tokenizers of the `tokenizers` library, read from any of the forms that published weights come with."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as RustTokenizer
+
+from protoformer.errors import UserError
+
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class Tokenizer:
+    """Text -> ids, without special tokens: those are the format's."""
+
+    def __init__(self, rust: RustTokenizer, origin: str) -> None:
+        rust.no_truncation()
+        rust.no_padding()
+        self.rust, self.origin = rust, origin
+        self.digest = hashlib.sha256(rust.to_str().encode()).hexdigest()[:16]
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self.rust.get_vocab(with_added_tokens=True).values()) + 1
+
+    def id(self, token: str) -> int:
+        """The id of a special token. Raises UserError when the vocabulary lacks it."""
+        number = self.rust.token_to_id(token)
+        if number is None:
+            raise UserError(f"{self.origin}: the vocabulary lacks the special token {token}")
+        return number
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, all of them at once on every core."""
+        return [encoding.ids for encoding in self.rust.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.rust.decode(list(ids))
+
+    def save(self, folder: Path) -> None:
+        """`tokenizer.json`, which every reader here and in `transformers` opens."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rust.save(str(folder / "tokenizer.json"))
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """From a `tokenizer.json`, a BERT `vocab.txt`, or a folder that holds one of them.
+
+    A `vocab.txt` says nothing of casing: that stands in `tokenizer_config.json` beside it (`do_lower_case`, true when unsaid).
+    """
+    if path.is_dir():
+        found = [path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).exists()]
+        if not found:
+            raise UserError(f"{path}: neither tokenizer.json nor vocab.txt is there; name one by model.tokenizer=FILE")
+        path = found[0]
+    if not path.exists():
+        raise UserError(f"{path}: no such tokenizer file")
+    if path.name == "vocab.txt":
+        return Tokenizer(_wordpiece(path), str(path))
+    try:
+        return Tokenizer(RustTokenizer.from_file(str(path)), str(path))
+    except Exception as error:  # the Rust side raises nothing narrower
+        raise UserError(f"{path}: not a tokenizer file ({error})") from error
+
+
+def _wordpiece(path: Path) -> RustTokenizer:
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    vocab = {word: number for number, word in enumerate(path.read_text(encoding="utf-8").splitlines())}
+    lacking = [token for token in BERT_SPECIAL[:4] if token not in vocab]
+    if lacking:
+        raise UserError(f"{path}: the vocabulary lacks {', '.join(lacking)}")
+    settings = path.with_name("tokenizer_config.json")
+    config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+    rust = RustTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+    rust.normalizer = normalizers.BertNormalizer(
+        lowercase=config.get("do_lower_case", True),
+        strip_accents=config.get("strip_accents"),
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+    )
+    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rust.decoder = decoders.WordPiece()
+    rust.add_special_tokens([token for token in BERT_SPECIAL if token in vocab])
+    return rust
+
+
+def train_wordpiece(texts: Iterable[str], vocab_size: int, origin: str) -> Tokenizer:
+    """A lower-casing WordPiece vocabulary in BERT's form, learnt from `texts`."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+    rust = RustTokenizer(models.WordPiece(unk_token="[UNK]"))
+    rust.normalizer = normalizers.BertNormalizer(lowercase=True)
+    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rust.decoder = decoders.WordPiece()
+    rust.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(BERT_SPECIAL), show_progress=False),
+    )
+    return Tokenizer(rust, origin)

@@ -1,0 +1,1 @@
+"""Views: what a run looks like, drawn from the files in its folder."""

@@ -1,0 +1,142 @@
+"""Learning curves of a run: training loss and learning rate, and the dev scores, over optimizer steps.
+
+Drawn from metrics.jsonl alone, as an SVG that is the same, byte for byte, for the same numbers.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Curve = tuple[list[int], list[float]]
+
+INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e8ec"
+LOSS, RATE = "#1f5fa8", "#d98c1f"
+SCORES = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3")
+
+
+def read(metrics_file: Path) -> dict[str, Curve]:
+    """The curves of metrics.jsonl: for each key its steps, in order, and values.
+
+    A run that was continued wrote some steps twice, and the later line counts; a last line that was cut off in writing
+    is left out. Any other line that is no JSON object with a step is a ValueError that names it.
+    """
+    points: dict[str, dict[int, float]] = {}
+    lines = metrics_file.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row: dict[str, Any] = json.loads(line)
+            step = int(row["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{metrics_file}, line {number}: no metrics can be read ({error})") from error
+        for key, value in row.items():
+            if "/" in key and isinstance(value, int | float):
+                points.setdefault(key, {})[step] = float(value)
+    return {key: (sorted(curve), [curve[step] for step in sorted(curve)]) for key, curve in points.items()}
+
+
+def draw(metrics_file: Path) -> Path:
+    """Write `curves.svg` beside metrics.jsonl and return its path."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    curves = read(metrics_file)
+    path = metrics_file.with_name("curves.svg")
+    style: Any = {"svg.hashsalt": "protoformer", "font.size": 9, "text.color": INK, "axes.labelcolor": INK}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        FigureCanvasSVG(figure)
+        training, scores = figure.subplots(1, 2)
+        _draw_training(training, curves)
+        _draw_scores(scores, curves)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    return path
+
+
+def _draw_training(axes: "Axes", curves: dict[str, Curve]) -> None:
+    _frame(axes, "Training loss")
+    steps, losses = _finite(curves.get("train/loss", ([], [])))
+    if not steps:
+        return _say(axes, "no training")
+    window = max(1, len(losses) // 25)
+    if window > 1:
+        axes.plot(steps, losses, color=LOSS, alpha=0.25, linewidth=0.8)
+    axes.plot(steps, _running_mean(losses, window), color=LOSS, linewidth=1.6, **_marks(steps))
+    if min(losses) > 0:
+        axes.set_ylim(bottom=0)
+    rate = _finite(curves.get("train/lr", ([], [])))
+    if len(rate[0]) > 1:
+        right = axes.twinx()
+        right.plot(*rate, color=RATE, linewidth=1, linestyle=(0, (4, 2)))
+        right.set_ylabel("learning rate", color=RATE)
+        right.set_ylim(bottom=0)
+        right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+        right.tick_params(colors=RATE, length=0)
+        right.spines[:].set_visible(False)
+    return None
+
+
+def _draw_scores(axes: "Axes", curves: dict[str, Curve]) -> None:
+    _frame(axes, "Dev scores")
+    names = [key for key in curves if key.startswith("val/") and key.rsplit("/", 1)[-1] not in ("loss", "score")]
+    best = _finite(curves.get("val/score", ([], [])))
+    drawn = {name: curve for name in names if (curve := _finite(curves[name]))[0]}
+    if not drawn:
+        drawn = {"val/score": best} if best[0] else {}
+    if not drawn:
+        return _say(axes, "no scores on a dev set")
+    for (name, (steps, values)), color in zip(drawn.items(), SCORES * len(drawn), strict=False):
+        axes.plot(
+            steps, values, label=name.removeprefix("val/"), color=color, linewidth=1.6, marker="o", markersize=3.5
+        )
+    if best[0]:
+        step = best[0][best[1].index(max(best[1]))]
+        axes.axvline(step, color=QUIET, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+        at = axes.get_xaxis_transform()
+        axes.annotate(f" best, step {step:,}", (step, 1.01), xycoords=at, color=QUIET, fontsize=8, ha="center")
+    axes.margins(y=0.15)
+    axes.legend(frameon=False, fontsize=8)
+    return None
+
+
+def _frame(axes: "Axes", title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=12)
+    axes.set_xlabel("optimizer steps", color=QUIET)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(QUIET)
+    axes.tick_params(colors=QUIET, length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def _say(axes: "Axes", text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=QUIET)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _marks(steps: Sequence[int]) -> dict[str, Any]:
+    """A few points are marked, so that a single one is seen."""
+    return {"marker": "o", "markersize": 3.5} if len(steps) <= 12 else {}
+
+
+def _finite(curve: Curve) -> Curve:
+    kept = [(step, value) for step, value in zip(*curve, strict=True) if math.isfinite(value)]
+    return [step for step, _ in kept], [value for _, value in kept]
+
+
+def _running_mean(values: Sequence[float], window: int) -> list[float]:
+    """The mean of each value and of those at most half a window to either side."""
+    half = window // 2
+    spans = [values[max(0, place - half) : place + half + 1] for place in range(len(values))]
+    return [sum(span) / len(span) for span in spans]
