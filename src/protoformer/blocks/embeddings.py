@@ -7,6 +7,8 @@ The 2017 model multiplies token embeddings by sqrt(d_model) (arXiv 1706.03762, s
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from protoformer.blocks.dropout import Dropout
+
 
 class Embeddings(nn.Module):
     """Sum of token, position and (where `n_segments` is not 0) segment embeddings."""
@@ -27,7 +29,7 @@ class Embeddings(nn.Module):
         self.position = positions
         self.segment = nn.Embedding(n_segments, d_model) if n_segments else None
         self.norm = norm
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.scale = d_model**0.5 if scaled else 1.0
 
     def forward(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.dropout import Dropout
 from protoformer.blocks.packing import Layout
 
 Norm = Literal["pre", "post"]
@@ -37,7 +38,7 @@ class EncoderLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.feed_forward = feed_forward
         self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -81,7 +82,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention_norm = None if cross_attention is None else nn.LayerNorm(d_model, eps=norm_eps)
         self.feed_forward = feed_forward
         self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoformer.blocks import masks
+from protoformer.blocks.dropout import keep_mask
 from protoformer.blocks.packing import Packing
 
 
@@ -75,7 +76,7 @@ class _PerSequence(torch.autograd.Function):
             share = torch.softmax(scores, -1)
             kept = share
             if dropout:
-                keep = torch.empty_like(share).bernoulli_(1 - dropout).div_(1 - dropout)
+                keep = keep_mask(share, dropout)
                 kept = share * keep
                 saved.append(keep)
             if training:

@@ -1,0 +1,179 @@
+"""Attention against the library's own multi-head attention, and the promises of masks, packing and caches."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from protoformer.blocks import masks
+from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.packing import Packing, Rectangle
+
+BATCH, SEQ, D_MODEL, HEADS = 3, 11, 24, 4
+LENGTHS = torch.tensor([11, 4, 7])
+PADDING = torch.arange(SEQ)[None] < LENGTHS[:, None]
+
+
+def reference(attention: MultiHeadAttention, x: torch.Tensor, memory: torch.Tensor | None = None) -> nn.MultiheadAttention:
+    """torch's module with the same weights."""
+    other = nn.MultiheadAttention(D_MODEL, HEADS, batch_first=True)
+    if memory is None:
+        other.in_proj_weight.data, other.in_proj_bias.data = attention.qkv.weight.data, attention.qkv.bias.data
+    else:
+        other.in_proj_weight.data = torch.cat([attention.query.weight.data, attention.key_value.weight.data])
+        other.in_proj_bias.data = torch.cat([attention.query.bias.data, attention.key_value.bias.data])
+    other.out_proj.load_state_dict(attention.output.state_dict())
+    return other
+
+
+def pattern(causal: bool, window: int | None) -> torch.Tensor:
+    """The rule in words: True where a query may look."""
+    allowed = torch.ones(SEQ, SEQ, dtype=torch.bool)
+    for query in range(SEQ):
+        for key in range(SEQ):
+            later, apart = key > query, abs(query - key)
+            if causal:
+                allowed[query, key] = not later and (window is None or apart < window)
+            elif window is not None:
+                allowed[query, key] = apart <= window
+    return allowed
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("layout", ["rectangle", "packed", "weights"])
+def test_self_attention_equals_torch(causal: bool, window: int | None, layout: str) -> None:
+    attention = MultiHeadAttention(D_MODEL, HEADS, causal=causal, window=window)
+    x = torch.randn(BATCH, SEQ, D_MODEL)
+    expected, shares = reference(attention, x)(
+        x, x, x, key_padding_mask=~PADDING, attn_mask=~pattern(causal, window), average_attn_weights=False
+    )
+    weights: list[torch.Tensor] = []
+    if layout == "packed":
+        packing = Packing(PADDING)
+        ours = packing.unpack(attention(packing.pack(x), packing))
+    else:
+        rectangle = Rectangle(BATCH, SEQ, PADDING)
+        ours = attention(x, rectangle, weights=weights if layout == "weights" else None)
+    torch.testing.assert_close(ours[PADDING], expected[PADDING], atol=1e-6, rtol=1e-5)
+    if layout == "weights":
+        real = PADDING[:, None, :, None].expand_as(weights[0])
+        torch.testing.assert_close(weights[0][real], shares[real], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cross_attention_equals_torch(packed: bool) -> None:
+    attention = MultiHeadAttention(D_MODEL, HEADS, cross=True)
+    x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
+    expected, _ = reference(attention, x, memory)(x, memory, memory, key_padding_mask=~PADDING)
+    queries = torch.ones(BATCH, 5, dtype=torch.bool)
+    layout, keys = (Packing(queries), Packing(PADDING)) if packed else (Rectangle(BATCH, 5), Rectangle(BATCH, SEQ, PADDING))
+    ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys))
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_packed_gradients_equal_padded_ones() -> None:
+    attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, window=4)
+    gradients = []
+    for layout in (Packing(PADDING), Rectangle(BATCH, SEQ, PADDING)):
+        x = torch.linspace(-1, 1, BATCH * SEQ * D_MODEL).view(BATCH, SEQ, D_MODEL).requires_grad_()
+        attention.zero_grad()
+        out = layout.unpack(attention(layout.pack(x), layout))
+        (out[PADDING] ** 2).sum().backward()
+        gradients.append([x.grad, *(p.grad.clone() for p in attention.parameters())])
+    for packed, padded in zip(*gradients, strict=True):
+        torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5)
+
+
+def test_packed_attention_derivative_by_finite_differences() -> None:
+    from protoformer.blocks.packed_attention import _PerSequence
+
+    q, k, v = (torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+
+    def attend(*qkv: torch.Tensor) -> torch.Tensor:
+        return _PerSequence.apply(*qkv, [4, 3], [4, 3], True, None, 0.0)
+
+    assert torch.autograd.gradcheck(attend, (q, k, v))
+
+
+def test_packed_attention_with_dropout_keeps_mask_in_backward() -> None:
+    """With dropout the output is linear in v through the very mask that was drawn: its gradient must use the same."""
+    from protoformer.blocks.packed_attention import _PerSequence
+
+    q, k = torch.randn(2, 5, 2, 3)
+    v = torch.randn(5, 2, 3, requires_grad=True)
+    torch.manual_seed(3)
+    out = _PerSequence.apply(q, k, v, [5], [5], False, None, 0.5)
+    grad = torch.randn_like(out)
+    (by_backward,) = torch.autograd.grad(out, v, grad)
+    torch.manual_seed(3)
+    linear = torch.autograd.functional.jacobian(
+        lambda value: (torch.manual_seed(3), _PerSequence.apply(q, k, value, [5], [5], False, None, 0.5))[1], v
+    )
+    torch.testing.assert_close(by_backward, torch.tensordot(grad, linear, dims=3))
+
+
+def test_cached_steps_equal_one_pass_with_front_padding() -> None:
+    attention = MultiHeadAttention(D_MODEL, HEADS, causal=True).eval()
+    front = PADDING.flip(1)
+    x = torch.randn(BATCH, SEQ, D_MODEL)
+    whole = attention(x, Rectangle(BATCH, SEQ, front))
+    cache = KeyValueCache(BATCH, HEADS, SEQ, D_MODEL // HEADS)
+    steps = [
+        attention(x[:, a:b], Rectangle(BATCH, b - a, front[:, a:b]), cache=cache) for a, b in ((0, 6), (6, 7), (7, 11))
+    ]
+    torch.testing.assert_close(torch.cat(steps, 1)[front], whole[front], atol=1e-6, rtol=1e-5)
+    with pytest.raises(IndexError, match="holds 11 positions; 12"):
+        attention(x[:, :1], Rectangle(BATCH, 1), cache=cache)
+
+
+def test_cross_cache_needs_the_memory_once() -> None:
+    attention = MultiHeadAttention(D_MODEL, HEADS, cross=True).eval()
+    x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
+    keys = Rectangle(BATCH, SEQ, PADDING)
+    whole = attention(x, Rectangle(BATCH, 5), memory, keys)
+    cache = KeyValueCache(BATCH, HEADS, SEQ, D_MODEL // HEADS)
+    first = attention(x[:, :2], Rectangle(BATCH, 2), memory, keys, cache=cache)
+    later = attention(x[:, 2:], Rectangle(BATCH, 3), cache=cache)
+    torch.testing.assert_close(torch.cat([first, later], 1), whole, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="memory"):
+        attention(x, Rectangle(BATCH, 5))
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_causality(window: int | None) -> None:
+    """A changed token changes nothing before it, and under a window nothing from `window` positions after it on."""
+    attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, window=window)
+    x = torch.randn(1, SEQ, D_MODEL)
+    changed = x.clone()
+    changed[0, 5] += 1.0
+    layout = Packing(torch.ones(1, SEQ, dtype=torch.bool))
+    difference = (attention(x[0], layout) - attention(changed[0], layout)).abs().amax(-1)
+    assert (difference[:5] == 0).all()
+    assert difference[5] > 0
+    if window is not None:
+        assert (difference[5 : 5 + window] > 0).all()
+        assert (difference[5 + window :] == 0).all()
+
+
+def test_odd_head_sizes_are_allowed_when_named() -> None:
+    with pytest.raises(ValueError, match="does not divide"):
+        MultiHeadAttention(10, 4)
+    attention = MultiHeadAttention(10, 4, d_head=3)
+    assert attention(torch.randn(2, 5, 10), Rectangle(2, 5)).shape == (2, 5, 10)
+
+
+def test_scores_are_scaled_by_the_head_size() -> None:
+    attention = MultiHeadAttention(2, 1)
+    attention.qkv.weight.data = torch.eye(2).repeat(3, 1)
+    attention.qkv.bias.data.zero_()
+    weights: list[torch.Tensor] = []
+    attention(torch.eye(2)[None], Rectangle(1, 2), weights=weights)
+    high = math.exp(2**-0.5)
+    torch.testing.assert_close(weights[0][0, 0, 0], torch.tensor([high, 1.0]) / (high + 1.0))
+
+
+def test_sequence_mask_lower_rows_continue_from_a_cache() -> None:
+    assert masks.sequence(2, 5).tolist() == masks.sequence(5, 5)[3:].tolist()

@@ -1,0 +1,19 @@
+"""Shapes are checked, not told: under pytest every annotated forward of blocks, models and scoring is held to its shapes."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["protoformer.blocks", "protoformer.models", "protoformer.scoring"], "beartype.beartype")
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same numbers, whatever ran before it."""
+    torch.manual_seed(0)
