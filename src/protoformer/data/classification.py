@@ -116,6 +116,13 @@ class ClassificationDataModule(pl.LightningDataModule):
                 log.info("%s: %d of %d examples %s", raw.origin, table.facts[fact], len(table), words)
         return table
 
+    def texts(self, role: Role, split: str) -> list[str]:
+        """The text of every row of a split, as it came; pairs joined by a bar."""
+        theirs = self.splits[role][split]
+        table = self.source.load(self.rows.dataset, self.rows.subset, theirs, self.rows.revision).table
+        columns = [table.column(name).to_pylist() for name in (self.rows.text_a, self.rows.text_b) if name]
+        return [" | ".join(str(text) for text in texts) for texts in zip(*columns, strict=True)]
+
     def train_dataloader(self) -> BatchLoader | list[Any]:
         tables = self.tables["train"]
         return self._loader(tables[""], self.batching, shuffle=True) if tables else []

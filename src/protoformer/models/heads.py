@@ -3,13 +3,15 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from protoformer.blocks.dropout import Dropout
+
 
 class ClassificationHead(nn.Module):
     """Dropout and one linear map to a logit a label; with one label it is a regression head (arXiv 1810.04805, section 4.1)."""
 
     def __init__(self, d_model: int, n_labels: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(d_model, n_labels)
 
     def forward(self, pooled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch labels"]:

@@ -95,6 +95,21 @@ class BertWeights:
             body[name] = torch.cat([parts[which] for which in QKV])
         return body, heads
 
+    def classification_head(self, heads: Mapping[str, Tensor]) -> State:
+        """The classifier's tensors under our names; empty where the file has none."""
+        return {
+            f"linear.{name.removeprefix('classifier.')}": tensor
+            for name, tensor in heads.items()
+            if name.startswith("classifier.")
+        }
+
+    def labels(self, config: Mapping[str, Any]) -> list[str] | None:
+        """Words of the classifier's labels, in order; None for regression."""
+        words = config.get("id2label")
+        if not words or len(words) == 1:
+            return None
+        return [words[str(number)] for number in range(len(words))]
+
     def write(self, body: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> State:
         """Our encoder's tensors and heads -> theirs, with the prefix that models with heads carry."""
         back = {ours: theirs for theirs, ours in EMBEDDINGS.items()}

@@ -51,6 +51,7 @@ class ObjectiveModule(pl.LightningModule):
         self.optimization = optimization
         self.step_totals: Tensor | None = None  # loss, targets of this optimizer step on this rank
         self.seen = torch.zeros(2, dtype=torch.long)  # examples, tokens since the last look (see runtime's throughput)
+        self.stop_wanted = self.stop_agreed = False  # asked of this rank; agreed by all, at the same step
 
     def loss(self, batch: Any) -> Loss:
         raise NotImplementedError
@@ -67,15 +68,18 @@ class ObjectiveModule(pl.LightningModule):
         """Divide the gradients of the sums by the global number of targets, and clip, in one pass."""
         if self.step_totals is None or self.optimization is None:
             raise RuntimeError("an optimizer step without a training step")
-        total, targets = self.trainer.strategy.reduce(self.step_totals, reduce_op="sum").tolist()
-        self.step_totals = None
+        wish = self.step_totals.new_tensor([float(self.stop_wanted)])
+        totals = self.trainer.strategy.reduce(torch.cat([self.step_totals, wish]), reduce_op="sum")
+        total, targets, wishes = totals.tolist()
+        self.step_totals, self.stop_agreed = None, wishes > 0
         if not math.isfinite(total):
             raise DivergedError(
                 f"the loss is {total} at step {self.trainer.global_step}; stopped before the weights were touched "
                 "(a lower recipe.lr, or a longer recipe.warmup, is the usual cure)"
             )
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        scale = self.trainer.world_size / max(1.0, targets)  # DDP has averaged over ranks what is a sum
+        # undone here: DDP averages over ranks, Lightning over micro-batches
+        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / max(1.0, targets)
         norm = torch.nn.utils.get_total_norm(grads) * scale
         coefficient = torch.full_like(norm, scale)
         if self.optimization.clip is not None:

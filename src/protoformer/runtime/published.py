@@ -1,8 +1,8 @@
 """The papers' own numbers, and what keeps a run from being held against them.
 
 `published.csv` beside this file is a row a number: paper, table, the row's name there, our model and task, the split in
-the words of our metric keys (`val`, `test/matched`), the metric, the value as printed, and how it was come by. The rows of
-a model's own paper stand before those of later code, and a table of results before an ablation.
+the words of our metric keys (`val`, `test/matched`), the metric, the value as printed, and how it was come by. The rows
+of a model's own paper stand before those of later code, and a table of results before an ablation.
 """
 
 import csv

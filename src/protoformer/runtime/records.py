@@ -83,22 +83,18 @@ def walk(folders: Sequence[str]) -> Iterator[Path]:
 
 
 def predictions(file: Path) -> list[dict[str, Any]]:
-    """The lines of a predictions file in order of id; the ids must be 0, 1, 2, ... without gap or repetition."""
-    rows = []
+    """The lines of a predictions file, in order of id; one that cannot be read is a RunFolderError that names it."""
+    rows: list[dict[str, Any]] = []
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                rows.append((int(row["id"]), row["prediction"], row))
+                rows.append({**row, "id": int(row["id"]), "prediction": row["prediction"]})
             except (ValueError, KeyError, TypeError) as error:
                 raise RunFolderError(
                     f"{file}, line {number}: no prediction can be read ({_one_line(error)})"
                 ) from error
-    rows.sort(key=lambda row: row[0])
-    wrong = next((place for place, row in enumerate(rows) if row[0] != place), None)
-    if wrong is not None:
-        raise RunFolderError(f"{file}: id {wrong} is missing, or one before it stands twice")
-    return [row for _, _, row in rows]
+    return sorted(rows, key=lambda row: row["id"])
 
 
 def _one_line(error: Exception) -> str:

@@ -57,6 +57,8 @@ class Task:
     splits: Splits
     data: dict[str, Any]
     module: dict[str, Any]
+    starts_from: Literal["published", "scratch"] = "published"  # what init_from=auto means
+    needs_head: bool = True  # whether a test without training needs a trained head
 
 
 @dataclass(frozen=True)

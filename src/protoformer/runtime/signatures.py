@@ -1,6 +1,6 @@
-"""Signatures of `_target_`s, read from their source by `ast`: importing torch and Lightning to find a misspelt key costs seconds.
+"""Signatures of `_target_`s, read from their source by `ast`: to import torch for a misspelt key would cost seconds.
 
-Only a target's *top* package is looked up by the import system (which imports nothing); from there its files are walked.
+Only a target's *top* package is looked up by the import system (which imports nothing); from there files are walked.
 Annotations become ordinary typing objects; what yaml cannot spell (a module, a tensor) becomes `Opaque`.
 """
 
@@ -97,7 +97,7 @@ def definition(target: str) -> Definition:
         name = parts[cut]
         found = _lookup(module, name, DEPTH) if cut == len(parts) - 1 else None
         if found is None:
-            public = [known for known in module.names if not known.startswith("_")]
+            public = [known for known, node in module.names.items() if isinstance(node, ast.ClassDef | ast.FunctionDef)]
             raise ConfigurationError(f"_target_ {target}: {module.name} has no {name}; {advice(name, public)}")
         return found
     raise ConfigurationError(f"_target_ {target}: no such module")
@@ -264,7 +264,12 @@ def _annotation(node: ast.expr | None, module: Module, depth: int = DEPTH) -> An
     found = _lookup(module, node.id, DEPTH)
     if found is not None and isinstance(found.node, ast.Assign | ast.AnnAssign) and found.node.value is not None:
         return _annotation(found.node.value, found.module, depth - 1)
-    if found is not None and found.module.name.split(".")[0] not in ("typing", "collections", "_collections_abc", "pathlib"):
+    if found is not None and found.module.name.split(".")[0] not in (
+        "typing",
+        "collections",
+        "_collections_abc",
+        "pathlib",
+    ):
         return Opaque
     return PLAIN.get(node.id, Opaque)
 
@@ -284,11 +289,11 @@ def _subscript(node: ast.Subscript, module: Module, depth: int) -> Any:
     dots = isinstance(inside[-1], ast.Constant) and inside[-1].value is ...
     types = [_annotation(item, module, depth) for item in (inside[:-1] if dots else inside)]
     if kind is list or (kind is tuple and dots):
-        return list[types[0]]  # type: ignore[valid-type]
+        return list[types[0]]
     if kind is tuple:
         return tuple[*types]
     if kind is dict:
-        return dict[types[0], types[1]] if len(types) == 2 else dict  # type: ignore[valid-type]
+        return dict[types[0], types[1]] if len(types) == 2 else dict
     return Opaque
 
 

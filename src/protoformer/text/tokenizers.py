@@ -87,16 +87,24 @@ def _wordpiece(path: Path) -> RustTokenizer:
     return rust
 
 
-def train_wordpiece(texts: Iterable[str], vocab_size: int, origin: str) -> Tokenizer:
-    """A lower-casing WordPiece vocabulary in BERT's form, learnt from `texts`."""
-    from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+def whole_words(texts: Iterable[str], origin: str) -> Tokenizer:
+    """A lower-casing WordPiece vocabulary of all the words of `texts`, and their characters for words not seen.
 
-    rust = RustTokenizer(models.WordPiece(unk_token="[UNK]"))
-    rust.normalizer = normalizers.BertNormalizer(lowercase=True)
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    rust.decoder = decoders.WordPiece()
-    rust.train_from_iterator(
-        texts,
-        trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(BERT_SPECIAL), show_progress=False),
+    For small closed corpora. Unlike a trained vocabulary (whose ties the library breaks differently from run to run) it is
+    the same on every machine, which the name of a run and the caches rely on.
+    """
+    from collections import Counter
+
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts = Counter(
+        word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
     )
+    letters = sorted({letter for word in counts for letter in word})
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    ordered = dict.fromkeys([*BERT_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words])
+    rust = RustTokenizer(models.WordPiece({word: i for i, word in enumerate(ordered)}, unk_token="[UNK]"))
+    rust.normalizer, rust.pre_tokenizer, rust.decoder = normalizer, splitter, decoders.WordPiece()
+    rust.add_special_tokens(list(BERT_SPECIAL))
     return Tokenizer(rust, origin)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protoformer.errors import RunFolderError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -23,7 +25,7 @@ def read(metrics_file: Path) -> dict[str, Curve]:
     """The curves of metrics.jsonl: for each key its steps, in order, and values.
 
     A run that was continued wrote some steps twice, and the later line counts; a last line that was cut off in writing
-    is left out. Any other line that is no JSON object with a step is a ValueError that names it.
+    is left out. Any other line that is no JSON object with a step is a RunFolderError that names it.
     """
     points: dict[str, dict[int, float]] = {}
     lines = metrics_file.read_text(encoding="utf-8").splitlines()
@@ -34,7 +36,7 @@ def read(metrics_file: Path) -> dict[str, Curve]:
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break
-            raise ValueError(f"{metrics_file}, line {number}: no metrics can be read ({error})") from error
+            raise RunFolderError(f"{metrics_file}, line {number}: no metrics can be read ({error})") from error
         for key, value in row.items():
             if "/" in key and isinstance(value, int | float):
                 points.setdefault(key, {})[step] = float(value)
@@ -54,6 +56,9 @@ def draw(metrics_file: Path) -> Path:
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         FigureCanvasSVG(figure)
         training, scores = figure.subplots(1, 2)
+        last = max((steps[-1] for steps, _ in curves.values()), default=0)
+        for axes in (training, scores):
+            axes.set_xlim(0, max(1, last) * 1.03)
         _draw_training(training, curves)
         _draw_scores(scores, curves)
         figure.savefig(path, format="svg", metadata={"Date": None})
@@ -97,13 +102,26 @@ def _draw_scores(axes: "Axes", curves: dict[str, Curve]) -> None:
             steps, values, label=name.removeprefix("val/"), color=color, linewidth=1.6, marker="o", markersize=3.5
         )
     if best[0]:
-        step = best[0][best[1].index(max(best[1]))]
-        axes.axvline(step, color=QUIET, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
-        at = axes.get_xaxis_transform()
-        axes.annotate(f" best, step {step:,}", (step, 1.01), xycoords=at, color=QUIET, fontsize=8, ha="center")
-    axes.margins(y=0.15)
-    axes.legend(frameon=False, fontsize=8)
+        _mark_best(axes, best)
+    axes.margins(y=0.2)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
     return None
+
+
+def _mark_best(axes: "Axes", scores: Curve) -> None:
+    step = scores[0][scores[1].index(max(scores[1]))]
+    axes.axvline(step, color=QUIET, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+    left = 2 * step > axes.get_xlim()[1]
+    axes.annotate(
+        f"best: step {step:,}",
+        (step, 0.03),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(-4 if left else 4, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        color=QUIET,
+        fontsize=8,
+    )
 
 
 def _frame(axes: "Axes", title: str) -> None:

@@ -1,0 +1,157 @@
+"""The `protoformer` command: what surrounds training. Each verb is a thin call of a function that does the work.
+
+Verbs that compose a run (`train`, `plan`, `prepare`) take the overrides of train.py; the others take run folders.
+Nothing heavy is imported before a verb asks for it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from protoformer.errors import ConfigurationError
+from protoformer.runtime.entry import Parser, guarded
+from protoformer.runtime.entry import main as train
+from protoformer.runtime.options import CONF_VARIABLE
+from protoformer.runtime.suggest import advice
+
+PROGRAM = "protoformer"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (default: sys.argv) and give its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["train"]:
+        return train(given[1:], f"{PROGRAM} train")
+    return guarded(lambda: _dispatch(given))
+
+
+def _dispatch(given: list[str]) -> int:
+    verb, *rest = given or ["--help"]
+    if verb in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if verb not in VERBS:
+        raise ConfigurationError(f"{verb}: no such command; {advice(verb, VERBS)}")
+    found = VERBS[verb]
+    parser = Parser(prog=f"{PROGRAM} {verb}", description=found.help, allow_abbrev=False)
+    found.arguments(parser)
+    options = parser.parse_intermixed_args(rest)
+    folder = getattr(options, "config_dir", None)
+    if folder is not None:
+        os.environ[CONF_VARIABLE] = os.path.abspath(folder)
+    found.run(options)
+    return 0
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    return (
+        f"usage: {PROGRAM} COMMAND ...\n\n{verbs}\n\n"
+        f"`{PROGRAM} COMMAND --help` says what a command takes; `{PROGRAM} train --help` lists groups and keys."
+    )
+
+
+def _takes_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="+", metavar="KEY=VALUE", help="as train.py takes them (model=bert task=glue/rte)"
+    )
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with further options, or with its own train.yaml")
+
+
+def _list_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help="models, tasks, hardware, pairs (default: all)")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with further options, or with its own train.yaml")
+
+
+def _list(options: argparse.Namespace) -> None:
+    from protoformer.runtime import listing
+
+    for name in options.sections:
+        if name not in listing.SECTIONS:
+            raise ConfigurationError(f"{name}: no such section; {advice(name, listing.SECTIONS)}")
+    listing.main(options.sections)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from protoformer.runtime import prepare
+
+    prepare.main(options.overrides)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from protoformer.runtime import plan
+
+    plan.main(options.overrides)
+
+
+def _report_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders", nargs="*", default=["outputs"], metavar="DIR", help="folders of runs (default: outputs)"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="write a row a run to FILE")
+    parser.add_argument("--markdown", metavar="FILE", help="write the printed tables to FILE")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from protoformer.runtime import report
+
+    report.main(options.folders, csv=options.csv, markdown=options.markdown)
+
+
+def _submission_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", choices=("glue",), help="whose server the files are for")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one a task")
+    missing = parser.add_mutually_exclusive_group()
+    missing.add_argument("--partial", action="store_true", help="write a zip although tasks are missing")
+    missing.add_argument("--fill", action="store_true", help="give every row of a missing task the same answer")
+    parser.add_argument(
+        "--out", default="submission.zip", metavar="FILE", help="the zip to write (default: %(default)s)"
+    )
+
+
+def _submission(options: argparse.Namespace) -> None:
+    from protoformer.runtime import submission
+
+    submission.main(options.runs, options.out, partial=options.partial, fill=options.fill)
+
+
+def _export_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--to", choices=("hf",), default="hf", help="the layout: Hugging Face's (default)")
+    parser.add_argument("out", metavar="DIR", help="the folder to write")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from protoformer.runtime import export
+
+    export.main(options.run, options.to, options.out)
+
+
+def _train(options: argparse.Namespace) -> None:
+    raise AssertionError("`train` reads its own command line")
+
+
+class Verb(NamedTuple):
+    """A command: its help, the arguments it takes, the call it makes."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+VERBS = {
+    "train": Verb("train, fine-tune or test a model (the same as train.py)", _takes_overrides, _train),
+    "list": Verb("models, tasks and hardware, and what runs with what", _list_takes, _list),
+    "plan": Verb(
+        "what a run would cost: parameters, FLOPs, memory, steps, time; without data", _takes_overrides, _plan
+    ),
+    "prepare": Verb(
+        "fetch weights, tokenizer and data, and tokenise, for a run without a network", _takes_overrides, _prepare
+    ),
+    "report": Verb("runs beside each other and beside the papers", _report_takes, _report),
+    "submission": Verb("predictions as the zip that a benchmark's server takes", _submission_takes, _submission),
+    "export": Verb("a run's model as a folder that other libraries open", _export_takes, _export),
+}

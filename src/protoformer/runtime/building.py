@@ -1,0 +1,200 @@
+"""From the plain config to live parts: initial weights, tokenizer, model, data, task module."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+
+from protoformer import hub
+from protoformer.data.samplers import Batching
+from protoformer.errors import ConfigurationError, UserError, WeightsError
+from protoformer.models import weights
+from protoformer.modules.objective import ObjectiveModule, Optimization
+from protoformer.runtime.digests import folder_digest
+from protoformer.text.tokenizers import Tokenizer, read_tokenizer, whole_words
+
+log = logging.getLogger(__name__)
+OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "clip")
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Where a run's first weights come from: nothing (scratch), a Hugging Face folder, or an earlier run."""
+
+    origin: str
+    folder: Path | None = None
+    is_run: bool = False
+    digest: str = "scratch"
+
+
+def initial(config: Mapping[str, Any]) -> Initial:
+    """What `init_from` means for this model and task. Raises UserError when it means nothing that is there."""
+    wanted, published = config["init_from"], config["model"].get("published") or {}
+    test_only = not config["task"]["splits"].get("train")
+    if wanted == "auto":
+        if test_only and config["task"]["starts_from"] == "published" and config["task"]["needs_head"]:
+            raise UserError(
+                f"task={config['choices']['task']} has no training split: name a trained run by init_from=<run folder>"
+            )
+        if config["task"]["starts_from"] == "scratch":
+            return Initial("scratch")
+        if not published.get("repo"):
+            log.info("%s has no published weights: starting from scratch", config["choices"]["model"])
+            return Initial("scratch")
+        return _from_hub(published["repo"], published.get("revision"))
+    if wanted == "scratch":
+        return Initial("scratch")
+    folder = Path(wanted).expanduser()
+    if (folder / "checkpoints").is_dir():
+        return Initial(str(wanted), folder, is_run=True, digest=folder_digest(folder / "checkpoints"))
+    if folder.is_dir():
+        return Initial(str(wanted), folder, digest=folder_digest(folder))
+    if wanted.count("/") > 1 or wanted.startswith((".", "/", "~")):
+        raise WeightsError(f"init_from={wanted}: no such folder")
+    revision = published.get("revision") if wanted == published.get("repo") else None
+    return _from_hub(wanted, revision)
+
+
+def _from_hub(repo: str, revision: str | None) -> Initial:
+    folder, commit = hub.fetch(repo, revision)
+    return Initial(f"{repo}@{commit}", folder, digest=commit)
+
+
+def tokenizer(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
+    """`model.tokenizer=FILE`, or for `auto` the one that came with the weights, the source's own, or the published one."""
+    wanted = config["model"]["tokenizer"]
+    if wanted != "auto":
+        path = Path(wanted).expanduser()
+        return read_tokenizer(path if path.exists() else hub.fetch(wanted, None, weights=False)[0])
+    if start.folder is not None:
+        return read_tokenizer(start.folder / "tokenizer" if start.is_run else start.folder)
+    texts = source.corpus()
+    if texts is not None:
+        return whole_words(texts, "the source's own words")
+    published = config["model"].get("published") or {}
+    if not published.get("repo"):
+        raise ConfigurationError("this model has no published tokenizer: name one by model.tokenizer=FILE")
+    return read_tokenizer(hub.fetch(published["repo"], published.get("revision"), weights=False)[0])
+
+
+def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict[str, Any]:
+    """Builder arguments as they will be built: a folder's sizes replace what the user did not set; a clash is an error."""
+    keys = {k: v for k, v in config["model"].items() if k not in ("tokenizer", "format", "published")}
+    explicit = set(config["choices"].get("set", ()))
+    if start.is_run and start.folder is not None:
+        import yaml
+
+        earlier = yaml.safe_load((start.folder / "config.yaml").read_text(encoding="utf-8"))["model"]
+        given = {k: v for k, v in earlier.items() if k in keys and k not in ("_target_", "dropout", "packing")}
+    elif start.folder is not None:
+        given = instantiate(config["model"]["published"]).sizes(weights.read_config(start.folder))
+    else:
+        given = {} if "model.vocab_size" in explicit else {"vocab_size": words.vocab_size}
+    for name, value in given.items():
+        if f"model.{name}" in explicit and keys.get(name) != value:
+            raise ConfigurationError(
+                f"model.{name}={keys.get(name)} was asked for, but {start.origin} has {name}={value}; leave one of them out"
+            )
+    sizes = {**keys, **given}
+    if words.vocab_size > sizes["vocab_size"]:
+        raise ConfigurationError(
+            f"the tokenizer ({words.origin}) has {words.vocab_size} words, the model's vocab_size is {sizes['vocab_size']}"
+        )
+    return sizes
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    module: ObjectiveModule
+    data: pl.LightningDataModule
+    tokenizer: Tokenizer
+    sizes: dict[str, Any]
+    start: Initial
+    source: Any
+
+
+def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: bool = True) -> Parts:
+    """Everything but the trainer. `initialise=False` leaves the weights random (a checkpoint will replace them)."""
+    task = config["task"]
+    source = instantiate(config["source"])
+    start = initial(config)
+    words = tokenizer(config, start, source)
+    sizes = real_sizes(config, start, words)
+    recipe, hardware = config["recipe"], config["hardware"]
+    batching = Batching(
+        batch_size=recipe["batch_size"],
+        micro_batch=hardware["micro_batch"],
+        rank=rank,
+        ranks=ranks,
+        seed=config["seed"],
+        order=recipe["batching"],
+        workers=hardware["workers"],
+    )
+    data = instantiate(task["data"], _partial_=True)(
+        rows=instantiate(task["rows"]),
+        splits=task["splits"],
+        source=source,
+        tokenizer=words,
+        format=instantiate(config["model"]["format"], _partial_=True)(words),
+        max_len=task["max_len"],
+        batching=batching,
+        cache=Path(config["paths"]["cache"]),
+    )
+    module = instantiate(task["module"], _partial_=True, _convert_="all")(
+        backbone=instantiate({**sizes, "packing": hardware["packing"]}),
+        labels=task["rows"].get("labels"),
+        splits={"val": list(data.splits["validation"]), "test": list(data.splits["test"])},
+        optimization=Optimization(**{key: recipe[key] for key in OPTIMIZATION}),
+    )
+    if initialise and start.folder is not None:
+        put_initial(module, config, start)
+    return Parts(module, data, words, sizes, start, source)
+
+
+def put_initial(module: ObjectiveModule, config: Mapping[str, Any], start: Initial) -> None:
+    """The first weights; heads that the task does not share stay as they are and are listed in the log."""
+    folder = start.folder
+    if folder is None:
+        return
+    layout = instantiate(config["model"]["published"])
+    own_labels = config["task"]["rows"].get("labels")
+    if start.is_run:
+        body, heads, labels = read_run(folder)
+    else:
+        body, heads = layout.read(weights.read_state(folder))
+        heads = layout.classification_head(heads)
+        labels = layout.labels(weights.read_config(folder))
+    weights.put(module.backbone, body, start.origin)
+    shared = bool(heads) and labels == own_labels
+    if shared:
+        weights.put(module.head, heads, start.origin)
+    elif config["task"]["splits"].get("train") is None:
+        raise WeightsError(f"{start.origin} has no head for the labels {own_labels}; it has {labels or 'none'}")
+    elif heads:
+        log.info("%s: its head for %s is not used; the task's own starts fresh", start.origin, labels or "one number")
+
+
+def read_run(folder: Path) -> tuple[weights.State, weights.State, list[str] | None]:
+    """Encoder and head of a run's best checkpoint, and the words of its labels."""
+    import yaml
+
+    best = folder / "checkpoints" / "best.ckpt"
+    if not best.exists():
+        raise WeightsError(f"{folder}: no checkpoints/best.ckpt; the run has not been evaluated yet")
+    state = weights.read_pickle(best)["state_dict"]
+    earlier = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return split_state(state) + (earlier["task"]["rows"].get("labels"),)
+
+
+def split_state(state: Mapping[str, torch.Tensor]) -> tuple[weights.State, weights.State]:
+    """A module's tensors -> (encoder's, head's), without their prefixes."""
+    body = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    head = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
+    return body, head

@@ -1,0 +1,179 @@
+"""`protoformer list` and `--help`: what there is, and what runs with what; read from yaml and source, not imported."""
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protoformer.runtime.options import groups, heading, model, option, options, search_path, wanted, writes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Rows = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads of the columns, cells
+SECTIONS = ("models", "tasks", "hardware", "pairs")
+PIPED_WIDTH = 160  # columns where no terminal says its width
+KEYS = (
+    ("recipe.lr recipe.batch_size recipe.epochs", "the fit; batch_size is global, over ranks and micro-batches"),
+    ("model.dropout model.norm ...", "any argument of the model's builder"),
+    ("task.max_len", "longest sequence in tokens"),
+    ("seed", "one number; in a sweep 1,2,3 or range(1,4)"),
+    ("init_from", "auto, scratch, a hub id, a Hugging Face folder or a run folder"),
+    ("hardware.devices hardware.precision", "1, 2, ... or all; fp32, tf32, bf16 or fp16"),
+    ("trainer.limit_train_batches", "a number or a share of batches"),
+    ("source.root", "the data folder of source=local"),
+    ("force reuse", "run anew; take a recorded result although the code has changed"),
+    ("paths.outputs paths.cache", "also by PROTOFORMER_OUTPUTS and PROTOFORMER_CACHE"),
+)
+EXAMPLES = (
+    "experiment=demo",
+    "model=bert task=glue/mnli",
+    "model=bert_large task=glue/rte recipe.lr=2e-5 hardware=gpu_bf16",
+    "model=bert init_from=path/to/folder task=glue/mrpc source=local source.root=path/to/data",
+    "-m model=bert task=glue/rte seed=1,2,3 recipe.lr=2e-5,3e-5",
+    "model=bert task=glue/mnli debug=fast",
+)
+FLAGS = (
+    ("-m, --multirun", "run every combination of the values separated by commas"),
+    ("-c, --cfg job|hydra|all", "print the composed config and stop (--resolve: interpolations filled in)"),
+    ("--config-dir DIR", "a folder with further options (or, with its own train.yaml, instead of conf/)"),
+    ("-h, --help", "this text"),
+)
+
+
+def usage(folders: Sequence[Path], program: str) -> str:
+    """The help of train.py: grammar, groups with their options, most used keys, examples."""
+    width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 120))
+    parts = [
+        f"usage: {program} [flags] model=NAME task=NAME [group=option ...] [key=value ...]",
+        "Train, fine-tune or test a model. The same command again continues a run, or returns its result.",
+        _section(
+            "groups and their options", ((name, ", ".join(options(name, folders))) for name in _shown(folders)), width
+        ),
+        _section("most used keys", KEYS, width),
+        _section("flags", FLAGS, width),
+        "examples:\n" + "\n".join(f"  {program} {line}" for line in EXAMPLES),
+        "`protoformer list` says what runs with what; `protoformer plan` what a run would cost.",
+    ]
+    return "\n\n".join(parts)
+
+
+def main(sections: Sequence[str] = ()) -> None:
+    """Print models, tasks, hardware, and what runs with what (`pairs`), or those of them that are named."""
+    folders = search_path()
+    console = _console()
+    for name in sections or SECTIONS:
+        title, rows = {
+            "models": ("models", _models),
+            "tasks": ("tasks", _tasks),
+            "hardware": ("hardware", _hardware),
+            "pairs": ("what runs with what", _matrix),
+        }[name]
+        columns, found = rows(folders)
+        console.print(_table(title, columns, found, console))
+        console.print()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """Print a table; without frames or colours in a pipe."""
+    console = _console()
+    console.print(_table(title, columns, rows, console))
+
+
+def size(node: dict[str, Any]) -> str:
+    """A model's sizes in words, as far as its yaml states them."""
+    words = (("n_layers", "{} layers"), ("d_model", "d_model {}"), ("n_heads", "{} heads"), ("d_ff", "d_ff {}"))
+    return ", ".join(text.format(node[key]) for key, text in words if key in node)
+
+
+def _shown(folders: Sequence[Path]) -> list[str]:
+    first = ["model", "task", "hardware", "source", "tracking", "experiment", "debug"]
+    return [name for name in first if name in groups(folders)]
+
+
+def _section(title: str, rows: Iterable[tuple[str, str]], width: int) -> str:
+    lines = [f"{title}:"]
+    for name, text in rows:
+        indent = " " * 16 if len(name) < 13 else " " * 6
+        head = f"  {name:<14}" if len(name) < 13 else f"  {name}\n{indent}"
+        lines.append(
+            head + textwrap.fill(text, width - len(indent), break_on_hyphens=False).replace("\n", f"\n{indent}")
+        )
+    return "\n".join(lines)
+
+
+def _models(folders: tuple[Path, ...]) -> Rows:
+    rows = []
+    for name in options("model", folders):
+        node = model(name, folders)
+        published = (node.get("published") or {}).get("repo") or "none: trained from scratch"
+        rows.append((name, _family(name, folders), size(node), published))
+    return ("model", "family", "size", "published weights"), rows
+
+
+def _tasks(folders: tuple[Path, ...]) -> Rows:
+    rows = []
+    for name in options("task", folders):
+        node = option("task", name, folders)
+        where = node.get("rows", {})
+        data_set = " ".join(str(where[key]) for key in ("dataset", "subset") if where.get(key))
+        use = "" if node.get("splits", {}).get("train") else "test only"
+        rows.append((name, node["kind"], data_set, ", ".join(node.get("module", {}).get("metrics", [])), use))
+    return ("task", "kind", "data set", "metrics", ""), rows
+
+
+def _hardware(folders: tuple[Path, ...]) -> Rows:
+    rows = []
+    for name in options("hardware", folders):
+        node = {key: value for key, value in option("hardware", name, folders).items() if key != "overrides"}
+        rows.append(
+            (name, ", ".join(f"{key} {value}" for key, value in node.items()), heading("hardware", name, folders))
+        )
+    return ("hardware", "sets", ""), rows
+
+
+def _matrix(folders: tuple[Path, ...]) -> Rows:
+    """A row for each family and format, a column for each kind and the format method it needs."""
+    kinds: dict[tuple[str, str], int] = {}
+    for name in options("task", folders):
+        node = option("task", name, folders)
+        key = (node["kind"], node["data"]["_target_"])
+        kinds[key] = kinds.get(key, 0) + 1
+    lines: dict[tuple[str, str], int] = {}
+    for name in options("model", folders):
+        line = (_family(name, folders), model(name, folders)["format"]["_target_"])
+        lines[line] = lines.get(line, 0) + 1
+    rows = [
+        (f"{family} ({count} models)", *("yes" if writes(form, data) else "-" for _, data in kinds))
+        for (family, form), count in lines.items()
+    ]
+    heads = (f"{kind} ({count} tasks, writes {wanted(data)})" for (kind, data), count in kinds.items())
+    return ("family", *heads), rows
+
+
+def _family(name: str, folders: tuple[Path, ...]) -> str:
+    return str(option("model", name, folders)["overrides"].get("family", "none"))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return (
+        Console(highlight=False) if sys.stdout.isatty() else Console(width=PIPED_WIDTH, highlight=False, no_color=True)
+    )
+
+
+def _table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], console: "Console") -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    frame = box.SIMPLE_HEAD if console.is_terminal else None
+    made = Table(title=title, title_justify="left", title_style="bold", box=frame, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made

@@ -1,0 +1,128 @@
+"""What ends a run in the terminal: its scores beside the paper's, its speed, and where everything lies."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from protoformer.runtime import published, records
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILES = {
+    "card": "card.md",
+    "curves": "curves.svg",
+    "predictions": "predictions",
+    "best checkpoint": "checkpoints/best.ckpt",
+}
+
+
+class Score(NamedTuple):
+    """One line of a table of results, as text; `row` is the published number, where there is one."""
+
+    key: str
+    ours: str
+    row: published.Row | None
+
+    @property
+    def theirs(self) -> str:
+        return "-" if self.row is None else f"{self.row.value:g}"
+
+
+def scores(result: Mapping[str, Any]) -> list[Score]:
+    """A run's scores with the published number of the same metric and split, then what was printed for others only."""
+    model, task, metrics = result["model"], result["task"], result["metrics"]
+    lines = [
+        Score(key, published.printed(key, metrics[key]), published.beside(model, task, key))
+        for key in published.score_keys(metrics)
+    ]
+    for row in published.published(model, task):
+        if row.key not in {line.key for line in lines}:
+            lines.append(Score(row.key, "-", row))
+    return lines
+
+
+def facts(result: Mapping[str, Any]) -> dict[str, str]:
+    """What a run took, in words; what its result does not hold is left out."""
+    training, best, hardware = (result.get(key) or {} for key in ("training", "best", "hardware"))
+    metrics = result["metrics"]
+    found: dict[str, str | None] = {
+        "dev score": published.printed("val/score", result["score"]) if result.get("score") is not None else None,
+        "best checkpoint at": _joined(_counted(best, "step", "step {}"), _counted(best, "epoch", "epoch {}")),
+        "dev loss": published.printed("val/loss", metrics["val/loss"]) if "val/loss" in metrics else None,
+        "training": _joined(
+            _counted(training, "steps", "{} steps"),
+            _counted(training, "epochs", "{} epochs"),
+            duration(training["seconds"]) if training.get("seconds") is not None else None,
+        ),
+        "speed": _joined(
+            _counted(training, "examples_per_s", "{} examples/s"), _counted(training, "tokens_per_s", "{} tokens/s")
+        ),
+        "parameters": _counted(result, "parameters", "{}"),
+        "hardware": _joined(
+            hardware.get("device"), _counted(hardware, "ranks", "{} process(es)"), hardware.get("precision")
+        ),
+        "peak memory": f"{gib:.2f} GiB" if (gib := result.get("peak_memory_gib")) is not None else None,
+        "truncated rows": _by_split(result.get("truncated")),
+        "rows left out": _by_split(result.get("skipped")),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def print_results(result: Mapping[str, Any], folder: Path, console: "Console | None" = None) -> None:
+    """Print a finished run; scores times 100, as the papers do. Readable without colour, and in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = console or Console()
+    lines = scores(result)
+    table = Table(title=Text(f"{result['model']} x {result['task']}  {result['run_id']}"), title_justify="left")
+    for name, justify in (("metric", "left"), ("this run", "right"), ("published", "right"), ("printed in", "left")):
+        table.add_column(name, justify=justify, style="bold" if name == "this run" else None)  # type: ignore[arg-type]
+    for line in lines:
+        table.add_row(*map(Text, (line.key, line.ours, line.theirs, line.row.source if line.row else "")))
+    if lines:
+        console.print(table)
+    notes = published.caveats(records.read(folder).config) if any(line.row for line in lines) else []
+    if notes:
+        _say(console, f"Not the paper's experiment: {'; '.join(notes)}.")
+    places = {"run folder": str(folder)} | {
+        name: str(folder / file) for name, file in FILES.items() if (folder / file).exists()
+    }
+    told = facts(result)
+    width = max(map(len, told | places))
+    for name, text in (told | {"run again": result["command"]} if result.get("command") else told).items():
+        _say(console, f"{name:{width}}  {text}")
+    for name, text in places.items():
+        _say(console, f"{name:{width}}  {text}")
+
+
+def _say(console: "Console", line: str) -> None:
+    """A line as it is: no markup, no colours of its own, never broken (paths are to be copied)."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _counted(facts: Mapping[str, Any], key: str, text: str) -> str | None:
+    value = facts.get(key)
+    if value is None:
+        return None
+    return text.format(f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0"))
+
+
+def _by_split(counts: Mapping[str, int] | None) -> str | None:
+    return _joined(*(f"{count:,} of {split}" for split, count in (counts or {}).items() if count))
+
+
+def _joined(*parts: str | None) -> str | None:
+    return ", ".join(str(part) for part in parts if part) or None

@@ -1,0 +1,87 @@
+"""Trackers: Weights & Biases through Lightning's logger, or TensorBoard. The run folder keeps its own log in any case."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from protoformer.errors import ConfigurationError
+from protoformer.runtime.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+log = logging.getLogger(__name__)
+MISTAKES = 100  # rows of the table of mistakes
+
+
+def tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | None":
+    """The logger that `tracking` names. `auto` is W&B: online where a key is set, else offline, and says where."""
+    tracking = config["tracking"]
+    mode = tracking["mode"]
+    if mode == "none":
+        return None
+    if mode == "tensorboard":
+        try:
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            return TensorBoardLogger(save_dir=folder.path, name="", version="tensorboard")
+        except ModuleNotFoundError as error:
+            raise ConfigurationError("tracking=tensorboard needs `pip install protoformer[tensorboard]`") from error
+    return _wandb(config, folder, mode)
+
+
+def has_key() -> bool:
+    """Whether W&B would know who we are: an environment variable, or `wandb login` once upon a time."""
+    import netrc
+    from pathlib import Path
+
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1]
+    try:
+        return netrc.netrc(str(Path.home() / ".netrc")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    choices, tracking = config["choices"], config["tracking"]
+    offline = mode == "wandb_offline" or (mode == "auto" and not has_key())
+    if offline and mode == "auto":
+        log.info("no W&B key is set: tracking offline in %s (`wandb sync` sends it later)", folder.path / "wandb")
+    return WandbLogger(
+        project=tracking["project"],
+        entity=tracking["entity"],
+        name=folder.path.name,
+        id=folder.tracker_id(),
+        group=f"{choices['model']}/{choices['task']}",
+        tags=[choices["model"], choices["task"], *tracking["tags"]],
+        config={k: v for k, v in config.items() if k not in ("paths", "tracking")},
+        save_dir=str(folder.path),
+        offline=offline,
+        resume=None if offline else "allow",
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+
+
+def finish(logger: "Logger | None", summary: Mapping[str, Any], mistakes: list[list[Any]], exit_code: int) -> None:
+    """The best dev metrics, a table of mistakes, and the end of the tracked run with the run's own exit code."""
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    if isinstance(logger, TensorBoardLogger):
+        logger.finalize("success" if exit_code == 0 else "failed")
+    if not isinstance(logger, WandbLogger):
+        return
+    import wandb
+
+    run = logger.experiment
+    for key, value in summary.items():
+        run.summary[f"best/{key}"] = value
+    if mistakes:
+        columns = ["text", "gold", "predicted", "probability"]
+        run.log({"mistakes": wandb.Table(columns=columns, data=mistakes[:MISTAKES])})
+    run.finish(exit_code=exit_code)

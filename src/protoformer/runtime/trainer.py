@@ -1,0 +1,106 @@
+"""Lightning's Trainer for a config: hardware in its words, our checkpoints, logs and progress."""
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from protoformer.errors import ConfigurationError
+from protoformer.runtime.callbacks import ProgressBar, ProgressLines, RandomState, SaveLast, Throughput, interactive
+from protoformer.runtime.checkpoint_io import AtomicCheckpointIO
+from protoformer.runtime.run_folder import RunFolder
+
+PRECISIONS: Mapping[str, Any] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+LIMITS = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "val_check_interval",
+)
+
+
+def device(hardware: Mapping[str, Any]) -> str:
+    """`gpu` or `cpu`. Raises ConfigurationError when a GPU is asked for and none is there."""
+    there = torch.cuda.is_available()
+    wanted = hardware["accelerator"]
+    if wanted == "gpu" and not there:
+        raise ConfigurationError("hardware.accelerator=gpu, but torch sees no GPU here; hardware=cpu or hardware=auto")
+    chosen = "gpu" if there and wanted != "cpu" else "cpu"
+    if chosen == "cpu" and hardware["precision"] == "fp16":
+        raise ConfigurationError("fp16 on the CPU is not supported (and slow); use hardware.precision=bf16 or fp32")
+    return chosen
+
+
+def strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:
+    """One process, or DDP over nccl or gloo with a time-out, so that a lost rank ends the job."""
+    if ranks == 1:
+        return "auto"
+    return DDPStrategy(
+        process_group_backend="nccl" if accelerator == "gpu" else "gloo",
+        timeout=datetime.timedelta(seconds=hardware["timeout"]),
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+
+
+def trainer(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    loggers: Sequence[Logger],
+    throughput: Throughput,
+    *,
+    ranks: int,
+    accumulation: int,
+    extra: Sequence[Callback] = (),
+) -> pl.Trainer:
+    """A trainer whose checkpoints, logs and metrics go to the run's folder and nowhere else."""
+    hardware, limits = config["hardware"], config["trainer"]
+    accelerator = device(hardware)
+    if hardware["precision"] == "tf32":
+        torch.set_float32_matmul_precision("high")
+    nodes = hardware["nodes"] if ranks > 1 else 1
+    bar = interactive()
+    callbacks: list[Callback] = [
+        throughput,
+        RandomState(),
+        ProgressBar(throughput) if bar else ProgressLines(throughput),
+        ModelCheckpoint(
+            dirpath=folder.checkpoints,
+            filename="best",
+            monitor="val/score",
+            mode="max",
+            save_weights_only=True,
+            enable_version_counter=False,
+        ),
+        SaveLast(folder.last_checkpoint, limits["checkpoint_every"]),
+        *extra,
+    ]
+    if not config["task"]["splits"].get("validation"):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", ranks // nodes)) if ranks > 1 else 1,
+        num_nodes=nodes,
+        strategy=strategy(hardware, accelerator, ranks),
+        precision=PRECISIONS[hardware["precision"]],
+        **{key: limits[key] for key in LIMITS if limits[key] is not None},
+        deterministic=limits["deterministic"],
+        accumulate_grad_batches=accumulation,
+        log_every_n_steps=limits["log_every"],
+        logger=list(loggers),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder.path,
+        enable_model_summary=False,
+        enable_progress_bar=bar,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )

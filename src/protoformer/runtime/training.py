@@ -1,0 +1,212 @@
+"""One run, from a plain config to a result: continue what was begun, return what is done, else build, fit, test, record."""
+
+import datetime
+import logging
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from protoformer.errors import StaleResultError
+from protoformer.runtime import launch
+from protoformer.runtime.digests import code_digest
+from protoformer.runtime.lock import RunLock
+from protoformer.runtime.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+VERSIONS = ("protoformer", "torch", "lightning", "hydra-core", "tokenizers", "datasets", "torchmetrics", "numpy")
+
+
+def train(config: dict[str, Any], command: str) -> float | None:
+    """Run `config` and give its `val/score` (None for a task that is only tested), printing the table of results.
+
+    Raises StaleResultError for a finished run whose code has changed since, unless reuse or force is set.
+    """
+    from protoformer.runtime.table import print_results
+
+    folder = RunFolder.locate(config, force=config["force"])
+    if folder.state == "finished":
+        result = folder.read_result()
+        if result["digests"]["code"] != code_digest() and not config["reuse"]:
+            raise StaleResultError(
+                f"{folder.path} is finished, but the code has changed since: reuse=true takes its result as it is, "
+                "force=true runs it anew"
+            )
+        print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
+        print_results(result, folder.path)
+        return result["score"]
+    with RunLock(folder.path):
+        folder.write_config(config)
+        result = launch.launch(run_rank, config, str(folder.path), command)
+    if launch.is_main():
+        print_results(result, folder.path)
+    return result["score"]
+
+
+def run_rank(config: dict[str, Any], place: str, command: str) -> dict[str, Any]:
+    """One rank's whole work; every rank gives the result back, rank 0 writes it down."""
+    import torch
+
+    from protoformer.runtime import console
+
+    folder = RunFolder.open(Path(place))
+    rank, ranks = launch.rank(), launch.world_size()
+    console.set_up(folder.log_file, rank)
+    if config["hardware"]["threads"]:
+        torch.set_num_threads(config["hardware"]["threads"])
+    return _Session(config, folder, command, rank, ranks).run()
+
+
+class _Session:
+    """The parts of a run that outlive a single step of it: trainer, logger, timing."""
+
+    def __init__(self, config: dict[str, Any], folder: RunFolder, command: str, rank: int, ranks: int) -> None:
+        from lightning.pytorch import seed_everything
+
+        from protoformer.runtime.building import build
+        from protoformer.runtime.callbacks import Throughput
+
+        self.config, self.folder, self.command, self.rank, self.ranks = config, folder, command, rank, ranks
+        self.begun = time.time()
+        # initial weights are the same on every rank; what is drawn after them (dropout) is each rank's own
+        seed_everything(config["seed"], verbose=False)
+        self.resuming = folder.last_checkpoint.exists()
+        self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.resuming)
+        seed_everything(config["seed"] + rank, verbose=False)
+        self.throughput = Throughput()
+        if rank == 0:
+            folder.write_config({**config, "model": {**config["model"], **self.parts.sizes}})
+
+    def run(self) -> dict[str, Any]:
+        from protoformer.runtime import tracking
+        from protoformer.runtime.metrics_log import MetricsLog
+        from protoformer.runtime.trainer import trainer
+
+        logger = tracking.tracker(self.config, self.folder) if self.rank == 0 else None
+        exit_code, summary, mistakes = 1, {}, []
+        try:
+            accumulation = self.parts.data.batching.accumulation  # type: ignore[attr-defined]
+            self.metrics_log = MetricsLog(self.folder.path)
+            loggers = [self.metrics_log, *([logger] if logger else [])]
+            self.trainer = trainer(
+                self.config, self.folder, loggers, self.throughput, ranks=self.ranks, accumulation=accumulation
+            )
+            self._fit()
+            metrics = self._evaluate()
+            result = self._result(metrics)
+            if self.rank == 0:
+                mistakes = self._write(result)
+            exit_code, summary = 0, metrics
+            return result
+        finally:
+            tracking.finish(logger, summary, mistakes, exit_code)
+
+    def _fit(self) -> None:
+        """Train, from the last checkpoint where there is one; a task without a training split is only tested."""
+        if not self.config["task"]["splits"].get("train"):
+            return
+        last = str(self.folder.last_checkpoint) if self.resuming else None
+        if last:
+            log.info("continuing from %s", last)
+        if self.config["hardware"]["compile"]:
+            self.parts.module.backbone.compile()  # type: ignore[operator, union-attr]
+        self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Dev and test numbers of the best checkpoint (by `val/score`)."""
+        from protoformer.models.weights import read_pickle
+
+        module, data = self.parts.module, self.parts.data
+        metrics: dict[str, float] = {}
+        if self.folder.best_checkpoint.exists():
+            module.load_state_dict(read_pickle(self.folder.best_checkpoint)["state_dict"])
+        if self.config["task"]["splits"].get("validation"):
+            self.trainer.validate(module, datamodule=data, verbose=False)
+            metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
+        if self.config["task"]["splits"].get("test"):
+            self.trainer.test(module, datamodule=data, verbose=False)
+            metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("test/")}
+        return metrics
+
+    def _result(self, metrics: Mapping[str, float]) -> dict[str, Any]:
+        import torch
+
+        from protoformer.runtime.trainer import device
+
+        config, parts, speed = self.config, self.parts, self.throughput
+        best = self._best()
+        tables = parts.data.tables  # type: ignore[attr-defined]
+        facts = {f"{role}/{split}".rstrip("/"): t.facts for role, s in tables.items() for split, t in s.items()}
+        on_gpu = device(config["hardware"]) == "gpu"
+        peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            "run_id": self.folder.run_id,
+            "attempt": self.folder.attempt,
+            "model": config["choices"]["model"],
+            "task": config["choices"]["task"],
+            "family": config["choices"]["family"],
+            "kind": config["task"]["kind"],
+            "seed": config["seed"],
+            "score": metrics.get("val/score"),
+            "metrics": dict(metrics),
+            "best": best,
+            "training": {
+                "steps": self.trainer.global_step,
+                "epochs": self.trainer.current_epoch,
+                "seconds": round(speed.seconds, 1),
+                "examples_per_s": round(speed.examples / speed.seconds, 2) if speed.seconds else None,
+                "tokens_per_s": round(speed.tokens / speed.seconds, 1) if speed.seconds else None,
+                "wall_seconds": round(time.time() - self.begun, 1),
+            },
+            "parameters": sum(p.numel() for p in parts.module.parameters()),
+            "truncated": {name: fact["truncated"] for name, fact in facts.items()},
+            "skipped": {name: fact["skipped"] for name, fact in facts.items()},
+            "digests": {
+                "code": code_digest(),
+                "data": {name: fact["digest"] for name, fact in facts.items()},
+                "weights": parts.start.digest,
+            },
+            "init_from": parts.start.origin,
+            "data_commits": getattr(parts.source, "commits", {}),
+            "versions": {name: metadata.version(name) for name in VERSIONS} | {"python": platform.python_version()},
+            "hardware": {
+                "device": torch.cuda.get_device_name() if on_gpu else f"CPU ({torch.get_num_threads()} threads)",
+                "ranks": self.ranks,
+                "precision": config["hardware"]["precision"],
+            },
+            "command": self.command,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "peak_memory_gib": round(peak / 2**30, 2),
+        }
+
+    def _best(self) -> dict[str, int] | None:
+        """Step and epoch of the best checkpoint."""
+        from protoformer.models.weights import read_pickle
+
+        if not self.folder.best_checkpoint.exists():
+            return None
+        best = read_pickle(self.folder.best_checkpoint)
+        return {"step": best["global_step"], "epoch": best["epoch"]}
+
+    def _write(self, result: dict[str, Any]) -> list[list[Any]]:
+        """Predictions, tokenizer, result and card; gives the dev mistakes for the tracker."""
+        from protoformer.runtime import predictions
+        from protoformer.runtime.card import write_card
+
+        module: Any = self.parts.module
+        mistakes: list[list[Any]] = []
+        for stage, splits in module.outputs.items():
+            for split, outputs in splits.items():
+                name = f"{stage}_{split}" if split else stage
+                predictions.write(self.folder.predictions / f"{name}.jsonl", outputs, module.labels)
+                if stage == "val" and self.config["tracking"]["mode"] != "none":
+                    data: Any = self.parts.data
+                    mistakes += predictions.mistakes(outputs, module.labels, data.texts("validation", split))
+        self.parts.tokenizer.save(self.folder.path / "tokenizer")
+        self.folder.write_result(result)
+        write_card(self.folder.path)
+        return mistakes

@@ -1,0 +1,121 @@
+"""The sweeps in `sweeps/`: BERT's GLUE grid for Hydra and for W&B, without training and without a server."""
+
+import itertools
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from protoformer.runtime import entry, options
+from protoformer.runtime.compose import compose
+
+ROOT = Path(__file__).parents[2]
+SWEEPS = ROOT / "sweeps"
+GRID = set(itertools.product((5e-5, 3e-5, 2e-5), (16, 32), (2, 3, 4)))  # arXiv 1810.04805, appendix A.3
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The configs that a command would train, in place of training."""
+    configs: list[dict[str, Any]] = []
+
+    def train(config: dict[str, Any], command: str) -> float:
+        configs.append(config)
+        return 0.5
+
+    stand_in = ModuleType("protoformer.runtime.training")
+    stand_in.train = train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "protoformer.runtime.training", stand_in)
+    for name in (options.CONF_VARIABLE, "HYDRA_FULL_ERROR"):
+        monkeypatch.setenv(name, "")  # what the command sets is undone after the test
+    monkeypatch.chdir(ROOT)
+    return configs
+
+
+def test_the_grid_times_three_seeds_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        "protoformer.runtime.compose.compose", lambda words: checked.append(dict(word.split("=", 1) for word in words))
+    )
+    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.chdir(ROOT)
+    jobs, _ = entry.checked_sweep(["experiment=bert_glue_grid", "task=glue/rte"], options.search_path())
+    keys = ("recipe.lr", "recipe.batch_size", "recipe.epochs", "seed")
+    points = {tuple(float(job[key]) for key in keys) for job in checked}
+    assert points == {(*point, seed) for point in GRID for seed in (1, 2, 3)}
+    assert jobs == len(checked) == 54
+    assert {job["task"] for job in checked} == {"glue/rte"}
+
+
+def test_its_jobs_reach_training_and_keys_of_the_command_line_narrow_it(
+    trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    words = ["-m", "--config-dir", "sweeps", "experiment=bert_glue_grid", "task=glue/rte", f"paths.outputs={tmp_path}"]
+    assert entry.main([*words, "seed=7", "recipe.lr=1e-4", "recipe.batch_size=16", "model=bert_l2_h128"]) == 0
+    assert [config["recipe"]["epochs"] for config in trained] == [2, 3, 4]
+    for config in trained:
+        assert (config["choices"]["model"], config["choices"]["task"], config["seed"]) == (
+            "bert_l2_h128",
+            "glue/rte",
+            7,
+        )
+        assert (config["recipe"]["lr"], config["recipe"]["batch_size"]) == (1e-4, 16)
+        assert config["trainer"]["max_epochs"] == config["recipe"]["epochs"]
+
+
+def test_the_commands_in_the_header_name_options_that_exist() -> None:
+    lines = (SWEEPS / "experiment" / "bert_glue_grid.yaml").read_text().splitlines()
+    commands = [line.lstrip("# ").split(" # ")[0].split() for line in lines if "python train.py" in line]
+    assert len(commands) == 3
+    for command in commands:
+        assert command[:5] == ["python", "train.py", "-m", "--config-dir", "sweeps"]
+        first = [word.split(",")[0] for word in command[5:]]
+        config = compose(first, str(SWEEPS))
+        assert config["choices"]["experiment"] == "bert_glue_grid"
+
+
+def wandb_sweep() -> dict[str, Any]:
+    loaded = yaml.safe_load((SWEEPS / "bert_glue_grid.wandb.yaml").read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def values(parameter: dict[str, Any]) -> list[Any]:
+    return parameter["values"] if "values" in parameter else [parameter["value"]]
+
+
+def test_the_wandb_sweep_runs_train_py_without_hyphens_and_maximizes_the_dev_score() -> None:
+    sweep = wandb_sweep()
+    assert (ROOT / sweep["program"]).is_file()
+    assert sweep["command"] == ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
+    assert sweep["metric"] == {"name": "val/score", "goal": "maximize"}
+    assert sweep["method"] == "grid"
+
+
+def test_the_wandb_sweep_draws_the_same_grid() -> None:
+    parameters = wandb_sweep()["parameters"]
+    keys = ("recipe.lr", "recipe.batch_size", "recipe.epochs")
+    assert set(itertools.product(*(values(parameters[key]) for key in keys))) == GRID
+    assert math.prod(len(values(parameter)) for parameter in parameters.values()) == 54
+
+
+def test_every_parameter_of_the_wandb_sweep_exists_and_is_taken() -> None:
+    parameters = wandb_sweep()["parameters"]
+    groups = ("model", "task")
+    config = compose([f"{group}={values(parameters[group])[0]}" for group in groups])
+    for key, parameter in parameters.items():
+        if key in groups:
+            continue
+        node: Any = config
+        for part in key.split("."):
+            assert part in node, key
+            node = node[part]
+        for value in values(parameter):
+            taken: Any = compose([*(f"{group}={values(parameters[group])[0]}" for group in groups), f"{key}={value}"])
+            for part in key.split("."):
+                taken = taken[part]
+            assert taken == value, key

@@ -1,0 +1,124 @@
+"""Every bad row, column and file is named; every file form of the hub's layout is read."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from protoformer.data.rows import LabelledTexts
+from protoformer.data.sources import LocalSource, RawTable
+from protoformer.errors import DataError
+
+ROWS = LabelledTexts("set", "a", "b", labels=["no", "yes"])
+NUMBERS = LabelledTexts("set", "a", labels=None)
+
+
+def table(**columns: list) -> RawTable:
+    return RawTable(pa.table(columns), "set/train.parquet", "digest")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": ["x"], "label": [0]}, r"set/train\.parquet: no column 'b'; it has a, label"),
+        ({"a": [], "b": [], "label": []}, "zero rows"),
+        ({"a": ["x", None], "b": ["y", "y"], "label": [0, 1]}, r"row 1, column 'a': null"),
+        ({"a": ["x", "x"], "b": ["y", " "], "label": [0, 1]}, r"row 1, column 'b': empty text"),
+        ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, 2]}, r"row 1, column 'label': a label outside 0 to 1 \(2\)"),
+        ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, -1]}, r"row 1, column 'label': a label outside"),
+        ({"a": ["x", "x"], "b": ["y", "y"], "label": [None, 1]}, r"row 0, column 'label': null"),
+        ({"a": [1, 2], "b": ["y", "y"], "label": [0, 1]}, "column 'a' holds int64, not text"),
+    ],
+)
+def test_bad_rows_are_named(columns: dict[str, list], message: str) -> None:
+    if columns["a"] == []:
+        columns = {name: pa.array([], pa.string()) for name in columns}
+    with pytest.raises(DataError, match=message):
+        ROWS.read(table(**columns), "train")
+
+
+def test_bad_rows_are_left_out_when_asked_and_counted() -> None:
+    raw = table(a=["x", None, "z", "w"], b=["y", "y", "", "v"], label=[0, 1, 1, 1])
+    examples = ROWS.read(raw, "train", "skip")
+    assert (examples.text_a, examples.text_b) == (["x", "w"], ["y", "v"])
+    assert (examples.labels.tolist(), examples.row.tolist(), examples.skipped) == ([0, 1], [0, 3], 2)
+    with pytest.raises(DataError, match="every one of its 1 rows"):
+        ROWS.read(table(a=[""], b=["y"], label=[0]), "train", "skip")
+
+
+def test_hidden_labels_are_for_test_splits_alone() -> None:
+    raw = table(a=["x", "x"], b=["y", "y"], label=[-1, -1])
+    assert ROWS.read(raw, "test").labels.tolist() == [-1, -1]
+    assert ROWS.read(table(a=["x"], b=["y"]), "test").labels.tolist() == [-1]
+    numbers = RawTable(pa.table({"a": ["x", "x"], "label": [2.5, -1.0]}), "set/train.parquet", "digest")
+    assert NUMBERS.read(numbers, "test").labels.tolist() == [2.5, -1.0]
+    with pytest.raises(DataError, match="hidden label"):
+        NUMBERS.read(numbers, "train")
+
+
+def test_label_words_are_taken_for_numbers() -> None:
+    examples = ROWS.read(table(a=["x", "x"], b=["y", "y"], label=["yes", "no"]), "train")
+    assert examples.labels.tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"row 1, column 'label'.*'maybe'"):
+        ROWS.read(table(a=["x", "x"], b=["y", "y"], label=["yes", "maybe"]), "train")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "org" / "set" / "sub"
+    place.mkdir(parents=True)
+    return place
+
+
+CONTENT = {"a": ['say "hi"', "two\twords"], "label": [0, 1]}
+
+
+@pytest.mark.parametrize("form", ["parquet", "shards", "jsonl", "csv"])
+def test_every_form_is_read(folder: Path, form: str) -> None:
+    if form == "parquet":
+        pq.write_table(pa.table(CONTENT), folder / "train-00000-of-00001.parquet")
+    elif form == "shards":
+        for i in range(2):
+            rows = {name: values[i : i + 1] for name, values in CONTENT.items()}
+            pq.write_table(pa.table(rows), folder / f"train-0000{i}-of-00002.parquet")
+    elif form == "jsonl":
+        lines = [json.dumps({"a": a, "label": label}) for a, label in zip(*CONTENT.values(), strict=True)]
+        (folder / "train.jsonl").write_text("\n".join(lines) + "\n")
+    else:
+        (folder / "train.csv").write_text('a,label\n"say ""hi""",0\n"two\twords",1\n')
+    (folder / "train_extra.parquet").write_text("another split")
+    source = LocalSource(str(folder.parents[2]))
+    raw = source.load("org/set", "sub", "train")
+    assert raw.table.to_pydict() == CONTENT
+    assert source.load("org/set", "sub", "train").digest == raw.digest
+
+
+def test_tabs_have_no_quotes(folder: Path) -> None:
+    (folder / "train.tsv").write_text('a\tlabel\n"open quote\t1\n')
+    raw = LocalSource(str(folder.parents[2])).load("org/set", "sub", "train")
+    assert raw.table.to_pydict() == {"a": ['"open quote'], "label": [1]}
+
+
+def test_missing_and_broken_files_are_named(folder: Path) -> None:
+    source = LocalSource(str(folder.parents[2]))
+    with pytest.raises(DataError, match=r"no file train\*\.parquet.*there is no such folder"):
+        source.load("org/other", "sub", "train")
+    (folder / "validation.parquet").write_bytes(b"PAR1 broken")
+    with pytest.raises(DataError, match=r"no file train.*it has validation\.parquet"):
+        source.load("org/set", "sub", "train")
+    with pytest.raises(DataError, match=r"validation\.parquet: cannot be read"):
+        source.load("org/set", "sub", "validation")
+    with pytest.raises(DataError, match="no such folder"):
+        LocalSource("/nowhere/at/all")
+
+
+def test_hub_without_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    from protoformer.data.sources import HubSource
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    with pytest.raises(DataError, match=r"hub data set nowhere/nothing.*source=local"):
+        HubSource().load("nowhere/nothing", None, "train")

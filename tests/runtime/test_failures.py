@@ -1,0 +1,74 @@
+"""Signs of a run that failed although it ended."""
+
+import math
+
+import pytest
+
+from protoformer.errors import RunFolderError
+from protoformer.runtime import failures, records
+
+YES, NO = "equivalent", "not_equivalent"
+
+
+def answers(predictions: str, labels: str) -> list[dict]:
+    words = {"y": YES, "n": NO, "-": None}
+    return [{"prediction": words[p], "label": words[label]} for p, label in zip(predictions, labels, strict=True)]
+
+
+def signs(folder) -> list[str]:
+    return failures.signs(records.read(folder))
+
+
+def test_a_sound_run_has_none(write_run) -> None:
+    losses = [1 / step for step in range(1, 20)]
+    assert signs(write_run("x", predictions={"val": answers("yynnyy", "yynnny")}, losses=losses)) == []
+
+
+def test_one_label_for_every_row(write_run) -> None:
+    folder = write_run("x", predictions={"val": answers("yyyy", "yyyn"), "test": answers("nnnn", "----")})
+    assert signs(folder) == ["the same label for every row of val: equivalent"]
+
+
+@pytest.mark.parametrize(("predictions", "bad"), [("yyyyny", False), ("yyyynn", False), ("nnyyyn", True)])
+def test_no_better_than_the_most_frequent_label(write_run, predictions: str, bad: bool) -> None:
+    found = signs(write_run("x", predictions={"val_matched": answers(predictions, "yyyynn")}))
+    assert bool(found) is bad
+    if bad:
+        assert "no better on val_matched than always equivalent" in found[0]
+
+
+def test_as_many_right_as_the_most_frequent_label_is_degenerate(write_run) -> None:
+    assert signs(write_run("x", predictions={"val": answers("ynyn", "yynn")})) == [
+        "no better on val than always equivalent (2 against 2 of 4 rows right)"
+    ]
+
+
+def test_one_number_for_every_row(write_run) -> None:
+    same = [{"prediction": 2.5 + 0.001 * place, "label": float(place)} for place in range(5)]
+    metrics = {"val/pearson": 0.9, "val/spearman": 0.9}
+    assert signs(write_run("x", predictions={"val": same}, metrics=metrics)) == ["the same number for every row of val"]
+    spread = [{"prediction": 0.5 * place, "label": float(place)} for place in range(5)]
+    assert signs(write_run("y", predictions={"val": spread}, metrics=metrics)) == []
+
+
+def test_a_correlation_that_is_undefined_or_not_positive(write_run) -> None:
+    assert signs(write_run("x", metrics={"val/matthews_correlation": 0.0})) == [
+        "val/matthews_correlation is not above 0"
+    ]
+    assert signs(write_run("y", metrics={"val/pearson": math.nan, "val/spearman": 0.1})) == ["val/pearson is undefined"]
+    assert signs(write_run("z", metrics={"test/matthews_correlation": -1.0, "val/matthews_correlation": 0.1})) == []
+
+
+def test_a_training_loss_that_did_not_fall(write_run) -> None:
+    assert "did not fall (0.690 to 0.690)" in signs(write_run("x", losses=[0.69] * 12))[0]
+    assert signs(write_run("y", losses=[0.69] * 7)) == []  # too few points to say so
+    assert signs(write_run("z", losses=[0.7] * 6 + [0.6] * 6)) == []
+    assert signs(write_run("w", losses=[0.7, math.nan])) == ["the training loss is not a number"]
+
+
+def test_a_broken_file_is_named(write_run) -> None:
+    folder = write_run("x", predictions={"val": answers("yn", "yn")})
+    file = folder / "predictions" / "val.jsonl"
+    file.write_text(file.read_text() + '{"id": 2, "pre')
+    with pytest.raises(RunFolderError, match=r"val\.jsonl, line 3"):
+        signs(folder)

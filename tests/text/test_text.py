@@ -1,0 +1,93 @@
+"""Tokenizers against `transformers`, BERT's format by example, truncation against the original loop."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from transformers import BertTokenizer
+
+from protoformer.errors import UserError
+from protoformer.text.formats import BertFormat, truncated_lengths
+from protoformer.text.tokenizers import read_tokenizer, whole_words
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "##s", "un", "##happ", "##y", "café", "Cat", "."]
+TEXTS = ["The cats sat.", "UNHAPPY Café", "Cat, cat; the", "  ", "猫 the", "[MASK] the"]
+
+
+@pytest.fixture
+def vocab(tmp_path: Path) -> Path:
+    (tmp_path / "vocab.txt").write_text("\n".join([*WORDS, "cafe", ",", ";", "猫"]) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_vocab_file_equals_transformers_and_takes_casing_from_its_config(vocab: Path, lower: bool) -> None:
+    (vocab / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+    theirs = BertTokenizer(str(vocab / "vocab.txt"), do_lower_case=lower)
+    assert read_tokenizer(vocab).encode(TEXTS) == [theirs.encode(text, add_special_tokens=False) for text in TEXTS]
+
+
+def test_json_file_is_preferred_and_its_truncation_and_padding_are_dropped(vocab: Path) -> None:
+    plain = read_tokenizer(vocab)
+    plain.rust.enable_truncation(2)
+    plain.rust.enable_padding(length=9)
+    plain.rust.save(str(vocab / "tokenizer.json"))
+    (vocab / "vocab.txt").unlink()
+    assert read_tokenizer(vocab).encode(["the cat sat the cat"]) == [[5, 6, 7, 5, 6]]
+
+
+def test_what_is_no_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
+        read_tokenizer(tmp_path)
+    with pytest.raises(UserError, match="no such tokenizer"):
+        read_tokenizer(tmp_path / "nowhere.json")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="not a tokenizer file"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "vocab.txt").write_text("a\nb\n")
+    with pytest.raises(UserError, match=r"lacks \[PAD\]"):
+        read_tokenizer(tmp_path / "vocab.txt")
+
+
+def test_vocabulary_of_whole_words_is_deterministic_and_covers_its_words() -> None:
+    texts = ["the old man sees a small dog", "a dog sees the old man"]
+    one, two = (whole_words(iter(texts), "here") for _ in range(2))
+    assert one.digest == two.digest
+    assert one.id("[CLS]") == 2
+    assert [len(ids) for ids in one.encode(["The old dog", "gold"])] == [3, 4]
+    assert one.decode(one.encode(["The old gold"])[0]) == "the old gold"
+    with pytest.raises(UserError, match="lacks the special token <extract>"):
+        one.id("<extract>")
+
+
+def original_truncation(a: int, b: int, room: int) -> tuple[int, int]:
+    """Token by token, as BERT's code words it."""
+    while a + b > room:
+        if a > b:
+            a -= 1
+        else:
+            b -= 1
+    return a, b
+
+
+def test_truncation_equals_the_original_loop() -> None:
+    draw = random.Random(0)
+    for _ in range(3000):
+        a, b, room = draw.randint(0, 60), draw.randint(0, 60), draw.randint(0, 70)
+        assert truncated_lengths(a, b, room) == original_truncation(a, b, room)
+
+
+def test_bert_format_writes_singles_and_pairs(vocab: Path) -> None:
+    form = BertFormat(read_tokenizer(vocab))
+    single = form.texts([[5, 6], [7]], None, 8)
+    assert single.ids.tolist() == [2, 5, 6, 3, 2, 7, 3]
+    assert single.offsets.tolist() == [0, 4, 7]
+    assert single.segment_ids.tolist() == [0] * 7
+    pair = form.texts([[5, 6], [5]], [[7], [6, 6, 6, 6, 6]], 8)
+    assert pair.ids.tolist() == [2, 5, 6, 3, 7, 3, 2, 5, 3, 6, 6, 6, 6, 3]
+    assert pair.segment_ids.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert pair.offsets.tolist() == [0, 6, 14]
+    assert pair.truncated == 1
+    assert pair.pooler_position.tolist() == [0, 0]
+    assert form.texts([[5] * 20], None, 8).truncated == 1

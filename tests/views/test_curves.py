@@ -1,0 +1,80 @@
+"""Learning curves from metrics.jsonl."""
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from protoformer.errors import RunFolderError
+from protoformer.views import curves
+
+
+def written(folder: Path, rows: list[dict]) -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / "metrics.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def words(svg: Path) -> str:
+    """The text of a picture; matplotlib draws letters as shapes, and writes the text beside them as a comment."""
+    ET.parse(svg)
+    return svg.read_text()
+
+
+def run(n: int = 40) -> list[dict]:
+    rows: list[dict] = [
+        {"step": s, "epoch": 0, "time": 1.0, "train/loss": 1 / s, "train/lr": 1e-5 * s} for s in range(1, n)
+    ]
+    rows += [{"step": s, "val/accuracy": s / n, "val/loss": 0.3, "val/score": s / n} for s in range(10, n, 10)]
+    return rows
+
+
+def test_a_run_is_drawn_in_two_panels_with_its_best_step(tmp_path: Path) -> None:
+    path = curves.draw(written(tmp_path, run()))
+    assert path == tmp_path / "curves.svg"
+    text = words(path)
+    for word in ("Training loss", "Dev scores", "learning rate", "accuracy", "best: step 30"):
+        assert f"<!-- {word} -->" in text, word
+
+
+def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
+    first = curves.draw(written(tmp_path / "a", run())).read_bytes()
+    second = curves.draw(written(tmp_path / "b", run())).read_bytes()
+    assert first == second
+    assert curves.draw(written(tmp_path / "c", run(30))).read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], ["no training", "no scores on a dev set"]),
+        ([{"step": 3, "train/loss": 0.5}], ["Training loss", "no scores on a dev set"]),
+        ([{"step": 0, "val/accuracy": 0.5, "val/score": 0.5}], ["no training", "best: step 0"]),
+        ([{"step": 1, "train/loss": math.nan, "val/pearson": math.nan, "val/score": 0.0}], ["no training", "score"]),
+        ([{"step": s, "train/loss": -1.0} for s in (1, 2)], ["Training loss"]),
+    ],
+)
+def test_little_and_undefined_numbers_are_drawn(tmp_path: Path, rows: list[dict], said: list[str]) -> None:
+    text = words(curves.draw(written(tmp_path, rows)))
+    assert all(f"<!-- {word} -->" in text for word in said)
+
+
+def test_a_continued_run_counts_the_later_line_of_a_step(tmp_path: Path) -> None:
+    rows = [{"step": s, "train/loss": float(s)} for s in (1, 2, 3)] + [
+        {"step": s, "train/loss": 10.0 * s} for s in (2, 3, 4)
+    ]
+    assert curves.read(written(tmp_path, rows)) == {"train/loss": ([1, 2, 3, 4], [1.0, 20.0, 30.0, 40.0])}
+
+
+def test_a_line_cut_off_at_the_end_is_left_out_and_one_in_the_middle_named(tmp_path: Path) -> None:
+    file = written(tmp_path, run(5))
+    whole = curves.read(file)
+    text = file.read_text()
+    file.write_text(text + '{"step": 5, "train/lo')
+    assert curves.read(file) == whole
+    file.write_text('{"step": 5, "tr\n' + text)
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl, line 1"):
+        curves.read(file)
