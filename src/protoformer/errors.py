@@ -36,3 +36,9 @@ class DivergedError(UserError):
     """The loss is not a number; the run stopped before the weights were touched."""
 
     exit_code = 4
+
+
+class InterruptedRunError(UserError):
+    """The run was asked to stop and has saved where it stands; the same command continues it."""
+
+    exit_code = 143

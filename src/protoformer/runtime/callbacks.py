@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from protoformer.errors import InterruptedRunError
 from protoformer.modules.objective import ObjectiveModule
 
 
@@ -50,10 +51,6 @@ class RandomState(Callback):
         random.setstate((version, tuple(numbers), gauss))
 
 
-class Interrupted(Exception):
-    """The run was asked to stop and has saved where it stands; the same command continues it."""
-
-
 class SaveLast(Callback):
     """`last.ckpt` every so many optimizer steps, after each epoch, and when TERM or USR1 asks to stop.
 
@@ -79,7 +76,7 @@ class SaveLast(Callback):
     ) -> None:
         if getattr(pl_module, "stop_agreed", False):
             self._save(trainer)
-            raise Interrupted(f"stopped at step {trainer.global_step}; the same command continues from there")
+            raise InterruptedRunError(f"stopped at step {trainer.global_step}; the same command continues from there")
         if trainer.global_step % self.every == 0:
             self._save(trainer)
 

@@ -182,7 +182,8 @@ def _translated(error: BaseException, folders: Sequence[Path]) -> str:
         return f"~{absent.group(1)}: no yaml states this key; {key_advice(path, name, stated_keys(path))}"
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
-        return f"{mark.name}, line {mark.line + 1}: not valid yaml ({getattr(error, 'problem', None) or first_line(error)})"
+        problem = getattr(error, "problem", None) or first_line(error)
+        return f"{mark.name}, line {mark.line + 1}: not valid yaml ({problem})"
     missing = getattr(error, "missing_cfg_file", None)
     if isinstance(missing, str) and "/" in missing:
         name, _, option = missing.partition("/")

@@ -227,7 +227,7 @@ def task(config: "DictConfig") -> float | None:
 def rerun(overrides: Sequence[str], program: str = PROGRAM) -> str:
     """The command that runs this job again, quoted for a shell."""
     folder = os.environ.get(CONF_VARIABLE)
-    flags = [] if folder is None else ["--config-dir", folder]
+    flags = ["--config-dir", folder] if folder else []
     return f"{program} {shlex.join([*flags, *overrides])}"
 
 

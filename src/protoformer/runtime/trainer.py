@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from protoformer.errors import ConfigurationError
@@ -97,7 +98,7 @@ def trainer(
         log_every_n_steps=limits["log_every"],
         logger=list(loggers),
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
         default_root_dir=folder.path,
         enable_model_summary=False,
         enable_progress_bar=bar,

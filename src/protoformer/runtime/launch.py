@@ -1,0 +1,225 @@
+"""Starting the ranks of a run.
+
+Lightning never re-runs the command. The command composes once; then, unless an outer launcher has already started one
+process a rank, this module starts them through torch's elastic launcher, each running the same importable function on
+the plain config. Works the same under --multirun: every trial has a process group of its own and leaves nothing behind.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from protoformer import errors
+from protoformer.errors import ConfigurationError, UserError
+
+FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@dataclass(frozen=True)
+class World:
+    """How this process takes part: `alone`, as a `rank` that somebody else started, or as the `parent` of local ranks."""
+
+    role: Literal["alone", "rank", "parent"]
+    local_ranks: int = 1
+    nodes: int = 1
+
+
+def world(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> World:
+    """Only a world of several processes counts as already launched: WORLD_SIZE over 1 (torchrun), or an srun step of
+    several tasks. sbatch, `srun --pty` and launchers of one task a node also set SLURM_PROCID=0, and there the ranks of
+    this node are still to be started."""
+    if int(environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in environ:
+        return World("rank", int(environ.get("LOCAL_WORLD_SIZE", "1")))
+    per_node = _devices(hardware)
+    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    step_nodes = int(environ.get("SLURM_STEP_NUM_NODES", "1"))
+    if tasks > 1 and not (step_nodes == tasks and per_node > 1):
+        return World("rank", max(1, tasks // step_nodes), step_nodes)
+    nodes = int(hardware["nodes"])
+    if nodes > 1 and not hardware["rendezvous"]:
+        raise ConfigurationError("hardware.nodes over 1 needs hardware.rendezvous=HOST:PORT, the first node's address")
+    return World("parent" if per_node * nodes > 1 else "alone", per_node, nodes)
+
+
+def _devices(hardware: Mapping[str, Any]) -> int:
+    if hardware["devices"] != "all":
+        return int(hardware["devices"])
+    if hardware["accelerator"] == "cpu":
+        return len(os.sched_getaffinity(0))
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def rank() -> int:
+    """This process's rank; 0 where there is one process."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def launch(function: Callable[..., Any], config: Mapping[str, Any], *arguments: Any) -> Any:
+    """`function(config, *arguments)` on every rank; gives back what rank 0 returns.
+
+    A UserError of a rank is raised here again, once; anything else ends in a RuntimeError with that rank's traceback.
+    """
+    hardware = config["hardware"]
+    plan = world(hardware, os.environ)
+    if plan.role == "rank":
+        _adopt_slurm(plan)
+    if plan.role != "parent":
+        return function(config, *arguments)
+    with tempfile.TemporaryDirectory(prefix="protoformer-ranks-") as place:
+        return _Parent(plan, hardware, Path(place)).run(function, (config, *arguments))
+
+
+def _adopt_slurm(plan: World) -> None:
+    """An srun step speaks SLURM; the rest of the program speaks torch."""
+    if "RANK" in os.environ:
+        return
+    first = os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1").split(",")[0].replace("[", "").split("-")[0]
+    os.environ.setdefault("MASTER_ADDR", first if plan.nodes > 1 else "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000))
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
+    os.environ["LOCAL_RANK"] = os.environ.get("SLURM_LOCALID", "0")
+    os.environ["LOCAL_WORLD_SIZE"] = str(plan.local_ranks)
+    os.environ.setdefault("TORCHELASTIC_RUN_ID", os.environ.get("SLURM_JOB_ID", "srun"))
+
+
+class _Parent:
+    """The process that starts local ranks, passes signals on, and gathers what they return or die of."""
+
+    def __init__(self, plan: World, hardware: Mapping[str, Any], place: Path) -> None:
+        self.plan, self.hardware, self.place = plan, hardware, place
+        self.signalled: int | None = None
+
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        import logging
+
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+        for chatter in ("torch.distributed.elastic", "torch.distributed.launcher"):
+            logging.getLogger(chatter).setLevel(logging.CRITICAL)  # its failures are told by us, once
+        endpoint = self.hardware["rendezvous"] if self.plan.nodes > 1 else f"127.0.0.1:{_free_port()}"
+        settings = LaunchConfig(
+            min_nodes=self.plan.nodes,
+            max_nodes=self.plan.nodes,
+            nproc_per_node=self.plan.local_ranks,
+            run_id=os.environ.get("SLURM_JOB_ID", f"protoformer-{os.getpid()}"),
+            rdzv_backend="c10d",
+            rdzv_endpoint=endpoint,
+            max_restarts=0,
+            start_method="spawn",
+            signals_to_handle="SIGHUP",  # TERM and USR1 are ours: they are passed on, and the ranks save
+        )
+        before = {number: signal.signal(number, self._forward) for number in FORWARDED}
+        try:
+            returned = elastic_launch(settings, _rank)(
+                function, arguments, str(self.place), self.plan.local_ranks, list(sys.path)
+            )
+        except ChildFailedError as failure:
+            raise self._told() or RuntimeError(f"a rank ended without a word: {failure}") from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return returned[0]
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal to the ranks; after `hardware.grace` seconds without an end they are killed."""
+        for pid in self._pids():
+            _send(pid, number)
+        if self.signalled is None and number == signal.SIGTERM:
+            self.signalled = number
+            timer = threading.Timer(float(self.hardware["grace"]), self._kill)
+            timer.daemon = True
+            timer.start()
+
+    def _kill(self) -> None:
+        for pid in self._pids():
+            _send(pid, signal.SIGKILL)
+
+    def _pids(self) -> list[int]:
+        return [int(file.name.removeprefix("pid-")) for file in self.place.glob("pid-*")]
+
+    def _told(self) -> Exception | None:
+        """The first error that a rank wrote down."""
+        files = sorted(self.place.glob("error-*"), key=lambda file: file.stat().st_mtime_ns)
+        told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        for error in told:
+            kind = getattr(errors, error["kind"], None)
+            if isinstance(kind, type) and issubclass(kind, UserError):
+                return kind(error["message"])
+        return RuntimeError(f"rank {told[0]['rank']} failed:\n{told[0]['traceback']}") if told else None
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], place: str, ranks: int, path: list[str]) -> Any:
+    """What each started process runs: its share of the cores, its errors written down, its end tied to its parent's."""
+    sys.path[:] = path
+    _die_with_parent()
+    Path(place, f"pid-{os.getpid()}").touch()
+    import torch
+
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
+    try:
+        return function(*arguments)
+    except BaseException as error:
+        import traceback
+
+        report = {
+            "rank": rank(),
+            "kind": type(error).__name__,
+            "message": str(error),
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        Path(place, f"error-{rank()}").write_text(json.dumps(report), encoding="utf-8")
+        raise
+
+
+def _die_with_parent() -> None:
+    """The kernel ends this process when its parent is gone; elsewhere than on Linux a thread looks for it."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,139 @@
+"""One job at a time owns a run folder.
+
+The lock is a file with host, pid, job and a token; its modification time is a heartbeat. It is made by linking a finished
+file into place, so nobody reads half of one. A lock is free to take when its heartbeat has stopped for `stale` seconds,
+when the same job returns (a requeue), or when its process is known to be gone: the same machine since the same boot, and
+no process of that pid *and* start time. A pid alone proves nothing, and network file systems do not honour flock.
+"""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from protoformer.errors import RunFolderError
+
+JOB_IDS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
+
+
+class RunLock:
+    """Context manager; raises RunFolderError when a living job owns the folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        heartbeat: float = 15.0,
+        stale: float = 90.0,
+        lost: Callable[[], None] | None = None,
+    ) -> None:
+        self.folder, self.file = folder, folder / "lock"
+        self.heartbeat, self.stale, self.lost = heartbeat, stale, lost
+        self.token = secrets.token_hex(8)
+        self.stop = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def __enter__(self) -> "RunLock":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mine = self.folder / f".lock-{self.token}"
+        mine.write_text(json.dumps({**_identity(), "token": self.token, "since": time.time()}), encoding="utf-8")
+        try:
+            for _ in range(100):
+                try:
+                    os.link(mine, self.file)
+                    break
+                except FileExistsError:
+                    self._clear_dead()
+            else:
+                raise RunFolderError(f"{self.folder}: its lock changes hands too quickly; try again")
+        finally:
+            mine.unlink(missing_ok=True)
+        self.thread = threading.Thread(target=self._beat, daemon=True, name="run-lock")
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join()
+        if _read(self.file).get("token") == self.token:
+            self.file.unlink(missing_ok=True)
+
+    def _clear_dead(self) -> None:
+        """Take a dead owner's lock out of the way, or raise. Two takers cannot both remove it, nor a new owner's."""
+        owner = _read(self.file)
+        if not owner:
+            return
+        if not self._dead(owner):
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("since", 0)))
+            raise RunFolderError(
+                f"{self.folder} is in use by process {owner.get('pid')} on {owner.get('host')} since {since}; wait for it, "
+                f"end it, or run something else (a killed owner's lock expires {self.stale:.0f} s after its last sign of life)"
+            )
+        aside = self.folder / f".lock-{self.token}-aside"
+        try:
+            os.rename(self.file, aside)
+        except FileNotFoundError:
+            return
+        if _read(aside).get("token") != owner.get("token"):  # another taker was quicker: this is its new lock
+            try:
+                os.link(aside, self.file)
+            except FileExistsError:
+                pass
+        aside.unlink(missing_ok=True)
+
+    def _dead(self, owner: dict[str, Any]) -> bool:
+        try:
+            silent = time.time() - self.file.stat().st_mtime
+        except FileNotFoundError:
+            return True
+        me = _identity()
+        if silent > self.stale or (owner.get("job") and owner.get("job") == me["job"]):
+            return True
+        same_machine = all(owner.get(key) == me[key] for key in ("host", "boot", "pid_namespace"))
+        return same_machine and _started(int(owner.get("pid", 0))) != owner.get("started")
+
+    def _beat(self) -> None:
+        while not self.stop.wait(self.heartbeat):
+            if _read(self.file).get("token") != self.token:
+                if self.lost is not None:
+                    self.lost()
+                return
+            os.utime(self.file)
+
+
+def _identity() -> dict[str, Any]:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    space = Path("/proc/self/ns/pid")
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "boot": boot.read_text(encoding="utf-8").strip() if boot.exists() else "",
+        "pid_namespace": os.readlink(space) if space.exists() else "",
+        "job": next((os.environ[name] for name in JOB_IDS if os.environ.get(name)), ""),
+    }
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks; None where there is no such process (or no /proc)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}

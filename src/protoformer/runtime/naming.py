@@ -1,0 +1,85 @@
+"""A run is named by what can change its result.
+
+Every resolved key counts, except schema.NEUTRAL; keys that equal their target's own default are dropped, so that a new
+key with a default renames no old run. Local folders count by their content, not by where they lie.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from protoformer.runtime import schema
+from protoformer.runtime.digests import files_digest, folder_digest
+from protoformer.runtime.signatures import signature
+
+
+def run_id(config: Mapping[str, Any]) -> str:
+    """A readable beginning and eight digits of a hash, such as `seed42-lr5e-05-bs32-1f0c3a9e`."""
+    named = essence(config)
+    text = json.dumps(named, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    recipe = config["recipe"]
+    prefix = f"seed{config['seed']}-lr{recipe['lr']:g}-bs{recipe['batch_size']}"
+    return f"{re.sub(r'[^A-Za-z0-9.-]', '', prefix)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def essence(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config can change a result, in one canonical form."""
+    kept = _without_neutral(config)
+    named = _essential(kept, schema.Run)
+    assert isinstance(named, dict)
+    named["init_from"] = _origin(str(config["init_from"]))
+    root = config["source"].get("root")
+    if root is not None:
+        named["source"] = {**named["source"], "root": _data(Path(root), config["task"]["rows"])}
+    named["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
+    return named
+
+
+def _without_neutral(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without_neutral(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in schema.NEUTRAL
+    }
+
+
+def _essential(value: Any, kind: Any = None) -> Any:
+    """Defaults dropped: those of the `_target_`, and those of the schema's dataclass for this node."""
+    if isinstance(value, Mapping):
+        defaults: dict[str, Any] = {}
+        kinds: dict[str, Any] = {}
+        if is_dataclass(kind) and isinstance(kind, type):
+            kinds = get_type_hints(kind)
+            defaults |= {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+        if "_target_" in value:
+            parameters = signature(value["_target_"]).parameters
+            defaults |= {name: p.default for name, p in parameters.items() if not p.required}
+        kept = {key: _essential(inner, kinds.get(key)) for key, inner in value.items()}
+        return {
+            key: inner for key, inner in kept.items() if key not in defaults or inner != _essential(defaults[key])
+        }
+    if isinstance(value, list | tuple):
+        return [_essential(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _origin(init_from: str) -> str:
+    """A folder by its content, anything else by its name."""
+    folder = Path(init_from).expanduser()
+    if (folder / "checkpoints").is_dir():
+        return f"run:{folder_digest(folder / 'checkpoints')}"
+    return f"folder:{folder_digest(folder)}" if folder.is_dir() else init_from
+
+
+def _data(root: Path, rows: Mapping[str, Any]) -> str:
+    """The data set's own files, by their content; a folder that is not there is named as such (and refused later)."""
+    folder = root.expanduser() / str(rows.get("dataset", "")) / str(rows.get("subset") or "")
+    if not folder.is_dir():
+        return f"absent:{folder.name}"
+    return files_digest((path for path in folder.rglob("*") if path.is_file()), folder)

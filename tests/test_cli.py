@@ -1,0 +1,75 @@
+"""The verbs of `protoformer`: each a thin call, proven with stand-ins for what they call."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from protoformer import cli
+from protoformer.runtime.options import CONF_VARIABLE
+
+Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    calls: Calls = []
+
+    def main(*args: Any, **options: Any) -> None:
+        calls.append((args, options))
+
+    import protoformer.runtime
+
+    for name in ("prepare", "plan", "report", "submission", "export"):
+        stand_in = ModuleType(f"protoformer.runtime.{name}")
+        stand_in.main = main  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+        monkeypatch.setattr(protoformer.runtime, name, stand_in, raising=False)
+    monkeypatch.setenv(CONF_VARIABLE, "")
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("words", "args", "options"),
+    [
+        ("plan model=bert task=glue/mnli", (["model=bert", "task=glue/mnli"],), {}),
+        ("prepare model=bert task=glue/mnli", (["model=bert", "task=glue/mnli"],), {}),
+        ("report", (["outputs"],), {"csv": None, "markdown": None}),
+        ("report a b --csv x.csv", (["a", "b"],), {"csv": "x.csv", "markdown": None}),
+        ("submission glue a b", (["a", "b"], "submission.zip"), {"partial": False, "fill": False}),
+        ("submission glue a b --out c.zip --fill", (["a", "b"], "c.zip"), {"partial": False, "fill": True}),
+        ("export run --to hf folder", ("run", "hf", "folder"), {}),
+    ],
+)
+def test_a_verb_is_a_thin_call(called: Calls, words: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    assert cli.main(words.split()) == 0
+    assert called == [(args, options)]
+
+
+def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    text = capsys.readouterr().out
+    for verb in ("train", "list", "plan", "prepare", "report", "submission", "export"):
+        assert f"\n  {verb} " in text
+
+
+@pytest.mark.parametrize("verb", ["list", "plan", "prepare", "report", "submission", "export"])
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main([verb, "--help"])
+    assert left.value.code == 0
+    assert f"usage: protoformer {verb}" in capsys.readouterr().out
+
+
+def test_train_is_train_py_under_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--help"]) == 0
+    assert "usage: protoformer train [flags] model=NAME" in capsys.readouterr().out
+
+
+def test_a_folder_of_options_reaches_the_verb(called: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    assert cli.main(["plan", "--config-dir", str(tmp_path), "model=bert"]) == 0
+    assert os.environ[CONF_VARIABLE] == str(tmp_path)
