@@ -30,6 +30,7 @@ LATE = {  # arguments that `building` gives itself, and the key that says it ins
         "backbone": "model", "labels": "task.rows.labels", "splits": "task.splits", "optimization": "recipe",
     },
 }  # fmt: skip
+BUILT = ("model.format", "task.rows", "task.data", "task.module", "source")  # nodes that some class has to build
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to 4294967295"),
     "recipe.lr": (lambda value: value > 0, "above 0"),
@@ -59,6 +60,10 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     choices = config.get("choices", {})
     checked = _node("", {key: value for key, value in config.items() if key != "choices"}, keys_of(schema.Run))
+    for path in BUILT:
+        node, _, name = path.partition(".")
+        if "_target_" not in (checked[node][name] if name else checked[node]):
+            raise KeyedError(path, f"{path} has no _target_, so nothing builds it; name its class")
     _ranges(checked)
     _together(checked, choices)
     return {**checked, "choices": dict(choices)}

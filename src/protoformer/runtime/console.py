@@ -24,9 +24,13 @@ def set_up(log_file: Path | None, rank: int) -> None:
         file = logging.FileHandler(log_file, encoding="utf-8")
         file.setFormatter(logging.Formatter(f"%(asctime)s rank{rank} %(levelname)s %(name)s: %(message)s"))
         own.addHandler(file)
+    import lightning.pytorch  # noqa: F401  (sets its loggers' levels when it is imported)
+
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # torch's own pytree class warns about itself when Lightning asks whether something is a leaf
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # one process reads memory-mapped rows in microseconds: more workers would only copy
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # a short run logs its last step all the same (Throughput)
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

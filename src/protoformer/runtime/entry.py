@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -51,9 +51,10 @@ class Session:
     program: str
     sweep: int  # number of jobs; 0 for a single run
     jobs: list[Job]
+    process: int = field(default_factory=os.getpid)
 
 
-_session: Session | None = None  # None in a process that a Hydra launcher started elsewhere
+_session: Session | None = None  # of no use in a process that a Hydra launcher started or forked
 
 
 class Parser(argparse.ArgumentParser):
@@ -201,7 +202,7 @@ def task(config: "DictConfig") -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
-    session = _session
+    session = _session if _session is not None and _session.process == os.getpid() else None
     words = [compose.shown(text) for text in hydra.overrides.task]
     job = Job(words)
     if session is not None:

@@ -114,7 +114,7 @@ class _Session:
             log.info("continuing from %s", last)
         if self.config["hardware"]["compile"]:
             self.parts.module.backbone.compile()  # type: ignore[operator, union-attr]
-        self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last)
+        self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
 
     def _evaluate(self) -> dict[str, float]:
         """Dev and test numbers of the best checkpoint (by `val/score`)."""
