@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from protoformer.blocks import masks
+from protoformer.blocks import masks, packed_attention
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.cache import KeyValueCache
 from protoformer.blocks.packing import Packing, Rectangle
@@ -74,7 +74,9 @@ def test_cross_attention_equals_torch(packed: bool) -> None:
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_packed_gradients_equal_padded_ones() -> None:
+@pytest.mark.parametrize("grouped", [0, 1 << 14])
+def test_packed_gradients_equal_padded_ones(grouped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "GROUPED", grouped)
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, window=4)
     gradients = []
     for layout in (Packing(PADDING), Rectangle(BATCH, SEQ, PADDING)):
@@ -88,31 +90,48 @@ def test_packed_gradients_equal_padded_ones() -> None:
 
 
 def test_packed_attention_derivative_by_finite_differences() -> None:
-    from protoformer.blocks.packed_attention import _PerSequence
+    from protoformer.blocks.packed_attention import GroupedAttention, blocks
 
     q, k, v = (torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    packing = Packing(torch.tensor([[True] * 4, [True] * 3 + [False]]))
+    groups = blocks(packing, packing, True, None)
 
     def attend(*qkv: torch.Tensor) -> torch.Tensor:
-        return _PerSequence.apply(*qkv, [4, 3], [4, 3], True, None, 0.0)
+        return GroupedAttention.apply(*qkv, groups, 0.0)
 
     assert torch.autograd.gradcheck(attend, (q, k, v))
 
 
 def test_packed_attention_with_dropout_keeps_mask_in_backward() -> None:
     """With dropout the output is linear in v through the very mask that was drawn: its gradient must use the same."""
-    from protoformer.blocks.packed_attention import _PerSequence
+    from protoformer.blocks.packed_attention import GroupedAttention, blocks
 
     q, k = torch.randn(2, 5, 2, 3)
     v = torch.randn(5, 2, 3, requires_grad=True)
-    torch.manual_seed(3)
-    out = _PerSequence.apply(q, k, v, [5], [5], False, None, 0.5)
+    packing = Packing(torch.ones(1, 5, dtype=torch.bool))
+    groups = blocks(packing, packing, False, None)
+
+    def attend(value: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return GroupedAttention.apply(q, k, value, groups, 0.5)
+
+    out = attend(v)
     grad = torch.randn_like(out)
     (by_backward,) = torch.autograd.grad(out, v, grad)
-    torch.manual_seed(3)
-    linear = torch.autograd.functional.jacobian(
-        lambda value: (torch.manual_seed(3), _PerSequence.apply(q, k, value, [5], [5], False, None, 0.5))[1], v
-    )
+    linear = torch.autograd.functional.jacobian(attend, v)
     torch.testing.assert_close(by_backward, torch.tensordot(grad, linear, dims=3))
+
+
+def test_groups_hold_every_sequence_once_and_are_of_like_length() -> None:
+    lengths = torch.tensor([3, 90, 88, 60, 11, 12, 61, 80])
+    packing = Packing(torch.arange(90)[None] < lengths[:, None])
+    assert len(packing.groups(10)) == 8
+    groups = packing.groups(100)
+    assert sorted(i for group in groups for i in group) == list(range(8))
+    assert len(groups) < 8
+    for group in groups:
+        sizes = [packing.lengths[i] for i in group]
+        assert max(sizes) - min(sizes) <= max(8, 0.15 * max(sizes))
 
 
 def test_cached_steps_equal_one_pass_with_front_padding() -> None:

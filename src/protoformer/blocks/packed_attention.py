@@ -1,19 +1,61 @@
 """Attention within each sequence of a packed batch.
 
-On the CPU one small product a sequence, forward and backward written out, so that neither padding nor one autograd node a
-sequence is paid for. Elsewhere the rectangle is rebuilt for the fused kernel: token-wise work stays packed all the same.
+On the CPU long sequences are taken one by one and short ones of like length together as small rectangles, forward and
+backward written out, so that neither padding nor many small calls are paid for. Elsewhere the whole rectangle is rebuilt for the library's fused kernel;
+token-wise work stays packed all the same.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from protoformer.blocks import masks
 from protoformer.blocks.dropout import keep_mask
 from protoformer.blocks.packing import Packing
+
+
+GROUPED = 1 << 14  # values of one sequence's queries up to which gathering costs less than a call for each sequence
+Rows = slice | Int[Tensor, "group seq"]
+
+
+class Block(NamedTuple):
+    """A group of sequences: where its queries and keys stand, which of them are real, and who may attend to whom.
+
+    One sequence alone is a slice, whose tokens need no gathering.
+    """
+
+    queries: Rows
+    real_queries: Bool[Tensor, "group queries"] | None
+    keys: Rows
+    real_keys: Bool[Tensor, "group keys"] | None
+    allowed: Bool[Tensor, "#group 1 #queries keys"] | None
+
+
+def blocks(layout: Packing, keys: Packing, causal: bool, window: int | None, width: int = 1) -> list[Block]:
+    """The groups of a batch, `width` being heads x d_head; kept, since every layer of a stack asks for the same."""
+    asked = (id(keys), causal, window, width)
+    if asked in layout.blocks:
+        return layout.blocks[asked]
+    made = []
+    for group in layout.groups(GROUPED // width):
+        if len(group) == 1:
+            one = group[0]
+            pattern = masks.pattern(layout.lengths[one], keys.lengths[one], causal, window)
+            allowed = None if pattern is None else pattern[None, None]
+            made.append(Block(layout.place(one), None, keys.place(one), None, allowed))
+            continue
+        queries, real_queries = layout.block(group)
+        key_places, real_keys = keys.block(group)
+        allowed = None if real_keys is None else masks.padding(real_keys)
+        pattern = masks.pattern(queries.shape[1], key_places.shape[1], causal, window)
+        if pattern is not None:
+            allowed = pattern[None, None] if allowed is None else allowed & pattern
+        made.append(Block(queries, real_queries, key_places, real_keys, allowed))
+    layout.blocks[asked] = made
+    return made
 
 
 def attend_packed(
@@ -29,7 +71,7 @@ def attend_packed(
 ) -> Float[Tensor, "tokens heads d_head"]:
     """softmax(Q K^T / sqrt(d_head)) V, each sequence of `layout` against the same one of `keys`."""
     if q.device.type == "cpu":
-        return _PerSequence.apply(q, k, v, layout.lengths, keys.lengths, causal, window, dropout)
+        return GroupedAttention.apply(q, k, v, blocks(layout, keys, causal, window, q.shape[1] * q.shape[2]), dropout)
     queries, key, value = (
         which.unpack(x).transpose(1, 2) for x, which in ((q, layout), (k, keys), (v, keys))
     )  # batch heads seq d_head
@@ -41,38 +83,25 @@ def attend_packed(
     return layout.pack(mixed.transpose(1, 2))
 
 
-class _PerSequence(torch.autograd.Function):
-    """The formula of equation 1 and its derivative, sequence by sequence.
+class GroupedAttention(torch.autograd.Function):
+    """The formula of equation 1 and its derivative, group by group.
 
     With weights A = dropout(P), P = softmax(S), S = q k^T c: dV = A^T dO, dP = dropout'(dO V^T),
     dS = P (dP - rowsum(dP P)), dQ = c dS K, dK = c dS^T Q.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        q_lengths: list[int],
-        k_lengths: list[int],
-        causal: bool,
-        window: int | None,
-        dropout: float,
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, groups: list[Block], dropout: float) -> Tensor:
         out = torch.empty(q.shape, dtype=q.dtype)
         scale = q.shape[-1] ** -0.5
         saved: list[Tensor] = []
         training = any(ctx.needs_input_grad)
-        start_q = start_k = 0
-        for n_q, n_k in zip(q_lengths, k_lengths, strict=True):
-            query = q[start_q : start_q + n_q].transpose(0, 1)
-            key = k[start_k : start_k + n_k].transpose(0, 1)
-            value = v[start_k : start_k + n_k].transpose(0, 1)
-            scores = torch.matmul(query * scale, key.transpose(1, 2))
-            allowed = masks.pattern(n_q, n_k, causal, window)
-            if allowed is not None:
-                scores.masked_fill_(~allowed, -torch.inf)
+        for block in groups:
+            query, key, value = _take(q, block.queries), _take(k, block.keys), _take(v, block.keys)
+            scores = torch.matmul(query, key.transpose(2, 3)).mul_(scale)
+            if block.allowed is not None:
+                # finite, so that a padded query that may see nothing gives zero gradients, not NaN
+                scores.masked_fill_(~block.allowed, torch.finfo(scores.dtype).min)
             share = torch.softmax(scores, -1)
             kept = share
             if dropout:
@@ -81,32 +110,47 @@ class _PerSequence(torch.autograd.Function):
                 saved.append(keep)
             if training:
                 saved.append(share)
-            out[start_q : start_q + n_q].transpose(0, 1).copy_(torch.matmul(kept, value))
-            start_q, start_k = start_q + n_q, start_k + n_k
+            _put(out, block.queries, block.real_queries, torch.matmul(kept, value))
         if training:
             ctx.save_for_backward(q, k, v, *saved)
-            ctx.lengths, ctx.dropout = (q_lengths, k_lengths), dropout
+            ctx.groups, ctx.dropout = groups, dropout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *saved = ctx.saved_tensors
-        grad_q, grad_k, grad_v = torch.empty(q.shape, dtype=q.dtype), torch.empty_like(k), torch.empty_like(v)
+        grad_q, grad_k, grad_v = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
         scale = q.shape[-1] ** -0.5
         pieces = iter(saved)
-        start_q = start_k = 0
-        for n_q, n_k in zip(*ctx.lengths, strict=True):
-            rows, columns = slice(start_q, start_q + n_q), slice(start_k, start_k + n_k)
+        for block in ctx.groups:
             keep = next(pieces) if ctx.dropout else None
             share = next(pieces)
-            grad_out = grads[0][rows].transpose(0, 1)
+            query, key, value = _take(q, block.queries), _take(k, block.keys), _take(v, block.keys)
+            grad_out = _take(grads[0], block.queries)
+            if block.real_queries is not None:  # a padded query stands on a real token's place: it must not count twice
+                grad_out = grad_out * block.real_queries[:, None, :, None]
             kept = share if keep is None else share * keep
-            grad_v[columns].transpose(0, 1).copy_(torch.matmul(kept.transpose(1, 2), grad_out))
-            grad_share = torch.matmul(grad_out, v[columns].permute(1, 2, 0))
+            _put(grad_v, block.keys, block.real_keys, torch.matmul(kept.transpose(2, 3), grad_out))
+            grad_share = torch.matmul(grad_out, value.transpose(2, 3))
             if keep is not None:
                 grad_share.mul_(keep)
             grad_scores = torch.ops.aten._softmax_backward_data(grad_share, share, -1, share.dtype).mul_(scale)
-            grad_q[rows].transpose(0, 1).copy_(torch.matmul(grad_scores, k[columns].transpose(0, 1)))
-            grad_k[columns].transpose(0, 1).copy_(torch.matmul(grad_scores.transpose(1, 2), q[rows].transpose(0, 1)))
-            start_q, start_k = start_q + n_q, start_k + n_k
-        return grad_q, grad_k, grad_v, None, None, None, None, None
+            _put(grad_q, block.queries, block.real_queries, torch.matmul(grad_scores, key))
+            _put(grad_k, block.keys, block.real_keys, torch.matmul(grad_scores.transpose(2, 3), query))
+        return grad_q, grad_k, grad_v, None, None
+
+
+def _take(x: Tensor, rows: Rows) -> Float[Tensor, "group heads seq d_head"]:
+    if isinstance(rows, slice):
+        return x[rows].transpose(0, 1)[None]
+    return x.index_select(0, rows.flatten()).view(*rows.shape, *x.shape[1:]).transpose(1, 2)
+
+
+def _put(x: Tensor, rows: Rows, real: Tensor | None, values: Float[Tensor, "group heads seq d_head"]) -> None:
+    by_token = values.transpose(1, 2)
+    if isinstance(rows, slice):
+        x[rows] = by_token[0]
+    elif real is None:
+        x.index_copy_(0, rows.flatten(), by_token.flatten(0, 1))
+    else:
+        x.index_copy_(0, rows[real], by_token[real])

@@ -4,7 +4,8 @@ Token-wise work (embeddings, projections, feed-forward, norms, heads) does not c
 layout which tokens belong together. A model packs on entry and unpacks on exit, so the batch contract stays rectangular.
 """
 
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -44,6 +45,38 @@ class Packing:
         self.padding_mask = padding_mask
         self.index = padding_mask.flatten().nonzero().squeeze(1)
         self.lengths: list[int] = padding_mask.sum(1).tolist()
+        self._starts: list[int] = [0, *accumulate(self.lengths)]
+        self.blocks: dict[Any, Any] = {}  # what attention has worked out for this batch
+
+    def groups(self, longest_grouped: int) -> list[list[int]]:
+        """Sequences of like length together: the shortest of a group is at most 8 tokens or 15 % below its longest.
+
+        Sequences longer than `longest_grouped` stay alone.
+        """
+        order = sorted(range(self.batch), key=lambda i: -self.lengths[i])
+        groups: list[list[int]] = []
+        for i in order:
+            longest = self.lengths[groups[-1][0]] if groups else 0
+            if groups and longest <= longest_grouped and longest - self.lengths[i] <= max(8, 0.15 * longest):
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        return groups
+
+    def place(self, sequence: int) -> slice:
+        """Where the tokens of one sequence stand."""
+        return slice(self._starts[sequence], self._starts[sequence + 1])
+
+    def block(self, sequences: list[int]) -> tuple[Int[Tensor, "group longest"], Bool[Tensor, "group longest"] | None]:
+        """Where a group's tokens stand, as a small rectangle, and which of it is real (None: all)."""
+        lengths = [self.lengths[i] for i in sequences]
+        longest = max(lengths)
+        starts = torch.tensor([self._starts[i] for i in sequences], device=self.index.device)
+        columns = torch.arange(longest, device=self.index.device)
+        if min(lengths) == longest:
+            return starts[:, None] + columns, None
+        real = columns < torch.tensor(lengths, device=self.index.device)[:, None]
+        return torch.where(real, starts[:, None] + columns, starts[:, None]), real
 
     def pack(self, rectangle: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "tokens *rest"]:
         return rectangle.flatten(0, 1).index_select(0, self.index)
