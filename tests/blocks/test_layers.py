@@ -86,7 +86,7 @@ def test_stack_gives_weights_of_the_named_layers_alone() -> None:
 @pytest.mark.parametrize("make", [EncoderLayer, DecoderLayer])
 def test_unknown_norm_is_refused(make: type) -> None:
     parts = (MultiHeadAttention(D, H),) if make is EncoderLayer else (MultiHeadAttention(D, H), None)
-    with pytest.raises((ValueError, TypeCheckError), match="pre.*post"):
+    with pytest.raises((ValueError, TypeCheckError), match=r"pre.*post"):
         make(*parts, FeedForward(D, FF), d_model=D, norm="pree")
 
 

@@ -1,8 +1,8 @@
 """Attention within each sequence of a packed batch.
 
-On the CPU long sequences are taken one by one and short ones of like length together as small rectangles, forward and
-backward written out, so that neither padding nor many small calls are paid for. Elsewhere the whole rectangle is rebuilt for the library's fused kernel;
-token-wise work stays packed all the same.
+On the CPU long sequences are taken one by one, and short ones of like length together as small rectangles; forward and
+backward are written out, so that neither padding nor many small calls are paid for. Elsewhere the whole rectangle is
+rebuilt for the library's fused kernel; token-wise work stays packed all the same.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,6 @@ from torch.nn import functional
 from protoformer.blocks import masks
 from protoformer.blocks.dropout import keep_mask
 from protoformer.blocks.packing import Packing
-
 
 GROUPED = 1 << 14  # values of one sequence's queries up to which gathering costs less than a call for each sequence
 Rows = slice | Int[Tensor, "group seq"]

@@ -34,7 +34,7 @@ class BatchLoader(DataLoader[Any]):
             persistent_workers=bool(workers),
         )
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.given = self.rows.position
         for batch in super().__iter__():
             self.given += 1

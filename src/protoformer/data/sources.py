@@ -1,14 +1,19 @@
 """Where rows come from: the hub, a local folder in the hub's layout, or the built-in sample."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from protoformer import hub
 from protoformer.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 
@@ -109,31 +114,87 @@ class SampleSource:
 
 
 class HubSource:
-    """Hugging Face `datasets`, at the commit that the task's yaml pins (or the newest, whose commit is recorded)."""
+    """Hugging Face `datasets`, at the commit that the task's yaml pins (or the newest, whose commit is recorded).
+
+    Rows of another commit than the pinned one are refused: the library itself falls back on whatever it has cached.
+    `commits` holds, for each data set that was read, the commit that its rows are of, `places` where they are cached.
+    """
 
     def __init__(self) -> None:
         self.commits: dict[str, str] = {}
+        self.places: dict[str, str] = {}
+        self._builders: dict[tuple[str, str | None, str | None], datasets.DatasetBuilder] = {}
 
     def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
         import datasets
 
+        hub.quiet()
+        if not hub.watched() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ:
+            datasets.disable_progress_bars()
         try:
-            rows = datasets.load_dataset(dataset, subset, split=split, revision=revision)
+            builder = self._prepared(dataset, subset, revision)
+            rows = builder.as_dataset(split=split)
+        except DataError:
+            raise
         except Exception as error:
-            raise DataError(
-                f"hub data set {dataset} ({subset or 'default'}, {split}) is not to be had: {_first_line(error)}; "
-                "with a network `protoformer prepare` fetches it, without one use source=local or source=sample"
-            ) from error
-        commit = next((url.split("@")[1].split("/")[0] for url in rows.info.download_checksums or {} if "@" in url), "")
-        self.commits[dataset] = commit or revision or "unknown"
-        name = f"hub:{dataset}@{self.commits[dataset][:8]}/{subset or 'default'}/{split}"
-        digest = hashlib.sha256(f"{dataset}@{self.commits[dataset]}/{subset}/{split}".encode()).hexdigest()
+            raise _not_to_be_had(dataset, subset, split, hub.first_line(error)) from error
+        commit = self.commits[dataset] = str(builder.hash)
+        self.places[dataset] = str(builder.cache_dir)
+        name = f"hub:{dataset}@{commit[:8]}/{subset or 'default'}/{split}"
+        digest = hashlib.sha256(f"{dataset}@{commit}/{subset}/{split}".encode()).hexdigest()
         return RawTable(rows.data.table, name, digest)
+
+    def _prepared(self, dataset: str, subset: str | None, revision: str | None) -> "datasets.DatasetBuilder":
+        """All splits of a subset as files of the library's cache, fetched where they are not there yet."""
+        key = (dataset, subset, revision)
+        if key not in self._builders:
+            self._builders[key] = _cached(dataset, subset, revision) or _fetched(dataset, subset, revision)
+        return self._builders[key]
 
     def corpus(self) -> Iterator[str] | None:
         return None
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def _cached(dataset: str, subset: str | None, revision: str | None) -> "datasets.DatasetBuilder | None":
+    """From the cache, without the network: the pinned commit, or (nothing pinned, hub away) the newest that is there."""
+    import datasets
+    from datasets.packaged_modules.cache.cache import Cache
+
+    if not hub.is_commit(revision) and not hub.unreachable():
+        return None
+    namespace, _, name = dataset.rpartition("/")
+    place = Path(datasets.config.HF_DATASETS_CACHE) / "___".join(filter(None, (namespace, _snake(name))))
+    commit = revision if hub.is_commit(revision) else "*"
+    found = [path for path in place.glob(f"{subset or 'default'}/*/{commit}/") if hub.is_commit(path.name)]
+    if not found:
+        return None
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return Cache(
+        repo_id=dataset, dataset_name=name, config_name=newest.parts[-3], version=newest.parts[-2], hash=newest.name
+    )
+
+
+def _fetched(dataset: str, subset: str | None, revision: str | None) -> "datasets.DatasetBuilder":
+    import datasets
+
+    if why := hub.unreachable():
+        raise _not_to_be_had(dataset, subset, "", f"it is not in the cache, and the hub cannot be asked: {why}")
+    builder = datasets.load_dataset_builder(dataset, subset, revision=revision)
+    if hub.is_commit(revision) and builder.hash != revision:  # the library fell back on another commit in its cache
+        raise _not_to_be_had(dataset, subset, "", f"commit {revision} cannot be fetched (cached is {builder.hash})")
+    builder.download_and_prepare()
+    return builder
+
+
+def _not_to_be_had(dataset: str, subset: str | None, split: str, why: str) -> DataError:
+    where = ", ".join(filter(None, (subset or "default", split)))
+    return DataError(
+        f"hub data set {dataset} ({where}) is not to be had: {why}; "
+        "with a network `protoformer prepare` fetches it, without one use source=local or source=sample"
+    )
+
+
+def _snake(name: str) -> str:
+    from datasets.naming import camelcase_to_snakecase
+
+    return camelcase_to_snakecase(name)

@@ -34,8 +34,9 @@ class Encoder(nn.Module):
         self.d_model, self.max_seq_len, self.dropout, self.packing = d_model, max_seq_len, dropout, packing
 
     def layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
+        batch, seq = padding_mask.shape
         packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
-        return Packing(padding_mask) if packed else Rectangle(*padding_mask.shape, padding_mask)
+        return Packing(padding_mask) if packed else Rectangle(batch, seq, padding_mask)
 
     def forward(
         self,

@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 
 from protoformer import hub
+from protoformer.data.classification import named_splits
 from protoformer.data.samplers import Batching
 from protoformer.errors import ConfigurationError, UserError, WeightsError
 from protoformer.models import weights
@@ -20,6 +21,7 @@ from protoformer.text.tokenizers import Tokenizer, read_tokenizer, whole_words
 
 log = logging.getLogger(__name__)
 OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "clip")
+STAGES = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def tokenizer(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeniz
 
 def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict[str, Any]:
     """Builder arguments as they will be built: a folder's sizes replace what the user did not set; a clash is an error."""
-    keys = {k: v for k, v in config["model"].items() if k not in ("tokenizer", "format", "published")}
+    keys = builder_arguments(config["model"])
     explicit = set(config["choices"].get("set", ()))
     if start.is_run and start.folder is not None:
         import yaml
@@ -122,12 +124,47 @@ class Parts:
 
 def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: bool = True) -> Parts:
     """Everything but the trainer. `initialise=False` leaves the weights random (a checkpoint will replace them)."""
-    task = config["task"]
     source = instantiate(config["source"])
     start = initial(config)
     words = tokenizer(config, start, source)
     sizes = real_sizes(config, start, words)
-    recipe, hardware = config["recipe"], config["hardware"]
+    data = datamodule(config, source, words, sizes, rank=rank, ranks=ranks)
+    module = task_module(config, sizes)
+    if initialise and start.folder is not None:
+        put_initial(module, config, start)
+    return Parts(module, data, words, sizes, start, source)
+
+
+def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `model` that its builder takes, `_target_` included."""
+    return {k: v for k, v in model.items() if k not in ("tokenizer", "format", "published")}
+
+
+def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> ObjectiveModule:
+    """The model under its task's loss and metrics, with fresh weights; `sizes` are the builder's arguments."""
+    task, splits = config["task"], config["task"]["splits"]
+    return instantiate(task["module"], _partial_=True, _convert_="all")(
+        backbone=instantiate({**sizes, "packing": config["hardware"]["packing"]}),
+        labels=task["rows"].get("labels"),
+        splits={stage: list(named_splits(splits.get(role))) for stage, role in STAGES.items()},
+        optimization=Optimization(**{key: config["recipe"][key] for key in OPTIMIZATION}),
+    )
+
+
+def datamodule(
+    config: Mapping[str, Any],
+    source: Any,
+    words: Tokenizer,
+    sizes: Mapping[str, Any],
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+) -> pl.LightningDataModule:
+    """The task's rows as batches for one rank; no sequence is longer than the model has positions."""
+    task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
+    longest = min(task["max_len"], sizes.get("max_seq_len") or task["max_len"])
+    if longest < task["max_len"]:
+        log.info("task.max_len=%d, but the model has %d positions: truncating there", task["max_len"], longest)
     batching = Batching(
         batch_size=recipe["batch_size"],
         micro_batch=hardware["micro_batch"],
@@ -137,28 +174,19 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
         order=recipe["batching"],
         workers=hardware["workers"],
     )
-    data = instantiate(task["data"], _partial_=True)(
+    return instantiate(task["data"], _partial_=True)(
         rows=instantiate(task["rows"]),
         splits=task["splits"],
         source=source,
         tokenizer=words,
         format=instantiate(config["model"]["format"], _partial_=True)(words),
-        max_len=task["max_len"],
+        max_len=longest,
         batching=batching,
         cache=Path(config["paths"]["cache"]),
     )
-    module = instantiate(task["module"], _partial_=True, _convert_="all")(
-        backbone=instantiate({**sizes, "packing": hardware["packing"]}),
-        labels=task["rows"].get("labels"),
-        splits={"val": list(data.splits["validation"]), "test": list(data.splits["test"])},
-        optimization=Optimization(**{key: recipe[key] for key in OPTIMIZATION}),
-    )
-    if initialise and start.folder is not None:
-        put_initial(module, config, start)
-    return Parts(module, data, words, sizes, start, source)
 
 
-def put_initial(module: ObjectiveModule, config: Mapping[str, Any], start: Initial) -> None:
+def put_initial(module: Any, config: Mapping[str, Any], start: Initial) -> None:
     """The first weights; heads that the task does not share stay as they are and are listed in the log."""
     folder = start.folder
     if folder is None:
@@ -190,7 +218,8 @@ def read_run(folder: Path) -> tuple[weights.State, weights.State, list[str] | No
         raise WeightsError(f"{folder}: no checkpoints/best.ckpt; the run has not been evaluated yet")
     state = weights.read_pickle(best)["state_dict"]
     earlier = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return split_state(state) + (earlier["task"]["rows"].get("labels"),)
+    body, head = split_state(state)
+    return body, head, earlier["task"]["rows"].get("labels")
 
 
 def split_state(state: Mapping[str, torch.Tensor]) -> tuple[weights.State, weights.State]:

@@ -93,7 +93,8 @@ class SaveLast(Callback):
 class Throughput(Callback):
     """Examples and tokens a second over all ranks, training steps alone (no validation, no checkpoint)."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_every: int = 10) -> None:
+        self.log_every = log_every
         self.examples = self.tokens = 0.0
         self.seconds = 0.0
         self.pending = 0.0  # seconds of the current window, before a validation broke in
@@ -106,7 +107,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate()) and (
+        if (trainer.global_step % self.log_every or trainer.fit_loop._should_accumulate()) and (
             batch_idx + 1 < trainer.num_training_batches
         ):
             return

@@ -6,8 +6,12 @@ from functools import cache
 from pathlib import Path
 
 EDGE = 64 * 1024  # bytes read at either end of a large file
-PRESENTATION = ("cli.py", "views/", "runtime/report.py", "runtime/card.py", "runtime/table.py", "runtime/listing.py")
-PRESENTATION += ("runtime/submission.py", "runtime/published.py", "runtime/failures.py", "runtime/suggest.py")
+PRESENTATION = (
+    "cli.py",
+    "views/",
+    *(f"runtime/{name}.py" for name in ("card", "failures", "listing", "published", "report", "submission")),
+    *(f"runtime/{name}.py" for name in ("suggest", "table")),
+)
 
 
 @cache

@@ -5,6 +5,7 @@ process a rank, this module starts them through torch's elastic launcher, each r
 the plain config. Works the same under --multirun: every trial has a process group of its own and leaves nothing behind.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -171,10 +172,8 @@ class _Parent:
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _free_port() -> int:

@@ -6,6 +6,7 @@ when the same job returns (a requeue), or when its process is known to be gone: 
 no process of that pid *and* start time. A pid alone proves nothing, and network file systems do not honour flock.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -83,10 +84,8 @@ class RunLock:
         except FileNotFoundError:
             return
         if _read(aside).get("token") != owner.get("token"):  # another taker was quicker: this is its new lock
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.link(aside, self.file)
-            except FileExistsError:
-                pass
         aside.unlink(missing_ok=True)
 
     def _dead(self, owner: dict[str, Any]) -> bool:

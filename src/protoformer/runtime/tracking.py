@@ -82,6 +82,6 @@ def finish(logger: "Logger | None", summary: Mapping[str, Any], mistakes: list[l
     for key, value in summary.items():
         run.summary[f"best/{key}"] = value
     if mistakes:
-        columns = ["text", "gold", "predicted", "probability"]
+        columns: list[str | int] = ["text", "gold", "predicted", "probability"]
         run.log({"mistakes": wandb.Table(columns=columns, data=mistakes[:MISTAKES])})
     run.finish(exit_code=exit_code)

@@ -77,7 +77,7 @@ class _Session:
         self.resuming = folder.last_checkpoint.exists()
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.resuming)
         seed_everything(config["seed"] + rank, verbose=False)
-        self.throughput = Throughput()
+        self.throughput = Throughput(config["trainer"]["log_every"])
         if rank == 0:
             folder.write_config({**config, "model": {**config["model"], **self.parts.sizes}})
 
@@ -113,7 +113,7 @@ class _Session:
         if last:
             log.info("continuing from %s", last)
         if self.config["hardware"]["compile"]:
-            self.parts.module.backbone.compile()  # type: ignore[operator, union-attr]
+            self.parts.module.backbone.compile()  # type: ignore[union-attr]
         self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
 
     def _evaluate(self) -> dict[str, float]:

@@ -25,43 +25,43 @@ def events(random: Random, buckets: range, genre: Genre = "town", said: float = 
 
 
 def mnli(random: Random, buckets: range, genre: Genre = "town") -> Rows:
-    fresh = events(random, buckets, genre)
+    fresh = events(random, buckets, genre, said=0.35, negated=0.15)
     while True:
         label = random.randrange(3)
         premise, hypothesis = inference(random, fresh, label, genre)
         yield {"premise": premise, "hypothesis": hypothesis, "label": label}
 
 
-def rte(random: Random, buckets: range) -> Rows:
+def rte(random: Random, buckets: range, genre: Genre = "town") -> Rows:
     """Two events are told, the hypothesis is about one of them."""
-    fresh = events(random, buckets, said=0.3)
+    fresh = events(random, buckets, genre, said=0.3)
     while True:
         label = random.randrange(2)
         relation = 0 if label == 0 else random.choice((1, 2))
-        premise, hypothesis = inference(random, fresh, relation, "town")
+        premise, hypothesis = inference(random, fresh, relation, genre)
         more = spoken(fresh(), random)
         told = [premise, more] if random.random() < 0.5 else [more, premise]
         yield {"sentence1": " ".join(told), "sentence2": hypothesis, "label": label}
 
 
-def mrpc(random: Random, buckets: range) -> Rows:
-    fresh = events(random, buckets)
+def mrpc(random: Random, buckets: range, genre: Genre = "town") -> Rows:
+    fresh = events(random, buckets, genre)
     while True:
         label = int(random.random() < 0.6)
         first, second = paraphrase(random, fresh, label)
         yield {"sentence1": first, "sentence2": second, "label": label}
 
 
-def stsb(random: Random, buckets: range) -> Rows:
-    fresh = events(random, buckets, said=1.0, negated=0.0)
+def stsb(random: Random, buckets: range, genre: Genre = "town") -> Rows:
+    fresh = events(random, buckets, genre, said=1.0, negated=0.0)
     while True:
         shared = random.randrange(6)
         one = similarity(random, lambda: without(fresh(), ["agent_adjective", "thing_adjective"]), shared)
         yield {"sentence1": one[0], "sentence2": one[1], "label": float(shared)}
 
 
-def cola(random: Random, buckets: range) -> Rows:
-    fresh = events(random, buckets, said=0.4)
+def cola(random: Random, buckets: range, genre: Genre = "town") -> Rows:
+    fresh = events(random, buckets, genre, said=0.4)
     while True:
         event, label = fresh(), random.randrange(2)
         sentence = realise(event, passive=random.random() < 0.4, synonym=random.random() < 0.3)
@@ -85,7 +85,7 @@ def broken(event: Event, sentence: str, random: Random) -> str:
     return f"{agent} {verb.past}{tail} ." if random.random() < 0.5 else f"{verb.past} {thing}{tail} ."
 
 
-def sst2(random: Random, buckets: range) -> Rows:
+def sst2(random: Random, buckets: range, genre: Genre = "town") -> Rows:
     while True:
         label = random.randrange(2)
         sentence = judgement(label, random)
@@ -124,9 +124,9 @@ def question(event: Event, asked: str, synonym: bool = False) -> str:
     return f"{'where' if asked == 'place' else 'when'} did {agent} {base} {thing} ?"
 
 
-def qqp(random: Random, buckets: range) -> Rows:
+def qqp(random: Random, buckets: range, genre: Genre = "town") -> Rows:
     """The same question in other words, or one about something else."""
-    fresh = events(random, buckets, said=0.3, negated=0.0)
+    fresh = events(random, buckets, genre, said=0.3, negated=0.0)
     while True:
         label = random.randrange(2)
         one, asked = fresh(), random.choice(("place", "time", "agent"))
@@ -144,9 +144,9 @@ def qqp(random: Random, buckets: range) -> Rows:
         }
 
 
-def qnli(random: Random, buckets: range) -> Rows:
+def qnli(random: Random, buckets: range, genre: Genre = "town") -> Rows:
     """Does the sentence answer the question? Not where it leaves the answer unsaid, or tells of something else."""
-    fresh = events(random, buckets, said=0.5, negated=0.0)
+    fresh = events(random, buckets, genre, said=0.5, negated=0.0)
     while True:
         label = random.randrange(2)
         told, asked = fresh(), random.choice(("place", "time"))
@@ -160,7 +160,7 @@ def qnli(random: Random, buckets: range) -> Rows:
         }
 
 
-def wnli(random: Random, buckets: range) -> Rows:
+def wnli(random: Random, buckets: range, genre: Genre = "town") -> Rows:
     """What "it" is: too big is the thing, too small is the container."""
     while True:
         thing, container, label = random.choice(THINGS), random.choice(CONTAINERS), random.randrange(2)
@@ -175,7 +175,7 @@ def wnli(random: Random, buckets: range) -> Rows:
         }
 
 
-TASKS: dict[str, Callable[[Random, range], Rows]] = {
+TASKS: dict[str, Callable[[Random, range, Genre], Rows]] = {
     "cola": cola,
     "sst2": sst2,
     "mrpc": mrpc,

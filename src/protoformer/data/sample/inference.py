@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from protoformer.data.sample.lexicon import AGENTS, OPPOSITE, THINGS, VERBS
 from protoformer.data.sample.meaning import Event, Genre, draw, generalised, realise, without, words_for
@@ -12,7 +13,7 @@ Draw = Callable[[], Event]
 
 def spoken(event: Event, random: Random) -> str:
     """In any of the wordings that mean the same."""
-    return realise(event, passive=random.random() < 0.3, synonym=random.random() < 0.3)
+    return realise(event, passive=random.random() < 0.25, synonym=random.random() < 0.2)
 
 
 def weakened(event: Event, random: Random, keep: tuple[str, ...] = ()) -> Event:
@@ -21,7 +22,7 @@ def weakened(event: Event, random: Random, keep: tuple[str, ...] = ()) -> Event:
         return event
     event = without(event, [name for name in event.said() if name not in keep and random.random() < 0.3])
     for role, adjective in (("agent", "agent_adjective"), ("thing", "thing_adjective")):
-        if adjective not in keep and random.random() < 0.15:
+        if adjective not in keep and random.random() < 0.1:
             event = generalised(event, role)  # type: ignore[arg-type]
     return event
 
@@ -40,22 +41,27 @@ def contradicted(premise: Event, random: Random, genre: Genre) -> Event:
         return replace(kept, negated=not kept.negated)
     if way == "verb":
         return replace(weakened(premise, random), verb=VERBS[premise.verb].opposite)
-    return replace(weakened(premise, random, keep=(way,)), **{way: OPPOSITE[getattr(premise, way)]})
+    return changed(weakened(premise, random, keep=(way,)), way, OPPOSITE[getattr(premise, way)])
 
 
 def unknown(premise: Event, random: Random, genre: Genre) -> Event:
     """What the premise says nothing of: a further circumstance, another deed, another thing."""
-    unsaid = [name for name in ("agent_adjective", "thing_adjective", "place", "time") if not getattr(premise, name)]
-    ways = ["verb", "thing", "agent"] + ([] if premise.negated else unsaid)
-    way = random.choice(ways)
+    unsaid = [name for name in ("place", "time", "manner", "agent_adjective") if not getattr(premise, name)]
+    way = random.choice(["verb", "thing", "agent"] if premise.negated or not unsaid else unsaid)
     kept = weakened(premise, random)
     if way == "verb":
         related = (premise.verb, VERBS[premise.verb].opposite)
         return replace(kept, verb=random.choice([verb for verb in VERBS if verb not in related]))
     if way in ("thing", "agent"):
         others = [noun for noun in (THINGS if way == "thing" else AGENTS) if noun != getattr(premise, way)]
-        return replace(kept, **{way: random.choice(others)})
-    return replace(kept, **{way: random.choice(words_for(way, genre))})
+        return changed(kept, way, random.choice(others))
+    return changed(kept, way, random.choice(words_for(way, genre)))
+
+
+def changed(event: Event, part: str, word: str) -> Event:
+    """The same with one part put differently."""
+    parts: dict[str, Any] = {part: word}
+    return replace(event, **parts)
 
 
 RELATIONS = (entailed, unknown, contradicted)  # in the order of MNLI's labels
@@ -89,5 +95,7 @@ def similarity(random: Random, fresh: Draw, shared: int) -> tuple[str, str]:
         related = {one.verb, VERBS[one.verb].opposite}
         if all(getattr(one, part) != getattr(other, part) for part in PARTS) and other.verb not in related:
             break
-    other = replace(other, **{part: getattr(one, part) for part in same}, agent_adjective=None, thing_adjective=None)
+    for part in same:
+        other = changed(other, part, getattr(one, part))
+    other = replace(other, agent_adjective=None, thing_adjective=None)
     return realise(one), realise(other, passive=random.random() < 0.3, synonym=random.random() < 0.3)

@@ -36,22 +36,18 @@ VERBS = {
         Verb("sell", "sold", "sold", ("trade", "traded", "traded"), "buy"),
         Verb("find", "found", "found", ("discover", "discovered", "discovered"), "lose"),
         Verb("lose", "lost", "lost", ("misplace", "misplaced", "misplaced"), "find"),
-        Verb("repair", "repaired", "repaired", ("mend", "mended", "mended"), "break"),
-        Verb("break", "broke", "broken", ("damage", "damaged", "damaged"), "repair"),
+        Verb("repair", "repaired", "repaired", ("mend", "mended", "mended"), "damage"),
+        Verb("damage", "damaged", "damaged", ("wreck", "wrecked", "wrecked"), "repair"),
         Verb("push", "pushed", "pushed", ("shove", "shoved", "shoved"), "pull"),
         Verb("pull", "pulled", "pulled", ("drag", "dragged", "dragged"), "push"),
-        Verb("hide", "hid", "hidden", ("conceal", "concealed", "concealed"), "reveal"),
-        Verb("reveal", "revealed", "revealed", ("show", "showed", "shown"), "hide"),
         Verb("lift", "lifted", "lifted", ("raise", "raised", "raised"), "drop"),
         Verb("drop", "dropped", "dropped", ("lower", "lowered", "lowered"), "lift"),
-        Verb("keep", "kept", "kept", ("retain", "retained", "retained"), "discard"),
-        Verb("discard", "discarded", "discarded", ("abandon", "abandoned", "abandoned"), "keep"),
     )
 }
 
 OPPOSITES = {  # of whoever acts, and of what is acted upon
-    "agent": "tall/short happy/sad rich/poor quiet/loud kind/cruel brave/timid clever/foolish strong/weak",
-    "thing": "big/small new/old heavy/light cheap/costly bright/dark empty/full soft/hard smooth/rough",
+    "agent": "tall/short happy/sad rich/poor quiet/loud kind/cruel brave/timid",
+    "thing": "big/small new/old heavy/light cheap/costly bright/dark soft/hard",
 }
 PAIRS = {role: [tuple(pair.split("/")) for pair in pairs.split()] for role, pairs in OPPOSITES.items()}
 ADJECTIVES = {role: [word for pair in pairs for word in pair] for role, pairs in PAIRS.items()}
@@ -71,7 +67,7 @@ MANNERS = ["slowly", "carefully", "quickly", "proudly", "secretly", "calmly"]
 
 PRAISED = ["film", "story", "song", "play", "novel", "concert", "painting", "speech", "show", "poem"]
 ASPECTS = ["plot", "music", "ending", "cast", "style", "humour"]
-GOOD = "wonderful brilliant charming delightful superb lovely moving gripping fresh elegant".split()
-BAD = "awful boring dreadful clumsy tedious bland shallow painful stale messy".split()
+GOOD = ["wonderful", "brilliant", "charming", "delightful", "superb", "lovely", "moving", "gripping", "fresh", "elegant"]
+BAD = ["awful", "boring", "dreadful", "clumsy", "tedious", "bland", "shallow", "painful", "stale", "messy"]
 DEGREES = ["", "very ", "truly ", "rather ", "really "]
 CONTAINERS = ["box", "bag", "suitcase", "drawer", "basket", "trunk", "crate", "chest"]

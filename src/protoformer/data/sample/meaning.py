@@ -3,7 +3,7 @@
 import zlib
 from dataclasses import dataclass, fields, replace
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from protoformer.data.sample.lexicon import ADJECTIVES, AGENTS, KIND, MANNERS, PLACES, THINGS, TIMES, VERBS
 
@@ -101,4 +101,5 @@ def generalised(event: Event, role: Literal["agent", "thing"]) -> Event:
 
 def without(event: Event, names: list[str]) -> Event:
     """The same with some optional parts unsaid."""
-    return replace(event, **dict.fromkeys(names))
+    nothing: dict[str, Any] = dict.fromkeys(names)
+    return replace(event, **nothing)

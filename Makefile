@@ -1,0 +1,46 @@
+# `make help` lists the targets. TORCH_INDEX=URL installs torch from another wheel index (say, the CPU one).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH_INDEX ?=
+THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
+endif
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(STAMP) ## a tiny BERT learns NLI from the built-in sample (about a minute of training on two cores)
+	$(BIN)/python train.py experiment=demo
+
+test: lint ## lint, then the default suite: no network, no GPU
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint ## also trained models and killed processes
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## style, types, and the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite files in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## speed and loss parity against transformers, on random weights and the sample
+	$(BIN)/python benchmarks/glue_parity.py
+
+clean: ## remove the environment and everything that can be made again
+	rm -rf $(VENV) outputs .mypy_cache .ruff_cache .pytest_cache

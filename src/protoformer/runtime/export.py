@@ -1,0 +1,139 @@
+"""`protoformer export RUN --to hf DIR`: a run's best checkpoint as a folder that `transformers` opens.
+
+The folder holds config.json, model.safetensors, tokenizer.json, tokenizer_config.json, and protoformer.json, which says
+of which run it is. Its tokenizer truncates where the run did (task.max_len), so that the same text gives the same logits.
+"""
+
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protoformer.errors import RunFolderError, WeightsError
+from protoformer.runtime.run_folder import RunFolder, write_whole
+
+if TYPE_CHECKING:
+    from protoformer.text.tokenizers import Tokenizer
+
+MARK = "protoformer.json"
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+WITHOUT_EFFECT = ("_target_", "dropout", "attention_dropout", "packing")  # on the logits, or carried in other words
+
+
+def main(run: str, to: str, out: str) -> None:
+    """Write the folder; over an earlier export of the same run it is written anew.
+
+    Raises RunFolderError for what is no trained run or where `out` holds something else, WeightsError for a model that the
+    other library cannot express.
+    """
+    from safetensors.torch import save_file
+
+    from protoformer.runtime.building import builder_arguments, instantiate, split_state
+    from protoformer.runtime.loading import load
+
+    if to != "hf":
+        raise RunFolderError(f"--to {to}: the one layout to export to is hf")
+    folder, target = RunFolder.open(Path(run).expanduser()), Path(out).expanduser()
+    _check_target(target, folder)
+    loaded = load(folder.path)
+    config = loaded.config
+    if not config["model"].get("published"):
+        raise WeightsError(f"{config['choices']['model']} has no layout that other libraries open (model.published)")
+    layout = instantiate(config["model"]["published"])
+    sizes = builder_arguments(config["model"])
+    labels = config["task"]["rows"].get("labels")
+    described = layout.config(sizes, labels)
+    _check_carried(sizes, layout.sizes(described))
+    body, head = split_state(loaded.model.state_dict())
+    heads = {f"classifier.{name.removeprefix('linear.')}": tensor for name, tensor in head.items()}
+    state = {name: tensor.contiguous() for name, tensor in layout.write(body, heads).items()}
+
+    target.mkdir(parents=True, exist_ok=True)
+    _write(target / MARK, _mark(folder))  # first: an export that was cut off may be written anew
+    _write(target / "config.json", described)
+    longest = min(config["task"]["max_len"], sizes.get("max_seq_len", config["task"]["max_len"]))
+    for name, content in tokenizer_files(loaded.tokenizer, longest).items():
+        _write(target / name, content)
+    descriptor, passing = tempfile.mkstemp(dir=target, prefix=".model.safetensors.")
+    os.close(descriptor)
+    save_file(state, passing, metadata={"format": "pt"})
+    os.replace(passing, target / "model.safetensors")
+    print(
+        f"{target}: {len(state)} tensors, {len(labels or ['score'])} labels; AutoModelForSequenceClassification opens it"
+    )
+
+
+def _mark(folder: RunFolder) -> dict[str, Any]:
+    return {"run": folder.path.name, "model_and_task": "/".join(folder.path.resolve().parts[-4:-1])}
+
+
+def _check_target(target: Path, folder: RunFolder) -> None:
+    """A folder that holds anything else than an export of this run is left alone."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise RunFolderError(f"{target}: there is a file of this name; name a folder")
+    there = sorted(path.name for path in target.iterdir())
+    if not there:
+        return
+    try:
+        mark = json.loads((target / MARK).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise RunFolderError(
+            f"{target} is not empty ({', '.join(there[:4])}) and no export of a run; name a new folder"
+        ) from None
+    if mark != _mark(folder):
+        raise RunFolderError(f"{target} holds an export of another run ({mark.get('run')}); name a new folder")
+
+
+def _check_carried(sizes: Mapping[str, Any], carried: Mapping[str, Any]) -> None:
+    """What a config.json cannot say must be at the builder's default, or the other library would build another model."""
+    from hydra.utils import get_method
+
+    defaults = inspect.signature(get_method(sizes["_target_"])).parameters
+    for name, value in sizes.items():
+        if name in WITHOUT_EFFECT or (name in carried and carried[name] == value):
+            continue
+        if value != defaults[name].default:
+            raise WeightsError(
+                f"model.{name}={value} has no counterpart in the other library: this run cannot be exported"
+            )
+
+
+def tokenizer_files(tokenizer: "Tokenizer", max_len: int) -> dict[str, Any]:
+    """`tokenizer.json` with BERT's special tokens put around texts, and `tokenizer_config.json`."""
+    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import models, normalizers, processors
+
+    whole = RustTokenizer.from_str(tokenizer.rust.to_str())
+    cls, sep = ((SPECIAL[name], tokenizer.id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
+    whole.post_processor = processors.BertProcessing(sep, cls)
+    config: dict[str, Any] = {
+        "model_max_length": max_len,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        **{name: token for name, token in SPECIAL.items() if whole.token_to_id(token) is not None},
+    }
+    normalizer = whole.normalizer
+    if isinstance(whole.model, models.WordPiece) and isinstance(normalizer, normalizers.BertNormalizer):
+        config |= {  # its own class builds these parts from here, not from tokenizer.json
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": normalizer.lowercase,
+            "strip_accents": normalizer.strip_accents,
+            "tokenize_chinese_chars": normalizer.handle_chinese_chars,
+        }
+    else:
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    return {"tokenizer.json": json.loads(whole.to_str()), "tokenizer_config.json": config}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

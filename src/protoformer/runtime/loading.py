@@ -1,0 +1,50 @@
+"""A run's model, tokenizer and config, opened from its folder: for notebooks, and for the verbs that use a trained run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protoformer.errors import RunFolderError, WeightsError
+from protoformer.models import weights
+from protoformer.modules.objective import ObjectiveModule
+from protoformer.runtime.building import builder_arguments, task_module
+from protoformer.runtime.run_folder import RunFolder
+from protoformer.text.tokenizers import Tokenizer, read_tokenizer
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The task's module with the weights of the best checkpoint, in evaluation mode on the CPU, and what it was made of."""
+
+    model: ObjectiveModule
+    tokenizer: Tokenizer
+    config: dict[str, Any]
+
+
+def load(run: str | Path) -> LoadedRun:
+    """Open a run folder. No data is read and nothing is fetched.
+
+    Raises RunFolderError when this is no run folder or the run has trained nothing yet, WeightsError when its checkpoint
+    is corrupt.
+    """
+    folder = RunFolder.open(Path(run).expanduser())
+    config = folder.read_config()
+    state = _best_state(folder, config)
+    if not (folder.path / "tokenizer").is_dir():
+        raise RunFolderError(
+            f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command goes on)"
+        )
+    module = task_module(config, builder_arguments(config["model"]))
+    weights.put(module, state, str(folder.best_checkpoint))
+    return LoadedRun(module.eval(), read_tokenizer(folder.path / "tokenizer"), config)
+
+
+def _best_state(folder: RunFolder, config: dict[str, Any]) -> weights.State:
+    if not config["task"]["splits"].get("train"):
+        raise RunFolderError(f"{folder.path} was only tested; its weights are those of init_from={config['init_from']}")
+    if not folder.best_checkpoint.exists():
+        raise RunFolderError(f"{folder.path}: no checkpoints/best.ckpt; the run has not been evaluated yet")
+    checkpoint = weights.read_pickle(folder.best_checkpoint)
+    if "state_dict" not in checkpoint:
+        raise WeightsError(f"{folder.best_checkpoint}: no state_dict, so this is no checkpoint of a run")
+    return checkpoint["state_dict"]

@@ -1,0 +1,78 @@
+"""Optimizers, groups and schedules against independent arithmetic and `transformers`."""
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from protoformer.optim.adamw import BertAdam, adamw
+from protoformer.optim.groups import decay_groups
+from protoformer.optim.schedules import factor, warmup_steps
+
+
+def test_only_matrices_decay() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
+    model[1].weight.requires_grad_(False)
+    decayed, rest = decay_groups(model.parameters(), 0.1)
+    assert [tuple(p.shape) for p in decayed["params"]] == [(5, 4)]
+    assert [tuple(p.shape) for p in rest["params"]] == [(3,), (3,), (3,)]
+    assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+
+
+def by_hand(steps: int, lr: float, correct: bool) -> float:
+    """Adam with decoupled decay 0.1 on p = 1, gradient 0.5 p, in plain numbers."""
+    p, m, v = 1.0, 0.0, 0.0
+    for t in range(1, steps + 1):
+        g = 0.5 * p
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        mean, square = (m / (1 - 0.9**t), v / (1 - 0.999**t)) if correct else (m, v)
+        p = p - lr * 0.1 * p - lr * mean / (square**0.5 + 1e-6)
+    return p
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_both_forms_equal_the_formula(correct: bool) -> None:
+    p = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    optimizer = adamw([{"params": [p], "weight_decay": 0.1}], 0.01, (0.9, 0.999), 1e-6, correct)
+    for _ in range(7):
+        p.grad = 0.5 * p.detach()
+        optimizer.step()
+    assert p.detach().flatten().tolist() == pytest.approx([by_hand(7, 0.01, correct)] * 4, rel=1e-9)
+
+
+def test_bert_adam_continues_from_its_state() -> None:
+    def steps(p: nn.Parameter, optimizer: BertAdam, count: int) -> None:
+        for _ in range(count):
+            p.grad = 0.5 * p.detach()
+            optimizer.step()
+
+    whole = nn.Parameter(torch.ones(3))
+    steps(whole, BertAdam([{"params": [whole]}], 0.01), 6)
+    part = nn.Parameter(torch.ones(3))
+    first = BertAdam([{"params": [part]}], 0.01)
+    steps(part, first, 2)
+    second = BertAdam([{"params": [part]}], 0.5)
+    second.load_state_dict(first.state_dict())
+    steps(part, second, 4)
+    assert torch.equal(whole, part)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "constant"])
+def test_schedules_equal_transformers(name: str) -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    make = {
+        "linear": lambda: transformers.get_linear_schedule_with_warmup(optimizer, 10, 100),
+        "cosine": lambda: transformers.get_cosine_schedule_with_warmup(optimizer, 10, 100),
+        "constant": lambda: transformers.get_constant_schedule_with_warmup(optimizer, 10),
+    }[name]
+    theirs = make().lr_lambdas[0]
+    ours = factor(name, 10, 100)  # type: ignore[arg-type]
+    assert [ours(step) for step in range(101)] == pytest.approx([theirs(step) for step in range(101)])
+
+
+def test_warmup_is_a_share_or_a_number() -> None:
+    assert warmup_steps(0.1, 345) == 35
+    assert warmup_steps(2000, 345) == 2000
+    with pytest.raises(ValueError, match="linear, constant or cosine"):
+        factor("liner", 0, 1)  # type: ignore[arg-type]
