@@ -16,7 +16,9 @@ LENGTHS = torch.tensor([11, 4, 7])
 PADDING = torch.arange(SEQ)[None] < LENGTHS[:, None]
 
 
-def reference(attention: MultiHeadAttention, x: torch.Tensor, memory: torch.Tensor | None = None) -> nn.MultiheadAttention:
+def reference(
+    attention: MultiHeadAttention, x: torch.Tensor, memory: torch.Tensor | None = None
+) -> nn.MultiheadAttention:
     """torch's module with the same weights."""
     other = nn.MultiheadAttention(D_MODEL, HEADS, batch_first=True)
     if memory is None:
@@ -69,7 +71,9 @@ def test_cross_attention_equals_torch(packed: bool) -> None:
     x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
     expected, _ = reference(attention, x, memory)(x, memory, memory, key_padding_mask=~PADDING)
     queries = torch.ones(BATCH, 5, dtype=torch.bool)
-    layout, keys = (Packing(queries), Packing(PADDING)) if packed else (Rectangle(BATCH, 5), Rectangle(BATCH, SEQ, PADDING))
+    layout, keys = (
+        (Packing(queries), Packing(PADDING)) if packed else (Rectangle(BATCH, 5), Rectangle(BATCH, SEQ, PADDING))
+    )
     ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys))
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
 

@@ -66,9 +66,7 @@ def test_decoder_layer_equals_torch(norm: str) -> None:
     mask = nn.Transformer.generate_square_subsequent_mask(S)
     expected = theirs(x, memory, tgt_mask=mask)
     stack = DecoderStack([ours])
-    torch.testing.assert_close(
-        stack(x, Rectangle(B, S), memory, Rectangle(B, 5)), expected, atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(stack(x, Rectangle(B, S), memory, Rectangle(B, 5)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_stack_gives_weights_of_the_named_layers_alone() -> None:

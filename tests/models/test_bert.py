@@ -23,7 +23,9 @@ SHAPES = [  # hidden, layers, heads, feed-forward, vocabulary, positions, activa
 ]
 
 
-def random_model(shape: tuple = SHAPES[1], cls: type = transformers.BertModel, **more: object) -> transformers.BertModel:
+def random_model(
+    shape: tuple = SHAPES[1], cls: type = transformers.BertModel, **more: object
+) -> transformers.BertModel:
     hidden, layers, heads, inner, vocab, positions, activation = shape
     config = transformers.BertConfig(
         hidden_size=hidden,

@@ -34,13 +34,15 @@ def table(examples: int = 21, regression: bool = False) -> TokenTable:
 
 def module(optimization: Optimization | None = None, regression: bool = False) -> ClassificationModule:
     torch.manual_seed(0)
-    return ClassificationModule(
+    made = ClassificationModule(
         backbone=bert(vocab_size=50, d_model=16, n_layers=1, n_heads=2, d_ff=32, max_seq_len=16, dropout=0.0),
         labels=None if regression else ["a", "b", "c"],
         metrics=["pearson", "spearman"] if regression else ["accuracy"],
         splits={"val": [""], "test": [""]},
         optimization=optimization or Optimization(1e-2),
     )
+    made.total_steps = 6
+    return made
 
 
 def loader(micro: int | None = None, shuffle: bool = True, data: TokenTable | None = None) -> BatchLoader:
@@ -53,10 +55,11 @@ class Losses(pl.Callback):
     def __init__(self) -> None:
         self.seen: list[tuple[float, float]] = []
 
-    def on_before_zero_grad(self, trainer: pl.Trainer, *rest: Any) -> None:
-        known = trainer.callback_metrics
-        if "train/loss" in known:
-            self.seen.append((float(known["train/loss"]), float(known["train/grad_norm"])))
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
+        if not trainer.fit_loop._should_accumulate():
+            self.seen.append(
+                (float(pl_module.step_metrics["train/loss"]), float(pl_module.step_metrics["train/grad_norm"]))
+            )
 
 
 def trainer(**settings: Any) -> pl.Trainer:

@@ -11,7 +11,23 @@ from protoformer.errors import UserError
 from protoformer.text.formats import BertFormat, truncated_lengths
 from protoformer.text.tokenizers import read_tokenizer, whole_words
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "##s", "un", "##happ", "##y", "café", "Cat", "."]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "cat",
+    "sat",
+    "##s",
+    "un",
+    "##happ",
+    "##y",
+    "café",
+    "Cat",
+    ".",
+]
 TEXTS = ["The cats sat.", "UNHAPPY Café", "Cat, cat; the", "  ", "猫 the", "[MASK] the"]
 
 

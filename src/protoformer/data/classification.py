@@ -70,7 +70,7 @@ class ClassificationDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Tokenise every split once, before other ranks look."""
-        self._read()
+        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         if not self.tables:

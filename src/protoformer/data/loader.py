@@ -19,11 +19,16 @@ class _Rows(Dataset[int]):
 
 
 class BatchLoader(DataLoader[Any]):
-    """Batches of one epoch after another. Its state counts batches given out, not batches fetched ahead."""
+    """Batches of one epoch after another. Its state counts batches given out, not batches fetched ahead.
+
+    The first `iter` goes on where the loaded state stands (or begins epoch 0); each one after it begins the next epoch,
+    also when a trainer's limit left the last one before its end.
+    """
 
     def __init__(self, sampler: BatchSampler, collate: Callable[[list[int]], Any], workers: int = 0) -> None:
         self.rows = sampler
         self.given = 0
+        self.iterated = False  # since construction, or since a state was loaded
         super().__init__(
             _Rows(collate),
             batch_sampler=sampler,
@@ -35,16 +40,21 @@ class BatchLoader(DataLoader[Any]):
         )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if self.iterated:
+            self.rows.epoch += 1
+            self.rows.position = 0
+        self.iterated = True
         self.given = self.rows.position
-        for batch in super().__iter__():
+        return self._count(super().__iter__())
+
+    def _count(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
             self.given += 1
             yield batch
-        self.rows.epoch += 1
-        self.rows.position = self.given = 0
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.rows.epoch, "position": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.rows.epoch, self.rows.position = state["epoch"], state["position"]
-        self.given = self.rows.position
+        self.given, self.iterated = self.rows.position, False

@@ -69,7 +69,10 @@ class LabelledTexts:
         column = raw.table.column(name)
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             raise DataError(f"{raw.origin}: column {name!r} holds {column.type}, not text")
-        for what, wrong in (("null", pc.is_null(column)), ("empty text", pc.equal(pc.utf8_trim_whitespace(column), ""))):
+        for what, wrong in (
+            ("null", pc.is_null(column)),
+            ("empty text", pc.equal(pc.utf8_trim_whitespace(column), "")),
+        ):
             _mark(raw, name, what, np.asarray(wrong.fill_null(False)), bad, on_bad_row)
         return column.fill_null("").to_pylist()
 

@@ -102,7 +102,9 @@ class ClassificationModule(ObjectiveModule):
         numbers |= main
         if main:
             numbers[f"{stage}/score"] = glue.main_score(main)
-        self.log_dict(numbers, batch_size=1)
+        fitting = self.trainer.state.fn == "fit"  # the last look at the best checkpoint is no point of a curve
+        place = {"step": float(self.trainer.global_step), "epoch": float(self.trainer.current_epoch)}
+        self.log_dict({**numbers, **place}, batch_size=1, logger=fitting)
 
     def _gather(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Outputs:
         """Every rank's rows, each example once, in order of id."""

@@ -49,7 +49,11 @@ class ObjectiveModule(pl.LightningModule):
     def __init__(self, optimization: Optimization | None) -> None:
         super().__init__()
         self.optimization = optimization
+        # of the whole run, for the schedule; set before fit. Lightning's own estimate would open the loaders before a
+        # checkpoint's loader state is read, and a continued run would see its epoch's first batches again
+        self.total_steps: int | None = None
         self.step_totals: Tensor | None = None  # loss, targets of this optimizer step on this rank
+        self.step_metrics: dict[str, float | Tensor] = {}  # of the last optimizer step
         self.seen = torch.zeros(2, dtype=torch.long)  # examples, tokens since the last look (see runtime's throughput)
         self.stop_wanted = self.stop_agreed = False  # asked of this rank; agreed by all, at the same step
 
@@ -85,22 +89,19 @@ class ObjectiveModule(pl.LightningModule):
         if self.optimization.clip is not None:
             coefficient = scale * (self.optimization.clip / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(grads, coefficient)
-        self.log_dict(
-            {"train/loss": total / max(1.0, targets), "train/grad_norm": norm, "train/lr": self._rate(optimizer)},
-            batch_size=1,
-        )
-
-    def _rate(self, optimizer: Optimizer) -> float:
-        return float(optimizer.param_groups[0]["lr"])
+        self.step_metrics = {
+            "train/loss": total / max(1.0, targets),
+            "train/grad_norm": norm,
+            "train/lr": float(optimizer.param_groups[0]["lr"]),
+        }
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.optimization
-        if options is None:
-            raise RuntimeError("this module was made without a recipe: it can be evaluated, not trained")
+        if options is None or self.total_steps is None:
+            raise RuntimeError("this module has no recipe or no total_steps: it can be evaluated, not trained")
         groups = decay_groups(self.parameters(), options.weight_decay)
         optimizer = adamw(groups, options.lr, options.betas, options.eps, options.bias_correction)
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = factor(options.schedule, warmup_steps(options.warmup, total), total)
+        schedule = factor(options.schedule, warmup_steps(options.warmup, self.total_steps), self.total_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},

@@ -1,5 +1,6 @@
 """What happens around training steps: checkpoints to continue from, random state, speed, the progress line."""
 
+import math
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 
 from protoformer.errors import InterruptedRunError
 from protoformer.modules.objective import ObjectiveModule
@@ -23,7 +24,9 @@ class RandomState(Callback):
     def __init__(self) -> None:
         self.saved: list[dict[str, Any]] | None = None
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         version, numbers, gauss = random.getstate()
         mine = {
             "torch": torch.get_rng_state(),
@@ -36,7 +39,9 @@ class RandomState(Callback):
             torch.distributed.all_gather_object(everyone, mine)
         checkpoint["random_state"] = everyone
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         self.saved = checkpoint.get("random_state")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -51,10 +56,37 @@ class RandomState(Callback):
         random.setstate((version, tuple(numbers), gauss))
 
 
-class SaveLast(Callback):
-    """`last.ckpt` every so many optimizer steps, after each epoch, and when TERM or USR1 asks to stop.
+class SaveBest(Checkpoint):
+    """`best.ckpt`, the weights of the highest `val/score`; of equal ones the earliest.
 
-    The wish to stop travels with the step's own reduction, so that all ranks stop at the same step.
+    Lightning's own forgets what was best when a run folder has been moved, and overwrites it with something worse.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.score: float | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        found = trainer.callback_metrics.get("val/score")
+        if trainer.state.fn != "fit" or trainer.sanity_checking or found is None:
+            return
+        score = float(found)
+        if self.score is None or score > self.score:
+            self.score = score
+            trainer.save_checkpoint(self.path, weights_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score = state_dict["score"]
+
+
+class SaveLast(Checkpoint):
+    """`last.ckpt` every so many optimizer steps, after each validation and epoch, and when TERM or USR1 asks to stop.
+
+    The wish to stop travels with the step's own reduction, so that all ranks stop at the same step. As a Checkpoint it
+    comes after all other callbacks (and after the best checkpoint, listed before it), whose state it saves.
     """
 
     def __init__(self, path: Path, every: int) -> None:
@@ -74,24 +106,38 @@ class SaveLast(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if getattr(pl_module, "stop_agreed", False):
-            self._save(trainer)
-            raise InterruptedRunError(f"stopped at step {trainer.global_step}; the same command continues from there")
-        if trainer.global_step % self.every == 0:
-            self._save(trainer)
+        loop = trainer.fit_loop
+        if loop._should_accumulate():
+            return
+        if trainer.global_step >= (getattr(pl_module, "total_steps", None) or math.inf):
+            trainer.should_stop = True  # validates now, also where `max_steps` ends an epoch early
+        fetcher = loop._data_fetcher
+        if fetcher is None or loop.epoch_loop._should_check_val_fx(fetcher) or loop.epoch_loop._is_training_done:
+            return  # Lightning cannot continue between the last step and what follows it: save after that
+        if pl_module.stop_agreed or trainer.global_step % self.every == 0:
+            self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._save(trainer)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer, pl_module)
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        if trainer.global_step != self.saved_at:
-            self.saved_at = trainer.global_step
-            trainer.save_checkpoint(self.path)
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.saved_at != trainer.global_step:
+            self._save(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+        self.saved_at = trainer.global_step
+        if pl_module.stop_agreed and trainer.global_step < (getattr(pl_module, "total_steps", None) or math.inf):
+            raise InterruptedRunError(f"stopped at step {trainer.global_step}; the same command continues from there")
 
 
 class Throughput(Callback):
-    """Examples and tokens a second over all ranks, training steps alone (no validation, no checkpoint)."""
+    """Examples and tokens a second over all ranks, training steps alone (no validation, no checkpoint).
+
+    It also hands the step's own numbers to the loggers, at once and under the count of optimizer steps: Lightning does so
+    after the checkpoint callbacks, and a run that is stopped there would miss a line.
+    """
 
     def __init__(self, log_every: int = 10) -> None:
         self.log_every = log_every
@@ -101,7 +147,9 @@ class Throughput(Callback):
         self.rates: tuple[float, float] | None = None
         self.begun = 0.0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.begun = self.begun or time.perf_counter()
 
     def on_train_batch_end(
@@ -118,11 +166,16 @@ class Throughput(Callback):
         examples, tokens = counts.tolist()
         now = time.perf_counter()
         seconds, self.begun, self.pending = now - self.begun + self.pending, 0.0, 0.0
-        self.examples, self.tokens, self.seconds = self.examples + examples, self.tokens + tokens, self.seconds + seconds
-        self.rates = (examples / seconds, tokens / seconds)
-        pl_module.log_dict(
-            {"train/examples_per_s": self.rates[0], "train/tokens_per_s": self.rates[1]}, batch_size=1
+        self.examples, self.tokens, self.seconds = (
+            self.examples + examples,
+            self.tokens + tokens,
+            self.seconds + seconds,
         )
+        self.rates = (examples / seconds, tokens / seconds)
+        values = {name: float(value) for name, value in pl_module.step_metrics.items()}
+        values |= {"train/examples_per_s": self.rates[0], "train/tokens_per_s": self.rates[1]}
+        for logger in trainer.loggers:
+            logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.begun:
@@ -136,6 +189,11 @@ class Throughput(Callback):
         self.examples, self.tokens, self.seconds = state_dict["examples"], state_dict["tokens"], state_dict["seconds"]
 
 
+def step_loss(module: pl.LightningModule) -> float | None:
+    """The loss of the last optimizer step, a target."""
+    return getattr(module, "step_metrics", {}).get("train/loss")
+
+
 class ProgressBar(RichProgressBar):
     """Loss, dev score, examples and tokens a second; Lightning's own columns give the time left."""
 
@@ -146,9 +204,9 @@ class ProgressBar(RichProgressBar):
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict]:
         known: Mapping[str, Any] = trainer.callback_metrics
         shown: dict[str, int | str | float | dict] = {}
-        for key, word in (("train/loss", "loss"), ("val/score", "dev")):
-            if key in known:
-                shown[word] = f"{float(known[key]):.4f}"
+        for word, value in (("loss", step_loss(pl_module)), ("dev", known.get("val/score"))):
+            if value is not None:
+                shown[word] = f"{float(value):.4f}"
         if self.throughput.rates is not None:
             shown["ex/s"], shown["tok/s"] = (f"{rate:.0f}" for rate in self.throughput.rates)
         return shown
@@ -172,10 +230,10 @@ class ProgressLines(Callback):
         now = time.monotonic()
         if trainer.is_global_zero and now - self.last >= self.every and self.throughput.rates:
             self.last = now
-            total = int(trainer.estimated_stepping_batches)
+            total = getattr(pl_module, "total_steps", None) or 0
             done = trainer.global_step - self.first_step
             left = (now - self.begun) / max(1, done) * (total - trainer.global_step)
-            loss = float(trainer.callback_metrics.get("train/loss", float("nan")))
+            loss = step_loss(pl_module) or float("nan")
             print(
                 f"step {trainer.global_step}/{total}  loss {loss:.4f}  {self.throughput.rates[0]:.0f} ex/s  "
                 f"{self.throughput.rates[1]:.0f} tok/s  {left / 60:.1f} min left",

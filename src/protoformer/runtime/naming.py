@@ -59,9 +59,7 @@ def _essential(value: Any, kind: Any = None) -> Any:
             parameters = signature(value["_target_"]).parameters
             defaults |= {name: p.default for name, p in parameters.items() if not p.required}
         kept = {key: _essential(inner, kinds.get(key)) for key, inner in value.items()}
-        return {
-            key: inner for key, inner in kept.items() if key not in defaults or inner != _essential(defaults[key])
-        }
+        return {key: inner for key, inner in kept.items() if key not in defaults or inner != _essential(defaults[key])}
     if isinstance(value, list | tuple):
         return [_essential(item) for item in value]
     if isinstance(value, float) and value.is_integer():

@@ -41,7 +41,9 @@ class RunFolder:
         name = run_id(config)
         parent = Path(config["paths"]["outputs"]) / choices["model"] / choices["task"]
         there = [1] if (parent / name).exists() else []
-        there += [int(m[1]) for p in parent.glob(f"{name}-a*") if (m := re.fullmatch(rf"{re.escape(name)}-a(\d+)", p.name))]
+        there += [
+            int(m[1]) for p in parent.glob(f"{name}-a*") if (m := re.fullmatch(rf"{re.escape(name)}-a(\d+)", p.name))
+        ]
         attempt = max(there, default=1)
         if force and there and any((parent / _attempt(name, attempt)).iterdir()):
             attempt += 1

@@ -1,19 +1,28 @@
 """Lightning's Trainer for a config: hardware in its words, our checkpoints, logs and progress."""
 
 import datetime
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from protoformer.errors import ConfigurationError
-from protoformer.runtime.callbacks import ProgressBar, ProgressLines, RandomState, SaveLast, Throughput, interactive
+from protoformer.runtime.callbacks import (
+    ProgressBar,
+    ProgressLines,
+    RandomState,
+    SaveBest,
+    SaveLast,
+    Throughput,
+    interactive,
+)
 from protoformer.runtime.checkpoint_io import AtomicCheckpointIO
 from protoformer.runtime.run_folder import RunFolder
 
@@ -52,6 +61,34 @@ def strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str |
     )
 
 
+def in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> dict[str, Any]:
+    """The limits that count global batches (or are shares of an epoch), counted in one rank's micro-batches.
+
+    So a limit, and when validation runs, is the same under any `hardware.micro_batch`. `micro_batches` are an epoch's.
+    """
+    counted = dict(limits)
+    for name in ("limit_train_batches", "val_check_interval"):
+        limit = limits[name]
+        if isinstance(limit, float) and micro_batches:
+            limit = max(1, int(micro_batches // accumulation * limit))
+        if limit is not None:
+            counted[name] = int(limit) * accumulation
+    if counted["limit_train_batches"] is not None:
+        counted["limit_train_batches"] = min(counted["limit_train_batches"], micro_batches)
+    return counted
+
+
+def total_steps(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> int:
+    """Optimizer steps of a whole run, from an epoch's micro-batches on one rank. `limits` as `in_micro_batches` gives."""
+    if limits["limit_train_batches"] is not None:
+        micro_batches = limits["limit_train_batches"]
+    epochs, steps = limits["max_epochs"], limits["max_steps"]
+    if epochs is None or epochs < 0:
+        return int(steps)
+    whole = math.ceil(micro_batches / accumulation) * epochs
+    return whole if steps < 0 else min(whole, steps)
+
+
 def trainer(
     config: Mapping[str, Any],
     folder: RunFolder,
@@ -60,10 +97,11 @@ def trainer(
     *,
     ranks: int,
     accumulation: int,
+    limits: Mapping[str, Any],
     extra: Sequence[Callback] = (),
 ) -> pl.Trainer:
-    """A trainer whose checkpoints, logs and metrics go to the run's folder and nowhere else."""
-    hardware, limits = config["hardware"], config["trainer"]
+    """A trainer whose checkpoints, logs and metrics go to the run's folder and nowhere else; `limits` in micro-batches."""
+    hardware = config["hardware"]
     accelerator = device(hardware)
     if hardware["precision"] == "tf32":
         torch.set_float32_matmul_precision("high")
@@ -73,19 +111,10 @@ def trainer(
         throughput,
         RandomState(),
         ProgressBar(throughput) if bar else ProgressLines(throughput),
-        ModelCheckpoint(
-            dirpath=folder.checkpoints,
-            filename="best",
-            monitor="val/score",
-            mode="max",
-            save_weights_only=True,
-            enable_version_counter=False,
-        ),
-        SaveLast(folder.last_checkpoint, limits["checkpoint_every"]),
+        SaveBest(folder.best_checkpoint),
+        SaveLast(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
         *extra,
     ]
-    if not config["task"]["splits"].get("validation"):
-        callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
     return pl.Trainer(
         accelerator=accelerator,
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", ranks // nodes)) if ranks > 1 else 1,
@@ -93,9 +122,9 @@ def trainer(
         strategy=strategy(hardware, accelerator, ranks),
         precision=PRECISIONS[hardware["precision"]],
         **{key: limits[key] for key in LIMITS if limits[key] is not None},
-        deterministic=limits["deterministic"],
+        deterministic=config["trainer"]["deterministic"],
         accumulate_grad_batches=accumulation,
-        log_every_n_steps=limits["log_every"],
+        log_every_n_steps=config["trainer"]["log_every"],
         logger=list(loggers),
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],

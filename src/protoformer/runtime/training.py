@@ -84,16 +84,26 @@ class _Session:
     def run(self) -> dict[str, Any]:
         from protoformer.runtime import tracking
         from protoformer.runtime.metrics_log import MetricsLog
-        from protoformer.runtime.trainer import trainer
+        from protoformer.runtime.trainer import in_micro_batches, total_steps, trainer
 
         logger = tracking.tracker(self.config, self.folder) if self.rank == 0 else None
         exit_code, summary, mistakes = 1, {}, []
         try:
-            accumulation = self.parts.data.batching.accumulation  # type: ignore[attr-defined]
+            data: Any = self.parts.data
+            data.prepare_data()
+            micro_batches, accumulation = len(data.train_dataloader()), data.batching.accumulation
+            limits = in_micro_batches(self.config["trainer"], micro_batches, accumulation)
+            self.parts.module.total_steps = total_steps(limits, micro_batches, accumulation)
             self.metrics_log = MetricsLog(self.folder.path)
             loggers = [self.metrics_log, *([logger] if logger else [])]
             self.trainer = trainer(
-                self.config, self.folder, loggers, self.throughput, ranks=self.ranks, accumulation=accumulation
+                self.config,
+                self.folder,
+                loggers,
+                self.throughput,
+                ranks=self.ranks,
+                accumulation=accumulation,
+                limits=limits,
             )
             self._fit()
             metrics = self._evaluate()
@@ -107,11 +117,15 @@ class _Session:
 
     def _fit(self) -> None:
         """Train, from the last checkpoint where there is one; a task without a training split is only tested."""
+        from protoformer.models.weights import read_pickle
+
         if not self.config["task"]["splits"].get("train"):
             return
         last = str(self.folder.last_checkpoint) if self.resuming else None
         if last:
-            log.info("continuing from %s", last)
+            step = read_pickle(Path(last))["global_step"]
+            self.metrics_log.truncate_after(step)
+            log.info("continuing from step %d (%s)", step, last)
         if self.config["hardware"]["compile"]:
             self.parts.module.backbone.compile()  # type: ignore[union-attr]
         self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
@@ -142,7 +156,9 @@ class _Session:
         tables = parts.data.tables  # type: ignore[attr-defined]
         facts = {f"{role}/{split}".rstrip("/"): t.facts for role, s in tables.items() for split, t in s.items()}
         on_gpu = device(config["hardware"]) == "gpu"
-        peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = (
+            torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        )
         return {
             "run_id": self.folder.run_id,
             "attempt": self.folder.attempt,

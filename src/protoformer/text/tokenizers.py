@@ -98,9 +98,7 @@ def whole_words(texts: Iterable[str], origin: str) -> Tokenizer:
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    counts = Counter(
-        word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
-    )
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     letters = sorted({letter for word in counts for letter in word})
     words = sorted(counts, key=lambda word: (-counts[word], word))
     ordered = dict.fromkeys([*BERT_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words])

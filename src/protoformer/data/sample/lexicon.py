@@ -51,9 +51,7 @@ OPPOSITES = {  # of whoever acts, and of what is acted upon
 }
 PAIRS = {role: [tuple(pair.split("/")) for pair in pairs.split()] for role, pairs in OPPOSITES.items()}
 ADJECTIVES = {role: [word for pair in pairs for word in pair] for role, pairs in PAIRS.items()}
-OPPOSITE = {
-    word: other for pairs in PAIRS.values() for a, b in pairs for word, other in ((a, b), (b, a))
-}
+OPPOSITE = {word: other for pairs in PAIRS.values() for a, b in pairs for word, other in ((a, b), (b, a))}
 
 PLACES = {  # by genre, as MNLI's matched and mismatched sets differ
     "town": ["in the garden", "at the station", "in the kitchen", "at the market", "in the library", "at the office"],
@@ -67,7 +65,18 @@ MANNERS = ["slowly", "carefully", "quickly", "proudly", "secretly", "calmly"]
 
 PRAISED = ["film", "story", "song", "play", "novel", "concert", "painting", "speech", "show", "poem"]
 ASPECTS = ["plot", "music", "ending", "cast", "style", "humour"]
-GOOD = ["wonderful", "brilliant", "charming", "delightful", "superb", "lovely", "moving", "gripping", "fresh", "elegant"]
+GOOD = [
+    "wonderful",
+    "brilliant",
+    "charming",
+    "delightful",
+    "superb",
+    "lovely",
+    "moving",
+    "gripping",
+    "fresh",
+    "elegant",
+]
 BAD = ["awful", "boring", "dreadful", "clumsy", "tedious", "bland", "shallow", "painful", "stale", "messy"]
 DEGREES = ["", "very ", "truly ", "rather ", "really "]
 CONTAINERS = ["box", "bag", "suitcase", "drawer", "basket", "trunk", "crate", "chest"]
