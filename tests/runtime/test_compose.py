@@ -177,7 +177,7 @@ def test_options_leave_out_bases_and_count_like_people() -> None:
     assert not [name for name in options("task", folders) if "_glue" in name or "_classification" in name]
     names = options("model", folders)
     assert names.index("bert_l2_h128") < names.index("bert_l10_h128")
-    assert {"model", "task", "hardware", "recipe"} <= set(groups(folders))
+    assert {"model", "task", "hardware", "source"} <= set(groups(folders))
 
 
 def test_paths_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

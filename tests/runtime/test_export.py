@@ -114,7 +114,7 @@ def test_transformers_gives_the_same_logits_on_the_same_text(tmp_path: Path, tas
     assert command(["export", str(run), "--to", "hf", str(tmp_path / "out")]) == 0
     logits, config = their_logits(tmp_path / "out")
     assert logits.shape == ((3, 3) if task == "glue/mnli" else (3, 1))
-    assert (logits[0] - logits[1]).abs().max() > 1e-2
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
     torch.testing.assert_close(logits, our_logits(run), atol=1e-5, rtol=1e-5)
     if task == "glue/mnli":
         assert [config.id2label[n] for n in range(3)] == ["entailment", "neutral", "contradiction"]

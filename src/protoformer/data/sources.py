@@ -99,13 +99,17 @@ class SampleSource:
 
     def __init__(self, seed: int = 0, rows: int | None = None) -> None:
         self.seed, self.rows = seed, rows
+        self._made: dict[str, RawTable] = {}
 
     def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
         from protoformer.data.sample import generate
 
-        table = generate(dataset, subset, split, self.seed, self.rows)
-        digest = hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()
-        return RawTable(table, f"sample:{dataset}/{subset}/{split}", digest)
+        name = f"{dataset}/{subset}/{split}"
+        if name not in self._made:
+            table = generate(dataset, subset, split, self.seed, self.rows)
+            digest = hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()
+            self._made[name] = RawTable(table, f"sample:{name}", digest)
+        return self._made[name]
 
     def corpus(self) -> Iterator[str] | None:
         from protoformer.data.sample import corpus

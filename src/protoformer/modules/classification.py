@@ -56,6 +56,17 @@ class ClassificationModule(ObjectiveModule):
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
         return self.head(self.backbone.pooler(hidden, batch["pooler_position"]))
 
+    def blank_batch(self, batch: int, seq: int) -> ClassificationBatch:
+        zeros = torch.zeros(batch, seq, dtype=torch.long)
+        return ClassificationBatch(
+            ids=zeros,
+            padding_mask=torch.ones(batch, seq, dtype=torch.bool),
+            segment_ids=zeros,
+            pooler_position=zeros[:, 0],
+            example_ids=zeros[:, 0],
+            labels=zeros[:, 0] if self.labels else zeros[:, 0].float(),
+        )
+
     def loss(self, batch: ClassificationBatch) -> Loss:
         real = batch["example_ids"] >= 0
         return self._loss(self(batch).float(), batch["labels"], real)
@@ -104,7 +115,8 @@ class ClassificationModule(ObjectiveModule):
             numbers[f"{stage}/score"] = glue.main_score(main)
         fitting = self.trainer.state.fn == "fit"  # the last look at the best checkpoint is no point of a curve
         place = {"step": float(self.trainer.global_step), "epoch": float(self.trainer.current_epoch)}
-        self.log_dict({**numbers, **place}, batch_size=1, logger=fitting)
+        # every rank has the same numbers already; Lightning wants it said
+        self.log_dict({**numbers, **place}, batch_size=1, logger=fitting, sync_dist=True)
 
     def _gather(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Outputs:
         """Every rank's rows, each example once, in order of id."""

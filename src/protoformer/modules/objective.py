@@ -60,6 +60,10 @@ class ObjectiveModule(pl.LightningModule):
     def loss(self, batch: Any) -> Loss:
         raise NotImplementedError
 
+    def blank_batch(self, batch: int, seq: int) -> Any:
+        """`batch` rows of `seq` tokens without content, on the default device: to foretell costs with."""
+        raise NotImplementedError
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self.loss(batch)
         totals = torch.stack([loss.total.detach().double(), loss.targets.double()])

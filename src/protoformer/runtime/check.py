@@ -118,7 +118,8 @@ def _node(path: str, node: Mapping[str, Any], keys: Keys, whole: bool = True, sp
 def _value(key: str, value: Any, annotation: Any) -> Any:
     if isinstance(annotation, type) and is_dataclass(annotation):
         if not isinstance(value, Mapping):
-            raise KeyedError(key, f"{key}={value} does not fit; it holds the keys {', '.join(keys_of(annotation))}")
+            known = ", ".join(keys_of(annotation))
+            raise KeyedError(key, f"{key}={value} does not fit; set its keys, as in {key}.key=value: {known}")
         if key != "model":
             return _node(key, value, keys_of(annotation))
         if "_target_" not in value:

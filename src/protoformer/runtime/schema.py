@@ -14,6 +14,7 @@ NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (D
     "force",
     "reuse",
     "choices",
+    "task.train_examples",
     "hardware.accelerator",
     "hardware.devices",
     "hardware.nodes",
@@ -58,6 +59,7 @@ class Task:
     data: dict[str, Any]
     module: dict[str, Any]
     starts_from: Literal["published", "scratch"] = "published"  # what init_from=auto means
+    train_examples: int | None = None  # of the published training split, for `protoformer plan`
     needs_head: bool = True  # whether a test without training needs a trained head
 
 

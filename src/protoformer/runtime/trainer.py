@@ -56,7 +56,6 @@ def strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str |
     return DDPStrategy(
         process_group_backend="nccl" if accelerator == "gpu" else "gloo",
         timeout=datetime.timedelta(seconds=hardware["timeout"]),
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
     )
 

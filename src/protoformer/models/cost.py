@@ -1,0 +1,49 @@
+"""What a pass through a model costs, measured on the meta device: operations and memory without doing either."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs count a multiplication and an addition as two; `activations` are the bytes kept for the backward pass."""
+
+    parameters: int
+    parameter_bytes: int
+    forward_flops: int
+    training_flops: int
+    activations: int
+
+
+def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
+    """Of one forward and backward pass of `loss`, which uses `module`; both on the meta device.
+
+    Raises ValueError for a module that holds real tensors, since those would take the memory that is to be foretold.
+    """
+    parameters = list(module.parameters())
+    if any(not p.is_meta for p in parameters):
+        raise ValueError("the module is not on the meta device")
+    own = {p.untyped_storage()._cdata for p in parameters}
+    kept: dict[int, torch.UntypedStorage] = {}  # by storage: views of one tensor are kept once
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with FlopCounterMode(display=False) as forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        total = loss()
+    with FlopCounterMode(display=False) as backward:
+        total.backward()
+    return Cost(
+        parameters=sum(p.numel() for p in parameters),
+        parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        forward_flops=forward.get_total_flops(),
+        training_flops=forward.get_total_flops() + backward.get_total_flops(),
+        activations=sum(storage.nbytes() for storage in kept.values()),
+    )

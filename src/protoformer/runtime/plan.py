@@ -1,0 +1,218 @@
+"""`protoformer plan`: what a run would cost, before any data is read or any weight is made.
+
+The model is built on the meta device and taken through one forward and backward pass there, so BERT-large takes no memory.
+Rows are taken to be as long as `task.max_len`; shorter ones cost less, since padding is not computed (packing).
+"""
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protoformer.errors import ConfigurationError
+from protoformer.runtime.compose import compose
+
+GIB = 2**30
+SHARE = 0.5  # of the speed of bare matrix products that training reaches; see benchmarks/results/glue-minilm.md
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts of a whole run, and bytes on one device."""
+
+    parameters: int
+    forward_flops_per_token: float
+    training_flops_per_token: float
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    rows: int  # held at once by a device
+    tokens_per_row: int
+    devices: int
+    examples: int | None
+    steps: int | None
+    warmup_steps: int | None
+    training_flops: float | None
+
+    @property
+    def memory(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def main(overrides: Sequence[str]) -> None:
+    """Print the plan of a run. Raises ConfigurationError for what cannot be composed."""
+    config = compose(overrides)
+    made = plan(config)
+    width = max(map(len, lines := _lines(made, config)))
+    print(f"{config['choices']['model']} x {config['choices']['task']} on hardware={config['choices']['hardware']}")
+    for name, text in lines.items():
+        print(f"{name:<{width}}  {text}")
+
+
+def plan(config: Mapping[str, Any]) -> Plan:
+    """Cost of a composed run."""
+    import torch
+
+    from protoformer.data.samplers import Batching
+    from protoformer.models.cost import cost
+    from protoformer.optim.schedules import warmup_steps
+    from protoformer.runtime.building import task_module
+    from protoformer.runtime.trainer import in_micro_batches, total_steps
+
+    task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
+    sizes = _sizes(config)
+    tokens = min(task["max_len"], sizes.get("max_seq_len") or task["max_len"])
+    devices = _devices(hardware) * hardware["nodes"]
+    batching = Batching(recipe["batch_size"], hardware["micro_batch"], ranks=devices)
+    rows = math.ceil(math.ceil(recipe["batch_size"] / devices) / batching.accumulation)
+    with torch.device("meta"):
+        module: Any = task_module({**config, "hardware": {**hardware, "packing": "off"}}, sizes)
+        module.train()
+        one = cost(module, lambda: module.loss(module.blank_batch(1, tokens)).total)
+        held = cost(module, lambda: module.loss(module.blank_batch(rows, tokens)).total)
+
+    examples = _examples(config)
+    steps = None
+    if examples is not None and task["splits"].get("train"):
+        micro_batches = math.ceil(examples / recipe["batch_size"]) * batching.accumulation
+        limits = in_micro_batches(config["trainer"], micro_batches, batching.accumulation)
+        steps = total_steps(limits, micro_batches, batching.accumulation)
+    half = hardware["precision"] in ("bf16", "fp16")
+    return Plan(
+        parameters=one.parameters,
+        forward_flops_per_token=one.forward_flops / tokens,
+        training_flops_per_token=one.training_flops / tokens,
+        # mixed precision keeps full weights and, within a step, their halves
+        weights=one.parameter_bytes * 3 // 2 if half else one.parameter_bytes,
+        gradients=one.parameter_bytes,
+        optimizer=2 * one.parameter_bytes,
+        activations=held.activations // 2 if half else held.activations,
+        rows=rows,
+        tokens_per_row=tokens,
+        devices=devices,
+        examples=examples,
+        steps=steps,
+        warmup_steps=None if steps is None else warmup_steps(recipe["warmup"], steps),
+        training_flops=None if steps is None else float(one.training_flops) * recipe["batch_size"] * steps,
+    )
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The builder's arguments; those of a folder or run that `init_from` names, where it lies here."""
+    from protoformer.models import weights
+    from protoformer.runtime.building import builder_arguments, instantiate
+    from protoformer.runtime.run_folder import RunFolder
+
+    keys = builder_arguments(config["model"])
+    folder = Path(config["init_from"]).expanduser()
+    if (folder / "checkpoints").is_dir():
+        earlier = builder_arguments(RunFolder.open(folder).read_config()["model"])
+        return {**keys, **{k: v for k, v in earlier.items() if k in keys}}
+    if (folder / "config.json").is_file():
+        return {**keys, **instantiate(config["model"]["published"]).sizes(weights.read_config(folder))}
+    return keys
+
+
+def _devices(hardware: Mapping[str, Any]) -> int:
+    if hardware["devices"] != "all":
+        return int(hardware["devices"])
+    if hardware["accelerator"] == "cpu":
+        return len(os.sched_getaffinity(0))
+    import torch
+
+    found = torch.cuda.device_count()
+    if not found:
+        raise ConfigurationError("hardware.devices=all, but there is no GPU here to count; name a number: hardware.devices=8")
+    return found
+
+
+def _examples(config: Mapping[str, Any]) -> int | None:
+    """Rows of the training split: of the sample, or as the task's yaml states them."""
+    if config["choices"]["source"] == "sample":
+        from protoformer.data.sample import ROWS
+
+        return ROWS["train"]
+    return config["task"]["train_examples"]
+
+
+def _lines(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
+    recipe = config["recipe"]
+    parts = ("weights", "gradients", "optimizer", "activations")
+    memory = ", ".join(f"{part} {getattr(made, part) / GIB:.2f}" for part in parts)
+    device = " a device" if made.devices > 1 else ""
+    lines = {
+        "parameters": f"{made.parameters:,}",
+        "FLOPs a token": (
+            f"{_flops(made.forward_flops_per_token)} forward, {_flops(made.training_flops_per_token)} forward and backward "
+            f"(rows of {made.tokens_per_row} tokens)"
+        ),
+        f"memory{device}": f"{made.memory / GIB:.2f} GiB: {memory} ({made.rows} rows of {made.tokens_per_row} tokens at once)",
+    }
+    if not config["task"]["splits"].get("train"):
+        return lines | {"steps": "none: this task is only tested"}
+    if made.steps is None or made.training_flops is None:
+        return lines | {"steps": "unknown: the task states no train_examples"}
+    epochs = f"{recipe['epochs']} epochs, " if recipe["epochs"] else ""
+    lines["steps"] = (
+        f"{made.steps:,} ({made.examples:,} examples, {epochs}batch {recipe['batch_size']}; {made.warmup_steps:,} to warm up)"
+    )
+    lines["training"] = f"{_flops(made.training_flops)} in all, were every row {made.tokens_per_row} tokens long"
+    return lines | _time(made, config)
+
+
+def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
+    """From the speed of matrix products, measured now, where the wanted device is here."""
+    import torch
+
+    from protoformer.runtime.table import duration
+
+    hardware = config["hardware"]
+    wants_gpu = hardware["accelerator"] == "gpu"
+    if wants_gpu and torch.cuda.device_count() < made.devices // hardware["nodes"]:
+        return {"time": "not estimated: those GPUs are not here to be measured"}
+    device = "cuda" if hardware["accelerator"] != "cpu" and torch.cuda.is_available() else "cpu"
+    speed = matrix_flops(device, hardware["precision"])
+    ranks = made.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
+    seconds = (made.training_flops or 0.0) / (speed * SHARE * ranks)
+    return {
+        "time": (
+            f"about {duration(seconds)} at most, at {SHARE:.0%} of the {_flops(speed)}/s that matrix products reach here now"
+        )
+    }
+
+
+def matrix_flops(device: str, precision: str, seconds: float = 0.3) -> float:
+    """FLOP/s of matrix products of a transformer's size on this machine, measured."""
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    a, b = torch.randn(2048, 1024, device=device, dtype=dtype), torch.randn(1024, 1024, device=device, dtype=dtype)
+
+    def multiply(times: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(times):
+            a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - begun) / times
+
+    multiply(2)
+    once = multiply(2)
+    return 2 * 2048 * 1024 * 1024 / multiply(max(2, int(seconds / once)))
+
+
+def _flops(number: float) -> str:
+    for name, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {name}FLOP"
+    return f"{number:.0f} FLOP"
+
+
+def as_dict(made: Plan) -> dict[str, Any]:
+    """For a notebook or a script."""
+    return dataclasses.asdict(made) | {"memory": made.memory}

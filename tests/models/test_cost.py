@@ -1,0 +1,49 @@
+"""Operations against the formula, activations against what training really keeps."""
+
+import pytest
+import torch
+
+from protoformer.batches import ClassificationBatch
+from protoformer.models.bert import bert
+from protoformer.models.cost import cost
+
+
+def loss(model: torch.nn.Module, batch: int, seq: int) -> torch.Tensor:
+    ids = torch.zeros(batch, seq, dtype=torch.long)
+    return model(ids, torch.ones(batch, seq, dtype=torch.bool), ids).rectangle().sum()
+
+
+@pytest.mark.parametrize(("d_model", "n_layers", "seq"), [(64, 2, 16), (1024, 24, 128)])
+def test_operations_are_those_of_the_formula(d_model: int, n_layers: int, seq: int) -> None:
+    with torch.device("meta"):
+        model = bert(
+            vocab_size=100, d_model=d_model, n_layers=n_layers, n_heads=d_model // 32, d_ff=4 * d_model, packing="off"
+        )
+        found = cost(model, lambda: loss(model, 3, seq))
+    linear, attention = 2 * 12 * d_model**2, 4 * seq * d_model  # a token and layer: four projections and d_ff = 4 d_model
+    assert found.forward_flops == 3 * seq * n_layers * (linear + attention)
+    assert found.training_flops == 3 * found.forward_flops
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert found.parameter_bytes == 4 * found.parameters
+
+
+def test_activations_grow_with_rows_and_a_real_module_is_refused() -> None:
+    with torch.device("meta"):
+        model = bert(vocab_size=100, d_model=64, n_layers=2, n_heads=2, d_ff=256, packing="off")
+        one, four = (cost(model, lambda n=n: loss(model, n, 16)).activations for n in (1, 4))
+    assert 3.5 < four / one < 4.0
+    assert one > 16 * 64 * 4 * 2 * 8  # more than eight vectors a token and layer
+    with pytest.raises(ValueError, match="meta"):
+        cost(bert(vocab_size=100, d_model=64, n_layers=1, n_heads=2, d_ff=256), lambda: torch.zeros(()))
+
+
+def test_a_blank_batch_is_a_batch() -> None:
+    from protoformer.modules.classification import ClassificationModule
+
+    for labels in (["a", "b"], None):
+        model = ClassificationModule(
+            backbone=bert(vocab_size=9, d_model=8, n_layers=1, n_heads=2, d_ff=8), labels=labels, metrics=[], splits={}
+        )
+        batch = model.blank_batch(2, 5)
+        assert set(batch) == set(ClassificationBatch.__annotations__)
+        assert torch.isfinite(model.loss(batch).total)
