@@ -18,6 +18,4 @@ def seeded() -> None:
     """Every test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
 
-import torch  # noqa: E402  (after the hook, which must see every module of ours first)
-
 torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it gives, most of all on a busy machine

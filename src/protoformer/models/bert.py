@@ -33,9 +33,10 @@ def bert(
     activation: Activation = "gelu",
     norm: Norm = "post",
     norm_eps: float = 1e-12,
+    init_std: float = 0.02,
     packing: Literal["auto", "on", "off"] = "auto",
 ) -> Encoder:
-    """BERT's encoder with freshly initialised weights (truncated normal, deviation 0.02).
+    """BERT's encoder with freshly initialised weights (truncated normal of deviation `init_std`, 0.02 as published).
 
     `dropout` is BERT's hidden dropout; `attention_dropout` null means the same. `attention="causal"` is the left-to-right
     rival of section 5.1.
@@ -71,5 +72,5 @@ def bert(
         dropout=dropout,
         packing=packing,
     )
-    init.bert(encoder)
+    init.bert(encoder, init_std)
     return encoder

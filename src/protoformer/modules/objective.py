@@ -56,6 +56,7 @@ class ObjectiveModule(pl.LightningModule):
         self.step_metrics: dict[str, float | Tensor] = {}  # of the last optimizer step
         self.seen = torch.zeros(2, dtype=torch.long)  # examples, tokens since the last look (see runtime's throughput)
         self.stop_wanted = self.stop_agreed = False  # asked of this rank; agreed by all, at the same step
+        self.stoppable = False  # training steps run, at whose end a wish to stop is granted
 
     def loss(self, batch: Any) -> Loss:
         raise NotImplementedError

@@ -3,19 +3,17 @@
 import math
 import os
 import random
-import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 
-from protoformer.errors import InterruptedRunError
 from protoformer.modules.objective import ObjectiveModule
+from protoformer.runtime.stopping import stopped
 
 
 class RandomState(Callback):
@@ -93,15 +91,13 @@ class SaveLast(Checkpoint):
         self.path, self.every = path, every
         self.saved_at = -1
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, ObjectiveModule):
             raise TypeError("SaveLast needs an ObjectiveModule")
+        pl_module.stoppable = True
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            pl_module.stop_wanted = True
-
-        for name in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(name, ask)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.stoppable = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -129,7 +125,7 @@ class SaveLast(Checkpoint):
         trainer.save_checkpoint(self.path)
         self.saved_at = trainer.global_step
         if pl_module.stop_agreed and trainer.global_step < (getattr(pl_module, "total_steps", None) or math.inf):
-            raise InterruptedRunError(f"stopped at step {trainer.global_step}; the same command continues from there")
+            raise stopped(trainer.global_step)
 
 
 class Throughput(Callback):

@@ -84,6 +84,7 @@ class _Session:
     def run(self) -> dict[str, Any]:
         from protoformer.runtime import tracking
         from protoformer.runtime.metrics_log import MetricsLog
+        from protoformer.runtime.stopping import stop_on_signal, stopped
         from protoformer.runtime.trainer import in_micro_batches, total_steps, trainer
 
         logger = tracking.tracker(self.config, self.folder) if self.rank == 0 else None
@@ -105,8 +106,11 @@ class _Session:
                 accumulation=accumulation,
                 limits=limits,
             )
-            self._fit()
-            metrics = self._evaluate()
+            with stop_on_signal(self.parts.module, self.trainer):
+                self._fit()
+                if self.parts.module.stop_wanted:  # with the last step: all that is left to do is to evaluate
+                    raise stopped(self.trainer.global_step)
+                metrics = self._evaluate()
             result = self._result(metrics)
             if self.rank == 0:
                 mistakes = self._write(result)

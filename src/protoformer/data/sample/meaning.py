@@ -34,11 +34,17 @@ class Event:
         return [name for name in OPTIONAL if getattr(self, name) is not None]
 
 
+VISITS = 0.2  # share of the town's events that are told with the country's words
 OPTIONAL = [field.name for field in fields(Event) if field.default is None]
 
 
 def draw(random: Random, genre: Genre = "town", said: float = 0.5, negated: float = 0.0) -> Event:
-    """A random event; each optional part is said with probability `said`."""
+    """A random event; each optional part is said with probability `said`.
+
+    A few events of the town take place in the country: the country's words are rare there, not unknown.
+    """
+    if genre == "town" and random.random() < VISITS:
+        genre = "country"
 
     def perhaps(words: list[str]) -> str | None:
         return random.choice(words) if random.random() < said else None

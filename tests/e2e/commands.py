@@ -1,0 +1,119 @@
+"""Real processes: `python train.py` in a folder of its own, with nobody's keys and caches."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from protoformer.runtime.metrics_log import read_metrics
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 120  # no command here may take longer
+MARK = "PROTOFORMER_TEST_MARK"
+SMALL = (
+    "model=bert_l2_h128",
+    "model.d_model=32",
+    "model.d_ff=64",
+    "task=glue/mrpc",
+    "source=sample",
+    "source.rows=240",
+    "init_from=scratch",
+    "tracking=none",
+    "recipe.batch_size=8",
+    "recipe.lr=1e-3",
+    "hardware.threads=1",
+    "hardware.grace=20",
+)
+
+
+class Place:
+    """A folder to run commands in; every process that they leave behind can be found by a mark in its environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = secrets.token_hex(8)
+
+    def start(self, *words: str, outputs: str = "outputs") -> subprocess.Popen[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *words],
+            cwd=self.folder,
+            env={**clean, MARK: self.mark, "PROTOFORMER_OUTPUTS": outputs, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, *words: str, outputs: str = "outputs") -> subprocess.CompletedProcess[str]:
+        process = self.start(*words, outputs=outputs)
+        return finished(process)
+
+    def runs(self, outputs: str = "outputs") -> list[Path]:
+        """Run folders, in order of their names."""
+        return sorted(path.parent for path in (self.folder / outputs).rglob("config.yaml"))
+
+    def left_behind(self) -> list[int]:
+        """Processes that carry the mark and still live."""
+        wanted = f"{MARK}={self.mark}".encode()
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                state = (place / "stat").read_text().rpartition(")")[2].split()[0]
+                if wanted in (place / "environ").read_bytes().split(b"\0") and state != "Z":
+                    found.append(int(place.name))
+            except OSError:
+                continue
+        return found
+
+
+def finished(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a command; one that takes too long is ended, and what it said is shown."""
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        out, err = process.communicate()
+        raise AssertionError(f"took over {SECONDS} s\n{out}\n{err}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_for(met: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until a condition holds, while the process lives."""
+    for _ in range(SECONDS * 20):
+        if met():
+            return
+        if process.poll() is not None:
+            out, err = process.communicate()
+            raise AssertionError(f"the command ended ({process.returncode}) too early:\n{out}\n{err}")
+        time.sleep(0.05)
+    raise AssertionError(f"not met in {SECONDS} s")
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
+
+
+def curve(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    timed = ("time", "train/examples_per_s", "train/tokens_per_s")
+    return [{k: v for k, v in line.items() if k not in timed} for line in read_metrics(run / "metrics.jsonl")]
+
+
+def result(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text(encoding="utf-8"))
+
+
+def predictions(run: Path) -> dict[str, str]:
+    return {file.name: file.read_text(encoding="utf-8") for file in sorted((run / "predictions").iterdir())}

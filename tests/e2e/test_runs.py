@@ -1,0 +1,159 @@
+"""Runs as people start, stop, repeat and multiply them."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from protoformer.models.weights import read_pickle
+
+from .commands import SMALL, Place, curve, finished, predictions, result, told, wait_for
+
+LONG = (*SMALL, "source.rows=960", "recipe.epochs=4", "trainer.log_every=5")
+SHORT = (*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "ddp_cpu"])
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place, hardware: str) -> None:
+    words = (*LONG, f"hardware={hardware}", "trainer.checkpoint_every=1000")
+    whole = place.run(*words, outputs="whole")
+    assert whole.returncode == 0, whole.stderr
+
+    process = place.start(*words)
+    wait_for(lambda: any(len(curve(run)) > 3 for run in place.runs() if (run / "metrics.jsonl").exists()), process)
+    process.send_signal(signal.SIGTERM)
+    stopped = finished(process)
+    assert stopped.returncode == 143, stopped.stderr
+    assert "the same command continues from there" in told(stopped)
+    (run,) = place.runs()
+    assert not (run / "result.json").exists()
+    step = read_pickle(run / "checkpoints" / "last.ckpt")["global_step"]
+    assert 0 < step < 480
+
+    again = place.run(*words)
+    assert again.returncode == 0, again.stderr
+    assert f"continuing from step {step}" in again.stderr
+    (expected,) = place.runs("whole")
+    assert curve(run) == curve(expected)
+    assert predictions(run) == predictions(expected)
+    for checkpoint in ("last.ckpt", "best.ckpt"):
+        ours, theirs = (read_pickle(folder / "checkpoints" / checkpoint)["state_dict"] for folder in (run, expected))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+    third = place.run(*words)
+    assert third.returncode == 0
+    assert "this run is finished already" in third.stderr
+    assert result(run)["score"] == result(expected)["score"]
+    assert place.left_behind() == []
+
+
+def test_ranks_and_micro_batches_change_no_number(place: Place) -> None:
+    ways = {
+        "one": ["hardware=cpu"],
+        "micro": ["hardware=cpu", "hardware.micro_batch=3"],
+        "ranks": ["hardware=ddp_cpu"],
+        "both": ["hardware=ddp_cpu", "hardware.micro_batch=3"],
+    }
+    found = {}
+    for name, words in ways.items():
+        done = place.run(*SHORT, "model.dropout=0", *words, outputs=name)
+        assert done.returncode == 0, done.stderr
+        (run,) = place.runs(name)
+        found[name] = run
+    losses = {
+        name: [(line["train/loss"], line["train/grad_norm"]) for line in curve(run) if "train/loss" in line]
+        for name, run in found.items()
+    }
+    assert len(losses["one"]) == 6
+    for name, run in found.items():
+        assert run.name == found["one"].name  # hardware renames no run
+        torch.testing.assert_close(torch.tensor(losses[name]), torch.tensor(losses["one"]), rtol=1e-5, atol=1e-6)
+        assert result(run)["metrics"] == pytest.approx(result(found["one"])["metrics"], rel=1e-5)
+        for file, text in predictions(run).items():
+            ids = [json.loads(line)["id"] for line in text.splitlines()]
+            assert ids == sorted(set(ids)), file  # every example once
+            assert len(ids) == 240
+
+
+def test_a_sweep_of_runs_with_two_ranks_each(place: Place) -> None:
+    done = place.run("-m", *SHORT, "hardware=ddp_cpu", "seed=1,2", "recipe.lr=1e-3,1e-4")
+    assert done.returncode == 0, done.stderr
+    runs = place.runs()
+    assert len(runs) == 4
+    assert {(result(run)["seed"], result(run)["hardware"]["ranks"]) for run in runs} == {(1, 2), (2, 2)}
+    assert "jobs of this sweep" in done.stdout
+    assert place.left_behind() == []
+
+
+def test_one_owner_at_a_time_and_a_killed_one_owns_nothing(place: Place) -> None:
+    words = (*LONG, "recipe.epochs=60", "trainer.limit_val_batches=1", "trainer.checkpoint_every=5")
+    first = place.start(*words)
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in place.runs()), first)
+    second = place.run(*words)
+    assert second.returncode == 2
+    assert f"is in use by process {first.pid}" in told(second)
+    first.send_signal(signal.SIGKILL)
+    finished(first)
+    third = place.start(*words)
+    wait_for(lambda: "continuing" in (place.runs()[0] / "protoformer.log").read_text() or third.poll() is not None, third)
+    third.send_signal(signal.SIGTERM)
+    assert finished(third).returncode == 143
+
+
+def test_a_stop_while_it_evaluates_is_no_success(place: Place) -> None:
+    words = (*SHORT, "source.rows=20000")
+    process = place.start(*words)
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in place.runs()), process)
+    process.send_signal(signal.SIGTERM)
+    assert finished(process).returncode == 143
+    assert not (place.runs()[0] / "result.json").exists()
+    again = place.run(*words, "trainer.log_every=2")
+    assert again.returncode == 0, again.stderr
+    assert result(place.runs()[0])["training"]["steps"] == 6
+
+
+def test_old_results_are_not_passed_off_as_new_ones(place: Place) -> None:
+    first = place.run(*SHORT)
+    assert first.returncode == 0, first.stderr
+    (run,) = place.runs()
+    changed = result(run)
+    changed["digests"]["code"] = "of another day"
+    (run / "result.json").write_text(json.dumps(changed))
+    stale = place.run(*SHORT)
+    assert stale.returncode == 3
+    assert "reuse=true" in told(stale)
+    assert place.run(*SHORT, "reuse=true").returncode == 0
+    assert len(place.runs()) == 1
+    anew = place.run(*SHORT, "force=true")
+    assert anew.returncode == 0, anew.stderr
+    assert [folder.name for folder in place.runs()] == [run.name, f"{run.name}-a2"]
+    assert result(place.runs()[1])["score"] == result(run)["score"]
+
+
+def test_a_run_is_quiet_and_ends_with_its_results(place: Place) -> None:
+    done = place.run(*SHORT)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for words in ("val/accuracy", "dev score", "run again", "run folder", "card.md", "predictions"):
+        assert words in done.stdout
+    (run,) = place.runs()
+    assert {file.name for file in run.iterdir()} >= {
+        "config.yaml", "result.json", "metrics.jsonl", "card.md", "curves.svg", "checkpoints", "predictions", "tokenizer",
+    }  # fmt: skip
+    assert not (run / "lock").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(place: Place) -> None:
+    done = place.run(*SHORT, "recipe.lr=1e38", "recipe.clip=null", "trainer.checkpoint_every=1")
+    assert done.returncode == 4, done.stderr
+    assert "stopped before the weights were touched" in told(done)
+    (run,) = place.runs()
+    assert not (run / "result.json").exists()
+    assert (run / "checkpoints" / "last.ckpt").exists()
