@@ -18,4 +18,5 @@ def seeded() -> None:
     """Every test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
 
+
 torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it gives, most of all on a busy machine

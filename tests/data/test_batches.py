@@ -96,7 +96,15 @@ def test_a_loader_continues_with_the_very_next_batch() -> None:
         again = loader()
         again.load_state_dict(first.state_dict())
         assert [batch["example_ids"].tolist() for batch in again] == epochs[1][stop:]
-        assert again.state_dict() == {"epoch": 2, "position": 0}
+        assert again.state_dict() == {"epoch": 1, "position": 6}
+
+
+def test_an_epoch_that_was_left_early_is_over() -> None:
+    epochs = loader()
+    expected = [[batch["example_ids"].tolist() for batch in epochs] for _ in range(2)]
+    left = loader()
+    next(iter(left))
+    assert [batch["example_ids"].tolist() for batch in left] == expected[1]
 
 
 @pytest.mark.slow

@@ -102,7 +102,9 @@ def test_one_owner_at_a_time_and_a_killed_one_owns_nothing(place: Place) -> None
     first.send_signal(signal.SIGKILL)
     finished(first)
     third = place.start(*words)
-    wait_for(lambda: "continuing" in (place.runs()[0] / "protoformer.log").read_text() or third.poll() is not None, third)
+    wait_for(
+        lambda: "continuing" in (place.runs()[0] / "protoformer.log").read_text() or third.poll() is not None, third
+    )
     third.send_signal(signal.SIGTERM)
     assert finished(third).returncode == 143
 

@@ -20,7 +20,10 @@ def test_operations_are_those_of_the_formula(d_model: int, n_layers: int, seq: i
             vocab_size=100, d_model=d_model, n_layers=n_layers, n_heads=d_model // 32, d_ff=4 * d_model, packing="off"
         )
         found = cost(model, lambda: loss(model, 3, seq))
-    linear, attention = 2 * 12 * d_model**2, 4 * seq * d_model  # a token and layer: four projections and d_ff = 4 d_model
+    linear, attention = (
+        2 * 12 * d_model**2,
+        4 * seq * d_model,
+    )  # a token and layer: four projections and d_ff = 4 d_model
     assert found.forward_flops == 3 * seq * n_layers * (linear + attention)
     assert found.training_flops == 3 * found.forward_flops
     assert found.parameters == sum(p.numel() for p in model.parameters())

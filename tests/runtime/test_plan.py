@@ -37,7 +37,13 @@ def test_ranks_and_micro_batches_share_the_rows() -> None:
 def test_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
     main(["model=bert_l2_h128", "task=glue/rte", "hardware=gpu", "hardware.devices=8"])
     told = capsys.readouterr().out
-    for words in ("4,386,178", "memory a device", "activations", "234 (2,490 examples, 3 epochs, batch 32", "not estimated"):
+    for words in (
+        "4,386,178",
+        "memory a device",
+        "activations",
+        "234 (2,490 examples, 3 epochs, batch 32",
+        "not estimated",
+    ):
         assert words in told
     main(["model=bert_l2_h128", "task=glue/ax"])
     assert "only tested" in capsys.readouterr().out
@@ -60,7 +66,9 @@ def test_bert_large_takes_no_memory() -> None:
         "made = plan(compose(['model=bert_large', 'task=glue/mnli', 'hardware=cpu']))\n"
         "print(made.parameters, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
     parameters, grown = map(int, done.stdout.split())
     assert parameters == 335_141_888 + 3 * 1025
     assert grown < 200_000  # KiB; the weights alone would take 1.3 million

@@ -36,7 +36,10 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
             kept[storage._cdata] = storage
         return tensor
 
-    with FlopCounterMode(display=False) as forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        FlopCounterMode(display=False) as forward,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         total = loss()
     with FlopCounterMode(display=False) as backward:
         total.backward()

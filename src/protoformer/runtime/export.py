@@ -26,7 +26,13 @@ SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-WITHOUT_EFFECT = ("_target_", "dropout", "attention_dropout", "init_std", "packing")  # on the logits, or carried in other words
+WITHOUT_EFFECT = (
+    "_target_",
+    "dropout",
+    "attention_dropout",
+    "init_std",
+    "packing",
+)  # on the logits, or carried in other words
 
 
 def main(run: str, to: str, out: str) -> None:

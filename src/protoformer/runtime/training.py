@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import os
 import platform
 import resource
 import sys
@@ -39,12 +40,18 @@ def train(config: dict[str, Any], command: str) -> float | None:
         print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
         print_results(result, folder.path)
         return result["score"]
-    with RunLock(folder.path):
+    with RunLock(folder.path, lost=lambda: _lost(folder.path)):
         folder.write_config(config)
         result = launch.launch(run_rank, config, str(folder.path), command)
     if launch.is_main():
         print_results(result, folder.path)
     return result["score"]
+
+
+def _lost(folder: Path) -> None:
+    """Somebody took us for dead (a machine that slept): write nothing more, at once. Ranks die with their parent."""
+    print(f"error: {folder} has been taken over by another job; this one ends", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def run_rank(config: dict[str, Any], place: str, command: str) -> dict[str, Any]:

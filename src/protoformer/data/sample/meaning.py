@@ -34,7 +34,7 @@ class Event:
         return [name for name in OPTIONAL if getattr(self, name) is not None]
 
 
-VISITS = 0.2  # share of the town's events that are told with the country's words
+VISITS = 0.4  # share of the town's events that are told with the country's words
 OPTIONAL = [field.name for field in fields(Event) if field.default is None]
 
 

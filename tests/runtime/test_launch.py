@@ -1,0 +1,105 @@
+"""Who starts whom, in every environment that people launch from; and what comes back from ranks."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoformer.errors import ConfigurationError, DataError
+from protoformer.runtime.launch import World, _adopt_slurm, launch, world
+
+
+def hardware(**changed: Any) -> dict[str, Any]:
+    return {"accelerator": "cpu", "devices": 1, "nodes": 1, "rendezvous": None, "grace": 5, **changed}
+
+
+SBATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+ENVIRONMENTS: dict[str, tuple[dict[str, str], dict[str, Any], World]] = {
+    "a shell, one device": ({}, {}, World("alone")),
+    "a shell, two devices": ({}, {"devices": 2}, World("parent", 2)),
+    "torchrun": (
+        {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
+        {"devices": 2, "nodes": 2, "rendezvous": "a:1"},
+        World("rank", 2),
+    ),
+    "torchrun of one process": ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, {"devices": 2}, World("parent", 2)),
+    "sbatch": (SBATCH, {"devices": 4}, World("parent", 4)),
+    "srun --pty": (SBATCH | {"SLURM_STEP_NUM_NODES": "1", "SLURM_PTY_PORT": "1"}, {"devices": 4}, World("parent", 4)),
+    "srun, a task a device": (
+        {"SLURM_JOB_ID": "7", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"},
+        {"devices": 4, "nodes": 2},
+        World("rank", 4, 2),
+    ),
+    "srun, a task a node": (
+        {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"},
+        {"devices": 4, "nodes": 2, "rendezvous": "a:1"},
+        World("parent", 4, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_part_that_a_process_takes(name: str) -> None:
+    environ, changed, expected = ENVIRONMENTS[name]
+    assert world(hardware(**changed), environ) == expected
+
+
+def test_more_nodes_need_a_place_to_meet() -> None:
+    with pytest.raises(ConfigurationError, match=r"hardware\.rendezvous=HOST:PORT"):
+        world(hardware(devices=2, nodes=2), {})
+
+
+def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    step = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "8"}
+    for name, value in (step | {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "gpu[03-04]"}).items():
+        monkeypatch.setenv(name, value)
+    before = set(os.environ)
+    try:
+        _adopt_slurm(World("rank", 4, 2))
+        told = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")}
+    finally:
+        for name in set(os.environ) - before:
+            del os.environ[name]
+    assert told == {
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "4",
+        "MASTER_ADDR": "gpu03",
+    }
+
+
+def give_back(config: dict[str, Any], place: str) -> dict[str, Any]:
+    Path(place, f"rank-{os.environ.get('RANK', 'none')}").touch()
+    return {"rank": os.environ.get("RANK"), "world": os.environ.get("WORLD_SIZE")}
+
+
+def complain(config: dict[str, Any], place: str) -> None:
+    if os.environ["RANK"] == "1":
+        raise DataError(f"{place}: row 3 is empty")
+    import time
+
+    time.sleep(60)
+
+
+def break_down(config: dict[str, Any], place: str) -> None:
+    raise ZeroDivisionError("a bug")
+
+
+def test_one_process_runs_in_place(tmp_path: Path) -> None:
+    assert launch(give_back, {"hardware": hardware()}, str(tmp_path)) == {"rank": None, "world": None}
+
+
+def test_two_ranks_and_what_rank_0_returns(tmp_path: Path) -> None:
+    assert launch(give_back, {"hardware": hardware(devices=2)}, str(tmp_path)) == {"rank": "0", "world": "2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"rank-0", "rank-1"}
+
+
+def test_an_error_of_one_rank_ends_the_others_and_is_raised_here() -> None:
+    with pytest.raises(DataError, match="rows: row 3 is empty"):
+        launch(complain, {"hardware": hardware(devices=2)}, "rows")
+    with pytest.raises(RuntimeError, match=r"(?s)rank \d failed.*break_down.*ZeroDivisionError: a bug"):
+        launch(break_down, {"hardware": hardware(devices=2)}, "")
