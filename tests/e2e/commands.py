@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class Place:
         self.folder = folder
         self.mark = secrets.token_hex(8)
 
-    def start(self, *words: str, outputs: str = "outputs") -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, outputs: str = "outputs", environ: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
         return subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *words],
             cwd=self.folder,
-            env={**clean, MARK: self.mark, "PROTOFORMER_OUTPUTS": outputs, "OMP_NUM_THREADS": "1"},
+            env={**clean, MARK: self.mark, "PROTOFORMER_OUTPUTS": outputs, "OMP_NUM_THREADS": "1", **(environ or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

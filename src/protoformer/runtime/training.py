@@ -85,8 +85,9 @@ class _Session:
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.resuming)
         seed_everything(config["seed"] + rank, verbose=False)
         self.throughput = Throughput(config["trainer"]["log_every"])
+        self.built = {**config, "model": {**config["model"], **self.parts.sizes}}
         if rank == 0:
-            folder.write_config({**config, "model": {**config["model"], **self.parts.sizes}})
+            folder.write_config(self.built)
 
     def run(self) -> dict[str, Any]:
         from protoformer.runtime import tracking
@@ -94,7 +95,7 @@ class _Session:
         from protoformer.runtime.stopping import stop_on_signal, stopped
         from protoformer.runtime.trainer import in_micro_batches, total_steps, trainer
 
-        logger = tracking.tracker(self.config, self.folder) if self.rank == 0 else None
+        logger = tracking.tracker(self.built, self.folder) if self.rank == 0 else None
         exit_code, summary, mistakes = 1, {}, []
         try:
             data: Any = self.parts.data
@@ -123,6 +124,9 @@ class _Session:
                 mistakes = self._write(result)
             exit_code, summary = 0, metrics
             return result
+        except BaseException as error:
+            exit_code = getattr(error, "exit_code", 1)
+            raise
         finally:
             tracking.finish(logger, summary, mistakes, exit_code)
 

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from protoformer.data.sample.lexicon import AGENTS, OPPOSITE, THINGS, VERBS
-from protoformer.data.sample.meaning import Event, Genre, draw, generalised, realise, without, words_for
+from protoformer.data.sample.meaning import Event, Genre, draw, generalised, realise, told_in, without, words_for
 
 Draw = Callable[[], Event]
 
@@ -55,7 +55,7 @@ def unknown(premise: Event, random: Random, genre: Genre) -> Event:
     if way in ("thing", "agent"):
         others = [noun for noun in (THINGS if way == "thing" else AGENTS) if noun != getattr(premise, way)]
         return changed(kept, way, random.choice(others))
-    return changed(kept, way, random.choice(words_for(way, genre)))
+    return changed(kept, way, random.choice(words_for(way, told_in(genre, random))))
 
 
 def changed(event: Event, part: str, word: str) -> Event:

@@ -54,14 +54,14 @@ ADJECTIVES = {role: [word for pair in pairs for word in pair] for role, pairs in
 OPPOSITE = {word: other for pairs in PAIRS.values() for a, b in pairs for word, other in ((a, b), (b, a))}
 
 PLACES = {  # by genre, as MNLI's matched and mismatched sets differ
-    "town": ["in the garden", "at the station", "in the kitchen", "at the market", "in the library", "at the office"],
-    "country": ["near the river", "in the barn", "by the lake", "on the hill", "in the forest", "at the harbour"],
+    "town": ["in the garden", "at the station", "in the kitchen", "at the market"],
+    "country": ["near the river", "in the barn", "by the lake", "on the hill"],
 }
 TIMES = {
-    "town": ["yesterday", "on monday", "last week", "after lunch", "in the morning"],
-    "country": ["at night", "before dawn", "in winter", "last spring", "at noon"],
+    "town": ["yesterday", "on monday", "last week", "after lunch"],
+    "country": ["at night", "before dawn", "in winter", "at noon"],
 }
-MANNERS = ["slowly", "carefully", "quickly", "proudly", "secretly", "calmly"]
+MANNERS = ["slowly", "carefully", "quickly", "proudly"]
 
 PRAISED = ["film", "story", "song", "play", "novel", "concert", "painting", "speech", "show", "poem"]
 ASPECTS = ["plot", "music", "ending", "cast", "style", "humour"]

@@ -34,17 +34,13 @@ class Event:
         return [name for name in OPTIONAL if getattr(self, name) is not None]
 
 
-VISITS = 0.4  # share of the town's events that are told with the country's words
+VISITS = 0.3  # share of what happens in town that is told with the country's words
 OPTIONAL = [field.name for field in fields(Event) if field.default is None]
 
 
 def draw(random: Random, genre: Genre = "town", said: float = 0.5, negated: float = 0.0) -> Event:
-    """A random event; each optional part is said with probability `said`.
-
-    A few events of the town take place in the country: the country's words are rare there, not unknown.
-    """
-    if genre == "town" and random.random() < VISITS:
-        genre = "country"
+    """A random event; each optional part is said with probability `said`."""
+    genre = told_in(genre, random)
 
     def perhaps(words: list[str]) -> str | None:
         return random.choice(words) if random.random() < said else None
@@ -60,6 +56,11 @@ def draw(random: Random, genre: Genre = "town", said: float = 0.5, negated: floa
         manner=perhaps(MANNERS) if said < 1 else None,
         negated=random.random() < negated,
     )
+
+
+def told_in(genre: Genre, random: Random) -> Genre:
+    """Whose words are used: in town the country's are rarer than its own, not unknown."""
+    return "country" if genre == "town" and random.random() < VISITS else genre
 
 
 def bucket(content: object) -> int:
