@@ -18,6 +18,10 @@ class DataError(UserError):
     """Rows that cannot be used; the message names file, row and column."""
 
 
+class AbsentSplitError(DataError):
+    """A local folder without the files of one split."""
+
+
 class WeightsError(UserError):
     """Weights that cannot be used; the message names the tensors."""
 

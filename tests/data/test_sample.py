@@ -74,7 +74,8 @@ def test_events_of_train_and_dev_differ_in_who_did_what_to_whom() -> None:
 def test_the_same_rows_in_another_process() -> None:
     script = (
         "import json; from protoformer.data.sample import generate\n"
-        "print(json.dumps([generate('nyu-mll/glue', t, s, 3, 20).to_pydict() for t, s in (('mnli', 'train'), ('stsb', 'test'))]))"
+        "pairs = (('mnli', 'train'), ('stsb', 'test'))\n"
+        "print(json.dumps([generate('nyu-mll/glue', t, s, 3, 20).to_pydict() for t, s in pairs]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     here = [generate(GLUE, task, split, 3, 20).to_pydict() for task, split in (("mnli", "train"), ("stsb", "test"))]

@@ -92,11 +92,20 @@ def one_line(found: tuple[int, list[str]]) -> str:
 
 
 ROWS: dict[str, tuple[Callable[[list[Row]], object], list[str]]] = {
-    "a missing column": (lambda rows: [row.pop("sentence2") for row in rows], ["sentence2", "train-00000-of-00001.parquet"]),
-    "an empty text": (lambda rows: rows[3].update(sentence1="  "), ["row 3", "sentence1", "train-00000-of-00001.parquet"]),
+    "a missing column": (
+        lambda rows: [row.pop("sentence2") for row in rows],
+        ["sentence2", "train-00000-of-00001.parquet"],
+    ),
+    "an empty text": (
+        lambda rows: rows[3].update(sentence1="  "),
+        ["row 3", "sentence1", "train-00000-of-00001.parquet"],
+    ),
     "a null": (lambda rows: rows[5].update(sentence2=None), ["row 5", "sentence2", "train-00000-of-00001.parquet"]),
     "a null label": (lambda rows: rows[5].update(label=None), ["row 5", "label", "train-00000-of-00001.parquet"]),
-    "a label out of range": (lambda rows: rows[7].update(label=2), ["row 7", "label", "2", "train-00000-of-00001.parquet"]),
+    "a label out of range": (
+        lambda rows: rows[7].update(label=2),
+        ["row 7", "label", "2", "train-00000-of-00001.parquet"],
+    ),
     "a hidden label in train": (lambda rows: rows[1].update(label=-1), ["row 1", "label", "-1"]),
     "no rows": (lambda rows: rows.clear(), ["train-00000-of-00001.parquet", "zero rows"]),
 }
@@ -149,8 +158,22 @@ def test_what_the_hardware_cannot_do(command: Command) -> None:
 
 
 def test_a_task_without_training_names_what_it_needs(command: Command) -> None:
-    code = entry.main(["model=bert", "task=glue/ax", "source=sample", "tracking=none", f"paths.outputs={command.folder}"])
+    code = entry.main(
+        ["model=bert", "task=glue/ax", "source=sample", "tracking=none", f"paths.outputs={command.folder}"]
+    )
     said = command.capsys.readouterr().err
     assert code == 2
     assert "init_from=" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_local_copy_without_its_test_split_is_trained_on(command: Command) -> None:
+    root = rte(command.folder / "data")
+    (root / GLUE / "rte" / "test-00000-of-00001.parquet").unlink()
+    code, said = command()
+    assert code == 0, said
+    assert any("no file test*.parquet" in line and "there will be no predictions" in line for line in said), said
+    (run,) = (path.parent for path in (command.folder / "outputs").rglob("result.json"))
+    assert {file.name for file in (run / "predictions").iterdir()} == {"val.jsonl"}
+    (root / GLUE / "rte" / "validation-00000-of-00001.parquet").unlink()
+    assert "no file validation*.parquet" in one_line(command())

@@ -32,7 +32,6 @@ def test_the_wheel_plans_a_run_in_an_empty_folder(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "glue/mnli" in wrong.stderr
     where = "import protoformer.runtime.options as o; print(o.conf_dir())"
-    found = subprocess.run(
-        [sys.executable, "-c", where], cwd=empty, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True
-    )
+    environ = {**os.environ, "PYTHONPATH": str(installed)}
+    found = subprocess.run([sys.executable, "-c", where], cwd=empty, env=environ, capture_output=True, text=True)
     assert found.stdout.strip() == str(installed / "protoformer" / "conf")

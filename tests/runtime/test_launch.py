@@ -14,7 +14,13 @@ def hardware(**changed: Any) -> dict[str, Any]:
     return {"accelerator": "cpu", "devices": 1, "nodes": 1, "rendezvous": None, "grace": 5, **changed}
 
 
-SBATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+SBATCH = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_PROCID": "0",
+    "SLURM_NTASKS": "1",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_NUM_TASKS": "1",
+}
 ENVIRONMENTS: dict[str, tuple[dict[str, str], dict[str, Any], World]] = {
     "a shell, one device": ({}, {}, World("alone")),
     "a shell, two devices": ({}, {"devices": 2}, World("parent", 2)),
@@ -23,7 +29,11 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], dict[str, Any], World]] = {
         {"devices": 2, "nodes": 2, "rendezvous": "a:1"},
         World("rank", 2),
     ),
-    "torchrun of one process": ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, {"devices": 2}, World("parent", 2)),
+    "torchrun of one process": (
+        {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
+        {"devices": 2},
+        World("parent", 2),
+    ),
     "sbatch": (SBATCH, {"devices": 4}, World("parent", 4)),
     "srun --pty": (SBATCH | {"SLURM_STEP_NUM_NODES": "1", "SLURM_PTY_PORT": "1"}, {"devices": 4}, World("parent", 4)),
     "srun, a task a device": (
@@ -51,7 +61,15 @@ def test_more_nodes_need_a_place_to_meet() -> None:
 
 
 def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "TORCHELASTIC_RUN_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     step = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "8"}
     for name, value in (step | {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "gpu[03-04]"}).items():
@@ -59,7 +77,9 @@ def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -
     before = set(os.environ)
     try:
         _adopt_slurm(World("rank", 4, 2))
-        told = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")}
+        told = {
+            name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+        }
     finally:
         for name in set(os.environ) - before:
             del os.environ[name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from protoformer import hub
-from protoformer.errors import DataError
+from protoformer.errors import AbsentSplitError, DataError
 
 if TYPE_CHECKING:
     import datasets
@@ -59,7 +59,7 @@ class LocalSource:
         if not found:
             there = sorted({path.name for path in folder.glob("*")}) if folder.is_dir() else []
             hint = f"it has {', '.join(there)}" if there else "there is no such folder"
-            raise DataError(f"{folder}: no file {split}*.parquet (or jsonl, csv, tsv); {hint}")
+            raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, csv, tsv); {hint}")
         return found
 
     def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:

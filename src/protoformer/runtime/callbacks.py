@@ -97,7 +97,8 @@ class SaveLast(Checkpoint):
         pl_module.stoppable = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.stoppable = False
+        if isinstance(pl_module, ObjectiveModule):
+            pl_module.stoppable = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

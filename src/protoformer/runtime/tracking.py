@@ -53,18 +53,20 @@ def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
     offline = mode == "wandb_offline" or (mode == "auto" and not has_key())
     if offline and mode == "auto":
         log.info("no W&B key is set: tracking offline in %s (`wandb sync` sends it later)", folder.path / "wandb")
-    run = wandb.init(  # by ourselves: Lightning's own call uses a setting that is on its way out, and says so every time
-        project=tracking["project"],
-        entity=tracking["entity"],
-        name=folder.path.name,
-        id=folder.tracker_id(),
-        group=f"{choices['model']}/{choices['task']}",
-        tags=[choices["model"], choices["task"], *tracking["tags"]],
-        config={k: v for k, v in config.items() if k not in ("paths", "tracking")},
-        dir=str(folder.path),
-        mode="offline" if offline else "online",
-        resume=None if offline else "allow",
-        settings=wandb.Settings(silent=True, console="off"),
+    run = (
+        wandb.init(  # by ourselves: Lightning's own call uses a setting that is on its way out, and says so every time
+            project=tracking["project"],
+            entity=tracking["entity"],
+            name=folder.path.name,
+            id=folder.tracker_id(),
+            group=f"{choices['model']}/{choices['task']}",
+            tags=[choices["model"], choices["task"], *tracking["tags"]],
+            config={k: v for k, v in config.items() if k not in ("paths", "tracking")},
+            dir=str(folder.path),
+            mode="offline" if offline else "online",
+            resume=None if offline else "allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
     )
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)

@@ -91,6 +91,7 @@ class _Session:
 
     def run(self) -> dict[str, Any]:
         from protoformer.runtime import tracking
+        from protoformer.runtime.building import STAGES
         from protoformer.runtime.metrics_log import MetricsLog
         from protoformer.runtime.stopping import stop_on_signal, stopped
         from protoformer.runtime.trainer import in_micro_batches, total_steps, trainer
@@ -100,6 +101,9 @@ class _Session:
         try:
             data: Any = self.parts.data
             data.prepare_data()
+            self.parts.module.splits = {  # type: ignore[assignment]
+                stage: list(data.tables[role]) for stage, role in STAGES.items()
+            }
             micro_batches, accumulation = len(data.train_dataloader()), data.batching.accumulation
             limits = in_micro_batches(self.config["trainer"], micro_batches, accumulation)
             self.parts.module.total_steps = total_steps(limits, micro_batches, accumulation)
@@ -153,10 +157,11 @@ class _Session:
         metrics: dict[str, float] = {}
         if self.folder.best_checkpoint.exists():
             module.load_state_dict(read_pickle(self.folder.best_checkpoint)["state_dict"])
-        if self.config["task"]["splits"].get("validation"):
+        tables: Any = data.tables  # type: ignore[attr-defined]
+        if tables["validation"]:
             self.trainer.validate(module, datamodule=data, verbose=False)
             metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
-        if self.config["task"]["splits"].get("test"):
+        if tables["test"]:
             self.trainer.test(module, datamodule=data, verbose=False)
             metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("test/")}
         return metrics

@@ -15,7 +15,15 @@ from protoformer.errors import DataError
 
 GLUE = "nyu-mll/glue"
 ROWS = {"train": 20000, "validation": 500, "test": 200}
-BUCKETS = {"train": range(4, 10), "validation": range(2), "test": range(2, 4)}  # of ten
+BUCKETS = {  # of ten: no event stands in two splits
+    "train": range(4, 10),
+    "validation": range(2),
+    "validation_matched": range(1),
+    "validation_mismatched": range(1, 2),
+    "test": range(2, 4),
+    "test_matched": range(2, 3),
+    "test_mismatched": range(3, 4),
+}
 PLAIN = ("train", "validation", "test")
 SPLITS = dict.fromkeys(glue.TASKS, PLAIN) | {
     "mnli": ("train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched"),
@@ -39,7 +47,7 @@ def generate(dataset: str, subset: str | None, split: str, seed: int = 0, rows: 
     role = split.split("_")[0]
     random = Random(f"{seed}/{subset}/{split}")
     genre: Genre = "country" if split.endswith("mismatched") else "town"
-    made = glue.TASKS[subset](random, BUCKETS[role], genre)
+    made = glue.TASKS[subset](random, BUCKETS[split], genre)
     table = [{**next(made), "idx": number} for number in range(rows or ROWS[role])]
     if role == "test" and subset != "mrpc":
         for row in table:
