@@ -1,0 +1,113 @@
+"""Every command and every yaml that the README and the how-to pages show is one that works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from protoformer import cli
+from protoformer.runtime import entry
+from protoformer.runtime.compose import compose
+from protoformer.runtime.options import search_path
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[Path, str]]:
+    found = []
+    for page in PAGES:
+        for text in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            found.append((page, text))
+    return found
+
+
+def commands() -> list[list[str]]:
+    shown = [line for _, text in blocks("bash") for line in text.splitlines() if line.strip()]
+    inline = [
+        text
+        for page in PAGES
+        for text in re.findall(r"`((?:python train\.py|protoformer|make) [^`]*)`", page.read_text(encoding="utf-8"))
+    ]
+    return [shlex.split(line, comments=True) for line in dict.fromkeys(shown + inline)]
+
+
+def complete(words: list[str]) -> bool:
+    """Not an outline such as `model=... task=...`."""
+    return not any("..." in word or "<" in word for word in words)
+
+
+COMMANDS = [words for words in commands() if complete(words)]
+
+
+def test_there_are_as_many_as_a_reader_sees() -> None:
+    assert len(PAGES) == 5
+    assert len(COMMANDS) >= 25
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert words[1] in targets
+        return
+    if words[:2] == ["python", "train.py"] or words[:2] == ["protoformer", "train"]:
+        flags = entry._parser().parse_intermixed_args(words[2:])
+        if flags.help:
+            return
+        overrides = [text.replace("path/to/data", str(tmp_path)) for text in flags.overrides]
+        if flags.config_dir:
+            monkeypatch.setenv("PROTOFORMER_CONF", str(ROOT / flags.config_dir))
+        if flags.multirun:
+            jobs, _ = entry.checked_sweep(overrides, search_path())
+            assert jobs > 1
+        else:
+            compose(overrides)
+        return
+    assert words[0] == "protoformer"
+    verb = cli.VERBS[words[1]]
+    if len(words) == 2:  # named, not called
+        return
+    parser = entry.Parser(prog=words[1])
+    verb.arguments(parser)
+    options = parser.parse_intermixed_args(words[2:])
+    if hasattr(options, "overrides"):
+        compose(options.overrides)
+
+
+def test_a_yaml_that_is_shown_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [text for _, text in blocks("yaml")]
+    tasks = [text for text in shown if "scitail" in text]
+    sizes = [text for text in shown if "n_layers: 3" in text]
+    assert len(tasks) == len(sizes) == 2
+    assert all(len(text.splitlines()) <= 10 for text in shown if "kind: span" not in text)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "task").mkdir()
+    monkeypatch.setenv("PROTOFORMER_CONF", str(tmp_path))
+    for task in tasks:
+        (tmp_path / "task" / "scitail.yaml").write_text(task)
+        config = compose(["model=bert", "task=scitail"])
+        assert config["choices"]["task"] == "scitail"
+        assert config["task"]["rows"]["labels"] == ["entails", "neutral"]
+        assert config["recipe"]["lr"] == 5e-5
+    for size in sizes:
+        (tmp_path / "model" / "bert_l3_h384.yaml").write_text(size)
+        assert compose(["model=bert_l3_h384", "task=glue/rte"])["model"]["d_ff"] == 1536
+    for text in shown:
+        assert isinstance(yaml.safe_load(text), dict)
+
+
+def test_the_recipes_of_the_readme_are_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Adding to it")[1].split("\n## ")[0]
+    found = re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S)
+    assert len(found) == 3
+    assert all(len(block.splitlines()) <= 10 for block in found)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), (page.name, target)
