@@ -44,6 +44,15 @@ def test_force_makes_a_fresh_attempt_and_later_commands_find_the_latest(tmp_path
     assert first.path.exists()
 
 
+def test_a_hash_that_looks_like_an_attempt(tmp_path: Path) -> None:
+    for name, attempt in (("seed42-lr5e-05-bs32-a2447360", 1), ("seed42-lr5e-05-bs32-a2447360-a3", 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.yaml").touch()
+        opened = RunFolder.open(folder)
+        assert (opened.run_id, opened.attempt) == ("seed42-lr5e-05-bs32-a2447360", attempt)
+
+
 def test_what_is_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="no such run folder"):
         RunFolder.open(tmp_path / "nowhere")

@@ -56,7 +56,8 @@ class RunFolder:
             raise RunFolderError(f"{path}: no such run folder")
         if not (path / "config.yaml").exists():
             raise RunFolderError(f"{path}: no config.yaml, so this is no run folder")
-        found = re.fullmatch(r"(.*?)-a(\d+)", path.name)
+        # behind the hash, which may itself look like the number of an attempt
+        found = re.fullmatch(r"(.*-[0-9a-f]{8})-a(\d+)", path.name)
         return cls(path, found[1], int(found[2])) if found else cls(path, path.name)
 
     @property
