@@ -17,6 +17,7 @@ from protoformer.models.encoder import Encoder
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
 from protoformer.scoring import glue
+from protoformer.scoring.glue import Metric
 
 Stage = Literal["val", "test"]
 
@@ -41,7 +42,7 @@ class ClassificationModule(ObjectiveModule):
         *,
         backbone: Encoder,
         labels: Sequence[str] | None,
-        metrics: Sequence[str],
+        metrics: Sequence[Metric],
         splits: Mapping[Stage, Sequence[str]],
         optimization: Optimization | None = None,
     ) -> None:

@@ -191,6 +191,11 @@ def step_loss(module: pl.LightningModule) -> float | None:
     return getattr(module, "step_metrics", {}).get("train/loss")
 
 
+def short(number: float) -> str:
+    """Three digits, such as 12.6k: a bar has little room."""
+    return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
+
+
 class ProgressBar(RichProgressBar):
     """Loss, dev score, examples and tokens a second; Lightning's own columns give the time left."""
 
@@ -205,7 +210,7 @@ class ProgressBar(RichProgressBar):
             if value is not None:
                 shown[word] = f"{float(value):.4f}"
         if self.throughput.rates is not None:
-            shown["ex/s"], shown["tok/s"] = (f"{rate:.0f}" for rate in self.throughput.rates)
+            shown["ex/s"], shown["tok/s"] = (short(rate) for rate in self.throughput.rates)
         return shown
 
 

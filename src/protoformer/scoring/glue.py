@@ -10,16 +10,18 @@ Spearman's with a constant on either side, a single example or a prediction that
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"]
 Logits = Float[Tensor, "examples labels"]
 References = Int[Tensor, "examples"] | Float[Tensor, "examples"]
 
 
-def score(metrics: Sequence[str], logits: Logits, references: References) -> dict[str, float]:
+def score(metrics: Sequence[Metric], logits: Logits, references: References) -> dict[str, float]:
     """The named metrics of one set of predictions.
 
     `logits` has a column for each label, or one column, the predicted number, for `pearson` and `spearman`.
@@ -111,7 +113,7 @@ def _ranks(values: Float[Tensor, "examples"]) -> Float[Tensor, "examples"]:
     return (counts.cumsum(0) - (counts - 1) / 2).double()[places]
 
 
-METRICS: dict[str, Callable[[Logits, References], float]] = {
+METRICS: dict[Metric, Callable[[Logits, References], float]] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews_correlation": _matthews_correlation,
