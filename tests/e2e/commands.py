@@ -14,7 +14,7 @@ from typing import Any
 from protoformer.runtime.metrics_log import read_metrics
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120  # no command here may take longer
+SECONDS = 240  # no command here may take longer
 MARK = "PROTOFORMER_TEST_MARK"
 SMALL = (
     "model=bert_l2_h128",

@@ -110,7 +110,7 @@ def test_one_owner_at_a_time_and_a_killed_one_owns_nothing(place: Place) -> None
 
 
 def test_a_stop_while_it_evaluates_is_no_success(place: Place) -> None:
-    words = (*SHORT, "source.rows=20000")
+    words = (*SHORT, "source.rows=6000")
     process = place.start(*words)
     wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in place.runs()), process)
     process.send_signal(signal.SIGTERM)
