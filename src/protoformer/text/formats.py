@@ -26,6 +26,25 @@ class Written:
     truncated: int
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Question-context pairs cut into windows. Window i holds `offsets[i]` to `offsets[i + 1]` of `ids`.
+
+    Its context tokens begin at `context_start[i]` in the window and are `context_tokens[i]` of the context's own tokens, from
+    number `first_token[i]` on. `example[i]` is the number of the pair it is cut from.
+    """
+
+    ids: Int[ndarray, "tokens"]
+    segment_ids: UInt8[ndarray, "tokens"]
+    offsets: Int[ndarray, "windows_1"]
+    null_position: Int[ndarray, "windows"]
+    example: Int[ndarray, "windows"]
+    context_start: Int[ndarray, "windows"]
+    first_token: Int[ndarray, "windows"]
+    context_tokens: Int[ndarray, "windows"]
+    truncated: int  # questions that lost tokens
+
+
 def truncated_lengths(a: int, b: int, room: int) -> tuple[int, int]:
     """How much of a pair is kept: tokens leave the longer side's end, one by one, b first where both are as long.
 
@@ -78,5 +97,52 @@ class BertFormat:
             segment_ids=segment_ids,
             offsets=np.concatenate([[0], np.cumsum(size)]),
             pooler_position=np.zeros(len(size), dtype=np.int32),
+            truncated=truncated,
+        )
+
+    def windows(
+        self,
+        questions: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        max_len: int,
+        stride: int,
+        max_question: int,
+    ) -> Windows:
+        """`[CLS] question [SEP] part of the context [SEP]`: as many as the context needs, each `stride` tokens further on.
+
+        As in BERT's code for SQuAD: questions are cut to `max_question` tokens (and counted), contexts never lose a token.
+        Raises ValueError when a window has no room to advance by `stride`.
+        """
+        ids: list[int] = []
+        parts: list[tuple[int, int, int, int, int]] = []  # example, context start, first token, tokens, length
+        truncated = 0
+        for number, (question, context) in enumerate(zip(questions, contexts, strict=True)):
+            truncated += len(question) > max_question
+            head = [self.cls, *question[:max_question], self.sep]
+            room = max_len - len(head) - 1
+            if room < min(stride, len(context)):
+                raise ValueError(
+                    f"max_len={max_len} leaves {room} tokens for a context, fewer than the stride of {stride}: tokens "
+                    "would be skipped"
+                )
+            first = 0
+            while True:
+                part = context[first : first + room]
+                ids += [*head, *part, self.sep]
+                parts.append((number, len(head), first, len(part), len(head) + len(part) + 1))
+                if first + len(part) >= len(context):
+                    break
+                first += stride
+        example, starts, firsts, tokens, sizes = np.asarray(parts, dtype=np.int64).reshape(-1, 5).T
+        pieces = np.stack([starts, sizes - starts], axis=1).ravel()
+        return Windows(
+            ids=np.asarray(ids, dtype=np.int32),
+            segment_ids=np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(sizes)), pieces),
+            offsets=np.concatenate([[0], np.cumsum(sizes)]),
+            null_position=np.full(len(sizes), self.null_position, dtype=np.int32),
+            example=example,
+            context_start=starts.astype(np.int32),
+            first_token=firsts.astype(np.int32),
+            context_tokens=tokens.astype(np.int32),
             truncated=truncated,
         )

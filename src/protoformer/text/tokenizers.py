@@ -37,6 +37,11 @@ class Tokenizer:
         """Ids of each text, all of them at once on every core."""
         return [encoding.ids for encoding in self.rust.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_with_places(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        """Ids of each text, and for each token where in the text it begins and ends, in characters."""
+        encodings = self.rust.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings], [encoding.offsets for encoding in encodings]
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.rust.decode(list(ids))
 
