@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from protoformer.data import token_cache
 from protoformer.data.classification import Collate
 from protoformer.data.loader import BatchLoader
 from protoformer.data.samplers import Batching, BatchSampler, fillers
@@ -135,13 +134,13 @@ def test_cache_is_written_once_and_keyed_by_settings(tmp_path: Path) -> None:
         calls.append(1)
         return table()
 
-    one = cached(tmp_path, {"data": "x"}, write)
-    two = cached(tmp_path, {"data": "x"}, write)
+    one = cached(tmp_path, {"data": "x"}, write, TokenTable)
+    two = cached(tmp_path, {"data": "x"}, write, TokenTable)
     assert len(calls) == 1
     assert isinstance(two.ids, np.memmap)
-    for name in token_cache.ARRAYS:
+    for name in TokenTable.arrays():
         np.testing.assert_array_equal(getattr(one, name), getattr(table(), name))
-    cached(tmp_path, {"data": "y"}, write)
+    cached(tmp_path, {"data": "y"}, write, TokenTable)
     assert len(calls) == 2
 
 
@@ -155,9 +154,9 @@ def test_a_half_written_cache_is_not_taken_for_whole(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(np, "save", breaks)
     with pytest.raises(OSError, match="disk full"):
-        cached(tmp_path, {"data": "x"}, table)
+        cached(tmp_path, {"data": "x"}, table, TokenTable)
     monkeypatch.setattr(np, "save", saved)
-    assert len(cached(tmp_path, {"data": "x"}, table)) == 5
+    assert len(cached(tmp_path, {"data": "x"}, table, TokenTable)) == 5
 
 
 def test_padded_batch_equals_single_examples() -> None:

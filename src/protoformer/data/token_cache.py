@@ -10,67 +10,77 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from numpy import ndarray
 
-from protoformer.data import rows
-from protoformer.text import formats, tokenizers
-
 
 @dataclass(frozen=True)
-class TokenTable:
-    """Examples as ids. Example i holds `offsets[i]` to `offsets[i + 1]` of the flat arrays."""
+class Table:
+    """Rows as ids: row i holds `offsets[i]` to `offsets[i + 1]` of the flat arrays. All fields but `facts` are arrays."""
 
     ids: Int[ndarray, "tokens"]
     segment_ids: UInt8[ndarray, "tokens"]
-    offsets: Int[ndarray, "examples_1"]
-    pooler_position: Int[ndarray, "examples"]
-    labels: ndarray
-    row: Int[ndarray, "examples"]
-    facts: Mapping[str, Any] = field(default_factory=dict)  # truncated, skipped, origin, digest
+    offsets: Int[ndarray, "rows_1"]
+    facts: Mapping[str, Any] = field(default_factory=dict, kw_only=True)  # truncated, skipped, origin, digest
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
-    def lengths(self) -> Int[ndarray, "examples"]:
-        """Tokens of each example."""
+    def lengths(self) -> Int[ndarray, "rows"]:
+        """Tokens of each row."""
         return np.diff(self.offsets)
 
+    @classmethod
+    def arrays(cls) -> list[str]:
+        return [item.name for item in fields(cls) if item.name != "facts"]
 
-ARRAYS = ("ids", "segment_ids", "offsets", "pooler_position", "labels", "row")
+    def with_facts(self, **more: Any) -> Self:
+        return replace(self, facts={**self.facts, **more})
+
+
+@dataclass(frozen=True)
+class TokenTable(Table):
+    """Examples of one text or pair each; `row` is an example's number in the file."""
+
+    pooler_position: Int[ndarray, "examples"]
+    labels: ndarray
+    row: Int[ndarray, "examples"]
+
+
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 @cache
 def writer_digest() -> str:
-    """Digest of the code that turns rows into ids."""
+    """Digest of the code that turns rows into ids: all of `data` (but the sample's words) and `text`."""
+    package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for module in (rows, formats, tokenizers):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    for file in sorted([*(package / "data").glob("*.py"), *(package / "text").glob("*.py")]):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def cached(folder: Path, settings: Mapping[str, Any], write: Callable[[], TokenTable]) -> TokenTable:
+def cached(folder: Path, settings: Mapping[str, Any], write: Callable[[], AnyTable], kind: type[AnyTable]) -> AnyTable:
     """The table that `settings` name, from disk, or else from `write`, kept for the next time."""
     key = hashlib.sha256(json.dumps([writer_digest(), settings], sort_keys=True).encode()).hexdigest()[:24]
     place = folder / "tokens" / key
     if not place.is_dir():
         save(write(), place)
-    return load(place)
+    return load(place, kind)
 
 
-def save(table: TokenTable, place: Path) -> None:
+def save(table: Table, place: Path) -> None:
     """Write the arrays under a passing name, then rename; another process that was quicker keeps its copy."""
     place.parent.mkdir(parents=True, exist_ok=True)
     passing = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
-    for name in ARRAYS:
+    for name in table.arrays():
         np.save(passing / f"{name}.npy", getattr(table, name), allow_pickle=False)
     (passing / "facts.json").write_text(json.dumps(dict(table.facts)), encoding="utf-8")
     try:
@@ -81,6 +91,6 @@ def save(table: TokenTable, place: Path) -> None:
             raise
 
 
-def load(place: Path) -> TokenTable:
-    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
-    return TokenTable(**arrays, facts=json.loads((place / "facts.json").read_text(encoding="utf-8")))
+def load(place: Path, kind: type[AnyTable]) -> AnyTable:
+    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in kind.arrays()}
+    return kind(**arrays, facts=json.loads((place / "facts.json").read_text(encoding="utf-8")))

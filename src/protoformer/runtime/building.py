@@ -11,7 +11,7 @@ import torch
 from hydra.utils import instantiate
 
 from protoformer import hub
-from protoformer.data.classification import named_splits
+from protoformer.data.datamodule import named_splits
 from protoformer.data.samplers import Batching
 from protoformer.errors import ConfigurationError, UserError, WeightsError
 from protoformer.models import weights

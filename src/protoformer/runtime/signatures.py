@@ -171,7 +171,7 @@ def _lineage(found: Definition, depth: int) -> list[tuple[Module, ast.ClassDef]]
     if not isinstance(node, ast.ClassDef) or depth == 0:
         return []
     line = [(module, node)]
-    for base in node.bases:
+    for base in (item.value if isinstance(item, ast.Subscript) else item for item in node.bases):  # Base[Of] is Base
         above = _lookup(module, base.id, DEPTH) if isinstance(base, ast.Name) else None
         line += _lineage(above, depth - 1) if above is not None else []
     return line

@@ -1,0 +1,151 @@
+"""What every task kind's LightningDataModule shares: splits, token caches, loaders whose place is saved.
+
+A kind says how rows become a table of ids (`write`) and how rows of a table become a batch (`collate`).
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import lightning.pytorch as pl
+
+from protoformer.data.loader import BatchLoader
+from protoformer.data.rows import Role
+from protoformer.data.samplers import Batching, BatchSampler
+from protoformer.data.sources import RawTable, Source
+from protoformer.data.token_cache import Table, cached
+from protoformer.errors import AbsentSplitError
+from protoformer.text.tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
+EVALUATION_ROWS = 64  # rows a rank evaluates at once
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+def named_splits(splits: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Our names of a stage's splits -> the data set's; a single one has the empty name."""
+    if splits is None:
+        return {}
+    return {"": splits} if isinstance(splits, str) else dict(splits)
+
+
+class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
+    """`tables` holds, after `setup`, the tokenised splits by role and our name of the split.
+
+    `rows` names the data set and reads its rows; `format` writes them as ids by the method that `writes` names.
+    """
+
+    writes: ClassVar[str]  # the format method that this kind needs
+    table: ClassVar[type[Table]]  # what it keeps on disk
+
+    def __init__(
+        self,
+        *,
+        rows: Any,
+        splits: Mapping[str, str | Mapping[str, str] | None],
+        source: Source,
+        tokenizer: Tokenizer,
+        format: Any,
+        max_len: int,
+        batching: Batching,
+        cache: Path,
+        on_bad_row: Literal["error", "skip"] = "error",
+    ) -> None:
+        super().__init__()
+        self.rows, self.source, self.tokenizer, self.format = rows, source, tokenizer, format
+        self.max_len, self.batching, self.cache, self.on_bad_row = max_len, batching, cache, on_bad_row
+        self.splits: dict[Role, dict[str, str]] = {
+            "train": named_splits(splits.get("train")),
+            "validation": named_splits(splits.get("validation")),
+            "test": named_splits(splits.get("test")),
+        }
+        self.tables: dict[Role, dict[str, AnyTable]] = {}
+
+    def write(self, raw: RawTable, role: Role) -> AnyTable:
+        """Rows -> ids. `facts` hold what is to be told of them (`truncated`, `skipped`, ...)."""
+        raise NotImplementedError
+
+    def collate(self, table: AnyTable) -> Callable[[list[int]], Any]:
+        """What turns row numbers of `table` (or fillers) into a batch."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What else than rows, tokenizer, format and length can change the ids."""
+        return {}
+
+    def told(self, table: AnyTable) -> list[str]:
+        """What of a table's facts the log should hold, in words."""
+        words = {
+            "truncated": f"examples truncated to {self.max_len} tokens",
+            "skipped": "examples left out as unusable",
+        }
+        return [f"{table.facts[fact]} of {len(table)} {text}" for fact, text in words.items() if table.facts.get(fact)]
+
+    def prepare_data(self) -> None:
+        """Tokenise every split once, before other ranks look."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        if not self.tables:
+            self.tables = self._read()
+
+    def raw(self, role: Role, split: str) -> RawTable:
+        """A split's rows as they came; `split` is our name of it."""
+        return self.source.load(self.rows.dataset, self.rows.subset, self.splits[role][split], self.rows.revision)
+
+    def _read(self) -> dict[Role, dict[str, AnyTable]]:
+        """All splits. A local copy may come without its test split, whose labels are hidden anyway: that one is left out."""
+        tables: dict[Role, dict[str, AnyTable]] = {}
+        for role, names in self.splits.items():
+            tables[role] = {}
+            for ours, theirs in names.items():
+                try:
+                    tables[role][ours] = self._table(role, ours)
+                except AbsentSplitError as error:
+                    if role != "test" or not self.splits["train"]:
+                        raise
+                    log.info("%s: there will be no predictions for %s", error, theirs)
+        return tables
+
+    def _table(self, role: Role, split: str) -> AnyTable:
+        raw = self.raw(role, split)
+
+        def write() -> AnyTable:
+            table = self.write(raw, role)
+            return table.with_facts(origin=raw.origin, digest=raw.digest[:16])
+
+        settings: dict[str, Any] = {
+            "data": raw.digest,
+            "tokenizer": self.tokenizer.digest,
+            "format": type(self.format).__qualname__,
+            "kind": type(self).__qualname__,
+            "max_len": self.max_len,
+            "role": role,
+            "on_bad_row": self.on_bad_row,
+            "rows": repr(self.rows),
+            **self.settings(),
+        }
+        table = cached(self.cache, settings, write, self.table)
+        for words in self.told(table):  # type: ignore[arg-type]
+            log.info("%s: %s", raw.origin, words)
+        return table  # type: ignore[return-value]
+
+    def train_dataloader(self) -> BatchLoader | list[Any]:
+        tables = self.tables["train"]
+        return self._loader(tables[""], self.batching, shuffle=True) if tables else []
+
+    def val_dataloader(self) -> list[BatchLoader]:
+        return [self._evaluation(table) for table in self.tables["validation"].values()]
+
+    def test_dataloader(self) -> list[BatchLoader]:
+        return [self._evaluation(table) for table in self.tables["test"].values()]
+
+    def _evaluation(self, table: AnyTable) -> BatchLoader:
+        ranks = self.batching.ranks
+        batching = Batching(EVALUATION_ROWS * ranks, rank=self.batching.rank, ranks=ranks)
+        return self._loader(table, batching, shuffle=False)
+
+    def _loader(self, table: AnyTable, batching: Batching, *, shuffle: bool) -> BatchLoader:
+        sampler = BatchSampler(table.lengths, batching, shuffle=shuffle)
+        return BatchLoader(sampler, self.collate(table), batching.workers)
