@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_INDEX ?=
-THREADS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench clean

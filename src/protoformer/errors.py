@@ -46,3 +46,9 @@ class InterruptedRunError(UserError):
     """The run was asked to stop and has saved where it stands; the same command continues it."""
 
     exit_code = 143
+
+
+class LostRankError(UserError):
+    """A process of a distributed run was killed from outside; the same command continues the run."""
+
+    exit_code = 1

@@ -165,3 +165,16 @@ def test_hidden_labels_turn_the_metrics_off_and_keep_the_predictions() -> None:
     trainer().test(model, loader(shuffle=False, data=hidden), verbose=False)
     assert not [name for name in model.trainer.callback_metrics if name.startswith("test/")]
     assert len(model.outputs["test"][""].ids) == 21
+
+
+def test_a_gradient_that_is_no_number_stops_too() -> None:
+    model = module()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    class Spoil(pl.Callback):
+        def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            next(iter(pl_module.parameters())).grad.view(-1)[0] = math.inf  # type: ignore[union-attr]
+
+    with pytest.raises(DivergedError, match="the gradient's norm is inf at step 0; stopped before the weights"):
+        trainer(max_steps=3, callbacks=[Spoil()]).fit(model, loader())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -1,13 +1,15 @@
 """Who starts whom, in every environment that people launch from; and what comes back from ranks."""
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from protoformer.errors import ConfigurationError, DataError
-from protoformer.runtime.launch import World, _adopt_slurm, launch, world
+from protoformer.errors import ConfigurationError, DataError, LostRankError
+from protoformer.runtime.launch import World, _adopt_slurm, first_host, launch, world
 
 
 def hardware(**changed: Any) -> dict[str, Any]:
@@ -92,6 +94,21 @@ def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu[03-04]", "gpu03"),
+        ("gpu-node-[01-04]", "gpu-node-01"),
+        ("dgx-a100-3,dgx-a100-4", "dgx-a100-3"),
+        ("rack1-gpu7", "rack1-gpu7"),
+        ("a[7,9],b1", "a7"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_the_first_host_of_slurms_list(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
+
+
 def give_back(config: dict[str, Any], place: str) -> dict[str, Any]:
     Path(place, f"rank-{os.environ.get('RANK', 'none')}").touch()
     return {"rank": os.environ.get("RANK"), "world": os.environ.get("WORLD_SIZE")}
@@ -100,13 +117,20 @@ def give_back(config: dict[str, Any], place: str) -> dict[str, Any]:
 def complain(config: dict[str, Any], place: str) -> None:
     if os.environ["RANK"] == "1":
         raise DataError(f"{place}: row 3 is empty")
-    import time
-
     time.sleep(60)
 
 
 def break_down(config: dict[str, Any], place: str) -> None:
-    raise ZeroDivisionError("a bug")
+    """Rank 1 has a bug, rank 0 is then told to stop and says so."""
+    if os.environ["RANK"] == "1":
+        raise ZeroDivisionError("a bug")
+    time.sleep(60)
+
+
+def be_killed(config: dict[str, Any], place: str) -> None:
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
 
 
 def test_one_process_runs_in_place(tmp_path: Path) -> None:
@@ -121,5 +145,7 @@ def test_two_ranks_and_what_rank_0_returns(tmp_path: Path) -> None:
 def test_an_error_of_one_rank_ends_the_others_and_is_raised_here() -> None:
     with pytest.raises(DataError, match="rows: row 3 is empty"):
         launch(complain, {"hardware": hardware(devices=2)}, "rows")
-    with pytest.raises(RuntimeError, match=r"(?s)rank \d failed.*break_down.*ZeroDivisionError: a bug"):
+    with pytest.raises(RuntimeError, match=r"(?s)rank 1 failed.*break_down.*ZeroDivisionError: a bug"):
         launch(break_down, {"hardware": hardware(devices=2)}, "")
+    with pytest.raises(LostRankError, match=r"rank 1 was ended by SIGKILL; too little memory is the usual cause"):
+        launch(be_killed, {"hardware": hardware(devices=2)}, "")

@@ -65,6 +65,21 @@ def test_the_same_job_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pass
 
 
+def test_a_second_command_of_the_same_job_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")  # two terminals in one allocation
+    with RunLock(tmp_path), pytest.raises(RunFolderError, match="in use"), RunLock(tmp_path):
+        pass
+
+
+def test_a_lock_that_a_crash_left_empty_expires(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    with pytest.raises(RunFolderError), RunLock(tmp_path):
+        pass
+    os.utime(tmp_path / "lock", (time.time() - 100,) * 2)
+    with RunLock(tmp_path):
+        pass
+
+
 def test_the_heart_beats_and_a_stolen_lock_is_noticed(tmp_path: Path) -> None:
     lost: list[int] = []
     with RunLock(tmp_path, heartbeat=0.05, lost=lambda: lost.append(1)):

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from protoformer.errors import InterruptedRunError
 from protoformer.models.weights import read_pickle
 from protoformer.runtime import callbacks
 from protoformer.runtime.compose import compose
@@ -109,3 +110,24 @@ def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monk
 
     monkeypatch.setattr(callbacks.SaveLast, "on_fit_start", never)
     assert train(config(tmp_path / "out"), "") == first
+
+
+def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same global batches, each once, whatever they are cut into; dropout off, since it would draw otherwise."""
+    words = ["model.dropout=0", "trainer.checkpoint_every=100"]
+    train(config(tmp_path / "whole", *words), "")
+    expected = what_counts(only_run(tmp_path / "whole"))
+
+    def stop(self: callbacks.Throughput, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
+        module.stop_wanted = int(trainer.global_step >= 3)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.Throughput, "on_train_batch_start", stop)
+        with pytest.raises(InterruptedRunError, match="stopped at step 4"):
+            train(config(tmp_path / "again", *words, "hardware.micro_batch=3"), "")
+    train(config(tmp_path / "again", *words, "hardware.micro_batch=2"), "")
+    found = what_counts(only_run(tmp_path / "again"))
+    losses = [[line["train/loss"] for line in run["lines"] if "train/loss" in line] for run in (expected, found)]
+    assert losses[1][2:] == pytest.approx(losses[0][2:], rel=1e-5)
+    assert found["steps"] == expected["steps"] == 12
+    assert found["result"]["metrics"] == pytest.approx(expected["result"]["metrics"], rel=1e-4)

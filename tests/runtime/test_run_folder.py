@@ -1,6 +1,7 @@
 """The run folder: found again, never half written, and nothing that was never a run."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -37,8 +38,10 @@ def test_force_makes_a_fresh_attempt_and_later_commands_find_the_latest(tmp_path
     first.write_config(config(tmp_path))
     second = RunFolder.locate(config(tmp_path), force=True)
     assert (second.attempt, second.path.name) == (2, f"{first.run_id}-a2")
-    second.write_config(config(tmp_path))
+    second.write_config({**config(tmp_path), "force": True})
     assert RunFolder.locate(config(tmp_path)) == second
+    assert RunFolder.locate(config(tmp_path), force=True) == second  # begun by force: the same command continues it
+    second.write_result({"finished": "now"})
     assert RunFolder.locate(config(tmp_path), force=True).attempt == 3
     assert RunFolder.open(second.path) == second
     assert first.path.exists()
@@ -77,6 +80,15 @@ def test_the_trackers_id_is_drawn_once_and_an_agents_wins(tmp_path: Path, monkey
     monkeypatch.delenv("WANDB_RUN_ID")
     assert agent.tracker_id() == "agents"
     assert folder.tracker_id() == drawn
+
+
+def test_what_is_no_number_is_null_on_disk_and_comes_back(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "x")
+    folder.write_result({"metrics": {"val/pearson": math.nan}, "training": {"rate": None}})
+    assert json.loads(folder.result_file.read_text())["metrics"] == {"val/pearson": None}
+    assert "NaN" not in folder.result_file.read_text()
+    assert math.isnan(folder.read_result()["metrics"]["val/pearson"])
+    assert folder.read_result()["training"]["rate"] is None
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

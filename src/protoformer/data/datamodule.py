@@ -19,7 +19,6 @@ from protoformer.errors import AbsentSplitError
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
-EVALUATION_ROWS = 64  # rows a rank evaluates at once
 AnyTable = TypeVar("AnyTable", bound=Table)
 
 
@@ -143,7 +142,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     def _evaluation(self, table: AnyTable) -> BatchLoader:
         ranks = self.batching.ranks
-        batching = Batching(EVALUATION_ROWS * ranks, rank=self.batching.rank, ranks=ranks)
+        batching = Batching(self.batching.evaluation_rows, rank=self.batching.rank, ranks=ranks)
         return self._loader(table, batching, shuffle=False)
 
     def _loader(self, table: AnyTable, batching: Batching, *, shuffle: bool) -> BatchLoader:

@@ -19,7 +19,8 @@ class _Rows(Dataset[int]):
 
 
 class BatchLoader(DataLoader[Any]):
-    """Batches of one epoch after another. Its state counts batches given out, not batches fetched ahead.
+    """Batches of one epoch after another. Its state counts batches given out, not batches fetched ahead, and is right
+    wherever a global batch is complete.
 
     The first `iter` goes on where the loaded state stands (or begins epoch 0); each one after it begins the next epoch,
     also when a trainer's limit left the last one before its end.
@@ -53,8 +54,9 @@ class BatchLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.rows.epoch, "position": self.given}
+        """`position` counts global batches: a run may go on with other micro-batches or ranks."""
+        return {"epoch": self.rows.epoch, "position": self.given // self.rows.batching.accumulation}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.rows.epoch, self.rows.position = state["epoch"], state["position"]
+        self.rows.epoch, self.rows.position = state["epoch"], state["position"] * self.rows.batching.accumulation
         self.given, self.iterated = self.rows.position, False

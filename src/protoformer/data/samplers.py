@@ -28,6 +28,7 @@ class Batching:
     seed: int = 0
     order: Literal["random", "length_grouped"] = "random"
     workers: int = 0
+    evaluation_rows: int = 64  # rows that all ranks together evaluate at once
 
     @property
     def accumulation(self) -> int:

@@ -55,7 +55,8 @@ class ObjectiveModule(pl.LightningModule):
         self.step_totals: Tensor | None = None  # loss, targets of this optimizer step on this rank
         self.step_metrics: dict[str, float | Tensor] = {}  # of the last optimizer step
         self.seen = torch.zeros(2, dtype=torch.long)  # examples, tokens since the last look (see runtime's throughput)
-        self.stop_wanted = self.stop_agreed = False  # asked of this rank; agreed by all, at the same step
+        self.stop_wanted = 0  # the signal by which this rank was asked to stop
+        self.stop_agreed = False  # by all ranks, at the same step
         self.stoppable = False  # training steps run, at whose end a wish to stop is granted
 
     def loss(self, batch: Any) -> Loss:
@@ -77,7 +78,7 @@ class ObjectiveModule(pl.LightningModule):
         """Divide the gradients of the sums by the global number of targets, and clip, in one pass."""
         if self.step_totals is None or self.optimization is None:
             raise RuntimeError("an optimizer step without a training step")
-        wish = self.step_totals.new_tensor([float(self.stop_wanted)])
+        wish = self.step_totals.new_tensor([float(self.stop_wanted > 0)])
         totals = self.trainer.strategy.reduce(torch.cat([self.step_totals, wish]), reduce_op="sum")
         total, targets, wishes = totals.tolist()
         self.step_totals, self.stop_agreed = None, wishes > 0
@@ -90,6 +91,11 @@ class ObjectiveModule(pl.LightningModule):
         # undone here: DDP averages over ranks, Lightning over micro-batches
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / max(1.0, targets)
         norm = torch.nn.utils.get_total_norm(grads) * scale
+        if not math.isfinite(float(norm)) and self.trainer.precision != "16-mixed":  # there the scaler skips such steps
+            raise DivergedError(
+                f"the gradient's norm is {float(norm)} at step {self.trainer.global_step}; stopped before the weights were "
+                "touched (a lower recipe.lr, or a longer recipe.warmup, is the usual cure)"
+            )
         coefficient = torch.full_like(norm, scale)
         if self.optimization.clip is not None:
             coefficient = scale * (self.optimization.clip / (norm + 1e-6)).clamp(max=1.0)

@@ -62,5 +62,8 @@ def adamw(
 ) -> Optimizer:
     """torch's fused AdamW, or BERT's form where `bias_correction` is off."""
     if bias_correction:
-        return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+        optimizer = AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+        # it could unscale fp16's gradients itself, but the clip must see them unscaled before
+        optimizer._step_supports_amp_scaling = False
+        return optimizer
     return BertAdam(groups, lr=lr, betas=betas, eps=eps)

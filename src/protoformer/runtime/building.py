@@ -21,6 +21,7 @@ from protoformer.text.tokenizers import Tokenizer, read_tokenizer, whole_words
 
 log = logging.getLogger(__name__)
 OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "clip")
+EVALUATION_ROWS = 64  # rows that a rank evaluates at once
 STAGES = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
 
 
@@ -38,11 +39,16 @@ def initial(config: Mapping[str, Any]) -> Initial:
     """What `init_from` means for this model and task. Raises UserError when it means nothing that is there."""
     wanted, published = config["init_from"], config["model"].get("published") or {}
     test_only = not config["task"]["splits"].get("train")
+    if test_only and (wanted == "scratch" or (wanted == "auto" and config["task"]["needs_head"])):
+        raise UserError(
+            f"task={config['choices']['task']} has no training split: name a trained run by init_from=<run folder>"
+        )
+    if test_only and wanted == "auto" and not published.get("repo"):
+        raise UserError(
+            f"task={config['choices']['task']} has no training split and {config['choices']['model']} no published weights: "
+            "name some by init_from=<run folder, folder or hub id>"
+        )
     if wanted == "auto":
-        if test_only and config["task"]["starts_from"] == "published" and config["task"]["needs_head"]:
-            raise UserError(
-                f"task={config['choices']['task']} has no training split: name a trained run by init_from=<run folder>"
-            )
         if config["task"]["starts_from"] == "scratch":
             return Initial("scratch")
         if not published.get("repo"):
@@ -165,6 +171,7 @@ def datamodule(
     longest = min(task["max_len"], sizes.get("max_seq_len") or task["max_len"])
     if longest < task["max_len"]:
         log.info("task.max_len=%d, but the model has %d positions: truncating there", task["max_len"], longest)
+    limited = any(config["trainer"][name] is not None for name in ("limit_val_batches", "limit_test_batches"))
     batching = Batching(
         batch_size=recipe["batch_size"],
         micro_batch=hardware["micro_batch"],
@@ -173,6 +180,8 @@ def datamodule(
         seed=config["seed"],
         order=recipe["batching"],
         workers=hardware["workers"],
+        # a limit counts these batches, so under one they must be the same rows on any number of ranks
+        evaluation_rows=EVALUATION_ROWS if limited else EVALUATION_ROWS * ranks,
     )
     return instantiate(task["data"], _partial_=True)(
         rows=instantiate(task["rows"]),

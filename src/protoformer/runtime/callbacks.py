@@ -1,5 +1,6 @@
 """What happens around training steps: checkpoints to continue from, random state, speed, the progress line."""
 
+import logging
 import math
 import os
 import random
@@ -14,6 +15,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 
 from protoformer.modules.objective import ObjectiveModule
 from protoformer.runtime.stopping import stopped
+
+log = logging.getLogger(__name__)
 
 
 class RandomState(Callback):
@@ -44,7 +47,13 @@ class RandomState(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """As late as possible: the sanity check and the set-up draw numbers of their own."""
-        if self.saved is None or len(self.saved) != trainer.world_size:
+        if self.saved is None:
+            return
+        if len(self.saved) != trainer.world_size:
+            log.info(
+                "continuing on %d processes, before there were %d: dropout draws other numbers from here on",
+                trainer.world_size, len(self.saved),
+            )  # fmt: skip
             return
         state, self.saved = self.saved[trainer.global_rank], None
         torch.set_rng_state(state["torch"])
@@ -122,11 +131,31 @@ class SaveLast(Checkpoint):
         if self.saved_at != trainer.global_step:
             self._save(trainer, pl_module)
 
-    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["accumulation"] = trainer.accumulate_grad_batches
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning counts micro-batches; a run may go on with other ones, cut from the same global batches."""
+        before, now = checkpoint.get("accumulation", 1), trainer.accumulate_grad_batches
+        if before == now:
+            return
+        log.info("continuing with %d micro-batches a step, before there were %d", now, before)
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                lag = counts["ready"] - counts["completed"]
+                for name in ("ready", "started", "processed"):
+                    counts[name] = counts[name] // before * now
+                counts["completed"] = counts["ready"] - lag
+
+    def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
         trainer.save_checkpoint(self.path)
         self.saved_at = trainer.global_step
         if pl_module.stop_agreed and trainer.global_step < (getattr(pl_module, "total_steps", None) or math.inf):
-            raise stopped(trainer.global_step)
+            raise stopped(pl_module.stop_wanted, trainer.global_step)
 
 
 class Throughput(Callback):

@@ -43,13 +43,24 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe.clip": (lambda value: value > 0, "above 0, or null for none"),
     "model.dropout": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
     "model.attention_dropout": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
-    "task.max_len": (lambda value: value >= 1, "at least 1"),
+    "task.max_len": (lambda value: value >= 4, "at least 4: special tokens and one of each text"),
+    "trainer.log_every": (lambda value: value >= 1, "at least 1"),
+    "trainer.checkpoint_every": (lambda value: value >= 1, "at least 1"),
+    "trainer.limit_train_batches": (lambda value: _some(value), "a number of batches from 1, or a share up to 1.0"),
+    "trainer.limit_val_batches": (lambda value: _some(value), "a number of batches from 1, or a share up to 1.0"),
+    "trainer.limit_test_batches": (lambda value: _some(value), "a number of batches from 1, or a share up to 1.0"),
+    "trainer.val_check_interval": (lambda value: _some(value), "a number of batches from 1, or a share up to 1.0"),
     "hardware.devices": (lambda value: value == "all" or value >= 1, "at least 1, or all"),
     "hardware.nodes": (lambda value: value >= 1, "at least 1"),
     "hardware.micro_batch": (lambda value: value >= 1, "at least 1"),
     "hardware.workers": (lambda value: value >= 0, "at least 0"),
     "hardware.threads": (lambda value: value >= 1, "at least 1"),
 }
+
+
+def _some(value: int | float) -> bool:
+    """Batches: a whole number of them, or a share of an epoch."""
+    return 0 < value <= 1 if isinstance(value, float) else value >= 1
 
 
 def check(config: Mapping[str, Any]) -> dict[str, Any]:

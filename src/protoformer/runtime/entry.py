@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from protoformer.errors import ConfigurationError, UserError
+from protoformer.errors import ConfigurationError, InterruptedRunError, UserError
 from protoformer.runtime import compose
 from protoformer.runtime.options import CONF_VARIABLE, CONFIG_NAME, search_path
 from protoformer.runtime.suggest import advice
@@ -52,6 +52,11 @@ class Session:
     sweep: int  # number of jobs; 0 for a single run
     jobs: list[Job]
     process: int = field(default_factory=os.getpid)
+
+    @property
+    def stopped(self) -> InterruptedRunError | None:
+        """What a job ended with that was asked to stop."""
+        return next((job.error for job in self.jobs if isinstance(job.error, InterruptedRunError)), None)
 
 
 _session: Session | None = None  # of no use in a process that a Hydra launcher started or forked
@@ -156,6 +161,10 @@ def _hydra(arguments: list[str], folders: Sequence[Path], session: Session) -> i
         if session.sweep and session.jobs:
             _summary(session)
     if session.sweep:
+        if session.stopped is not None:
+            left = session.sweep - len(session.jobs)
+            print(f"stopped with {left} jobs not begun; the same command continues there", file=sys.stderr)
+            return session.stopped.exit_code
         codes = {job.exit_code for job in session.jobs if job.error is not None}
         return codes.pop() if len(codes) == 1 else FAILED if codes else 0
     error = session.jobs[0].error if session.jobs else None
@@ -204,6 +213,8 @@ def task(config: "DictConfig") -> float | None:
     hydra = HydraConfig.get()
     session = _session if _session is not None and _session.process == os.getpid() else None
     words = [compose.shown(text) for text in hydra.overrides.task]
+    if session is not None and session.stopped is not None:  # whoever stopped a job meant the sweep
+        return math.nan
     job = Job(words)
     if session is not None:
         session.jobs.append(job)

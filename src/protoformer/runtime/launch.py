@@ -6,8 +6,10 @@ the plain config. Works the same under --multirun: every trial has a process gro
 """
 
 import contextlib
+import datetime
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -18,12 +20,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from protoformer import errors
-from protoformer.errors import ConfigurationError, UserError
+from protoformer.errors import ConfigurationError, InterruptedRunError, LostRankError, UserError
+from protoformer.runtime.stopping import Stop, stopped
 
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,55 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def join(hardware: Mapping[str, Any]) -> None:
+    """Enter the process group of all ranks, unless this one is in it."""
+    import torch
+    from torch import distributed
+
+    if distributed.is_initialized():
+        return
+    on_gpu = hardware["accelerator"] != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    limit = datetime.timedelta(seconds=hardware["timeout"])
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
+
+
+def from_first(work: Callable[[], Any]) -> Any:
+    """What `work` gives on rank 0, on every rank. Its user error is raised on rank 0; the others leave without a word."""
+    from torch import distributed
+
+    told: list[Any] = [None]
+    error: UserError | None = None
+    if is_main():
+        try:
+            told = [("done", work())]
+        except UserError as caught:
+            error, told = caught, [("failed", caught.exit_code)]
+    distributed.broadcast_object_list(told, src=0)
+    if error is not None:
+        raise error
+    word, value = told[0]
+    if word == "failed":
+        raise SystemExit(value)
+    return value
+
+
+def first_alone(work: Callable[[], Any]) -> None:
+    """`work` on the first rank of each machine, then on the others."""
+    if world_size() == 1:
+        work()
+        return
+    from torch import distributed
+
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if first:
+        work()
+    distributed.barrier()
+    if not first:
+        work()
+
+
 def launch(function: Callable[..., Any], config: Mapping[str, Any], *arguments: Any) -> Any:
     """`function(config, *arguments)` on every rank; gives back what rank 0 returns.
 
@@ -94,7 +149,7 @@ def _adopt_slurm(plan: World) -> None:
     """An srun step speaks SLURM; the rest of the program speaks torch."""
     if "RANK" in os.environ:
         return
-    first = os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1").split(",")[0].replace("[", "").split("-")[0]
+    first = first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
     os.environ.setdefault("MASTER_ADDR", first if plan.nodes > 1 else "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000))
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
@@ -104,12 +159,19 @@ def _adopt_slurm(plan: World) -> None:
     os.environ.setdefault("TORCHELASTIC_RUN_ID", os.environ.get("SLURM_JOB_ID", "srun"))
 
 
+def first_host(nodes: str) -> str:
+    """Of SLURM's compressed list: `gpu-node-[01-04],x` -> `gpu-node-01`."""
+    found = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    return "".join(part or "" for part in found.groups()) if found else nodes
+
+
 class _Parent:
     """The process that starts local ranks, passes signals on, and gathers what they return or die of."""
 
     def __init__(self, plan: World, hardware: Mapping[str, Any], place: Path) -> None:
         self.plan, self.hardware, self.place = plan, hardware, place
         self.signalled: int | None = None
+        self.ended = threading.Event()
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         import logging
@@ -117,14 +179,14 @@ class _Parent:
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-        for chatter in ("torch.distributed.elastic", "torch.distributed.launcher"):
+        for chatter in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
             logging.getLogger(chatter).setLevel(logging.CRITICAL)  # its failures are told by us, once
         endpoint = self.hardware["rendezvous"] if self.plan.nodes > 1 else f"127.0.0.1:{_free_port()}"
         settings = LaunchConfig(
             min_nodes=self.plan.nodes,
             max_nodes=self.plan.nodes,
             nproc_per_node=self.plan.local_ranks,
-            run_id=os.environ.get("SLURM_JOB_ID", f"protoformer-{os.getpid()}"),
+            run_id=os.environ.get("SLURM_JOB_ID", f"protoformer-{endpoint if self.plan.nodes > 1 else os.getpid()}"),
             rdzv_backend="c10d",
             rdzv_endpoint=endpoint,
             max_restarts=0,
@@ -137,21 +199,34 @@ class _Parent:
                 function, arguments, str(self.place), self.plan.local_ranks, list(sys.path)
             )
         except ChildFailedError as failure:
-            raise self._told() or RuntimeError(f"a rank ended without a word: {failure}") from None
+            raise self._told(*failure.get_first_failure()) from None
         finally:
+            self.ended.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return returned[0]
+        return next(iter(returned.values()))  # all ranks give the same; rank 0 may be on another machine
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal to the ranks; after `hardware.grace` seconds without an end they are killed."""
-        for pid in self._pids():
-            _send(pid, number)
-        if self.signalled is None and number == signal.SIGTERM:
-            self.signalled = number
-            timer = threading.Timer(float(self.hardware["grace"]), self._kill)
-            timer.daemon = True
-            timer.start()
+        """Pass a signal to the ranks, also to those that are only starting; ranks know no Ctrl-C, for them it is TERM.
+
+        After `hardware.grace` seconds without an end they are killed.
+        """
+        first, self.signalled = self.signalled is None, number
+        passed = signal.SIGTERM if number == signal.SIGINT else number
+        told: set[int] = set()
+
+        def see_through() -> None:
+            deadline = time.monotonic() + float(self.hardware["grace"])
+            while not self.ended.wait(0.1):
+                if time.monotonic() > deadline:
+                    self._kill()
+                    return
+                for pid in set(self._pids()) - told:
+                    told.add(pid)
+                    _send(pid, passed)
+
+        if first:
+            threading.Thread(target=see_through, daemon=True).start()
 
     def _kill(self) -> None:
         for pid in self._pids():
@@ -160,15 +235,30 @@ class _Parent:
     def _pids(self) -> list[int]:
         return [int(file.name.removeprefix("pid-")) for file in self.place.glob("pid-*")]
 
-    def _told(self) -> Exception | None:
-        """The first error that a rank wrote down."""
+    def _told(self, rank: int, failure: "ProcessFailure") -> Exception:
+        """What ended the run: the wish to stop, a rank's own error (the first), or somebody who killed a rank.
+
+        When one rank is gone the launcher stops the others, so what they say of having been stopped counts only where
+        this process was asked to stop.
+        """
         files = sorted(self.place.glob("error-*"), key=lambda file: file.stat().st_mtime_ns)
         told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        for error in told:
+        interrupted = [error for error in told if error["kind"] == InterruptedRunError.__name__]
+        others = [error for error in told if error not in interrupted]
+        if self.signalled is not None and interrupted:
+            stop = InterruptedRunError(interrupted[0]["message"])
+            stop.exit_code = stopped(self.signalled).exit_code
+            return stop
+        if failure.exitcode < 0 and not (self.place / f"error-{rank}").exists():
+            name = signal.Signals(-failure.exitcode).name
+            cause = "; too little memory is the usual cause" if name == "SIGKILL" else ""
+            return LostRankError(f"rank {rank} was ended by {name}{cause}. The same command continues the run")
+        for error in others[:1]:
             kind = getattr(errors, error["kind"], None)
             if isinstance(kind, type) and issubclass(kind, UserError):
                 return kind(error["message"])
-        return RuntimeError(f"rank {told[0]['rank']} failed:\n{told[0]['traceback']}") if told else None
+            return RuntimeError(f"rank {error['rank']} failed:\n{error['traceback']}")
+        return RuntimeError(f"rank {rank} ended with exit code {failure.exitcode} and without a word")
 
 
 def _send(pid: int, number: int) -> None:
@@ -186,6 +276,9 @@ def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], place: str, 
     """What each started process runs: its share of the cores, its errors written down, its end tied to its parent's."""
     sys.path[:] = path
     _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the parent decides
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, Stop().ask)
     Path(place, f"pid-{os.getpid()}").touch()
     import torch
 

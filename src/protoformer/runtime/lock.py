@@ -42,7 +42,10 @@ class RunLock:
     def __enter__(self) -> "RunLock":
         self.folder.mkdir(parents=True, exist_ok=True)
         mine = self.folder / f".lock-{self.token}"
-        mine.write_text(json.dumps({**_identity(), "token": self.token, "since": time.time()}), encoding="utf-8")
+        with mine.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({**_identity(), "token": self.token, "since": time.time()}))
+            file.flush()
+            os.fsync(file.fileno())
         try:
             for _ in range(100):
                 try:
@@ -70,8 +73,6 @@ class RunLock:
     def _clear_dead(self) -> None:
         """Take a dead owner's lock out of the way, or raise. Two takers cannot both remove it, nor a new owner's."""
         owner = _read(self.file)
-        if not owner:
-            return
         if not self._dead(owner):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("since", 0)))
             raise RunFolderError(
@@ -93,19 +94,28 @@ class RunLock:
             silent = time.time() - self.file.stat().st_mtime
         except FileNotFoundError:
             return True
-        me = _identity()
-        if silent > self.stale or (owner.get("job") and owner.get("job") == me["job"]):
+        if silent > self.stale:
             return True
-        same_machine = all(owner.get(key) == me[key] for key in ("host", "boot", "pid_namespace"))
-        return same_machine and _started(int(owner.get("pid", 0))) != owner.get("started")
+        if not owner:  # being written by somebody, or left empty by a crash: the clock decides
+            return False
+        me = _identity()
+        if all(owner.get(key) == me[key] for key in ("host", "boot", "pid_namespace")):
+            return _started(int(owner.get("pid", 0))) != owner.get("started")
+        return bool(owner.get("job")) and owner.get("job") == me["job"]
 
     def _beat(self) -> None:
+        strangers = 0
         while not self.stop.wait(self.heartbeat):
-            if _read(self.file).get("token") != self.token:
+            if _read(self.file).get("token") == self.token:
+                strangers = 0
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self.file)
+                continue
+            strangers += 1  # a taker puts a living owner's lock aside for a moment: one look proves nothing
+            if strangers > 1:
                 if self.lost is not None:
                     self.lost()
                 return
-            os.utime(self.file)
 
 
 def _identity() -> dict[str, Any]:

@@ -4,7 +4,6 @@ The model is built on the meta device and taken through one forward and backward
 Rows are taken to be as long as `task.max_len`; shorter ones cost less, since padding is not computed (packing).
 """
 
-import dataclasses
 import math
 import os
 import time
@@ -138,7 +137,7 @@ def _examples(config: Mapping[str, Any]) -> int | None:
     if config["choices"]["source"] == "sample":
         from protoformer.data.sample import ROWS
 
-        return ROWS["train"]
+        return config["source"].get("rows") or ROWS["train"]
     return config["task"]["train_examples"]
 
 
@@ -213,8 +212,3 @@ def _flops(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {name}FLOP"
     return f"{number:.0f} FLOP"
-
-
-def as_dict(made: Plan) -> dict[str, Any]:
-    """For a notebook or a script."""
-    return dataclasses.asdict(made) | {"memory": made.memory}

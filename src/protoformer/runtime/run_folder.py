@@ -1,6 +1,7 @@
 """The run folder: one place for all that a run leaves, found again by the same command."""
 
 import json
+import math
 import os
 import re
 import secrets
@@ -36,7 +37,8 @@ class RunFolder:
 
     @classmethod
     def locate(cls, config: Mapping[str, Any], force: bool = False) -> "RunFolder":
-        """The latest attempt of this config; with `force` a fresh one beside what is there."""
+        """The latest attempt of this config; with `force` a fresh one beside what is there, which the same command then
+        continues until it is finished."""
         choices = config["choices"]
         name = run_id(config)
         parent = Path(config["paths"]["outputs"]) / choices["model"] / choices["task"]
@@ -45,9 +47,10 @@ class RunFolder:
             int(m[1]) for p in parent.glob(f"{name}-a*") if (m := re.fullmatch(rf"{re.escape(name)}-a(\d+)", p.name))
         ]
         attempt = max(there, default=1)
-        if force and there and any((parent / _attempt(name, attempt)).iterdir()):
-            attempt += 1
-        return cls(parent / _attempt(name, attempt), name, attempt)
+        latest = cls(parent / _attempt(name, attempt), name, attempt)
+        if not force or latest.state == "new" or (latest.state == "unfinished" and latest.read_config().get("force")):
+            return latest
+        return cls(parent / _attempt(name, attempt + 1), name, attempt + 1)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -113,7 +116,7 @@ class RunFolder:
         return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        write_whole(self.result_file, json.dumps(dict(result), indent=2, ensure_ascii=False) + "\n")
+        write_whole(self.result_file, json.dumps(_finite(result), indent=2, ensure_ascii=False) + "\n")
 
     def read_result(self) -> dict[str, Any]:
         """Raises RunFolderError when there is none that can be read."""
@@ -123,6 +126,8 @@ class RunFolder:
             raise RunFolderError(f"{self.result_file}: {error}") from error
         if not isinstance(result, dict):
             raise RunFolderError(f"{self.result_file}: not a result")
+        if isinstance(result.get("metrics"), dict):
+            result["metrics"] = {key: math.nan if value is None else value for key, value in result["metrics"].items()}
         return result
 
     def tracker_id(self) -> str:
@@ -134,6 +139,15 @@ class RunFolder:
         name = agent or f"{self.run_id}-a{self.attempt}-{secrets.token_hex(2)}"
         write_whole(file, name + "\n")
         return name
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for what is no number: null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _attempt(name: str, number: int) -> str:

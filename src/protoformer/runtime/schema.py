@@ -10,7 +10,6 @@ from typing import Any, Literal
 NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (DESIGN: runs are idempotent)
     "paths",
     "tracking",
-    "views",
     "force",
     "reuse",
     "choices",
@@ -133,13 +132,6 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Views:
-    """What is drawn at the end of a run."""
-
-    attention: bool = False
-
-
-@dataclass(frozen=True)
 class Run:
     """The whole."""
 
@@ -151,7 +143,6 @@ class Run:
     source: dict[str, Any]
     tracking: Tracking
     paths: Paths
-    views: Views
     seed: int = 42
     init_from: str = "auto"
     force: bool = False

@@ -1,40 +1,59 @@
-"""What TERM and USR1 do to a run: end it where it can be continued, with an exit code that says so."""
+"""What TERM, USR1 and Ctrl-C do to a run: end it where it can be continued, with an exit code that says so."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-import lightning.pytorch as pl
+from typing import TYPE_CHECKING
 
 from protoformer.errors import InterruptedRunError
-from protoformer.modules.objective import ObjectiveModule
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from protoformer.modules.objective import ObjectiveModule
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+BY_HAND = 130
+
+
+def stopped(number: int, step: int | None = None) -> InterruptedRunError:
+    """The error that a stopped run ends with; Ctrl-C has an exit code of its own."""
+    where = "" if step is None else f" at step {step}"
+    error = InterruptedRunError(f"stopped{where}; the same command continues from there")
+    if number == signal.SIGINT:
+        error.exit_code = BY_HAND
+    return error
+
+
+class Stop:
+    """Who is asked to stop. While training steps run that is the module, and all ranks stop after the same step, having
+    saved; before and after them nothing is to be saved that is not on the disk, and the run ends at once."""
+
+    def __init__(self) -> None:
+        self.module: ObjectiveModule | None = None
+
+    def watch(self, module: "ObjectiveModule", trainer: "pl.Trainer") -> None:
+        """From now on `module` is asked. Lightning's own handlers would end the process with exit code 0, and run a
+        collective inside a signal handler: they stay out."""
+        self.module = module
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        if self.module is None or not self.module.stoppable:
+            raise stopped(number)
+        if number == signal.SIGINT and self.module.stop_wanted == number:
+            raise KeyboardInterrupt  # asked twice
+        self.module.stop_wanted = number
 
 
 @contextmanager
-def stop_on_signal(module: ObjectiveModule, trainer: pl.Trainer) -> Iterator[None]:
-    """While training steps run, a signal is a wish that all ranks grant after the same step, having saved.
-
-    Before and after them the run has nothing to save that is not on the disk, and ends at once. Lightning's own handlers
-    would end the process with exit code 0, and run a collective inside a signal handler: they stay out.
-    """
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        module.stop_wanted = True
-        if not module.stoppable:
-            raise stopped()
-
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+def stop_on_signal() -> Iterator[Stop]:
+    """Handles SIGNALS for a run's whole life; one that is ignored (Ctrl-C in a rank, which its parent passes on) stays so."""
+    stop = Stop()
+    before = {n: signal.signal(n, stop.ask) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def stopped(step: int | None = None) -> InterruptedRunError:
-    where = "" if step is None else f" at step {step}"
-    return InterruptedRunError(f"stopped{where}; the same command continues from there")

@@ -1,5 +1,6 @@
 """Trackers: Weights & Biases through Lightning's logger, or TensorBoard. The run folder keeps its own log in any case."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -39,10 +40,11 @@ def has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1]
-    try:
-        return netrc.netrc(str(Path.home() / ".netrc")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    for place in (os.environ.get("NETRC"), Path.home() / ".netrc", Path.home() / "_netrc"):
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            if place and netrc.netrc(str(place)).authenticators(host) is not None:
+                return True
+    return False
 
 
 def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
@@ -50,9 +52,11 @@ def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
     from lightning.pytorch.loggers import WandbLogger
 
     choices, tracking = config["choices"], config["tracking"]
-    offline = mode == "wandb_offline" or (mode == "auto" and not has_key())
+    asked = os.environ.get("WANDB_MODE", "")
+    offline = mode == "wandb_offline" or (mode == "auto" and (asked == "offline" or not has_key()))
     if offline and mode == "auto":
-        log.info("no W&B key is set: tracking offline in %s (`wandb sync` sends it later)", folder.path / "wandb")
+        why = "WANDB_MODE=offline" if asked == "offline" else "no W&B key is set"
+        log.info("%s: tracking offline in %s (`wandb sync` sends it later)", why, folder.path / "wandb")
     run = (
         wandb.init(  # by ourselves: Lightning's own call uses a setting that is on its way out, and says so every time
             project=tracking["project"],
@@ -63,7 +67,7 @@ def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
             tags=[choices["model"], choices["task"], *tracking["tags"]],
             config={k: v for k, v in config.items() if k not in ("paths", "tracking")},
             dir=str(folder.path),
-            mode="offline" if offline else "online",
+            mode="offline" if offline else "disabled" if asked == "disabled" else "online",
             resume=None if offline else "allow",
             settings=wandb.Settings(silent=True, console="off"),
         )

@@ -1,6 +1,7 @@
 """Lightning's Trainer for a config: hardware in its words, our checkpoints, logs and progress."""
 
 import datetime
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from protoformer.runtime.callbacks import (
 from protoformer.runtime.checkpoint_io import AtomicCheckpointIO
 from protoformer.runtime.run_folder import RunFolder
 
+log = logging.getLogger(__name__)
 PRECISIONS: Mapping[str, Any] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 LIMITS = (
     "max_epochs",
@@ -44,6 +46,9 @@ def device(hardware: Mapping[str, Any]) -> str:
     if wanted == "gpu" and not there:
         raise ConfigurationError("hardware.accelerator=gpu, but torch sees no GPU here; hardware=cpu or hardware=auto")
     chosen = "gpu" if there and wanted != "cpu" else "cpu"
+    idle = torch.cuda.device_count() - 1 if wanted == "auto" and there else 0
+    if idle > 0 and hardware["devices"] == 1:
+        log.info("%d GPUs of this machine stay idle; hardware=ddp uses all of them", idle)
     if chosen == "cpu" and hardware["precision"] == "fp16":
         raise ConfigurationError("fp16 on the CPU is not supported (and slow); use hardware.precision=bf16 or fp32")
     return chosen

@@ -8,15 +8,17 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from protoformer.errors import StaleResultError
 from protoformer.runtime import launch
 from protoformer.runtime.digests import code_digest
 from protoformer.runtime.lock import RunLock
 from protoformer.runtime.run_folder import RunFolder
+from protoformer.runtime.stopping import Stop, stop_on_signal, stopped
 
 log = logging.getLogger(__name__)
 VERSIONS = ("protoformer", "torch", "lightning", "hydra-core", "tokenizers", "datasets", "torchmetrics", "numpy")
@@ -29,6 +31,30 @@ def train(config: dict[str, Any], command: str) -> float | None:
     """
     from protoformer.runtime.table import print_results
 
+    world = launch.world(config["hardware"], os.environ)
+    if world.role == "rank" or world.nodes > 1:  # nobody here is alone in deciding: rank 0 does, for all
+        claim = launch.launch(_train_together, config, command)
+    else:
+        with ExitStack() as held:
+            claim = _claim(config, held)
+            if claim.result is None:
+                claim = claim._replace(result=launch.launch(run_rank, config, claim.place, command))
+    if claim.result is None:
+        raise RuntimeError("a run ended without a result")
+    if launch.is_main():
+        print_results(claim.result, Path(claim.place))
+    return claim.result["score"]
+
+
+class Claim(NamedTuple):
+    """A run folder, and the result of a run that is finished."""
+
+    place: str
+    result: dict[str, Any] | None = None
+
+
+def _claim(config: Mapping[str, Any], held: ExitStack) -> Claim:
+    """Find the run's folder; give its result where it is finished, else own it for as long as `held` is open."""
     folder = RunFolder.locate(config, force=config["force"])
     if folder.state == "finished":
         result = folder.read_result()
@@ -37,15 +63,23 @@ def train(config: dict[str, Any], command: str) -> float | None:
                 f"{folder.path} is finished, but the code has changed since: reuse=true takes its result as it is, "
                 "force=true runs it anew"
             )
+        if not (folder.path / "card.md").exists():  # killed between the two
+            from protoformer.runtime.card import write_card
+
+            write_card(folder.path)
         print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
-        print_results(result, folder.path)
-        return result["score"]
-    with RunLock(folder.path, lost=lambda: _lost(folder.path)):
-        folder.write_config(config)
-        result = launch.launch(run_rank, config, str(folder.path), command)
-    if launch.is_main():
-        print_results(result, folder.path)
-    return result["score"]
+        return Claim(str(folder.path), result)
+    held.enter_context(RunLock(folder.path, lost=lambda: _lost(folder.path)))
+    folder.write_config(config)
+    return Claim(str(folder.path))
+
+
+def _train_together(config: dict[str, Any], command: str) -> Claim:
+    """One of several ranks that another launcher, or several machines', started: rank 0 claims the folder for all."""
+    launch.join(config["hardware"])
+    with ExitStack() as held:
+        place, result = launch.from_first(lambda: tuple(_claim(config, held)))
+        return Claim(place, result or run_rank(config, place, command))
 
 
 def _lost(folder: Path) -> None:
@@ -56,29 +90,36 @@ def _lost(folder: Path) -> None:
 
 def run_rank(config: dict[str, Any], place: str, command: str) -> dict[str, Any]:
     """One rank's whole work; every rank gives the result back, rank 0 writes it down."""
-    import torch
+    with stop_on_signal() as stop:
+        import torch
 
-    from protoformer.runtime import console
+        from protoformer.runtime import console
+        from protoformer.runtime.trainer import device
 
-    folder = RunFolder.open(Path(place))
-    rank, ranks = launch.rank(), launch.world_size()
-    console.set_up(folder.log_file, rank)
-    if config["hardware"]["threads"]:
-        torch.set_num_threads(config["hardware"]["threads"])
-    return _Session(config, folder, command, rank, ranks).run()
+        folder = RunFolder.open(Path(place))
+        rank, ranks = launch.rank(), launch.world_size()
+        console.set_up(folder.log_file, rank)
+        device(config["hardware"])  # what is not here is told before anything is fetched
+        if config["hardware"]["threads"]:
+            torch.set_num_threads(config["hardware"]["threads"])
+        if ranks > 1:
+            launch.join(config["hardware"])
+        return _Session(config, folder, command, rank, ranks, stop).run()
 
 
 class _Session:
     """The parts of a run that outlive a single step of it: trainer, logger, timing."""
 
-    def __init__(self, config: dict[str, Any], folder: RunFolder, command: str, rank: int, ranks: int) -> None:
+    def __init__(
+        self, config: dict[str, Any], folder: RunFolder, command: str, rank: int, ranks: int, stop: Stop
+    ) -> None:
         from lightning.pytorch import seed_everything
 
         from protoformer.runtime.building import build
         from protoformer.runtime.callbacks import Throughput
 
         self.config, self.folder, self.command, self.rank, self.ranks = config, folder, command, rank, ranks
-        self.begun = time.time()
+        self.begun, self.stop = time.time(), stop
         # initial weights are the same on every rank; what is drawn after them (dropout) is each rank's own
         seed_everything(config["seed"], verbose=False)
         self.resuming = folder.last_checkpoint.exists()
@@ -93,14 +134,13 @@ class _Session:
         from protoformer.runtime import tracking
         from protoformer.runtime.building import STAGES
         from protoformer.runtime.metrics_log import MetricsLog
-        from protoformer.runtime.stopping import stop_on_signal, stopped
         from protoformer.runtime.trainer import in_micro_batches, total_steps, trainer
 
         logger = tracking.tracker(self.built, self.folder) if self.rank == 0 else None
         exit_code, summary, mistakes = 1, {}, []
         try:
             data: Any = self.parts.data
-            data.prepare_data()
+            launch.first_alone(data.setup)  # the first rank of a machine tokenises, the others find the cache
             self.parts.module.splits = {  # type: ignore[assignment]
                 stage: list(data.tables[role]) for stage, role in STAGES.items()
             }
@@ -118,11 +158,11 @@ class _Session:
                 accumulation=accumulation,
                 limits=limits,
             )
-            with stop_on_signal(self.parts.module, self.trainer):
-                self._fit()
-                if self.parts.module.stop_wanted:  # with the last step: all that is left to do is to evaluate
-                    raise stopped(self.trainer.global_step)
-                metrics = self._evaluate()
+            self.stop.watch(self.parts.module, self.trainer)
+            self._fit()
+            if self.parts.module.stop_wanted:  # with the last step: all that is left to do is to evaluate
+                raise stopped(self.parts.module.stop_wanted, self.trainer.global_step)
+            metrics = self._evaluate()
             result = self._result(metrics)
             if self.rank == 0:
                 mistakes = self._write(result)
