@@ -11,6 +11,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 from protoformer.errors import WeightsError
@@ -18,7 +19,9 @@ from protoformer.errors import WeightsError
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-ADVICE = "with a network `protoformer prepare` fetches it, without one use init_from=<folder> or init_from=scratch"
+INSTEAD = "init_from=<folder> or init_from=scratch"
+LATER = f"with a network `protoformer prepare` fetches it, without one use {INSTEAD}"
+OTHERWISE = f"put that right, or use {INSTEAD}"
 
 
 def is_commit(revision: str | None) -> bool:
@@ -109,8 +112,8 @@ def fetch(repo: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
         if weights:
             _weights(files)
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        at = f" at revision {revision}" if revision else ""
-        raise WeightsError(f"hub model {repo}{at} is not to be had: {_told(error)}; {ADVICE}") from error
+        advice = LATER if _may_pass(error) else OTHERWISE
+        raise WeightsError(f"hub model {named(repo, revision)} is not to be had: {_told(error)}; {advice}") from error
     return config.parent, commit
 
 
@@ -125,16 +128,41 @@ def _weights(files: _Repository) -> None:
 
 
 def _lacks(files: _Repository, what: str) -> WeightsError:
+    model = f"hub model {named(files.repo, files.revision)}"
     if files.lacking:
-        return WeightsError(
-            f"hub model {files.repo}: the cache lacks {what}, and the hub cannot be asked: {unreachable()}; {ADVICE}"
-        )
-    return WeightsError(f"hub model {files.repo}: it lacks {what}")
+        return WeightsError(f"{model}: the cache lacks {what}, and the hub cannot be asked: {unreachable()}; {LATER}")
+    return WeightsError(f"{model}: it lacks {what}; use {INSTEAD}")
+
+
+def named(repo: str, revision: str | None) -> str:
+    """A repository in a message."""
+    return f"{repo} at revision {revision}" if revision else repo
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same call may go well later: the hub, or the library before it, has not said no."""
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    return not (
+        _refused(error) or isinstance(error, HFValidationError | RepositoryNotFoundError | RevisionNotFoundError)
+    )
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether the hub takes the token for nobody's, which it says of public repositories too."""
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    if isinstance(error, RepositoryNotFoundError) or not isinstance(error, HfHubHTTPError):
+        return False
+    return error.response.status_code == HTTPStatus.UNAUTHORIZED
 
 
 def _told(error: BaseException) -> str:
     """What went wrong, without the library's advice on logging in."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if _refused(error):
+        return "the hub does not accept the token of HF_TOKEN or of `hf auth login`; correct or remove it"
 
     if isinstance(error, GatedRepoError):
         return "its owner gives access on request; ask there, then log in (HF_TOKEN)"

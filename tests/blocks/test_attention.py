@@ -1,6 +1,7 @@
 """Attention against the library's own multi-head attention, and the promises of masks, packing and caches."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -93,6 +94,79 @@ def test_packed_gradients_equal_padded_ones(grouped: int, monkeypatch: pytest.Mo
         torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5)
 
 
+def test_one_query_layout_with_successive_memories() -> None:
+    """Groups are kept by the memory's layout, not by its id, which the next one gets once the first is gone."""
+    attention = MultiHeadAttention(D_MODEL, HEADS, cross=True)
+    queries = Packing(torch.ones(BATCH, 5, dtype=torch.bool))
+    x, memory = torch.randn(BATCH * 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
+    for lengths in ([11, 4, 7], [3, 9, 2], [1, 1, 8], [5, 6, 11], [2, 10, 1]):
+        keys = Packing(torch.arange(SEQ)[None] < torch.tensor(lengths)[:, None])
+        ours = attention(x, queries, keys.pack(memory), keys)
+        fresh = attention(x, Packing(queries.padding_mask), keys.pack(memory), keys)
+        torch.testing.assert_close(ours, fresh)
+        del keys
+
+
+def test_a_packing_is_freed_with_its_last_user() -> None:
+    """No cycle through its own cache: a batch's memory must not wait for the garbage collector."""
+    layout = Packing(PADDING)
+    MultiHeadAttention(D_MODEL, HEADS)(torch.randn(int(LENGTHS.sum()), D_MODEL), layout)
+    gone = weakref.ref(layout)
+    del layout
+    assert gone() is None
+
+
+@pytest.mark.parametrize("grouped", [0, 1 << 14])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("lengths", [[4, 3, 0], [0, 4, 3], [0, 0, 0]])
+def test_sequences_of_no_tokens(
+    lengths: list[int], dropout: float, grouped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_attention, "GROUPED", grouped)
+    attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, dropout=dropout)
+    packing = Packing(torch.arange(4)[None] < torch.tensor(lengths)[:, None])
+    x = torch.randn(BATCH, 4, D_MODEL)
+    attention(packing.pack(x), packing).sum().backward()
+    attention.eval()
+    ours = attention(packing.pack(x), packing)
+    assert ours.shape == (sum(lengths), D_MODEL)
+    for row, length in enumerate(lengths):
+        alone = attention(x[row : row + 1, :length], Rectangle(1, length))[0]
+        torch.testing.assert_close(ours[packing.place(row)], alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["alone", "grouped", "rectangle", "weights"])
+@pytest.mark.parametrize("lengths", [[11, 0, 7], [0, 2, 0], [0, 0, 0]])
+def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty memory: its queries get zeros (the output's bias is left), and no gradient but zero."""
+    monkeypatch.setattr(packed_attention, "GROUPED", 0 if how == "alone" else 1 << 14)
+    attention = MultiHeadAttention(D_MODEL, HEADS, cross=True)
+    real = torch.arange(SEQ)[None] < torch.tensor(lengths)[:, None]
+    lengths_of_queries = torch.tensor([5, 4, 5])
+    mask = torch.arange(5)[None] < lengths_of_queries[:, None]
+    x, memory = torch.randn(BATCH, 5, D_MODEL, requires_grad=True), torch.randn(BATCH, SEQ, D_MODEL, requires_grad=True)
+    packed = how in ("alone", "grouped")
+    layout, keys = (
+        (Packing(mask), Packing(real)) if packed else (Rectangle(BATCH, 5, mask), Rectangle(BATCH, SEQ, real))
+    )
+    weights: list[torch.Tensor] | None = [] if how == "weights" else None
+    ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys, weights=weights))
+    ours[mask].square().sum().backward()
+    for row, length in enumerate(lengths):
+        n = int(lengths_of_queries[row])
+        if length == 0:
+            torch.testing.assert_close(ours[row, :n], attention.output.bias.expand(n, -1))
+            assert (x.grad[row] == 0).all()
+            assert (memory.grad[row] == 0).all()
+            continue
+        alone = attention(x[row : row + 1, :n], Rectangle(1, n), memory[row : row + 1, :length], Rectangle(1, length))[
+            0
+        ]
+        torch.testing.assert_close(ours[row, :n], alone, atol=1e-6, rtol=1e-5)
+        assert x.grad[row, :n].abs().sum() > 0
+    assert all(p.grad.isfinite().all() for p in attention.parameters())
+
+
 def test_packed_attention_derivative_by_finite_differences() -> None:
     from protoformer.blocks.packed_attention import GroupedAttention, blocks
 
@@ -163,6 +237,21 @@ def test_cross_cache_needs_the_memory_once() -> None:
     torch.testing.assert_close(torch.cat([first, later], 1), whole, atol=1e-6, rtol=1e-5)
     with pytest.raises(ValueError, match="memory"):
         attention(x, Rectangle(BATCH, 5))
+
+
+@pytest.mark.parametrize(("pattern", "name"), [({"causal": True}, "causal"), ({"window": 3}, "window")])
+def test_attention_to_another_sequence_has_no_pattern(pattern: dict[str, int], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        MultiHeadAttention(D_MODEL, HEADS, cross=True, **pattern)
+
+
+def test_memory_without_its_layout_or_without_cross_is_refused() -> None:
+    x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
+    layout, keys = Rectangle(BATCH, 5), Rectangle(BATCH, SEQ, PADDING)
+    with pytest.raises(ValueError, match="memory_layout"):
+        MultiHeadAttention(D_MODEL, HEADS, cross=True)(x, layout, memory)
+    with pytest.raises(ValueError, match=r"memory.*cross=True"):
+        MultiHeadAttention(D_MODEL, HEADS)(x, layout, memory, keys)
 
 
 @pytest.mark.parametrize("window", [None, 3])

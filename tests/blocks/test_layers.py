@@ -1,5 +1,6 @@
 """Layers and stacks against torch's own, positions against the paper's formula, dropout and initialisers by statistics."""
 
+import inspect
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from protoformer.blocks import init
 from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.cache import KeyValueCache
 from protoformer.blocks.dropout import Dropout
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import FeedForward
@@ -81,6 +83,100 @@ def test_stack_gives_weights_of_the_named_layers_alone() -> None:
     torch.testing.assert_close(weights[1].sum(-1), torch.ones(B, H, S))
 
 
+def decoder(norm: str = "post", cross: bool = True, layers: int = 3) -> DecoderStack:
+    def layer() -> DecoderLayer:
+        over = MultiHeadAttention(D, H, cross=True) if cross else None
+        return DecoderLayer(MultiHeadAttention(D, H, causal=True), over, FeedForward(D, FF), d_model=D, norm=norm)
+
+    return DecoderStack([layer() for _ in range(layers)], nn.LayerNorm(D) if norm == "pre" else None).eval()
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_decoder_gives_weights_of_the_named_layers_alone(
+    packed: bool, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = decoder(norm)
+    real, sources = (
+        torch.arange(n)[None] < torch.tensor(lengths)[:, None] for n, lengths in ((S, [S, 4]), (5, [2, 5]))
+    )
+    x, memory = torch.randn(B, S, D), torch.randn(B, 5, D)
+    layout, keys = (Packing(real), Packing(sources)) if packed else (Rectangle(B, S, real), Rectangle(B, 5, sources))
+    inputs = (layout.pack(x), layout, keys.pack(memory), keys)
+    asked: list[bool] = []
+    attend = MultiHeadAttention.forward
+
+    def recorded(self: MultiHeadAttention, *args: object, **named: object) -> torch.Tensor:
+        given = inspect.signature(attend).bind(self, *args, **named).arguments
+        asked.append(given.get("weights") is not None)
+        return attend(self, *args, **named)
+
+    plain = stack(*inputs)
+    monkeypatch.setattr(MultiHeadAttention, "forward", recorded)
+    weights: dict[int, torch.Tensor] = {}
+    cross_weights: dict[int, torch.Tensor] = {}
+    out = stack(*inputs, weights=weights, cross_weights=cross_weights, weights_of=[0, 2])
+    torch.testing.assert_close(layout.unpack(out)[real], layout.unpack(plain)[real], atol=1e-5, rtol=1e-5)
+    assert asked == [True, True, False, False, True, True]
+    assert list(weights) == list(cross_weights) == [0, 2]
+    own_pattern = torch.ones(S, S, dtype=torch.bool).tril() & real[:, None, :]
+    for number in (0, 2):
+        for given, allowed in ((weights, own_pattern), (cross_weights, sources[:, None, :].expand(B, S, 5))):
+            share = given[number].transpose(1, 2)[real]  # a real query each, heads, keys
+            assert (share.masked_select(~allowed[real][:, None].expand_as(share)) == 0).all()
+            torch.testing.assert_close(share.sum(-1), torch.ones(int(real.sum()), H))
+    only: dict[int, torch.Tensor] = {}
+    stack(*inputs, cross_weights=only, weights_of=[1])
+    assert list(only) == [1]
+
+
+@pytest.mark.parametrize("side", ["front", "back"])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_decoder_steps_with_learned_positions_equal_one_pass(norm: str, side: str) -> None:
+    """Prompts of unequal length, padded at either side, then tokens one by one: as if each row had been read at once."""
+    prompts, more, width = [5, 2, 3], 4, 5
+    embeddings = Embeddings(20, D, LearnedPositions(width + more, D)).eval()
+    stack = decoder(norm, cross=False, layers=2)
+    rows = [torch.randint(20, (1, n + more)) for n in prompts]
+    whole = [
+        stack(embeddings(ids, layout.positions(ids.device)), layout)[0]
+        for ids in rows
+        for layout in [Rectangle(*ids.shape)]
+    ]
+
+    lengths = torch.tensor(prompts)
+    real = torch.arange(width)[None] < lengths[:, None]
+    real = real.flip(1) if side == "front" else real
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    ids[real] = torch.cat([row[0, :n] for row, n in zip(rows, prompts, strict=True)])
+    caches = [KeyValueCache(len(rows), H, width + more, D // H) for _ in stack.layers]
+
+    def read(step: torch.Tensor, layout: Rectangle) -> torch.Tensor:
+        return stack(embeddings(step, layout.positions(step.device)), layout, caches=caches)
+
+    first = read(ids, Rectangle(len(rows), width, real))
+    torch.testing.assert_close(
+        first[real], torch.cat([out[:n] for out, n in zip(whole, prompts, strict=True)]), atol=1e-5, rtol=1e-5
+    )
+    for i in range(more):
+        tokens = torch.stack([row[0, n + i : n + i + 1] for row, n in zip(rows, prompts, strict=True)])
+        step = read(tokens, Rectangle(len(rows), 1, first=lengths + i))
+        expected = torch.stack([out[n + i : n + i + 1] for out, n in zip(whole, prompts, strict=True)])
+        torch.testing.assert_close(step, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_decoder_steps_of_equal_rows_take_one_first_position() -> None:
+    embeddings, stack = Embeddings(20, D, LearnedPositions(S, D)).eval(), decoder(cross=False)
+    ids, layout = torch.randint(20, (B, S)), Rectangle(B, S)
+    whole = stack(embeddings(ids, layout.positions(ids.device)), layout)
+    caches = [KeyValueCache(B, H, S, D // H) for _ in stack.layers]
+    steps = []
+    for start, end in ((0, 3), (3, 4), (4, S)):
+        layout = Rectangle(B, end - start, first=start)
+        steps.append(stack(embeddings(ids[:, start:end], layout.positions(ids.device)), layout, caches=caches))
+    torch.testing.assert_close(torch.cat(steps, 1), whole, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("make", [EncoderLayer, DecoderLayer])
 def test_unknown_norm_is_refused(make: type) -> None:
     parts = (MultiHeadAttention(D, H),) if make is EncoderLayer else (MultiHeadAttention(D, H), None)
@@ -121,6 +217,8 @@ def test_layouts_place_and_find_tokens() -> None:
     front = mask.flip(1)
     assert Rectangle(2, 3, front).positions(x.device).tolist() == [[0, 0, 1], [0, 1, 2]]
     assert Packing(front).positions(x.device).tolist() == [0, 1, 0, 1, 2]
+    assert Rectangle(2, 3, front, torch.tensor([4, 0])).positions(x.device).tolist() == [[4, 4, 5], [0, 1, 2]]
+    assert Rectangle(2, 2, first=7).positions(x.device).tolist() == [[7, 8]]
 
 
 def test_dropout_keeps_the_mean_and_the_share() -> None:
@@ -150,3 +248,15 @@ def test_initialisers_by_their_statistics() -> None:
     init.transformer(part)
     assert part[0].weight.std().item() == pytest.approx((2 / 500) ** 0.5, rel=0.02)
     assert part[2].weight.std().item() == pytest.approx(64**-0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_glorot_takes_each_part_of_a_fused_matrix_by_itself(cross: bool) -> None:
+    attention = MultiHeadAttention(256, 4, cross=cross)
+    init.transformer(nn.Sequential(attention))
+    fused = [*attention.key_value.weight.chunk(2), attention.query.weight] if cross else attention.qkv.weight.chunk(3)
+    for matrix in [*fused, attention.output.weight]:
+        assert matrix.shape == (256, 256)
+        assert matrix.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
+        assert matrix.abs().max().item() <= (6 / 512) ** 0.5
+    assert attention.output.weight.requires_grad

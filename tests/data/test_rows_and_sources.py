@@ -48,6 +48,17 @@ def test_bad_rows_are_left_out_when_asked_and_counted() -> None:
         ROWS.read(table(a=[""], b=["y"], label=[0]), "train", "skip")
 
 
+def test_a_label_word_that_nobody_knows_is_no_hidden_label() -> None:
+    raw = table(a=["x", "x"], b=["y", "y"], label=["yes", "yess"])
+    for role in ("train", "test"):
+        with pytest.raises(DataError, match=r"row 1, column 'label': none of the labels .* \('yess'\)"):
+            ROWS.read(raw, role)  # type: ignore[arg-type]
+    hidden = RawTable(
+        pa.table({"a": ["x"], "b": ["y"], "label": pa.array([None], pa.string())}), "set/test.parquet", "d"
+    )
+    assert ROWS.read(hidden, "test").labels.tolist() == [-1]
+
+
 def test_hidden_labels_are_for_test_splits_alone() -> None:
     raw = table(a=["x", "x"], b=["y", "y"], label=[-1, -1])
     assert ROWS.read(raw, "test").labels.tolist() == [-1, -1]

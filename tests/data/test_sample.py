@@ -109,6 +109,15 @@ def test_relations_hold_by_construction() -> None:
         assert new or (more.agent, more.verb, more.thing) != premise.core
 
 
+def test_questions_that_ask_the_same_are_duplicates() -> None:
+    synonyms = {past: VERBS[base].past for base in VERBS for past in (VERBS[base].other[1],)}
+    synonyms |= {VERBS[base].other[0]: base for base in VERBS}
+    table = generate(GLUE, "qqp", "train", 0, 4000).to_pydict()
+    for first, second, label in zip(table["question1"], table["question2"], table["label"], strict=True):
+        plain = [" ".join(synonyms.get(word, word) for word in text.split()) for text in (first, second)]
+        assert (plain[0] == plain[1]) == bool(label), (first, second)
+
+
 def test_wordings_differ_and_mean_the_same() -> None:
     event = Event("doctor", "buy", "lamp", place="at the market")
     wordings = {

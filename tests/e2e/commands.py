@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,15 @@ class Place:
         self.mark = secrets.token_hex(8)
 
     def start(
-        self, *words: str, outputs: str = "outputs", environ: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        outputs: str = "outputs",
+        environ: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, str(ROOT / "train.py")),
     ) -> subprocess.Popen[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *words],
+            [*command, *words],
             cwd=self.folder,
             env={**clean, MARK: self.mark, "PROTOFORMER_OUTPUTS": outputs, "OMP_NUM_THREADS": "1", **(environ or {})},
             stdout=subprocess.PIPE,

@@ -1,14 +1,14 @@
 """A Hugging Face hub on 127.0.0.1: as much of its file and data-set API as huggingface_hub and datasets ask for.
 
-Files of repositories at one commit each (`main` means that commit): HEAD and GET of `resolve`, with ETag, X-Repo-Commit
+Files of repositories at their commits (`main` means the newest): HEAD and GET of `resolve`, with ETag, X-Repo-Commit
 and a redirect of large files to a storage address of their own; repository info; the tree; paths-info. Whatever else is
-asked is answered by 404 and kept in `unknown`, so that a test can see that nothing was.
+asked is answered by 404 and kept in `unknown`, so that a test can see that nothing was. All that a client says is kept.
 """
 
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,11 +58,13 @@ def etag(path: str, content: bytes) -> str:
 class Hub:
     """`with Hub(models=..., datasets=...) as hub:` serves at `hub.endpoint` until the block ends."""
 
-    models: Mapping[str, Repository] = field(default_factory=dict)
-    datasets: Mapping[str, Repository] = field(default_factory=dict)
+    models: Mapping[str, Sequence[Repository]] = field(default_factory=dict)  # the commits of each, newest first
+    datasets: Mapping[str, Sequence[Repository]] = field(default_factory=dict)
+    token: str | None = None  # who comes with another one is refused
     asked: list[str] = field(default_factory=list)  # method and path of every request
     unknown: list[str] = field(default_factory=list)
-    authorized: list[str] = field(default_factory=list)  # those that came with credentials
+    credentials: list[tuple[str, str]] = field(default_factory=list)  # who was asked (a path), with which Authorization
+    heard: list[str] = field(default_factory=list)  # all else of every request: address, headers, body
 
     def __enter__(self) -> "Hub":
         hub = self
@@ -92,12 +94,17 @@ class Hub:
         """Another host, as far as a client can see: credentials must not follow there."""
         return f"http://localhost:{self.server.server_address[1]}"
 
-    def repository(self, kind: str, name: str) -> Repository | None:
-        return (self.datasets if kind == "dataset" else self.models).get(name)
+    def commits(self, kind: str, name: str) -> Sequence[Repository]:
+        return (self.datasets if kind == "dataset" else self.models).get(name, ())
+
+    def stored(self, tag: str) -> bytes:
+        """A large file by its hash."""
+        kept = (repository for commits in (*self.models.values(), *self.datasets.values()) for repository in commits)
+        return next(content for of in kept for path, content in of.files.items() if etag(path, content) == tag)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request. Addresses: `/api/<kind>s/<name>/...`, `[/datasets]/<name>/resolve/<revision>/<path>`, `/storage/...`."""
+    """One request. Addresses: `/api/<kind>s/<name>/...`, `[/datasets]/<name>/resolve/<revision>/<path>`, `/storage/<hash>`."""
 
     serves: Hub
     protocol_version = "HTTP/1.1"
@@ -119,17 +126,23 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         hub.asked.append(f"{self.command} {unquote(address.path)}")
-        if "Authorization" in self.headers:
-            hub.authorized.append(f"{self.command} {unquote(address.path)}")
+        token = self.headers["Authorization"]
+        if token is not None:
+            hub.credentials.append((unquote(address.path), token))
+            del self.headers["Authorization"]
+        hub.heard.append(f"{unquote(self.path)}\n{self.headers}\n{self.body.decode(errors='replace')}")
         parts = [unquote(part) for part in address.path.strip("/").split("/")]
         if parts == [""]:
             self._send(HTTPStatus.OK, b"a hub")
+        elif hub.token is not None and token not in (None, f"Bearer {hub.token}"):
+            why = "Invalid credentials in Authorization header"
+            self._send(HTTPStatus.UNAUTHORIZED, json.dumps({"error": why}).encode(), {"X-Error-Message": why})
         elif parts == ["api", "agent-harnesses"]:  # best-effort telemetry: an empty list
             self._json({"harnesses": {}})
         elif parts[0] == "api" and len(parts) > 3 and parts[1] in PLURAL:
             self._api(PLURAL[parts[1]], "/".join(parts[2:4]), parts[4:], parse_qs(address.query))
-        elif parts[0] == "storage" and len(parts) > 4:
-            self._stored(parts[1], "/".join(parts[2:4]), "/".join(parts[4:]))
+        elif parts[0] == "storage":
+            self._send(HTTPStatus.OK, hub.stored(parts[1]), {"ETag": f'"{parts[1]}"'})
         elif "resolve" in parts:
             kind, rest = ("dataset", parts[1:]) if parts[0] == "datasets" else ("model", parts)
             at = rest.index("resolve")
@@ -140,13 +153,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _found(self, kind: str, name: str, revision: str) -> Repository | None:
         """The repository, when it has that revision; otherwise the answer has been given."""
-        repository = self.serves.repository(kind, name)
-        if repository is None:
+        commits = self.serves.commits(kind, name)
+        found = next((one for one in commits if revision in ("main", one.commit)), None)
+        if not commits:
             self._send(HTTPStatus.UNAUTHORIZED, b"Repository not found", {"X-Error-Code": "RepoNotFound"})
-        elif revision not in ("main", repository.commit):
+        elif found is None:
             self._send(HTTPStatus.NOT_FOUND, b"Invalid rev id", {"X-Error-Code": "RevisionNotFound"})
-            return None
-        return repository
+        return found
 
     def _api(self, kind: str, name: str, rest: list[str], query: Mapping[str, list[str]]) -> None:
         verb, revision = (rest[0], rest[1]) if len(rest) > 1 else ("revision", "main")
@@ -178,14 +191,9 @@ class Handler(BaseHTTPRequestHandler):
         elif path.endswith(LARGE):
             tag = etag(path, content)
             known |= {"X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content))}
-            self._send(HTTPStatus.FOUND, b"", {**known, "Location": f"{hub.storage}/storage/{kind}/{name}/{path}"})
+            self._send(HTTPStatus.FOUND, b"", {**known, "Location": f"{hub.storage}/storage/{tag}"})
         else:
             self._send(HTTPStatus.OK, content, {**known, "ETag": f'"{etag(path, content)}"'})
-
-    def _stored(self, kind: str, name: str, path: str) -> None:
-        repository = self.serves.repository(kind, name)
-        assert repository is not None
-        self._send(HTTPStatus.OK, repository.files[path], {"ETag": f'"{etag(path, repository.files[path])}"'})
 
     def _json(self, answer: object) -> None:
         self._send(HTTPStatus.OK, json.dumps(answer).encode(), {"Content-Type": "application/json"})

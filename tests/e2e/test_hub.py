@@ -1,13 +1,18 @@
-"""The hub path, proven on a loopback server that serves tiny things under the real ids: the very command, cold and warm."""
+"""The hub path, proven on a loopback server that serves tiny things under the real ids: the very command, cold and warm.
+
+Its `main` has moved on to what no run could use, so that every run that works has asked for the pinned commits.
+"""
 
 import io
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet
@@ -27,8 +32,10 @@ ROOT = Path(__file__).parents[2]
 MODEL, DATA = "google-bert/bert-base-uncased", "nyu-mll/glue"
 SPLITS = {"train": 96, "validation_matched": 16, "validation_mismatched": 16, "test_matched": 8, "test_mismatched": 8}
 SIZES = {"d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 64, "max_seq_len": 160, "n_segments": 2, "norm_eps": 1e-12}
-CALLED = "Bearer hf_"
+COMMAND = ("model=bert", "task=glue/mnli", "debug=fast")
 SECRETS = {"HF_TOKEN": "hf_" + "fakefakefake" * 3, "WANDB_API_KEY": "fade" * 10}
+CALLED = f"Bearer {SECRETS['HF_TOKEN']}"
+PREDICTED = {"val_matched.jsonl": 16, "val_mismatched.jsonl": 16, "test_matched.jsonl": 8, "test_mismatched.jsonl": 8}
 SECONDS = 60  # no command here may take longer
 
 
@@ -42,6 +49,7 @@ def pinned(file: str, *keys: str) -> str:
 
 MODEL_COMMIT = pinned("model/bert.yaml", "model", "published", "revision")
 DATA_COMMIT = pinned("task/_glue.yaml", "rows", "revision")
+NEWER, NOWHERE = "a" * 40, "0" * 39 + "1"
 
 
 def weights(commit: str = MODEL_COMMIT) -> Repository:
@@ -83,44 +91,60 @@ def rows(commit: str = DATA_COMMIT) -> Repository:
 
 
 class Machine:
-    """A machine with empty caches: runs commands, with or without a hub."""
+    """A machine with empty caches: runs commands, with or without a hub, and keeps all that they say."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.hub_home, self.outputs = place / "hf", place / "outputs"
+        self.outputs, self.cache = place / "outputs", place / "cache"
+        self.said = ""
 
     def run(self, *words: str, endpoint: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
-        paths = [f"paths.outputs={self.outputs}", f"paths.cache={self.place / 'cache'}"]
-        environ = {**clean, **SECRETS, "HF_ENDPOINT": endpoint, "HF_HOME": str(self.hub_home)}
-        environ |= {"HF_HUB_OFFLINE": "1"} if offline else {}
-        if words[0] == "prepare":
-            command = [sys.executable, "-m", "protoformer.cli", *words]
-        else:
-            command = [sys.executable, str(ROOT / "train.py"), *words]
-        return subprocess.run(
-            [*command, *paths, "hardware.threads=1"],
+        ours = ("HF_", "WANDB_", "PROTOFORMER_", "XDG_")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(ours) and not k.lower().endswith("_proxy")}
+        environ = {**clean, **SECRETS, "OMP_NUM_THREADS": "1", "HOME": str(self.place), "HF_ENDPOINT": endpoint}
+        environ |= {"HF_HOME": str(self.place / "hf"), **({"HF_HUB_OFFLINE": "1"} if offline else {})}
+        program = Path(sys.executable).with_name("protoformer")
+        start = [str(program)] if words[0] == "prepare" else [sys.executable, str(ROOT / "train.py")]
+        own = [f"paths.outputs={self.outputs}", f"paths.cache={self.cache}", "hardware.threads=1"]
+        done = subprocess.run(
+            [*start, *words, *(word for word in own if word not in words)],
             cwd=self.place, env=environ, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+        self.said += done.stdout + done.stderr
+        return done
 
-    def result(self, attempt: int = 1) -> tuple[Path, dict[str, object]]:
-        found = sorted((self.outputs / "bert" / "glue" / "mnli").glob("*/result.json"))
-        path = found[attempt - 1]
-        return path.parent, json.loads(path.read_text())
+    def runs(self) -> list[Path]:
+        """Folders of finished runs, oldest first."""
+        found = (self.outputs / "bert" / "glue" / "mnli").glob("*/result.json")
+        return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+
+    def tokens(self) -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (self.cache / "tokens").rglob("*") if path.is_file()}
+
+    def leaks(self) -> list[str]:
+        """Where a secret stands: what the commands said, and every file below this machine's home."""
+        secrets = [secret.encode() for secret in SECRETS.values()]
+        files = {str(path): path.read_bytes() for path in self.place.rglob("*") if path.is_file()}
+        assert any("/hf/" in name for name in files)
+        assert any("/outputs/" in name for name in files)
+        return [
+            name
+            for name, content in {**files, "what was said": self.said.encode()}.items()
+            if any(secret in content for secret in secrets)
+        ]
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[Hub]:
-    with Hub({MODEL: weights()}, {DATA: rows()}) as server:
-        yield server
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def is_from_the_hub(run: Path) -> None:
+    """A run's own record: weights and rows of the pinned commits, and a prediction a row of the limited splits."""
+    result = json.loads((run / "result.json").read_text())
+    assert result["init_from"] == f"{MODEL}@{MODEL_COMMIT}"
+    assert result["data_commits"] == {DATA: DATA_COMMIT}
+    kept = {path.name: path.read_text().splitlines() for path in (run / "predictions").iterdir()}
+    assert {name: len(lines) for name, lines in kept.items()} == PREDICTED
 
 
 def closed_port() -> str:
+    """An endpoint where nobody answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -136,12 +160,136 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-COMMAND = ("model=bert", "task=glue/mnli", "debug=fast")
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """The pinned commits, and newer ones that hold nothing of use."""
+    models = [Repository(NEWER, {"config.json": b"{}"}), weights()]
+    datasets = [Repository(NEWER, {"README.md": b"# Moved\n"}), rows()]
+    with Hub({MODEL: models}, {DATA: datasets}) as server:
+        yield server
 
 
-def test_cold_then_warm(hub: Hub, machine: Machine) -> None:
-    first = machine.run(*COMMAND, "tracking=none", endpoint=hub.endpoint)
-    print(first.stdout, first.stderr, hub.asked, hub.unknown)
-    assert first.returncode == 0, first.stderr
-    folder, result = machine.result()
-    assert result["init_from"] == f"{MODEL}@{MODEL_COMMIT}"
+@pytest.fixture(scope="module")
+def warm(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine on which the command has run once, with the hub and nothing cached."""
+    machine = Machine(tmp_path_factory.mktemp("warm"))
+    done = machine.run(*COMMAND, endpoint=hub.endpoint)
+    assert done.returncode == 0, done.stderr
+    return machine
+
+
+def test_cold(hub: Hub, warm: Machine) -> None:
+    """The very command fetches the pinned commits, never `main`, and records them."""
+    is_from_the_hub(warm.runs()[0])
+    assert hub.unknown == []
+    read = [path for path in hub.asked if MODEL in path or DATA in path]
+    assert any(MODEL in path for path in read)
+    assert any(DATA in path for path in read)
+    assert [path for path in read if (MODEL_COMMIT if MODEL in path else DATA_COMMIT) not in path] == []
+
+
+def test_warm_without_a_hub(warm: Machine) -> None:
+    """What is cached at the pinned commits is all that another run needs, with no setting that says so."""
+    before = warm.tokens()
+    done = warm.run(*COMMAND, "seed=7", endpoint=closed_port())
+    assert done.returncode == 0, done.stderr
+    first, second = warm.runs()
+    assert first != second
+    is_from_the_hub(second)
+    assert warm.tokens() == before != {}
+
+
+def test_prepare_then_offline(hub: Hub, tmp_path: Path) -> None:
+    """`protoformer prepare` says what it fetched; the command that it prints works without a network, from those caches.
+
+    A folder of the working directory that is called as the data set is not taken for it.
+    """
+    machine = Machine(tmp_path)
+    decoy = tmp_path / DATA / "mnli" / "train.jsonl"
+    decoy.parent.mkdir(parents=True)
+    decoy.write_text('{"premise": "a decoy", "hypothesis": "a decoy", "label": 0}\n')
+    done = machine.run("prepare", *COMMAND[:2], endpoint=hub.endpoint)
+    assert done.returncode == 0, done.stderr
+    facts = {line.partition(":")[0]: line.partition(":")[2].strip() for line in done.stdout.splitlines()}
+    assert facts["weights"].startswith(f"{MODEL}@{MODEL_COMMIT} | ")
+    assert facts["tokenizer"].endswith(" words")
+    assert facts["data set"].startswith(f"{DATA}@{DATA_COMMIT} | {tmp_path / 'hf'}")
+    assert facts["train"].startswith(f"hub:{DATA}@{DATA_COMMIT[:8]}/mnli/train | {SPLITS['train']} examples, ")
+    for role in ("validation matched", "validation mismatched", "test matched", "test mismatched"):
+        assert f" | {SPLITS[role.replace(' ', '_')]} examples, " in facts[role]
+    assert facts["tokens"] == str(machine.cache / "tokens")
+
+    setting, python, script, *words = shlex.split(facts["now without a network"])
+    assert (setting, python, script) == ("HF_HUB_OFFLINE=1", "python", "train.py")
+    before = machine.tokens()
+    done = machine.run(*words, "debug=fast", endpoint=closed_port(), offline=True)
+    assert done.returncode == 0, done.stderr
+    (run,) = machine.runs()
+    is_from_the_hub(run)
+    assert machine.tokens() == before != {}
+    assert machine.leaks() == []
+
+
+PREPARE = "`protoformer prepare`"
+ELSEWHERE = ("init_from=<folder>", "init_from=scratch")
+OTHER_ROWS = ("source=local", "source=sample")
+FAILURES: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
+    # name: machine, hub, further words, what the line says
+    "no such model": ("cold", "open", ("init_from=nobody/none",), ("nobody/none", "no such repository", *ELSEWHERE)),
+    "no such data set": ("warm", "open", ("task.rows.dataset=nobody/none",), ("nobody/none", "doesn't exist", *OTHER_ROWS)),
+    "no such commit of the model": (
+        "warm", "open", (f"model.published.revision={NOWHERE}",), (MODEL, NOWHERE, "no such revision", *ELSEWHERE),
+    ),
+    "no such commit of the data": (
+        "warm", "open", (f"task.rows.revision={NOWHERE}",), (DATA, NOWHERE, "doesn't exist", *OTHER_ROWS),
+    ),
+    "a token that is refused": ("cold", "strict", (), (MODEL, "HF_TOKEN", *ELSEWHERE)),
+    "no answer, no model": ("cold", "closed", (), (MODEL, MODEL_COMMIT, "no answer from", *ELSEWHERE)),
+    "offline, no model": ("cold", "offline", (), (MODEL, MODEL_COMMIT, "HF_HUB_OFFLINE", *ELSEWHERE)),
+    "no answer, rows of another commit": (
+        "warm", "closed", (f"task.rows.revision={NOWHERE}",),
+        (DATA, NOWHERE, "no answer from", *OTHER_ROWS),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def failed(
+    hub: Hub, warm: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, subprocess.CompletedProcess[str]]]:
+    """What becomes of every command of FAILURES; two at a time."""
+    machines = {"cold": Machine(tmp_path_factory.mktemp("cold")), "warm": warm}
+    runs = warm.runs()
+    with Hub({MODEL: [weights()]}, token="hf_another") as strict, ThreadPoolExecutor(2) as pool:
+        endpoints = {"open": hub.endpoint, "strict": strict.endpoint}
+        started = {
+            name: pool.submit(
+                machines[machine].run,
+                *COMMAND,
+                *words,
+                f"seed={seed}",
+                endpoint=endpoints.get(where) or closed_port(),
+                offline=where == "offline",
+            )
+            for seed, (name, (machine, where, words, _)) in enumerate(FAILURES.items())
+        }
+        yield {name: future.result() for name, future in started.items()}
+    assert warm.runs() == runs
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_cannot_be_had_is_one_line(failed: dict[str, subprocess.CompletedProcess[str]], name: str) -> None:
+    """It names the id (and the commit) and what would do; `prepare` is advised where a network would help, only there."""
+    _, where, _, named = FAILURES[name]
+    said = told(failed[name])
+    assert [words for words in named if words not in said] == [], said
+    assert (PREPARE in said) == (where in ("closed", "offline")), said
+
+
+def test_secrets(hub: Hub, warm: Machine, failed: object) -> None:
+    """The token goes to the hub (not where it redirects to) as a header; no key is said, sent otherwise or written."""
+    assert {token for _, token in hub.credentials} == {CALLED}
+    assert not any(path.startswith("/storage") for path, _ in hub.credentials)
+    assert any("/storage/" in path for path in hub.asked)
+    assert not any(secret in heard for heard in hub.heard for secret in SECRETS.values())
+    assert warm.leaks() == []

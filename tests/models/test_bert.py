@@ -1,6 +1,7 @@
 """BERT against `transformers`: logits of random models of every shape, parameter counts, packing, and the way back."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from protoformer.errors import WeightsError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.encoder import Encoder
+from protoformer.models.heads import ClassificationHead
 from protoformer.models.published import BertWeights
 
 SHAPES = [  # hidden, layers, heads, feed-forward, vocabulary, positions, activation
@@ -76,6 +78,26 @@ def test_hidden_states_and_pooled_equal_transformers(shape: tuple, packing: str,
     mask = inputs["padding_mask"]
     torch.testing.assert_close(hidden.rectangle()[mask], expected.last_hidden_state[mask], atol=1e-5, rtol=0)
     torch.testing.assert_close(pooled, expected.pooler_output, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (2, 2), (3, 3), (1, 4), (3, 4)])
+@pytest.mark.parametrize("labels", [1, 2, 3])
+@pytest.mark.parametrize("packing", ["on", "off"])
+def test_logits_equal_transformers(layers: int, heads: int, labels: int, packing: str, tmp_path: Path) -> None:
+    theirs = random_model(
+        (24, layers, heads, 48, 50, 24, "gelu"), transformers.BertForSequenceClassification, num_labels=labels
+    )
+    theirs.save_pretrained(tmp_path)
+    model = ours(tmp_path, packing=packing)
+    head = ClassificationHead(24, labels).eval()
+    layout = BertWeights()
+    weights.put(head, layout.classification_head(layout.read(weights.read_state(tmp_path))[1]), "here")
+    inputs = batch(50)
+    with torch.no_grad():
+        expected = theirs(inputs["ids"], inputs["padding_mask"].long(), inputs["segment_ids"]).logits
+        logits = head(model.pooler(model(**inputs), torch.zeros(3, dtype=torch.long)))
+    assert logits.shape == (3, labels)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
 
 
 def test_packed_equals_padded_forward_and_backward() -> None:
@@ -187,6 +209,78 @@ def test_mismatches_are_named(tmp_path: Path) -> None:
         BertWeights().read(state)
 
 
+@pytest.mark.parametrize("cls", [transformers.BertForMaskedLM, transformers.BertForQuestionAnswering])
+def test_weights_without_a_pooler_leave_it_fresh(cls: type, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    theirs = random_model(cls=cls)
+    theirs.save_pretrained(tmp_path)
+    layout = BertWeights()
+    body, _ = layout.read(weights.read_state(tmp_path))
+    encoder = bert(**layout.sizes(weights.read_config(tmp_path))).eval()
+    before = encoder.pooler.dense.weight.clone()
+    with pytest.raises(WeightsError, match=r"missing: pooler\.dense\.bias, pooler\.dense\.weight"):
+        weights.put(encoder, body, "here")
+    with caplog.at_level(logging.INFO, "protoformer.models.weights"):
+        weights.put(encoder, body, "here", optional=layout.optional)
+    assert caplog.messages == ["here has no pooler.dense.weight, pooler.dense.bias: the model's own starts fresh"]
+    torch.testing.assert_close(encoder.pooler.dense.weight, before)
+    inputs = batch(50)
+    expected = theirs.bert(inputs["ids"], inputs["padding_mask"].long(), inputs["segment_ids"]).last_hidden_state
+    mask = inputs["padding_mask"]
+    torch.testing.assert_close(encoder(**inputs).rectangle()[mask], expected[mask], atol=1e-5, rtol=0)
+
+
+def test_other_missing_tensors_are_named_beside_an_optional_pooler(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random_model().save_pretrained(tmp_path)
+    layout = BertWeights()
+    body, _ = layout.read(weights.read_state(tmp_path))
+    encoder = bert(**layout.sizes(weights.read_config(tmp_path)))
+    for gone, message in (
+        (("pooler.", "embeddings.norm.bias"), r"missing: embeddings\.norm\.bias$"),
+        (("pooler.dense.bias",), r"missing: pooler\.dense\.bias$"),
+    ):
+        lacking = {name: tensor for name, tensor in body.items() if not name.startswith(gone)}
+        with pytest.raises(WeightsError, match=message):
+            weights.put(encoder, lacking, "here", optional=layout.optional)
+    with caplog.at_level(logging.INFO, "protoformer.models.weights"):
+        weights.put(encoder, body, "here", optional=layout.optional)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"num_labels": 2}, ["LABEL_0", "LABEL_1"]),
+        ({"num_labels": 3}, ["LABEL_0", "LABEL_1", "LABEL_2"]),
+        ({"num_labels": 1}, None),
+        ({"num_labels": 2, "problem_type": "single_label_classification"}, ["LABEL_0", "LABEL_1"]),
+        ({"num_labels": 1, "problem_type": "regression"}, None),
+        ({"num_labels": 2, "problem_type": "regression"}, None),
+        ({"id2label": {i: f"w{i}" for i in range(11)}}, [f"w{i}" for i in range(11)]),
+    ],
+)
+def test_labels_of_the_configs_that_transformers_writes(
+    settings: dict, expected: list[str] | None, tmp_path: Path
+) -> None:
+    random_model(SHAPES[0], transformers.BertForSequenceClassification, **settings).save_pretrained(tmp_path)
+    assert BertWeights().labels(weights.read_config(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ["LABEL_0", "LABEL_1"]),  # what older versions wrote for two labels
+        ({"id2label": None}, ["LABEL_0", "LABEL_1"]),
+        ({"problem_type": "regression"}, None),
+        ({"num_labels": 1}, None),
+        ({"num_labels": 3}, ["LABEL_0", "LABEL_1", "LABEL_2"]),
+    ],
+)
+def test_labels_that_a_config_leaves_out(config: dict, expected: list[str] | None) -> None:
+    assert BertWeights().labels(config) == expected
+
+
 def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no config\.json"):
         weights.read_config(tmp_path)
@@ -221,8 +315,6 @@ def test_other_architectures_are_refused(change: dict[str, str], message: str) -
 
 @pytest.mark.parametrize("labels", [["no", "yes", "perhaps"], None])
 def test_written_folder_opens_in_transformers_with_the_same_logits(labels: list[str] | None, tmp_path: Path) -> None:
-    from protoformer.models.heads import ClassificationHead
-
     sizes = {"vocab_size": 50, "d_model": 24, "n_layers": 2, "n_heads": 4, "d_ff": 48, "max_seq_len": 24}
     encoder = bert(**sizes).eval()
     head = ClassificationHead(24, len(labels or [1])).eval()

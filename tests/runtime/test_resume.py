@@ -1,6 +1,7 @@
 """A run that was stopped and continued equals one that never stopped: losses, scores, weights, predictions, to the bit."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from protoformer.errors import InterruptedRunError
+from protoformer.errors import DivergedError, InterruptedRunError
 from protoformer.models.weights import read_pickle
 from protoformer.runtime import callbacks
 from protoformer.runtime.compose import compose
@@ -131,3 +132,20 @@ def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pyt
     assert losses[1][2:] == pytest.approx(losses[0][2:], rel=1e-5)
     assert found["steps"] == expected["steps"] == 12
     assert found["result"]["metrics"] == pytest.approx(expected["result"]["metrics"], rel=1e-4)
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(self: callbacks.Throughput, trainer: pl.Trainer, module: Any, batch: Any, number: int) -> None:
+        if trainer.global_step == 4:
+            optimizer = trainer.optimizers[0]
+            optimizer.param_groups[0]["lr"] = math.inf
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.Throughput, "on_train_batch_start", spoil)
+        with pytest.raises(DivergedError, match="at step 5; the last good checkpoint is kept"):
+            train(config(tmp_path / "out"), "")
+    saved = read_pickle(only_run(tmp_path / "out") / "checkpoints" / "last.ckpt")
+    assert saved["global_step"] == 4
+    assert all(torch.isfinite(tensor).all() for tensor in saved["state_dict"].values())
+    train(config(tmp_path / "out"), "")  # and the run goes on from there
+    assert what_counts(only_run(tmp_path / "out"))["steps"] == 12

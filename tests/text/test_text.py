@@ -44,6 +44,18 @@ def test_vocab_file_equals_transformers_and_takes_casing_from_its_config(vocab: 
     assert read_tokenizer(vocab).encode(TEXTS) == [theirs.encode(text, add_special_tokens=False) for text in TEXTS]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", [True, False])
+def test_vocab_lines_end_at_a_newline_alone(tmp_path: Path, end: str, last: bool) -> None:
+    """Multilingual vocabularies hold words that Python's splitlines cuts, which shifted every id after them."""
+    words = [*WORDS, "\u2028", "a\u0085b", "x\u2029", "\x1c", "dog"]
+    (tmp_path / "vocab.txt").write_bytes((end.join(words) + (end if last else "")).encode())
+    tokenizer = read_tokenizer(tmp_path)
+    assert tokenizer.id("dog") == len(words) - 1
+    assert tokenizer.vocab_size == len(words)
+    assert tokenizer.encode(["the dog"]) == [[5, len(words) - 1]]
+
+
 def test_json_file_is_preferred_and_its_truncation_and_padding_are_dropped(vocab: Path) -> None:
     plain = read_tokenizer(vocab)
     plain.rust.enable_truncation(2)

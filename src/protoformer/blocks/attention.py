@@ -4,7 +4,8 @@ Attention(Q, K, V) = softmax(Q K^T / sqrt(d_head)) V, in `n_heads` heads side by
 (padding mask), the decoder (sequence mask, key/value cache), the locally banded layers of GPT-3 and the attention from
 decoder to encoder. Dropout falls on the weights (the paper's code; BERT's `attention_probs_dropout_prob`).
 
-Differs: self-attention projects queries, keys and values by one fused matrix, which is the same map.
+Differs: self-attention projects queries, keys and values by one fused matrix, attention from decoder to encoder keys and
+values. The map is the same, and so is its start: `init.transformer` fills each part as a matrix by itself.
 """
 
 import torch
@@ -22,7 +23,8 @@ class MultiHeadAttention(nn.Module):
     """Self-attention, or with `cross=True` attention from one sequence to another.
 
     `causal` and `window` are the layer's own pattern: a causal layer sees no later position, a causal layer with window w
-    the last w positions (itself among them), a layer with a window alone that many neighbours to either side.
+    the last w positions (itself among them), a layer with a window alone that many neighbours to either side. Attention
+    to another sequence has no such pattern: ValueError.
     """
 
     def __init__(
@@ -39,6 +41,10 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if d_head is None and d_model % n_heads:
             raise ValueError(f"d_model {d_model} does not divide into {n_heads} heads; give d_head")
+        if cross and causal:
+            raise ValueError("causal: attention to another sequence (cross) has no order of its own to keep to")
+        if cross and window is not None:
+            raise ValueError(f"window {window}: attention to another sequence (cross) has no neighbourhood")
         self.n_heads, self.d_head = n_heads, d_head or d_model // n_heads
         self.dropout, self.causal, self.window, self.cross = dropout, causal, window, cross
         inner = self.n_heads * self.d_head
@@ -58,7 +64,14 @@ class MultiHeadAttention(nn.Module):
         cache: KeyValueCache | None = None,
         weights: list[Tensor] | None = None,
     ) -> Float[Tensor, "*tokens d_model"]:
-        """`weights`, where given, gets this call's attention weights, `batch heads queries keys`, appended."""
+        """`weights`, where given, gets this call's attention weights, `batch heads queries keys`, appended.
+
+        `memory` comes with its own `memory_layout`, and to cross-attention alone: else ValueError.
+        """
+        if memory is not None and not self.cross:
+            raise ValueError("memory: self-attention takes none; build with cross=True")
+        if memory is not None and memory_layout is None:
+            raise ValueError("memory_layout: memory needs its own layout; the queries' padding is not the memory's")
         q, k, v = self._project(x, memory, cache)
         keys = memory_layout if self.cross and memory_layout is not None else layout
         dropout = self.dropout if self.training else 0.0
@@ -103,16 +116,16 @@ class MultiHeadAttention(nn.Module):
             if cache is not None:
                 k, v = cache.update(k, v, padding_mask)
                 padding_mask = cache.padding_mask
-        causal, window = (False, None) if self.cross else (self.causal, self.window)
-        allowed = masks.pattern(q.shape[2], k.shape[2], causal, window, q.device)
+        allowed = masks.pattern(q.shape[2], k.shape[2], self.causal, self.window, q.device)
         if padding_mask is not None:
             real = masks.padding(padding_mask)
             allowed = real if allowed is None else allowed & real
         if weights is None:
             return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
         scores = q @ k.transpose(-2, -1) * self.d_head**-0.5
-        if allowed is not None:
-            scores = scores.masked_fill(~allowed, -torch.inf)
-        share = scores.softmax(-1).nan_to_num(0.0)
+        if allowed is None:
+            share = scores.softmax(-1)
+        else:  # finite, then zero: a query that may see nothing gives zeros, and zero gradients
+            share = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~allowed, 0.0)
         weights.append(share.detach())
         return functional.dropout(share, dropout) @ v

@@ -92,14 +92,19 @@ class DecoderLayer(nn.Module):
         memory_layout: Layout | None = None,
         cache: KeyValueCache | None = None,
         cross_cache: KeyValueCache | None = None,
+        weights: list[Tensor] | None = None,
+        cross_weights: list[Tensor] | None = None,
     ) -> Float[Tensor, "*tokens d_model"]:
+        """`weights` and `cross_weights`, where given, are appended to: the attention weights over the sequence itself and
+        over the memory, `batch heads queries keys` each.
+        """
         post = self.norm == "post"
-        h = self.attention(x if post else self.attention_norm(x), layout, cache=cache)
+        h = self.attention(x if post else self.attention_norm(x), layout, cache=cache, weights=weights)
         x = x + self.dropout(h)
         x = self.attention_norm(x) if post else x
         if self.cross_attention is not None and self.cross_attention_norm is not None:
             h = self.cross_attention(
-                x if post else self.cross_attention_norm(x), layout, memory, memory_layout, cache=cross_cache
+                x if post else self.cross_attention_norm(x), layout, memory, memory_layout, cross_cache, cross_weights
             )
             x = x + self.dropout(h)
             x = self.cross_attention_norm(x) if post else x

@@ -23,7 +23,8 @@ Rows = slice | Int[Tensor, "group seq"]
 class Block(NamedTuple):
     """A group of sequences: where its queries and keys stand, which of them are real, and who may attend to whom.
 
-    One sequence alone is a slice, whose tokens need no gathering.
+    One sequence alone is a slice, whose tokens need no gathering. `blind` queries may attend to nothing (None: there are
+    none that count).
     """
 
     queries: Rows
@@ -31,11 +32,13 @@ class Block(NamedTuple):
     keys: Rows
     real_keys: Bool[Tensor, "group keys"] | None
     allowed: Bool[Tensor, "#group 1 #queries keys"] | None
+    blind: Bool[Tensor, "#group 1 #queries 1"] | None
 
 
 def blocks(layout: Packing, keys: Packing, causal: bool, window: int | None, width: int = 1) -> list[Block]:
     """The groups of a batch, `width` being heads x d_head; kept, since every layer of a stack asks for the same."""
-    asked = (id(keys), causal, window, width)
+    # the keys' layout itself, never its id, which a later layout may get; not `layout` in its own cache, a cycle
+    asked = (None if keys is layout else keys, causal, window, width)
     if asked in layout.blocks:
         return layout.blocks[asked]
     made = []
@@ -44,7 +47,7 @@ def blocks(layout: Packing, keys: Packing, causal: bool, window: int | None, wid
             one = group[0]
             pattern = masks.pattern(layout.lengths[one], keys.lengths[one], causal, window)
             allowed = None if pattern is None else pattern[None, None]
-            made.append(Block(layout.place(one), None, keys.place(one), None, allowed))
+            made.append(Block(layout.place(one), None, keys.place(one), None, allowed, _blind(allowed, None)))
             continue
         queries, real_queries = layout.block(group)
         key_places, real_keys = keys.block(group)
@@ -52,9 +55,20 @@ def blocks(layout: Packing, keys: Packing, causal: bool, window: int | None, wid
         pattern = masks.pattern(queries.shape[1], key_places.shape[1], causal, window)
         if pattern is not None:
             allowed = pattern[None, None] if allowed is None else allowed & pattern
-        made.append(Block(queries, real_queries, key_places, real_keys, allowed))
+        made.append(Block(queries, real_queries, key_places, real_keys, allowed, _blind(allowed, real_queries)))
     layout.blocks[asked] = made
     return made
+
+
+def _blind(
+    allowed: Bool[Tensor, "#group 1 #queries keys"] | None, real_queries: Bool[Tensor, "group queries"] | None
+) -> Bool[Tensor, "#group 1 #queries 1"] | None:
+    """Queries that may attend to nothing; None where no real one is among them, since only real ones are read."""
+    if allowed is None:
+        return None
+    blind = ~allowed.any(-1, keepdim=True)
+    counted = blind if real_queries is None else blind & real_queries[:, None, :, None]
+    return blind if counted.any() else None
 
 
 def attend_packed(
@@ -99,9 +113,11 @@ class GroupedAttention(torch.autograd.Function):
             query, key, value = _take(q, block.queries), _take(k, block.keys), _take(v, block.keys)
             scores = torch.matmul(query, key.transpose(2, 3)).mul_(scale)
             if block.allowed is not None:
-                # finite, so that a padded query that may see nothing gives zero gradients, not NaN
+                # finite, so that a query that may see nothing gives zero gradients, not NaN
                 scores.masked_fill_(~block.allowed, torch.finfo(scores.dtype).min)
             share = torch.softmax(scores, -1)
+            if block.blind is not None:
+                share.masked_fill_(block.blind, 0.0)
             kept = share
             if dropout:
                 keep = keep_mask(share, dropout)

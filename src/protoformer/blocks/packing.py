@@ -13,10 +13,20 @@ from torch import Tensor
 
 
 class Rectangle:
-    """`batch seq`, padding included; `padding_mask` None means that there is none."""
+    """`batch seq`, padding included; `padding_mask` None means that there is none.
 
-    def __init__(self, batch: int, seq: int, padding_mask: Bool[Tensor, "batch seq"] | None = None) -> None:
-        self.batch, self.seq, self.padding_mask = batch, seq, padding_mask
+    `first` is the position of a row's first real token: 0, or with a key/value cache the number of real tokens that the
+    cache already holds, which differs from row to row where prefixes of unequal length were padded.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        seq: int,
+        padding_mask: Bool[Tensor, "batch seq"] | None = None,
+        first: int | Int[Tensor, "batch"] = 0,
+    ) -> None:
+        self.batch, self.seq, self.padding_mask, self.first = batch, seq, padding_mask, first
 
     def pack(self, rectangle: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
         return rectangle
@@ -26,9 +36,10 @@ class Rectangle:
 
     def positions(self, device: torch.device) -> Int[Tensor, "#batch seq"]:
         """Each token's position in its own sequence (padding in front does not count)."""
+        first = self.first if isinstance(self.first, int) else self.first.to(device)[:, None]
         if self.padding_mask is None:
-            return torch.arange(self.seq, device=device)[None]
-        return (self.padding_mask.cumsum(1) - 1).clamp_min(0)
+            return torch.arange(self.seq, device=device)[None] + first
+        return (self.padding_mask.cumsum(1) - 1).clamp_min(0) + first
 
     def at(
         self, tokens: Float[Tensor, "batch seq d_model"], position: Int[Tensor, "batch"]
@@ -76,7 +87,9 @@ class Packing:
         if min(lengths) == longest:
             return starts[:, None] + columns, None
         real = columns < torch.tensor(lengths, device=self.index.device)[:, None]
-        return torch.where(real, starts[:, None] + columns, starts[:, None]), real
+        # what is not real points at some token that is there: an empty sequence at the end has none of its own
+        spare = starts.clamp_max(self._starts[-1] - 1)[:, None]
+        return torch.where(real, starts[:, None] + columns, spare), real
 
     def pack(self, rectangle: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "tokens *rest"]:
         return rectangle.flatten(0, 1).index_select(0, self.index)

@@ -50,8 +50,18 @@ class DecoderStack(nn.Module):
         memory_layout: Layout | None = None,
         caches: Sequence[KeyValueCache] | None = None,
         cross_caches: Sequence[KeyValueCache] | None = None,
+        weights: dict[int, Tensor] | None = None,
+        cross_weights: dict[int, Tensor] | None = None,
+        weights_of: Collection[int] = (),
     ) -> Float[Tensor, "*tokens d_model"]:
+        """`weights_of` names layers whose attention weights are put into `weights` (over the sequence itself) and
+        `cross_weights` (over the memory), `batch heads queries keys` each, of whichever is given.
+
+        Only the named layers leave the fast kernel.
+        """
         for number, layer in enumerate(self.layers):
+            own: list[Tensor] | None = [] if weights is not None and number in weights_of else None
+            cross: list[Tensor] | None = [] if cross_weights is not None and number in weights_of else None
             x = layer(
                 x,
                 layout,
@@ -59,5 +69,11 @@ class DecoderStack(nn.Module):
                 memory_layout,
                 cache=None if caches is None else caches[number],
                 cross_cache=None if cross_caches is None else cross_caches[number],
+                weights=own,
+                cross_weights=cross,
             )
+            if own and weights is not None:
+                weights[number] = own[0]
+            if cross and cross_weights is not None:
+                cross_weights[number] = cross[0]
         return x if self.final_norm is None else self.final_norm(x)

@@ -82,7 +82,9 @@ class LabelledTexts:
             return np.full(raw.table.num_rows, -1, dtype=dtype)
         column = raw.table.column(self.label)
         if pa.types.is_string(column.type) and self.labels is not None:  # words instead of numbers
-            column = pc.index_in(column, value_set=pa.array(self.labels)).fill_null(-1)
+            unknown = pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, value_set=pa.array(self.labels))))
+            _mark(raw, self.label, f"none of the labels {self.labels}", np.asarray(unknown), bad, "error")
+            column = pc.index_in(column, value_set=pa.array(self.labels))
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise DataError(f"{raw.origin}: column {self.label!r} holds {column.type}, not a label")
         null = np.asarray(pc.is_null(column))

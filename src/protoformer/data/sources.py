@@ -141,7 +141,10 @@ class HubSource:
         except DataError:
             raise
         except Exception as error:
-            raise _not_to_be_had(dataset, subset, split, hub.first_line(error)) from error
+            said_no = isinstance(error, datasets.exceptions.DatasetNotFoundError | ValueError)
+            raise _not_to_be_had(
+                dataset, subset, split, revision, hub.first_line(error), may_pass=not said_no
+            ) from error
         commit = self.commits[dataset] = str(builder.hash)
         self.places[dataset] = str(builder.cache_dir)
         name = f"hub:{dataset}@{commit[:8]}/{subset or 'default'}/{split}"
@@ -182,19 +185,24 @@ def _fetched(dataset: str, subset: str | None, revision: str | None) -> "dataset
     import datasets
 
     if why := hub.unreachable():
-        raise _not_to_be_had(dataset, subset, "", f"it is not in the cache, and the hub cannot be asked: {why}")
-    builder = datasets.load_dataset_builder(dataset, subset, revision=revision)
+        why = f"it is not in the cache, and the hub cannot be asked: {why}"
+        raise _not_to_be_had(dataset, subset, "", revision, why)
+    address = f"hf://datasets/{dataset}"  # a bare name would mean a folder of that name, where one is at hand
+    builder = datasets.load_dataset_builder(address, subset, revision=revision)
     if hub.is_commit(revision) and builder.hash != revision:  # the library fell back on another commit in its cache
-        raise _not_to_be_had(dataset, subset, "", f"commit {revision} cannot be fetched (cached is {builder.hash})")
+        raise _not_to_be_had(dataset, subset, "", revision, f"it cannot be fetched (cached is {builder.hash})")
     builder.download_and_prepare()
     return builder
 
 
-def _not_to_be_had(dataset: str, subset: str | None, split: str, why: str) -> DataError:
+def _not_to_be_had(
+    dataset: str, subset: str | None, split: str, revision: str | None, why: str, *, may_pass: bool = True
+) -> DataError:
     where = ", ".join(filter(None, (subset or "default", split)))
+    later = "with a network `protoformer prepare` fetches it, without one" if may_pass else "put that right, or"
     return DataError(
-        f"hub data set {dataset} ({where}) is not to be had: {why}; "
-        "with a network `protoformer prepare` fetches it, without one use source=local or source=sample"
+        f"hub data set {hub.named(dataset, revision)} ({where}) is not to be had: {why}; "
+        f"{later} use source=local or source=sample"
     )
 
 

@@ -6,7 +6,7 @@ may share them or not.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class BertWeights:
 
     repo: str | None = None
     revision: str | None = None
+    # parts of ours that a file may lack as a whole: `transformers` gives a masked LM no pooler
+    optional: ClassVar[tuple[str, ...]] = ("pooler.",)
 
     def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Builder arguments that a `config.json` fixes. Raises WeightsError on another architecture."""
@@ -104,11 +106,14 @@ class BertWeights:
         }
 
     def labels(self, config: Mapping[str, Any]) -> list[str] | None:
-        """Words of the classifier's labels, in order; None for regression."""
-        words = config.get("id2label")
-        if not words or len(words) == 1:
+        """Words of the classifier's labels, in order; None for regression: one label, or `problem_type` says so.
+
+        `transformers` leaves its default out of the file: two labels, LABEL_0 and LABEL_1.
+        """
+        words = config.get("id2label") or {n: f"LABEL_{n}" for n in range(config.get("num_labels") or 2)}
+        if len(words) == 1 or config.get("problem_type") == "regression":
             return None
-        return [words[str(number)] for number in range(len(words))]
+        return [words[number] for number in sorted(words, key=int)]
 
     def write(self, body: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> State:
         """Our encoder's tensors and heads -> theirs, with the prefix that models with heads carry."""

@@ -4,8 +4,9 @@ Nothing is unpickled but through torch's weights-only reader.
 """
 
 import json
+import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from protoformer.errors import WeightsError
 
+log = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
 
@@ -60,10 +62,16 @@ def read_pickle(path: Path) -> Any:
         raise WeightsError(f"{path}: corrupt, or holds more than tensors ({first})") from None
 
 
-def put(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Copy `state` into `model`; missing, unexpected and mis-shaped tensors are one error that names them all."""
+def put(model: nn.Module, state: Mapping[str, Tensor], origin: str, optional: Collection[str] = ()) -> None:
+    """Copy `state` into `model`; missing, unexpected and mis-shaped tensors are one error that names them all.
+
+    `optional` are prefixes of parts (`pooler.`) of which `state` may hold nothing at all: such a part stays as it is, and
+    the log says so. A part that is there by half is an error.
+    """
     own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
+    fresh = tuple(part for part in optional if not any(name.startswith(part) for name in state))
+    kept = {name: tensor for name, tensor in own.items() if name.startswith(fresh)}
+    missing = sorted(own.keys() - state.keys() - kept.keys())
     unexpected = sorted(state.keys() - own.keys())
     shapes = [
         f"{name} is {list(state[name].shape)}, the model wants {list(own[name].shape)}"
@@ -77,4 +85,6 @@ def put(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     ]
     if parts:
         raise WeightsError(f"{origin} does not fit the model; {'; '.join(parts)}")
-    model.load_state_dict(state)
+    model.load_state_dict({**kept, **state})
+    if kept:
+        log.info("%s has no %s: the model's own starts fresh", origin, ", ".join(kept))

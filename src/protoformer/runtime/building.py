@@ -207,8 +207,9 @@ def put_initial(module: Any, config: Mapping[str, Any], start: Initial) -> None:
     else:
         body, heads = layout.read(weights.read_state(folder))
         heads = layout.classification_head(heads)
-        labels = layout.labels(weights.read_config(folder))
-    weights.put(module.backbone, body, start.origin)
+        labels = layout.labels(weights.read_config(folder)) if heads else None
+    fresh = () if start.is_run or config["task"]["splits"].get("train") is None else layout.optional
+    weights.put(module.backbone, body, start.origin, fresh)
     shared = bool(heads) and labels == own_labels
     if shared:
         weights.put(module.head, heads, start.origin)

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 
+from protoformer.errors import DivergedError
 from protoformer.modules.objective import ObjectiveModule
 from protoformer.runtime.stopping import stopped
 
@@ -152,6 +153,12 @@ class SaveLast(Checkpoint):
                 counts["completed"] = counts["ready"] - lag
 
     def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        norm = torch.nn.utils.get_total_norm([p.detach() for p in pl_module.parameters()])
+        if not math.isfinite(float(norm)):
+            raise DivergedError(
+                f"weights are no numbers any more at step {trainer.global_step}; the last good checkpoint is kept "
+                "(a lower recipe.lr, or a longer recipe.warmup, is the usual cure)"
+            )
         trainer.save_checkpoint(self.path)
         self.saved_at = trainer.global_step
         if pl_module.stop_agreed and trainer.global_step < (getattr(pl_module, "total_steps", None) or math.inf):

@@ -74,7 +74,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
 def _wordpiece(path: Path) -> RustTokenizer:
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-    vocab = {word: number for number, word in enumerate(path.read_text(encoding="utf-8").splitlines())}
+    # a line ends at \n alone: splitlines, and text mode at a lone \r, would cut words that hold a Unicode line break
+    lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    vocab = {word.removesuffix("\r"): number for number, word in enumerate(lines)}
     lacking = [token for token in BERT_SPECIAL[:4] if token not in vocab]
     if lacking:
         raise UserError(f"{path}: the vocabulary lacks {', '.join(lacking)}")

@@ -135,7 +135,8 @@ def qqp(random: Random, buckets: range, genre: Genre = "town") -> Rows:
         other, other_asked = one, asked
         if not label:
             if random.random() < 0.5:
-                other = fresh()
+                while question(other, asked) == question(one, asked):  # "who ...?" says nothing of who
+                    other = fresh()
             else:
                 other_asked = random.choice([a for a in ("place", "time", "agent") if a != asked])
         flip = random.random() < 0.5
