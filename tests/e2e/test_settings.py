@@ -1,0 +1,71 @@
+"""Hardware and recipe settings run from end to end, and those that must not change a number do not."""
+
+from pathlib import Path
+
+import pytest
+
+from protoformer.models.weights import read_pickle
+from protoformer.runtime import entry
+
+from .commands import SMALL, Place, curve, result
+
+SHORT = [*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1", "model.dropout=0"]
+
+
+def run(folder: Path, *words: str) -> Path:
+    outputs = folder / ("other" if words else "plain")
+    assert entry.main([*SHORT, *words, f"paths.outputs={outputs}", f"paths.cache={folder / 'cache'}"]) == 0
+    (found,) = outputs.rglob("result.json")
+    return found.parent
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["train/loss"] for line in curve(folder) if "train/loss" in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "tolerance"),
+    [
+        (["hardware.packing=off"], 1e-5),
+        (["trainer.deterministic=true"], 1e-9),
+        (["hardware.precision=bf16"], 2e-2),
+        pytest.param(["hardware.workers=2"], 1e-9, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_same_losses(tmp_path: Path, words: list[str], tolerance: float) -> None:
+    plain, other = run(tmp_path), run(tmp_path, *words)
+    assert len(losses(other)) == 6
+    assert losses(other) == pytest.approx(losses(plain), rel=tolerance)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_the_same_losses_and_checkpoint_keys(tmp_path: Path) -> None:
+    place = Place(tmp_path)  # a process of its own: the tests' shape checks cannot be traced
+    done = place.run(*SHORT, "hardware.compile=true")
+    assert done.returncode == 0, done.stderr
+    (folder,) = place.runs()
+    plain = run(tmp_path)
+    assert losses(folder) == pytest.approx(losses(plain), rel=1e-4)
+    keys = [set(read_pickle(place / "checkpoints" / "best.ckpt")["state_dict"]) for place in (folder, plain)]
+    assert keys[0] == keys[1]
+
+
+def test_length_grouped_batches_learn_too(tmp_path: Path) -> None:
+    folder = run(tmp_path, "recipe.batching=length_grouped", "hardware.packing=off")
+    assert len(losses(folder)) == 6
+    assert 0 <= result(folder)["score"] <= 1
+
+
+def test_a_model_without_published_weights_starts_from_scratch_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in SHORT if not word.startswith("init_from")]
+    words += ["model.published.repo=null", f"paths.outputs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
+    assert entry.main(words) == 0
+    assert "bert_l2_h128 has no published weights: starting from scratch" in capsys.readouterr().err
+    tested = [word for word in words if not word.startswith("task=")] + ["task=glue/ax"]
+    assert entry.main(tested) == 2
+    assert "init_from=" in capsys.readouterr().err
+    assert entry.main([*tested, "init_from=scratch"]) == 2
+    assert "name a trained run by init_from=" in capsys.readouterr().err
