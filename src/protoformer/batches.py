@@ -24,3 +24,14 @@ class ClassificationBatch(TextBatch):
     """One label a text (or pair); -1 where a test split hides it. Floats for regression."""
 
     labels: Int[Tensor, "batch"] | Float[Tensor, "batch"]
+
+
+class SpanBatch(TextBatch):
+    """A window of a question and its context. Answers lie where `context_mask` is True and start where `own_mask` is; both
+    positions are the null position where this window shows no answer. `example_ids` are window numbers."""
+
+    context_mask: Bool[Tensor, "batch seq"]
+    own_mask: Bool[Tensor, "batch seq"]
+    null_position: Int[Tensor, "batch"]
+    start_position: Int[Tensor, "batch"]
+    end_position: Int[Tensor, "batch"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -100,6 +100,91 @@ class LabelledTexts:
             wrong = ~np.isin(values, np.arange(len(self.labels))) & ~hidden
             _mark(raw, self.label, f"a label outside 0 to {len(self.labels) - 1}", wrong, bad, on_bad_row)
         return values.astype(dtype)
+
+
+@dataclass(frozen=True)
+class QuestionExamples:
+    """Questions with their contexts and gold answers (none: the question has no answer), by id; `row` as in the file."""
+
+    ids: list[str]
+    questions: list[str]
+    contexts: list[str]
+    answers: list[list[str]]
+    starts: list[list[int]]  # where each answer begins in the context, in characters
+    row: ndarray
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A data set of questions whose answers are spans of a context, in SQuAD's schema.
+
+    `unanswerable` says whether a question may have no answer (v2.0); where it may not, a question without one is a bad row.
+    """
+
+    dataset: str
+    subset: str | None = None
+    revision: str | None = None
+    id: str = "id"
+    question: str = "question"
+    context: str = "context"
+    answers: str = "answers"
+    unanswerable: bool = False
+
+    def read(self, raw: RawTable, role: Role, on_bad_row: Literal["error", "skip"] = "error") -> QuestionExamples:
+        """Raises DataError on a missing column, zero rows, or (unless skipped, and only in a training split) an empty text
+        or an answer that does not stand in its context where it should."""
+        names = [self.id, self.question, self.context, self.answers]
+        if lacking := [name for name in names if name not in raw.table.column_names]:
+            raise DataError(
+                f"{raw.origin}: no column {', '.join(map(repr, lacking))}; it has {', '.join(raw.table.column_names)}"
+            )
+        if raw.table.num_rows == 0:
+            raise DataError(f"{raw.origin}: zero rows")
+        tolerated = on_bad_row if role == "train" else "error"
+        bad = np.zeros(raw.table.num_rows, dtype=bool)
+        ids, questions, contexts = (raw.table.column(name).to_pylist() for name in names[:3])
+        for name, texts in ((self.question, questions), (self.context, contexts)):
+            empty = np.asarray([not (isinstance(text, str) and text.strip()) for text in texts])
+            _mark(raw, name, "empty text", empty, bad, tolerated)
+        given = raw.table.column(self.answers).to_pylist()
+        answers = [list((each or {}).get("text") or []) for each in given]
+        starts = [list((each or {}).get("answer_start") or []) for each in given]
+        if not self.unanswerable:
+            _mark(raw, self.answers, "no answer", np.asarray([not texts for texts in answers]), bad, tolerated)
+        if role == "train":
+            wrong = np.asarray(
+                [
+                    any(context[at : at + len(text)] != text for text, at in zip(texts, places, strict=True))
+                    if len(texts) == len(places) and isinstance(context, str)
+                    else True
+                    for context, texts, places in zip(contexts, answers, starts, strict=True)
+                ]
+            )
+            _mark(
+                raw,
+                self.answers,
+                "an answer that does not stand in the context at its answer_start",
+                wrong,
+                bad,
+                tolerated,
+            )
+        keep = np.flatnonzero(~bad)
+        if len(keep) == 0:
+            raise DataError(f"{raw.origin}: every one of its {len(bad)} rows is unusable")
+
+        def kept(column: list[Any]) -> list[Any]:
+            return [column[i] for i in keep]
+
+        return QuestionExamples(
+            ids=[str(name) for name in kept(ids)],
+            questions=kept(questions),
+            contexts=kept(contexts),
+            answers=kept(answers),
+            starts=kept(starts),
+            row=keep,
+            skipped=int(len(bad) - len(keep)),
+        )
 
 
 def _mark(raw: RawTable, column: str, what: str, wrong: ndarray, bad: ndarray, on_bad_row: str) -> None:

@@ -1,0 +1,90 @@
+"""From scores of positions to answers (arXiv 1810.04805, section 4.2): n-best spans over all windows of a question.
+
+A span's score is the sum of its start's and its end's; no answer's is that of the null position, the lowest of all windows.
+What a window leaves behind is its best few spans, so that a whole dev set takes a few megabytes, never its logits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IMPOSSIBLE = -1e30
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best spans of each window, the best first: positions in the window and scores (IMPOSSIBLE where there are fewer)."""
+
+    start: Int[Tensor, "windows best"]
+    end: Int[Tensor, "windows best"]
+    score: Float[Tensor, "windows best"]
+    null: Float[Tensor, "windows"]
+
+
+def candidates(
+    start_logits: Float[Tensor, "windows seq"],
+    end_logits: Float[Tensor, "windows seq"],
+    may_start: Bool[Tensor, "windows seq"],
+    may_end: Bool[Tensor, "windows seq"],
+    null_position: Int[Tensor, "windows"],
+    *,
+    n_best: int = 20,
+    max_answer: int = 30,
+) -> Candidates:
+    """The `n_best` spans of at most `max_answer` tokens whose start and end are each among the `n_best` most likely."""
+    null = (start_logits + end_logits).gather(1, null_position[:, None])[:, 0]
+    few = min(n_best, start_logits.shape[1])
+    start_scores, starts = start_logits.masked_fill(~may_start, IMPOSSIBLE).topk(few, dim=1)
+    end_scores, ends = end_logits.masked_fill(~may_end, IMPOSSIBLE).topk(few, dim=1)
+    length = ends[:, None, :] - starts[:, :, None] + 1
+    score = start_scores[:, :, None] + end_scores[:, None, :]
+    score = score.masked_fill((length < 1) | (length > max_answer), IMPOSSIBLE).clamp(min=IMPOSSIBLE)
+    score = score.masked_fill(
+        (start_scores[:, :, None] <= IMPOSSIBLE) | (end_scores[:, None, :] <= IMPOSSIBLE), IMPOSSIBLE
+    )
+    best, place = score.flatten(1).topk(min(n_best, few * few), dim=1)
+    return Candidates(starts.gather(1, place // few), ends.gather(1, place % few), best, null)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A piece of the context (empty: no answer), its score, and its share among the n-best."""
+
+    text: str
+    score: float
+    probability: float = 0.0
+
+
+def n_best(spans: Sequence[tuple[float, str]], null: float | None, limit: int = 20) -> list[Answer]:
+    """The best different texts, and with `null` the empty one among them; never empty."""
+    found: dict[str, float] = {}
+    for score, text in sorted(spans, key=lambda span: -span[0]):
+        if score > IMPOSSIBLE and text and len(found) < limit:
+            found.setdefault(text, score)
+    if null is not None or not found:
+        found[""] = 0.0 if null is None else null
+    scores = torch.tensor(list(found.values()), dtype=torch.float64)
+    shares = scores.softmax(0).tolist()
+    answers = [Answer(text, score, share) for (text, score), share in zip(found.items(), shares, strict=True)]
+    return sorted(answers, key=lambda answer: -answer.score)
+
+
+def null_odds(answers: Sequence[Answer]) -> float:
+    """How much more no answer scores than the best answer; without any answer to give, infinitely more."""
+    null = next((answer.score for answer in answers if not answer.text), None)
+    best = max((answer.score for answer in answers if answer.text), default=None)
+    if best is None:
+        return float("inf")
+    return float("-inf") if null is None else null - best
+
+
+def chosen(answers: Mapping[str, Sequence[Answer]], threshold: float | None) -> dict[str, str]:
+    """Each question's answer: its best text, or none where the odds of no answer exceed `threshold` (None: always a text)."""
+    given = {}
+    for name, found in answers.items():
+        best = next((answer.text for answer in found if answer.text), "")
+        given[name] = best if threshold is None or null_odds(found) <= threshold else ""
+    return given
