@@ -155,3 +155,7 @@ VERBS = {
     "submission": Verb("predictions as the zip that a benchmark's server takes", _submission_takes, _submission),
     "export": Verb("a run's model as a folder that other libraries open", _export_takes, _export),
 }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
