@@ -56,6 +56,7 @@ def test_torchrun_and_two_machines_give_what_one_process_gives(place: Place) -> 
     assert place.left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_stop_ends_a_whole_sweep_and_the_same_command_continues_it(place: Place) -> None:
     words = ("-m", *SHORT, "seed=1,2,3", "trainer.limit_train_batches=1.0", "source.rows=960", "recipe.epochs=4")
     process = place.start(*words)
@@ -70,7 +71,7 @@ def test_a_stop_ends_a_whole_sweep_and_the_same_command_continues_it(place: Plac
     assert sorted(result(run)["seed"] for run in place.runs()) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("hardware", ["cpu", "ddp_cpu"])
+@pytest.mark.parametrize("hardware", [pytest.param("cpu", marks=pytest.mark.slow), "ddp_cpu"])
 def test_ctrl_c_saves_and_has_its_own_exit_code(place: Place, hardware: str) -> None:
     process = place.start(*LONG, f"hardware={hardware}")
     wait_for(lambda: any((run / "metrics.jsonl").exists() for run in place.runs()), process)

@@ -20,7 +20,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@pytest.mark.parametrize("hardware", ["cpu", "ddp_cpu"])
+@pytest.mark.parametrize("hardware", ["cpu", pytest.param("ddp_cpu", marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place, hardware: str) -> None:
     words = (*LONG, f"hardware={hardware}", "trainer.checkpoint_every=1000")
     whole = place.run(*words, outputs="whole")

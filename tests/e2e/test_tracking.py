@@ -74,6 +74,7 @@ def test_a_failed_run_is_closed_as_failed(place: Place) -> None:
     assert of(records(run), "exit")[0]["exit_code"] == 4
 
 
+@pytest.mark.slow
 def test_tensorboard(place: Place) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
