@@ -133,3 +133,18 @@ def test_hub_without_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     with pytest.raises(DataError, match=r"hub data set nowhere/nothing.*source=local"):
         HubSource().load("nowhere/nothing", None, "train")
+
+
+def test_shards_that_are_missing_and_formats_that_are_mixed(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("train-00000-of-00003.csv", "train-00002-of-00003.csv"):
+        (folder / name).write_text('a,label\n"two\nlines",1\n')
+    with pytest.raises(DataError, match="not the whole set of shards of train"):
+        LocalSource(str(tmp_path)).load("set", None, "train")
+    (folder / "train-00001-of-00003.csv").write_text("a,label\nx,0\n")
+    table = LocalSource(str(tmp_path)).load("set", None, "train").table
+    assert table.column("a").to_pylist() == ["two\nlines", "x", "two\nlines"]
+    (folder / "train.jsonl").write_text('{"a": "x", "label": 0}\n')
+    with pytest.raises(DataError, match="one split in several formats"):
+        LocalSource(str(tmp_path)).load("set", None, "train")

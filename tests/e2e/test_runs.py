@@ -138,6 +138,18 @@ def test_old_results_are_not_passed_off_as_new_ones(place: Place) -> None:
     assert result(place.runs()[1])["score"] == result(run)["score"]
 
 
+def test_a_run_begun_by_other_code_is_not_continued_unasked(place: Place) -> None:
+    words = (*LONG, "trainer.checkpoint_every=1")
+    process = place.start(*words)
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in place.runs()), process)
+    process.send_signal(signal.SIGTERM)
+    assert finished(process).returncode == 143
+    (place.runs()[0] / "code_digest").write_text("of another day")
+    stale = place.run(*words)
+    assert stale.returncode == 3
+    assert "was begun by other code" in told(stale)
+
+
 def test_a_run_is_quiet_and_ends_with_its_results(place: Place) -> None:
     done = place.run(*SHORT)
     assert done.returncode == 0

@@ -72,6 +72,11 @@ def test_what_can_change_a_result_changes_the_name(words: list[str]) -> None:
     assert name(*words) != name()
 
 
+def test_one_batch_is_not_the_whole_epoch() -> None:
+    assert name("trainer.limit_train_batches=1") != name("trainer.limit_train_batches=1.0")
+    assert name("recipe.weight_decay=1") == name("recipe.weight_decay=1.0")
+
+
 def data(root: Path, text: str = "a\tb\n") -> Path:
     folder = root / "nyu-mll" / "glue" / "rte"
     folder.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,16 @@ class LocalSource:
             there = sorted({path.name for path in folder.glob("*")}) if folder.is_dir() else []
             hint = f"it has {', '.join(there)}" if there else "there is no such folder"
             raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, csv, tsv); {hint}")
+        if len({path.suffix for path in found}) > 1:
+            raise DataError(
+                f"{folder}: {', '.join(path.name for path in found)}: one split in several formats; keep one"
+            )
+        shards = [re.search(r"-(\d+)-of-(\d+)$", path.stem) for path in found]
+        numbers = [(int(shard[1]), int(shard[2])) if shard else None for shard in shards]
+        if any(shards) and numbers != [(number, len(found)) for number in range(len(found))]:
+            raise DataError(
+                f"{folder}: {', '.join(path.name for path in found)}: not the whole set of shards of {split}"
+            )
         return found
 
     def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
@@ -87,7 +98,9 @@ def _read(path: Path) -> pa.Table:
         tabs = path.suffix == ".tsv"
         return pyarrow.csv.read_csv(
             path,
-            parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if tabs else ",", quote_char=False if tabs else '"'),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter="\t" if tabs else ",", quote_char=False if tabs else '"', newlines_in_values=not tabs
+            ),
             convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
         )
     except (pa.ArrowException, OSError) as error:

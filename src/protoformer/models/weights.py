@@ -57,7 +57,7 @@ def read_pickle(path: Path) -> Any:
     """A torch file that may hold tensors and plain containers, nothing else."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{path}: corrupt, or holds more than tensors ({first})") from None
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
+from hydra import utils as hydra_utils
+from hydra.errors import InstantiationException
 
 from protoformer import hub
 from protoformer.data.datamodule import named_splits
@@ -23,6 +24,16 @@ log = logging.getLogger(__name__)
 OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "clip")
 EVALUATION_ROWS = 64  # rows that a rank evaluates at once
 STAGES = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
+
+
+def instantiate(node: Any, **more: Any) -> Any:
+    """Hydra's, but a user error of what is built stays one."""
+    try:
+        return hydra_utils.instantiate(node, **more)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Nodes without a `_target_` are held against the dataclasses of `schema`, nodes with one against that target's signature.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields, is_dataclass
@@ -33,7 +34,9 @@ LATE = {  # arguments that `building` gives itself, and the key that says it ins
 BUILT = ("model.format", "task.rows", "task.data", "task.module", "source")  # nodes that some class has to build
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to 4294967295"),
-    "recipe.lr": (lambda value: value > 0, "above 0"),
+    "recipe.lr": (lambda value: 0 < value < math.inf, "above 0"),
+    "recipe.betas": (lambda value: all(0 <= beta < 1 for beta in value), "two numbers, each at least 0 and below 1"),
+    "source.rows": (lambda value: value >= 1, "at least 1"),
     "recipe.batch_size": (lambda value: value >= 1, "at least 1"),
     "recipe.epochs": (lambda value: value >= 1, "at least 1"),
     "recipe.max_steps": (lambda value: value >= 1 or value == -1, "at least 1, or -1 for no limit"),
@@ -41,6 +44,10 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe.weight_decay": (lambda value: value >= 0, "at least 0"),
     "recipe.eps": (lambda value: value > 0, "above 0"),
     "recipe.clip": (lambda value: value > 0, "above 0, or null for none"),
+    **{
+        f"model.{name}": (lambda value: value >= 1, "at least 1")
+        for name in ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size", "max_seq_len")
+    },
     "model.dropout": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
     "model.attention_dropout": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
     "task.max_len": (lambda value: value >= 4, "at least 4: special tokens and one of each text"),
@@ -54,6 +61,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hardware.nodes": (lambda value: value >= 1, "at least 1"),
     "hardware.micro_batch": (lambda value: value >= 1, "at least 1"),
     "hardware.workers": (lambda value: value >= 0, "at least 0"),
+    "hardware.timeout": (lambda value: value >= 1, "at least 1 (seconds)"),
+    "hardware.grace": (lambda value: value >= 0, "at least 0 (seconds)"),
     "hardware.threads": (lambda value: value >= 1, "at least 1"),
 }
 

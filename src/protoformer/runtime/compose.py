@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 VERSION_BASE = "1.3"
+NO_TASK = "_none"  # stands in train.yaml, since a sweep over tasks is composed without one first
 LEFTOVERS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
 
 
@@ -72,6 +73,8 @@ def plain(
             resolved.pop(name, None)
     known = groups(folders)
     chosen: dict[str, Any] = {name: option for name, option in choices.items() if name in known}
+    if chosen.get("task") == NO_TASK:
+        raise ConfigurationError(_none_chosen("task", folders))
     given = [text.lstrip("+~").partition("=")[0] for text in overrides]
     chosen["set"] = sorted(name for name in given if name not in known and not name.startswith("hydra"))
     try:
@@ -170,12 +173,15 @@ def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
         raise ConfigurationError(_translated(error, folders)) from None
 
 
+def _none_chosen(group: str, folders: Sequence[Path]) -> str:
+    return f"no {group} is chosen; add {group}=<one of: {', '.join(options(group, folders))}>"
+
+
 def _translated(error: BaseException, folders: Sequence[Path]) -> str:
     text = str(error)
     group = re.search(r"You must specify '(\w+)'", text)
     if group:
-        name = group.group(1)
-        return f"no {name} is chosen; add {name}=<one of: {', '.join(options(name, folders))}>"
+        return _none_chosen(group.group(1), folders)
     absent = re.search(r"Could not delete from config\. '([\w.]+)'", text)
     if absent:
         path, _, name = absent.group(1).rpartition(".")

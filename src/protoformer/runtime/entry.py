@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from protoformer.errors import ConfigurationError, InterruptedRunError, UserError
+from protoformer.errors import ConfigurationError, InterruptedRunError, RunFolderError, UserError
 from protoformer.runtime import compose
 from protoformer.runtime.options import CONF_VARIABLE, CONFIG_NAME, search_path
 from protoformer.runtime.suggest import advice
@@ -90,12 +90,16 @@ def guarded(work: Callable[[], int]) -> int:
         return work()
     except UserError as error:
         return complain(error)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # `protoformer list | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    except OSError as error:
+        if not error.filename:
+            raise
+        return complain(UserError(f"{error.filename}: {error.strerror or error}"))
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def complain(error: UserError) -> int:
@@ -229,6 +233,8 @@ def task(config: "DictConfig") -> float | None:
     except Exception as error:
         if session is None:  # another process: its launcher carries the error home
             raise
+        if isinstance(error, OSError) and error.filename:
+            error = RunFolderError(f"{error.filename}: {error.strerror or error}")
         job.error = error  # raised, or listed, when Hydra is done
         if session.sweep:
             _tell(error)

@@ -29,7 +29,7 @@ from protoformer.runtime.stopping import Stop, stopped
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class _Parent:
             rdzv_endpoint=endpoint,
             max_restarts=0,
             start_method="spawn",
-            signals_to_handle="SIGHUP",  # TERM and USR1 are ours: they are passed on, and the ranks save
+            signals_to_handle="SIGQUIT",  # the others are ours: they are passed on, and the ranks save
         )
         before = {number: signal.signal(number, self._forward) for number in FORWARDED}
         try:
@@ -204,7 +204,7 @@ class _Parent:
             self.ended.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return next(iter(returned.values()))  # all ranks give the same; rank 0 may be on another machine
+        return returned[min(returned)]  # by rank; rank 0 may be on another machine
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         """Pass a signal to the ranks, also to those that are only starting; ranks know no Ctrl-C, for them it is TERM.
@@ -277,7 +277,7 @@ def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], place: str, 
     sys.path[:] = path
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the parent decides
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, Stop().ask)
     Path(place, f"pid-{os.getpid()}").touch()
     import torch

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from protoformer.runtime import schema
 from protoformer.runtime.digests import files_digest, folder_digest
@@ -62,8 +62,8 @@ def _essential(value: Any, kind: Any = None) -> Any:
         return {key: inner for key, inner in kept.items() if key not in defaults or inner != _essential(defaults[key])}
     if isinstance(value, list | tuple):
         return [_essential(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float) and value.is_integer() and not {int, float} <= set(get_args(kind)):
+        return int(value)  # where both mean something, 1 batch is not 1.0 of all
     return value
 
 

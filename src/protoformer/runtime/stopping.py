@@ -1,4 +1,4 @@
-"""What TERM, USR1 and Ctrl-C do to a run: end it where it can be continued, with an exit code that says so."""
+"""What TERM, USR1, HUP and Ctrl-C do to a run: end it where it can be continued, with an exit code that says so."""
 
 import signal
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from protoformer.modules.objective import ObjectiveModule
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 BY_HAND = 130
 
 

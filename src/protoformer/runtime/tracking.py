@@ -57,21 +57,24 @@ def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
     if offline and mode == "auto":
         why = "WANDB_MODE=offline" if asked == "offline" else "no W&B key is set"
         log.info("%s: tracking offline in %s (`wandb sync` sends it later)", why, folder.path / "wandb")
-    run = (
-        wandb.init(  # by ourselves: Lightning's own call uses a setting that is on its way out, and says so every time
-            project=tracking["project"],
-            entity=tracking["entity"],
-            name=folder.path.name,
-            id=folder.tracker_id(),
-            group=f"{choices['model']}/{choices['task']}",
-            tags=[choices["model"], choices["task"], *tracking["tags"]],
-            config={k: v for k, v in config.items() if k not in ("paths", "tracking")},
-            dir=str(folder.path),
-            mode="offline" if offline else "disabled" if asked == "disabled" else "online",
-            resume=None if offline else "allow",
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-    )
+    # begun by ourselves: Lightning's own call uses a setting that is on its way out, and says so every time
+    settings: dict[str, Any] = {
+        "project": tracking["project"],
+        "entity": tracking["entity"],
+        "name": folder.path.name,
+        "id": folder.tracker_id(),
+        "group": f"{choices['model']}/{choices['task']}",
+        "tags": [choices["model"], choices["task"], *tracking["tags"]],
+        "config": {k: v for k, v in config.items() if k not in ("paths", "tracking")},
+        "dir": str(folder.path),
+        "mode": "offline" if offline else "disabled" if asked == "disabled" else "online",
+        "resume": None if offline else "allow",
+        "settings": wandb.Settings(silent=True, console="off"),
+    }
+    try:
+        run = wandb.init(**settings)
+    except (wandb.errors.UsageError, wandb.errors.CommError) as error:
+        raise ConfigurationError(f"W&B: {error}; `wandb login` sets a key, tracking=wandb_offline needs none") from None
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(experiment=run)

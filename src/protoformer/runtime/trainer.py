@@ -77,6 +77,13 @@ def in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accumulation
             limit = max(1, int(micro_batches // accumulation * limit))
         if limit is not None:
             counted[name] = int(limit) * accumulation
+    batches = micro_batches // accumulation
+    every = limits["val_check_interval"]
+    if isinstance(every, int) and 0 < batches < every:
+        raise ConfigurationError(
+            f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch; leave it out to validate "
+            "after each epoch"
+        )
     if counted["limit_train_batches"] is not None:
         counted["limit_train_batches"] = min(counted["limit_train_batches"], micro_batches)
     return counted

@@ -17,7 +17,7 @@ from protoformer.errors import StaleResultError
 from protoformer.runtime import launch
 from protoformer.runtime.digests import code_digest
 from protoformer.runtime.lock import RunLock
-from protoformer.runtime.run_folder import RunFolder
+from protoformer.runtime.run_folder import RunFolder, write_whole
 from protoformer.runtime.stopping import Stop, stop_on_signal, stopped
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,13 @@ def _claim(config: Mapping[str, Any], held: ExitStack) -> Claim:
         print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
         return Claim(str(folder.path), result)
     held.enter_context(RunLock(folder.path, lost=lambda: _lost(folder.path)))
+    begun = folder.path / "code_digest"
+    by_other_code = begun.exists() and begun.read_text(encoding="utf-8").strip() != code_digest()
+    if folder.last_checkpoint.exists() and by_other_code and not config["reuse"]:
+        raise StaleResultError(
+            f"{folder.path} was begun by other code: reuse=true goes on all the same, force=true runs it anew"
+        )
+    write_whole(begun, code_digest() + "\n")
     folder.write_config(config)
     return Claim(str(folder.path))
 
