@@ -19,7 +19,7 @@ endif
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(STAMP) ## a tiny BERT learns NLI from the built-in sample (about a minute of training on two cores)
+demo: $(STAMP) ## a tiny BERT learns NLI from the built-in sample (a minute and a half on two cores)
 	$(BIN)/python train.py experiment=demo
 
 test: lint ## lint, then the default suite: no network, no GPU

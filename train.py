@@ -3,7 +3,7 @@
     python train.py model=bert task=glue/mnli                       # fine-tune published weights
     python train.py model=bert_l2_h128 task=glue/rte recipe.lr=1e-4 # any key of the config
     python train.py -m model=bert task=glue/rte seed=1,2,3          # a sweep: every combination of the commas
-    python train.py experiment=demo                                 # about a minute, no network
+    python train.py experiment=demo                                 # a minute and a half, no network
 
 `python train.py --help` lists groups, options and keys; `protoformer list` what runs with what.
 """
