@@ -6,6 +6,7 @@ k b, the last batch of an epoch included.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,7 +45,9 @@ class Loss(NamedTuple):
 
 
 class ObjectiveModule(pl.LightningModule):
-    """Subclasses give `loss(batch)`; batches hold `padding_mask` and `example_ids`."""
+    """Subclasses give `loss(batch)`; batches hold `padding_mask` and `example_ids`. `splits` names each stage's loaders."""
+
+    splits: Mapping[Any, Sequence[str]]
 
     def __init__(self, optimization: Optimization | None) -> None:
         super().__init__()

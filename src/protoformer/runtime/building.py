@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from hydra import utils as hydra_utils
 from hydra.errors import InstantiationException
 
 from protoformer import hub
-from protoformer.data.datamodule import named_splits
+from protoformer.data.datamodule import TableDataModule, named_splits
+from protoformer.data.rows import Role
 from protoformer.data.samplers import Batching
 from protoformer.errors import ConfigurationError, UserError, WeightsError
 from protoformer.models import weights
@@ -23,7 +23,7 @@ from protoformer.text.tokenizers import Tokenizer, read_tokenizer, whole_words
 log = logging.getLogger(__name__)
 OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "clip")
 EVALUATION_ROWS = 64  # rows that a rank evaluates at once
-STAGES = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
+STAGES: dict[str, Role] = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
 
 
 def instantiate(node: Any, **more: Any) -> Any:
@@ -132,7 +132,7 @@ class Parts:
     """What a run is made of."""
 
     module: ObjectiveModule
-    data: pl.LightningDataModule
+    data: TableDataModule[Any]
     tokenizer: Tokenizer
     sizes: dict[str, Any]
     start: Initial
@@ -176,7 +176,7 @@ def datamodule(
     *,
     rank: int = 0,
     ranks: int = 1,
-) -> pl.LightningDataModule:
+) -> TableDataModule[Any]:
     """The task's rows as batches for one rank; no sequence is longer than the model has positions."""
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
     longest = min(task["max_len"], sizes.get("max_seq_len") or task["max_len"])

@@ -146,11 +146,9 @@ class _Session:
         logger = tracking.tracker(self.built, self.folder) if self.rank == 0 else None
         exit_code, summary, mistakes = 1, {}, []
         try:
-            data: Any = self.parts.data
+            data = self.parts.data
             launch.first_alone(data.setup)  # the first rank of a machine tokenises, the others find the cache
-            self.parts.module.splits = {  # type: ignore[assignment]
-                stage: list(data.tables[role]) for stage, role in STAGES.items()
-            }
+            self.parts.module.splits = {stage: list(data.tables[role]) for stage, role in STAGES.items()}
             micro_batches, accumulation = len(data.train_dataloader()), data.batching.accumulation
             limits = in_micro_batches(self.config["trainer"], micro_batches, accumulation)
             self.parts.module.total_steps = total_steps(limits, micro_batches, accumulation)
@@ -204,7 +202,7 @@ class _Session:
         metrics: dict[str, float] = {}
         if self.folder.best_checkpoint.exists():
             module.load_state_dict(read_pickle(self.folder.best_checkpoint)["state_dict"])
-        tables: Any = data.tables  # type: ignore[attr-defined]
+        tables = data.tables
         if tables["validation"]:
             self.trainer.validate(module, datamodule=data, verbose=False)
             metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
@@ -220,7 +218,7 @@ class _Session:
 
         config, parts, speed = self.config, self.parts, self.throughput
         best = self._best()
-        tables = parts.data.tables  # type: ignore[attr-defined]
+        tables = parts.data.tables
         facts = {f"{role}/{split}".rstrip("/"): t.facts for role, s in tables.items() for split, t in s.items()}
         on_gpu = device(config["hardware"]) == "gpu"
         peak = (
