@@ -35,3 +35,28 @@ class SpanBatch(TextBatch):
     null_position: Int[Tensor, "batch"]
     start_position: Int[Tensor, "batch"]
     end_position: Int[Tensor, "batch"]
+
+
+class ChoiceBatch(TypedDict):
+    """Several ways to go on from one text, of which `labels` names the right one (-1: hidden)."""
+
+    ids: Int[Tensor, "batch choices seq"]
+    padding_mask: Bool[Tensor, "batch choices seq"]
+    segment_ids: Int[Tensor, "batch choices seq"]
+    pooler_position: Int[Tensor, "batch choices"]
+    example_ids: Int[Tensor, "batch"]
+    labels: Int[Tensor, "batch"]
+
+
+class PretrainingBatch(TextBatch):
+    """Texts of which some tokens are to be told. `target_position` holds columns of `ids`, `target_ids` the tokens that
+    belong there (-1 where a row has fewer targets than the widest); `next_sentence` is 0 where the second part follows the
+    first in its document, 1 where it is from another one, -1 where there are no two parts.
+
+    `targets` counts this micro-batch's tokens to tell and pairs to judge, fillers left out.
+    """
+
+    target_position: Int[Tensor, "batch predictions"]
+    target_ids: Int[Tensor, "batch predictions"]
+    next_sentence: Int[Tensor, "batch"]
+    targets: Int[Tensor, "2"]

@@ -105,7 +105,7 @@ def _submission_takes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", choices=("glue",), help="whose server the files are for")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one a task")
     missing = parser.add_mutually_exclusive_group()
-    missing.add_argument("--partial", action="store_true", help="write a zip although tasks are missing")
+    missing.add_argument("--partial", action="store_true", help="write a zip although tasks or rows are missing")
     missing.add_argument("--fill", action="store_true", help="give every row of a missing task the same answer")
     parser.add_argument(
         "--out", default="submission.zip", metavar="FILE", help="the zip to write (default: %(default)s)"
@@ -130,6 +130,57 @@ def _export(options: argparse.Namespace) -> None:
     export.main(options.run, options.to, options.out)
 
 
+def _tokenizer_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("train",), help="learn a vocabulary; the same files give the same one")
+    parser.add_argument("files", nargs="+", metavar="FILE", help=".txt (a text a line), .parquet, .jsonl (column text)")
+    parser.add_argument(
+        "--kind", required=True, choices=("wordpiece", "bpe", "bytelevel"), help="as BERT's, GPT's or GPT-2's"
+    )
+    parser.add_argument(
+        "--size", required=True, type=int, metavar="N", help="tokens, special ones and letters included"
+    )
+    parser.add_argument(
+        "--out", default="tokenizer.json", metavar="FILE", help="the file to write (default: %(default)s)"
+    )
+    parser.add_argument("--cased", action="store_true", help="keep upper case and accents (bytelevel always does)")
+    parser.add_argument(
+        "--letters", type=int, default=1000, metavar="N", help="letters that are known, bytelevel: all (default: 1000)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _tokenizer(options: argparse.Namespace) -> None:
+    from protoformer.runtime import tokenizer_training
+
+    tokenizer_training.main(
+        options.files,
+        options.kind,
+        options.size,
+        options.out,
+        cased=options.cased,
+        letters=options.letters,
+        force=options.force,
+    )
+
+
+def _predict_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "--text", required=True, help="the text, or the question; a pretraining run fills in each [MASK]"
+    )
+    parser.add_argument("--pair", metavar="TEXT", help="the second text of a pair, or the context of a question")
+    parser.add_argument("--choice", action="append", default=[], metavar="TEXT", help="a way to go on; give several")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="how many guesses to print (default: %(default)s)"
+    )
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from protoformer.runtime import predict
+
+    predict.main(options.run, predict.Question(options.text, options.pair, options.choice, options.top))
+
+
 def _train(options: argparse.Namespace) -> None:
     raise AssertionError("`train` reads its own command line")
 
@@ -151,9 +202,13 @@ VERBS = {
     "prepare": Verb(
         "fetch weights, tokenizer and data, and tokenise, for a run without a network", _takes_overrides, _prepare
     ),
+    "predict": Verb(
+        "what a trained run says of a text: fills in [MASK], labels, answers, chooses", _predict_takes, _predict
+    ),
     "report": Verb("runs beside each other and beside the papers", _report_takes, _report),
     "submission": Verb("predictions as the zip that a benchmark's server takes", _submission_takes, _submission),
     "export": Verb("a run's model as a folder that other libraries open", _export_takes, _export),
+    "tokenizer": Verb("learn a vocabulary from files of text, for model.tokenizer=FILE", _tokenizer_takes, _tokenizer),
 }
 
 

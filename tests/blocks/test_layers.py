@@ -15,7 +15,7 @@ from protoformer.blocks.dropout import Dropout
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import FeedForward
 from protoformer.blocks.layers import DecoderLayer, EncoderLayer
-from protoformer.blocks.packing import Packing, Rectangle
+from protoformer.blocks.packing import Hidden, Packing, Rectangle
 from protoformer.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 
@@ -213,7 +213,7 @@ def test_layouts_place_and_find_tokens() -> None:
     assert packing.positions(x.device).tolist() == [0, 1, 0, 1, 2]
     torch.testing.assert_close(packing.unpack(packing.pack(x)), x * mask[..., None])
     position = torch.tensor([1, 2])
-    torch.testing.assert_close(packing.at(packing.pack(x), position), rectangle.at(x, position))
+    torch.testing.assert_close(Hidden(packing.pack(x), packing).at(position), Hidden(x, rectangle).at(position))
     front = mask.flip(1)
     assert Rectangle(2, 3, front).positions(x.device).tolist() == [[0, 0, 1], [0, 1, 2]]
     assert Packing(front).positions(x.device).tolist() == [0, 1, 0, 1, 2]

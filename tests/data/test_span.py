@@ -10,7 +10,7 @@ from protoformer.data.rows import Questions
 from protoformer.data.samplers import Batching
 from protoformer.data.sources import RawTable
 from protoformer.data.span import SpanDataModule, owned, token_span
-from protoformer.errors import DataError
+from protoformer.errors import ConfigurationError, DataError
 from protoformer.text.formats import BertFormat
 from protoformer.text.tokenizers import whole_words
 
@@ -90,5 +90,5 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
         module(tmp_path, raw(moved))
     examples = Questions("squad").read(raw(moved), "train", "skip")
     assert (examples.ids, examples.skipped) == (["q2"], 1)
-    with pytest.raises(ValueError, match="tokens would be skipped"):
+    with pytest.raises(ConfigurationError, match="tokens would be skipped"):
         module(tmp_path, raw(ROWS), max_len=10)

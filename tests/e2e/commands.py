@@ -113,7 +113,7 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
 
 def curve(run: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
-    timed = ("time", "train/examples_per_s", "train/tokens_per_s")
+    timed = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
     return [{k: v for k, v in line.items() if k not in timed} for line in read_metrics(run / "metrics.jsonl")]
 
 

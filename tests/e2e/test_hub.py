@@ -60,12 +60,12 @@ def weights(commit: str = MODEL_COMMIT) -> Repository:
     vocab = sorted(words.rust.get_vocab(), key=words.rust.get_vocab().get)
     sizes = {"vocab_size": len(vocab), **SIZES}
     layout = BertWeights()
-    state = layout.write(bert(**sizes).state_dict(), {"cls.predictions.bias": torch.zeros(len(vocab))})
+    state = layout.write("pretraining", bert(**sizes).state_dict(), {"masked.bias": torch.zeros(len(vocab))})
     old = {
         re.sub("LayerNorm.bias", "LayerNorm.beta", re.sub("LayerNorm.weight", "LayerNorm.gamma", name)): tensor
         for name, tensor in state.items()
     }
-    config = {k: v for k, v in layout.config(sizes, None).items() if k not in ("id2label", "label2id", "problem_type")}
+    config = layout.config("pretraining", sizes)
     return Repository(
         commit,
         {

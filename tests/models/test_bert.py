@@ -91,7 +91,8 @@ def test_logits_equal_transformers(layers: int, heads: int, labels: int, packing
     model = ours(tmp_path, packing=packing)
     head = ClassificationHead(24, labels).eval()
     layout = BertWeights()
-    weights.put(head, layout.classification_head(layout.read(weights.read_state(tmp_path))[1]), "here")
+    _, heads = layout.read(weights.read_state(tmp_path))
+    weights.put(head, layout.head("classification", heads, weights.read_config(tmp_path)), "here")
     inputs = batch(50)
     with torch.no_grad():
         expected = theirs(inputs["ids"], inputs["padding_mask"].long(), inputs["segment_ids"]).logits
@@ -319,10 +320,10 @@ def test_written_folder_opens_in_transformers_with_the_same_logits(labels: list[
     encoder = bert(**sizes).eval()
     head = ClassificationHead(24, len(labels or [1])).eval()
     layout = BertWeights()
-    heads = {f"classifier.{name.removeprefix('linear.')}": tensor for name, tensor in head.state_dict().items()}
-    save_file(layout.write(encoder.state_dict(), heads), tmp_path / "model.safetensors", {"format": "pt"})
+    written = layout.write("classification", encoder.state_dict(), head.state_dict())
+    save_file(written, tmp_path / "model.safetensors", {"format": "pt"})
     full = {**sizes, "n_segments": 2, "norm_eps": 1e-12}
-    (tmp_path / "config.json").write_text(json.dumps(layout.config(full, labels)))
+    (tmp_path / "config.json").write_text(json.dumps(layout.config("classification", full, labels)))
     theirs, info = transformers.BertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -333,4 +334,4 @@ def test_written_folder_opens_in_transformers_with_the_same_logits(labels: list[
     assert layout.labels(weights.read_config(tmp_path)) == labels
     back, back_heads = layout.read(weights.read_state(tmp_path))
     torch.testing.assert_close(back, dict(encoder.state_dict()))
-    torch.testing.assert_close(layout.classification_head(back_heads), dict(head.state_dict()))
+    torch.testing.assert_close(layout.head("classification", back_heads, {}), dict(head.state_dict()))

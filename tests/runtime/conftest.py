@@ -63,7 +63,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             "best": {"step": 200, "epoch": 2},
             "training": {"steps": 345, "epochs": 3, "seconds": 95.0, "examples_per_s": 115.6, "tokens_per_s": 6200.0},
             "parameters": 109_483_778,
-            "truncated": {"train": 3, "validation": 0},
+            "data": {"train": {"truncated": 3}, "validation": {"truncated": 0}},
             "digests": {"code": "c0de", "data": {"train": "da7a"}, "weights": "3e19"},
             "init_from": "auto",
             "versions": {"torch": "2.13.0"},

@@ -84,6 +84,11 @@ def test_nodes_without_a_target_are_filled_with_the_schemas_defaults(config: dic
         (put("recipe.batch_size", 0), "at least 1"),
         (put("model.dropout", 1.0), "at least 0 and below 1"),
         (put("seed", -1), "from 0"),
+        (put("recipe.optimizer", "lmab"), "did you mean lamb? Choose from: lamb, adamw"),
+        (put("init_from", ""), "init_from is empty; it wants auto, scratch, a hub id or a folder"),
+        (put("paths.outputs", " "), "paths.outputs is empty; it wants a folder"),
+        (put("paths.cache", ""), "paths.cache is empty; it wants a folder"),
+        (put("model.tokenizer", ""), "model.tokenizer is empty; it wants auto, a file, a folder or a hub id"),
         (put("hardware.devices", 0), "at least 1, or all"),
         (put("recipe.lr", "???"), "recipe.lr is not set; add recipe.lr=<a number>"),
         (drop("recipe.lr"), "recipe.lr is not set; add recipe.lr=<a number>"),
@@ -152,9 +157,30 @@ def test_the_arguments_that_the_program_gives_are_those_of_building() -> None:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Call):
             first = ast.unparse(call.func.args[0]).replace("['", ".").replace("']", "")
             given[first] = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+    given["task.module"] |= {"labels"}  # said of the rows
     for path in ("task.data", "task.module"):
         late = {name for name, known in signature_of(path).items() if name in LATE[path]}
         assert late == given[path], path
+
+
+@pytest.mark.parametrize("task", ["glue/mnli", "glue/stsb", "squad/v1", "squad/v2", "swag", "pretrain/mlm_nsp"])
+def test_what_is_said_of_rows_is_given_to_the_module_and_refused_in_its_config(task: str) -> None:
+    from protoformer.runtime.building import said_of_rows
+
+    config = compose(["model=bert", f"task={task}"])["task"]
+    said = said_of_rows(config)
+    assert (
+        said
+        == {
+            "glue/mnli": {"labels": ["entailment", "neutral", "contradiction"]},
+            "glue/stsb": {"labels": None},
+            "squad/v1": {"unanswerable": False},
+            "squad/v2": {"unanswerable": True},
+            "swag": {"choices": ["ending0", "ending1", "ending2", "ending3"]},
+            "pretrain/mlm_nsp": {},
+        }[task]
+    )
+    assert said.keys() <= LATE["task.module"].keys()
 
 
 def signature_of(path: str) -> dict[str, Any]:

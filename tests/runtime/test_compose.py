@@ -94,7 +94,7 @@ def test_only_keys_get_a_prefix() -> None:
         (["task/glue=mnli"], "write task=glue/mnli"),
         ([*PAIR, "--recipe.lr=1"], "write recipe.lr=1 (in a W&B sweep: ${args_no_hyphens})"),
         ([*PAIR, "lr=1"], "there is no group or key 'lr'; did you mean recipe.lr?"),
-        ([*PAIR, "recipe=fast"], "set its keys, as in recipe.key=value"),
+        ([*PAIR, "recipe=fast"], "recipe=fast: no such recipe; choose from: bert/pretrain/ltr"),
         ([*PAIR, "~trainer.max_epoch"], "no yaml states this key; did you mean trainer.max_epochs?"),
         ([*PAIR, "source=local"], "source.root is not set; add source.root=<text>"),
         ([*PAIR, "seed=${sede}"], "seed: Interpolation key 'sede' not found"),
@@ -140,6 +140,30 @@ def test_a_mistake_inside_a_yaml_is_found_and_its_file_named(
         compose(PAIR, str(conf))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mine", "deep/mine"])
+def test_an_experiment_whose_keys_stand_in_the_wrong_place_is_told_why(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "experiment" / f"{name}.yaml"
+    file.parent.mkdir(parents=True)
+    body = "defaults: [{override /model: bert_l2_h128}, {override /task: glue/rte}, _self_]\nseed: 7\n"
+    for text in (f"# mine\n{body}", "seed: 7\n", f"{body}# @package _global_\n"):
+        file.write_text(text)
+        with pytest.raises(ConfigurationError) as caught:
+            compose([*PAIR, f"experiment={name}"], str(tmp_path))
+        assert f"{tmp_path.name}/experiment/{name}.yaml: what it states stands under `exp" in str(caught.value)
+        assert "its first line must be `# @package _global_`" in str(caught.value)
+    file.write_text(f"# @package _global_\n{body}")
+    assert compose([f"experiment={name}"], str(tmp_path))["seed"] == 7
+    with pytest.raises(ConfigurationError, match="there is no group or key 'experiment'"):
+        compose([*PAIR, "experiment.seed=3"])
+
+
+def test_an_experiment_that_train_yaml_chooses_is_judged_too(conf: Path) -> None:
+    replace(conf / "train.yaml", "experiment: none", "experiment: mine")
+    (conf / "experiment" / "mine.yaml").write_text("seed: 7\n")
+    with pytest.raises(ConfigurationError, match=r"conf/experiment/mine\.yaml: what it states stands under"):
+        compose(PAIR, str(conf))
 
 
 def test_conf_beside_train_py_comes_before_the_checkouts_own(

@@ -1,6 +1,7 @@
 """`protoformer export RUN --to hf DIR`: what transformers makes of the folder, and where export refuses."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_an_export_can_be_fine_tuned_from(tmp_path: Path) -> None:
     body, heads = layout.read(weights.read_state(tmp_path / "out"))
     state = protoformer.load(run).model.state_dict()
     both = {f"backbone.{k}": v for k, v in body.items()}
-    both |= {f"head.{k}": v for k, v in layout.classification_head(heads).items()}
+    both |= {f"head.{k}": v for k, v in layout.head("classification", heads, {}).items()}
     assert both.keys() == state.keys()
     assert all(torch.equal(both[name], state[name]) for name in state)
     assert read_tokenizer(tmp_path / "out").encode(["the dog"]) == protoformer.load(run).tokenizer.encode(["the dog"])
@@ -160,10 +161,21 @@ def test_another_folder_is_left_alone(tmp_path: Path) -> None:
         export.main(str(run), "hf", str(out / "config.json"))
 
 
+def test_every_file_has_the_mode_of_the_umask(tmp_path: Path) -> None:
+    words = whole_words([b for _, b in PAIRS], "here")
+    run = write_run(tmp_path / "outputs", "glue/mrpc", words)
+    before = os.umask(0o027)
+    try:
+        export.main(str(run), "hf", str(tmp_path / "out"))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o640}
+
+
 def test_what_the_other_library_cannot_express_is_refused(tmp_path: Path) -> None:
     words = whole_words([b for _, b in PAIRS], "here")
-    run = write_run(tmp_path / "outputs", "glue/mrpc", words, "model.attention=causal")
-    with pytest.raises(WeightsError, match=r"model\.attention=causal"):
+    run = write_run(tmp_path / "outputs", "glue/mrpc", words, "model.norm=pre")
+    with pytest.raises(WeightsError, match=r"model\.norm=pre"):
         export.main(str(run), "hf", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

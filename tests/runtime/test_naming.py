@@ -39,6 +39,7 @@ def test_it_is_readable_and_the_same_every_time() -> None:
         ["reuse=true"],
         ["task.train_examples=5"],
         ["recipe.bias_correction=true"],  # a target's own default, spelt out
+        ["recipe.optimizer=adamw"],
         ["recipe.lr=0.00005"],
         ["model.norm_eps=1e-12"],
     ],
@@ -55,6 +56,7 @@ def test_what_cannot_change_a_result_changes_no_name(words: list[str]) -> None:
         ["recipe.lr=4e-5"],
         ["recipe.epochs=4"],
         ["recipe.bias_correction=false"],
+        ["recipe.optimizer=lamb"],
         ["model.dropout=0.2"],
         ["model=bert_base_cased"],
         ["task=glue/mrpc"],
@@ -103,3 +105,4 @@ def test_a_new_key_with_a_default_renames_nothing() -> None:
     changed = {**config, "model": {**config["model"], "attention_dropout": None, "activation": "gelu"}}
     assert run_id(changed) == before
     assert "activation" not in essence(changed)["model"]
+    assert "optimizer" not in essence(config)["recipe"]

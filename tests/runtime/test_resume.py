@@ -37,7 +37,7 @@ WORDS = [
     "task.max_len=24",
     "hardware.threads=1",
 ]
-SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s")
+SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
 
 
 def config(outputs: Path, *words: str) -> dict[str, Any]:

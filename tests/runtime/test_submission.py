@@ -44,7 +44,7 @@ def contents(path: Path) -> dict[str, list[str]]:
 def test_all_tasks_make_the_eleven_files_of_the_server(glue_run, tmp_path: Path, capsys) -> None:
     tasks = list(dict.fromkeys(sheet.task for sheet in submission.SHEETS))
     assert len(tasks) == 10
-    path = submission.main([str(glue_run(task)) for task in tasks], str(tmp_path / "out" / "glue.zip"))
+    path = submission.main([str(glue_run(task)) for task in tasks], str(tmp_path / "out" / "glue.zip"), partial=True)
     files = contents(path)
     assert files.keys() == {
         *("CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "QQP.tsv", "MNLI-m.tsv", "MNLI-mm.tsv"),
@@ -106,12 +106,23 @@ def test_partial_writes_what_there_is_and_says_so(glue_run, tmp_path: Path, caps
 
 
 def test_fill_answers_missing_tasks_in_every_official_row(glue_run, tmp_path: Path, capsys) -> None:
-    path = submission.main([str(glue_run("glue/rte"))], str(tmp_path / "glue.zip"), fill=True)
+    run = glue_run("glue/rte", ["entailment", "not_entailment", "entailment"] * 1000)
+    path = submission.main([str(run)], str(tmp_path / "glue.zip"), fill=True)
     files = contents(path)
     assert len(files) == 11
-    assert {name: len(lines) - 2 for name, lines in files.items()} == SIZES | {"RTE.tsv": 3}
+    assert {name: len(lines) - 2 for name, lines in files.items()} == SIZES
     assert files["WNLI.tsv"][1:-1] == [f"{place}\t0" for place in range(146)]
     assert re.search(r"QNLI.tsv\s+5,463 rows, all entailment: no run of glue/qnli", capsys.readouterr().out)
+
+
+def test_another_number_of_rows_than_the_official_one_is_refused(glue_run, tmp_path: Path) -> None:
+    out = tmp_path / "glue.zip"
+    run = glue_run("glue/rte")
+    with pytest.raises(UserError) as caught:
+        submission.main([str(run)], str(out), fill=True)
+    assert f"{run}: RTE.tsv has 3 rows, the official test set 3,000" in str(caught.value)
+    assert "--partial" in str(caught.value)
+    assert not out.exists()
 
 
 def test_the_same_predictions_give_the_same_bytes(glue_run, tmp_path: Path) -> None:

@@ -13,6 +13,13 @@ from torch.nn import functional
 Activation = Literal["relu", "gelu", "gelu_tanh"]
 
 
+def activated(x: Float[Tensor, "*tokens width"], activation: Activation) -> Float[Tensor, "*tokens width"]:
+    """The activation by its name."""
+    if activation == "relu":
+        return functional.relu(x)
+    return functional.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
 class FeedForward(nn.Module):
     """Two linear maps with an activation between."""
 
@@ -25,7 +32,4 @@ class FeedForward(nn.Module):
         self.outer = nn.Linear(d_ff, d_model)
 
     def forward(self, x: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens d_model"]:
-        inner = self.inner(x)
-        if self.activation == "relu":
-            return self.outer(functional.relu(inner))
-        return self.outer(functional.gelu(inner, approximate="tanh" if self.activation == "gelu_tanh" else "none"))
+        return self.outer(activated(self.inner(x), self.activation))

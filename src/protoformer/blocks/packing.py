@@ -41,11 +41,11 @@ class Rectangle:
             return torch.arange(self.seq, device=device)[None] + first
         return (self.padding_mask.cumsum(1) - 1).clamp_min(0) + first
 
-    def at(
-        self, tokens: Float[Tensor, "batch seq d_model"], position: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch d_model"]:
-        """One vector a sequence: the one at column `position` of the rectangle."""
-        return tokens[torch.arange(self.batch, device=tokens.device), position]
+    def pick(
+        self, tokens: Float[Tensor, "batch seq d_model"], row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]
+    ) -> Float[Tensor, "picked d_model"]:
+        """The vectors at these places of the rectangle."""
+        return tokens[row, column]
 
 
 class Packing:
@@ -103,12 +103,12 @@ class Packing:
     def positions(self, device: torch.device) -> Int[Tensor, "tokens"]:
         return self.pack(self.padding_mask.cumsum(1) - 1)
 
-    def at(
-        self, tokens: Float[Tensor, "tokens d_model"], position: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch d_model"]:
-        """As in a rectangle: `position` is a column, and must hold a real token."""
+    def pick(
+        self, tokens: Float[Tensor, "tokens d_model"], row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]
+    ) -> Float[Tensor, "picked d_model"]:
+        """As in a rectangle; the places must hold real tokens."""
         place = (self.padding_mask.flatten().cumsum(0) - 1).view(self.batch, self.seq)
-        return tokens.index_select(0, place[torch.arange(self.batch, device=tokens.device), position])
+        return tokens.index_select(0, place[row, column])
 
 
 Layout = Rectangle | Packing
@@ -124,4 +124,9 @@ class Hidden(NamedTuple):
         return self.layout.unpack(self.tokens)
 
     def at(self, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
-        return self.layout.at(self.tokens, position)
+        """One vector a sequence: the one at column `position` of the rectangle."""
+        return self.pick(torch.arange(self.layout.batch, device=self.tokens.device), position)
+
+    def pick(self, row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]) -> Float[Tensor, "picked d_model"]:
+        """The vectors at these places of the rectangle, which must hold real tokens."""
+        return self.layout.pick(self.tokens, row, column)

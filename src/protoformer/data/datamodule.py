@@ -69,6 +69,14 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         """What turns row numbers of `table` (or fillers) into a batch."""
         raise NotImplementedError
 
+    def references(self, role: Role, split: str) -> Any:
+        """What an evaluation of the split needs besides its batches, once `setup` has run; None where that is nothing."""
+        return None
+
+    def texts(self, role: Role, split: str) -> list[str]:
+        """The text of every example of a split in one line, for a list of mistakes."""
+        raise NotImplementedError
+
     def settings(self) -> dict[str, Any]:
         """What else than rows, tokenizer, format and length can change the ids."""
         return {}
@@ -117,7 +125,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         settings: dict[str, Any] = {
             "data": raw.digest,
             "tokenizer": self.tokenizer.digest,
-            "format": type(self.format).__qualname__,
+            "format": repr(self.format),
             "kind": type(self).__qualname__,
             "max_len": self.max_len,
             "role": role,

@@ -1,11 +1,13 @@
 """A DataLoader that knows where it stands, so that a run continues with the very next batch."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
-from protoformer.data.samplers import BatchSampler
+from protoformer.data.samplers import BatchSampler, PhasedSampler
 
 
 class _Rows(Dataset[int]):
@@ -26,7 +28,9 @@ class BatchLoader(DataLoader[Any]):
     also when a trainer's limit left the last one before its end.
     """
 
-    def __init__(self, sampler: BatchSampler, collate: Callable[[list[int]], Any], workers: int = 0) -> None:
+    def __init__(
+        self, sampler: BatchSampler | PhasedSampler, collate: Callable[[list[int]], Any], workers: int = 0
+    ) -> None:
         self.rows = sampler
         self.given = 0
         self.iterated = False  # since construction, or since a state was loaded
@@ -49,9 +53,18 @@ class BatchLoader(DataLoader[Any]):
         return self._count(super().__iter__())
 
     def _count(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
+        for batch in self._foretold(batches):
             self.given += 1
             yield batch
+
+    def _foretold(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """With `step_targets`: the `targets` of all micro-batches of this rank's share of a global batch, where batches count
+        them. A loss of several means needs the counts before its first micro-batch."""
+        while group := list(islice(batches, self.rows.batching.accumulation)):
+            if "targets" in group[0]:
+                together = torch.stack([batch["targets"] for batch in group]).sum(0)
+                group = [{**batch, "step_targets": together} for batch in group]
+            yield from group
 
     def state_dict(self) -> dict[str, int]:
         """`position` counts global batches: a run may go on with other micro-batches or ranks."""

@@ -5,10 +5,11 @@ rows run out, a filler row (written -1 - row) stands in and counts nowhere. The 
 seed and epoch, so a position is all there is to save, and it is the same on every rank.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -29,6 +30,7 @@ class Batching:
     order: Literal["random", "length_grouped"] = "random"
     workers: int = 0
     evaluation_rows: int = 64  # rows that all ranks together evaluate at once
+    steps: int | None = None  # global batches of the whole run, for what is trained by steps
 
     @property
     def accumulation(self) -> int:
@@ -73,6 +75,65 @@ class BatchSampler:
                 number += 1
                 if number > self.position:
                     yield share.tolist() if len(share) else [-1 - int(order[start])]
+
+
+class Phase(NamedTuple):
+    """A part of a run: how many global batches it has, and how many rows the table that they are of."""
+
+    steps: int
+    rows: int
+
+
+class PhasedSampler:
+    """Micro-batches of one rank for a whole run: phase after phase, each going through its rows in drawn orders, pass after
+    pass. One epoch is the run.
+
+    What it gives are *draws*: a row's number over the tables of all phases, plus their total number of rows for each pass
+    before. So a draw is given once only, and it says phase, row and pass on any rank; -1 - draw is a filler.
+    """
+
+    def __init__(self, phases: Sequence[Phase], batching: Batching) -> None:
+        self.phases, self.batching = [Phase(*phase) for phase in phases], batching
+        self.firsts = [0, *itertools.accumulate(phase.rows for phase in self.phases)]
+        self.epoch = 0
+        self.position = 0  # micro-batches of this epoch to leave out
+
+    def __len__(self) -> int:
+        return sum(phase.steps for phase in self.phases) * self.batching.accumulation
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batching = self.batching
+        begin, left_out = divmod(self.position, batching.accumulation)
+        for number, phase in enumerate(self.phases):
+            for batch in self._batches(number, min(begin, phase.steps)):
+                shares = np.array_split(batch, batching.ranks * batching.accumulation)
+                for share in shares[batching.rank :: batching.ranks][left_out:]:
+                    yield share.tolist() if len(share) else [-1 - int(batch[0])]
+                left_out = 0
+            begin = max(0, begin - phase.steps)
+
+    def _batches(self, number: int, begin: int) -> Iterator[Int[ndarray, "batch"]]:
+        """The draws of a phase's global batches, from batch `begin` on."""
+        phase, size = self.phases[number], self.batching.batch_size
+        if begin == phase.steps:
+            return
+        passes = math.ceil(phase.steps * size / phase.rows)  # of an epoch; a further epoch goes on counting
+        turn, at = divmod(begin * size, phase.rows)
+        order = self._order(number, self.epoch * passes + turn)
+        for _ in range(begin, phase.steps):
+            parts = [order[at : at + size]]
+            at += size
+            while (held := sum(map(len, parts))) < size:
+                turn += 1
+                order = self._order(number, self.epoch * passes + turn)
+                at = size - held
+                parts.append(order[:at])
+            yield np.concatenate(parts)
+
+    def _order(self, number: int, turn: int) -> Int[ndarray, "rows"]:
+        """All draws of one pass over a phase's table."""
+        generator = np.random.default_rng([self.batching.seed, number, turn])
+        return generator.permutation(self.phases[number].rows) + (turn * self.firsts[-1] + self.firsts[number])
 
 
 def fillers(indices: Sequence[int]) -> tuple[list[int], list[bool]]:

@@ -1,9 +1,13 @@
-"""Where rows come from: the hub, a local folder in the hub's layout, or the built-in sample."""
+"""Where rows come from: the hub, a local folder in the hub's layout, the built-in sample, or files of text alone.
 
+A split is read whole (`load`), or, where it may not fit in memory, as a stream of record batches (`stream`).
+"""
+
+import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -11,12 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from protoformer import hub
+from protoformer.data.files import ROWS, SUFFIXES, batches, edges_digest, read, wanted
 from protoformer.errors import AbsentSplitError, DataError
 
 if TYPE_CHECKING:
     import datasets
-
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,32 @@ class RawTable:
     digest: str
 
 
+@dataclass(frozen=True)
+class RawStream:
+    """Rows as they came, a record batch at a time; every call of `batches` reads them anew, from the first one on."""
+
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    origin: str
+    digest: str
+
+
 class Source(Protocol):
     """A place that has data sets."""
 
     def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
         """All rows of one split. Raises DataError when it is not to be had."""
+        ...
+
+    def stream(
+        self,
+        dataset: str,
+        subset: str | None,
+        split: str,
+        revision: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> RawStream:
+        """The same rows, never all at once, and of the columns only those named. Raises DataError when they are not to be
+        had, here or when they are read."""
         ...
 
     def corpus(self) -> Iterator[str] | None:
@@ -41,7 +65,10 @@ class Source(Protocol):
 
 
 class LocalSource:
-    """`<root>/<data set>/<subset>/<split>*.parquet` (or jsonl, csv, tsv), the layout and column names of the hub."""
+    """`<root>/<data set>/<subset>/<split>*.parquet` (or jsonl, csv, tsv), the layout and column names of the hub.
+
+    Or txt, whose one column is `text`: a row is a document, and a blank line or the end of a file ends one.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
@@ -60,7 +87,7 @@ class LocalSource:
         if not found:
             there = sorted({path.name for path in folder.glob("*")}) if folder.is_dir() else []
             hint = f"it has {', '.join(there)}" if there else "there is no such folder"
-            raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, csv, tsv); {hint}")
+            raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, csv, tsv, txt); {hint}")
         if len({path.suffix for path in found}) > 1:
             raise DataError(
                 f"{folder}: {', '.join(path.name for path in found)}: one split in several formats; keep one"
@@ -78,33 +105,72 @@ class LocalSource:
         digest = hashlib.sha256()
         for path in paths:
             digest.update(path.read_bytes())
-        table = pa.concat_tables([_read(path) for path in paths], promote_options="permissive")
-        return RawTable(table, str(paths[0] if len(paths) == 1 else paths[0].parent / f"{split}*"), digest.hexdigest())
+        table = pa.concat_tables([read(path) for path in paths], promote_options="permissive")
+        return RawTable(table, _origin(paths, split), digest.hexdigest())
+
+    def stream(
+        self,
+        dataset: str,
+        subset: str | None,
+        split: str,
+        revision: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> RawStream:
+        paths = self.files(dataset, subset, split)
+        return RawStream(lambda: batches(paths, columns), _origin(paths, split), edges_digest(paths))
 
     def corpus(self) -> Iterator[str] | None:
         return None
 
 
-def _read(path: Path) -> pa.Table:
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
+class FilesSource:
+    """Text in files of any name and place: txt, or parquet, jsonl, csv, tsv with a column `text`. Globs, `**` included.
 
-    try:
-        if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        if path.suffix in (".jsonl", ".json"):
-            return pyarrow.json.read_json(path)
-        tabs = path.suffix == ".tsv"
-        return pyarrow.csv.read_csv(
-            path,
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter="\t" if tabs else ",", quote_char=False if tabs else '"', newlines_in_values=not tabs
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
+    Whatever data set is asked for, these files are what there is; there are no splits and no labels.
+    """
+
+    def __init__(self, files: Sequence[str] | str) -> None:
+        patterns = [files] if isinstance(files, str) else list(files)
+        self.pattern = ", ".join(patterns)
+        self.paths: list[Path] = []
+        for pattern in patterns:
+            found = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+            if not found:
+                raise DataError(f"source.files={pattern}: no such file")
+            self.paths += [Path(path) for path in found if path not in map(str, self.paths) and not os.path.isdir(path)]
+        wrong = [str(path) for path in self.paths if path.suffix not in SUFFIXES]
+        if wrong or not self.paths:
+            what = wrong[0] if wrong else f"source.files={self.pattern}"
+            raise DataError(f"{what}: not a file of text; those end in {', '.join(SUFFIXES)}")
+
+    def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
+        raise DataError(
+            f"source=files holds a corpus only, not {dataset}/{subset or 'default'}, split {split}: "
+            "use source=hub, source=local or source=sample"
         )
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+
+    def stream(
+        self,
+        dataset: str,
+        subset: str | None,
+        split: str,
+        revision: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> RawStream:
+        return RawStream(lambda: batches(self.paths, ["text"]), self.pattern, edges_digest(self.paths))
+
+    def corpus(self) -> Iterator[str] | None:
+        return None
+
+
+def _origin(paths: Sequence[Path], split: str) -> str:
+    return str(paths[0] if len(paths) == 1 else paths[0].parent / f"{split}*")
+
+
+def _table_stream(raw: RawTable, columns: Sequence[str] | None) -> RawStream:
+    """A table's rows in pieces (no copy of them)."""
+    names = wanted(columns, raw.table.column_names, raw.origin)
+    return RawStream(lambda: iter(raw.table.select(names).to_batches(max_chunksize=ROWS)), raw.origin, raw.digest)
 
 
 class SampleSource:
@@ -123,6 +189,16 @@ class SampleSource:
             digest = hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()
             self._made[name] = RawTable(table, f"sample:{name}", digest)
         return self._made[name]
+
+    def stream(
+        self,
+        dataset: str,
+        subset: str | None,
+        split: str,
+        revision: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> RawStream:
+        return _table_stream(self.load(dataset, subset, split, revision), columns)
 
     def corpus(self) -> Iterator[str] | None:
         from protoformer.data.sample import corpus
@@ -163,6 +239,17 @@ class HubSource:
         name = f"hub:{dataset}@{commit[:8]}/{subset or 'default'}/{split}"
         digest = hashlib.sha256(f"{dataset}@{commit}/{subset}/{split}".encode()).hexdigest()
         return RawTable(rows.data.table, name, digest)
+
+    def stream(
+        self,
+        dataset: str,
+        subset: str | None,
+        split: str,
+        revision: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> RawStream:
+        # the rows are mapped from the library's cache, not held in memory
+        return _table_stream(self.load(dataset, subset, split, revision), columns)
 
     def _prepared(self, dataset: str, subset: str | None, revision: str | None) -> "datasets.DatasetBuilder":
         """All splits of a subset as files of the library's cache, fetched where they are not there yet."""

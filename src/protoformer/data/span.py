@@ -27,7 +27,6 @@ class WindowsFormat(Protocol):
     """A format that writes windows of questions and contexts."""
 
     pad_id: int
-    null_position: int
 
     def windows(
         self,
@@ -132,9 +131,31 @@ class SpanDataModule(TableDataModule[SpanTable]):
     def collate(self, table: SpanTable) -> "Collate":
         return Collate(table, self.format.pad_id)
 
-    def examples(self, role: Role, split: str) -> QuestionExamples:
-        """Questions, contexts and gold answers of a split, in the order of `SpanTable.example`."""
-        return self.rows.read(self.raw(role, split), role, self.on_bad_row)
+    def references(self, role: Role, split: str) -> "SpanReferences":
+        examples: QuestionExamples = self.rows.read(self.raw(role, split), role, self.on_bad_row)
+        return SpanReferences(self.tables[role][split], examples)
+
+    def texts(self, role: Role, split: str) -> list[str]:
+        examples: QuestionExamples = self.rows.read(self.raw(role, split), role, self.on_bad_row)
+        return [" | ".join(pair) for pair in zip(examples.questions, examples.contexts, strict=True)]
+
+
+class SpanReferences:
+    """A split's questions and gold answers (None: hidden), and the way from places in a window to the context's text."""
+
+    def __init__(self, table: SpanTable, examples: QuestionExamples) -> None:
+        self.table, self.ids, self.contexts = table, examples.ids, examples.contexts
+        self.gold = None if examples.hidden else examples.answers
+        self.shift = table.first_token + table.place_offsets[table.example] - table.context_start
+
+    def question(self, window: int) -> int:
+        return int(self.table.example[window])
+
+    def text(self, window: int, start: int, end: int) -> str:
+        """The piece of the original context from position `start` to `end` of the window, both included."""
+        first, last = self.shift[window] + start, self.shift[window] + end
+        begin, stop = int(self.table.char_start[first]), int(self.table.char_end[last])
+        return self.contexts[self.table.example[window]][begin:stop]
 
 
 def token_span(places: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:

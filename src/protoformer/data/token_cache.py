@@ -7,8 +7,8 @@ written beside its place and renamed, so a half-written one is never taken for w
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -79,7 +79,8 @@ def cached(folder: Path, settings: Mapping[str, Any], write: Callable[[], AnyTab
 def save(table: Table, place: Path) -> None:
     """Write the arrays under a passing name, then rename; another process that was quicker keeps its copy."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    passing = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
+    passing = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
+    passing.mkdir()  # by the umask, where tempfile's folders are for their owner alone
     for name in table.arrays():
         np.save(passing / f"{name}.npy", getattr(table, name), allow_pickle=False)
     (passing / "facts.json").write_text(json.dumps(dict(table.facts)), encoding="utf-8")

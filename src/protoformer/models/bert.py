@@ -13,6 +13,7 @@ from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import EncoderLayer, Norm
 from protoformer.blocks.positions import LearnedPositions
+from protoformer.blocks.recurrent import BiLSTM
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.encoder import Encoder
 from protoformer.models.poolers import FirstTokenPooler
@@ -34,12 +35,13 @@ def bert(
     norm: Norm = "post",
     norm_eps: float = 1e-12,
     init_std: float = 0.02,
+    top: Literal["none", "bilstm"] = "none",
     packing: Literal["auto", "on", "off"] = "auto",
 ) -> Encoder:
     """BERT's encoder with freshly initialised weights (truncated normal of deviation `init_std`, 0.02 as published).
 
     `dropout` is BERT's hidden dropout; `attention_dropout` null means the same. `attention="causal"` is the left-to-right
-    rival of section 5.1.
+    rival of section 5.1, and `top="bilstm"` puts over the stack what was put over it there.
     """
     share = dropout if attention_dropout is None else attention_dropout
 
@@ -71,6 +73,10 @@ def bert(
         max_seq_len=max_seq_len,
         dropout=dropout,
         packing=packing,
+        activation=activation,
+        norm_eps=norm_eps,
+        causal=attention == "causal",
+        top=BiLSTM(d_model) if top == "bilstm" else None,
     )
     init.bert(encoder, init_std)
     return encoder

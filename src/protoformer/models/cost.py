@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from protoformer.models.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,11 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
         training_flops=forward.get_total_flops() + backward.get_total_flops(),
         activations=sum(storage.nbytes() for storage in kept.values()),
     )
+
+
+def encoder_flops(encoder: Encoder, lengths: Int[Tensor, "*rows"]) -> Tensor:
+    """Forward and backward operations for sequences of these lengths, estimated: 6 a weight of the stack and token, and 12 a
+    layer, dimension and pair of tokens for attention (arXiv 2204.02311, appendix B). Embeddings are looked up for nothing."""
+    weights = sum(p.numel() for p in encoder.stack.parameters())
+    real = lengths.double()
+    return 6.0 * weights * real.sum() + 12.0 * len(encoder.stack.layers) * encoder.d_model * (real**2).sum()

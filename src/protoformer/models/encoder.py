@@ -7,12 +7,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from protoformer.blocks.embeddings import Embeddings
+from protoformer.blocks.feed_forward import Activation
 from protoformer.blocks.packing import Hidden, Layout, Packing, Rectangle
+from protoformer.blocks.recurrent import BiLSTM
 from protoformer.blocks.stacks import EncoderStack
 
 
 class Encoder(nn.Module):
-    """ids -> hidden states.
+    """ids -> hidden states, by way of `top` where there is one.
 
     `packing="on"` runs token-wise work on real tokens alone, "off" on the rectangle with its padding; "auto" packs unless
     the graph is being compiled, which wants fixed shapes. Both give the same numbers to float tolerance.
@@ -20,7 +23,7 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        embeddings: nn.Module,
+        embeddings: Embeddings,
         stack: EncoderStack,
         pooler: nn.Module,
         *,
@@ -28,9 +31,16 @@ class Encoder(nn.Module):
         max_seq_len: int,
         dropout: float,
         packing: Literal["auto", "on", "off"] = "auto",
+        activation: Activation = "gelu",
+        norm_eps: float = 1e-12,
+        causal: bool = False,
+        top: BiLSTM | None = None,
     ) -> None:
         super().__init__()
-        self.embeddings, self.stack, self.pooler = embeddings, stack, pooler
+        self.embeddings, self.stack, self.pooler, self.top = embeddings, stack, pooler, top
+        self.causal = causal
+        self.activation: Activation = activation  # these two for heads that are built alike
+        self.norm_eps = norm_eps
         self.d_model, self.max_seq_len, self.dropout, self.packing = d_model, max_seq_len, dropout, packing
 
     def layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
@@ -55,4 +65,5 @@ class Encoder(nn.Module):
             layout.positions(ids.device),
             None if segment_ids is None else layout.pack(segment_ids),
         )
-        return Hidden(self.stack(x, layout, weights, weights_of), layout)
+        x = self.stack(x, layout, weights, weights_of)
+        return Hidden(x if self.top is None else self.top(x, layout), layout)

@@ -1,10 +1,13 @@
 """Task heads: small maps from pooled vectors or token vectors to what a task asks for."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from protoformer.blocks import init
 from protoformer.blocks.dropout import Dropout
+from protoformer.blocks.feed_forward import Activation, activated
 
 
 class ClassificationHead(nn.Module):
@@ -21,3 +24,48 @@ class ClassificationHead(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch labels"]:
         return self.linear(self.dropout(pooled))
+
+
+class SpanHead(nn.Module):
+    """A start and an end vector; each token's score is its product with them (arXiv 1810.04805, section 4.2)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(d_model, 2)
+        init.bert(self)
+
+    def forward(
+        self, hidden: Float[Tensor, "*tokens d_model"]
+    ) -> tuple[Float[Tensor, "*tokens"], Float[Tensor, "*tokens"]]:
+        start, end = self.linear(hidden).unbind(-1)
+        return start, end
+
+
+class MaskedLMHead(nn.Module):
+    """Which word belongs here: a dense layer, activation and norm, then the token embedding's own matrix and a bias for each
+    word (arXiv 1810.04805, section 3.1, and its code)."""
+
+    def __init__(self, d_model: int, vocab_size: int, activation: Activation = "gelu", norm_eps: float = 1e-12) -> None:
+        super().__init__()
+        self.activation: Activation = activation
+        self.transform = nn.Linear(d_model, d_model)
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        init.bert(self)
+
+    def forward(
+        self, hidden: Float[Tensor, "*tokens d_model"], embedding: Float[Tensor, "vocab d_model"]
+    ) -> Float[Tensor, "*tokens vocab"]:
+        return functional.linear(self.norm(activated(self.transform(hidden), self.activation)), embedding, self.bias)
+
+
+class NextSentenceHead(nn.Module):
+    """Whether the second part follows the first (logit 0) or comes from elsewhere (1), from the pooled vector."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(d_model, 2)
+        init.bert(self)
+
+    def forward(self, pooled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch 2"]:
+        return self.linear(pooled)

@@ -4,7 +4,7 @@ A reader is named by the model's yaml. It translates sizes (config.json) and ten
 may share them or not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -40,7 +40,33 @@ LAYER = {
     "output.LayerNorm": "feed_forward_norm",
 }
 QKV = ("query", "key", "value")
-HEADS = ("cls.", "classifier.", "qa_outputs.")
+
+
+@dataclass(frozen=True)
+class HeadLayout:
+    """How a kind's head is written: the class that opens it, and our parts -> theirs; `partial` opens one that lacks some."""
+
+    architecture: str
+    parts: Mapping[str, str]
+    partial: str | None = None
+
+
+HEADS = {  # by task kind
+    "classification": HeadLayout("BertForSequenceClassification", {"linear": "classifier"}),
+    "multiple_choice": HeadLayout("BertForMultipleChoice", {"linear": "classifier"}),
+    "span": HeadLayout("BertForQuestionAnswering", {"linear": "qa_outputs"}),
+    "pretraining": HeadLayout(
+        "BertForPreTraining",
+        {
+            "masked.transform": "cls.predictions.transform.dense",
+            "masked.norm": "cls.predictions.transform.LayerNorm",
+            "masked": "cls.predictions",  # its bias, one a word; the matrix is the embedding's
+            "next.linear": "cls.seq_relationship",
+        },
+        partial="BertForMaskedLM",
+    ),
+}
+TIED = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")  # copies of what stands elsewhere
 
 
 @dataclass(frozen=True)
@@ -76,7 +102,9 @@ class BertWeights:
         for name, tensor in state.items():
             key = name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
             stem, _, end = key.rpartition(".")
-            if key.startswith(HEADS):
+            if key in TIED:
+                continue
+            if key.startswith(("cls.", "classifier.", "qa_outputs.")):
                 heads[key] = tensor
             elif key == "embeddings.position_ids":  # a buffer that old files carry
                 continue
@@ -97,13 +125,22 @@ class BertWeights:
             body[name] = torch.cat([parts[which] for which in QKV])
         return body, heads
 
-    def classification_head(self, heads: Mapping[str, Tensor]) -> State:
-        """The classifier's tensors under our names; empty where the file has none."""
-        return {
-            f"linear.{name.removeprefix('classifier.')}": tensor
-            for name, tensor in heads.items()
-            if name.startswith("classifier.")
-        }
+    def head(self, kind: str, heads: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
+        """The tensors of a kind's head under our names; empty where the file has none.
+
+        A classifier and a multiple-choice head look alike: the file's `architectures` tells them apart.
+        """
+        layout, written = HEADS[kind], config.get("architectures") or []
+        others = {head.architecture for name, head in HEADS.items() if name != kind} - {"BertForPreTraining"}
+        if others & set(written) or (kind == "multiple_choice" and layout.architecture not in written):
+            return {}
+        back = {theirs: ours for ours, theirs in layout.parts.items()}
+        state: State = {}
+        for name, tensor in heads.items():
+            stem, _, end = name.rpartition(".")
+            if stem in back:
+                state[f"{back[stem]}.{end}"] = tensor
+        return state
 
     def labels(self, config: Mapping[str, Any]) -> list[str] | None:
         """Words of the classifier's labels, in order; None for regression: one label, or `problem_type` says so.
@@ -115,8 +152,8 @@ class BertWeights:
             return None
         return [words[number] for number in sorted(words, key=int)]
 
-    def write(self, body: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> State:
-        """Our encoder's tensors and heads -> theirs, with the prefix that models with heads carry."""
+    def write(self, kind: str, body: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> State:
+        """Our encoder's and head's tensors -> theirs, with the prefix that models with heads carry."""
         back = {ours: theirs for theirs, ours in EMBEDDINGS.items()}
         layers = {ours: theirs for theirs, ours in LAYER.items()}
         state: State = {}
@@ -132,24 +169,40 @@ class BertWeights:
                     state[f"{prefix}.attention.self.{which}.{end}"] = piece.clone()
             else:
                 state[f"{prefix}.{layers[part]}.{end}"] = tensor
-        return state | dict(heads)
+        for name, tensor in head.items():
+            stem, _, end = name.rpartition(".")
+            state[f"{HEADS[kind].parts[stem]}.{end}"] = tensor
+        return state
 
-    def config(self, sizes: Mapping[str, Any], labels: list[str] | None) -> dict[str, Any]:
-        """A `config.json` that `transformers` opens as a sequence classifier (no labels: a regressor)."""
+    def config(
+        self, kind: str, sizes: Mapping[str, Any], labels: list[str] | None = None, head: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """A `config.json` that `transformers` opens as the class for this kind (a classifier without labels: a regressor).
+
+        `head` names the head's tensors, where some may be lacking (pretraining without next sentences).
+        """
+        written = HEADS[kind]
+        lacking = head and written.parts.keys() - {name.rpartition(".")[0] for name in head}
         theirs = {theirs: sizes[ours] for theirs, ours in SIZES.items() if ours in sizes}
-        words = labels or ["score"]
         dropout = sizes.get("dropout", 0.1)
         share = sizes.get("attention_dropout")
         return {
-            "architectures": ["BertForSequenceClassification"],
+            "architectures": [written.partial if lacking and written.partial else written.architecture],
             "model_type": "bert",
             **theirs,
             "hidden_act": {ours: name for name, ours in reversed(ACTIVATIONS.items())}[sizes.get("activation", "gelu")],
             "hidden_dropout_prob": dropout,
             "attention_probs_dropout_prob": dropout if share is None else share,
+            **(self._labelled(labels) if kind == "classification" else {}),
+            "tie_word_embeddings": True,
+            "initializer_range": 0.02,
+            "pad_token_id": 0,
+        }
+
+    def _labelled(self, labels: list[str] | None) -> dict[str, Any]:
+        words = labels or ["score"]
+        return {
             "id2label": {str(number): word for number, word in enumerate(words)},
             "label2id": {word: number for number, word in enumerate(words)},
             "problem_type": "single_label_classification" if labels else "regression",
-            "initializer_range": 0.02,
-            "pad_token_id": 0,
         }

@@ -3,9 +3,9 @@
 Scores are computed from all examples of a split, each once, whatever the number of ranks: logits go by example id.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,27 +15,51 @@ from torch.nn import functional
 from protoformer.batches import ClassificationBatch
 from protoformer.models.encoder import Encoder
 from protoformer.models.heads import ClassificationHead
+from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
 from protoformer.scoring import glue
 from protoformer.scoring.glue import Metric
 
-Stage = Literal["val", "test"]
 
-
-@dataclass(frozen=True)
-class Outputs:
+@dataclass(frozen=True, kw_only=True)
+class Outputs(Evaluation):
     """All of a split in order of id: logits `examples labels`, references `examples` (-1: hidden)."""
 
     ids: Int[Tensor, "examples"]
     logits: Float[Tensor, "examples labels"]
     references: Tensor
+    labels: Sequence[str] | None
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Labels in words. A hidden reference (-1) is null."""
+        if self.labels is None:
+            for number, logits, gold in zip(self.ids, self.logits[:, 0], self.references, strict=True):
+                label = None if gold == -1 else round(float(gold), 4)
+                yield {"id": int(number), "prediction": round(float(logits), 4), "label": label}
+            return
+        shares = self.logits.softmax(-1).tolist()
+        best = self.logits.argmax(-1).tolist()
+        for number, share, guess, gold in zip(self.ids, shares, best, self.references.tolist(), strict=True):
+            yield {
+                "id": int(number),
+                "prediction": self.labels[guess],
+                "label": None if gold == -1 else self.labels[int(gold)],
+                "probabilities": {word: round(p, 5) for word, p in zip(self.labels, share, strict=True)},
+            }
+
+    def mistakes(self, texts: Sequence[str]) -> list[list[Any]]:
+        """The last column is the probability (regression: the distance)."""
+        found = []
+        for row in self.rows():
+            if row["label"] is None or row["label"] == row["prediction"]:
+                continue
+            worth = row["probabilities"][row["prediction"]] if self.labels else abs(row["prediction"] - row["label"])
+            found.append([texts[row["id"]], row["label"], row["prediction"], worth])
+        return sorted(found, key=lambda row: -row[3])
 
 
 class ClassificationModule(ObjectiveModule):
-    """`labels` None makes it regression with squared error. `splits` names each stage's loaders, in order.
-
-    After a validation or test epoch `outputs[stage][split]` holds all of its logits, and `scores` its numbers.
-    """
+    """`labels` None makes it regression with squared error."""
 
     def __init__(
         self,
@@ -50,8 +74,6 @@ class ClassificationModule(ObjectiveModule):
         self.backbone = backbone
         self.labels, self.metrics, self.splits = labels, metrics, splits
         self.head = ClassificationHead(backbone.d_model, len(labels) if labels else 1, backbone.dropout)
-        self.parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
-        self.outputs: dict[Stage, dict[str, Outputs]] = {}
 
     def forward(self, batch: ClassificationBatch) -> Float[Tensor, "batch labels"]:
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
@@ -79,54 +101,19 @@ class ClassificationModule(ObjectiveModule):
             each = functional.cross_entropy(logits, labels, reduction="none")
         return Loss((each * real).sum(), real.sum())
 
-    def validation_step(self, batch: ClassificationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._collect(self.splits["val"][dataloader_idx], batch)
-
-    def test_step(self, batch: ClassificationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._collect(self.splits["test"][dataloader_idx], batch)
-
-    def _collect(self, split: str, batch: ClassificationBatch) -> None:
+    def observe(self, batch: ClassificationBatch) -> Columns:
         real = batch["example_ids"] >= 0
-        row = (batch["example_ids"][real], self(batch)[real].float(), batch["labels"][real])
-        self.parts.setdefault(split, []).append((row[0].cpu(), row[1].cpu(), row[2].cpu()))
+        return batch["example_ids"][real], self(batch)[real].float(), batch["labels"][real]
 
-    def on_validation_epoch_end(self) -> None:
-        self._score("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._score("test")
-
-    def _score(self, stage: Stage) -> None:
-        self.outputs[stage] = {split: self._gather(self.parts.get(split, [])) for split in self.splits[stage]}
-        self.parts = {}
+    def evaluate(self, stage: Stage, split: str, columns: Columns) -> Outputs:
+        ids, logits, references = columns
+        scores: dict[str, float] = {}
         numbers: dict[str, float] = {}
-        main: dict[str, float] = {}
-        for split, outputs in self.outputs[stage].items():
-            prefix = f"{stage}/{split}/" if split else f"{stage}/"
-            known = outputs.references != -1
-            if not known.any():
-                continue
-            logits, references = outputs.logits[known], outputs.references[known]
-            loss = self._loss(logits, references, torch.ones(len(logits), dtype=torch.bool))
-            scores = glue.score(self.metrics, logits, references)
-            main |= {prefix + name: value for name, value in scores.items()}
-            numbers |= {prefix + "loss": float(loss.total / loss.targets)}
-        numbers |= main
-        if main:
-            numbers[f"{stage}/score"] = glue.main_score(main)
-        fitting = self.trainer.state.fn == "fit"  # the last look at the best checkpoint is no point of a curve
-        place = {"step": float(self.trainer.global_step), "epoch": float(self.trainer.current_epoch)}
-        # every rank has the same numbers already; Lightning wants it said
-        self.log_dict({**numbers, **place}, batch_size=1, logger=fitting, sync_dist=True)
-
-    def _gather(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Outputs:
-        """Every rank's rows, each example once, in order of id."""
-        mine = tuple(torch.cat(column) for column in zip(*parts, strict=True)) if parts else None
-        everyone: list[Any] = [mine]
-        if self.trainer.world_size > 1:
-            everyone = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(everyone, mine)
-        ids, logits, references = (torch.cat(column) for column in zip(*filter(None, everyone), strict=True))
-        order = torch.argsort(ids, stable=True)
-        order = order[torch.cat([torch.tensor([True]), ids[order][1:] != ids[order][:-1]])]
-        return Outputs(ids[order], logits[order], references[order])
+        known = references != -1
+        if known.any():
+            loss = self._loss(logits[known], references[known], known[known])
+            numbers = {"loss": float(loss.total / loss.targets)}
+            scores = glue.score(self.metrics, logits[known], references[known])
+        return Outputs(
+            scores=scores, numbers=numbers, ids=ids, logits=logits, references=references, labels=self.labels
+        )

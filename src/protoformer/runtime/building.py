@@ -16,14 +16,25 @@ from protoformer.data.rows import Role
 from protoformer.data.samplers import Batching
 from protoformer.errors import ConfigurationError, UserError, WeightsError
 from protoformer.models import weights
+from protoformer.modules.evaluation import Stage
 from protoformer.modules.objective import ObjectiveModule, Optimization
 from protoformer.runtime.digests import folder_digest
+from protoformer.runtime.signatures import signature
 from protoformer.text.tokenizers import Tokenizer, read_tokenizer, whole_words
 
 log = logging.getLogger(__name__)
-OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "clip")
+OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "optimizer", "clip")
 EVALUATION_ROWS = 64  # rows that a rank evaluates at once
-STAGES: dict[str, Role] = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
+FREE = (
+    "dropout",
+    "attention_dropout",
+    "packing",
+    "init_std",
+    "top",
+)  # may differ from those of the run that it starts from
+FRESH = ("top.",)  # parts of an encoder that may be added to one trained without them
+SPARE = ("next.",)  # parts of a head that a task may do without
+STAGES: dict[Stage, Role] = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
 
 
 def instantiate(node: Any, **more: Any) -> Any:
@@ -106,10 +117,7 @@ def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict
     keys = builder_arguments(config["model"])
     explicit = set(config["choices"].get("set", ()))
     if start.is_run and start.folder is not None:
-        import yaml
-
-        earlier = yaml.safe_load((start.folder / "config.yaml").read_text(encoding="utf-8"))["model"]
-        given = {k: v for k, v in earlier.items() if k in keys and k not in ("_target_", "dropout", "packing")}
+        given = run_sizes(start.folder, keys)
     elif start.folder is not None:
         given = instantiate(config["model"]["published"]).sizes(weights.read_config(start.folder))
     else:
@@ -127,6 +135,32 @@ def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict
     return sizes
 
 
+def run_sizes(folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier run's model was built with, and a model that takes its weights must be built with as well; `keys` are
+    the arguments that this model's config states."""
+    earlier = read_model(folder)
+    return {
+        name: earlier.get(name, parameter.default)
+        for name, parameter in signature(earlier["_target_"]).parameters.items()
+        if name not in FREE and (name in earlier or name in keys)
+    }
+
+
+def read_model(folder: Path) -> dict[str, Any]:
+    """The model's part of a run's config."""
+    import yaml
+
+    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["model"]
+
+
+def adopted(config: dict[str, Any], start: Initial) -> dict[str, Any]:
+    """The config with the format of the run that it starts from: what a model reads for the whole it has learnt there."""
+    explicit = config["choices"].get("set", ())
+    if not start.is_run or start.folder is None or any(key.startswith("model.format") for key in explicit):
+        return config
+    return {**config, "model": {**config["model"], "format": read_model(start.folder)["format"]}}
+
+
 @dataclass
 class Parts:
     """What a run is made of."""
@@ -137,19 +171,21 @@ class Parts:
     sizes: dict[str, Any]
     start: Initial
     source: Any
+    format: dict[str, Any]
 
 
 def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: bool = True) -> Parts:
     """Everything but the trainer. `initialise=False` leaves the weights random (a checkpoint will replace them)."""
     source = instantiate(config["source"])
     start = initial(config)
+    config = adopted(config, start)
     words = tokenizer(config, start, source)
     sizes = real_sizes(config, start, words)
     data = datamodule(config, source, words, sizes, rank=rank, ranks=ranks)
     module = task_module(config, sizes)
     if initialise and start.folder is not None:
         put_initial(module, config, start)
-    return Parts(module, data, words, sizes, start, source)
+    return Parts(module, data, words, sizes, start, source, config["model"]["format"])
 
 
 def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,14 +194,28 @@ def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> ObjectiveModule:
-    """The model under its task's loss and metrics, with fresh weights; `sizes` are the builder's arguments."""
+    """The model under its task's loss and metrics, with fresh weights; `sizes` are the builder's arguments.
+
+    What the module takes that is said of the rows (labels, choices, ...) is handed on.
+    """
     task, splits = config["task"], config["task"]["splits"]
     return instantiate(task["module"], _partial_=True, _convert_="all")(
         backbone=instantiate({**sizes, "packing": config["hardware"]["packing"]}),
-        labels=task["rows"].get("labels"),
         splits={stage: list(named_splits(splits.get(role))) for stage, role in STAGES.items()},
-        optimization=Optimization(**{key: config["recipe"][key] for key in OPTIMIZATION}),
+        optimization=Optimization(**{key: config["recipe"][key] for key in OPTIMIZATION if key in config["recipe"]}),
+        **said_of_rows(task),
     )
+
+
+def said_of_rows(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a task's module shares with its rows."""
+    taken = signature(task["module"]["_target_"]).parameters
+    offered = signature(task["rows"]["_target_"]).parameters
+    return {
+        name: task["rows"].get(name, offered[name].default)
+        for name in taken
+        if name in offered and name not in task["module"]
+    }
 
 
 def datamodule(
@@ -191,6 +241,7 @@ def datamodule(
         seed=config["seed"],
         order=recipe["batching"],
         workers=hardware["workers"],
+        steps=recipe["max_steps"] if recipe["max_steps"] > 0 else None,
         # a limit counts these batches, so under one they must be the same rows on any number of ranks
         evaluation_rows=EVALUATION_ROWS if limited else EVALUATION_ROWS * ranks,
     )
@@ -206,41 +257,64 @@ def datamodule(
     )
 
 
-def put_initial(module: Any, config: Mapping[str, Any], start: Initial) -> None:
+@dataclass(frozen=True)
+class Head:
+    """A head's tensors, and what it is for: the kind of task and, for a classifier, the words of its labels."""
+
+    state: weights.State
+    kind: str
+    labels: list[str] | None
+
+    def fits(self, task: Mapping[str, Any]) -> bool:
+        return bool(self.state) and (self.kind, self.labels) == (task["kind"], labels_of(task))
+
+
+def labels_of(task: Mapping[str, Any]) -> list[str] | None:
+    """The words of a classifier's labels; None for a number, and for kinds that have none."""
+    return task["rows"].get("labels")
+
+
+def put_initial(module: ObjectiveModule, config: Mapping[str, Any], start: Initial) -> None:
     """The first weights; heads that the task does not share stay as they are and are listed in the log."""
-    folder = start.folder
+    folder, task = start.folder, config["task"]
     if folder is None:
         return
     layout = instantiate(config["model"]["published"])
-    own_labels = config["task"]["rows"].get("labels")
-    if start.is_run:
-        body, heads, labels = read_run(folder)
-    else:
-        body, heads = layout.read(weights.read_state(folder))
-        heads = layout.classification_head(heads)
-        labels = layout.labels(weights.read_config(folder)) if heads else None
-    fresh = () if start.is_run or config["task"]["splits"].get("train") is None else layout.optional
+    tested_only = task["splits"].get("train") is None
+    body, head = read_run(folder) if start.is_run else read_folder(folder, layout, task["kind"])
+    fresh = () if tested_only else FRESH if start.is_run else (*FRESH, *layout.optional)
     weights.put(module.backbone, body, start.origin, fresh)
-    shared = bool(heads) and labels == own_labels
-    if shared:
-        weights.put(module.head, heads, start.origin)
-    elif config["task"]["splits"].get("train") is None:
-        raise WeightsError(f"{start.origin} has no head for the labels {own_labels}; it has {labels or 'none'}")
-    elif heads:
-        log.info("%s: its head for %s is not used; the task's own starts fresh", start.origin, labels or "one number")
+    if head.fits(task):
+        own = module.head.state_dict()
+        spare = [name for name in head.state if name.startswith(SPARE) and name not in own]
+        weights.put(module.head, {k: v for k, v in head.state.items() if k not in spare}, start.origin, SPARE)
+        return
+    whose = head.labels or ("one number" if head.kind == "classification" else head.kind)
+    if tested_only:
+        wanted = labels_of(task) or task["kind"]
+        raise WeightsError(f"{start.origin} has no head for {wanted}; it has {whose if head.state else 'none'}")
+    if head.state:
+        log.info("%s: its head for %s is not used; the task's own starts fresh", start.origin, whose)
 
 
-def read_run(folder: Path) -> tuple[weights.State, weights.State, list[str] | None]:
-    """Encoder and head of a run's best checkpoint, and the words of its labels."""
+def read_folder(folder: Path, layout: Any, kind: str) -> tuple[weights.State, Head]:
+    """Encoder and head of published weights; a head of another kind than the task's is none."""
+    body, heads = layout.read(weights.read_state(folder))
+    described = weights.read_config(folder)
+    state = layout.head(kind, heads, described)
+    return body, Head(state, kind, layout.labels(described) if state and kind == "classification" else None)
+
+
+def read_run(folder: Path) -> tuple[weights.State, Head]:
+    """Encoder and head of a run: of its best checkpoint, or its last where there was nothing to choose by."""
     import yaml
 
-    best = folder / "checkpoints" / "best.ckpt"
-    if not best.exists():
-        raise WeightsError(f"{folder}: no checkpoints/best.ckpt; the run has not been evaluated yet")
-    state = weights.read_pickle(best)["state_dict"]
+    from protoformer.runtime.run_folder import RunFolder
+
+    state = weights.read_pickle(RunFolder(folder, folder.name).chosen_checkpoint)["state_dict"]
     earlier = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     body, head = split_state(state)
-    return body, head, earlier["task"]["rows"].get("labels")
+    return body, Head(head, earlier["task"]["kind"], labels_of(earlier["task"]))
 
 
 def split_state(state: Mapping[str, torch.Tensor]) -> tuple[weights.State, weights.State]:

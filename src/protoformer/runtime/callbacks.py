@@ -166,15 +166,16 @@ class SaveLast(Checkpoint):
 
 
 class Throughput(Callback):
-    """Examples and tokens a second over all ranks, training steps alone (no validation, no checkpoint).
+    """Examples, tokens and estimated FLOPs a second over all ranks, training steps alone (no validation, no checkpoint).
+    `peak` is what one rank's device could reach, for the share of it (MFU).
 
     It also hands the step's own numbers to the loggers, at once and under the count of optimizer steps: Lightning does so
     after the checkpoint callbacks, and a run that is stopped there would miss a line.
     """
 
-    def __init__(self, log_every: int = 10) -> None:
-        self.log_every = log_every
-        self.examples = self.tokens = 0.0
+    def __init__(self, log_every: int = 10, peak: float | None = None) -> None:
+        self.log_every, self.peak = log_every, peak
+        self.examples = self.tokens = self.flops = 0.0
         self.seconds = 0.0
         self.pending = 0.0  # seconds of the current window, before a validation broke in
         self.rates: tuple[float, float] | None = None
@@ -194,19 +195,19 @@ class Throughput(Callback):
             return
         if not isinstance(pl_module, ObjectiveModule):
             return
-        counts = trainer.strategy.reduce(pl_module.seen.double(), reduce_op="sum")  # waits for the device
+        counts = trainer.strategy.reduce(pl_module.seen.clone(), reduce_op="sum")  # waits for the device
         pl_module.seen.zero_()
-        examples, tokens = counts.tolist()
+        examples, tokens, flops = counts.tolist()
         now = time.perf_counter()
         seconds, self.begun, self.pending = now - self.begun + self.pending, 0.0, 0.0
-        self.examples, self.tokens, self.seconds = (
-            self.examples + examples,
-            self.tokens + tokens,
-            self.seconds + seconds,
-        )
+        self.examples, self.tokens, self.flops = self.examples + examples, self.tokens + tokens, self.flops + flops
+        self.seconds += seconds
         self.rates = (examples / seconds, tokens / seconds)
         values = {name: float(value) for name, value in pl_module.step_metrics.items()}
         values |= {"train/examples_per_s": self.rates[0], "train/tokens_per_s": self.rates[1]}
+        values["train/flops_per_s"] = flops / seconds
+        if self.peak:
+            values["train/mfu"] = flops / seconds / (self.peak * trainer.world_size)
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step)
 
@@ -216,10 +217,11 @@ class Throughput(Callback):
         self.begun = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        return {"examples": self.examples, "tokens": self.tokens, "seconds": self.seconds}
+        return {"examples": self.examples, "tokens": self.tokens, "flops": self.flops, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.examples, self.tokens, self.seconds = state_dict["examples"], state_dict["tokens"], state_dict["seconds"]
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
 
 def step_loss(module: pl.LightningModule) -> float | None:

@@ -28,7 +28,8 @@ LATE = {  # arguments that `building` gives itself, and the key that says it ins
         "format": "model.format", "max_len": "task.max_len", "batching": "recipe.batching", "cache": "paths.cache",
     },
     "task.module": {
-        "backbone": "model", "labels": "task.rows.labels", "splits": "task.splits", "optimization": "recipe",
+        "backbone": "model", "splits": "task.splits", "optimization": "recipe", "labels": "task.rows.labels",
+        "choices": "task.rows.choices", "unanswerable": "task.rows.unanswerable",
     },
 }  # fmt: skip
 BUILT = ("model.format", "task.rows", "task.data", "task.module", "source")  # nodes that some class has to build
@@ -57,6 +58,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.limit_val_batches": (lambda value: _some(value), "a number of batches from 1, or a share up to 1.0"),
     "trainer.limit_test_batches": (lambda value: _some(value), "a number of batches from 1, or a share up to 1.0"),
     "trainer.val_check_interval": (lambda value: _some(value), "a number of batches from 1, or a share up to 1.0"),
+    "trainer.check_val_every_n_epoch": (lambda value: value >= 1, "at least 1"),
     "hardware.devices": (lambda value: value == "all" or value >= 1, "at least 1, or all"),
     "hardware.nodes": (lambda value: value >= 1, "at least 1"),
     "hardware.micro_batch": (lambda value: value >= 1, "at least 1"),
@@ -64,6 +66,13 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hardware.timeout": (lambda value: value >= 1, "at least 1 (seconds)"),
     "hardware.grace": (lambda value: value >= 0, "at least 0 (seconds)"),
     "hardware.threads": (lambda value: value >= 1, "at least 1"),
+}
+
+FILLED = {  # text that must not be empty, and what it is
+    "init_from": "auto, scratch, a hub id or a folder",
+    "model.tokenizer": "auto, a file, a folder or a hub id",
+    "paths.outputs": "a folder",
+    "paths.cache": "a folder",
 }
 
 
@@ -209,6 +218,10 @@ def _ranges(config: Mapping[str, Any]) -> None:
         value = (config[node] if node else config).get(name)
         if value is not None and not holds(value):
             raise KeyedError(key, f"{key}={value} is out of range; it wants a value {allowed}")
+    for key, wants in FILLED.items():
+        node, _, name = key.rpartition(".")
+        if not (config[node] if node else config)[name].strip():
+            raise KeyedError(key, f"{key} is empty; it wants {wants}")
 
 
 def _together(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
@@ -224,6 +237,12 @@ def _together(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
         raise ConfigurationError("how long to train is not set; add recipe.epochs=<n> or recipe.max_steps=<n>")
     if config["init_from"] in ("auto", "scratch"):  # a folder's own sizes may replace these
         _sizes(config["model"], task)
+    summary = config["model"]["format"].get("summary", "first")
+    if config["model"].get("attention") == "causal" and summary == "first":
+        raise ConfigurationError(
+            "model.attention=causal reads from left to right, where the first token has seen nothing; add "
+            "+model.format.summary=last"
+        )
     if not writes(config["model"]["format"]["_target_"], task["data"]["_target_"]):
         able = models_for(task["data"]["_target_"], search_path())
         raise ConfigurationError(

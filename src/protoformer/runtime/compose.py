@@ -68,15 +68,17 @@ def plain(
     with readable_errors(folders):
         resolved = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(resolved, dict)
-    for name in LEFTOVERS:
-        if not resolved.get(name):
-            resolved.pop(name, None)
     known = groups(folders)
     chosen: dict[str, Any] = {name: option for name, option in choices.items() if name in known}
     if chosen.get("task") == NO_TASK:
         raise ConfigurationError(_none_chosen("task", folders))
     given = [text.lstrip("+~").partition("=")[0] for text in overrides]
     chosen["set"] = sorted(name for name in given if name not in known and not name.startswith("hydra"))
+    for name in LEFTOVERS:
+        if not resolved.get(name):
+            resolved.pop(name, None)
+        elif not _given(name, chosen["set"]):
+            raise ConfigurationError(_not_global(name, str(chosen.get(name)), folders))
     try:
         return check({**{str(key): value for key, value in resolved.items()}, "choices": chosen})
     except KeyedError as error:
@@ -154,6 +156,8 @@ def _judge_option(text: str, group: str, override: "Override", folders: Sequence
         values = [override.get_value_element_as_str().strip("'\"")]
     for value in values:
         if value in names:
+            if group in LEFTOVERS:
+                _judge_package(group, value, folders)
             continue
         if value in ("", "null"):
             raise ConfigurationError(f"{group}= names no option; choose from: {', '.join(names)}")
@@ -171,6 +175,25 @@ def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigurationError(_translated(error, folders)) from None
+
+
+def _judge_package(group: str, name: str, folders: Sequence[Path]) -> None:
+    """An experiment speaks of the whole config, and so has to say that its package is the whole."""
+    file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    said = [line.partition("#")[0].strip() for line in lines]
+    header = lines[: next((place for place, text in enumerate(said) if text), len(lines))]
+    if any(said) and "".join(said) != "{}" and not any("@package" in line for line in header):
+        raise ConfigurationError(_not_global(group, name, folders))
+
+
+def _not_global(group: str, name: str, folders: Sequence[Path]) -> str:
+    file = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
+    where = f"{group}={name}" if file is None else file.relative_to(file.parents[name.count("/") + 2]).as_posix()
+    return (
+        f"{where}: what it states stands under `{group}`, where nothing reads it; its first line must be "
+        "`# @package _global_`"
+    )
 
 
 def _none_chosen(group: str, folders: Sequence[Path]) -> str:

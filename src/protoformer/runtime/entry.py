@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from protoformer.errors import ConfigurationError, InterruptedRunError, RunFolderError, UserError
-from protoformer.runtime import compose
-from protoformer.runtime.options import CONF_VARIABLE, CONFIG_NAME, search_path
-from protoformer.runtime.suggest import advice
+from protoformer.runtime import compose, schema
+from protoformer.runtime.options import CONF_VARIABLE, CONFIG_NAME, groups, search_path
+from protoformer.runtime.suggest import advice, nearest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,14 +68,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split("=")[0].split()[:1]
         if message.startswith("unrecognized") and unknown:
-            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            if "=" in message or "." in unknown[0]:
-                raise ConfigurationError(
-                    f"{unknown[0]}: overrides have no hyphens, {unknown[0].lstrip('-')}=value "
-                    "(in a W&B sweep: ${args_no_hyphens})"
-                )
-            raise ConfigurationError(f"{unknown[0]}: no such flag; {advice(unknown[0], flags)}")
+            raise ConfigurationError(self._unknown(unknown[0], given_value="=" in message))
+        if message.startswith("the following arguments are required"):
+            message = f"{message}; {self._form()}"
         raise ConfigurationError(message)
+
+    def _unknown(self, word: str, given_value: bool) -> str:
+        """What is wrong with a word that no argument takes: a misspelt flag, an override with hyphens, one word too many."""
+        name = word.lstrip("-")
+        if name == word:
+            return f"{word}: one argument too many; {self._form()}"
+        flags = [flag.removeprefix("--") for flag in self._option_string_actions if flag.startswith("--")]
+        if any(action.dest == "overrides" for action in self._actions):
+            known = {*groups(search_path()), *compose.keys_of(schema.Run)}
+            if "." in name or name in known or (given_value and nearest(name, flags) is None):
+                return f"{word}: overrides have no hyphens, {name}=value (in a W&B sweep: ${{args_no_hyphens}})"
+        return f"{word}: no such flag; {advice(word, [f'--{flag}' for flag in flags])}"
+
+    def _form(self) -> str:
+        return " ".join(self.format_usage().split())
 
 
 def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:

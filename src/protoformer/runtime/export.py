@@ -7,6 +7,7 @@ of which run it is. Its tokenizer truncates where the run did (task.max_len), so
 import inspect
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def main(run: str, to: str, out: str) -> None:
     """
     from safetensors.torch import save_file
 
-    from protoformer.runtime.building import builder_arguments, instantiate, split_state
+    from protoformer.runtime.building import builder_arguments, instantiate, labels_of, split_state
     from protoformer.runtime.loading import load
 
     if to != "hf":
@@ -56,12 +57,11 @@ def main(run: str, to: str, out: str) -> None:
         raise WeightsError(f"{config['choices']['model']} has no layout that other libraries open (model.published)")
     layout = instantiate(config["model"]["published"])
     sizes = builder_arguments(config["model"])
-    labels = config["task"]["rows"].get("labels")
-    described = layout.config(sizes, labels)
-    _check_carried(sizes, layout.sizes(described))
+    kind = config["task"]["kind"]
     body, head = split_state(loaded.model.state_dict())
-    heads = {f"classifier.{name.removeprefix('linear.')}": tensor for name, tensor in head.items()}
-    state = {name: tensor.contiguous() for name, tensor in layout.write(body, heads).items()}
+    described = layout.config(kind, sizes, labels_of(config["task"]), head)
+    _check_carried(sizes, layout.sizes(described))
+    state = {name: tensor.contiguous() for name, tensor in layout.write(kind, body, head).items()}
 
     target.mkdir(parents=True, exist_ok=True)
     _write(target / MARK, _mark(folder))  # first: an export that was cut off may be written anew
@@ -72,10 +72,9 @@ def main(run: str, to: str, out: str) -> None:
     descriptor, passing = tempfile.mkstemp(dir=target, prefix=".model.safetensors.")
     os.close(descriptor)
     save_file(state, passing, metadata={"format": "pt"})
+    shutil.copymode(target / "config.json", passing)  # the library's own is 0600, whatever the umask
     os.replace(passing, target / "model.safetensors")
-    print(
-        f"{target}: {len(state)} tensors, {len(labels or ['score'])} labels; AutoModelForSequenceClassification opens it"
-    )
+    print(f"{target}: {len(state)} tensors; transformers.{described['architectures'][0]} opens it")
 
 
 def _mark(folder: RunFolder) -> dict[str, Any]:

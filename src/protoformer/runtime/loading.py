@@ -29,22 +29,21 @@ def load(run: str | Path) -> LoadedRun:
     """
     folder = RunFolder.open(Path(run).expanduser())
     config = folder.read_config()
-    state = _best_state(folder, config)
+    state = _state(folder, config)
     if not (folder.path / "tokenizer").is_dir():
         raise RunFolderError(
             f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command goes on)"
         )
     module = task_module(config, builder_arguments(config["model"]))
-    weights.put(module, state, str(folder.best_checkpoint))
+    weights.put(module, state, str(folder.chosen_checkpoint))
     return LoadedRun(module.eval(), read_tokenizer(folder.path / "tokenizer"), config)
 
 
-def _best_state(folder: RunFolder, config: dict[str, Any]) -> weights.State:
+def _state(folder: RunFolder, config: dict[str, Any]) -> weights.State:
     if not config["task"]["splits"].get("train"):
         raise RunFolderError(f"{folder.path} was only tested; its weights are those of init_from={config['init_from']}")
-    if not folder.best_checkpoint.exists():
-        raise RunFolderError(f"{folder.path}: no checkpoints/best.ckpt; the run has not been evaluated yet")
-    checkpoint = weights.read_pickle(folder.best_checkpoint)
+    chosen = folder.chosen_checkpoint
+    checkpoint = weights.read_pickle(chosen)
     if "state_dict" not in checkpoint:
-        raise WeightsError(f"{folder.best_checkpoint}: no state_dict, so this is no checkpoint of a run")
+        raise WeightsError(f"{chosen}: no state_dict, so this is no checkpoint of a run")
     return checkpoint["state_dict"]

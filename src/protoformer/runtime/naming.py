@@ -6,14 +6,16 @@ key with a default renames no old run. Local folders count by their content, not
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from protoformer.runtime import schema
-from protoformer.runtime.digests import files_digest, folder_digest
+from protoformer.runtime.digests import file_digest, files_digest, folder_digest
 from protoformer.runtime.signatures import signature
 
 
@@ -32,9 +34,16 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
     named = _essential(kept, schema.Run)
     assert isinstance(named, dict)
     named["init_from"] = _origin(str(config["init_from"]))
-    root = config["source"].get("root")
+    root, files = config["source"].get("root"), config["source"].get("files")
     if root is not None:
-        named["source"] = {**named["source"], "root": _data(Path(root), config["task"]["rows"])}
+        rows = config["task"]["rows"]
+        held = [_data(Path(root), part) for part in rows["parts"]] if rows.get("parts") else _data(Path(root), rows)
+        named["source"] = {**named["source"], "root": held}
+    if files is not None:
+        patterns = [files] if isinstance(files, str) else files
+        found = {Path(path) for pattern in patterns for path in glob(os.path.expanduser(pattern), recursive=True)}
+        held = sorted(f"{path.name} {file_digest(path)}" for path in found if path.is_file())
+        named["source"] = {**named["source"], "files": held}
     named["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
     return named
 

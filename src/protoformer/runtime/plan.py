@@ -77,7 +77,9 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
     examples = _examples(config)
     steps = None
-    if examples is not None and task["splits"].get("train"):
+    if examples is None and recipe["epochs"] is None and recipe["max_steps"] > 0:  # pretraining counts steps
+        steps = total_steps(config["trainer"], 0, batching.accumulation)
+    elif examples is not None and task["splits"].get("train"):
         micro_batches = math.ceil(examples / recipe["batch_size"]) * batching.accumulation
         limits = in_micro_batches(config["trainer"], micro_batches, batching.accumulation)
         steps = total_steps(limits, micro_batches, batching.accumulation)
@@ -104,14 +106,12 @@ def plan(config: Mapping[str, Any]) -> Plan:
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The builder's arguments; those of a folder or run that `init_from` names, where it lies here."""
     from protoformer.models import weights
-    from protoformer.runtime.building import builder_arguments, instantiate
-    from protoformer.runtime.run_folder import RunFolder
+    from protoformer.runtime.building import builder_arguments, instantiate, run_sizes
 
     keys = builder_arguments(config["model"])
     folder = Path(config["init_from"]).expanduser()
     if (folder / "checkpoints").is_dir():
-        earlier = builder_arguments(RunFolder.open(folder).read_config()["model"])
-        return {**keys, **{k: v for k, v in earlier.items() if k in keys}}
+        return {**keys, **run_sizes(folder, keys)}
     if (folder / "config.json").is_file():
         return {**keys, **instantiate(config["model"]["published"]).sizes(weights.read_config(folder))}
     return keys
@@ -134,10 +134,13 @@ def _devices(hardware: Mapping[str, Any]) -> int:
 
 def _examples(config: Mapping[str, Any]) -> int | None:
     """Rows of the training split: of the sample, or as the task's yaml states them."""
-    if config["choices"]["source"] == "sample":
-        from protoformer.data.sample import ROWS
+    if config["choices"]["source"] == "sample" and config["recipe"]["epochs"] is not None:
+        from protoformer.data.sample import size
 
-        return config["source"].get("rows") or ROWS["train"]
+        rows = config["task"]["rows"]
+        return config["source"].get("rows") or size(
+            rows["dataset"], rows.get("subset"), config["task"]["splits"]["train"]
+        )
     return config["task"]["train_examples"]
 
 
@@ -158,9 +161,10 @@ def _lines(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
         return lines | {"steps": "none: this task is only tested"}
     if made.steps is None or made.training_flops is None:
         return lines | {"steps": "unknown: the task states no train_examples"}
+    examples = "" if made.examples is None else f"{made.examples:,} examples, "
     epochs = f"{recipe['epochs']} epochs, " if recipe["epochs"] else ""
     lines["steps"] = (
-        f"{made.steps:,} ({made.examples:,} examples, {epochs}batch {recipe['batch_size']}; {made.warmup_steps:,} to warm up)"
+        f"{made.steps:,} ({examples}{epochs}batch {recipe['batch_size']}; {made.warmup_steps:,} to warm up)"
     )
     lines["training"] = f"{_flops(made.training_flops)} in all, were every row {made.tokens_per_row} tokens long"
     return lines | _time(made, config)
@@ -187,12 +191,12 @@ def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def matrix_flops(device: str, precision: str, seconds: float = 0.3) -> float:
-    """FLOP/s of matrix products of a transformer's size on this machine, measured."""
+def matrix_flops(device: str, precision: str, seconds: float = 0.3, rows: int = 2048, width: int = 1024) -> float:
+    """FLOP/s of matrix products (rows x width by width x width) on this machine, measured."""
     import torch
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    a, b = torch.randn(2048, 1024, device=device, dtype=dtype), torch.randn(1024, 1024, device=device, dtype=dtype)
+    a, b = torch.randn(rows, width, device=device, dtype=dtype), torch.randn(width, width, device=device, dtype=dtype)
 
     def multiply(times: int) -> float:
         begun = time.perf_counter()
@@ -204,7 +208,7 @@ def matrix_flops(device: str, precision: str, seconds: float = 0.3) -> float:
 
     multiply(2)
     once = multiply(2)
-    return 2 * 2048 * 1024 * 1024 / multiply(max(2, int(seconds / once)))
+    return 2 * rows * width * width / multiply(max(2, int(seconds / once)))
 
 
 def _flops(number: float) -> str:

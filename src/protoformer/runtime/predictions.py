@@ -1,48 +1,23 @@
-"""Predictions on disk: one line an example, in order of row number, labels in words."""
+"""Predictions on disk: one line an example, in order of row number, and what further files a kind of task has."""
 
 import json
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from protoformer.modules.classification import Outputs
-
-
-def rows(outputs: Outputs, labels: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """What stands in the file, example by example. A hidden reference (-1) is null."""
-    if labels is None:
-        for number, logits, gold in zip(outputs.ids, outputs.logits[:, 0], outputs.references, strict=True):
-            label = None if gold == -1 else round(float(gold), 4)
-            yield {"id": int(number), "prediction": round(float(logits), 4), "label": label}
-        return
-    shares = outputs.logits.softmax(-1)
-    best = outputs.logits.argmax(-1).tolist()
-    for number, share, guess, gold in zip(outputs.ids, shares.tolist(), best, outputs.references.tolist(), strict=True):
-        yield {
-            "id": int(number),
-            "prediction": labels[guess],
-            "label": None if gold == -1 else labels[int(gold)],
-            "probabilities": {word: round(p, 5) for word, p in zip(labels, share, strict=True)},
-        }
+from protoformer.modules.evaluation import Evaluation
 
 
-def write(path: Path, outputs: Outputs, labels: Sequence[str] | None) -> None:
-    """Whole or not at all: written beside its place, then renamed."""
+def write(folder: Path, name: str, outputs: Evaluation) -> None:
+    """`<name>.jsonl` and, in a folder `<name>`, further files; each whole or not at all."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in outputs.rows()]
+    if lines:
+        _write(folder / f"{name}.jsonl", "".join(lines))
+    for file, content in outputs.files().items():
+        _write(folder / name / file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     passing = path.with_name(f".{path.name}.part")
-    with passing.open("w", encoding="utf-8") as file:
-        for row in rows(outputs, labels):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    passing.write_text(text, encoding="utf-8")
     os.replace(passing, path)
-
-
-def mistakes(outputs: Outputs, labels: Sequence[str] | None, texts: Sequence[str]) -> list[list[Any]]:
-    """Text, gold, predicted, and the probability (regression: the distance), the worst first."""
-    found = []
-    for row in rows(outputs, labels):
-        if row["label"] is None or row["label"] == row["prediction"]:
-            continue
-        worth = row["probabilities"][row["prediction"]] if labels else abs(row["prediction"] - row["label"])
-        found.append([texts[row["id"]], row["label"], row["prediction"], worth])
-    return sorted(found, key=lambda row: -row[3])

@@ -4,12 +4,12 @@ For clusters whose compute nodes have no network: prepare on the login node, the
 lies in caches that the run finds again (HF_HOME for what was fetched, paths.cache for tokens), so a second time is quick.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from protoformer.runtime.compose import compose
+from protoformer.runtime.entry import rerun
 
 MEGABYTE = 1e6
 
@@ -22,7 +22,7 @@ def main(overrides: Sequence[str]) -> None:
     source = instantiate(config["source"])
     words, sizes = _model(config, source)
     _data(config, source, words, sizes)
-    print(f"now without a network:  HF_HUB_OFFLINE=1 python train.py {shlex.join(overrides)}")
+    print(f"now without a network:  HF_HUB_OFFLINE=1 {rerun(overrides)}")
 
 
 def _model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, Any]]:
@@ -56,8 +56,7 @@ def _data(config: Mapping[str, Any], source: Any, words: Any, sizes: Mapping[str
     data.setup()
     for role, tables in data.tables.items():
         for name, table in tables.items():
-            facts = [f"{len(table)} examples", f"{len(table.ids)} tokens"]
-            facts += [f"{table.facts[fact]} {fact}" for fact in ("truncated", "skipped") if table.facts[fact]]
+            facts = [f"{len(table)} examples", f"{int(table.lengths.sum())} tokens", *data.told(table)]
             _say(f"{role} {name}".strip(), table.facts["origin"], ", ".join(facts))
     for dataset, commit in getattr(source, "commits", {}).items():
         _say("data set", f"{dataset}@{commit}", source.places[dataset])

@@ -13,7 +13,21 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-PERCENT = frozenset({"accuracy", "f1", "matthews_correlation", "pearson", "spearman", "exact_match"})
+PERCENT = frozenset(
+    {
+        *(
+            "accuracy",
+            "f1",
+            "matthews_correlation",
+            "pearson",
+            "spearman",
+            "exact_match",
+            "best_f1",
+            "best_exact_match",
+        ),
+        *("mlm_accuracy", "nsp_accuracy"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,9 @@ def printed(key: str, value: float | None, digits: int = 2) -> str:
 def score_keys(metrics: Iterable[str]) -> list[str]:
     """The keys of a run's metrics that are scores on a dev or test set: no loss, no mean of several."""
     return [
-        key for key in metrics if key.startswith(("val/", "test/")) and key.rsplit("/", 1)[-1] not in ("loss", "score")
+        key
+        for key in metrics
+        if key.startswith(("val/", "test/")) and key.rsplit("/", 1)[-1] not in ("score",) and not key.endswith("loss")
     ]
 
 

@@ -5,6 +5,7 @@ and standard deviation (n - 1) over seeds; the best single run on dev, which is 
 that failed though they ended are named, and count in the means.
 """
 
+import json
 import math
 import os
 import statistics
@@ -159,7 +160,7 @@ def arrange(runs: Iterable[Run]) -> list[Block]:
 def recipe_names(variants: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names that say what differs: `lr=5e-05 batch_size=32 epochs=3`; different settings get different names."""
     keys = dict.fromkeys(key for variant in variants for key in variant)
-    differ = [key for key in keys if len({repr(variant.get(key)) for variant in variants}) > 1]
+    differ = differing(variants)
     differ = [key for key in differ if key not in SHOWN and DERIVED.get(key) not in differ]
     differ.sort(key=lambda key: key.startswith("model."))  # sizes that came with other weights say less
     named = [*(key for key in SHOWN if key in keys), *differ[:MOST]]
@@ -172,6 +173,12 @@ def recipe_names(variants: Sequence[Mapping[str, Any]]) -> list[str]:
             text += f" (+{len(differ) - MOST} keys, variant {hidden.setdefault(rest, len(hidden) + 1)})"
         names.append(text or "(default)")
     return names
+
+
+def differing(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that have not the same value in all of them."""
+    keys = dict.fromkeys(key for variant in variants for key in variant)
+    return [key for key in keys if len({repr(variant.get(key)) for variant in variants}) > 1]
 
 
 def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
@@ -244,9 +251,13 @@ def notes(harvest: Harvest) -> list[str]:
 
 
 def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
-    """A row a run and a row a published number; accuracies and correlations times 100 in both."""
+    """A row a run and a row a published number; accuracies and correlations times 100 in both.
+
+    After the metrics come the config keys in which the runs differ; one that a run's config lacks, or has as null, is blank.
+    """
     import csv
 
+    differ = differing([run.settings for block in blocks for run in block.runs])
     keys = list(dict.fromkeys(key for block in blocks for run in block.runs for key in run.result["metrics"]))
     head = ["state", "model", "task", "recipe", "seed", "run_id", "attempt", "score", *keys]
     rows: list[dict[str, Any]] = []
@@ -259,6 +270,7 @@ def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
                 rows[-1] |= {"seed": _seed(run), "run_id": run.result["run_id"], "attempt": _attempt(run)}
                 rows[-1] |= {"score": _number("val/score", run.score), "remarks": "; ".join(run.signs)}
                 rows[-1] |= {"folder": str(run.record.folder)}
+                rows[-1] |= {key: _written(run.settings[key]) for key in differ if key in run.settings}
         for row in published.published(block.model, block.task):
             rows.append(
                 {"state": "published", "model": row.model, "task": row.task, "recipe": f"{row.source}: {row.row}"}
@@ -269,7 +281,7 @@ def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
     with part.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, [*head, "remarks", "folder"], lineterminator="\n")
+        writer = csv.DictWriter(lines, [*head, *differ, "remarks", "folder"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     os.replace(part, file)
@@ -332,6 +344,11 @@ def _attempt(run: Run) -> int:
 def _number(key: str, value: float) -> float:
     percent = key == "val/score" or key.rpartition("/")[2] in published.PERCENT
     return round(100 * value, 4) if percent else value
+
+
+def _written(value: Any) -> str:
+    """As an override has it: `true`, `[0.9, 0.98]`, `2e-05`."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _shown(value: Any) -> str:

@@ -76,6 +76,21 @@ class RunFolder:
         return self.checkpoints / "best.ckpt"
 
     @property
+    def chosen_checkpoint(self) -> Path:
+        """The weights that a run is known by: of its best dev score, or its last where it has no dev split.
+
+        Raises RunFolderError when there are none to choose from yet.
+        """
+        if self.best_checkpoint.exists():
+            return self.best_checkpoint
+        splits = self.read_config()["task"]["splits"] if self.config_file.exists() else {}
+        if not splits.get("train"):
+            raise RunFolderError(f"{self.path} was only tested, so it holds no weights of its own")
+        if self.last_checkpoint.exists() and self.state == "finished":
+            return self.last_checkpoint
+        raise RunFolderError(f"{self.path}: no checkpoints/best.ckpt; the run has not been evaluated yet")
+
+    @property
     def predictions(self) -> Path:
         return self.path / "predictions"
 

@@ -76,6 +76,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
     bias_correction: bool = True
+    optimizer: Literal["adamw", "lamb"] = "adamw"
     clip: float | None = 1.0
     batching: Literal["random", "length_grouped"] = "random"
 
@@ -90,6 +91,7 @@ class Trainer:
     limit_val_batches: int | float | None = None
     limit_test_batches: int | float | None = None
     val_check_interval: int | float | None = None
+    check_val_every_n_epoch: int | None = None
     deterministic: bool = False
     checkpoint_every: int = 500  # optimizer steps between checkpoints to continue from
     log_every: int = 10  # optimizer steps between lines of metrics.jsonl

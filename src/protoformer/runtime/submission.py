@@ -51,7 +51,7 @@ def main(runs: Sequence[str], out: str = "submission.zip", partial: bool = False
     """Write the zip from the test predictions of finished runs, one run a task, and print what is in it.
 
     Missing tasks are a UserError that names them; `partial` writes what there is, `fill` gives a missing task the same
-    answer in every row. A number of rows that is not the official one is told in a line.
+    answer in every row. So is a number of rows that is not the official one; with `partial` it is a warning.
     """
     chosen = _by_task(runs)
     missing = [sheet for sheet in SHEETS if sheet.task not in chosen]
@@ -65,6 +65,11 @@ def main(runs: Sequence[str], out: str = "submission.zip", partial: bool = False
     for sheet in SHEETS:
         if sheet.task in chosen:
             files[sheet.name] = _answers(sheet, chosen[sheet.task])
+            if len(files[sheet.name]) != sheet.rows and not partial:
+                raise UserError(
+                    f"{chosen[sheet.task].folder}: {_other_rows(sheet, len(files[sheet.name]))}; the server takes no such "
+                    "file: predict the official test set, or --partial writes it all the same"
+                )
         elif fill:
             files[sheet.name] = [sheet.fill] * sheet.rows
     path = Path(out)
@@ -150,5 +155,9 @@ def _told(sheet: Sheet, answers: Sequence[str] | None, record: records.Record | 
         return f"{sheet.name:12} {len(answers):>7,} rows, all {sheet.fill}: no run of {sheet.task}"
     line = f"{sheet.name:12} {len(answers):>7,} rows from {record.folder}"
     if len(answers) != sheet.rows:
-        line += f"\nwarning: {sheet.name} has {len(answers):,} rows, the official test set {sheet.rows:,}"
+        line += f"\nwarning: {_other_rows(sheet, len(answers))}"
     return line
+
+
+def _other_rows(sheet: Sheet, rows: int) -> str:
+    return f"{sheet.name} has {rows:,} rows, the official test set {sheet.rows:,}"

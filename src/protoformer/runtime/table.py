@@ -29,6 +29,14 @@ class Score(NamedTuple):
         return "-" if self.row is None else f"{self.row.value:g}"
 
 
+LOSSES = {  # what of the data was not seen whole -> how the table names it
+    "truncated": "truncated rows",
+    "questions_truncated": "truncated questions",
+    "unseen": "answers that no window shows",
+    "skipped": "rows left out",
+}
+
+
 def scores(result: Mapping[str, Any]) -> list[Score]:
     """A run's scores with the published number of the same metric and split, then what was printed for others only."""
     model, task, metrics = result["model"], result["task"], result["metrics"]
@@ -63,8 +71,7 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
             hardware.get("device"), _counted(hardware, "ranks", "{} process(es)"), hardware.get("precision")
         ),
         "peak memory": f"{gib:.2f} GiB" if (gib := result.get("peak_memory_gib")) is not None else None,
-        "truncated rows": _by_split(result.get("truncated")),
-        "rows left out": _by_split(result.get("skipped")),
+        **{title: _by_split(result.get("data"), fact) for fact, title in LOSSES.items()},
     }
     return {name: text for name, text in found.items() if text}
 
@@ -120,8 +127,8 @@ def _counted(facts: Mapping[str, Any], key: str, text: str) -> str | None:
     return text.format(f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0"))
 
 
-def _by_split(counts: Mapping[str, int] | None) -> str | None:
-    return _joined(*(f"{count:,} of {split}" for split, count in (counts or {}).items() if count))
+def _by_split(data: Mapping[str, Mapping[str, Any]] | None, fact: str) -> str | None:
+    return _joined(*(f"{facts[fact]:,} of {split}" for split, facts in (data or {}).items() if facts.get(fact)))
 
 
 def _joined(*parts: str | None) -> str | None:

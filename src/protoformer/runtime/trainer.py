@@ -36,6 +36,7 @@ LIMITS = (
     "limit_val_batches",
     "limit_test_batches",
     "val_check_interval",
+    "check_val_every_n_epoch",
 )
 
 
@@ -52,6 +53,13 @@ def device(hardware: Mapping[str, Any]) -> str:
     if chosen == "cpu" and hardware["precision"] == "fp16":
         raise ConfigurationError("fp16 on the CPU is not supported (and slow); use hardware.precision=bf16 or fp32")
     return chosen
+
+
+def _use_tf32(accelerator: str) -> None:
+    if accelerator == "gpu":
+        torch.set_float32_matmul_precision("high")
+    else:
+        log.info("hardware.precision=tf32 has no effect on the CPU: this run computes in fp32")
 
 
 def strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:
@@ -115,7 +123,7 @@ def trainer(
     hardware = config["hardware"]
     accelerator = device(hardware)
     if hardware["precision"] == "tf32":
-        torch.set_float32_matmul_precision("high")
+        _use_tf32(accelerator)
     nodes = hardware["nodes"] if ranks > 1 else 1
     bar = interactive()
     callbacks: list[Callback] = [

@@ -124,6 +124,8 @@ class _Session:
 
         from protoformer.runtime.building import build
         from protoformer.runtime.callbacks import Throughput
+        from protoformer.runtime.peak import peak_flops
+        from protoformer.runtime.trainer import device
 
         self.config, self.folder, self.command, self.rank, self.ranks = config, folder, command, rank, ranks
         self.begun, self.stop = time.time(), stop
@@ -132,8 +134,9 @@ class _Session:
         self.resuming = folder.last_checkpoint.exists()
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.resuming)
         seed_everything(config["seed"] + rank, verbose=False)
-        self.throughput = Throughput(config["trainer"]["log_every"])
-        self.built = {**config, "model": {**config["model"], **self.parts.sizes}}
+        self.peak = peak_flops(config["hardware"], device(config["hardware"]))
+        self.throughput = Throughput(config["trainer"]["log_every"], self.peak)
+        self.built = {**config, "model": {**config["model"], **self.parts.sizes, "format": self.parts.format}}
         if rank == 0:
             folder.write_config(self.built)
 
@@ -149,6 +152,10 @@ class _Session:
             data = self.parts.data
             launch.first_alone(data.setup)  # the first rank of a machine tokenises, the others find the cache
             self.parts.module.splits = {stage: list(data.tables[role]) for stage, role in STAGES.items()}
+            self.parts.module.references = {
+                stage: {split: data.references(role, split) for split in data.tables[role]}
+                for stage, role in STAGES.items()
+            }
             micro_batches, accumulation = len(data.train_dataloader()), data.batching.accumulation
             limits = in_micro_batches(self.config["trainer"], micro_batches, accumulation)
             self.parts.module.total_steps = total_steps(limits, micro_batches, accumulation)
@@ -191,7 +198,7 @@ class _Session:
             self.metrics_log.truncate_after(step)
             log.info("continuing from step %d (%s)", step, last)
         if self.config["hardware"]["compile"]:
-            self.parts.module.backbone.compile()  # type: ignore[union-attr]
+            self.parts.module.backbone.compile()
         self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
 
     def _evaluate(self) -> dict[str, float]:
@@ -200,11 +207,15 @@ class _Session:
 
         module, data = self.parts.module, self.parts.data
         metrics: dict[str, float] = {}
+        seen_last = False  # whether the fit ended with a validation of these very weights
         if self.folder.best_checkpoint.exists():
-            module.load_state_dict(read_pickle(self.folder.best_checkpoint)["state_dict"])
+            best = read_pickle(self.folder.best_checkpoint)
+            seen_last = bool(module.outputs.get("val")) and best["global_step"] == self.trainer.global_step
+            module.load_state_dict(best["state_dict"])
         tables = data.tables
         if tables["validation"]:
-            self.trainer.validate(module, datamodule=data, verbose=False)
+            if not seen_last:
+                self.trainer.validate(module, datamodule=data, verbose=False)
             metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
         if tables["test"]:
             self.trainer.test(module, datamodule=data, verbose=False)
@@ -241,11 +252,16 @@ class _Session:
                 "seconds": round(speed.seconds, 1),
                 "examples_per_s": round(speed.examples / speed.seconds, 2) if speed.seconds else None,
                 "tokens_per_s": round(speed.tokens / speed.seconds, 1) if speed.seconds else None,
+                "flops_per_s": round(speed.flops / speed.seconds) if speed.seconds else None,
+                "mfu": round(speed.flops / speed.seconds / (self.peak * self.ranks), 4)
+                if speed.seconds and self.peak
+                else None,
                 "wall_seconds": round(time.time() - self.begun, 1),
             },
             "parameters": sum(p.numel() for p in parts.module.parameters()),
-            "truncated": {name: fact["truncated"] for name, fact in facts.items()},
-            "skipped": {name: fact["skipped"] for name, fact in facts.items()},
+            "data": {
+                name: {word: value for word, value in fact.items() if word != "digest"} for name, fact in facts.items()
+            },
             "digests": {
                 "code": code_digest(),
                 "data": {name: fact["digest"] for name, fact in facts.items()},
@@ -278,15 +294,12 @@ class _Session:
         from protoformer.runtime import predictions
         from protoformer.runtime.card import write_card
 
-        module: Any = self.parts.module
         mistakes: list[list[Any]] = []
-        for stage, splits in module.outputs.items():
+        for stage, splits in self.parts.module.outputs.items():
             for split, outputs in splits.items():
-                name = f"{stage}_{split}" if split else stage
-                predictions.write(self.folder.predictions / f"{name}.jsonl", outputs, module.labels)
+                predictions.write(self.folder.predictions, f"{stage}_{split}" if split else stage, outputs)
                 if stage == "val" and self.config["tracking"]["mode"] != "none":
-                    data: Any = self.parts.data
-                    mistakes += predictions.mistakes(outputs, module.labels, data.texts("validation", split))
+                    mistakes += outputs.mistakes(self.parts.data.texts("validation", split))
         self.parts.tokenizer.save(self.folder.path / "tokenizer")
         self.folder.write_result(result)
         write_card(self.folder.path)

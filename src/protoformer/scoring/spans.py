@@ -7,6 +7,7 @@ What a window leaves behind is its best few spans, so that a whole dev set takes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -73,12 +74,15 @@ def n_best(spans: Sequence[tuple[float, str]], null: float | None, limit: int = 
 
 
 def null_odds(answers: Sequence[Answer]) -> float:
-    """How much more no answer scores than the best answer; without any answer to give, infinitely more."""
+    """How much more no answer scores than the best answer; without any answer to give, infinitely more.
+
+    In single precision, as the scores are: a threshold that is one of them is then written down as it is, wherever.
+    """
     null = next((answer.score for answer in answers if not answer.text), None)
     best = max((answer.score for answer in answers if answer.text), default=None)
     if best is None:
         return float("inf")
-    return float("-inf") if null is None else null - best
+    return float("-inf") if null is None else float(np.float32(null - best))
 
 
 def chosen(answers: Mapping[str, Sequence[Answer]], threshold: float | None) -> dict[str, str]:

@@ -7,11 +7,13 @@ format lacks a method cannot run the tasks that need it. Besides ids a format na
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from numpy import ndarray
 
+from protoformer.errors import ConfigurationError
 from protoformer.text.tokenizers import Tokenizer
 
 
@@ -60,13 +62,26 @@ def truncated_lengths(a: int, b: int, room: int) -> tuple[int, int]:
 
 
 class BertFormat:
-    """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, segments 0 and 1 (arXiv 1810.04805, section 3)."""
+    """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, segments 0 and 1 (arXiv 1810.04805, section 3).
 
-    null_position = 0
+    `summary` is the token that heads read for the whole, and that stands for no answer: the first, or for a model that reads
+    from left to right (section 5.1) the last, since its first token has seen nothing.
+    """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, summary: Literal["first", "last"] = "first") -> None:
+        self.summary = summary
         self.cls, self.sep = tokenizer.id("[CLS]"), tokenizer.id("[SEP]")
         self.pad_id = tokenizer.id("[PAD]")
+        self.special_ids = (self.cls, self.sep)
+        self._tokenizer = tokenizer
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}(summary={self.summary!r})"
+
+    @property
+    def mask_id(self) -> int:
+        """[MASK], which only pretraining needs. Raises UserError when the vocabulary lacks it."""
+        return self._tokenizer.id("[MASK]")
 
     def texts(self, a: Sequence[list[int]], b: Sequence[list[int]] | None, max_len: int) -> Written:
         """One text or a pair; longer ones than `max_len` are truncated longest first, and counted."""
@@ -96,7 +111,7 @@ class BertFormat:
             ids=np.asarray(ids, dtype=np.int32),
             segment_ids=segment_ids,
             offsets=np.concatenate([[0], np.cumsum(size)]),
-            pooler_position=np.zeros(len(size), dtype=np.int32),
+            pooler_position=self._summaries(size),
             truncated=truncated,
         )
 
@@ -111,7 +126,7 @@ class BertFormat:
         """`[CLS] question [SEP] part of the context [SEP]`: as many as the context needs, each `stride` tokens further on.
 
         As in BERT's code for SQuAD: questions are cut to `max_question` tokens (and counted), contexts never lose a token.
-        Raises ValueError when a window has no room to advance by `stride`.
+        Raises ConfigurationError when a window has no room to advance by `stride`.
         """
         ids: list[int] = []
         parts: list[tuple[int, int, int, int, int]] = []  # example, context start, first token, tokens, length
@@ -121,9 +136,9 @@ class BertFormat:
             head = [self.cls, *question[:max_question], self.sep]
             room = max_len - len(head) - 1
             if room < min(stride, len(context)):
-                raise ValueError(
-                    f"max_len={max_len} leaves {room} tokens for a context, fewer than the stride of {stride}: tokens "
-                    "would be skipped"
+                raise ConfigurationError(
+                    f"max_len={max_len} leaves {room} tokens for a context, fewer than the stride of {stride}, so tokens "
+                    "would be skipped; a longer task.max_len, a smaller task.data.stride or task.data.max_question"
                 )
             first = 0
             while True:
@@ -139,10 +154,13 @@ class BertFormat:
             ids=np.asarray(ids, dtype=np.int32),
             segment_ids=np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(sizes)), pieces),
             offsets=np.concatenate([[0], np.cumsum(sizes)]),
-            null_position=np.full(len(sizes), self.null_position, dtype=np.int32),
+            null_position=self._summaries(sizes),
             example=example,
             context_start=starts.astype(np.int32),
             first_token=firsts.astype(np.int32),
             context_tokens=tokens.astype(np.int32),
             truncated=truncated,
         )
+
+    def _summaries(self, sizes: Int[ndarray, "examples"]) -> Int[ndarray, "examples"]:
+        return (np.zeros_like(sizes) if self.summary == "first" else sizes - 1).astype(np.int32)

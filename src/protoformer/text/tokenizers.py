@@ -5,6 +5,9 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
 from tokenizers import Tokenizer as RustTokenizer
 
 from protoformer.errors import UserError
@@ -32,6 +35,23 @@ class Tokenizer:
         if number is None:
             raise UserError(f"{self.origin}: the vocabulary lacks the special token {token}")
         return number
+
+    def continues(self) -> Bool[ndarray, "vocab"] | None:
+        """Of each id, whether it goes on with the word before it; None where the vocabulary does not say.
+
+        WordPiece marks such tokens (`##`), byte-level pair encoding marks the others (a leading space, written Ġ).
+        """
+        model = json.loads(self.rust.to_str())
+        prefix = model["model"].get("continuing_subword_prefix") if model["model"]["type"] == "WordPiece" else None
+        byte_level = '"ByteLevel"' in json.dumps(model["pre_tokenizer"])
+        if not prefix and not byte_level:
+            return None
+        special = {token["content"] for token in model["added_tokens"]}
+        found = np.zeros(self.vocab_size, dtype=bool)
+        for token, number in self.rust.get_vocab(with_added_tokens=True).items():
+            if token not in special:
+                found[number] = token.startswith(prefix) if prefix else not token.startswith("Ġ")
+        return found
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, all of them at once on every core."""

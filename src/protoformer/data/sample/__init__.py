@@ -4,13 +4,14 @@ No row is taken from any data set. The same seed gives the same rows on every ma
 whom) stands in two splits. Test labels are hidden (-1) as on the hub, but for MRPC, whose are public.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from random import Random
 
 import pyarrow as pa
 
-from protoformer.data.sample import glue, lexicon
-from protoformer.data.sample.meaning import Genre, draw, realise
+from protoformer.data.sample import choices, glue, lexicon, questions, stories
+from protoformer.data.sample.meaning import draw, realise
 from protoformer.errors import DataError
 
 GLUE = "nyu-mll/glue"
@@ -31,28 +32,87 @@ SPLITS = dict.fromkeys(glue.TASKS, PLAIN) | {
 }
 
 
-def available() -> list[tuple[str, str, str]]:
+@dataclass(frozen=True)
+class Subset:
+    """How the rows of a split are made, and how many where no number is given.
+
+    `schema` is inferred from the rows where it is None; a column idx, of rows that come without, numbers them.
+    `hidden` stands for the label in a test split; None leaves it.
+    """
+
+    made: Callable[[Random, str], glue.Rows]
+    splits: tuple[str, ...]
+    schema: pa.Schema | None = None
+    rows: Mapping[str, int] | None = None  # ROWS
+    numbered: bool = False
+    hidden: float | None = None
+
+
+def _glue(task: str) -> Subset:
+    def made(random: Random, split: str) -> glue.Rows:
+        return glue.TASKS[task](random, BUCKETS[split], "country" if split.endswith("mismatched") else "town")
+
+    hidden = {"stsb": -1.0, "mrpc": None}.get(task, -1)
+    return Subset(made, SPLITS[task], numbered=True, hidden=hidden)
+
+
+def _squad(unanswerable: float) -> Subset:
+    def made(random: Random, split: str) -> glue.Rows:
+        return questions.squad(random, BUCKETS[split], 1 if split == "train" else 3, unanswerable)
+
+    return Subset(made, ("train", "validation"), questions.SCHEMA, {"train": 10000, "validation": 500})
+
+
+SUBSETS: dict[tuple[str, str | None], Subset] = {
+    **{(GLUE, task): _glue(task) for task in glue.TASKS},
+    ("rajpurkar/squad", "plain_text"): _squad(unanswerable=0.0),
+    ("rajpurkar/squad_v2", "squad_v2"): _squad(unanswerable=0.4),
+    ("allenai/swag", "regular"): Subset(
+        lambda random, split: choices.swag(random, BUCKETS[split]), PLAIN, choices.SWAG, hidden=-1
+    ),
+    ("aps/super_glue", "copa"): Subset(
+        lambda random, split: choices.copa(random, BUCKETS[split]), PLAIN, choices.COPA, numbered=True, hidden=-1
+    ),
+    ("bookcorpus/bookcorpus", None): Subset(
+        lambda random, split: stories.bookcorpus(random, BUCKETS[split]), ("train",), stories.BOOKCORPUS
+    ),
+    ("wikimedia/wikipedia", "20231101.en"): Subset(
+        lambda random, split: stories.wikipedia(random, BUCKETS[split]), ("train",), stories.WIKIPEDIA, {"train": 4000}
+    ),
+}
+
+
+def available() -> list[tuple[str, str | None, str]]:
     """Every data set, subset and split that there is."""
-    return [(GLUE, subset, split) for subset, splits in SPLITS.items() for split in splits]
+    return [(*name, split) for name, subset in SUBSETS.items() for split in subset.splits]
+
+
+def size(dataset: str, subset: str | None, split: str) -> int:
+    """Rows of a split where no number is given. Raises DataError for what the sample has not, naming what it has."""
+    return (_subset(dataset, subset, split).rows or ROWS)[split.split("_")[0]]
 
 
 def generate(dataset: str, subset: str | None, split: str, seed: int = 0, rows: int | None = None) -> pa.Table:
     """All rows of a split. Raises DataError for what the sample has not, naming what it has."""
-    if (dataset, subset, split) not in available():
-        known = sorted({f"{data}/{part}" for data, part, _ in available()})
-        splits = SPLITS.get(subset or "", ()) if dataset == GLUE else ()
-        there = f"its splits are {', '.join(splits)}" if splits else f"it has {', '.join(known)}"
-        raise DataError(f"source=sample has no {dataset}/{subset}, split {split}; {there}")
-    assert subset is not None
-    role = split.split("_")[0]
-    random = Random(f"{seed}/{subset}/{split}")
-    genre: Genre = "country" if split.endswith("mismatched") else "town"
-    made = glue.TASKS[subset](random, BUCKETS[split], genre)
-    table = [{**next(made), "idx": number} for number in range(rows or ROWS[role])]
-    if role == "test" and subset != "mrpc":
+    part = _subset(dataset, subset, split)
+    random = Random(f"{seed}/{subset}/{split}" if dataset == GLUE else f"{seed}/{dataset}/{subset}/{split}")
+    made = part.made(random, split)
+    table = [next(made) for _ in range(rows or size(dataset, subset, split))]
+    if part.numbered:
+        table = [{**row, "idx": number} for number, row in enumerate(table)]
+    if split.startswith("test") and part.hidden is not None:
         for row in table:
-            row["label"] = -1.0 if subset == "stsb" else -1
-    return pa.Table.from_pylist(table)
+            row["label"] = part.hidden
+    return pa.Table.from_pylist(table, schema=part.schema)
+
+
+def _subset(dataset: str, subset: str | None, split: str) -> Subset:
+    part = SUBSETS.get((dataset, subset))
+    if part is None or split not in part.splits:
+        known = ", ".join(sorted({"/".join(filter(None, name)) for name in SUBSETS}))
+        there = f"its splits are {', '.join(part.splits)}" if part else f"it has {known}"
+        raise DataError(f"source=sample has no {'/'.join(filter(None, (dataset, subset)))}, split {split}; {there}")
+    return part
 
 
 def corpus(seed: int = 0) -> Iterator[str]:

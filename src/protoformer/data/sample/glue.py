@@ -95,9 +95,9 @@ def sst2(random: Random, buckets: range, genre: Genre = "town") -> Rows:
             yield {"sentence": sentence, "label": label}
 
 
-def judgement(label: int, random: Random) -> str:
-    """Praise (1) or blame (0), with negation and concession in the way."""
-    work, aspect, degree = random.choice(PRAISED), random.choice(ASPECTS), random.choice(DEGREES)
+def judgement(label: int, random: Random, work: str | None = None) -> str:
+    """Praise (1) or blame (0) of a work (None: of any), with negation and concession in the way."""
+    work, aspect, degree = work or random.choice(PRAISED), random.choice(ASPECTS), random.choice(DEGREES)
     right, wrong = (GOOD, BAD) if label else (BAD, GOOD)
     own, opposite = random.choice(right), random.choice(wrong)
     return random.choice(

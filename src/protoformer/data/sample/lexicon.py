@@ -61,6 +61,8 @@ TIMES = {
     "town": ["yesterday", "on monday", "last week", "after lunch"],
     "country": ["at night", "before dawn", "in winter", "at noon"],
 }
+WHERE = [place for places in PLACES.values() for place in places]  # of every genre
+WHEN = [time for times in TIMES.values() for time in times]
 MANNERS = ["slowly", "carefully", "quickly", "proudly"]
 
 PRAISED = ["film", "story", "song", "play", "novel", "concert", "painting", "speech", "show", "poem"]

@@ -1,0 +1,115 @@
+"""BERT's pretraining heads held against `transformers`, on published weights: logits, and masked tokens told again.
+
+    python benchmarks/pretraining_parity.py --weights <folder with BertForPreTraining>
+    python benchmarks/pretraining_parity.py --weights <folder> --texts <file, a text a line>
+
+Texts are cut into the longest pieces that the vocabulary holds (SMILES have no words); each token in turn is masked, and
+counts as told when it is the likeliest one in its place.
+"""
+
+import argparse
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from protoformer.batches import PretrainingBatch
+from protoformer.models import weights
+from protoformer.models.bert import bert
+from protoformer.models.published import BertWeights
+from protoformer.modules.pretraining import PretrainingModule
+
+# esterification, amide coupling, Boc protection, Suzuki coupling, reduction, SN2: reactants >> product
+REACTIONS = (
+    "CC(=O)O.OCC>>CC(=O)OCC",
+    "OC(=O)c1ccccc1.NCc1ccccc1>>O=C(NCc1ccccc1)c1ccccc1",
+    "CC(C)(C)OC(=O)OC(=O)OC(C)(C)C.NCCc1ccccc1>>CC(C)(C)OC(=O)NCCc1ccccc1",
+    "OB(O)c1ccccc1.Brc1ccncc1>>c1ccc(-c2ccncc2)cc1",
+    "O=Cc1ccc(Cl)cc1.[BH4-].[Na+]>>OCc1ccc(Cl)cc1",
+    "Oc1ccccc1.CCBr.[K+].[K+].[O-]C([O-])=O>>CCOc1ccccc1",
+)
+
+
+def ours(folder: Path) -> PretrainingModule:
+    layout = BertWeights()
+    described = weights.read_config(folder)
+    module = PretrainingModule(backbone=bert(**layout.sizes(described)), splits={"val": [], "test": []})
+    body, heads = layout.read(weights.read_state(folder))
+    weights.put(module.backbone, body, str(folder))
+    weights.put(module.head, layout.head("pretraining", heads, described), str(folder))
+    return module.eval()
+
+
+def everything_told(ids: torch.Tensor, padding_mask: torch.Tensor, segment_ids: torch.Tensor) -> PretrainingBatch:
+    """A batch in which every token is to be told, so that all logits can be compared."""
+    rows, seq = ids.shape
+    places = torch.arange(seq).expand(rows, -1)
+    return PretrainingBatch(
+        ids=ids,
+        padding_mask=padding_mask,
+        segment_ids=segment_ids,
+        pooler_position=torch.zeros(rows, dtype=torch.long),
+        example_ids=torch.arange(rows),
+        target_position=places,
+        target_ids=torch.where(padding_mask, 0, -1),
+        next_sentence=torch.zeros(rows, dtype=torch.long),
+        targets=torch.tensor([int(padding_mask.sum()), rows]),
+    )
+
+
+def difference(module: PretrainingModule, theirs: Any) -> tuple[float, float]:
+    """The largest difference of masked-LM and of next-sentence logits, on random ids with padding and two segments."""
+    torch.manual_seed(0)
+    vocab = module.backbone.embeddings.token.num_embeddings
+    ids = torch.randint(5, vocab, (4, 96))
+    padding_mask = torch.arange(96)[None] < torch.tensor([96, 60, 33, 5])[:, None]
+    segment_ids = (torch.arange(96)[None] >= torch.tensor([40, 30, 10, 2])[:, None]).long() * padding_mask
+    told = module(everything_told(ids, padding_mask, segment_ids))
+    there = theirs(ids, padding_mask.long(), segment_ids)
+    words = (told.logits - there.prediction_logits[padding_mask]).abs().max()
+    return float(words), float((told.next - there.seq_relationship_logits).abs().max())
+
+
+def recovered(module: PretrainingModule, vocabulary: list[str], text: str) -> tuple[int, int]:
+    """How many of a text's tokens are told when masked, one at a time, and how many there are."""
+    number = {word: place for place, word in enumerate(vocabulary)}
+    pieces = re.findall("|".join(re.escape(word) for word in sorted(vocabulary, key=len, reverse=True)), text)
+    if "".join(pieces) != text:
+        raise SystemExit(f"the vocabulary cannot write {text!r}")
+    ids = torch.tensor([number["[CLS]"], *(number[piece] for piece in pieces), number["[SEP]"]])
+    rows = ids.repeat(len(pieces), 1)
+    places = torch.arange(1, len(pieces) + 1)
+    rows[torch.arange(len(pieces)), places] = number["[MASK]"]
+    batch = everything_told(rows, torch.ones_like(rows, dtype=torch.bool), torch.zeros_like(rows))
+    batch["target_position"], batch["target_ids"] = places[:, None], ids[1:-1, None]
+    told = module(batch)
+    return int((told.logits.argmax(-1) == told.target).sum()), len(pieces)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--texts", type=Path)
+    options = parser.parse_args()
+    begun = time.perf_counter()
+    module = ours(options.weights)
+    theirs = transformers.BertForPreTraining.from_pretrained(options.weights).eval()
+    with torch.no_grad():
+        words, pairs = difference(module, theirs)
+        print(f"largest difference of logits: masked LM {words:.2e}, next sentence {pairs:.2e}")
+        vocabulary = (options.weights / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        texts = options.texts.read_text(encoding="utf-8").splitlines() if options.texts else REACTIONS
+        counts = [recovered(module, vocabulary, text) for text in texts]
+        for text, (told, of) in zip(texts, counts, strict=True):
+            print(f"{told:3d} of {of:3d} tokens told  {text}")
+    told, of = (sum(column) for column in zip(*counts, strict=True))
+    print(f"{told} of {of} ({told / of:.1%}) in {time.perf_counter() - begun:.1f} s")
+    if max(words, pairs) > 1e-5:
+        raise SystemExit("differs by more than 1e-5")
+
+
+if __name__ == "__main__":
+    main()

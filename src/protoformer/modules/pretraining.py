@@ -1,0 +1,147 @@
+"""BERT's pretraining (arXiv 1810.04805, section 3.1): tell masked tokens, and whether one sentence follows another.
+
+The loss is the mean over all tokens to tell plus the mean over all pairs to judge. Only tokens that are to be told reach the
+decoder and its softmax: of a batch of 128 tokens a row that is about a seventh of the logits. The same module serves the
+left-to-right rival of section 5.1, whose targets are all next tokens.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from protoformer.batches import PretrainingBatch
+from protoformer.models.encoder import Encoder
+from protoformer.models.heads import MaskedLMHead, NextSentenceHead
+from protoformer.modules.evaluation import Columns, Evaluation, Stage
+from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
+
+PretrainingMetric = Literal["mlm_accuracy", "nsp_accuracy"]
+
+
+class PretrainingHead(nn.Module):
+    """Both heads; `next` is None without next-sentence prediction."""
+
+    def __init__(self, backbone: Encoder, nsp: bool) -> None:
+        super().__init__()
+        vocab_size = backbone.embeddings.token.num_embeddings
+        self.masked = MaskedLMHead(backbone.d_model, vocab_size, backbone.activation, backbone.norm_eps)
+        self.next = NextSentenceHead(backbone.d_model) if nsp else None
+
+
+class Told(NamedTuple):
+    """What the model says: a row of logits for each token to tell (in which row of the batch it stands, and the token that
+    belongs there), and for each pair (None without next-sentence prediction)."""
+
+    row: Int[Tensor, "targets"]
+    target: Int[Tensor, "targets"]
+    logits: Float[Tensor, "targets vocab"]
+    next: Float[Tensor, "batch 2"] | None
+
+
+class PretrainingModule(ObjectiveModule):
+    """`metrics` are those whose mean is the score; `nsp=False` leaves next-sentence prediction out."""
+
+    def __init__(
+        self,
+        *,
+        backbone: Encoder,
+        splits: Mapping[Stage, Sequence[str]],
+        metrics: Sequence[PretrainingMetric] = ("mlm_accuracy",),
+        nsp: bool = True,
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__(optimization)
+        self.backbone, self.splits, self.metrics = backbone, splits, metrics
+        self.head: PretrainingHead = PretrainingHead(backbone, nsp)
+        backbone.pooler.requires_grad_(nsp)  # takes no part without pairs; several ranks would wait for its gradient
+
+    def forward(self, batch: PretrainingBatch) -> Told:
+        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
+        row, number = _wanted(batch)
+        vectors = hidden.pick(row, batch["target_position"][row, number])
+        logits = self.head.masked(vectors, self.backbone.embeddings.token.weight)
+        pooled = self.backbone.pooler(hidden, batch["pooler_position"]) if self.head.next is not None else None
+        following = None if self.head.next is None or pooled is None else self.head.next(pooled)
+        return Told(row, batch["target_ids"][row, number], logits, following)
+
+    def blank_batch(self, batch: int, seq: int) -> PretrainingBatch:
+        """With a seventh of the tokens to tell, as at length 128."""
+        zeros = torch.zeros(batch, seq, dtype=torch.long)
+        told = zeros[:, : max(1, round(0.15 * seq))]
+        return PretrainingBatch(
+            ids=zeros,
+            padding_mask=torch.ones(batch, seq, dtype=torch.bool),
+            segment_ids=zeros,
+            pooler_position=zeros[:, 0],
+            example_ids=zeros[:, 0],
+            target_position=told,
+            target_ids=told,
+            next_sentence=zeros[:, 0],
+            targets=torch.ones(2, dtype=torch.long),
+        )
+
+    def flops(self, batch: PretrainingBatch) -> Tensor:
+        """The encoder's, and the decoder's on the tokens to tell."""
+        d_model, vocab_size = self.backbone.d_model, self.backbone.embeddings.token.num_embeddings
+        told = (batch["target_ids"] >= 0).sum().double()
+        return super().flops(batch) + 6.0 * d_model * (d_model + vocab_size) * told
+
+    def loss(self, batch: PretrainingBatch) -> Loss:
+        told = self(batch)
+        words = functional.cross_entropy(told.logits.float(), told.target, reduction="none")
+        count = words.new_tensor(float(len(words)))
+        right = (told.logits.argmax(-1) == told.target).sum()
+        tallies = {"mlm_loss": (words.sum(), count), "mlm_accuracy": (right, count)}
+        total = words.sum()
+        if told.next is not None:
+            known = (batch["next_sentence"] >= 0) & (batch["example_ids"] >= 0)
+            pairs = functional.cross_entropy(told.next.float(), batch["next_sentence"].clamp(min=0), reduction="none")
+            judged = (told.next.argmax(-1) == batch["next_sentence"]) & known
+            tallies["nsp_loss"] = ((pairs * known).sum(), known.sum())
+            tallies["nsp_accuracy"] = (judged.sum(), known.sum())
+            total = total + self.term_weights(batch)[1] * (pairs * known).sum()
+        return Loss(total, count, tallies)
+
+    def observe(self, batch: PretrainingBatch) -> Columns:
+        """Of each example: loss, count and hits of its tokens; its pair's loss and whether it was judged rightly, or nan."""
+        told = self(batch)
+        rows = len(batch["example_ids"])
+        words = functional.cross_entropy(told.logits.float(), told.target, reduction="none")
+        sums = torch.zeros(rows, 3, device=words.device)
+        right = (told.logits.argmax(-1) == told.target).float()
+        sums.index_add_(0, told.row, torch.stack([words, torch.ones_like(words), right], dim=1))
+        pairs = torch.full((rows, 2), math.nan, device=words.device)
+        if told.next is not None:
+            known = batch["next_sentence"] >= 0
+            losses = functional.cross_entropy(told.next.float(), batch["next_sentence"].clamp(min=0), reduction="none")
+            hits = (told.next.argmax(-1) == batch["next_sentence"]).float()
+            pairs[known] = torch.stack([losses, hits], dim=1)[known]
+        real = batch["example_ids"] >= 0
+        return batch["example_ids"][real], sums[real].double(), pairs[real].double()
+
+    def evaluate(self, stage: Stage, split: str, columns: Columns) -> Evaluation:
+        _, sums, pairs = columns
+        loss, count, hits = sums.sum(0).tolist()
+        found = {"mlm_loss": loss / max(1.0, count), "mlm_accuracy": hits / max(1.0, count)}
+        found["mlm_perplexity"] = math.exp(min(found["mlm_loss"], 700.0))
+        known = pairs[~pairs[:, 0].isnan()]
+        if len(known):
+            found["nsp_loss"], found["nsp_accuracy"] = known.mean(0).tolist()
+        found["loss"] = found["mlm_loss"] + found.get("nsp_loss", 0.0)
+        scores: dict[str, float] = {name: found.pop(name) for name in self.metrics if name in found}
+        return Evaluation(scores=scores, numbers=found)
+
+
+def _wanted(batch: PretrainingBatch) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
+    """Row and number of every target; on the meta device, where nothing can be looked up, of every place for one."""
+    wanted = (batch["target_ids"] >= 0) & (batch["example_ids"] >= 0)[:, None]
+    if wanted.is_meta:
+        places = torch.ones(wanted.shape, dtype=torch.bool, device="cpu").nonzero().to("meta")
+        return places[:, 0], places[:, 1]
+    row, number = wanted.nonzero(as_tuple=True)
+    return row, number

@@ -1,0 +1,230 @@
+"""Answers that are a span of a context (arXiv 1810.04805, sections 4.2 and 4.3): encoder, start and end vectors.
+
+The loss of a window is the mean of two cross-entropies, over where the answer starts and where it ends; a window that does
+not show its question's answer has both at the null position. What an evaluated window leaves behind is its best few spans,
+never its logits.
+
+Differs: padding takes no part in the softmax (in the paper's code it does).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from protoformer.batches import SpanBatch
+from protoformer.errors import ConfigurationError
+from protoformer.models.encoder import Encoder
+from protoformer.models.heads import SpanHead
+from protoformer.modules.evaluation import Columns, Evaluation, Stage
+from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
+from protoformer.scoring import spans, squad
+from protoformer.scoring.spans import IMPOSSIBLE, Answer, Candidates
+
+
+class References(Protocol):
+    """Of a split: its questions in order, their gold answers (None: hidden), and the way from positions to text."""
+
+    ids: Sequence[str]
+    gold: Sequence[Sequence[str]] | None
+
+    def question(self, window: int) -> int: ...
+
+    def text(self, window: int, start: int, end: int) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers(Evaluation):
+    """Each question's n-best and the answer that is given, by id; `gold` None where it is hidden."""
+
+    n_best: Mapping[str, Sequence[Answer]]
+    given: Mapping[str, str]
+    gold: Mapping[str, Sequence[str]] | None
+    null_odds: Mapping[str, float] = field(default_factory=dict)  # of questions that may have no answer
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for number, (name, text) in enumerate(self.given.items()):
+            label = None if self.gold is None else list(self.gold[name])
+            yield {"id": number, "question": name, "prediction": text, "label": label}
+
+    def mistakes(self, texts: Sequence[str]) -> list[list[Any]]:
+        """The last column is the answer's share among the n-best."""
+        found = []
+        for row in self.rows():
+            if row["label"] is None or squad.exact_match(row["prediction"], row["label"]):
+                continue
+            share = next((a.probability for a in self.n_best[row["question"]] if a.text == row["prediction"]), 0.0)
+            gold = " | ".join(dict.fromkeys(row["label"])) or "(no answer)"
+            found.append([texts[row["id"]], gold, row["prediction"] or "(no answer)", share])
+        return sorted(found, key=lambda row: -row[3])
+
+    def files(self) -> dict[str, Any]:
+        """The official files of SQuAD: answers, n-best lists, and in v2.0 the odds of no answer."""
+        n_best = {
+            name: [{"text": a.text, "probability": a.probability, "score": a.score} for a in answers]
+            for name, answers in self.n_best.items()
+        }
+        odds = {name: max(-1e9, min(1e9, value)) for name, value in self.null_odds.items()}  # JSON knows no infinity
+        files = {"predictions.json": dict(self.given), "nbest_predictions.json": n_best}
+        return files | ({"null_odds.json": odds} if odds else {})
+
+
+class SpanModule(ObjectiveModule):
+    """`unanswerable`: a question may have no answer, which is given where its odds exceed a threshold: `null_threshold`,
+    or (None) the one that is best for F1 on the first development split."""
+
+    def __init__(
+        self,
+        *,
+        backbone: Encoder,
+        splits: Mapping[Stage, Sequence[str]],
+        unanswerable: bool = False,
+        n_best: int = 20,
+        max_answer: int = 30,
+        null_threshold: float | None = None,
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__(optimization)
+        if unanswerable and splits["test"] and not splits["val"] and null_threshold is None:
+            raise ConfigurationError(
+                "questions may have no answer and there is no development split to tune the threshold on; add "
+                "task.module.null_threshold=<number>"
+            )
+        self.backbone, self.splits = backbone, splits
+        self.unanswerable, self.n_best, self.max_answer = unanswerable, n_best, max_answer
+        self.null_threshold = null_threshold
+        self.tuned: float | None = None  # the threshold that was best on dev
+        self.head = SpanHead(backbone.d_model)
+        backbone.pooler.requires_grad_(False)  # takes no part; several ranks would wait for its gradient
+
+    def forward(self, batch: SpanBatch) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
+        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
+        start, end = self.head(hidden.tokens)
+        return hidden.layout.unpack(start), hidden.layout.unpack(end)
+
+    def blank_batch(self, batch: int, seq: int) -> SpanBatch:
+        zeros = torch.zeros(batch, seq, dtype=torch.long)
+        ones = torch.ones(batch, seq, dtype=torch.bool)
+        return SpanBatch(
+            ids=zeros,
+            padding_mask=ones,
+            segment_ids=zeros,
+            pooler_position=zeros[:, 0],
+            example_ids=zeros[:, 0],
+            context_mask=ones,
+            own_mask=ones,
+            null_position=zeros[:, 0],
+            start_position=zeros[:, 0],
+            end_position=zeros[:, 0],
+        )
+
+    def loss(self, batch: SpanBatch) -> Loss:
+        real = batch["example_ids"] >= 0
+        start, end = self(batch)
+        return Loss((self._losses(batch, start.float(), end.float()) * real).sum(), real.sum())
+
+    def _losses(self, batch: SpanBatch, start: Tensor, end: Tensor) -> Float[Tensor, "batch"]:
+        padding = ~batch["padding_mask"]
+        parts = [
+            functional.cross_entropy(logits.masked_fill(padding, IMPOSSIBLE), position, reduction="none")
+            for logits, position in ((start, batch["start_position"]), (end, batch["end_position"]))
+        ]
+        return (parts[0] + parts[1]) / 2
+
+    def observe(self, batch: SpanBatch) -> Columns:
+        """Of each window: its best spans, the score of no answer, and its loss."""
+        real = batch["example_ids"] >= 0
+        start, end = (logits.float() for logits in self(batch))
+        found = spans.candidates(
+            start,
+            end,
+            batch["context_mask"] & batch["own_mask"],
+            batch["context_mask"],
+            batch["null_position"],
+            n_best=self.n_best,
+            max_answer=self.max_answer,
+        )
+        spare = (0, self.n_best - found.score.shape[1])  # a short window has fewer
+        columns = (
+            batch["example_ids"],
+            functional.pad(found.start, spare),
+            functional.pad(found.end, spare),
+            functional.pad(found.score, spare, value=IMPOSSIBLE),
+            found.null,
+            self._losses(batch, start, end),
+        )
+        return tuple(column[real] for column in columns)
+
+    def evaluate(self, stage: Stage, split: str, columns: Columns) -> Answers:
+        losses = columns[-1]
+        references: References = self.references[stage][split]
+        n_best = self.answers(columns, references)
+        odds = {name: spans.null_odds(answers) for name, answers in n_best.items()} if self.unanswerable else {}
+        gold = None
+        if references.gold is not None:
+            answers = dict(zip(references.ids, references.gold, strict=True))
+            gold = {name: answers[name] for name in n_best}
+        scores: dict[str, float] = {}
+        numbers: dict[str, float] = {}
+        threshold = None
+        if gold is not None:
+            numbers["loss"] = float(losses.mean())
+        if self.unanswerable:
+            tuned = self._thresholds(n_best, odds, gold)
+            if stage == "val" and split == self.splits["val"][0]:
+                self.tuned = tuned.get("best_f1_threshold")
+            threshold = self.tuned if self.null_threshold is None else self.null_threshold
+            if threshold is None:
+                raise ConfigurationError(
+                    "the development split hides its answers, so no threshold for no answer can be tuned on it; add "
+                    "task.module.null_threshold=<number>"
+                )
+            numbers |= {**tuned, "null_threshold": threshold}
+        given = spans.chosen(n_best, threshold)
+        if gold is not None:
+            means = squad.score(given, gold)
+            scores = {name: means.pop(name) for name in ("exact_match", "f1")}
+            numbers |= means
+        return Answers(scores=scores, numbers=numbers, n_best=n_best, given=given, gold=gold, null_odds=odds)
+
+    def answers(self, columns: Columns, references: References) -> dict[str, list[Answer]]:
+        """The n-best over all windows of each question, in order of the questions; `columns` as `observe` gives them."""
+        windows, found = columns[0].tolist(), Candidates(*columns[1:5])
+        texts: dict[int, list[tuple[float, str]]] = {}
+        nulls: dict[int, float] = {}
+        rows = zip(
+            windows, found.start.tolist(), found.end.tolist(), found.score.tolist(), found.null.tolist(), strict=True
+        )
+        for window, starts, ends, scores, null in rows:
+            question = references.question(window)
+            nulls[question] = min(null, nulls.get(question, null))
+            texts.setdefault(question, []).extend(
+                (score, references.text(window, start, end))
+                for start, end, score in zip(starts, ends, scores, strict=True)
+                if score > IMPOSSIBLE
+            )
+        return {
+            references.ids[question]: spans.n_best(
+                texts[question], nulls[question] if self.unanswerable else None, self.n_best
+            )
+            for question in sorted(texts)
+        }
+
+    def _thresholds(
+        self,
+        n_best: Mapping[str, Sequence[Answer]],
+        odds: Mapping[str, float],
+        gold: Mapping[str, Sequence[str]] | None,
+    ) -> dict[str, float]:
+        """The best that a threshold reaches for either metric, and where; nothing where answers are hidden."""
+        if gold is None:
+            return {}
+        scored = squad.each(spans.chosen(n_best, None), gold)
+        found = {}
+        for name, scores in (("exact_match", scored.exact_match), ("f1", scored.f1)):
+            found[f"best_{name}"], found[f"best_{name}_threshold"] = squad.best_threshold(scores, odds, gold)
+        return found

@@ -1,0 +1,123 @@
+"""The two-way LSTM against torch's own, packed and padded; an encoder that gets one on top of what it has learned."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from protoformer.blocks.packing import Packing, Rectangle
+from protoformer.blocks.recurrent import BiLSTM
+from protoformer.errors import WeightsError
+from protoformer.runtime.building import Initial, builder_arguments, put_initial, task_module
+from protoformer.runtime.compose import compose
+from protoformer.runtime.run_folder import RunFolder
+
+LENGTHS = torch.tensor([7, 2, 5, 1])
+MASK = torch.arange(7)[None] < LENGTHS[:, None]
+
+
+def torchs(ours: BiLSTM, d_model: int) -> nn.LSTM:
+    """torch's bidirectional LSTM with the same weights."""
+    made = nn.LSTM(d_model, d_model // 2, batch_first=True, bidirectional=True)
+    state = {name: tensor.clone() for name, tensor in ours.forwards.state_dict().items()}
+    state |= {f"{name}_reverse": tensor.clone() for name, tensor in ours.backwards.state_dict().items()}
+    made.load_state_dict(state)
+    return made
+
+
+def test_packed_and_padded_equal_torchs_own() -> None:
+    ours = BiLSTM(12)
+    theirs = torchs(ours, 12)
+    x = torch.randn(4, 7, 12)
+    x[~MASK] = 1e3  # what stands in padding must not matter
+    gradients: dict[str, list[Tensor]] = {}
+    results: dict[str, Tensor] = {}
+    for name, layout in {"packed": Packing(MASK), "padded": Rectangle(4, 7, MASK)}.items():
+        ours.zero_grad()
+        inputs = x.clone().requires_grad_()
+        out = layout.unpack(ours(layout.pack(inputs), layout))
+        (out[MASK] ** 2).sum().backward()
+        results[name] = out.detach()[MASK]
+        assert inputs.grad is not None
+        gradients[name] = [inputs.grad[MASK], *(p.grad.clone() for p in ours.parameters() if p.grad is not None)]
+        assert (inputs.grad[~MASK] == 0).all()
+    inputs = x.clone().requires_grad_()
+    packed = pack_padded_sequence(inputs, LENGTHS, batch_first=True, enforce_sorted=False)
+    expected = pad_packed_sequence(theirs(packed)[0], batch_first=True)[0]
+    (expected[MASK] ** 2).sum().backward()
+    names = [f"{name}{end}" for end in ("", "_reverse") for name, _ in ours.forwards.named_parameters()]
+    own = dict(theirs.named_parameters())
+    assert inputs.grad is not None
+    wanted = [inputs.grad[MASK], *(own[name].grad for name in names)]
+    for name in results:
+        torch.testing.assert_close(results[name], expected.detach()[MASK], atol=1e-6, rtol=1e-5)
+        assert len(gradients[name]) == len(wanted) == 9
+        for found, gradient in zip(gradients[name], wanted, strict=True):
+            assert torch.isfinite(found).all()
+            torch.testing.assert_close(found, gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_without_a_mask_there_is_no_padding() -> None:
+    ours, x = BiLSTM(6), torch.randn(3, 5, 6)
+    torch.testing.assert_close(ours(x, Rectangle(3, 5)), torchs(ours, 6)(x)[0], atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="two directions need an even width"):
+        BiLSTM(7)
+
+
+# --- on top of an encoder
+
+
+def config(place: Path, *overrides: str) -> dict[str, Any]:
+    made = compose(["model=bert", "task=glue/mrpc", "source=sample", f"paths.outputs={place}", *overrides])
+    made["model"] |= {"vocab_size": 30, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 16, "max_seq_len": 16}
+    return made
+
+
+def module(of: dict[str, Any], seed: int) -> Any:
+    torch.manual_seed(seed)
+    return task_module(of, builder_arguments(of["model"]))
+
+
+def run_of(place: Path, *overrides: str) -> tuple[Any, Initial]:
+    """A run folder with a best checkpoint."""
+    told = config(place, *overrides)
+    trained = module(told, 1)
+    folder = RunFolder(place / "run", "run")
+    folder.write_config(told)
+    folder.checkpoints.mkdir()
+    torch.save({"state_dict": trained.state_dict(), "global_step": 1, "epoch": 0}, folder.best_checkpoint)
+    return trained, Initial(str(folder.path), folder.path, is_run=True)
+
+
+def test_an_encoder_gives_its_weights_to_one_with_more_on_top(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained, start = run_of(tmp_path)
+    told = config(tmp_path, "model.top=bilstm")
+    ours = module(told, 2)
+    fresh = {name: tensor.clone() for name, tensor in ours.state_dict().items() if ".top." in name}
+    assert len(fresh) == 8
+    with caplog.at_level(logging.INFO):
+        put_initial(ours, told, start)
+    state = ours.state_dict()
+    assert state.keys() == trained.state_dict().keys() | fresh.keys()
+    for name, tensor in {**trained.state_dict(), **fresh}.items():
+        assert torch.equal(state[name], tensor), name
+    assert any("top." in message and "starts fresh" in message for message in caplog.messages)
+    ids = torch.randint(30, (4, 7))
+    out = ours.eval().backbone(ids, MASK).rectangle()
+    without = trained.eval().backbone(ids, MASK).rectangle()
+    assert out.shape == without.shape
+    torch.testing.assert_close(ours.backbone.top(without, Rectangle(4, 7, MASK))[MASK], out[MASK], atol=1e-5, rtol=1e-4)
+    out[MASK].sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in ours.parameters() if p.grad is not None)
+    assert ours.backbone.embeddings.token.weight.grad.abs().sum() > 0
+
+
+def test_what_was_trained_on_top_is_not_dropped_unsaid(tmp_path: Path) -> None:
+    _, start = run_of(tmp_path, "model.top=bilstm")
+    told = config(tmp_path)
+    with pytest.raises(WeightsError, match=r"unexpected: top\."):
+        put_initial(module(told, 2), told, start)

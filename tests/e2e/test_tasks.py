@@ -1,0 +1,165 @@
+"""Spans, choices and pretraining from rows to files, on the sample; and what is learned there."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoformer import cli
+from protoformer.runtime import entry
+
+from .commands import SMALL, Place, result
+
+TINY = [
+    "model=bert_l2_h128",
+    "model.d_model=16",
+    "model.d_ff=32",
+    "source=sample",
+    "source.rows=48",
+    "recipe.batch_size=8",
+    "init_from=scratch",
+    "tracking=none",
+    "hardware.threads=1",
+]
+PRETRAINING = ["task=pretrain/mlm_nsp", "source.rows=200", "recipe.max_steps=6", "recipe.warmup=2", "task.max_len=48"]
+COPA = """defaults: [_multiple_choice, _self_]
+rows: {dataset: aps/super_glue, subset: copa, context: premise, stem: question, choices: [choice1, choice2]}
+splits: {validation: validation, test: test}
+"""
+
+
+def run(outputs: Path, *words: str) -> Path:
+    before = set(outputs.rglob("result.json"))
+    assert entry.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    (new,) = set(outputs.rglob("result.json")) - before
+    return new.parent
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / "predictions" / "val" / name).read_text(encoding="utf-8"))
+
+
+def test_squad_v1_leaves_the_official_files(tmp_path: Path) -> None:
+    folder = run(tmp_path / "outputs", "task=squad/v1", "recipe.epochs=1", "task.max_len=48", "task.data.stride=16")
+    metrics = result(folder)["metrics"]
+    assert {"val/exact_match", "val/f1", "val/loss", "val/score"} <= metrics.keys()
+    assert result(folder)["score"] == pytest.approx((metrics["val/exact_match"] + metrics["val/f1"]) / 2)
+    answers, n_best = read(folder, "predictions.json"), read(folder, "nbest_predictions.json")
+    assert len(answers) == 48
+    assert all(answers[name] == n_best[name][0]["text"] != "" for name in answers)
+    assert all(sum(one["probability"] for one in found) == pytest.approx(1.0) for found in n_best.values())
+    lines = [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
+    assert [line["prediction"] for line in lines] == list(answers.values())
+
+
+def test_squad_v2_tunes_its_threshold_on_dev_and_writes_it_down(tmp_path: Path) -> None:
+    folder = run(tmp_path / "outputs", "task=squad/v2", "recipe.epochs=1")
+    metrics = result(folder)["metrics"]
+    assert metrics["val/null_threshold"] == metrics["val/best_f1_threshold"]
+    assert metrics["val/f1"] == pytest.approx(metrics["val/best_f1"])
+    assert {"val/HasAns/f1", "val/NoAns/f1", "val/best_exact_match_threshold"} <= metrics.keys()
+    answers, odds = read(folder, "predictions.json"), read(folder, "null_odds.json")
+    assert all((odds[name] > metrics["val/null_threshold"]) == (text == "") for name, text in answers.items())
+
+
+def test_choices_of_any_number_by_yaml_alone(tmp_path: Path) -> None:
+    more = tmp_path / "more" / "task"
+    more.mkdir(parents=True)
+    (more / "copa.yaml").write_text(COPA)
+    for task, choices in (("swag", 4), ("copa", 2)):
+        folder = run(
+            tmp_path / "outputs", "--config-dir", str(more.parent), f"task={task}", "recipe.epochs=1", "recipe.lr=2e-5"
+        )
+        lines = [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
+        assert len(lines) == 48
+        assert {len(line["probabilities"]) for line in lines} == {choices}
+        hidden = [json.loads(line) for line in (folder / "predictions" / "test.jsonl").read_text().splitlines()]
+        assert {line["label"] for line in hidden} == {None}
+        assert result(folder)["metrics"].keys() == {"val/accuracy", "val/loss", "val/score"}
+
+
+def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = tmp_path / "outputs"
+    pretrained = run(outputs, *PRETRAINING)
+    found = result(pretrained)
+    assert {"val/mlm_accuracy", "val/mlm_perplexity", "val/nsp_accuracy", "val/score"} <= found["metrics"].keys()
+    assert found["training"]["steps"] == 6
+    assert found["training"]["mfu"] > 0
+    lines = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
+    assert any(
+        {"train/mlm_loss", "train/nsp_accuracy", "train/tokens_per_s", "train/mfu"} <= line.keys() for line in lines
+    )
+    capsys.readouterr()
+    assert cli.main(["predict", str(pretrained), "--text", "the [MASK] found the key ."]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "[MASK]"
+    assert len(printed) == 6
+    assert cli.main(["predict", str(pretrained), "--text", "no gap"]) == 2
+    assert "there is no [MASK]" in capsys.readouterr().err
+    for task in ("glue/rte", "squad/v1", "swag"):
+        tuned = run(outputs, f"task={task}", f"init_from={pretrained}", "recipe.epochs=1", "recipe.lr=1e-4")
+        assert result(tuned)["digests"]["weights"] != "scratch"
+    assert cli.main(["export", str(pretrained), str(tmp_path / "hf")]) == 0
+    again = run(outputs, *PRETRAINING, f"init_from={tmp_path / 'hf'}")
+    assert result(again)["init_from"] == str(tmp_path / "hf")
+
+
+def test_a_causal_run_stays_causal_and_takes_a_bilstm(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    words = [word.replace("mlm_nsp", "ltr") for word in PRETRAINING]
+    pretrained = run(outputs, *words, "model.attention=causal", "model.format.summary=last")
+    assert "val/nsp_accuracy" not in result(pretrained)["metrics"]
+    tuned = run(outputs, "task=glue/rte", f"init_from={pretrained}", "recipe.epochs=1", "model.top=bilstm")
+    import yaml
+
+    built = yaml.safe_load((tuned / "config.yaml").read_text())["model"]
+    assert (built["attention"], built["format"]["summary"], built["top"]) == ("causal", "last", "bilstm")
+
+
+def test_two_processes_pretrain_as_one_does(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    small = [word for word in SMALL if not word.startswith(("task=", "recipe.lr", "source.rows"))]
+    words = [*small, *PRETRAINING, "model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
+    metrics = []
+    for hardware in ("cpu", "ddp_cpu"):
+        done = place.run(*words, f"hardware={hardware}", outputs=hardware)
+        assert done.returncode == 0, done.stderr
+        (folder,) = place.runs(hardware)
+        metrics.append(result(folder)["metrics"])
+    assert metrics[0].keys() == metrics[1].keys()
+    for name, value in metrics[0].items():
+        assert metrics[1][name] == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.mark.slow
+def test_pretraining_on_the_sample_pays(tmp_path: Path) -> None:
+    """The same model, the same few rows: from scratch, and from a run on the sample's stories."""
+    words = [
+        *("model=bert_l2_h128", "model.norm=pre", "model.init_std=0.07", "model.n_heads=8", "model.dropout=0.0"),
+        *("source=sample", "tracking=none", "recipe.eps=1e-8", "recipe.schedule=cosine"),
+    ]
+    place = Place(tmp_path)
+    done = place.run(
+        *words, "task=pretrain/mlm_nsp", "task.max_len=64", "recipe.batch_size=64", "recipe.max_steps=1200",
+        "recipe.lr=1e-3", "recipe.warmup=100", "init_from=scratch", outputs="pretrained",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (pretrained,) = place.runs("pretrained")
+    assert result(pretrained)["metrics"]["val/mlm_accuracy"] > 0.5
+    hits: dict[str, list[bool]] = {}
+    for start in ("scratch", str(pretrained)):
+        name = "scratch" if start == "scratch" else "pretrained_tuned"
+        done = place.run(
+            *words, "task=glue/sst2", "source.rows=300", "recipe.epochs=5", "recipe.lr=5e-4", "recipe.batch_size=32",
+            f"init_from={start}", outputs=name,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (folder,) = place.runs(name)
+        lines = [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
+        hits[name] = [line["prediction"] == line["label"] for line in lines]
+    draw = random.Random(0)
+    pairs = [after - before for before, after in zip(hits["scratch"], hits["pretrained_tuned"], strict=True)]
+    gains = sorted(sum(draw.choices(pairs, k=len(pairs))) / len(pairs) for _ in range(2000))
+    assert gains[50] > 0, f"the gain lies between {gains[50]:.3f} and {gains[-50]:.3f}"
