@@ -1,5 +1,6 @@
 """The verbs of `protoformer`: each a thin call, proven with stand-ins for what they call."""
 
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +20,6 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     def main(*args: Any, **options: Any) -> None:
         calls.append((args, options))
-
-    import protoformer.runtime
 
     for name in ("prepare", "plan", "report", "submission", "export", "tokenizer_training"):
         stand_in = ModuleType(f"protoformer.runtime.{name}")
@@ -96,8 +95,13 @@ def test_train_is_train_py_under_its_own_name(capsys: pytest.CaptureFixture[str]
     assert "usage: protoformer train [flags] model=NAME" in capsys.readouterr().out
 
 
-def test_a_folder_of_options_reaches_the_verb(called: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
+def test_a_folder_of_options_reaches_its_verb_and_no_other(
+    called: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    plan = sys.modules["protoformer.runtime.plan"]
+    monkeypatch.setattr(plan, "main", lambda words: seen.append(os.environ[CONF_VARIABLE]))
+    assert protoformer.runtime.plan is plan
     assert cli.main(["plan", "--config-dir", str(tmp_path), "model=bert"]) == 0
-    assert os.environ[CONF_VARIABLE] == str(tmp_path)
+    assert cli.main(["plan", "model=bert"]) == 0
+    assert seen == [str(tmp_path), ""]

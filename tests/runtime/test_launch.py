@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from protoformer.errors import ConfigurationError, DataError, LostRankError
+from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
 from protoformer.runtime.launch import World, _adopt_slurm, first_host, launch, world
 
 
@@ -149,3 +149,15 @@ def test_an_error_of_one_rank_ends_the_others_and_is_raised_here() -> None:
         launch(break_down, {"hardware": hardware(devices=2)}, "")
     with pytest.raises(LostRankError, match=r"rank 1 was ended by SIGKILL; too little memory is the usual cause"):
         launch(be_killed, {"hardware": hardware(devices=2)}, "")
+
+
+def end_by_term(config: dict[str, Any], place: str) -> None:
+    """As a rank ends that is only starting, when the whole process group is sent TERM."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_ranks_that_a_stop_ends_before_they_listen_were_stopped_not_lost() -> None:
+    with pytest.raises(InterruptedRunError, match="stopped; the same command continues from there"):
+        launch(end_by_term, {"hardware": hardware(devices=2)}, "")

@@ -96,7 +96,11 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """The exit code of `work`; a user error is one line on stderr, an interruption another."""
+    """The exit code of `work`; a user error is one line on stderr, an interruption another.
+
+    A folder of options that its words name is this command's alone.
+    """
+    folder = os.environ.get(CONF_VARIABLE)
     try:
         return work()
     except UserError as error:
@@ -111,6 +115,10 @@ def guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        os.environ.pop(CONF_VARIABLE, None)
+        if folder is not None:
+            os.environ[CONF_VARIABLE] = folder
 
 
 def complain(error: UserError) -> int:

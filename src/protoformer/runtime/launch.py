@@ -245,9 +245,12 @@ class _Parent:
         told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         interrupted = [error for error in told if error["kind"] == InterruptedRunError.__name__]
         others = [error for error in told if error not in interrupted]
-        if self.signalled is not None and interrupted:
-            stop = InterruptedRunError(interrupted[0]["message"])
-            stop.exit_code = stopped(self.signalled).exit_code
+        # a signal to the whole process group also ends ranks that are only starting and have no handler yet
+        unheard = not told and failure.exitcode != -signal.SIGKILL
+        if self.signalled is not None and (interrupted or unheard):
+            stop = stopped(self.signalled)
+            if interrupted:
+                stop.args = (interrupted[0]["message"],)
             return stop
         if failure.exitcode < 0 and not (self.place / f"error-{rank}").exists():
             name = signal.Signals(-failure.exitcode).name
