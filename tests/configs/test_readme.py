@@ -53,8 +53,8 @@ COMMANDS = [words for words in commands() if complete(words)]
 
 
 def test_there_are_as_many_as_a_reader_sees() -> None:
-    assert len(PAGES) == 5
-    assert len(COMMANDS) >= 25
+    assert len(PAGES) == 6
+    assert len(COMMANDS) >= 40
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -93,7 +93,7 @@ def test_a_yaml_that_is_shown_composes(tmp_path: Path, monkeypatch: pytest.Monke
     tasks = [text for text in shown if "scitail" in text]
     sizes = [text for text in shown if "n_layers: 3" in text]
     assert len(tasks) == len(sizes) == 2
-    assert all(len(text.splitlines()) <= 10 for text in shown if "kind: span" not in text)
+    assert all(len(text.splitlines()) <= 10 for text in shown if "_target_" not in text)
     (tmp_path / "model").mkdir()
     (tmp_path / "task").mkdir()
     monkeypatch.setenv("PROTOFORMER_CONF", str(tmp_path))

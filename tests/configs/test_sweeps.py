@@ -119,3 +119,43 @@ def test_every_parameter_of_the_wandb_sweep_exists_and_is_taken() -> None:
             for part in key.split("."):
                 taken = taken[part]
             assert taken == value, key
+
+
+ABLATIONS = {"bert_masking": 6, "bert_sizes": 6}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_draws_its_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables 6 and 8 of arXiv 1810.04805: six sizes, six ways to mask."""
+    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.chdir(ROOT)
+    drawn: list[dict[str, Any]] = []
+
+    def composed(words: list[str]) -> dict[str, Any]:
+        drawn.append(compose(words))
+        return drawn[-1]
+
+    monkeypatch.setattr("protoformer.runtime.compose.compose", composed)
+    jobs, _ = entry.checked_sweep([f"experiment={name}"], options.search_path())
+    assert jobs == len(drawn) == ABLATIONS[name]
+    assert {config["choices"]["task"] for config in drawn} == {"pretrain/mlm_nsp"}
+    if name == "bert_masking":
+        shares = [config["task"]["data"]["masking"] for config in drawn]
+        assert [(one["mask"], one["random"]) for one in shares] == [
+            (0.8, 0.1), (1.0, 0.0), (0.8, 0.2), (0.8, 0.0), (0.0, 0.8), (0.0, 1.0),
+        ]  # fmt: skip
+    else:
+        sizes = [tuple(config["model"][key] for key in ("n_layers", "d_model", "n_heads")) for config in drawn]
+        assert sizes == [(3, 768, 12), (6, 768, 3), (6, 768, 12), (12, 768, 12), (12, 1024, 16), (24, 1024, 16)]
+
+
+def test_table_5_compares_on_equal_terms() -> None:
+    base, no_nsp, ltr = (compose([f"experiment=bert_table5/{name}"], str(SWEEPS)) for name in ("base", "no_nsp", "ltr"))
+    for other in (no_nsp, ltr):
+        assert other["recipe"] == base["recipe"]
+        assert [(phase["share"], phase["max_len"]) for phase in other["task"]["data"]["phases"]] == [(0.9, 128), (0.1, 512)]
+    assert (base["task"]["data"]["nsp"], no_nsp["task"]["data"]["nsp"], ltr["task"]["data"]["nsp"]) == (True, False, False)
+    assert base["task"]["data"]["masking"] == no_nsp["task"]["data"]["masking"]
+    assert ltr["task"]["data"]["masking"]["_target_"].endswith("NextTokens")
+    assert (ltr["model"]["attention"], ltr["model"]["format"]["summary"]) == ("causal", "last")
+    assert {key for key in ltr["model"] if ltr["model"][key] != base["model"].get(key)} == {"attention", "format"}

@@ -39,10 +39,10 @@ def stub_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_matrix_says_what_runs_with_what(stub_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listing.main(["pairs"])
     heads, first, second = [line for line in capsys.readouterr().out.splitlines() if line.strip()][1:]
-    assert "lm (1 tasks, writes text)" in heads
-    assert "span (1 tasks, writes spans)" in heads
-    assert first.split() == ["none", "(1", "models)", "yes", "-"]
-    assert second.split() == ["spans", "(1", "models)", "yes", "yes"]
+    assert "lm (1 task, writes text)" in heads
+    assert "span (1 task, writes spans)" in heads
+    assert first.split() == ["none", "(1", "model)", "yes", "-"]
+    assert second.split() == ["spans", "(1", "model)", "yes", "yes"]
 
 
 def test_bases_are_merged_and_families_read(stub_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ Differs: padding takes no part in the softmax (in the paper's code it does).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -76,6 +76,8 @@ class Answers(Evaluation):
 class SpanModule(ObjectiveModule):
     """`unanswerable`: a question may have no answer, which is given where its odds exceed a threshold: `null_threshold`,
     or (None) the one that is best for F1 on the first development split."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")  # their mean is the score
 
     def __init__(
         self,
@@ -187,7 +189,7 @@ class SpanModule(ObjectiveModule):
         given = spans.chosen(n_best, threshold)
         if gold is not None:
             means = squad.score(given, gold)
-            scores = {name: means.pop(name) for name in ("exact_match", "f1")}
+            scores = {name: means.pop(name) for name in self.metrics}
             numbers |= means
         return Answers(scores=scores, numbers=numbers, n_best=n_best, given=given, gold=gold, null_odds=odds)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.runtime.options import groups, heading, model, option, options, search_path, wanted, writes
+from protoformer.runtime.signatures import members, signature
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,10 +119,21 @@ def _tasks(folders: tuple[Path, ...]) -> Rows:
     for name in options("task", folders):
         node = option("task", name, folders)
         where = node.get("rows", {})
-        data_set = " ".join(str(where[key]) for key in ("dataset", "subset") if where.get(key))
+        data_set = " + ".join(
+            " ".join(str(part[key]) for key in ("dataset", "subset") if part.get(key))
+            for part in where.get("parts") or [where]
+        )
         use = "" if node.get("splits", {}).get("train") else "test only"
-        rows.append((name, node["kind"], data_set, ", ".join(node.get("module", {}).get("metrics", [])), use))
+        rows.append((name, node["kind"], data_set, ", ".join(_metrics(node.get("module", {}))), use))
     return ("task", "kind", "data set", "metrics", ""), rows
+
+
+def _metrics(module: dict[str, Any]) -> Sequence[str]:
+    """The main metrics that a task's yaml names, or else those its module measures by itself."""
+    if not module:
+        return ()
+    taken, own = signature(module["_target_"]).parameters, members(module["_target_"])
+    return module.get("metrics") or (taken["metrics"].default if "metrics" in taken else own.get("metrics", ()))
 
 
 def _hardware(folders: tuple[Path, ...]) -> Rows:
@@ -146,10 +158,10 @@ def _matrix(folders: tuple[Path, ...]) -> Rows:
         line = (_family(name, folders), model(name, folders)["format"]["_target_"])
         lines[line] = lines.get(line, 0) + 1
     rows = [
-        (f"{family} ({count} models)", *("yes" if writes(form, data) else "-" for _, data in kinds))
+        (f"{family} ({count} model{'s' * (count > 1)})", *("yes" if writes(form, data) else "-" for _, data in kinds))
         for (family, form), count in lines.items()
     ]
-    heads = (f"{kind} ({count} tasks, writes {wanted(data)})" for (kind, data), count in kinds.items())
+    heads = (f"{kind} ({count} task{'s' * (count > 1)}, writes {wanted(data)})" for (kind, data), count in kinds.items())
     return ("family", *heads), rows
 
 
