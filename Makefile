@@ -1,9 +1,11 @@
-# `make help` lists the targets. TORCH_INDEX=URL installs torch from another wheel index (say, the CPU one).
+# `make help` lists the targets. TORCH_INDEX=URL installs torch from another wheel index (say, the CPU one); JOBS=N tests
+# with N processes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_INDEX ?=
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench clean
@@ -23,10 +25,10 @@ demo: $(STAMP) ## a tiny BERT learns NLI from the built-in sample (a minute and 
 	$(BIN)/python train.py experiment=demo
 
 test: lint ## lint, then the default suite: no network, no GPU
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-all: lint ## also trained models and killed processes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP) ## style, types, and the import rule
 	$(BIN)/ruff check .

@@ -153,8 +153,15 @@ def test_table_5_compares_on_equal_terms() -> None:
     base, no_nsp, ltr = (compose([f"experiment=bert_table5/{name}"], str(SWEEPS)) for name in ("base", "no_nsp", "ltr"))
     for other in (no_nsp, ltr):
         assert other["recipe"] == base["recipe"]
-        assert [(phase["share"], phase["max_len"]) for phase in other["task"]["data"]["phases"]] == [(0.9, 128), (0.1, 512)]
-    assert (base["task"]["data"]["nsp"], no_nsp["task"]["data"]["nsp"], ltr["task"]["data"]["nsp"]) == (True, False, False)
+        assert [(phase["share"], phase["max_len"]) for phase in other["task"]["data"]["phases"]] == [
+            (0.9, 128),
+            (0.1, 512),
+        ]
+    assert (base["task"]["data"]["nsp"], no_nsp["task"]["data"]["nsp"], ltr["task"]["data"]["nsp"]) == (
+        True,
+        False,
+        False,
+    )
     assert base["task"]["data"]["masking"] == no_nsp["task"]["data"]["masking"]
     assert ltr["task"]["data"]["masking"]["_target_"].endswith("NextTokens")
     assert (ltr["model"]["attention"], ltr["model"]["format"]["summary"]) == ("causal", "last")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from protoformer.data.rows import LabelledTexts
+from protoformer.data.rows import Choices, LabelledTexts, Questions
 from protoformer.data.sources import LocalSource, RawTable
 from protoformer.errors import DataError
 
@@ -74,6 +74,67 @@ def test_label_words_are_taken_for_numbers() -> None:
     assert examples.labels.tolist() == [1, 0]
     with pytest.raises(DataError, match=r"row 1, column 'label'.*'maybe'"):
         ROWS.read(table(a=["x", "x"], b=["y", "y"], label=["yes", "maybe"]), "train")
+
+
+CONTEXT = "A cat sat on a mat."
+
+
+def questions(*rows: tuple[object, object, object]) -> RawTable:
+    """Rows of context, answers, and where they begin."""
+    return table(
+        id=[str(i) for i in range(len(rows))],
+        question=["Who sat?"] * len(rows),
+        context=[context for context, _, _ in rows],
+        answers=[{"text": texts, "answer_start": starts} for _, texts, starts in rows],
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            (CONTEXT, ["cat"], [3]),
+            r"row 1, column 'answers': an answer that does not stand in the context at its answer",
+        ),
+        ((CONTEXT, ["cat"], [None]), "an answer that does not stand in the context"),
+        ((CONTEXT, ["cat", "mat"], [2]), "an answer that does not stand in the context"),
+        ((CONTEXT, ["mat."], [900]), "an answer that does not stand in the context"),
+        (("", ["cat"], [2]), r"row 1, column 'context': empty text"),
+        ((None, ["cat"], [2]), r"row 1, column 'context': empty text"),
+        ((CONTEXT, [], []), r"row 1, column 'answers': no answer"),
+    ],
+)
+def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple, message: str) -> None:
+    good = (CONTEXT, ["cat", "A cat"], [2, 0])
+    raw, rows = questions(good, row, good), Questions("set")
+    with pytest.raises(DataError, match=message):
+        rows.read(raw, "train")
+    found = rows.read(raw, "train", "skip")
+    assert (found.ids, found.skipped, found.row.tolist()) == (["0", "2"], 1, [0, 2])
+
+
+def test_what_is_scored_is_never_left_out() -> None:
+    raw = questions((CONTEXT, ["cat"], [2]), ("", ["cat"], [2]))
+    with pytest.raises(DataError, match=r"row 1, column 'context': empty text"):
+        Questions("set").read(raw, "validation", "skip")
+
+
+def test_questions_without_an_answer_are_rows_of_v2() -> None:
+    found = Questions("set", unanswerable=True).read(questions((CONTEXT, [], [])), "train")
+    assert (found.answers, found.skipped) == ([[]], 0)
+
+
+def test_answers_in_another_form_are_told() -> None:
+    raw = table(id=["0"], question=["Who?"], context=[CONTEXT], answers=["cat"])
+    with pytest.raises(DataError, match="column 'answers' holds string, not SQuAD's lists"):
+        Questions("set").read(raw, "train")
+
+
+def test_choices_that_are_empty_are_named() -> None:
+    rows = Choices("set", context="a", stem="b", choices=("c", "d"))
+    raw = table(a=["x", "x"], b=["", "y"], c=["one", "one"], d=["two", ""], label=[0, 1])
+    with pytest.raises(DataError, match=r"row \d, column '[bd]': empty text"):
+        rows.read(raw, "train")
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ class Questions:
         for name, texts in ((self.question, questions), (self.context, contexts)):
             empty = np.asarray([not (isinstance(text, str) and text.strip()) for text in texts])
             _mark(raw, name, "empty text", empty, bad, tolerated)
-        given = [None] * len(ids) if hidden else raw.table.column(self.answers).to_pylist()
+        given = [None] * len(ids) if hidden else self._answers(raw)
         answers = [list((each or {}).get("text") or []) for each in given]
         starts = [list((each or {}).get("answer_start") or []) for each in given]
         hidden = hidden or (role == "test" and not any(answers))
@@ -145,7 +145,7 @@ class Questions:
         if role == "train":
             wrong = np.asarray(
                 [
-                    any(context[at : at + len(text)] != text for text, at in zip(texts, places, strict=True))
+                    any(at is None or context[at:][: len(text)] != text for text, at in zip(texts, places, strict=True))
                     if len(texts) == len(places) and isinstance(context, str)
                     else True
                     for context, texts, places in zip(contexts, answers, starts, strict=True)
@@ -176,6 +176,15 @@ class Questions:
             skipped=int(len(bad) - len(keep)),
             hidden=hidden,
         )
+
+    def _answers(self, raw: RawTable) -> list[Any]:
+        column = raw.table.column(self.answers)
+        fields = {column.type.field(i).name for i in range(column.type.num_fields)}
+        if not {"text", "answer_start"} <= fields:
+            raise DataError(
+                f"{raw.origin}: column {self.answers!r} holds {column.type}, not SQuAD's lists `text` and `answer_start`"
+            )
+        return column.to_pylist()
 
 
 def _present(raw: RawTable, needed: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int) ->
     for stray in place.glob(".shard-*"):  # left behind by a process that was killed, unless it is alive and young
         if time.time() - stray.stat().st_mtime > STALE:
             shutil.rmtree(stray, ignore_errors=True)
-    log.info("%s: %d documents, %d sentences, %d tokens", texts.origin, documents, sentence_count, tokens)
+    log.info("%s: tokenised once, %d shards in %s", texts.origin, len(counts), place)
 
 
 @dataclass

@@ -161,7 +161,9 @@ def _matrix(folders: tuple[Path, ...]) -> Rows:
         (f"{family} ({count} model{'s' * (count > 1)})", *("yes" if writes(form, data) else "-" for _, data in kinds))
         for (family, form), count in lines.items()
     ]
-    heads = (f"{kind} ({count} task{'s' * (count > 1)}, writes {wanted(data)})" for (kind, data), count in kinds.items())
+    heads = (
+        f"{kind} ({count} task{'s' * (count > 1)}, writes {wanted(data)})" for (kind, data), count in kinds.items()
+    )
     return ("family", *heads), rows
 
 
