@@ -36,8 +36,17 @@ def test_a_run_is_drawn_in_two_panels_with_its_best_step(tmp_path: Path) -> None
     path = curves.draw(written(tmp_path, run()))
     assert path == tmp_path / "curves.svg"
     text = words(path)
-    for word in ("Training loss", "Dev scores", "learning rate", "accuracy", "best: step 30"):
+    for word in ("Loss", "Dev scores", "learning rate", "accuracy", "best: step 30"):
         assert f"<!-- {word} -->" in text, word
+
+
+def test_numbers_of_another_scale_do_not_flatten_the_scores(tmp_path: Path) -> None:
+    rows = run()
+    rows += [{"step": 20, "val/perplexity": 300.0, "val/mlm_loss": 5.7, "val/null_threshold": -9.5}]
+    text = words(curves.draw(written(tmp_path, rows)))
+    assert "<!-- accuracy -->" in text
+    assert "<!-- dev -->" in text
+    assert not any(word in text for word in ("perplexity", "mlm_loss", "null_threshold"))
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
@@ -51,10 +60,10 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
     ("rows", "said"),
     [
         ([], ["no training", "no scores on a dev set"]),
-        ([{"step": 3, "train/loss": 0.5}], ["Training loss", "no scores on a dev set"]),
+        ([{"step": 3, "train/loss": 0.5}], ["Loss", "no scores on a dev set"]),
         ([{"step": 0, "val/accuracy": 0.5, "val/score": 0.5}], ["no training", "best: step 0"]),
         ([{"step": 1, "train/loss": math.nan, "val/pearson": math.nan, "val/score": 0.0}], ["no training", "score"]),
-        ([{"step": s, "train/loss": -1.0} for s in (1, 2)], ["Training loss"]),
+        ([{"step": s, "train/loss": -1.0} for s in (1, 2)], ["Loss"]),
     ],
 )
 def test_little_and_undefined_numbers_are_drawn(tmp_path: Path, rows: list[dict], said: list[str]) -> None:

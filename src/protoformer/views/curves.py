@@ -18,7 +18,9 @@ Curve = tuple[list[int], list[float]]
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 LOSS, RATE = "#1f5fa8", "#d98c1f"
+DEV = "#c2452d"
 SCORES = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3")
+NO_SCORES = ("loss", "perplexity", "threshold", "score")  # dev numbers of another scale, or drawn otherwise
 
 
 def read(metrics_file: Path) -> dict[str, Curve]:
@@ -66,14 +68,20 @@ def draw(metrics_file: Path) -> Path:
 
 
 def _draw_training(axes: "Axes", curves: dict[str, Curve]) -> None:
-    _frame(axes, "Training loss")
+    _frame(axes, "Loss")
     steps, losses = _finite(curves.get("train/loss", ([], [])))
     if not steps:
         return _say(axes, "no training")
     window = max(1, len(losses) // 25)
     if window > 1:
         axes.plot(steps, losses, color=LOSS, alpha=0.25, linewidth=0.8)
-    axes.plot(steps, _running_mean(losses, window), color=LOSS, linewidth=1.6, **_marks(steps))
+    axes.plot(steps, _running_mean(losses, window), color=LOSS, linewidth=1.6, label="training", **_marks(steps))
+    dev = [curve for key in curves if _is_dev(key, "/loss") and (curve := _finite(curves[key]))[0]]
+    for number, curve in enumerate(dev):
+        label = "dev" if number == 0 else None
+        axes.plot(*curve, color=DEV, linewidth=1.2, marker="o", markersize=3.5, label=label)
+    if dev:
+        axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
     if min(losses) > 0:
         axes.set_ylim(bottom=0)
     rate = _finite(curves.get("train/lr", ([], [])))
@@ -90,7 +98,7 @@ def _draw_training(axes: "Axes", curves: dict[str, Curve]) -> None:
 
 def _draw_scores(axes: "Axes", curves: dict[str, Curve]) -> None:
     _frame(axes, "Dev scores")
-    names = [key for key in curves if key.startswith("val/") and key.rsplit("/", 1)[-1] not in ("loss", "score")]
+    names = [key for key in curves if key.startswith("val/") and not _is_dev(key, *NO_SCORES)]
     best = _finite(curves.get("val/score", ([], [])))
     drawn = {name: curve for name in names if (curve := _finite(curves[name]))[0]}
     if not drawn:
@@ -106,6 +114,10 @@ def _draw_scores(axes: "Axes", curves: dict[str, Curve]) -> None:
     axes.margins(y=0.2)
     axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
     return None
+
+
+def _is_dev(key: str, *endings: str) -> bool:
+    return key.startswith("val/") and key.endswith(endings)
 
 
 def _mark_best(axes: "Axes", scores: Curve) -> None:
