@@ -101,6 +101,18 @@ def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys
     for task in ("glue/rte", "squad/v1", "swag"):
         tuned = run(outputs, f"task={task}", f"init_from={pretrained}", "recipe.epochs=1", "recipe.lr=1e-4")
         assert result(tuned)["digests"]["weights"] != "scratch"
+    (tmp_path / "texts.txt").write_text("other words in another order\n" * 20)
+    words = str(tmp_path / "words.json")
+    learnt = ["tokenizer", "train", "--kind", "wordpiece", "--size", "60", str(tmp_path / "texts.txt"), "--out", words]
+    assert cli.main(learnt) == 0
+    capsys.readouterr()
+    other = [*TINY, "task=glue/rte", f"init_from={pretrained}", f"paths.outputs={outputs}", f"model.tokenizer={words}"]
+    assert entry.main(other) == 2
+    assert "another id, or none, in the vocabulary that" in capsys.readouterr().err
+    same = f"model.tokenizer={pretrained / 'tokenizer'}"
+    assert (
+        result(run(outputs, "task=glue/cola", f"init_from={pretrained}", "recipe.epochs=1", same))["score"] is not None
+    )
     assert cli.main(["export", str(pretrained), str(tmp_path / "hf")]) == 0
     again = run(outputs, *PRETRAINING, f"init_from={tmp_path / 'hf'}")
     assert result(again)["init_from"] == str(tmp_path / "hf")
@@ -118,10 +130,19 @@ def test_a_causal_run_stays_causal_and_takes_a_bilstm(tmp_path: Path) -> None:
     assert (built["attention"], built["format"]["summary"], built["top"]) == ("causal", "last", "bilstm")
 
 
-def test_two_processes_pretrain_as_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "task",
+    [
+        PRETRAINING,
+        pytest.param(["task=squad/v2", "source.rows=50", "recipe.epochs=1"], marks=pytest.mark.slow),
+        pytest.param(["task=swag", "source.rows=50", "recipe.epochs=1"], marks=pytest.mark.slow),
+    ],
+    ids=lambda words: words[0],
+)
+def test_two_processes_do_as_one_does(task: list[str], tmp_path: Path) -> None:
     place = Place(tmp_path)
     small = [word for word in SMALL if not word.startswith(("task=", "recipe.lr", "source.rows"))]
-    words = [*small, *PRETRAINING, "model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
+    words = [*small, *task, "model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
     metrics = []
     for hardware in ("cpu", "ddp_cpu"):
         done = place.run(*words, f"hardware={hardware}", outputs=hardware)

@@ -20,7 +20,7 @@ from protoformer.modules.evaluation import Stage
 from protoformer.modules.objective import ObjectiveModule, Optimization
 from protoformer.runtime.digests import folder_digest
 from protoformer.runtime.signatures import signature
-from protoformer.text.tokenizers import Tokenizer, read_tokenizer, whole_words
+from protoformer.text.tokenizers import TOKENIZER_FILES, Tokenizer, read_tokenizer, whole_words
 
 log = logging.getLogger(__name__)
 OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "optimizer", "clip")
@@ -96,13 +96,25 @@ def _from_hub(repo: str, revision: str | None) -> Initial:
 
 
 def tokenizer(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
-    """`model.tokenizer=FILE`, or for `auto` the one that came with the weights, the source's own, or the published one."""
+    """`model.tokenizer=FILE`, or for `auto` the one that came with the weights, the source's own, or the published one.
+
+    Raises ConfigurationError for a file whose words are not those that the weights were trained with.
+    """
     wanted = config["model"]["tokenizer"]
+    own = start.folder and (start.folder / "tokenizer" if start.is_run else start.folder)
     if wanted != "auto":
         path = Path(wanted).expanduser()
-        return read_tokenizer(path if path.exists() else hub.fetch(wanted, None, weights=False)[0])
-    if start.folder is not None:
-        return read_tokenizer(start.folder / "tokenizer" if start.is_run else start.folder)
+        given = read_tokenizer(path if path.exists() else hub.fetch(wanted, None, weights=False)[0])
+        if own and any((own / name).exists() for name in TOKENIZER_FILES):
+            theirs = read_tokenizer(own)
+            if other := given.differing(theirs):
+                raise ConfigurationError(
+                    f"model.tokenizer={wanted}: {other} of its {given.vocab_size} tokens have another id, or none, in the "
+                    f"vocabulary that {start.origin} was trained with; leave model.tokenizer out"
+                )
+        return given
+    if own:
+        return read_tokenizer(own)
     texts = source.corpus()
     if texts is not None:
         return whole_words(texts, "the source's own words")

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from protoformer.errors import UserError
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")  # in a folder, the first that is there
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -35,6 +36,11 @@ class Tokenizer:
         if number is None:
             raise UserError(f"{self.origin}: the vocabulary lacks the special token {token}")
         return number
+
+    def differing(self, other: "Tokenizer") -> int:
+        """How many tokens of this vocabulary have another id, or none, in the other one."""
+        theirs = other.rust.get_vocab(with_added_tokens=True)
+        return sum(theirs.get(token) != number for token, number in self.rust.get_vocab(with_added_tokens=True).items())
 
     def continues(self) -> Bool[ndarray, "vocab"] | None:
         """Of each id, whether it goes on with the word before it; None where the vocabulary does not say.
@@ -77,7 +83,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     A `vocab.txt` says nothing of casing: that stands in `tokenizer_config.json` beside it (`do_lower_case`, true when unsaid).
     """
     if path.is_dir():
-        found = [path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).exists()]
+        found = [path / name for name in TOKENIZER_FILES if (path / name).exists()]
         if not found:
             raise UserError(f"{path}: neither tokenizer.json nor vocab.txt is there; name one by model.tokenizer=FILE")
         path = found[0]
