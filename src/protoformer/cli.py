@@ -181,6 +181,20 @@ def _predict(options: argparse.Namespace) -> None:
     predict.main(options.run, predict.Question(options.text, options.pair, options.choice, options.top))
 
 
+def _compare_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of one way (its seeds)")
+    parser.add_argument("--with", nargs="+", required=True, dest="others", metavar="RUN", help="those of the other way")
+    parser.add_argument(
+        "--draws", type=int, default=10_000, metavar="N", help="of the bootstrap (default: %(default)s)"
+    )
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from protoformer.runtime import compare
+
+    compare.main(options.runs, options.others, options.draws)
+
+
 def _train(options: argparse.Namespace) -> None:
     raise AssertionError("`train` reads its own command line")
 
@@ -206,6 +220,9 @@ VERBS = {
         "what a trained run says of a text: fills in [MASK], labels, answers, chooses", _predict_takes, _predict
     ),
     "report": Verb("runs beside each other and beside the papers", _report_takes, _report),
+    "compare": Verb(
+        "how sure it is that some runs are better than others, by their predictions", _compare_takes, _compare
+    ),
     "submission": Verb("predictions as the zip that a benchmark's server takes", _submission_takes, _submission),
     "export": Verb("a run's model as a folder that other libraries open", _export_takes, _export),
     "tokenizer": Verb("learn a vocabulary from files of text, for model.tokenizer=FILE", _tokenizer_takes, _tokenizer),

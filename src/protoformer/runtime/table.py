@@ -64,7 +64,9 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
             duration(training["seconds"]) if training.get("seconds") is not None else None,
         ),
         "speed": _joined(
-            _counted(training, "examples_per_s", "{} examples/s"), _counted(training, "tokens_per_s", "{} tokens/s")
+            _counted(training, "examples_per_s", "{} examples/s"),
+            _counted(training, "tokens_per_s", "{} tokens/s"),
+            f"{100 * mfu:.0f} % of the device's peak (estimated)" if (mfu := training.get("mfu")) else None,
         ),
         "parameters": _counted(result, "parameters", "{}"),
         "hardware": _joined(
