@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from protoformer.models.encoder import Encoder
+from protoformer.models.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     )
 
 
-def encoder_flops(encoder: Encoder, lengths: Int[Tensor, "*rows"]) -> Tensor:
+def backbone_flops(backbone: Backbone, lengths: Int[Tensor, "*rows"]) -> Tensor:
     """Forward and backward operations for sequences of these lengths, estimated: 6 a weight of the stack and token, and 12 a
     layer, dimension and pair of tokens for attention (arXiv 2204.02311, appendix B). Embeddings are looked up for nothing."""
-    weights = sum(p.numel() for p in encoder.stack.parameters())
+    weights = sum(p.numel() for p in backbone.stack.parameters())
     real = lengths.double()
-    return 6.0 * weights * real.sum() + 12.0 * len(encoder.stack.layers) * encoder.d_model * (real**2).sum()
+    return 6.0 * weights * real.sum() + 12.0 * len(backbone.stack.layers) * backbone.d_model * (real**2).sum()

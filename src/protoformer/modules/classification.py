@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoformer.batches import ClassificationBatch
-from protoformer.models.encoder import Encoder
+from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
@@ -64,7 +64,7 @@ class ClassificationModule(ObjectiveModule):
     def __init__(
         self,
         *,
-        backbone: Encoder,
+        backbone: Backbone,
         labels: Sequence[str] | None,
         metrics: Sequence[Metric],
         splits: Mapping[Stage, Sequence[str]],

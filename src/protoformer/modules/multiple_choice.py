@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from protoformer.batches import ChoiceBatch
-from protoformer.models.encoder import Encoder
+from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.classification import ClassificationModule
 from protoformer.modules.evaluation import Stage
@@ -23,7 +23,7 @@ class MultipleChoiceModule(ClassificationModule):
     def __init__(
         self,
         *,
-        backbone: Encoder,
+        backbone: Backbone,
         choices: Sequence[str],
         metrics: Sequence[Metric],
         splits: Mapping[Stage, Sequence[str]],

@@ -20,8 +20,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from protoformer.errors import DivergedError
-from protoformer.models.cost import encoder_flops
-from protoformer.models.encoder import Encoder
+from protoformer.models.backbone import Backbone
+from protoformer.models.cost import backbone_flops
 from protoformer.modules.evaluation import Columns, Evaluation, Stage, gathered
 from protoformer.optim.adamw import adamw
 from protoformer.optim.groups import decay_groups
@@ -62,7 +62,7 @@ class ObjectiveModule(pl.LightningModule):
     """
 
     splits: Mapping[Stage, Sequence[str]]
-    backbone: Encoder
+    backbone: Backbone
     head: nn.Module
 
     def __init__(self, optimization: Optimization | None) -> None:
@@ -93,7 +93,7 @@ class ObjectiveModule(pl.LightningModule):
 
     def flops(self, batch: Any) -> Tensor:
         """Operations of a training step on this batch, estimated; a small head counts as nothing."""
-        return encoder_flops(self.backbone, batch["padding_mask"].sum(-1))
+        return backbone_flops(self.backbone, batch["padding_mask"].sum(-1))
 
     def observe(self, batch: Any) -> Columns:
         """What of a batch its evaluation is made of, row by row: the ids of real examples first."""

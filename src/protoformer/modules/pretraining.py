@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.batches import PretrainingBatch
-from protoformer.models.encoder import Encoder
+from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
@@ -26,7 +26,7 @@ PretrainingMetric = Literal["mlm_accuracy", "nsp_accuracy"]
 class PretrainingHead(nn.Module):
     """Both heads; `next` is None without next-sentence prediction."""
 
-    def __init__(self, backbone: Encoder, nsp: bool) -> None:
+    def __init__(self, backbone: Backbone, nsp: bool) -> None:
         super().__init__()
         vocab_size = backbone.embeddings.token.num_embeddings
         self.masked = MaskedLMHead(backbone.d_model, vocab_size, backbone.activation, backbone.norm_eps)
@@ -49,7 +49,7 @@ class PretrainingModule(ObjectiveModule):
     def __init__(
         self,
         *,
-        backbone: Encoder,
+        backbone: Backbone,
         splits: Mapping[Stage, Sequence[str]],
         metrics: Sequence[PretrainingMetric] = ("mlm_accuracy",),
         nsp: bool = True,

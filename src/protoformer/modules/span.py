@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from protoformer.batches import SpanBatch
 from protoformer.errors import ConfigurationError
-from protoformer.models.encoder import Encoder
+from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
@@ -82,7 +82,7 @@ class SpanModule(ObjectiveModule):
     def __init__(
         self,
         *,
-        backbone: Encoder,
+        backbone: Backbone,
         splits: Mapping[Stage, Sequence[str]],
         unanswerable: bool = False,
         n_best: int = 20,

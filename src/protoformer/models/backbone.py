@@ -1,0 +1,72 @@
+"""A model without its head: embeddings, a stack of layers, a pooler. Rectangles come in; what runs inside may be packed."""
+
+from collections.abc import Collection
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from protoformer.blocks.embeddings import Embeddings
+from protoformer.blocks.feed_forward import Activation
+from protoformer.blocks.packing import Hidden, Layout, Packing, Rectangle
+from protoformer.blocks.stacks import DecoderStack, EncoderStack
+
+PackingMode = Literal["auto", "on", "off"]
+
+
+class Backbone(nn.Module):
+    """ids -> hidden states.
+
+    `packing="on"` runs token-wise work on real tokens alone, "off" on the rectangle with its padding; "auto" packs unless
+    the graph is being compiled, which wants fixed shapes. Both give the same numbers to float tolerance. `activation` and
+    `norm_eps` are kept for heads that are built alike.
+    """
+
+    causal: bool  # a token sees none that come after it
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        stack: EncoderStack | DecoderStack,
+        pooler: nn.Module,
+        *,
+        d_model: int,
+        max_seq_len: int,
+        dropout: float,
+        packing: PackingMode = "auto",
+        activation: Activation = "gelu",
+        norm_eps: float = 1e-12,
+    ) -> None:
+        super().__init__()
+        self.embeddings, self.stack, self.pooler = embeddings, stack, pooler
+        self.activation: Activation = activation
+        self.norm_eps = norm_eps
+        self.d_model, self.max_seq_len, self.dropout, self.packing = d_model, max_seq_len, dropout, packing
+
+    def layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
+        batch, seq = padding_mask.shape
+        packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
+        return Packing(padding_mask) if packed else Rectangle(batch, seq, padding_mask)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        padding_mask: Bool[Tensor, "batch seq"],
+        segment_ids: Int[Tensor, "batch seq"] | None = None,
+        weights: dict[int, Tensor] | None = None,
+        weights_of: Collection[int] = (),
+    ) -> Hidden:
+        """`weights_of` names layers whose attention weights, `batch heads seq seq`, are put into `weights`.
+
+        Raises IndexError when a sequence is longer than the model's positions.
+        """
+        if ids.shape[1] > self.max_seq_len:
+            raise IndexError(f"a sequence of {ids.shape[1]} tokens; the model has {self.max_seq_len} positions")
+        layout = self.layout(padding_mask)
+        x = self.embeddings(
+            layout.pack(ids),
+            layout.positions(ids.device),
+            None if segment_ids is None or self.embeddings.segment is None else layout.pack(segment_ids),
+        )
+        return Hidden(self.stack(x, layout, weights=weights, weights_of=weights_of), layout)
