@@ -12,7 +12,7 @@ import torch
 
 from protoformer.data.sample import GLUE, corpus, generate
 from protoformer.models.bert import bert
-from protoformer.models.published import BertWeights
+from protoformer.models.published.bert import BertWeights
 from protoformer.runtime import entry
 from protoformer.text.tokenizers import whole_words
 

@@ -22,7 +22,7 @@ from safetensors.torch import save as to_safetensors
 
 from protoformer.data.sample import generate
 from protoformer.models.bert import bert
-from protoformer.models.published import BertWeights
+from protoformer.models.published.bert import BertWeights
 from protoformer.text.tokenizers import whole_words
 
 from .hub_server import Hub, Repository

@@ -15,7 +15,7 @@ from protoformer.errors import WeightsError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.heads import ClassificationHead, SpanHead
-from protoformer.models.published import HEADS, BertWeights
+from protoformer.models.published.bert import HEADS, BertWeights
 from protoformer.modules.pretraining import PretrainingHead, PretrainingModule
 from protoformer.runtime.building import Initial, put_initial, read_folder
 from protoformer.runtime.compose import compose

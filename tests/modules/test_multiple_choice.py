@@ -13,7 +13,7 @@ from protoformer.batches import ChoiceBatch
 from protoformer.data.multiple_choice import ChoiceTable, Collate
 from protoformer.models import weights
 from protoformer.models.bert import bert
-from protoformer.models.published import BertWeights
+from protoformer.models.published.bert import BertWeights
 from protoformer.modules.evaluation import gathered
 from protoformer.modules.multiple_choice import MultipleChoiceModule
 

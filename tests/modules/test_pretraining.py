@@ -22,7 +22,7 @@ from protoformer.data.masking import NextTokens
 from protoformer.data.samplers import Batching, Phase, PhasedSampler, fillers
 from protoformer.models import weights
 from protoformer.models.bert import bert
-from protoformer.models.published import BertWeights
+from protoformer.models.published.bert import BertWeights
 from protoformer.modules.evaluation import gathered
 from protoformer.modules.objective import Optimization
 from protoformer.modules.pretraining import PretrainingModule

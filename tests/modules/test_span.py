@@ -22,7 +22,7 @@ from protoformer.data.span import SpanDataModule, SpanReferences, SpanTable
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
-from protoformer.models.published import BertWeights
+from protoformer.models.published.bert import BertWeights
 from protoformer.modules.evaluation import Columns, gathered
 from protoformer.modules.span import Answers, SpanModule
 from protoformer.runtime import predictions

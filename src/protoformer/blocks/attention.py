@@ -116,7 +116,10 @@ class MultiHeadAttention(nn.Module):
             if cache is not None:
                 k, v = cache.update(k, v, padding_mask)
                 padding_mask = cache.padding_mask
-        allowed = masks.pattern(q.shape[2], k.shape[2], self.causal, self.window, q.device)
+        queries, known = q.shape[2], k.shape[2]
+        if weights is None and padding_mask is None and self.causal and self.window is None and queries == known:
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        allowed = masks.pattern(queries, known, self.causal, self.window, q.device)
         if padding_mask is not None:
             real = masks.padding(padding_mask)
             allowed = real if allowed is None else allowed & real

@@ -24,6 +24,7 @@ class KeyValueCache:
         self.values = torch.empty_like(self.keys)
         self.mask = torch.ones(batch, max_len, dtype=torch.bool, device=device)
         self.length = 0
+        self.padded = False  # some key is padding
 
     def update(
         self,
@@ -39,9 +40,11 @@ class KeyValueCache:
         self.values[:, :, self.length : end] = values
         if padding_mask is not None:
             self.mask[:, self.length : end] = padding_mask
+            self.padded = True
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     @property
-    def padding_mask(self) -> Bool[Tensor, "batch keys"]:
-        return self.mask[:, : self.length]
+    def padding_mask(self) -> Bool[Tensor, "batch keys"] | None:
+        """Of all keys so far; None where all of them are real."""
+        return self.mask[:, : self.length] if self.padded else None

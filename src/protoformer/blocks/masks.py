@@ -39,6 +39,8 @@ def pattern(
     queries: int, keys: int, causal: bool, window: int | None, device: torch.device | None = None
 ) -> Bool[Tensor, "queries keys"] | None:
     """The mask that a layer's own pattern asks for, or None where every query may see every key."""
+    if causal and queries == 1 and (window is None or keys <= window):
+        return None  # the last position
     if causal:
         return sequence(queries, keys, window, device)
     return None if window is None else band(queries, keys, window, device)

@@ -16,3 +16,11 @@ class FirstTokenPooler(nn.Module):
 
     def forward(self, hidden: Hidden, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
         return torch.tanh(self.dense(hidden.at(position)))
+
+
+class TokenPooler(nn.Module):
+    """The vector at the format's pooler position as it is: of a decoder its last token's, which has seen the whole text
+    (Radford et al. 2018, section 3.2)."""
+
+    def forward(self, hidden: Hidden, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
+        return hidden.at(position)

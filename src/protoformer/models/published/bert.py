@@ -1,4 +1,4 @@
-"""How Hugging Face lays published weights out, and the way there and back. Its words are used here and nowhere else.
+"""BERT as Hugging Face lays it out, and the way there and back.
 
 A reader is named by the model's yaml. It translates sizes (config.json) and tensors; heads are kept apart, since a task
 may share them or not.

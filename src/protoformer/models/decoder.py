@@ -1,0 +1,53 @@
+"""A decoder alone (Radford et al. 2018, section 3.1): a backbone that reads from left to right, and says what comes next by
+the matrix of its own token embedding.
+
+Step by step it keeps what it has read: `caches` makes room once, and `read` writes into it in place, the prompt in one pass
+and then token by token.
+"""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.packing import Rectangle
+from protoformer.models.backbone import Backbone
+
+
+class Decoder(Backbone):
+    """ids -> hidden states -> logits of the next token."""
+
+    causal = True
+
+    def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
+        return functional.linear(hidden, self.embeddings.token.weight)
+
+    def caches(self, batch: int, max_len: int) -> list[KeyValueCache]:
+        """One a layer, each for `max_len` positions."""
+        weight = self.embeddings.token.weight
+        attention = [part for part in self.stack.modules() if isinstance(part, MultiHeadAttention)]
+        return [
+            KeyValueCache(batch, one.n_heads, max_len, one.d_head, dtype=weight.dtype, device=weight.device)
+            for one in attention
+        ]
+
+    def read(
+        self,
+        ids: Int[Tensor, "batch new"],
+        caches: list[KeyValueCache],
+        padding_mask: Bool[Tensor, "batch new"] | None = None,
+    ) -> Float[Tensor, "batch new d_model"]:
+        """The hidden states of tokens that follow what `caches` hold, which they are added to.
+
+        Rows of unequal length are padded in front in the first call. Raises IndexError beyond the model's positions or the
+        caches' room.
+        """
+        held = caches[0].length
+        if held + ids.shape[1] > self.max_seq_len:
+            raise IndexError(f"{held + ids.shape[1]} tokens; the model has {self.max_seq_len} positions")
+        known = caches[0].padding_mask
+        first: int | Tensor = held if known is None else known.sum(1)
+        layout = Rectangle(ids.shape[0], ids.shape[1], padding_mask, first)
+        x = self.embeddings(ids, layout.positions(ids.device))
+        return self.stack(x, layout, caches=caches)

@@ -1,0 +1,98 @@
+"""GPT, GPT-2 and GPT-3: the decoder of *Attention Is All You Need* without attention to another sequence.
+
+- GPT (Radford et al. 2018, section 4.1): post-norm, learned positions, GELU in its tanh form, N(0, 0.02).
+- GPT-2 (Radford et al. 2019, section 2.3): the norms move to the input of each sublayer and one more stands at the end;
+  weights of residual projections are scaled by 1/sqrt(number of residual sublayers) at the start.
+- GPT-3 (arXiv 2005.14165, section 2.1): GPT-2 with alternating dense and locally banded attention.
+"""
+
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import Literal
+
+from torch import nn
+
+from protoformer.blocks import init
+from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.embeddings import Embeddings
+from protoformer.blocks.feed_forward import Activation, FeedForward
+from protoformer.blocks.layers import DecoderLayer, Norm
+from protoformer.blocks.positions import LearnedPositions
+from protoformer.blocks.stacks import DecoderStack
+from protoformer.models.backbone import PackingMode
+from protoformer.models.decoder import Decoder
+from protoformer.models.poolers import TokenPooler
+
+Pattern = Literal["dense", "banded"]
+
+
+def gpt(
+    *,
+    vocab_size: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    d_ff: int,
+    max_seq_len: int = 512,
+    dropout: float = 0.1,
+    attention_dropout: float | None = None,
+    embedding_dropout: float | None = None,
+    activation: Activation = "gelu_tanh",
+    norm: Norm = "post",
+    norm_eps: float = 1e-5,
+    attention: Sequence[Pattern] = ("dense",),
+    band: int | None = None,
+    init_std: float = 0.02,
+    position_std: float | None = None,
+    scaled_residuals: bool = False,
+    packing: PackingMode = "auto",
+) -> Decoder:
+    """A decoder with freshly initialised weights.
+
+    `attention` is repeated over the layers: a banded layer sees the last `band` positions, itself among them.
+    `attention_dropout`, `embedding_dropout` and `position_std` null mean the same as `dropout` and `init_std`. Raises
+    ValueError for a banded layer without a band.
+    """
+    if "banded" in attention and band is None:
+        raise ValueError("attention: a banded layer needs a band, the number of positions that it sees")
+    if not attention:
+        raise ValueError("attention: name at least one pattern, dense or banded")
+    share = dropout if attention_dropout is None else attention_dropout
+
+    def layer(pattern: Pattern) -> DecoderLayer:
+        window = band if pattern == "banded" else None
+        return DecoderLayer(
+            MultiHeadAttention(d_model, n_heads, dropout=share, causal=True, window=window),
+            None,
+            FeedForward(d_model, d_ff, activation),
+            d_model=d_model,
+            norm=norm,
+            norm_eps=norm_eps,
+            dropout=dropout,
+        )
+
+    layers = [layer(pattern) for pattern in islice(cycle(attention), n_layers)]
+    positions = LearnedPositions(max_seq_len, d_model)
+    decoder = Decoder(
+        Embeddings(vocab_size, d_model, positions, dropout=dropout if embedding_dropout is None else embedding_dropout),
+        DecoderStack(layers, final_norm=nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None),
+        TokenPooler(),
+        d_model=d_model,
+        max_seq_len=max_seq_len,
+        dropout=dropout,
+        packing=packing,
+        activation=activation,
+        norm_eps=norm_eps,
+    )
+    init.gpt(decoder, init_std)
+    if position_std is not None:
+        nn.init.normal_(positions.weight, std=position_std)
+    if scaled_residuals:
+        init.scale_residual([part for one in layers for part in residual_projections(one)], n_layers)
+    return decoder
+
+
+def residual_projections(layer: DecoderLayer) -> tuple[nn.Linear, nn.Linear]:
+    """The last maps of a layer's two sublayers, which write into the residual stream."""
+    assert isinstance(layer.feed_forward, FeedForward)
+    return layer.attention.output, layer.feed_forward.outer
