@@ -5,11 +5,12 @@ import random
 from pathlib import Path
 
 import pytest
-from transformers import BertTokenizer
+from transformers import BertTokenizer, GPT2Tokenizer, OpenAIGPTTokenizer
 
 from protoformer.errors import UserError
 from protoformer.text.formats import BertFormat, truncated_lengths
 from protoformer.text.tokenizers import read_tokenizer, whole_words
+from protoformer.text.training import Kind, train
 
 WORDS = [
     "[PAD]",
@@ -65,8 +66,53 @@ def test_json_file_is_preferred_and_its_truncation_and_padding_are_dropped(vocab
     assert read_tokenizer(vocab).encode(["the cat sat the cat"]) == [[5, 6, 7, 5, 6]]
 
 
+ODD = (  # unicode, runs of whitespace, emoji, controls, numbers, contractions
+    "naïve café Straße ﬁre Ⅻ x² 東京 нет עברית हिन्दी",
+    "a  b\t\tc\n\n d\u00a0e\u2003f   ",
+    "👩‍👩‍👧 🇩🇪 👍🏽 \ufe0f\u200d",
+    "I'll we've they'RE don't 'tis 3.14159 1,000,000 0x1F",
+    "\x00\x07\x1b[0m \ufeff \ufffd",
+    "",
+    " ",
+)
+
+
+@pytest.mark.parametrize("kind", ["bytelevel", "bpe"])
+def test_pair_files_equal_transformers(kind: Kind, tmp_path: Path) -> None:
+    """GPT's and GPT-2's vocab.json and merges.txt, on text that was not made for them."""
+    words = ["the cat's café", "lower lowest newer newest wider", "don't we'll", "naïve 1999 2024"] * 30
+    trained = train(lambda: words, kind, 420 if kind == "bytelevel" else 120)
+    trained.rust.model.save(str(tmp_path))
+    found = read_tokenizer(tmp_path)
+    theirs = (GPT2Tokenizer if kind == "bytelevel" else OpenAIGPTTokenizer).from_pretrained(tmp_path)
+    draw = random.Random(0)
+    alphabet = "".join(ODD) + "".join(words)
+    texts = [*ODD, *words[:4], *("".join(draw.choices(alphabet, k=draw.randint(1, 60))) for _ in range(300))]
+    assert found.encode(texts) == [theirs.encode(text, add_special_tokens=False) for text in texts]
+    assert found.encode(texts) == trained.encode(texts)
+    if kind == "bytelevel":
+        assert [found.decode(ids) for ids in found.encode(texts)] == texts
+        assert found.id("<|endoftext|>") == found.vocab_size - 1
+
+
+def test_pair_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    vocab = tmp_path / "vocab.json"
+    vocab.write_text('{"a": 0, "b": 1, "ab": 2}')
+    with pytest.raises(UserError, match=r"merges\.txt: it belongs to vocab\.json, and is not there"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b c\n")
+    with pytest.raises(UserError, match="'a b c' is no pair of tokens"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "merges.txt").write_text("a x\n")
+    with pytest.raises(UserError, match=r"merges\.txt: .*"):
+        read_tokenizer(tmp_path)
+    vocab.write_text("[1, 2]")
+    with pytest.raises(UserError, match="no vocabulary and merges"):
+        read_tokenizer(tmp_path)
+
+
 def test_what_is_no_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
+    with pytest.raises(UserError, match=r"none of tokenizer\.json, vocab\.txt, vocab\.json"):
         read_tokenizer(tmp_path)
     with pytest.raises(UserError, match="no such tokenizer"):
         read_tokenizer(tmp_path / "nowhere.json")

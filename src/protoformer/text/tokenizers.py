@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from protoformer.errors import UserError
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")  # in a folder, the first that is there
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")  # in a folder, the first that is there
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token
+UNKNOWN_WORD, END = "<unk>", "</w>"  # GPT's
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -78,19 +80,21 @@ class Tokenizer:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """From a `tokenizer.json`, a BERT `vocab.txt`, or a folder that holds one of them.
+    """From a `tokenizer.json`, a BERT `vocab.txt`, a GPT `vocab.json` with its `merges.txt`, or a folder that holds them.
 
     A `vocab.txt` says nothing of casing: that stands in `tokenizer_config.json` beside it (`do_lower_case`, true when unsaid).
     """
     if path.is_dir():
         found = [path / name for name in TOKENIZER_FILES if (path / name).exists()]
         if not found:
-            raise UserError(f"{path}: neither tokenizer.json nor vocab.txt is there; name one by model.tokenizer=FILE")
+            raise UserError(f"{path}: none of {', '.join(TOKENIZER_FILES)} is there; name one by model.tokenizer=FILE")
         path = found[0]
     if not path.exists():
         raise UserError(f"{path}: no such tokenizer file")
     if path.name == "vocab.txt":
         return Tokenizer(_wordpiece(path), str(path))
+    if path.name == "vocab.json":
+        return Tokenizer(_byte_pairs(path), str(path))
     try:
         return Tokenizer(RustTokenizer.from_file(str(path)), str(path))
     except Exception as error:  # the Rust side raises nothing narrower
@@ -117,6 +121,52 @@ def _wordpiece(path: Path) -> RustTokenizer:
     rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     rust.decoder = decoders.WordPiece()
     rust.add_special_tokens([token for token in BERT_SPECIAL if token in vocab])
+    return rust
+
+
+def _byte_pairs(path: Path) -> RustTokenizer:
+    """GPT's vocabulary, whose words end in a mark (`</w>`), or GPT-2's of bytes."""
+    merges_file = path.with_name("merges.txt")
+    try:
+        vocab = {str(token): int(number) for token, number in json.loads(path.read_text(encoding="utf-8")).items()}
+        lines = merges_file.read_bytes().decode("utf-8").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"{merges_file}: it belongs to {path.name}, and is not there") from None
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: no vocabulary and merges ({error})") from error
+    pairs = [line.removesuffix("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
+    if wrong := next((pair for pair in pairs if len(pair) != 2), None):
+        raise UserError(f"{merges_file}: {' '.join(wrong)!r} is no pair of tokens")
+    merges = [(left, right) for left, right in pairs]
+    try:
+        return byte_level(vocab, merges) if END not in "".join(vocab) else marked_words(vocab, merges)
+    except (
+        Exception
+    ) as error:  # the Rust side raises nothing narrower: a merge of tokens that are not in the vocabulary
+        raise UserError(f"{merges_file}: {error}") from error
+
+
+def byte_level(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> RustTokenizer:
+    """GPT-2's (Radford et al. 2019, section 2.2): every byte is a letter, and words keep the space before them."""
+    from tokenizers import decoders, models, pre_tokenizers, processors
+
+    rust = RustTokenizer(models.BPE(dict(vocab), list(merges)))
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.decoder = decoders.ByteLevel()
+    rust.post_processor = processors.ByteLevel(trim_offsets=False)
+    rust.add_special_tokens([token for token in (END_OF_TEXT,) if token in vocab])
+    return rust
+
+
+def marked_words(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], *, cased: bool = False) -> RustTokenizer:
+    """GPT's (Radford et al. 2018, section 4.1): lower-cased words split as BERT's are, their last letter marked."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    rust = RustTokenizer(models.BPE(dict(vocab), list(merges), unk_token=UNKNOWN_WORD, end_of_word_suffix=END))
+    rust.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rust.decoder = decoders.BPEDecoder(suffix=END)
+    rust.add_special_tokens([token for token in (UNKNOWN_WORD,) if token in vocab])
     return rust
 
 

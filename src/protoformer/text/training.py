@@ -19,10 +19,18 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from protoformer.errors import UserError
-from protoformer.text.tokenizers import BERT_SPECIAL, Tokenizer
+from protoformer.text.tokenizers import (
+    BERT_SPECIAL,
+    END,
+    END_OF_TEXT,
+    UNKNOWN_WORD,
+    Tokenizer,
+    byte_level,
+    marked_words,
+)
 
 Kind = Literal["wordpiece", "bpe", "bytelevel"]
-UNKNOWN: dict[Kind, str] = {"wordpiece": "[UNK]", "bpe": "<unk>"}
+UNKNOWN: dict[Kind, str] = {"wordpiece": "[UNK]", "bpe": UNKNOWN_WORD}
 LETTERS = 1000  # BERT's own vocabulary has 997
 LEAST = 2  # times that a pair is seen before it becomes a token
 LONGEST = 100  # letters of a word; WordPiece reads a longer one as unknown, as BERT's code does
@@ -57,10 +65,10 @@ def train(
         case "wordpiece":
             first = [*BERT_SPECIAL, *known, *(f"##{letter}" for letter in known)]
         case "bpe":
-            first = [UNKNOWN["bpe"], *known, *(f"{letter}</w>" for letter in known)]
+            first = [UNKNOWN["bpe"], *known, *(f"{letter}{END}" for letter in known)]
         case "bytelevel":
             known = sorted(pre_tokenizers.ByteLevel.alphabet())
-            first, last = known, ["<|endoftext|>"]
+            first, last = known, [END_OF_TEXT]
         case _:
             assert_never(kind)
     fixed = len(first) + len(last)
@@ -109,8 +117,8 @@ def _untrained(kind: Kind, cased: bool) -> RustTokenizer:
             rust = RustTokenizer(models.WordPiece(unk_token=UNKNOWN[kind]))
             rust.decoder = decoders.WordPiece()
         case "bpe":
-            rust = RustTokenizer(models.BPE(unk_token=UNKNOWN[kind], end_of_word_suffix="</w>"))
-            rust.decoder = decoders.BPEDecoder(suffix="</w>")
+            rust = RustTokenizer(models.BPE(unk_token=UNKNOWN[kind], end_of_word_suffix=END))
+            rust.decoder = decoders.BPEDecoder(suffix=END)
         case "bytelevel":
             rust = RustTokenizer(models.BPE())
             rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -127,7 +135,7 @@ def _untrained(kind: Kind, cased: bool) -> RustTokenizer:
 def _trainer(kind: Kind, options: dict[str, Any]) -> Any:
     if kind == "wordpiece":
         return trainers.WordPieceTrainer(**options)
-    marked: dict[str, Any] = {"end_of_word_suffix": "</w>"} if kind == "bpe" else {}
+    marked: dict[str, Any] = {"end_of_word_suffix": END} if kind == "bpe" else {}
     return trainers.BpeTrainer(**options, **marked)
 
 
@@ -160,14 +168,13 @@ def _renumbered(rust: RustTokenizer, kind: Kind, first: list[str], last: list[st
     model = json.loads(rust.to_str())["model"]
     learnt = sorted(set(model["vocab"]) - {*first, *last}, key=model["vocab"].__getitem__)
     vocab = {token: number for number, token in enumerate([*first, *learnt, *last])}
-    whole = _untrained(kind, cased=False)
     if kind == "wordpiece":
+        whole = _untrained(kind, cased=False)
         whole.model = models.WordPiece(vocab, unk_token=UNKNOWN[kind], max_input_chars_per_word=LONGEST)
+        whole.add_special_tokens([*BERT_SPECIAL])
     else:
         merges = [(left, right) for left, right in model["merges"]]
-        marked = {"unk_token": UNKNOWN[kind], "end_of_word_suffix": "</w>"} if kind == "bpe" else {}
-        whole.model = models.BPE(vocab, merges, **marked)
+        whole = marked_words(vocab, merges) if kind == "bpe" else byte_level(vocab, merges)
     if rust.normalizer is not None:
         whole.normalizer = rust.normalizer
-    whole.add_special_tokens([*BERT_SPECIAL] if kind == "wordpiece" else last or [UNKNOWN["bpe"]])
     return whole
