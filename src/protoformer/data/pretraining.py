@@ -44,7 +44,7 @@ class PretrainingFormat(Protocol):
     """A format that writes texts and pairs of texts, and says which of its tokens are no text."""
 
     pad_id: int
-    sep: int
+    between: int
     special_ids: tuple[int, ...]
 
     @property
@@ -373,6 +373,6 @@ class Collate:
                 b = held.ids(int(found.b_start[row]), second).tolist()
                 next_sentence[number] = found.is_random[row]
             elif len(borders := held.borders(start, length)):
-                a = np.insert(a, borders, self.writing.format.sep)
+                a = np.insert(a, borders, self.writing.format.between)
             texts.append((a.tolist(), b))
         return texts, next_sentence

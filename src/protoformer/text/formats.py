@@ -61,27 +61,17 @@ def truncated_lengths(a: int, b: int, room: int) -> tuple[int, int]:
     return a - rest // 2, b - (rest + 1) // 2
 
 
-class BertFormat:
-    """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, segments 0 and 1 (arXiv 1810.04805, section 3).
+class Format:
+    """Texts between three special tokens: `first a last`, or `first a between b last`.
 
-    `summary` is the token that heads read for the whole, and that stands for no answer: the first, or for a model that reads
-    from left to right (section 5.1) the last, since its first token has seen nothing.
+    A subclass names them; `summary` is the token that heads read for the whole, and that stands for no answer.
     """
 
-    def __init__(self, tokenizer: Tokenizer, summary: Literal["first", "last"] = "first") -> None:
-        self.summary = summary
-        self.cls, self.sep = tokenizer.id("[CLS]"), tokenizer.id("[SEP]")
-        self.pad_id = tokenizer.id("[PAD]")
-        self.special_ids = (self.cls, self.sep)
-        self._tokenizer = tokenizer
-
-    def __repr__(self) -> str:
-        return f"{type(self).__qualname__}(summary={self.summary!r})"
-
-    @property
-    def mask_id(self) -> int:
-        """[MASK], which only pretraining needs. Raises UserError when the vocabulary lacks it."""
-        return self._tokenizer.id("[MASK]")
+    first: int
+    between: int
+    last: int
+    pad_id: int
+    summary: Literal["first", "last"]
 
     def texts(self, a: Sequence[list[int]], b: Sequence[list[int]] | None, max_len: int) -> Written:
         """One text or a pair; longer ones than `max_len` are truncated longest first, and counted."""
@@ -94,13 +84,13 @@ class BertFormat:
             if second is None:
                 kept = min(len(first), max_len - 2)
                 truncated += kept < len(first)
-                ids += [self.cls, *first[:kept], self.sep]
+                ids += [self.first, *first[:kept], self.last]
                 seconds.append(0)
                 lengths.append(kept + 2)
                 continue
             kept_a, kept_b = truncated_lengths(len(first), len(second), max_len - 3)
             truncated += kept_a + kept_b < len(first) + len(second)
-            ids += [self.cls, *first[:kept_a], self.sep, *second[:kept_b], self.sep]
+            ids += [self.first, *first[:kept_a], self.between, *second[:kept_b], self.last]
             seconds.append(kept_b + 1)
             lengths.append(kept_a + kept_b + 3)
         size = np.asarray(lengths, dtype=np.int64)
@@ -123,7 +113,7 @@ class BertFormat:
         stride: int,
         max_question: int,
     ) -> Windows:
-        """`[CLS] question [SEP] part of the context [SEP]`: as many as the context needs, each `stride` tokens further on.
+        """`first question between part of the context last`: as many as the context needs, each `stride` tokens further on.
 
         As in BERT's code for SQuAD: questions are cut to `max_question` tokens (and counted), contexts never lose a token.
         Raises ConfigurationError when a window has no room to advance by `stride`.
@@ -133,7 +123,7 @@ class BertFormat:
         truncated = 0
         for number, (question, context) in enumerate(zip(questions, contexts, strict=True)):
             truncated += len(question) > max_question
-            head = [self.cls, *question[:max_question], self.sep]
+            head = [self.first, *question[:max_question], self.between]
             room = max_len - len(head) - 1
             if room < min(stride, len(context)):
                 raise ConfigurationError(
@@ -143,7 +133,7 @@ class BertFormat:
             first = 0
             while True:
                 part = context[first : first + room]
-                ids += [*head, *part, self.sep]
+                ids += [*head, *part, self.last]
                 parts.append((number, len(head), first, len(part), len(head) + len(part) + 1))
                 if first + len(part) >= len(context):
                     break
@@ -164,3 +154,27 @@ class BertFormat:
 
     def _summaries(self, sizes: Int[ndarray, "examples"]) -> Int[ndarray, "examples"]:
         return (np.zeros_like(sizes) if self.summary == "first" else sizes - 1).astype(np.int32)
+
+
+class BertFormat(Format):
+    """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, segments 0 and 1 (arXiv 1810.04805, section 3).
+
+    `summary` is [CLS], the first token, or for a model that reads from left to right (section 5.1) the last, since its first
+    token has seen nothing.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, summary: Literal["first", "last"] = "first") -> None:
+        self.summary = summary
+        self.first, self.between = tokenizer.id("[CLS]"), tokenizer.id("[SEP]")
+        self.last = self.between
+        self.pad_id = tokenizer.id("[PAD]")
+        self.special_ids = (self.first, self.between)
+        self._tokenizer = tokenizer
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}(summary={self.summary!r})"
+
+    @property
+    def mask_id(self) -> int:
+        """[MASK], which only pretraining needs. Raises UserError when the vocabulary lacks it."""
+        return self._tokenizer.id("[MASK]")
