@@ -1,7 +1,7 @@
 """Keys and values of what a decoder has already read, so that each new token costs one row of attention."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -43,6 +43,15 @@ class KeyValueCache:
             self.padded = True
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+        """Keep these rows, in this order; one may be named several times."""
+        if len(rows) == len(self.keys):
+            for held in (self.keys, self.values):
+                held[:, :, : self.length] = held[rows, :, : self.length]
+        else:
+            self.keys, self.values = self.keys[rows], self.values[rows]
+        self.mask = self.mask[rows]
 
     @property
     def padding_mask(self) -> Bool[Tensor, "batch keys"] | None:

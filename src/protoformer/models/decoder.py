@@ -43,11 +43,11 @@ class Decoder(Backbone):
         Rows of unequal length are padded in front in the first call. Raises IndexError beyond the model's positions or the
         caches' room.
         """
-        held = caches[0].length
-        if held + ids.shape[1] > self.max_seq_len:
-            raise IndexError(f"{held + ids.shape[1]} tokens; the model has {self.max_seq_len} positions")
         known = caches[0].padding_mask
-        first: int | Tensor = held if known is None else known.sum(1)
+        first = caches[0].length if known is None else known.sum(1)
+        longest = ids.shape[1] + (first if isinstance(first, int) else int(first.max()))
+        if longest > self.max_seq_len:
+            raise IndexError(f"{longest} tokens; the model has {self.max_seq_len} positions")
         layout = Rectangle(ids.shape[0], ids.shape[1], padding_mask, first)
         x = self.embeddings(ids, layout.positions(ids.device))
         return self.stack(x, layout, caches=caches)
