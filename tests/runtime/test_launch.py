@@ -142,13 +142,17 @@ def test_two_ranks_and_what_rank_0_returns(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"rank-0", "rank-1"}
 
 
-def test_an_error_of_one_rank_ends_the_others_and_is_raised_here() -> None:
+def test_an_error_of_one_rank_ends_the_others_and_is_raised_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(DataError, match="rows: row 3 is empty"):
         launch(complain, {"hardware": hardware(devices=2)}, "rows")
     with pytest.raises(RuntimeError, match=r"(?s)rank 1 failed.*break_down.*ZeroDivisionError: a bug"):
         launch(break_down, {"hardware": hardware(devices=2)}, "")
     with pytest.raises(LostRankError, match=r"rank 1 was ended by SIGKILL; too little memory is the usual cause"):
         launch(be_killed, {"hardware": hardware(devices=2)}, "")
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
 def end_by_term(config: dict[str, Any], place: str) -> None:

@@ -181,6 +181,7 @@ class _Parent:
 
         for chatter in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
             logging.getLogger(chatter).setLevel(logging.CRITICAL)  # its failures are told by us, once
+        usual, tempfile.tempdir = tempfile.tempdir, str(self.place)  # what torch leaves of failed ranks goes with it
         endpoint = self.hardware["rendezvous"] if self.plan.nodes > 1 else f"127.0.0.1:{_free_port()}"
         settings = LaunchConfig(
             min_nodes=self.plan.nodes,
@@ -202,6 +203,7 @@ class _Parent:
             raise self._told(*failure.get_first_failure()) from None
         finally:
             self.ended.set()
+            tempfile.tempdir = usual
             for number, handler in before.items():
                 signal.signal(number, handler)
         return returned[min(returned)]  # by rank; rank 0 may be on another machine
