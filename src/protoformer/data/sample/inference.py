@@ -74,11 +74,11 @@ def inference(random: Random, fresh: Draw, label: int, genre: Genre) -> tuple[st
 
 
 def paraphrase(random: Random, fresh: Draw, label: int) -> tuple[str, str]:
-    """Two wordings of one event, or of two that differ in one part."""
+    """Two wordings of one event, or of two: such as differ in one part, and such as share nothing by intent."""
     one = fresh()
-    other = one if label else unknown(replace(one, negated=True), random, "town")
-    if not label:
-        other = replace(other, negated=one.negated)
+    other = one if label else fresh()
+    if not label and (other == one or random.random() < 0.5):
+        other = replace(unknown(replace(one, negated=True), random, "town"), negated=one.negated)
     passive, synonym = random.random() < 0.5, random.random() < 0.5
     return realise(one, passive=passive, synonym=synonym), realise(other, passive=not passive, synonym=not synonym)
 
