@@ -62,6 +62,14 @@ def read_pickle(path: Path) -> Any:
         raise WeightsError(f"{path}: corrupt, or holds more than tensors ({first})") from None
 
 
+def widened(model: nn.Module, state: Mapping[str, Tensor], name: str) -> State:
+    """`state` with the model's own fresh rows after those of matrix `name`, where the model has more of them."""
+    own, given = model.state_dict()[name], state.get(name)
+    if given is None or given.ndim != 2 or given.shape[1:] != own.shape[1:] or len(given) >= len(own):
+        return dict(state)
+    return {**state, name: torch.cat([given.to(own), own[len(given) :]])}
+
+
 def put(model: nn.Module, state: Mapping[str, Tensor], origin: str, optional: Collection[str] = ()) -> None:
     """Copy `state` into `model`; missing, unexpected and mis-shaped tensors are one error that names them all.
 

@@ -43,6 +43,8 @@ class Optimization:
     bias_correction: bool = True
     optimizer: Literal["adamw", "lamb"] = "adamw"
     clip: float | None = 1.0
+    decay: float = 1.0
+    final_lr: float = 0.0
 
 
 class Loss(NamedTuple):
@@ -167,7 +169,13 @@ class ObjectiveModule(pl.LightningModule):
             optimizer = Lamb(*fit, bias_correction=options.bias_correction)
         else:
             optimizer = adamw(*fit, options.bias_correction)
-        schedule = factor(options.schedule, warmup_steps(options.warmup, self.total_steps), self.total_steps)
+        schedule = factor(
+            options.schedule,
+            warmup_steps(options.warmup, self.total_steps),
+            self.total_steps,
+            decay=options.decay,
+            final=options.final_lr,
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},

@@ -12,17 +12,29 @@ def warmup_steps(warmup: float, total: int) -> int:
     return math.ceil(total * warmup) if warmup < 1 else int(warmup)
 
 
-def factor(schedule: Schedule, warmup: int, total: int) -> Callable[[int], float]:
-    """Linear rise over `warmup` steps, then constant, a linear fall to 0, or half a cosine to 0 at `total`."""
+def factor(
+    schedule: Schedule, warmup: int, total: int, *, decay: float = 1.0, final: float = 0.0
+) -> Callable[[int], float]:
+    """Linear rise over `warmup` steps, then constant, or a linear or half a cosine's fall to `final`.
+
+    The fall ends after a share `decay` of the `total` steps, and what is left of them stays at `final` (GPT-3's ends after
+    260 of 300 billion tokens, arXiv 2005.14165, appendix B). Raises ValueError for what is no share.
+    """
     if schedule not in ("linear", "constant", "cosine"):
         raise ValueError(f"schedule {schedule!r}: linear, constant or cosine")
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay {decay}: a share of the run, over 0 and at most 1")
+    if not 0 <= final <= 1:
+        raise ValueError(f"final_lr {final}: a share of the highest rate, from 0 to 1")
+    end = round(decay * total)
 
     def at(step: int) -> float:
         if step < warmup:
             return step / warmup
         if schedule == "constant":
             return 1.0
-        done = min(1.0, (step - warmup) / max(1, total - warmup))
-        return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+        done = min(1.0, (step - warmup) / max(1, end - warmup))
+        left = 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+        return final + (1.0 - final) * left
 
     return at

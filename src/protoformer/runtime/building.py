@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from protoformer.runtime.signatures import signature
 from protoformer.text.tokenizers import TOKENIZER_FILES, Tokenizer, read_tokenizer, whole_words
 
 log = logging.getLogger(__name__)
-OPTIMIZATION = ("lr", "warmup", "schedule", "weight_decay", "betas", "eps", "bias_correction", "optimizer", "clip")
+OPTIMIZATION = tuple(field.name for field in fields(Optimization))
 EVALUATION_ROWS = 64  # rows that a rank evaluates at once
 FREE = (
     "dropout",
@@ -32,6 +32,7 @@ FREE = (
     "init_std",
     "top",
 )  # may differ from those of the run that it starts from
+EMBEDDING = "embeddings.token.weight"  # gets rows for tokens that a task adds
 FRESH = ("top.",)  # parts of an encoder that may be added to one trained without them
 SPARE = ("next.",)  # parts of a head that a task may do without
 STAGES: dict[Stage, Role] = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
@@ -147,6 +148,18 @@ def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict
     return sizes
 
 
+def with_room(config: Mapping[str, Any], sizes: dict[str, Any], words: Tokenizer) -> dict[str, Any]:
+    """Sizes with an embedding for each special token that the model's format puts into this task's texts."""
+    from hydra.utils import get_class
+
+    writes = get_class(config["task"]["data"]["_target_"]).writes  # type: ignore[attr-defined]
+    format = instantiate(config["model"]["format"], _partial_=True)(words)
+    needed = format.largest_id(writes) + 1
+    if needed > sizes["vocab_size"]:
+        log.info("%d new embeddings for the format's special tokens", needed - sizes["vocab_size"])
+    return {**sizes, "vocab_size": max(sizes["vocab_size"], needed)}
+
+
 def run_sizes(folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
     """What an earlier run's model was built with, and a model that takes its weights must be built with as well; `keys` are
     the arguments that this model's config states."""
@@ -192,7 +205,7 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
     start = initial(config)
     config = adopted(config, start)
     words = tokenizer(config, start, source)
-    sizes = real_sizes(config, start, words)
+    sizes = with_room(config, real_sizes(config, start, words), words)
     data = datamodule(config, source, words, sizes, rank=rank, ranks=ranks)
     module = task_module(config, sizes)
     if initialise and start.folder is not None:
@@ -216,7 +229,14 @@ def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> Objectiv
         splits={stage: list(named_splits(splits.get(role))) for stage, role in STAGES.items()},
         optimization=Optimization(**{key: config["recipe"][key] for key in OPTIMIZATION if key in config["recipe"]}),
         **said_of_rows(task),
+        **said_of_recipe(task, config["recipe"]),
     )
+
+
+def said_of_recipe(task: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a task's module that belong to the fit, and that some kinds alone know."""
+    taken = signature(task["module"]["_target_"]).parameters
+    return {name: recipe[name] for name in ("aux_lm_weight",) if name in taken and name in recipe}
 
 
 def said_of_rows(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,7 +315,7 @@ def put_initial(module: ObjectiveModule, config: Mapping[str, Any], start: Initi
     tested_only = task["splits"].get("train") is None
     body, head = read_run(folder) if start.is_run else read_folder(folder, layout, task["kind"])
     fresh = () if tested_only else FRESH if start.is_run else (*FRESH, *layout.optional)
-    weights.put(module.backbone, body, start.origin, fresh)
+    weights.put(module.backbone, weights.widened(module.backbone, body, EMBEDDING), start.origin, fresh)
     if head.fits(task):
         own = module.head.state_dict()
         spare = [name for name in head.state if name.startswith(SPARE) and name not in own]

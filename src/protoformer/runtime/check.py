@@ -45,6 +45,9 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe.weight_decay": (lambda value: value >= 0, "at least 0"),
     "recipe.eps": (lambda value: value > 0, "above 0"),
     "recipe.clip": (lambda value: value > 0, "above 0, or null for none"),
+    "recipe.decay": (lambda value: 0 < value <= 1, "a share of the run, above 0 and at most 1"),
+    "recipe.final_lr": (lambda value: 0 <= value <= 1, "a share of recipe.lr, from 0 to 1"),
+    "recipe.aux_lm_weight": (lambda value: value >= 0, "at least 0 (0: no language model beside the task)"),
     **{
         f"model.{name}": (lambda value: value >= 1, "at least 1")
         for name in ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size", "max_seq_len")

@@ -78,6 +78,9 @@ class Recipe:
     bias_correction: bool = True
     optimizer: Literal["adamw", "lamb"] = "adamw"
     clip: float | None = 1.0
+    decay: float = 1.0  # the share of all steps after which the schedule has ended (GPT-3's ends before training does)
+    final_lr: float = 0.0  # where it ends, as a share of lr
+    aux_lm_weight: float = 0.0  # fine-tuning of a decoder: lambda of its language model's loss
     batching: Literal["random", "length_grouped"] = "random"
 
 

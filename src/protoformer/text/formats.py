@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 
 from protoformer.errors import ConfigurationError
-from protoformer.text.tokenizers import Tokenizer
+from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Format:
     """Texts between three special tokens: `first a last`, or `first a between b last`.
 
     A subclass names them; `summary` is the token that heads read for the whole, and that stands for no answer.
+    `both_orders` says that a pair whose texts may change places is written in both orders.
     """
 
     first: int
@@ -72,6 +73,11 @@ class Format:
     last: int
     pad_id: int
     summary: Literal["first", "last"]
+    both_orders: bool = False
+
+    def largest_id(self, writes: str) -> int:
+        """The largest of its special ids that the method `writes` puts into a text; a model must have an embedding for it."""
+        return max(self.first, self.between, self.last)
 
     def texts(self, a: Sequence[list[int]], b: Sequence[list[int]] | None, max_len: int) -> Written:
         """One text or a pair; longer ones than `max_len` are truncated longest first, and counted."""
@@ -178,3 +184,32 @@ class BertFormat(Format):
     def mask_id(self) -> int:
         """[MASK], which only pretraining needs. Raises UserError when the vocabulary lacks it."""
         return self._tokenizer.id("[MASK]")
+
+
+class GptFormat(Format):
+    """`start a extract` or `start a delimiter b extract` (Radford et al. 2018, section 3.3 and figure 1).
+
+    The three are new embeddings, numbered after the vocabulary's own tokens. Heads read the extract token, the only one that
+    has seen the whole; of a question it stands for no answer. `end` closes a document of running text: the vocabulary's
+    end-of-text token where it has one (GPT-2's), else the extract token.
+    """
+
+    summary: Literal["first", "last"] = "last"
+
+    def __init__(self, tokenizer: Tokenizer, both_orders: bool = True) -> None:
+        known = tokenizer.vocab_size
+        self.first, self.between, self.last = known, known + 1, known + 2
+        self.pad_id = 0  # masked, so that any id would do
+        self.both_orders = both_orders
+        end = tokenizer.rust.token_to_id(END_OF_TEXT)
+        self.end = self.last if end is None else end
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}(both_orders={self.both_orders})"
+
+    def largest_id(self, writes: str) -> int:
+        return self.end if writes == "blocks" else super().largest_id(writes)
+
+    def blocks(self) -> int:
+        """Running text is written as it is, document after document, and this token closes each."""
+        return self.end
