@@ -20,9 +20,17 @@ class TextBatch(TypedDict):
     example_ids: Int[Tensor, "batch"]
 
 
-class ClassificationBatch(TextBatch):
-    """One label a text (or pair); -1 where a test split hides it. Floats for regression."""
+class ClassificationBatch(TypedDict):
+    """One label a text (or pair); -1 where a test split hides it. Floats for regression.
 
+    The axis `orders` is there only where each pair is written in both orders (two of them).
+    """
+
+    ids: Int[Tensor, "batch *orders seq"]
+    padding_mask: Bool[Tensor, "batch *orders seq"]
+    segment_ids: Int[Tensor, "batch *orders seq"]
+    pooler_position: Int[Tensor, "batch *orders"]
+    example_ids: Int[Tensor, "batch"]
     labels: Int[Tensor, "batch"] | Float[Tensor, "batch"]
 
 
@@ -60,3 +68,13 @@ class PretrainingBatch(TextBatch):
     target_ids: Int[Tensor, "batch predictions"]
     next_sentence: Int[Tensor, "batch"]
     targets: Int[Tensor, "2"]
+
+
+class LanguageBatch(TypedDict):
+    """Running text of which each token is to tell the next: `target_ids`, -1 where a row has ended or counts nowhere.
+    `example_ids` are block numbers; several rows may be parts of one block."""
+
+    ids: Int[Tensor, "batch seq"]
+    padding_mask: Bool[Tensor, "batch seq"]
+    target_ids: Int[Tensor, "batch seq"]
+    example_ids: Int[Tensor, "batch"]

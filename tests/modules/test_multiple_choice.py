@@ -10,7 +10,8 @@ import transformers
 from torch import nn
 
 from protoformer.batches import ChoiceBatch
-from protoformer.data.multiple_choice import ChoiceTable, Collate
+from protoformer.data.multiple_choice import Collate
+from protoformer.data.token_cache import TokenTable
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.published.bert import BertWeights
@@ -20,10 +21,10 @@ from protoformer.modules.multiple_choice import MultipleChoiceModule
 NAMES = ("ids", "padding_mask", "segment_ids")
 
 
-def table(examples: int = 7, choices: int = 4) -> ChoiceTable:
+def table(examples: int = 7, choices: int = 4) -> TokenTable:
     draw = np.random.default_rng(0)
     lengths = draw.integers(3, 14, size=examples * choices)
-    return ChoiceTable(
+    return TokenTable(
         ids=draw.integers(1, 50, size=lengths.sum()).astype(np.int32),
         segment_ids=draw.integers(0, 2, size=lengths.sum()).astype(np.uint8),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
@@ -109,7 +110,7 @@ def test_fillers_count_nowhere(tmp_path: Path) -> None:
 
 def test_hidden_choices_have_predictions_and_no_scores(tmp_path: Path) -> None:
     _, ours = from_transformers(tmp_path, 4)
-    hidden = ChoiceTable(**{**vars(table()), "labels": np.full(7, -1)})
+    hidden = TokenTable(**{**vars(table()), "labels": np.full(7, -1)})
     with torch.no_grad():
         found = ours.evaluate("test", "", ours.observe(Collate(hidden, 0)(list(range(7)))))
     assert found.scores == found.numbers == {}

@@ -1,15 +1,15 @@
-"""Batches for one label, or one number, a text or pair of texts."""
+"""Batches for one label, or one number, a text or pair of texts.
+
+A pair whose texts may change places is written in both orders where the model's format asks for it (Radford et al. 2018,
+section 3.3): such batches have an axis `orders`.
+"""
 
 from typing import ClassVar, Protocol
 
-import numpy as np
-import torch
-
 from protoformer.batches import ClassificationBatch
-from protoformer.data.collating import padded
+from protoformer.data.collating import labelled
 from protoformer.data.datamodule import TableDataModule
-from protoformer.data.rows import Role
-from protoformer.data.samplers import fillers
+from protoformer.data.rows import LabelledExamples, Role
 from protoformer.data.sources import RawTable
 from protoformer.data.token_cache import TokenTable
 from protoformer.text.formats import Written
@@ -19,6 +19,7 @@ class TextsFormat(Protocol):
     """A format that writes texts and pairs of texts."""
 
     pad_id: int
+    both_orders: bool
 
     def texts(self, a: list[list[int]], b: list[list[int]] | None, max_len: int) -> Written: ...
 
@@ -30,9 +31,12 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
     table = TokenTable
 
     def write(self, raw: RawTable, role: Role) -> TokenTable:
-        examples = self.rows.read(raw, role, self.on_bad_row)
+        examples: LabelledExamples = self.rows.read(raw, role, self.on_bad_row)
         a = self.tokenizer.encode(examples.text_a)
         b = None if examples.text_b is None else self.tokenizer.encode(examples.text_b)
+        orders = 1
+        if b is not None and self.rows.symmetric and self.format.both_orders:
+            a, b, orders = _alternating(a, b), _alternating(b, a), 2
         written = self.format.texts(a, b, self.max_len)
         return TokenTable(
             ids=written.ids,
@@ -41,7 +45,7 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
             pooler_position=written.pooler_position,
             labels=examples.labels,
             row=examples.row,
-            facts={"truncated": written.truncated, "skipped": examples.skipped},
+            facts={"truncated": written.truncated // orders, "skipped": examples.skipped},
         )
 
     def collate(self, table: TokenTable) -> "Collate":
@@ -54,6 +58,10 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
         return [" | ".join(str(text) for text in texts) for texts in zip(*columns, strict=True)]
 
 
+def _alternating(one: list[list[int]], other: list[list[int]]) -> list[list[int]]:
+    return [ids for pair in zip(one, other, strict=True) for ids in pair]
+
+
 class Collate:
     """Row numbers -> one padded batch."""
 
@@ -61,11 +69,14 @@ class Collate:
         self.table, self.pad_id = table, pad_id
 
     def __call__(self, indices: list[int]) -> ClassificationBatch:
-        chosen, real = fillers(indices)
-        table = self.table
+        batch = labelled(self.table, indices, self.pad_id)
+        if self.table.sequences > 1:
+            return ClassificationBatch(**batch)
         return ClassificationBatch(
-            **padded(table, chosen, self.pad_id),
-            pooler_position=torch.from_numpy(table.pooler_position[chosen].astype(np.int64)),
-            example_ids=torch.from_numpy(np.where(real, table.row[chosen], -1)),
-            labels=torch.from_numpy(np.asarray(table.labels[chosen])),
+            ids=batch["ids"].squeeze(1),
+            padding_mask=batch["padding_mask"].squeeze(1),
+            segment_ids=batch["segment_ids"].squeeze(1),
+            pooler_position=batch["pooler_position"].squeeze(1),
+            example_ids=batch["example_ids"],
+            labels=batch["labels"],
         )

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from protoformer.data.token_cache import Table
+from protoformer.data.samplers import fillers
+from protoformer.data.token_cache import Table, TokenTable
 
 
 class Rectangles(TypedDict):
@@ -34,4 +35,31 @@ def padded(table: Table, chosen: Sequence[int], pad_id: int) -> Rectangles:
         ids=torch.from_numpy(ids),
         padding_mask=torch.from_numpy(padding_mask),
         segment_ids=torch.from_numpy(segment_ids),
+    )
+
+
+class LabelledRectangles(TypedDict):
+    """Examples of several sequences, all padded to the longest, and what is asked of them."""
+
+    ids: Int[Tensor, "batch sequences seq"]
+    padding_mask: Bool[Tensor, "batch sequences seq"]
+    segment_ids: Int[Tensor, "batch sequences seq"]
+    pooler_position: Int[Tensor, "batch sequences"]
+    example_ids: Int[Tensor, "batch"]
+    labels: Tensor
+
+
+def labelled(table: TokenTable, indices: Sequence[int], pad_id: int) -> LabelledRectangles:
+    """Examples (or fillers) of a table, by number."""
+    chosen, real = fillers(indices)
+    shape = (len(chosen), table.sequences)
+    rows = (np.asarray(chosen)[:, None] * table.sequences + np.arange(table.sequences)).ravel()
+    rectangles = padded(table, rows.tolist(), pad_id)
+    return LabelledRectangles(
+        ids=rectangles["ids"].unflatten(0, shape),
+        padding_mask=rectangles["padding_mask"].unflatten(0, shape),
+        segment_ids=rectangles["segment_ids"].unflatten(0, shape),
+        pooler_position=torch.from_numpy(table.pooler_position[rows].astype(np.int64)).unflatten(0, shape),
+        example_ids=torch.from_numpy(np.where(real, table.row[chosen], -1)),
+        labels=torch.from_numpy(np.asarray(table.labels[chosen])),
     )

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 from protoformer.data.loader import BatchLoader
 from protoformer.data.rows import Role
 from protoformer.data.samplers import Batching, BatchSampler
-from protoformer.data.sources import RawTable, Source
+from protoformer.data.sources import Part, RawTable, Source
 from protoformer.data.token_cache import Table, cached
 from protoformer.errors import AbsentSplitError
 from protoformer.text.tokenizers import Tokenizer
@@ -98,8 +98,9 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
             self.tables = self._read()
 
     def raw(self, role: Role, split: str) -> RawTable:
-        """A split's rows as they came; `split` is our name of it."""
-        return self.source.load(self.rows.dataset, self.rows.subset, self.splits[role][split], self.rows.revision)
+        """A split's rows as they came, or those of the part of it that is named; `split` is our name of it."""
+        part = Part.of(self.splits[role][split])
+        return part.taken(self.source.load(self.rows.dataset, self.rows.subset, part.split, self.rows.revision))
 
     def _read(self) -> dict[Role, dict[str, AnyTable]]:
         """All splits. A local copy may come without its test split, whose labels are hidden anyway: that one is left out."""

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy import ndarray
 
 from protoformer.data.sources import RawTable
-from protoformer.errors import DataError
+from protoformer.errors import ConfigurationError, DataError
 
 Role = Literal["train", "validation", "test"]
 
@@ -30,7 +30,8 @@ class LabelledExamples:
 class LabelledTexts:
     """A data set with one or two text columns and a label column.
 
-    `labels` are the words of the integer labels, in order; None makes the label a number (regression).
+    `labels` are the words of the integer labels, in order; None makes the label a number (regression). `symmetric`: the two
+    texts may change places, and the label stays. Raises ConfigurationError where there are no two.
     """
 
     dataset: str
@@ -38,8 +39,16 @@ class LabelledTexts:
     text_b: str | None = None
     label: str = "label"
     labels: Sequence[str] | None = None
+    symmetric: bool = False
     subset: str | None = None
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.symmetric and self.text_b is None:
+            raise ConfigurationError(
+                "task.rows.symmetric=true says that two texts may change places, and there is one; name the other by "
+                "task.rows.text_b, or leave symmetric out"
+            )
 
     def read(self, raw: RawTable, role: Role, on_bad_row: Literal["error", "skip"] = "error") -> LabelledExamples:
         """Raises DataError on a missing column, zero rows, or (unless skipped) a null, an empty text, an unknown label.
@@ -47,15 +56,28 @@ class LabelledTexts:
         A test split may hide its labels (-1, null or no column); its rows are never skipped, since servers count them.
         """
         names = [self.text_a] + ([self.text_b] if self.text_b else [])
-        texts, labels, keep, skipped = _labelled(raw, names, self.label, self.labels, role, on_bad_row)
-        return LabelledExamples(texts[0], texts[1] if self.text_b else None, labels, keep, skipped)
+        reading = Reading(raw, role, on_bad_row, names, self.label)
+        texts = [reading.text(name) for name in names]
+        labels = reading.labels(self.labels)
+        keep = reading.keep()
+        return LabelledExamples(
+            text_a=_chosen(texts[0], keep),
+            text_b=_chosen(texts[1], keep) if self.text_b else None,
+            labels=labels[keep],
+            row=keep,
+            skipped=len(labels) - len(keep),
+        )
 
 
 @dataclass(frozen=True)
 class ChoiceExamples:
-    """Texts, the ways to go on from each, and which is right; `row` is each one's number in the file."""
+    """Texts, the ways to go on from each, and which is right; `row` is each one's number in the file.
+
+    `last` is the end of each text where it comes from several columns, the text of the last one; None where from one.
+    """
 
     contexts: list[str]
+    last: list[str] | None
     choices: list[list[str]]
     labels: ndarray
     row: ndarray
@@ -64,33 +86,62 @@ class ChoiceExamples:
 
 @dataclass(frozen=True)
 class Choices:
-    """A data set with a context column, a column for each choice, and the number of the right one.
+    """A data set of texts, several ways to go on from each, and the right one's number or name.
 
-    `stem` is a column that stands before every choice (SWAG's beginning of the second sentence, COPA's question).
+    `context` is a column, or several whose texts follow one another. `choices` are a column each; where `options` names one
+    column that lists them all, they are the names of its entries. `label` holds the right one's number, counted from
+    `first_label`, or its name. `stem` is a column that stands before every choice (SWAG's beginning of the second sentence,
+    COPA's question). Raises ConfigurationError for less than one context or two choices.
     """
 
     dataset: str
-    context: str
+    context: str | Sequence[str]
     choices: Sequence[str]
+    options: str | None = None
     stem: str | None = None
     label: str = "label"
+    first_label: int = 0
     subset: str | None = None
     revision: str | None = None
 
+    def __post_init__(self) -> None:
+        if not self.contexts:
+            raise ConfigurationError("task.rows.context=[] names no column; name one, or several to be joined")
+        if len(self.choices) < 2:
+            raise ConfigurationError(
+                f"task.rows.choices={list(self.choices)}: a choice is between two or more; name a column for each, or with "
+                "task.rows.options=<a column of lists> the names of its entries"
+            )
+        if twice := [name for name in self.choices if list(self.choices).count(name) > 1]:
+            raise ConfigurationError(f"task.rows.choices names {twice[0]!r} more than once")
+
+    @property
+    def contexts(self) -> list[str]:
+        """Names of the context's columns."""
+        return [self.context] if isinstance(self.context, str) else list(self.context)
+
     def read(self, raw: RawTable, role: Role, on_bad_row: Literal["error", "skip"] = "error") -> ChoiceExamples:
-        """Raises DataError as LabelledTexts does, a choice being a label."""
-        names = [self.context, *([self.stem] if self.stem else []), *self.choices]
-        texts, labels, keep, skipped = _labelled(raw, names, self.label, self.choices, role, on_bad_row)
-        choices = list(zip(*texts[-len(self.choices) :], strict=True))
-        stems = texts[1] if self.stem else None
+        """Raises DataError as LabelledTexts does, a choice being a label, and for a list of another number of choices."""
+        stem = [self.stem] if self.stem else []
+        choices = [self.options] if self.options else list(self.choices)
+        reading = Reading(raw, role, on_bad_row, [*self.contexts, *stem, *choices], self.label)
+        contexts = [reading.text(name) for name in self.contexts]
+        stems = [reading.text(name) for name in stem]
+        listed = (
+            reading.listed(self.options, len(self.choices))
+            if self.options
+            else [list(texts) for texts in zip(*(reading.text(name) for name in choices), strict=True)]
+        )
+        labels = reading.labels(self.choices, self.first_label)
+        keep = reading.keep()
+        first = contexts[:-1] or contexts
         return ChoiceExamples(
-            contexts=texts[0],
-            choices=[
-                [f"{stems[i]} {text}" if stems and stems[i] else text for text in row] for i, row in enumerate(choices)
-            ],
-            labels=labels,
+            contexts=[" ".join(filter(None, (column[i] for column in first))) for i in keep],
+            last=_chosen(contexts[-1], keep) if len(contexts) > 1 else None,
+            choices=[[" ".join(filter(None, (*(s[i] for s in stems), text))) for text in listed[i]] for i in keep],
+            labels=labels[keep],
             row=keep,
-            skipped=skipped,
+            skipped=len(labels) - len(keep),
         )
 
 
@@ -196,59 +247,81 @@ def _present(raw: RawTable, needed: Sequence[str]) -> None:
         raise DataError(f"{raw.origin}: zero rows")
 
 
-def _labelled(
-    raw: RawTable, names: Sequence[str], label: str, labels: Sequence[str] | None, role: Role, on_bad_row: str
-) -> tuple[list[list[str]], ndarray, ndarray, int]:
-    """Text columns and labels of the rows that can be used, which rows these are, and how many were left out."""
-    _present(raw, names if role == "test" else [*names, label])
-    bad = np.zeros(raw.table.num_rows, dtype=bool)
-    texts = [_text(raw, name, bad, on_bad_row) for name in names]
-    found = _labels(raw, label, labels, role, bad, on_bad_row)
-    keep = np.arange(len(bad)) if role == "test" else np.flatnonzero(~bad)
-    if len(keep) == 0:
-        raise DataError(f"{raw.origin}: every one of its {len(bad)} rows is unusable")
-    chosen = [text if len(keep) == len(bad) else [text[i] for i in keep] for text in texts]
-    return chosen, found[keep], keep, int(len(bad) - len(keep))
+class Reading:
+    """A table whose columns are taken one by one; what is found wrong in a row is an error, or marks it as unusable."""
+
+    def __init__(self, raw: RawTable, role: Role, on_bad_row: str, names: Sequence[str], label: str) -> None:
+        _present(raw, names if role == "test" else [*names, label])
+        self.raw, self.role, self.on_bad_row, self.label = raw, role, on_bad_row, label
+        self.bad = np.zeros(raw.table.num_rows, dtype=bool)
+
+    def keep(self) -> ndarray:
+        """The rows that can be used, by number; of a test split all."""
+        keep = np.arange(len(self.bad)) if self.role == "test" else np.flatnonzero(~self.bad)
+        if len(keep) == 0:
+            raise DataError(f"{self.raw.origin}: every one of its {len(self.bad)} rows is unusable")
+        return keep
+
+    def text(self, name: str) -> list[str]:
+        column = self.raw.table.column(name)
+        if not _textual(column.type):
+            raise DataError(f"{self.raw.origin}: column {name!r} holds {column.type}, not text")
+        for what, wrong in (
+            ("null", pc.is_null(column)),
+            ("empty text", pc.equal(pc.utf8_trim_whitespace(column), "")),
+        ):
+            self._mark(name, what, np.asarray(wrong.fill_null(False)))
+        return column.fill_null("").to_pylist()
+
+    def listed(self, name: str, count: int) -> list[list[str]]:
+        """A column of lists of `count` texts each."""
+        column = self.raw.table.column(name)
+        kind = column.type
+        if not ((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _textual(kind.value_type)):
+            raise DataError(f"{self.raw.origin}: column {name!r} holds {kind}, not lists of texts")
+        rows = [list(row or ()) for row in column.to_pylist()]
+        short = np.asarray([len(row) != count for row in rows])
+        empty = np.asarray([not all(text and text.strip() for text in row) for row in rows])
+        self._mark(name, f"not a list of {count} choices", short)
+        self._mark(name, "an empty choice", empty & ~short)
+        return [[""] * count if short[i] else [text or "" for text in row] for i, row in enumerate(rows)]
+
+    def labels(self, words: Sequence[str] | None, first: int = 0) -> ndarray:
+        """Numbers from 0 (-1: hidden); in the file they count from `first`, or are words. Without words any number."""
+        dtype = np.float32 if words is None else np.int64
+        if self.label not in self.raw.table.column_names:
+            return np.full(len(self.bad), -1, dtype=dtype)
+        column = self.raw.table.column(self.label)
+        if _textual(column.type) and words is not None:
+            unknown = pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, value_set=pa.array(words, column.type))))
+            _mark(self.raw, self.label, f"none of the labels {list(words)}", np.asarray(unknown), self.bad, "error")
+            column, first = pc.index_in(column, value_set=pa.array(words, column.type)), 0
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise DataError(f"{self.raw.origin}: column {self.label!r} holds {column.type}, not a label")
+        values = np.asarray(column.cast(pa.float64()).fill_null(-1.0))
+        hidden = (values == -1) if self.role == "test" else np.zeros(len(values), dtype=bool)
+        if self.role != "test":
+            self._mark(self.label, "null", np.asarray(pc.is_null(column)))
+        if words is None:
+            self._mark(self.label, "a label that is no number", ~np.isfinite(values) & ~hidden)
+            if self.role != "test":
+                self._mark(self.label, "a hidden label (-1)", values == -1)
+            return values.astype(dtype)
+        values = np.where(hidden, -1, values - first)
+        wrong = ~np.isin(values, np.arange(len(words))) & ~hidden
+        self._mark(self.label, f"a label outside {first} to {first + len(words) - 1}", wrong)
+        return values.astype(dtype)
+
+    def _mark(self, column: str, what: str, wrong: ndarray) -> None:
+        _mark(self.raw, column, what, wrong, self.bad, self.on_bad_row)
 
 
-def _text(raw: RawTable, name: str, bad: ndarray, on_bad_row: str) -> list[str]:
-    column = raw.table.column(name)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise DataError(f"{raw.origin}: column {name!r} holds {column.type}, not text")
-    for what, wrong in (
-        ("null", pc.is_null(column)),
-        ("empty text", pc.equal(pc.utf8_trim_whitespace(column), "")),
-    ):
-        _mark(raw, name, what, np.asarray(wrong.fill_null(False)), bad, on_bad_row)
-    return column.fill_null("").to_pylist()
+def _textual(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _labels(
-    raw: RawTable, label: str, labels: Sequence[str] | None, role: Role, bad: ndarray, on_bad_row: str
-) -> ndarray:
-    dtype = np.float32 if labels is None else np.int64
-    if label not in raw.table.column_names:
-        return np.full(raw.table.num_rows, -1, dtype=dtype)
-    column = raw.table.column(label)
-    if pa.types.is_string(column.type) and labels is not None:  # words instead of numbers
-        unknown = pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, value_set=pa.array(labels))))
-        _mark(raw, label, f"none of the labels {labels}", np.asarray(unknown), bad, "error")
-        column = pc.index_in(column, value_set=pa.array(labels))
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise DataError(f"{raw.origin}: column {label!r} holds {column.type}, not a label")
-    null = np.asarray(pc.is_null(column))
-    values = np.asarray(column.cast(pa.float64()).fill_null(-1.0))
-    hidden = (values == -1) if role == "test" else np.zeros(len(values), dtype=bool)
-    if role != "test":
-        _mark(raw, label, "null", null, bad, on_bad_row)
-    if labels is None:
-        _mark(raw, label, "a label that is no number", ~np.isfinite(values) & ~hidden, bad, on_bad_row)
-        if role != "test":
-            _mark(raw, label, "a hidden label (-1)", values == -1, bad, on_bad_row)
-    else:
-        wrong = ~np.isin(values, np.arange(len(labels))) & ~hidden
-        _mark(raw, label, f"a label outside 0 to {len(labels) - 1}", wrong, bad, on_bad_row)
-    return values.astype(dtype)
+def _chosen(texts: list[str], keep: ndarray) -> list[str]:
+    return texts if len(keep) == len(texts) else [texts[i] for i in keep]
 
 
 def _mark(raw: RawTable, column: str, what: str, wrong: ndarray, bad: ndarray, on_bad_row: str) -> None:
@@ -257,9 +330,10 @@ def _mark(raw: RawTable, column: str, what: str, wrong: ndarray, bad: ndarray, o
         return
     if on_bad_row == "error":
         value = raw.table.column(column)[int(where[0])].as_py()
+        shown = "" if value in (None, "") else f" ({value!r})" if len(repr(value)) < 80 else f" ({repr(value)[:76]}...)"
         more = f" ({len(where)} rows in all)" if len(where) > 1 else ""
         raise DataError(
-            f"{raw.origin}, row {where[0]}, column {column!r}: {what}{'' if value in (None, '') else f' ({value!r})'}{more}; "
+            f"{raw.origin}, row {where[0]}, column {column!r}: {what}{shown}{more}; "
             "task.data.on_bad_row=skip leaves such rows out"
         )
     bad |= wrong

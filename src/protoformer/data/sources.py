@@ -32,6 +32,35 @@ class RawTable:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The rows of a split, or of a part of it, as `datasets` writes it: `train[:80%]`, `train[80%:]`, `train[100:200]`."""
+
+    split: str
+    bounds: str = ""  # `[80%:]`
+
+    @classmethod
+    def of(cls, text: str) -> "Part":
+        found = re.fullmatch(r"([^\[]+)(\[(?:\d+%?)?:(?:\d+%?)?\])", text)
+        return cls(*found.groups()) if found else cls(text)
+
+    def rows(self, count: int) -> range:
+        """Which of `count` rows; shares are rounded to the nearest row."""
+        begin, _, end = self.bounds[1:-1].partition(":")
+        ends = [
+            round(int(bound[:-1]) / 100 * count) if bound.endswith("%") else int(bound or default)
+            for bound, default in ((begin, 0), (end, count))
+        ]
+        return range(count)[slice(*ends)]
+
+    def taken(self, raw: RawTable) -> RawTable:
+        if not self.bounds:
+            return raw
+        rows = self.rows(raw.table.num_rows)
+        digest = hashlib.sha256(f"{raw.digest}{self.bounds}".encode()).hexdigest()
+        return RawTable(raw.table.slice(rows.start, len(rows)), f"{raw.origin}{self.bounds}", digest)
+
+
+@dataclass(frozen=True)
 class RawStream:
     """Rows as they came, a record batch at a time; every call of `batches` reads them anew, from the first one on."""
 

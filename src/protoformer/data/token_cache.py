@@ -47,11 +47,27 @@ class Table:
 
 @dataclass(frozen=True)
 class TokenTable(Table):
-    """Examples of one text or pair each; `row` is an example's number in the file."""
+    """Labelled examples of one sequence each, or of several: one for each choice, or for each order of a pair.
 
-    pooler_position: Int[ndarray, "examples"]
+    Sequence s of example i stands in row i x sequences + s of the flat arrays; `row` is an example's number in the file.
+    """
+
+    pooler_position: Int[ndarray, "rows"]
     labels: ndarray
     row: Int[ndarray, "examples"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def sequences(self) -> int:
+        """Of each example."""
+        return len(self.pooler_position) // len(self.labels)
+
+    @property
+    def lengths(self) -> Int[ndarray, "examples"]:
+        """Tokens of all sequences of each example."""
+        return np.diff(self.offsets).reshape(len(self.labels), -1).sum(1)
 
 
 AnyTable = TypeVar("AnyTable", bound=Table)

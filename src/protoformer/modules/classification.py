@@ -1,4 +1,5 @@
-"""One label, or one number, a text (arXiv 1810.04805, section 4.1): encoder, pooler, linear head.
+"""One label, or one number, a text (arXiv 1810.04805, section 4.1; Radford et al. 2018, section 3.2): backbone, pooler, linear
+head. Of a pair that is written in both orders the two pooled vectors are summed (Radford et al. 2018, section 3.3).
 
 Scores are computed from all examples of a split, each once, whatever the number of ranks: logits go by example id.
 """
@@ -12,13 +13,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from protoformer.batches import ClassificationBatch
+from protoformer.batches import ChoiceBatch, ClassificationBatch
+from protoformer.blocks.packing import Hidden
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
+from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
 from protoformer.scoring import glue
 from protoformer.scoring.glue import Metric
+
+AnyBatch = ClassificationBatch | ChoiceBatch
+RECTANGLES = ("ids", "padding_mask", "segment_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,8 @@ class Outputs(Evaluation):
 
 
 class ClassificationModule(ObjectiveModule):
-    """`labels` None makes it regression with squared error."""
+    """`labels` None makes it regression with squared error; `aux_lm_weight` is lambda, by which the language model's loss
+    counts beside it in training (see `auxiliary`)."""
 
     def __init__(
         self,
@@ -68,16 +75,34 @@ class ClassificationModule(ObjectiveModule):
         labels: Sequence[str] | None,
         metrics: Sequence[Metric],
         splits: Mapping[Stage, Sequence[str]],
+        aux_lm_weight: float = 0.0,
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__(optimization)
         self.backbone = backbone
         self.labels, self.metrics, self.splits = labels, metrics, splits
+        self.auxiliary = AuxiliaryLanguageModel(backbone, aux_lm_weight)
         self.head = ClassificationHead(backbone.d_model, len(labels) if labels else 1, backbone.dropout)
 
-    def forward(self, batch: ClassificationBatch) -> Float[Tensor, "batch labels"]:
-        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
-        return self.head(self.backbone.pooler(hidden, batch["pooler_position"]))
+    def forward(self, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
+        return self.told(self.hidden(batch), batch)
+
+    def hidden(self, batch: AnyBatch) -> Hidden:
+        """Of all sequences, those of an example one after another."""
+        ids, padding_mask, segment_ids = (batch[name].flatten(0, -2) for name in RECTANGLES)  # type: ignore[literal-required]
+        return self.backbone(ids, padding_mask, segment_ids)
+
+    def told(self, hidden: Hidden, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
+        """The logits."""
+        return self.head(self.pooled(hidden, batch).sum(1))
+
+    def pooled(self, hidden: Hidden, batch: AnyBatch) -> Float[Tensor, "batch sequences d_model"]:
+        """A vector for each sequence of each example."""
+        position = batch["pooler_position"]
+        return self.backbone.pooler(hidden, position.flatten()).unflatten(0, (len(position), -1))
+
+    def flops(self, batch: AnyBatch) -> Tensor:
+        return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
 
     def blank_batch(self, batch: int, seq: int) -> ClassificationBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
@@ -90,9 +115,13 @@ class ClassificationModule(ObjectiveModule):
             labels=zeros[:, 0] if self.labels else zeros[:, 0].float(),
         )
 
-    def loss(self, batch: ClassificationBatch) -> Loss:
+    def loss(self, batch: AnyBatch) -> Loss:
         real = batch["example_ids"] >= 0
-        return self._loss(self(batch).float(), batch["labels"], real)
+        hidden = self.hidden(batch)
+        loss = self._loss(self.told(hidden, batch).float(), batch["labels"], real)
+        return self.auxiliary.added(
+            loss, hidden, batch["ids"].flatten(0, -2), self.backbone.embeddings.token.weight, real
+        )
 
     def _loss(self, logits: Tensor, labels: Tensor, real: Tensor) -> Loss:
         if self.labels is None:
@@ -101,7 +130,7 @@ class ClassificationModule(ObjectiveModule):
             each = functional.cross_entropy(logits, labels, reduction="none")
         return Loss((each * real).sum(), real.sum())
 
-    def observe(self, batch: ClassificationBatch) -> Columns:
+    def observe(self, batch: AnyBatch) -> Columns:
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], self(batch)[real].float(), batch["labels"][real]
 

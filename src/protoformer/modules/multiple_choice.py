@@ -1,5 +1,7 @@
-"""Which of several ways to go on is right (arXiv 1810.04805, section 4.4): each is a pair of its own, and the product of its
-pooled vector with one learned vector is its score; a softmax over them.
+"""Which of several ways to go on is right (arXiv 1810.04805, section 4.4; Radford et al. 2018, section 3.3): each is a pair of
+its own, and the product of its pooled vector with one learned vector is its score; a softmax over them.
+
+Differs: the dropout before that product is drawn for each choice (GPT's code draws one for all choices of an example).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from protoformer.batches import ChoiceBatch
+from protoformer.blocks.packing import Hidden
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
-from protoformer.modules.classification import ClassificationModule
+from protoformer.modules.classification import AnyBatch, ClassificationModule
 from protoformer.modules.evaluation import Stage
 from protoformer.modules.objective import Optimization
 from protoformer.scoring.glue import Metric
@@ -27,17 +30,21 @@ class MultipleChoiceModule(ClassificationModule):
         choices: Sequence[str],
         metrics: Sequence[Metric],
         splits: Mapping[Stage, Sequence[str]],
+        aux_lm_weight: float = 0.0,
         optimization: Optimization | None = None,
     ) -> None:
-        super().__init__(backbone=backbone, labels=choices, metrics=metrics, splits=splits, optimization=optimization)
+        super().__init__(
+            backbone=backbone,
+            labels=choices,
+            metrics=metrics,
+            splits=splits,
+            aux_lm_weight=aux_lm_weight,
+            optimization=optimization,
+        )
         self.head = ClassificationHead(backbone.d_model, 1, backbone.dropout)
 
-    def forward(self, batch: ChoiceBatch) -> Float[Tensor, "batch choices"]:
-        rows, choices = batch["ids"].shape[:2]
-        flat = (batch[name].flatten(0, 1) for name in ("ids", "padding_mask", "segment_ids"))
-        hidden = self.backbone(*flat)
-        pooled = self.backbone.pooler(hidden, batch["pooler_position"].flatten())
-        return self.head(pooled).view(rows, choices)
+    def told(self, hidden: Hidden, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
+        return self.head(self.pooled(hidden, batch).flatten(0, 1)).view(batch["pooler_position"].shape)
 
     def blank_batch(self, batch: int, seq: int) -> ChoiceBatch:
         choices = len(self.labels or ())

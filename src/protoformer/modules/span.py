@@ -1,8 +1,8 @@
 """Answers that are a span of a context (arXiv 1810.04805, sections 4.2 and 4.3): encoder, start and end vectors.
 
 The loss of a window is the mean of two cross-entropies, over where the answer starts and where it ends; a window that does
-not show its question's answer has both at the null position. What an evaluated window leaves behind is its best few spans,
-never its logits.
+not show its question's answer has both at the null position (the format's: BERT's [CLS], GPT's extract token). What an
+evaluated window leaves behind is its best few spans, never its logits.
 
 Differs: padding takes no part in the softmax (in the paper's code it does).
 """
@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoformer.batches import SpanBatch
+from protoformer.blocks.packing import Hidden
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
+from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
 from protoformer.scoring import spans, squad
@@ -75,7 +77,10 @@ class Answers(Evaluation):
 
 class SpanModule(ObjectiveModule):
     """`unanswerable`: a question may have no answer, which is given where its odds exceed a threshold: `null_threshold`,
-    or (None) the one that is best for F1 on the first development split."""
+    or (None) the one that is best for F1 on the first development split.
+
+    `aux_lm_weight` is lambda, by which a decoder's language model counts in training, a window being an example (see
+    `auxiliary`)."""
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")  # their mean is the score
 
@@ -88,6 +93,7 @@ class SpanModule(ObjectiveModule):
         n_best: int = 20,
         max_answer: int = 30,
         null_threshold: float | None = None,
+        aux_lm_weight: float = 0.0,
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__(optimization)
@@ -100,13 +106,23 @@ class SpanModule(ObjectiveModule):
         self.unanswerable, self.n_best, self.max_answer = unanswerable, n_best, max_answer
         self.null_threshold = null_threshold
         self.tuned: float | None = None  # the threshold that was best on dev
+        self.auxiliary = AuxiliaryLanguageModel(backbone, aux_lm_weight)
         self.head = SpanHead(backbone.d_model)
         backbone.pooler.requires_grad_(False)  # takes no part; several ranks would wait for its gradient
 
     def forward(self, batch: SpanBatch) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
-        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
+        return self.told(self.hidden(batch))
+
+    def hidden(self, batch: SpanBatch) -> Hidden:
+        return self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
+
+    def told(self, hidden: Hidden) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
+        """The logits of a start and of an end."""
         start, end = self.head(hidden.tokens)
         return hidden.layout.unpack(start), hidden.layout.unpack(end)
+
+    def flops(self, batch: SpanBatch) -> Tensor:
+        return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
 
     def blank_batch(self, batch: int, seq: int) -> SpanBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
@@ -126,8 +142,10 @@ class SpanModule(ObjectiveModule):
 
     def loss(self, batch: SpanBatch) -> Loss:
         real = batch["example_ids"] >= 0
-        start, end = self(batch)
-        return Loss((self._losses(batch, start.float(), end.float()) * real).sum(), real.sum())
+        hidden = self.hidden(batch)
+        start, end = self.told(hidden)
+        loss = Loss((self._losses(batch, start.float(), end.float()) * real).sum(), real.sum())
+        return self.auxiliary.added(loss, hidden, batch["ids"], self.backbone.embeddings.token.weight, real)
 
     def _losses(self, batch: SpanBatch, start: Tensor, end: Tensor) -> Float[Tensor, "batch"]:
         padding = ~batch["padding_mask"]

@@ -29,7 +29,7 @@ LATE = {  # arguments that `building` gives itself, and the key that says it ins
     },
     "task.module": {
         "backbone": "model", "splits": "task.splits", "optimization": "recipe", "labels": "task.rows.labels",
-        "choices": "task.rows.choices", "unanswerable": "task.rows.unanswerable",
+        "choices": "task.rows.choices", "unanswerable": "task.rows.unanswerable", "aux_lm_weight": "recipe.aux_lm_weight",
     },
 }  # fmt: skip
 BUILT = ("model.format", "task.rows", "task.data", "task.module", "source")  # nodes that some class has to build

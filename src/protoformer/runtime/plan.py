@@ -136,11 +136,11 @@ def _examples(config: Mapping[str, Any]) -> int | None:
     """Rows of the training split: of the sample, or as the task's yaml states them."""
     if config["choices"]["source"] == "sample" and config["recipe"]["epochs"] is not None:
         from protoformer.data.sample import size
+        from protoformer.data.sources import Part
 
-        rows = config["task"]["rows"]
-        return config["source"].get("rows") or size(
-            rows["dataset"], rows.get("subset"), config["task"]["splits"]["train"]
-        )
+        rows, part = config["task"]["rows"], Part.of(config["task"]["splits"]["train"])
+        count = config["source"].get("rows") or size(rows["dataset"], rows.get("subset"), part.split)
+        return len(part.rows(count))
     return config["task"]["train_examples"]
 
 

@@ -63,13 +63,14 @@ def _batch(run: LoadedRun, a: Sequence[str], b: Sequence[str] | None) -> dict[st
     from protoformer.data.collating import padded
     from protoformer.data.token_cache import Table
 
-    written = _format(run).texts(
+    format = _format(run)
+    written = format.texts(
         run.tokenizer.encode(list(a)), None if b is None else run.tokenizer.encode(list(b)), _longest(run)
     )
     count = len(written.offsets) - 1
     table = Table(np.asarray(written.ids), written.segment_ids, written.offsets)
     return {
-        **padded(table, range(count), run.tokenizer.id("[PAD]")),  # type: ignore[dict-item]
+        **padded(table, range(count), format.pad_id),  # type: ignore[dict-item]
         "pooler_position": torch.from_numpy(written.pooler_position.astype(np.int64)),
         "example_ids": torch.arange(count),
     }
@@ -122,7 +123,9 @@ def _classify(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]
     if paired != (question.pair is not None):
         wants = "two texts: --text A --pair B" if paired else "one text: --text A, without --pair"
         raise ConfigurationError(f"this run's task takes {wants}")
-    (logits,) = module(_batch(run, [question.text], None if question.pair is None else [question.pair]))
+    rows, data = _data(run)
+    columns = {rows.text_a: [question.text]} | ({rows.text_b: [question.pair]} if paired else {})
+    (logits,) = module(data.collate(data.write(_table(columns), "test"))([0]))
     if module.labels is None:
         return [("value", [Guess(f"{float(logits[0]):.4f}")])]
     return [("label", _ranked(module.labels, logits, question.top))]
@@ -141,30 +144,41 @@ def _choose(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]]]
 
 
 def _answer(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]]]:
-    import pyarrow as pa
-
-    from protoformer.data.sources import RawTable
     from protoformer.data.span import SpanReferences
     from protoformer.modules.evaluation import gathered
-    from protoformer.runtime.building import instantiate
 
     module: Any = run.model
     if question.pair is None:
         raise ConfigurationError("this run's task answers a question from a context: --text QUESTION --pair CONTEXT")
-    task = run.config["task"]
-    rows = instantiate(task["rows"])
-    columns = {rows.id: ["0"], rows.question: [question.text], rows.context: [question.pair]}
-    raw = RawTable(pa.table(columns), "the text given", "")
-    data = instantiate(task["data"], _partial_=True)(
-        rows=rows, splits={"test": "test"}, source=None, tokenizer=run.tokenizer, format=_format(run),
-        max_len=_longest(run), batching=None, cache=None,
-    )  # fmt: skip
+    rows, data = _data(run)
+    raw = _table({rows.id: ["0"], rows.question: [question.text], rows.context: [question.pair]})
     table = data.write(raw, "test")
     references = SpanReferences(table, rows.read(raw, "test"))
     collate = data.collate(table)
     parts = [module.observe(collate(list(range(at, min(at + 8, len(table)))))) for at in range(0, len(table), 8)]
     answers = module.answers(gathered(parts, 1), references)["0"]
     return [("answer", [Guess(answer.text or "(no answer)", answer.probability) for answer in answers[: question.top]])]
+
+
+def _data(run: LoadedRun) -> tuple[Any, Any]:
+    """The run's own rows and datamodule, to write a text as its data were written."""
+    from protoformer.runtime.building import instantiate
+
+    task = run.config["task"]
+    rows = instantiate(task["rows"])
+    data = instantiate(task["data"], _partial_=True)(
+        rows=rows, splits={"test": "test"}, source=None, tokenizer=run.tokenizer, format=_format(run),
+        max_len=_longest(run), batching=None, cache=None, on_bad_row="skip",
+    )  # fmt: skip
+    return rows, data
+
+
+def _table(columns: dict[str, list[Any]]) -> Any:
+    import pyarrow as pa
+
+    from protoformer.data.sources import RawTable
+
+    return RawTable(pa.table(columns), "the text given", "")
 
 
 KINDS = {"pretraining": _fill_mask, "classification": _classify, "multiple_choice": _choose, "span": _answer}
