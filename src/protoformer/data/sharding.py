@@ -17,19 +17,20 @@ from dataclasses import dataclass, field
 from functools import cache as remembered
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy import ndarray
 
 from protoformer.data.shards import Shard, Shards, folder
 from protoformer.errors import DataError
-from protoformer.text.sentences import sentences
+from protoformer.text.sentences import pieces, sentences
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 CHARACTERS = 4_000_000  # of documents that are tokenised together
 WORD_EVERY = 15.0  # seconds between two lines of the log
+Cut = Literal["sentences", "text"]  # a document's sentences, or its whole text as it is
 STALE = 3600.0  # seconds after which a shard being written is taken for left behind
 
 
@@ -51,16 +52,18 @@ def writer_digest() -> str:
     return hashlib.sha256(b"\0".join((package / file).read_bytes() for file in files)).hexdigest()
 
 
-def shards(cache: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int = 50_000_000) -> Shards:
+def shards(
+    cache: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int = 50_000_000, cut: Cut = "sentences"
+) -> Shards:
     """The shards of `texts`, from disk, or else written now. Raises DataError where there is not one token."""
-    settings = [writer_digest(), texts.digest, tokenizer.digest, shard_tokens]
+    settings = [writer_digest(), texts.digest, tokenizer.digest, shard_tokens, cut]
     place = cache / "corpora" / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     if not (place / "index.json").exists():
-        write(place, texts, tokenizer, shard_tokens)
+        write(place, texts, tokenizer, shard_tokens, cut)
     return Shards(place)
 
 
-def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int) -> None:
+def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cut: Cut = "sentences") -> None:
     """All the shards that do not stand yet, and then the index."""
     place.mkdir(parents=True, exist_ok=True)
     standing = _standing(place)
@@ -70,11 +73,11 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int) ->
         log.info("%s: goes on after %d documents, which stand in %d shards", texts.origin, taken, len(standing))
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
     shard, told = _Growing(taken), time.monotonic()
-    for ids in _encoded(islice(iter(texts), taken, None), tokenizer):
-        if shard.tokens and shard.tokens + sum(map(len, ids)) > shard_tokens:
+    for document in _encoded(islice(iter(texts), taken, None), tokenizer, cut):
+        if shard.tokens and shard.tokens + sum(len(ids) for ids, _ in document) > shard_tokens:
             counts.append(shard.save(folder(place, len(counts)), dtype))
             shard = _Growing(shard.taken)
-        shard.add(ids)
+        shard.add(document)
         if time.monotonic() - told > WORD_EVERY:
             told = time.monotonic()
             held, tokens = (sum(count[i] for count in counts) for i in (0, 2))
@@ -109,6 +112,7 @@ class _Growing:
     taken: int
     ids: list[ndarray] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)  # of sentences, in tokens
+    bytes: list[int] = field(default_factory=list)  # of sentences, as UTF-8
     sentences: list[int] = field(default_factory=list)  # of documents
     tokens: int = 0
 
@@ -116,11 +120,12 @@ class _Growing:
     def held(self) -> int:
         return len(self.sentences)
 
-    def add(self, document: Sequence[list[int]]) -> None:
+    def add(self, document: "Encoded") -> None:
         self.taken += 1
         if document:
-            self.ids.append(np.asarray([number for sentence in document for number in sentence], dtype=np.int32))
-            self.lengths += map(len, document)
+            self.ids.append(np.asarray([number for sentence, _ in document for number in sentence], dtype=np.int32))
+            self.lengths += (len(sentence) for sentence, _ in document)
+            self.bytes += (size for _, size in document)
             self.sentences.append(len(document))
             self.tokens += len(self.ids[-1])
 
@@ -130,6 +135,7 @@ class _Growing:
         def write(passing: Path) -> None:
             np.save(passing / "ids.npy", np.concatenate(self.ids).astype(dtype))
             np.save(passing / "sentences.npy", np.concatenate([[0], np.cumsum(self.lengths)]))
+            np.save(passing / "bytes.npy", np.asarray(self.bytes, dtype=np.int32))
             np.save(passing / "documents.npy", np.concatenate([[0], np.cumsum(self.sentences)]))
             (passing / "facts.json").write_text(json.dumps({"taken": self.taken}), encoding="utf-8")
 
@@ -165,7 +171,10 @@ def _standing(place: Path) -> list[Shard]:
     return found
 
 
-def _encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[list[int]]]:
+Encoded = list[tuple[list[int], int]]  # of a document: each sentence's ids, and its bytes
+
+
+def _encoded(documents: Iterable[str], tokenizer: Tokenizer, cut: Cut) -> Iterator[Encoded]:
     """The sentences of each document as ids, those without a token left out; many documents are encoded at once.
 
     A sentence is encoded with a space before it, as it stands in running text: byte-level vocabularies tell words by it.
@@ -173,7 +182,7 @@ def _encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[li
     together: list[list[str]] = []
     size = 0
     for document in documents:
-        together.append([f" {sentence}" for sentence in sentences(document)])
+        together.append(pieces(document) if cut == "text" else [f" {sentence}" for sentence in sentences(document)])
         size += len(document)
         if size > CHARACTERS:
             yield from _encoded_together(together, tokenizer)
@@ -181,7 +190,8 @@ def _encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[li
     yield from _encoded_together(together, tokenizer)
 
 
-def _encoded_together(documents: Sequence[Sequence[str]], tokenizer: Tokenizer) -> Iterator[list[list[int]]]:
-    ids = iter(tokenizer.encode([sentence for document in documents for sentence in document]))
+def _encoded_together(documents: Sequence[Sequence[str]], tokenizer: Tokenizer) -> Iterator[Encoded]:
+    encoded = iter(tokenizer.encode([sentence for document in documents for sentence in document]))
     for document in documents:
-        yield [found for found in islice(ids, len(document)) if found]
+        found = zip(document, islice(encoded, len(document)), strict=True)
+        yield [(ids, len(sentence.encode())) for sentence, ids in found if ids]

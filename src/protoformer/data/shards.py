@@ -1,6 +1,7 @@
 """A corpus as token ids on disk, in shards that are read by memory map.
 
-A shard holds flat ids, the offsets of its sentences in tokens and of its documents in sentences. `sharding` writes them.
+A shard holds flat ids, the offsets of its sentences in tokens and of its documents in sentences, and each sentence's length
+in bytes. `sharding` writes them.
 """
 
 import json
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-ARRAYS = ("ids", "sentences", "documents")
+ARRAYS = ("ids", "sentences", "documents", "bytes")
 
 
 def folder(place: Path, number: int) -> Path:
@@ -28,16 +29,18 @@ class Shard:
     ids: Int[ndarray, "tokens"]
     sentences: Int[ndarray, "sentences_1"]
     documents: Int[ndarray, "documents_1"]
+    bytes: Int[ndarray, "sentences"]
 
     def __init__(self, where: Path) -> None:
-        self.ids, self.sentences, self.documents = (
+        self.ids, self.sentences, self.documents, self.bytes = (
             # plain arrays over the maps: numpy's own class of them takes as long to slice as the rest of a batch
             np.asarray(np.load(where / f"{name}.npy", mmap_mode="r", allow_pickle=False))
             for name in ARRAYS
         )
         self.facts: dict[str, int] = json.loads((where / "facts.json").read_text(encoding="utf-8"))
         self._borders: ndarray | None = None
-        if (self.documents[-1], self.sentences[-1]) != (len(self.sentences) - 1, len(self.ids)):
+        ends = (self.documents[-1], self.documents[-1], self.sentences[-1])
+        if ends != (len(self.sentences) - 1, len(self.bytes), len(self.ids)):
             raise ValueError(f"{where}: its arrays do not belong together")
 
     @property
@@ -97,6 +100,18 @@ class Shards:
             for shard, start in zip(self.shards, self._sentences, strict=False)
         ]
         return np.concatenate([*parts, [self.sentences]])
+
+    def sentence_tokens(self) -> Int[ndarray, "sentences_1"]:
+        """The number of each sentence's first token; and one past the last."""
+        parts = [
+            np.asarray(shard.sentences[:-1], dtype=np.int64) + start
+            for shard, start in zip(self.shards, self._tokens, strict=False)
+        ]
+        return np.concatenate([*parts, [self.tokens]])
+
+    def sentence_bytes(self) -> Int[ndarray, "sentences"]:
+        """Of each sentence, as UTF-8."""
+        return np.concatenate([np.asarray(shard.bytes, dtype=np.int64) for shard in self.shards])
 
     def offsets(self, first: int, last: int) -> Int[ndarray, "sentences_1"]:
         """Where sentences `first` to `last` (one past the end) of one document begin, in tokens; and where they end."""

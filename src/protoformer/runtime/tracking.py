@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from protoformer.errors import ConfigurationError
@@ -78,6 +78,24 @@ def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(experiment=run)
+
+
+def log_samples(loggers: Sequence["Logger"], step: int, samples: Sequence[Sequence[str]]) -> None:
+    """What a language model wrote at this step, as (prompt, text), where a tracker takes text."""
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            rows = [[step, prompt, text] for prompt, text in samples]
+            table = wandb.Table(columns=["step", "prompt", "text"], data=rows)
+            logger.experiment.log({"samples": table, "trainer/global_step": step})
+        elif isinstance(logger, TensorBoardLogger):
+            from protoformer.runtime.card import fenced
+
+            for number, (prompt, text) in enumerate(samples):
+                logger.experiment.add_text(f"samples/{number}", fenced(prompt + text), step)  # shown, not read as HTML
 
 
 def finish(logger: "Logger | None", summary: Mapping[str, Any], mistakes: list[list[Any]], exit_code: int) -> None:

@@ -144,6 +144,7 @@ class _Session:
         from protoformer.runtime import tracking
         from protoformer.runtime.building import STAGES
         from protoformer.runtime.metrics_log import MetricsLog
+        from protoformer.runtime.samples import LogSamples
         from protoformer.runtime.trainer import in_micro_batches, total_steps, trainer
 
         logger = tracking.tracker(self.built, self.folder) if self.rank == 0 else None
@@ -169,6 +170,7 @@ class _Session:
                 ranks=self.ranks,
                 accumulation=accumulation,
                 limits=limits,
+                extra=[LogSamples(self.folder.path)],
             )
             self.stop.watch(self.parts.module, self.trainer)
             self._fit()

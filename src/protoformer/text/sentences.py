@@ -1,4 +1,6 @@
-"""Sentences of a text, by rules alone, for languages that end them with . ! ? and begin them with a capital.
+"""What a text is cut into before it is tokenised: sentences, or pieces that are the text again when joined.
+
+Sentences are found by rules alone, for languages that end them with . ! ? and begin them with a capital.
 
 What BERT's pretraining calls a sentence need not be one (arXiv 1810.04805, section 3.1: "an arbitrary span of contiguous
 text"): a border missed now and then costs nothing.
@@ -16,6 +18,28 @@ ABBREVIATION = re.compile(
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\."
 )
 NUMBERED = re.compile(r"([Nn]os?|[Ff]igs?|[Vv]ols?|[Cc]h|[Ss]ec|[Aa]rt|[Ee]q|[Pp]p|[Ee]d)\.")  # when a number follows
+PIECE = 1 << 16  # characters
+
+
+def pieces(text: str, longest: int = PIECE) -> list[str]:
+    """The text in pieces of at most `longest` characters, cut before a single space where there is one.
+
+    There every vocabulary here begins a new word, so the pieces' tokens are those of the whole.
+    """
+    found, begin = [], 0
+    while len(text) - begin > longest:
+        end = _space(text, begin + 1, begin + longest) or begin + longest
+        found.append(text[begin:end])
+        begin = end
+    return [*found, text[begin:]]
+
+
+def _space(text: str, begin: int, end: int) -> int:
+    """The last space between two that are none; 0 where there is no such place."""
+    place = text.rfind(" ", begin, end)
+    while place > 0 and (text[place - 1].isspace() or text[place + 1 : place + 2].isspace()):
+        place = text.rfind(" ", begin, place)
+    return max(place, 0)
 
 
 def sentences(document: str) -> list[str]:
