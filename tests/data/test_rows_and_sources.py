@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from protoformer.data.rows import Choices, LabelledTexts, Questions
-from protoformer.data.sources import LocalSource, RawTable
-from protoformer.errors import DataError
+from protoformer.data.sources import LocalSource, Part, RawTable
+from protoformer.errors import ConfigurationError, DataError
 
 ROWS = LabelledTexts("set", "a", "b", labels=["no", "yes"])
 NUMBERS = LabelledTexts("set", "a", labels=None)
@@ -135,6 +135,115 @@ def test_choices_that_are_empty_are_named() -> None:
     raw = table(a=["x", "x"], b=["", "y"], c=["one", "one"], d=["two", ""], label=[0, 1])
     with pytest.raises(DataError, match=r"row \d, column '[bd]': empty text"):
         rows.read(raw, "train")
+
+
+LISTED = Choices("set", context=["a", "b"], options="c", choices=("A", "B"), label="right")
+GOOD_LISTED = {"a": ["x", "y"], "b": ["x", "z"], "c": [["one", "two"], ["one", "two"]], "right": ["A", "B"]}
+
+
+def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
+    found = LISTED.read(table(**GOOD_LISTED), "train")
+    assert (found.contexts, found.last) == (["x", "y"], ["x", "z"])
+    assert (found.choices, found.labels.tolist()) == ([["one", "two"], ["one", "two"]], [0, 1])
+    hidden = {name: column for name, column in GOOD_LISTED.items() if name != "right"}
+    assert LISTED.read(table(**hidden), "test").labels.tolist() == [-1, -1]
+    three = Choices("set", context=["a", "b", "a"], stem="b", options="c", choices=("A", "B"), label="right")
+    found = three.read(table(**GOOD_LISTED), "train")
+    assert (found.contexts, found.last) == (["x x", "y z"], ["x", "y"])
+    assert found.choices == [["x one", "x two"], ["z one", "z two"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"c": [["one", "two"], ["one"]]},
+            r"set/train\.parquet, row 1, column 'c': not a list of 2 choices \(\['one'\]\)",
+        ),
+        ({"c": [["one", "two"], None]}, r"row 1, column 'c': not a list of 2 choices;"),
+        ({"c": [["one", " "], ["one", "two"]]}, r"row 0, column 'c': an empty choice"),
+        ({"c": [["one", "two"], ["one", None]]}, r"row 1, column 'c': an empty choice"),
+        ({"c": ["one", "two"]}, "column 'c' holds string, not lists of texts"),
+        ({"c": [[1, 2], [3, 4]]}, r"column 'c' holds list<.*int64.*>, not lists of texts"),
+        ({"right": ["A", "C"]}, r"row 1, column 'right': none of the labels \['A', 'B'\] \('C'\)"),
+        ({"right": [0, 2]}, r"row 1, column 'right': a label outside 0 to 1 \(2\)"),
+        ({"b": ["x", ""]}, r"row 1, column 'b': empty text"),
+        ({"c": [["one", "two"], ["long" * 50]]}, r"not a list of 2 choices \(\['long.{60,80}\.\.\.\)"),
+    ],
+)
+def test_what_is_wrong_with_lists_of_choices_is_named(columns: dict[str, list], message: str) -> None:
+    raw = table(**{**GOOD_LISTED, **columns})
+    with pytest.raises(DataError, match=message):
+        LISTED.read(raw, "train")
+
+
+def test_bad_lists_are_left_out_when_asked_and_stay_in_a_test_split() -> None:
+    raw = table(**{**GOOD_LISTED, "c": [["one"], ["one", "two"]]})
+    found = LISTED.read(raw, "train", "skip")
+    assert (found.choices, found.row.tolist(), found.skipped) == ([["one", "two"]], [1], 1)
+    assert LISTED.read(raw, "test", "skip").choices == [["", ""], ["one", "two"]]
+
+
+COUNTED = Choices("set", context="a", choices=("c", "d"), first_label=1)
+
+
+def test_labels_may_count_from_another_number() -> None:
+    columns = {"a": ["x", "y"], "c": ["one", "one"], "d": ["two", "two"]}
+    assert COUNTED.read(table(**columns, label=[2, 1]), "train").labels.tolist() == [1, 0]
+    assert COUNTED.read(table(**columns, label=[2, -1]), "test").labels.tolist() == [1, -1]
+    for wrong in (0, 3, -1):
+        with pytest.raises(DataError, match=rf"row 1, column 'label': a label outside 1 to 2 \({wrong}\)"):
+            COUNTED.read(table(**columns, label=[2, wrong]), "train")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"context": []}, r"task\.rows\.context=\[\] names no column"),
+        ({"choices": ["c"]}, r"task\.rows\.choices=\['c'\]: a choice is between two or more"),
+        ({"choices": ["c", "d", "c"]}, r"task\.rows\.choices names 'c' more than once"),
+    ],
+)
+def test_choices_that_are_none_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Choices(**{"dataset": "set", "context": "a", "choices": ["c", "d"], **settings})
+
+
+def test_rows_without_a_label_are_left_out_of_training_and_dev_alone() -> None:
+    """SNLI's pairs on which nobody agreed."""
+    raw = table(a=["x", "x", "x"], b=["y", "y", "y"], label=[1, -1, 0])
+    for role in ("train", "validation"):
+        found = ROWS.read(raw, role, "skip")  # type: ignore[arg-type]
+        assert (found.labels.tolist(), found.row.tolist(), found.skipped) == ([1, 0], [0, 2], 1)
+    found = ROWS.read(raw, "test", "skip")
+    assert (found.labels.tolist(), found.skipped) == ([1, -1, 0], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "split", "rows"),
+    [
+        ("validation", "validation", range(1871)),
+        ("validation[:80%]", "validation", range(1497)),  # Story Cloze's
+        ("validation[80%:]", "validation", range(1497, 1871)),
+        ("train[10:20]", "train", range(10, 20)),
+        ("train[1800:5000]", "train", range(1800, 1871)),
+        ("train[:]", "train", range(1871)),
+        ("train[x:]", "train[x:]", range(1871)),
+    ],
+)
+def test_a_part_of_a_split(text: str, split: str, rows: range) -> None:
+    part = Part.of(text)
+    assert (part.split, part.rows(1871)) == (split, rows)
+    raw = RawTable(pa.table({"number": list(range(1871))}), "set/file.parquet", "digest")
+    taken = part.taken(raw)
+    assert taken.table.column("number").to_pylist() == list(rows)
+    assert (taken.digest == raw.digest) == (taken.origin == raw.origin) == (part.bounds == "")
+
+
+def test_an_empty_part_is_told() -> None:
+    raw = RawTable(pa.table({"a": ["x"], "b": ["y"], "label": [0]}), "set/file.parquet", "digest")
+    with pytest.raises(DataError, match=r"set/file\.parquet\[80%:\]: zero rows"):
+        ROWS.read(Part.of("train[80%:]").taken(raw), "train")
 
 
 @pytest.fixture

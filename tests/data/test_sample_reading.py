@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,12 @@ SWAG = ("allenai/swag", "regular")
 COPA = ("aps/super_glue", "copa")
 BOOKCORPUS = ("bookcorpus/bookcorpus", None)
 WIKIPEDIA = ("wikimedia/wikipedia", "20231101.en")
-NEW = (SQUAD, SQUAD_V2, SWAG, COPA, BOOKCORPUS, WIKIPEDIA)
+SNLI = ("stanfordnlp/snli", "plain_text")
+SCITAIL = ("allenai/scitail", "tsv_format")
+RACE, RACE_MIDDLE, RACE_HIGH = (("ehovy/race", subset) for subset in ("all", "middle", "high"))
+STORY_CLOZE = ("LSDSem/story_cloze", "2016")
+GPTS = (SNLI, SCITAIL, RACE, RACE_MIDDLE, RACE_HIGH, STORY_CLOZE)
+NEW = (SQUAD, SQUAD_V2, SWAG, COPA, BOOKCORPUS, WIKIPEDIA, *GPTS)
 SQUADS = {"one": SQUAD, "two": SQUAD_V2}
 FORMS = {form: verb.base for verb in VERBS.values() for form in (verb.base, verb.past, verb.participle, *verb.other)}
 
@@ -41,7 +47,16 @@ READ = {
 }
 ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
 ASKED = {"id": "string", "title": "string", "context": "string", "question": "string", "answers": str(ANSWERS)}
+EXAM = {**dict.fromkeys(("example_id", "article", "answer", "question"), "string"), "options": "list<item: string>"}
 SCHEMAS = {
+    SNLI: {"premise": "string", "hypothesis": "string", "label": "int64"},
+    SCITAIL: dict.fromkeys(("premise", "hypothesis", "label"), "string"),
+    **dict.fromkeys((RACE, RACE_MIDDLE, RACE_HIGH), EXAM),
+    STORY_CLOZE: {
+        **dict.fromkeys(("story_id", *(f"input_sentence_{n}" for n in (1, 2, 3, 4))), "string"),
+        **dict.fromkeys(("sentence_quiz1", "sentence_quiz2"), "string"),
+        "answer_right_ending": "int64",
+    },
     SQUAD: ASKED,
     SQUAD_V2: ASKED,
     SWAG: READ,
@@ -55,12 +70,12 @@ def splits(name: tuple[str, str]) -> list[str]:
     return [split for *found, split in available() if tuple(found) == name]
 
 
-def said(row: dict[str, object]) -> list[str]:
+def said(row: dict[str, Any]) -> list[str]:
     """What a model reads of a row."""
-    unread = {"id", "title", "url", "video-id", "fold-ind", "gold-source"} | (
-        {"question"} if "premise" in row else set()
-    )
-    return [value for name, value in row.items() if isinstance(value, str) and name not in unread]
+    unread = {"id", "title", "url", "video-id", "fold-ind", "gold-source", "example_id", "answer", "story_id", "label"}
+    unread |= {"question"} if "premise" in row else set()
+    texts = [value for name, value in row.items() if isinstance(value, str) and name not in unread]
+    return [*texts, *row.get("options", [])]
 
 
 def test_the_sample_has_these_splits() -> None:
@@ -71,6 +86,8 @@ def test_the_sample_has_these_splits() -> None:
         COPA: ["train", "validation", "test"],
         BOOKCORPUS: ["train"],
         WIKIPEDIA: ["train"],
+        **{name: ["train", "validation", "test"] for name in (SNLI, SCITAIL, RACE, RACE_MIDDLE, RACE_HIGH)},
+        STORY_CLOZE: ["validation", "test"],
     }
     assert size(*SQUAD, "train") == 10000
     assert size(*WIKIPEDIA, "train") == 4000
@@ -87,7 +104,7 @@ def test_schemas_are_the_hubs(name: tuple[str, str]) -> None:
         table = generate(*name, split, 0, 50)
         assert {field.name: str(field.type) for field in table.schema} == SCHEMAS[name]
         assert table.num_rows == 50
-        if split == "test":
+        if split == "test" and name not in GPTS:
             assert set(table.column("label").to_pylist()) == {-1}
         for row in table.to_pylist():
             assert all(text.strip() for text in said(row))
@@ -95,20 +112,22 @@ def test_schemas_are_the_hubs(name: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("name", NEW)
 def test_another_seed_gives_other_rows_and_fewer_are_the_first(name: tuple[str, str]) -> None:
-    rows = generate(*name, "train", 0, 60).to_pylist()
-    assert generate(*name, "train", 0, 20).to_pylist() == rows[:20]
-    assert generate(*name, "train", 1, 60).to_pylist() != rows
+    split = splits(name)[0]
+    rows = generate(*name, split, 0, 60).to_pylist()
+    assert generate(*name, split, 0, 20).to_pylist() == rows[:20]
+    assert generate(*name, split, 1, 60).to_pylist() != rows
 
 
 def test_the_same_rows_in_another_process() -> None:
     script = (
         "import json, sys; from protoformer.data.sample import generate\n"
-        "print(json.dumps([generate(*name, 'train', 3, 20).to_pydict() for name in json.loads(sys.argv[1])]))"
+        "print(json.dumps([generate(*name, 3, 20).to_pydict() for name in json.loads(sys.argv[1])]))"
     )
+    firsts = [(*name, splits(name)[0]) for name in NEW]
     done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps(NEW)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, json.dumps(firsts)], capture_output=True, text=True, check=True, timeout=60
     )
-    assert json.loads(done.stdout) == [generate(*name, "train", 3, 20).to_pydict() for name in NEW]
+    assert json.loads(done.stdout) == [generate(*name, 3, 20).to_pydict() for name in firsts]
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -140,6 +159,10 @@ def cores(text: str) -> set[tuple[str, str, str]]:
         (SQUAD_V2, ["context", "question"]),
         (SWAG, ["sent1"]),
         (COPA, ["premise", "choice1", "choice2"]),
+        (SNLI, ["premise"]),
+        (SCITAIL, ["premise"]),
+        (RACE, ["article"]),
+        (STORY_CLOZE, [f"input_sentence_{number}" for number in (1, 2, 4)]),
     ],
 )
 def test_nothing_that_happens_stands_in_two_splits(name: tuple[str, str], columns: list[str]) -> None:

@@ -53,6 +53,18 @@ def test_the_papers_numbers_stand_under_ours(grid, tmp_path: Path) -> None:
     assert published["BERT, Table 1: BERT-base"] == ["", "88.9 (test)"]
 
 
+def test_one_number_for_several_sets_stands_under_their_mean() -> None:
+    """GPT's ablation prints one number for MNLI's two test sets."""
+    metrics = {"val/matched/accuracy": 0.8, "val/mismatched/accuracy": 0.7, "val/loss": 0.5}
+    run = report.Run(None, {"metrics": metrics, "score": 0.75}, {}, [])  # type: ignore[arg-type]
+    head, lines = report.table_of(report.Block("gpt", "glue/mnli", {"(default)": [run]}))
+    printed = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
+    ablation = printed["GPT, Table 5: Transformer w/o pre-training"]
+    assert (ablation["score"], ablation["val/matched/accuracy"]) == ("75.7 (test)", "")
+    result = printed["GPT, Table 2: Finetuned Transformer LM"]
+    assert (result["score"], result["val/mismatched/accuracy"]) == ("", "81.4 (test)")
+
+
 def test_what_is_printed_names_the_best_the_degenerate_and_the_unfinished(
     grid, write_run, tmp_path: Path, capsys
 ) -> None:

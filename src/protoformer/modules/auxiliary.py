@@ -35,8 +35,8 @@ class AuxiliaryLanguageModel:
             )
         if weight and not isinstance(backbone, Decoder):
             raise ConfigurationError(
-                f"recipe.aux_lm_weight={weight} wants a decoder (gpt, gpt2, ...): this model sees the token that is to be "
-                "told; recipe.aux_lm_weight=0"
+                f"recipe.aux_lm_weight={weight} wants a decoder (gpt, gpt2, ...), which tells each next token; this model is "
+                "none: recipe.aux_lm_weight=0"
             )
         self.weight = weight
         self.size = backbone.d_model * backbone.embeddings.token.num_embeddings

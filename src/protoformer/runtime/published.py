@@ -1,7 +1,8 @@
 """The papers' own numbers, and what keeps a run from being held against them.
 
 `published.csv` beside this file is a row a number: paper, table, the row's name there, our model and task, the split in
-the words of our metric keys (`val`, `test/matched`), the metric, the value as printed, and how it was come by. The rows
+the words of our metric keys (`val`, `test/matched`), the metric (`score`: the mean over what we hold apart), the value as
+printed, and how it was come by. The rows
 of a model's own paper stand before those of later code, and a table of results before an ablation.
 """
 
@@ -26,6 +27,7 @@ PERCENT = frozenset(
             "best_exact_match",
         ),
         *("mlm_accuracy", "nsp_accuracy"),
+        "score",
     }
 )
 
@@ -79,7 +81,7 @@ def printed(key: str, value: float | None, digits: int = 2) -> str:
         return "-"
     if math.isnan(value):
         return "nan"
-    percent = key.rsplit("/", 1)[-1] in PERCENT or key == "val/score"
+    percent = key.rsplit("/", 1)[-1] in PERCENT
     return f"{100 * value:.{digits}f}" if percent else f"{value:.{digits + 2}f}"
 
 

@@ -198,13 +198,13 @@ def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
         ]
         speed = f"{statistics.fmean(speeds):.1f}" if speeds else "-"
         lines.append([name, str(len(runs)), *cells, speed, ", ".join(marks)])
+    columns = ["val/score", *keys] if several else keys
     for row in published.published(block.model, block.task):
-        column = row.key if row.key in keys else row.key.replace("test/", "val/", 1)
-        if column not in keys:
+        column = row.key if row.key in columns else row.key.replace("test/", "val/", 1)
+        if column not in columns:
             continue
         value = f"{row.value:g}" if column == row.key else f"{row.value:g} (test)"
-        cells = [value if key == column else "" for key in keys]
-        lines.append([f"{row.source}: {row.row}", "", *([""] if several else []), *cells, "", ""])
+        lines.append([f"{row.source}: {row.row}", "", *(value if key == column else "" for key in columns), "", ""])
     return head, lines
 
 

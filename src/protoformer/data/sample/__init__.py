@@ -1,7 +1,7 @@
 """The built-in sample: rows in the hub's schemas, made by a small grammar and labelled by construction.
 
 No row is taken from any data set. The same seed gives the same rows on every machine, and no content (who did what to
-whom) stands in two splits. Test labels are hidden (-1) as on the hub, but for MRPC, whose are public.
+whom) stands in two splits. Test labels are hidden (-1) where they are on the hub.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ from random import Random
 
 import pyarrow as pa
 
-from protoformer.data.sample import choices, glue, lexicon, questions, stories
+from protoformer.data.sample import choices, entailments, exams, glue, lexicon, questions, stories
 from protoformer.data.sample.meaning import draw, realise
 from protoformer.errors import DataError
 
@@ -63,6 +63,10 @@ def _squad(unanswerable: float) -> Subset:
     return Subset(made, ("train", "validation"), questions.SCHEMA, {"train": 10000, "validation": 500})
 
 
+def _race(subset: str) -> Subset:
+    return Subset(lambda random, split: exams.race(random, BUCKETS[split], subset), PLAIN, exams.RACE)
+
+
 SUBSETS: dict[tuple[str, str | None], Subset] = {
     **{(GLUE, task): _glue(task) for task in glue.TASKS},
     ("rajpurkar/squad", "plain_text"): _squad(unanswerable=0.0),
@@ -73,11 +77,27 @@ SUBSETS: dict[tuple[str, str | None], Subset] = {
     ("aps/super_glue", "copa"): Subset(
         lambda random, split: choices.copa(random, BUCKETS[split]), PLAIN, choices.COPA, numbered=True, hidden=-1
     ),
+    ("stanfordnlp/snli", "plain_text"): Subset(
+        lambda random, split: entailments.snli(random, BUCKETS[split]), PLAIN, entailments.SNLI
+    ),
+    ("allenai/scitail", "tsv_format"): Subset(
+        lambda random, split: entailments.scitail(random, BUCKETS[split]), PLAIN, entailments.SCITAIL
+    ),
+    **{("ehovy/race", subset): _race(subset) for subset in exams.SENTENCES},
+    ("LSDSem/story_cloze", "2016"): Subset(
+        lambda random, split: exams.story_cloze(random, BUCKETS[split]),
+        ("validation", "test"),
+        exams.STORY_CLOZE,
+        {"validation": 5000, "test": 1000},
+    ),
     ("bookcorpus/bookcorpus", None): Subset(
         lambda random, split: stories.bookcorpus(random, BUCKETS[split]), ("train",), stories.BOOKCORPUS
     ),
     ("wikimedia/wikipedia", "20231101.en"): Subset(
         lambda random, split: stories.wikipedia(random, BUCKETS[split]), ("train",), stories.WIKIPEDIA, {"train": 4000}
+    ),
+    ("Skylion007/openwebtext", None): Subset(
+        lambda random, split: stories.wikipedia(random, BUCKETS[split]), ("train",), stories.BOOKCORPUS, {"train": 4000}
     ),
 }
 
