@@ -135,11 +135,22 @@ def test_rows_become_documents_and_empty_ones_are_counted() -> None:
     assert other.digest != documents.digest
 
 
+def test_a_row_of_a_file_is_a_document_whatever_data_set_was_asked_for(tmp_path: Path) -> None:
+    """BooksCorpus holds a sentence a row; files do not, though the task asks for it."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.txt").write_text("One . Two .\n\nThree .\n\n\nFour .\n")
+    parts = [{"dataset": "set", "rows_per_document": 100}, {"dataset": "set"}]
+    for source in (FilesSource(str(tmp_path / "set" / "*.txt")), LocalSource(str(tmp_path))):
+        assert list(Corpus(parts).documents(source, "train")) == ["One . Two .", "Three .", "Four ."]
+
+
 def test_parts_are_checked() -> None:
     for parts, message in (
         ([{"dataset": "a", "column": "text"}], "no key column; a part has dataset, subset"),
         ([{"subset": "a"}], "no dataset"),
         ([{"dataset": "a", "rows_per_document": 0}], "at least 1"),
+        ([{"dataset": "a", "rows_per_document": "many"}], "rows_per_document=many; it is a whole number"),
+        ([{"dataset": 20231101}], "dataset=20231101 is no text"),
         ([], "at least one part"),
     ):
         with pytest.raises(ConfigurationError, match=message):

@@ -14,7 +14,8 @@ from protoformer.errors import ConfigurationError, DataError
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of a corpus. Where a row is only a sentence (bookcorpus), `rows_per_document` of them make a document."""
+    """One data set of a corpus. Where a row is only a sentence (bookcorpus), `rows_per_document` of them make a document;
+    a source whose rows are documents knows better."""
 
     dataset: str
     subset: str | None = None
@@ -23,23 +24,28 @@ class Part:
     rows_per_document: int = 1
 
 
+WORDS = {"dataset", "subset", "revision", "text"}  # keys of a Part that are text
+
+
 class Documents:
     """The documents of a corpus, read anew by every `iter`; `skipped` counts the null and empty rows that were met."""
 
     def __init__(self, streams: Sequence[tuple[RawStream, Part]]) -> None:
-        self.streams = streams
+        self.streams = [
+            (stream, 1 if stream.documents else part.rows_per_document, part.text) for stream, part in streams
+        ]
         self.origin = " + ".join(stream.origin for stream, _ in streams)
-        settings = [(stream.digest, part.rows_per_document, part.text) for stream, part in streams]
+        settings = [(stream.digest, together, column) for stream, together, column in self.streams]
         self.digest = hashlib.sha256(repr(settings).encode()).hexdigest()
         self.skipped = 0
 
     def __iter__(self) -> Iterator[str]:
         self.skipped = 0
-        for stream, part in self.streams:
+        for stream, together, column in self.streams:
             rows: list[str] = []
-            for text in self._texts(stream, part.text):
+            for text in self._texts(stream, column):
                 rows.append(text)
-                if len(rows) == part.rows_per_document:
+                if len(rows) == together:
                     yield "\n".join(rows)
                     rows = []
             if rows:
@@ -69,8 +75,14 @@ class Corpus:
             if unknown or "dataset" not in part:
                 what = f"no key {', '.join(sorted(unknown))}" if unknown else "no dataset"
                 raise ConfigurationError(f"task.rows.parts: {what}; a part has {', '.join(Part.__dataclass_fields__)}")
-            if Part(**part).rows_per_document < 1:
-                raise ConfigurationError("task.rows.parts: rows_per_document is at least 1")
+            together = Part(**part).rows_per_document
+            if type(together) is not int or together < 1:
+                raise ConfigurationError(
+                    f"task.rows.parts: rows_per_document={together}; it is a whole number, at least 1"
+                )
+            for name in WORDS & set(part):
+                if not isinstance(part[name], str | None):
+                    raise ConfigurationError(f"task.rows.parts: {name}={part[name]} is no text; quote it")
         if not self.parts:
             raise ConfigurationError("task.rows.parts: a corpus has at least one part")
 

@@ -62,11 +62,15 @@ class Part:
 
 @dataclass(frozen=True)
 class RawStream:
-    """Rows as they came, a record batch at a time; every call of `batches` reads them anew, from the first one on."""
+    """Rows as they came, a record batch at a time; every call of `batches` reads them anew, from the first one on.
+
+    `documents`: each row is a whole document, whatever is known of the data set that was asked for.
+    """
 
     batches: Callable[[], Iterator[pa.RecordBatch]]
     origin: str
     digest: str
+    documents: bool = False
 
 
 class Source(Protocol):
@@ -146,7 +150,8 @@ class LocalSource:
         columns: Sequence[str] | None = None,
     ) -> RawStream:
         paths = self.files(dataset, subset, split)
-        return RawStream(lambda: batches(paths, columns), _origin(paths, split), edges_digest(paths))
+        documents = paths[0].suffix == ".txt"
+        return RawStream(lambda: batches(paths, columns), _origin(paths, split), edges_digest(paths), documents)
 
     def corpus(self) -> Iterator[str] | None:
         return None
@@ -155,7 +160,7 @@ class LocalSource:
 class FilesSource:
     """Text in files of any name and place: txt, or parquet, jsonl, csv, tsv with a column `text`. Globs, `**` included.
 
-    Whatever data set is asked for, these files are what there is; there are no splits and no labels.
+    Whatever data set is asked for, these files are what there is, each row a document; there are no splits and no labels.
     """
 
     def __init__(self, files: Sequence[str] | str) -> None:
@@ -186,7 +191,8 @@ class FilesSource:
         revision: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> RawStream:
-        return RawStream(lambda: batches(self.paths, ["text"]), self.pattern, edges_digest(self.paths))
+        digest = edges_digest(self.paths)
+        return RawStream(lambda: batches(self.paths, ["text"]), self.pattern, digest, documents=True)
 
     def corpus(self) -> Iterator[str] | None:
         return None
