@@ -34,6 +34,7 @@ ELEVEN = {
     "squad/v2",
     "swag",
 }  # the paper's
+GPTS = {"snli", "scitail", "race/all", "race/middle", "race/high", "story_cloze"}  # what GPT used besides GLUE
 PRETRAINING = {"pretrain/mlm_nsp", "pretrain/ltr"}
 FITTED = {  # batch and epochs where the paper names others than section 4.1's
     "squad/v2": (48, 2),
@@ -77,7 +78,7 @@ def test_what_was_promised_is_there() -> None:
     assert set(MODELS) == MINIATURES | {"bert", "bert_large", "bert_base_cased", "bert_large_cased"}
     assert len(MINIATURES) == 24
     assert len(ELEVEN) == 11
-    assert set(TASKS) == ELEVEN | {"glue/ax", "glue/wnli"} | PRETRAINING
+    assert set(TASKS) == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING
     assert set(options("hardware", FOLDERS)) == {"auto", "cpu", "ddp", "ddp_bf16", "ddp_cpu", "gpu", "gpu_bf16"}
     assert set(options("source", FOLDERS)) == {"files", "hub", "local", "sample"}
     assert set(options("tracking", FOLDERS)) == {"auto", "none", "tensorboard", "wandb", "wandb_offline"}
@@ -167,6 +168,22 @@ def test_the_demo_needs_no_network_and_no_tracker() -> None:
     assert config["init_from"] == "scratch"
     assert config["tracking"]["mode"] == "none"
     assert config["model"]["n_layers"] == 2
+
+
+def test_pairs_that_may_change_places_are_those_of_similarity() -> None:
+    """Radford et al. 2018, section 3.3; the tasks of its table 4."""
+    symmetric = {task for task in ELEVEN | GPTS if compose(["model=bert", f"task={task}"])["task"]["rows"].get("symmetric")}
+    assert symmetric == {"glue/mrpc", "glue/qqp", "glue/stsb"}
+
+
+def test_story_cloze_is_learned_from_its_validation_set() -> None:
+    """1,497 of 1,871 stories, and the other 374 choose the best checkpoint, as in the paper's code."""
+    from protoformer.data.sources import Part
+
+    splits = compose(["model=bert", "task=story_cloze"])["task"]["splits"]
+    train, validation = (Part.of(splits[role]) for role in ("train", "validation"))
+    assert (train.split, validation.split, splits["test"]) == ("validation", "validation", "test")
+    assert (train.rows(1871), validation.rows(1871)) == (range(1497), range(1497, 1871))
 
 
 def test_mnli_keeps_its_two_dev_and_test_sets_apart() -> None:
