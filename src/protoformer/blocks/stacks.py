@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.cache import KeyValueCache
 from protoformer.blocks.layers import DecoderLayer, EncoderLayer
 from protoformer.blocks.packing import Layout
@@ -42,6 +43,15 @@ class DecoderStack(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.final_norm = final_norm
 
+    def caches(self, batch: int, max_len: int, like: Tensor) -> list[KeyValueCache]:
+        """Room for what each layer keeps of `max_len` positions, of the type of `like` and where it lies."""
+        return [_cache(layer.attention, batch, max_len, like) for layer in self.layers]
+
+    def cross_caches(self, batch: int, sources: int, like: Tensor) -> list[KeyValueCache]:
+        """Room for what each layer keeps of a memory of `sources` positions; none for layers that look at none."""
+        attending = [layer.cross_attention for layer in self.layers if layer.cross_attention is not None]
+        return [_cache(attention, batch, sources, like) for attention in attending]
+
     def forward(
         self,
         x: Float[Tensor, "*tokens d_model"],
@@ -77,3 +87,8 @@ class DecoderStack(nn.Module):
             if cross and cross_weights is not None:
                 cross_weights[number] = cross[0]
         return x if self.final_norm is None else self.final_norm(x)
+
+
+def _cache(attention: object, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
+    assert isinstance(attention, MultiHeadAttention)
+    return KeyValueCache(batch, attention.n_heads, max_len, attention.d_head, dtype=like.dtype, device=like.device)

@@ -1,0 +1,147 @@
+"""An encoder and a decoder that looks at what it gave (arXiv 1706.03762, section 3.1, figure 1).
+
+One matrix embeds the words of both languages and, transposed, says what comes next (section 3.4). The stacks may be of any
+kind that keeps to the interface of `EncoderStack` and `DecoderStack`. Step by step the decoder keeps what it has read, and of
+the source the keys and values, which are made once.
+"""
+
+from collections.abc import Collection
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.embeddings import Embeddings
+from protoformer.blocks.packing import Hidden, Layout, Packing, Rectangle
+from protoformer.models.backbone import PackingMode
+
+
+class ReadSoFar:
+    """What a decoder keeps of `rows` targets while they grow, and of the memories that each of them looks at."""
+
+    def __init__(self, own: list[KeyValueCache], cross: list[KeyValueCache], memory: Hidden) -> None:
+        self.own, self.cross = own, cross
+        self.memory: Hidden | None = memory  # until it has been read once
+        self.length = 0
+        self.texts = torch.arange(memory.layout.batch, device=memory.tokens.device)  # the source of each row
+
+    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+        """Keep these rows, in this order; one may be named several times. Rows of one source share its keys and values, so
+        those are moved only where the sources of the rows change."""
+        for cache in self.own:
+            cache.select(rows)
+        texts = self.texts[rows]
+        if not torch.equal(texts, self.texts):
+            for cache in self.cross:
+                cache.select(rows)
+        self.texts = texts
+
+
+class EncoderDecoder(nn.Module):
+    """Source ids -> memory; target ids and memory -> hidden states -> logits of the next target token.
+
+    `packing` is as in `Backbone`. `output_bias` adds one number a word to the logits (Marian's). Raises IndexError where a
+    sequence is longer than the model's positions.
+    """
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        d_model: int,
+        max_seq_len: int,
+        dropout: float,
+        packing: PackingMode = "auto",
+        output_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.embeddings, self.encoder, self.decoder = embeddings, encoder, decoder
+        self.bias = nn.Parameter(torch.zeros(embeddings.token.num_embeddings)) if output_bias else None
+        self.d_model, self.max_seq_len, self.dropout, self.packing = d_model, max_seq_len, dropout, packing
+
+    def encode(
+        self,
+        ids: Int[Tensor, "batch sources"],
+        padding_mask: Bool[Tensor, "batch sources"],
+        weights: dict[int, Tensor] | None = None,
+        weights_of: Collection[int] = (),
+    ) -> Hidden:
+        """The memory. `weights_of` names layers whose attention weights, `batch heads sources sources`, go into `weights`."""
+        layout = self._layout(padding_mask)
+        x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
+        return Hidden(self.encoder(x, layout, weights=weights, weights_of=weights_of), layout)
+
+    def decode(
+        self,
+        ids: Int[Tensor, "batch targets"],
+        padding_mask: Bool[Tensor, "batch targets"],
+        memory: Hidden,
+        weights: dict[int, Tensor] | None = None,
+        cross_weights: dict[int, Tensor] | None = None,
+        weights_of: Collection[int] = (),
+    ) -> Hidden:
+        """Hidden states that have seen the memory and the targets up to themselves; `weights` as in `encode`, and
+        `cross_weights`, `batch heads targets sources`, over the memory."""
+        layout = self._layout(padding_mask)
+        x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
+        hidden = self.decoder(
+            x,
+            layout,
+            memory.tokens,
+            memory.layout,
+            weights=weights,
+            cross_weights=cross_weights,
+            weights_of=weights_of,
+        )
+        return Hidden(hidden, layout)
+
+    def forward(
+        self,
+        source_ids: Int[Tensor, "batch sources"],
+        source_mask: Bool[Tensor, "batch sources"],
+        target_ids: Int[Tensor, "batch targets"],
+        target_mask: Bool[Tensor, "batch targets"],
+    ) -> Hidden:
+        """Both one after the other."""
+        return self.decode(target_ids, target_mask, self.encode(source_ids, source_mask))
+
+    def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
+        return functional.linear(hidden, self.embeddings.token.weight, self.bias)
+
+    def begin(self, memory: Hidden, max_len: int) -> ReadSoFar:
+        """Targets of up to `max_len` tokens, one for each row of the memory, of which nothing has been read yet."""
+        rows, sources = memory.layout.batch, memory.layout.seq
+        own = self.decoder.caches(rows, max_len, memory.tokens)  # type: ignore[operator]
+        return ReadSoFar(own, self.decoder.cross_caches(rows, sources, memory.tokens), memory)  # type: ignore[operator]
+
+    def read(self, ids: Int[Tensor, "rows new"], so_far: ReadSoFar) -> Float[Tensor, "rows new d_model"]:
+        """The hidden states of tokens that follow what `so_far` holds, which they are added to."""
+        rows, new = ids.shape
+        self._check(so_far.length + new)
+        layout = Rectangle(rows, new, None, so_far.length)
+        memory, so_far.memory = so_far.memory, None
+        positions = layout.positions(ids.device).expand(rows, new)
+        hidden = self.decoder(
+            self.embeddings(ids, positions),
+            layout,
+            None if memory is None else memory.tokens,
+            None if memory is None else memory.layout,
+            caches=so_far.own,
+            cross_caches=so_far.cross,
+        )
+        so_far.length += new
+        return hidden
+
+    def _layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
+        batch, seq = padding_mask.shape
+        self._check(seq)
+        packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
+        return Packing(padding_mask) if packed else Rectangle(batch, seq, padding_mask)
+
+    def _check(self, seq: int) -> None:
+        if seq > self.max_seq_len:
+            raise IndexError(f"a sequence of {seq} tokens; the model has {self.max_seq_len} positions")

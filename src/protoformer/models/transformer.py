@@ -1,0 +1,99 @@
+"""The Transformer of *Attention Is All You Need* (arXiv 1706.03762), encoder and decoder.
+
+As published: post-norm, ReLU, sinusoidal positions (section 3.5), one matrix for both embeddings and the output layer, which
+embeds times sqrt(d_model) (section 3.4), dropout on each sublayer's output and on the embeddings with their positions
+(section 5.4). `init.transformer` fills the weights as its code did.
+
+Differs: the attention projections have biases, which the paper's formulas leave out. Dropout on attention weights, which its
+code had and its text has not, is an argument.
+"""
+
+from typing import Literal
+
+from torch import nn
+
+from protoformer.blocks import init
+from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.embeddings import Embeddings
+from protoformer.blocks.feed_forward import Activation, FeedForward
+from protoformer.blocks.layers import DecoderLayer, EncoderLayer, Norm
+from protoformer.blocks.positions import LearnedPositions, SinusoidalPositions
+from protoformer.blocks.stacks import DecoderStack, EncoderStack
+from protoformer.models.backbone import PackingMode
+from protoformer.models.encoder_decoder import EncoderDecoder
+
+Positions = Literal["sinusoidal", "learned"]
+Sinusoid = Literal["interleaved", "halves"]
+
+
+def transformer(
+    *,
+    vocab_size: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    d_ff: int,
+    n_decoder_layers: int | None = None,
+    d_head: int | None = None,
+    max_seq_len: int = 1024,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+    activation: Activation = "relu",
+    norm: Norm = "post",
+    norm_eps: float = 1e-5,
+    positions: Positions = "sinusoidal",
+    sinusoid: Sinusoid = "interleaved",
+    window: int | None = None,
+    output_bias: bool = False,
+    packing: PackingMode = "auto",
+) -> EncoderDecoder:
+    """The encoder-decoder with fresh weights; the decoder has `n_decoder_layers` layers, or as many as the encoder.
+
+    `d_head` null means d_model / n_heads. `window` r is the restricted self-attention of section 4: a position sees r others
+    to either side, in the decoder the last r, itself among them. `sinusoid` orders sines and cosines as the paper's formula
+    does, or all sines first, as its code did and Marian does, whose `output_bias` is one number a word.
+    """
+
+    def attention(*, causal: bool = False, cross: bool = False) -> MultiHeadAttention:
+        return MultiHeadAttention(
+            d_model,
+            n_heads,
+            d_head=d_head,
+            dropout=attention_dropout,
+            causal=causal,
+            window=None if cross else window,
+            cross=cross,
+        )
+
+    def encoder_layer() -> EncoderLayer:
+        feed_forward = FeedForward(d_model, d_ff, activation)
+        return EncoderLayer(attention(), feed_forward, d_model=d_model, norm=norm, norm_eps=norm_eps, dropout=dropout)
+
+    def decoder_layer() -> DecoderLayer:
+        return DecoderLayer(
+            attention(causal=True),
+            attention(cross=True),
+            FeedForward(d_model, d_ff, activation),
+            d_model=d_model,
+            norm=norm,
+            norm_eps=norm_eps,
+            dropout=dropout,
+        )
+
+    def final_norm() -> nn.Module | None:
+        return nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None
+
+    places = LearnedPositions if positions == "learned" else SinusoidalPositions
+    order = () if positions == "learned" else (sinusoid,)
+    model = EncoderDecoder(
+        Embeddings(vocab_size, d_model, places(max_seq_len, d_model, *order), dropout=dropout, scaled=True),
+        EncoderStack([encoder_layer() for _ in range(n_layers)], final_norm()),
+        DecoderStack([decoder_layer() for _ in range(n_decoder_layers or n_layers)], final_norm()),
+        d_model=d_model,
+        max_seq_len=max_seq_len,
+        dropout=dropout,
+        packing=packing,
+        output_bias=output_bias,
+    )
+    init.transformer(model)
+    return model
