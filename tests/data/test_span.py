@@ -1,6 +1,7 @@
 """Windows of questions and contexts: answers are found again as text, no token is lost, every token has one owner."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,11 +39,11 @@ class Source:
         return None
 
 
-def module(cache: Path, table: RawTable, max_len: int = 20) -> SpanDataModule:
+def module(cache: Path, table: RawTable, max_len: int = 20, **more: Any) -> SpanDataModule:
     words = whole_words([CONTEXT, *(question for _, question, _, _ in ROWS)], "here")
     made = SpanDataModule(
         rows=Questions("squad"), splits={"train": "train"}, source=Source(table), tokenizer=words,
-        format=BertFormat(words), max_len=max_len, batching=Batching(4), cache=cache, stride=5,
+        format=BertFormat(words), max_len=max_len, batching=Batching(4), cache=cache, **{"stride": 5, **more},
     )  # fmt: skip
     made.setup()
     return made
@@ -92,3 +93,26 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     assert (examples.ids, examples.skipped) == (["q2"], 1)
     with pytest.raises(ConfigurationError, match="tokens would be skipped"):
         module(tmp_path, raw(ROWS), max_len=10)
+
+
+def test_every_answer_that_is_not_shown_is_counted(tmp_path: Path) -> None:
+    """Too long for a window, or of characters that the tokenizer drops."""
+    long = ("q3", "what was sold ?", CONTEXT[4:60], 4)
+    data = module(tmp_path, raw([*ROWS, long]))
+    assert data.tables["train"][""].facts["unseen"] == 1
+    assert data.told(data.tables["train"][""]) == ["1 of 3 answers that no window shows whole"]
+    space = ("q4", "what was sold ?", " ", 3)
+    assert module(tmp_path, raw([*ROWS, space])).tables["train"][""].facts["unseen"] == 1
+
+
+def test_rows_left_out_are_told_of_all_rows(tmp_path: Path) -> None:
+    moved = [(*ROWS[0][:3], 5), ROWS[1]]
+    data = module(tmp_path, raw(moved), on_bad_row="skip")
+    assert data.told(data.tables["train"][""]) == ["1 of 2 examples left out as unusable"]
+
+
+@pytest.mark.parametrize("more", [{"stride": 0}, {"stride": -3}, {"max_question": 0}])
+def test_windows_that_cannot_be_are_refused(tmp_path: Path, more: dict[str, int]) -> None:
+    (name,) = more
+    with pytest.raises(ConfigurationError, match=f"task.data.{name}=-?[0-9]: at least 1"):
+        module(tmp_path, raw(ROWS), **more)

@@ -44,6 +44,18 @@ class MoreSizes(Sizes):
 class Heir(Base):
     writes: ClassVar[str] = "texts"
 
+class Adder(Base):
+    def __init__(self, *, height: int = 3, **shared: Any) -> None:
+        super().__init__(**shared)
+
+class Keeper(Base):
+    def __init__(self, **kept: Any) -> None:
+        super().__init__(1, depth=kept["depth"])
+
+class Stranger(dict):
+    def __init__(self, *, height: int = 3, **more: Any) -> None:
+        super().__init__(**more)
+
 Alias = Heir
 """
 PARTS = """
@@ -123,6 +135,16 @@ def test_an_inherited_constructor_and_inherited_members_are_found(package: str) 
     assert found["writes"] == "texts"
     assert found["pad"] == 0
     assert "texts" in found
+
+
+def test_keywords_that_are_handed_on_are_the_bases(package: str) -> None:
+    adder, keeper, stranger = (signature(f"{package}.inner.family.{name}") for name in ("Adder", "Keeper", "Stranger"))
+    assert (set(adder.parameters), adder.open) == ({"width", "depth", "height"}, False)
+    assert (list(keeper.parameters), keeper.open) == ([], True)
+    assert (list(stranger.parameters), stranger.open) == (["height"], True)  # its base is no Python source
+    span = signature("protoformer.data.span.SpanDataModule")
+    assert {"stride", "on_bad_row", "max_len"} <= set(span.parameters)
+    assert not span.open
 
 
 @pytest.mark.parametrize(

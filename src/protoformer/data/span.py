@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from protoformer.batches import SpanBatch
@@ -20,6 +20,7 @@ from protoformer.data.rows import QuestionExamples, Role
 from protoformer.data.samplers import fillers
 from protoformer.data.sources import RawTable
 from protoformer.data.token_cache import Table
+from protoformer.errors import ConfigurationError
 from protoformer.text.formats import Windows
 
 
@@ -70,6 +71,9 @@ class SpanDataModule(TableDataModule[SpanTable]):
 
     def __init__(self, *, stride: int = 128, max_question: int = 64, **shared: Any) -> None:
         super().__init__(**shared)
+        for name, value in (("stride", stride), ("max_question", max_question)):
+            if value < 1:
+                raise ConfigurationError(f"task.data.{name}={value}: at least 1")
         self.stride, self.max_question = stride, max_question
 
     def settings(self) -> dict[str, Any]:
@@ -90,7 +94,10 @@ class SpanDataModule(TableDataModule[SpanTable]):
             token_span(places[i], starts[0], starts[0] + len(texts[0])) if texts and starts else None
             for i, texts, starts in zip(of, examples.answers, examples.starts, strict=True)
         ]
-        start, end, unseen = positions(windows, spans)
+        start, end, seen = positions(windows, spans)
+        answered = np.asarray(
+            [bool(texts and starts) for texts, starts in zip(examples.answers, examples.starts, strict=True)]
+        )
         return SpanTable(
             ids=windows.ids,
             segment_ids=windows.segment_ids,
@@ -111,22 +118,19 @@ class SpanDataModule(TableDataModule[SpanTable]):
             facts={
                 "examples": len(of),
                 "questions_truncated": windows.truncated,
-                "unseen": unseen,
+                "unseen": int((answered & ~seen).sum()),
                 "skipped": examples.skipped,
             },
         )
 
     def told(self, table: SpanTable) -> list[str]:
+        kept, skipped = table.facts["examples"], table.facts["skipped"]
         words = {
-            "questions_truncated": f"questions truncated to {self.max_question} tokens",
-            "unseen": "answers that no window shows whole",
-            "skipped": "examples left out as unusable",
+            "questions_truncated": (kept, f"questions truncated to {self.max_question} tokens"),
+            "unseen": (kept, "answers that no window shows whole"),
+            "skipped": (kept + skipped, "examples left out as unusable"),
         }
-        return [
-            f"{table.facts[fact]} of {table.facts['examples']} {text}"
-            for fact, text in words.items()
-            if table.facts.get(fact)
-        ]
+        return [f"{table.facts[fact]} of {of} {text}" for fact, (of, text) in words.items() if table.facts[fact]]
 
     def collate(self, table: SpanTable) -> "Collate":
         return Collate(table, self.format.pad_id)
@@ -189,9 +193,9 @@ def owned(
 
 def positions(
     windows: Windows, spans: Sequence[tuple[int, int] | None]
-) -> tuple[Int[ndarray, "windows"], Int[ndarray, "windows"], int]:
-    """Where each window shows its question's answer; its null position twice where it does not (whole). Counts the answers
-    that no window shows."""
+) -> tuple[Int[ndarray, "windows"], Int[ndarray, "windows"], Bool[ndarray, "examples"]]:
+    """Where each window shows its question's answer; its null position twice where it does not (whole). And whose answer some
+    window shows."""
     start, end = windows.null_position.copy(), windows.null_position.copy()
     seen = np.zeros(len(spans), dtype=bool)
     for number, example in enumerate(windows.example):
@@ -202,7 +206,7 @@ def positions(
         seen[example] = True
         shift = int(windows.context_start[number]) - first
         start[number], end[number] = span[0] + shift, span[1] + shift
-    return start, end, int(sum(span is not None and not seen[i] for i, span in enumerate(spans)))
+    return start, end, seen
 
 
 class Collate:

@@ -65,7 +65,7 @@ def signature(target: str) -> Signature:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return _of_function(target, module, node, skip_first=False)
     if isinstance(node, ast.ClassDef):
-        return _of_class(target, Definition(module, node), DEPTH)
+        return _of_class(target, _lineage(Definition(module, node), DEPTH))
     raise ConfigurationError(f"_target_ {target}: neither a class nor a function")
 
 
@@ -177,15 +177,32 @@ def _lineage(found: Definition, depth: int) -> list[tuple[Module, ast.ClassDef]]
     return line
 
 
-def _of_class(target: str, found: Definition, depth: int) -> Signature:
-    line = _lineage(found, depth)
-    for module, node in line:
+def _of_class(target: str, line: list[tuple[Module, ast.ClassDef]]) -> Signature:
+    """Of a class at the head of its lineage. Keywords that it hands on to its base are its base's."""
+    for number, (module, node) in enumerate(line):
         if _is_dataclass(node):
             return _of_dataclass(target, [pair for pair in line if _is_dataclass(pair[1])])
         for item in node.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                return _of_function(target, module, item, skip_first=True)
+                own = _of_function(target, module, item, skip_first=True)
+                above = _of_class(target, line[number + 1 :]) if line[number + 1 :] and _hands_on(item) else None
+                if above is None:
+                    return own
+                return Signature(target, {**above.parameters, **own.parameters}, above.open)
     return Signature(target)
+
+
+def _hands_on(init: ast.FunctionDef) -> bool:
+    """Whether `**kwargs` go to `super().__init__` as they came."""
+    if init.args.kwarg is None:
+        return False
+    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
+    further = [call for call in calls if ast.unparse(call.func) == "super().__init__"]
+    return any(
+        keyword.arg is None and ast.unparse(keyword.value) == init.args.kwarg.arg
+        for call in further
+        for keyword in call.keywords
+    )
 
 
 def _of_dataclass(target: str, line: list[tuple[Module, ast.ClassDef]]) -> Signature:
