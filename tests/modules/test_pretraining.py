@@ -20,6 +20,7 @@ from protoformer.batches import PretrainingBatch
 from protoformer.data.loader import BatchLoader
 from protoformer.data.masking import NextTokens
 from protoformer.data.samplers import Batching, Phase, PhasedSampler, fillers
+from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.published.bert import BertWeights
@@ -210,6 +211,12 @@ def test_without_next_sentences_there_is_no_head_and_the_pooler_stands_still() -
     loss.total.backward()
     assert all((p.grad is not None) == p.requires_grad for p in ours.parameters())
     assert all(p.requires_grad for p in module().parameters())
+
+
+def test_a_score_that_is_never_seen_is_refused() -> None:
+    backbone = bert(**SIZES)
+    with pytest.raises(ConfigurationError, match="there is no nsp_accuracy"):
+        PretrainingModule(backbone=backbone, splits={"val": [""], "test": []}, metrics=["nsp_accuracy"], nsp=False)
 
 
 def loader(micro: int | None = None, steps: int = 4, size: int = 8) -> BatchLoader:

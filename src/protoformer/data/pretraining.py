@@ -248,21 +248,33 @@ class PlannedPhase:
 def planned(phases: Sequence[Mapping[str, Any]], steps: int, max_len: int) -> list[PlannedPhase]:
     """Shares of a run -> whole steps, `steps` in all. Raises ConfigurationError for shares that are not all of it."""
     for phase in phases:
-        if not {"share", "max_len"} <= set(phase) <= {"share", "max_len", "max_predictions"}:
-            keys = ", ".join(map(str, phase))
-            raise ConfigurationError(f"task.data.phases: a phase is share, max_len, max_predictions, not {keys}")
+        _checked(phase)
     shares = [float(phase["share"]) for phase in phases]
-    if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    if not shares or abs(sum(shares) - 1) > 1e-6:
         raise ConfigurationError(f"task.data.phases: the shares {shares} do not make up one run (their sum is to be 1)")
     ends = [round(done * steps) for done in accumulate(shares)]
     made = []
     for phase, begin, end in zip(phases, [0, *ends], [*ends[:-1], steps], strict=False):
-        length = min(int(phase["max_len"]), max_len)
+        length = min(phase["max_len"], max_len)
         if length < 5:  # [CLS] a [SEP] b [SEP]
             raise ConfigurationError(f"task.data.phases: max_len={length} has no room for two parts")
         most = phase.get("max_predictions")
-        made.append(PlannedPhase(end - begin, length, length if most is None else int(most)))
+        made.append(PlannedPhase(end - begin, length, length if most is None else most))
     return made
+
+
+def _checked(phase: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError for a phase whose keys or values are none."""
+    if not {"share", "max_len"} <= set(phase) <= {"share", "max_len", "max_predictions"}:
+        keys = ", ".join(map(str, phase))
+        raise ConfigurationError(f"task.data.phases: a phase is share, max_len, max_predictions, not {keys}")
+    share, most = phase["share"], phase.get("max_predictions")
+    if type(share) not in (int, float) or not 0 <= share <= 1:
+        raise ConfigurationError(f"task.data.phases: share={share}; it is a number from 0 to 1")
+    if type(phase["max_len"]) is not int:
+        raise ConfigurationError(f"task.data.phases: max_len={phase['max_len']}; it is a whole number")
+    if most is not None and (type(most) is not int or most < 1):
+        raise ConfigurationError(f"task.data.phases: max_predictions={most}; it is a whole number from 1 on, or null")
 
 
 class Writing:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.batches import PretrainingBatch
+from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
@@ -56,6 +57,8 @@ class PretrainingModule(ObjectiveModule):
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__(optimization)
+        if not nsp and "nsp_accuracy" in metrics:
+            raise ConfigurationError("task.module.metrics: without next sentences (nsp=false) there is no nsp_accuracy")
         self.backbone, self.splits, self.metrics = backbone, splits, metrics
         self.head: PretrainingHead = PretrainingHead(backbone, nsp)
         backbone.pooler.requires_grad_(nsp)  # takes no part without pairs; several ranks would wait for its gradient
