@@ -25,6 +25,7 @@ from protoformer.text.tokenizers import TOKENIZER_FILES, Tokenizer, read_tokeniz
 log = logging.getLogger(__name__)
 OPTIMIZATION = tuple(field.name for field in fields(Optimization))
 EVALUATION_ROWS = 64  # rows that a rank evaluates at once
+OF_THE_FAMILY = ("tokenizer", "format", "published", "pretraining")  # keys of `model` that its builder does not take
 FREE = (
     "dropout",
     "attention_dropout",
@@ -215,7 +216,7 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
 
 def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of `model` that its builder takes, `_target_` included."""
-    return {k: v for k, v in model.items() if k not in ("tokenizer", "format", "published")}
+    return {k: v for k, v in model.items() if k not in OF_THE_FAMILY}
 
 
 def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> ObjectiveModule:

@@ -13,6 +13,7 @@ NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (D
     "force",
     "reuse",
     "choices",
+    "model.pretraining",
     "task.train_examples",
     "hardware.accelerator",
     "hardware.devices",
@@ -35,6 +36,7 @@ class Model:
 
     format: dict[str, Any]
     tokenizer: str = "auto"
+    pretraining: dict[str, Any] | None = None  # what the family's pretraining recipe takes of this size
     published: dict[str, Any] | None = None  # how Hugging Face lays this family out, and where its weights lie
 
 
