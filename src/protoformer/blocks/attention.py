@@ -81,6 +81,10 @@ class MultiHeadAttention(nn.Module):
         rectangle = self._attend(q, k, v, layout, keys, cache, dropout, weights)
         return self.output(layout.pack(rectangle.transpose(1, 2).flatten(-2)))
 
+    def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
+        """Room for the keys and values of `max_len` positions, of the type of `like` and where it lies."""
+        return KeyValueCache(batch, self.n_heads, max_len, self.d_head, dtype=like.dtype, device=like.device)
+
     def _project(self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, `*tokens heads d_head` each; a filled cross cache needs none of the last two."""
         shape = (self.n_heads, self.d_head)

@@ -11,13 +11,13 @@ from protoformer.blocks.dropout import Dropout
 
 
 class Embeddings(nn.Module):
-    """Sum of token, position and (where `n_segments` is not 0) segment embeddings."""
+    """Sum of token, position and (where `n_segments` is not 0) segment embeddings; `positions` None: none of them."""
 
     def __init__(
         self,
         vocab_size: int,
         d_model: int,
-        positions: nn.Module,
+        positions: nn.Module | None,
         *,
         n_segments: int = 0,
         norm: nn.Module | None = None,
@@ -41,7 +41,8 @@ class Embeddings(nn.Module):
         x = self.token(ids)
         if self.scale != 1.0:
             x = x * self.scale
-        x = x + self.position(position)
+        if self.position is not None:
+            x = x + self.position(position)
         if self.segment is not None:
             x = x + (self.segment.weight[0] if segment_ids is None else self.segment(segment_ids))
         return self.dropout(x if self.norm is None else self.norm(x))

@@ -84,6 +84,12 @@ class DecoderLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.dropout = Dropout(dropout)
 
+    def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
+        return self.attention.cache(batch, max_len, like)
+
+    def cross_cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache | None:
+        return None if self.cross_attention is None else self.cross_attention.cache(batch, sources, like)
+
     def forward(
         self,
         x: Float[Tensor, "*tokens d_model"],

@@ -1,20 +1,21 @@
-"""Stacks of layers (arXiv 1706.03762, section 3.1). A pre-norm stack ends in one more normalisation."""
+"""Stacks of layers (arXiv 1706.03762, section 3.1). A pre-norm stack ends in one more normalisation.
+
+Layers of any kind may stand in them that are called as `EncoderLayer` and `DecoderLayer` are (`recurrent`, `convolution`).
+"""
 
 from collections.abc import Collection, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.cache import KeyValueCache
-from protoformer.blocks.layers import DecoderLayer, EncoderLayer
+from protoformer.blocks.cache import Cache, KeyValueCache
 from protoformer.blocks.packing import Layout
 
 
 class EncoderStack(nn.Module):
     """Encoder layers one after another."""
 
-    def __init__(self, layers: Sequence[EncoderLayer], final_norm: nn.Module | None = None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], final_norm: nn.Module | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.final_norm = final_norm
@@ -38,19 +39,19 @@ class EncoderStack(nn.Module):
 class DecoderStack(nn.Module):
     """Decoder layers one after another, with one cache a layer where tokens come step by step."""
 
-    def __init__(self, layers: Sequence[DecoderLayer], final_norm: nn.Module | None = None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], final_norm: nn.Module | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.final_norm = final_norm
 
-    def caches(self, batch: int, max_len: int, like: Tensor) -> list[KeyValueCache]:
+    def caches(self, batch: int, max_len: int, like: Tensor) -> list[Cache]:
         """Room for what each layer keeps of `max_len` positions, of the type of `like` and where it lies."""
-        return [_cache(layer.attention, batch, max_len, like) for layer in self.layers]
+        return [layer.cache(batch, max_len, like) for layer in self.layers]  # type: ignore[operator]
 
     def cross_caches(self, batch: int, sources: int, like: Tensor) -> list[KeyValueCache]:
         """Room for what each layer keeps of a memory of `sources` positions; none for layers that look at none."""
-        attending = [layer.cross_attention for layer in self.layers if layer.cross_attention is not None]
-        return [_cache(attention, batch, sources, like) for attention in attending]
+        made = [layer.cross_cache(batch, sources, like) for layer in self.layers]  # type: ignore[operator]
+        return [cache for cache in made if cache is not None]
 
     def forward(
         self,
@@ -58,7 +59,7 @@ class DecoderStack(nn.Module):
         layout: Layout,
         memory: Float[Tensor, "*sources d_model"] | None = None,
         memory_layout: Layout | None = None,
-        caches: Sequence[KeyValueCache] | None = None,
+        caches: Sequence[Cache] | None = None,
         cross_caches: Sequence[KeyValueCache] | None = None,
         weights: dict[int, Tensor] | None = None,
         cross_weights: dict[int, Tensor] | None = None,
@@ -69,6 +70,7 @@ class DecoderStack(nn.Module):
 
         Only the named layers leave the fast kernel.
         """
+        held = iter(cross_caches or ())
         for number, layer in enumerate(self.layers):
             own: list[Tensor] | None = [] if weights is not None and number in weights_of else None
             cross: list[Tensor] | None = [] if cross_weights is not None and number in weights_of else None
@@ -78,7 +80,7 @@ class DecoderStack(nn.Module):
                 memory,
                 memory_layout,
                 cache=None if caches is None else caches[number],
-                cross_cache=None if cross_caches is None else cross_caches[number],
+                cross_cache=None if layer.cross_attention is None else next(held, None),
                 weights=own,
                 cross_weights=cross,
             )
@@ -87,8 +89,3 @@ class DecoderStack(nn.Module):
             if cross and cross_weights is not None:
                 cross_weights[number] = cross[0]
         return x if self.final_norm is None else self.final_norm(x)
-
-
-def _cache(attention: object, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
-    assert isinstance(attention, MultiHeadAttention)
-    return KeyValueCache(batch, attention.n_heads, max_len, attention.d_head, dtype=like.dtype, device=like.device)

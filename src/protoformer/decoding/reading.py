@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.cache import Cache
 from protoformer.models.decoder import Decoder
 
 
@@ -28,7 +28,7 @@ class DecoderReader:
 
     def __init__(self, model: Decoder, rows: int, max_len: int) -> None:
         self.model = model
-        self.caches: list[KeyValueCache] = model.caches(rows, max_len)
+        self.caches: list[Cache] = model.caches(rows, max_len)
 
     def read(
         self, ids: Int[Tensor, "rows new"], padding_mask: Bool[Tensor, "rows new"] | None = None

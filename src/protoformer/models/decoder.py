@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.cache import Cache
 from protoformer.blocks.packing import Rectangle
+from protoformer.blocks.stacks import DecoderStack
 from protoformer.models.backbone import Backbone
 
 
@@ -19,23 +19,19 @@ class Decoder(Backbone):
     """ids -> hidden states -> logits of the next token."""
 
     causal = True
+    stack: DecoderStack
 
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
         return functional.linear(hidden, self.embeddings.token.weight)
 
-    def caches(self, batch: int, max_len: int) -> list[KeyValueCache]:
+    def caches(self, batch: int, max_len: int) -> list[Cache]:
         """One a layer, each for `max_len` positions."""
-        weight = self.embeddings.token.weight
-        attention = [part for part in self.stack.modules() if isinstance(part, MultiHeadAttention)]
-        return [
-            KeyValueCache(batch, one.n_heads, max_len, one.d_head, dtype=weight.dtype, device=weight.device)
-            for one in attention
-        ]
+        return self.stack.caches(batch, max_len, self.embeddings.token.weight)
 
     def read(
         self,
         ids: Int[Tensor, "batch new"],
-        caches: list[KeyValueCache],
+        caches: list[Cache],
         padding_mask: Bool[Tensor, "batch new"] | None = None,
     ) -> Float[Tensor, "batch new d_model"]:
         """The hidden states of tokens that follow what `caches` hold, which they are added to.

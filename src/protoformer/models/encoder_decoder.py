@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.cache import Cache, KeyValueCache
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.packing import Hidden, Layout, Packing, Rectangle
 from protoformer.models.backbone import PackingMode
@@ -21,7 +21,7 @@ from protoformer.models.backbone import PackingMode
 class ReadSoFar:
     """What a decoder keeps of `rows` targets while they grow, and of the memories that each of them looks at."""
 
-    def __init__(self, own: list[KeyValueCache], cross: list[KeyValueCache], memory: Hidden) -> None:
+    def __init__(self, own: list[Cache], cross: list[KeyValueCache], memory: Hidden) -> None:
         self.own, self.cross = own, cross
         self.memory: Hidden | None = memory  # until it has been read once
         self.length = 0
