@@ -166,3 +166,36 @@ def test_table_5_compares_on_equal_terms() -> None:
     assert ltr["task"]["data"]["masking"]["_target_"].endswith("NextTokens")
     assert (ltr["model"]["attention"], ltr["model"]["format"]["summary"]) == ("causal", "last")
     assert {key for key in ltr["model"] if ltr["model"][key] != base["model"].get(key)} == {"attention", "format"}
+
+
+GPT_ROWS = ("full", "no_aux_lm", "no_pretraining")
+GPT_TASKS = [f"glue/{name}" for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")]
+
+
+def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table 5 of Radford et al. 2018, by the command in the header."""
+    lines = (SWEEPS / "experiment" / "gpt_ablation" / "full.yaml").read_text().splitlines()
+    (command,) = (line.lstrip("# ").split() for line in lines if "python train.py" in line)
+    assert command[:5] == ["python", "train.py", "-m", "--config-dir", "sweeps"]
+    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.chdir(ROOT)
+    drawn: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def composed(words: list[str]) -> dict[str, Any]:
+        config = compose(words)
+        drawn[config["choices"]["experiment"].rpartition("/")[2], config["choices"]["task"]] = config
+        return config
+
+    monkeypatch.setattr("protoformer.runtime.compose.compose", composed)
+    jobs, _ = entry.checked_sweep(command[5:], options.search_path())
+    assert jobs == len(drawn) == 24
+    assert set(drawn) == set(itertools.product(GPT_ROWS, GPT_TASKS))
+    for (row, task), config in drawn.items():
+        full = drawn["full", task]
+        assert config["model"] == full["model"]
+        assert {**config["recipe"], "aux_lm_weight": 0.5} == full["recipe"]
+        assert config["recipe"]["aux_lm_weight"] == (0 if row == "no_aux_lm" else 0.5)
+        assert config["init_from"] == ("scratch" if row == "no_pretraining" else "auto")
+    recipe = drawn["full", "glue/rte"]["recipe"]  # section 4.1
+    wanted = {"lr": 6.25e-5, "batch_size": 32, "epochs": 3, "warmup": 0.002, "schedule": "linear", "clip": 1.0}
+    assert {key: recipe[key] for key in wanted} == wanted

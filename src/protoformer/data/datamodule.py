@@ -83,11 +83,12 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     def told(self, table: AnyTable) -> list[str]:
         """What of a table's facts the log should hold, in words."""
+        skipped = table.facts.get("skipped", 0)
         words = {
-            "truncated": f"examples truncated to {self.max_len} tokens",
-            "skipped": "examples left out as unusable",
+            "truncated": (f"examples truncated to {self.max_len} tokens", len(table)),
+            "skipped": ("examples left out as unusable", len(table) + skipped),
         }
-        return [f"{table.facts[fact]} of {len(table)} {text}" for fact, text in words.items() if table.facts.get(fact)]
+        return [f"{table.facts[fact]} of {of} {text}" for fact, (text, of) in words.items() if table.facts.get(fact)]
 
     def prepare_data(self) -> None:
         """Tokenise every split once, before other ranks look."""

@@ -53,7 +53,7 @@ class MultipleChoiceDataModule(TableDataModule[TokenTable]):
     def told(self, table: TokenTable) -> list[str]:
         words = {
             "truncated": (f"pairs truncated to {self.max_len} tokens", len(table.pooler_position)),
-            "skipped": ("examples left out as unusable", len(table)),
+            "skipped": ("examples left out as unusable", len(table) + table.facts.get("skipped", 0)),
         }
         return [f"{table.facts[fact]} of {of} {text}" for fact, (text, of) in words.items() if table.facts.get(fact)]
 
