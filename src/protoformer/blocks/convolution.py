@@ -1,0 +1,221 @@
+"""Convolutional layers over each sequence of a batch: symmetric for an encoder, padded on the left for a decoder.
+
+- gated: (GLU(conv(x)) + x) / sqrt(2) (ConvS2S, arXiv 1705.03122, sections 3.2 and 3.4; GLU: arXiv 1612.08083);
+- dilated: a residual block that narrows to half the width, convolves there, and widens (ByteNet, arXiv 1610.10099, with its
+  dilations doubling from layer to layer);
+- separable: each channel by itself, then all of them at each position (Xception's, arXiv 1610.02357, as in SliceNet,
+  arXiv 1706.03059).
+
+Outside of a sequence stand zeros, so that a padded batch equals single examples.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from protoformer.blocks.cache import KeyValueCache, StateCache
+from protoformer.blocks.dropout import Dropout
+from protoformer.blocks.packing import Layout, Packing
+from protoformer.blocks.source_attention import SourceAttention
+
+Kind = Literal["gated", "dilated", "separable"]
+HALF = 0.5**0.5  # keeps the variance of a sum of two (ConvS2S, section 3.4)
+
+
+class Convolution(nn.Module):
+    """Each position from `kernel` of its neighbours, `dilation` apart: those to either side, or with `causal` those before it
+    and itself. `depthwise`: each channel from itself alone.
+
+    Differs: a convolution that mixes channels is one matrix product over neighbours side by side, of real tokens alone; the
+    map is that of `torch.nn.Conv1d`. Raises ValueError for an even kernel that is to be symmetric.
+    """
+
+    def __init__(
+        self, d_in: int, d_out: int, kernel: int, *, dilation: int = 1, causal: bool = False, depthwise: bool = False
+    ) -> None:
+        super().__init__()
+        if kernel < 1 or (kernel % 2 == 0 and not causal):
+            raise ValueError(f"kernel {kernel}: odd, so that as many neighbours stand to either side, or causal")
+        if depthwise and d_in != d_out:
+            raise ValueError(f"depthwise: as many channels go out ({d_out}) as come in ({d_in})")
+        self.kernel, self.dilation, self.causal, self.depthwise = kernel, dilation, causal, depthwise
+        self.map: nn.Module = (
+            nn.Conv1d(d_in, d_in, kernel, dilation=dilation, groups=d_in)
+            if depthwise
+            else nn.Linear(kernel * d_in, d_out)
+        )
+
+    @property
+    def reach(self) -> int:
+        """Positions from the first neighbour to the last."""
+        return (self.kernel - 1) * self.dilation
+
+    def forward(
+        self, x: Float[Tensor, "*tokens d_in"], layout: Layout, cache: StateCache | None = None
+    ) -> Float[Tensor, "*tokens d_out"]:
+        """`cache` holds the last inputs, `reach` of them, and gets those of this call. Raises ValueError for a cache where
+        the convolution is not causal."""
+        rows = layout.unpack(x)
+        if layout.padding_mask is not None and not isinstance(layout, Packing):  # which unpacks to zeros
+            rows = rows * layout.padding_mask[:, :, None].to(rows.dtype)
+        if cache is None:
+            left = self.reach if self.causal else self.reach // 2
+            rows = functional.pad(rows, (0, 0, left, self.reach - left))
+        else:
+            rows = self._after_the_last(rows, layout, cache)
+        if self.depthwise:
+            return layout.pack(self.map(rows.transpose(1, 2)).transpose(1, 2))
+        places = [rows[:, first : first + layout.seq] for first in range(0, self.reach + 1, self.dilation)]
+        return self.map(torch.cat([layout.pack(place) for place in places], dim=-1))
+
+    def _after_the_last(
+        self, rows: Float[Tensor, "batch new d_in"], layout: Layout, cache: StateCache
+    ) -> Float[Tensor, "batch reached d_in"]:
+        if not self.causal:
+            raise ValueError("step by step goes a causal convolution alone; this one sees later positions")
+        (before,) = cache.state or (rows.new_zeros(len(rows), self.reach, rows.shape[2]),)
+        cache.advance(layout.seq, layout.padding_mask)
+        both = torch.cat([before, rows], dim=1)
+        cache.state = (both[:, both.shape[1] - self.reach :],)
+        return both
+
+
+class GatedConvolution(nn.Module):
+    """(GLU(conv(Dropout(x))) + x) / sqrt(2). Weights start at N(0, 4 (1 - dropout) / inputs) (ConvS2S, section 3.5).
+
+    Differs: no weight normalisation.
+    """
+
+    def __init__(self, d_model: int, kernel: int, *, causal: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.convolution = Convolution(d_model, 2 * d_model, kernel, causal=causal)
+        self.dropout = Dropout(dropout)
+        assert isinstance(self.convolution.map, nn.Linear)
+        nn.init.normal_(self.convolution.map.weight, std=(4 * (1 - dropout) / (kernel * d_model)) ** 0.5)
+        nn.init.zeros_(self.convolution.map.bias)
+
+    def forward(
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, cache: StateCache | None = None
+    ) -> Float[Tensor, "*tokens d_model"]:
+        return (functional.glu(self.convolution(self.dropout(x), layout, cache), dim=-1) + x) * HALF
+
+
+class DilatedConvolution(nn.Module):
+    """x + conv(...), ByteNet's residual block with ReLU: norm, ReLU, a map to half the width; norm, ReLU, the dilated
+    convolution; norm, ReLU, a map back (its figure 3).
+
+    Differs: dropout on what is added, which the paper has not.
+    """
+
+    def __init__(
+        self, d_model: int, kernel: int, *, dilation: int = 1, causal: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if d_model % 2:
+            raise ValueError(f"d_model={d_model}: the block convolves at half of it, so it must be even")
+        inner = d_model // 2
+        self.narrow = nn.Sequential(nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, inner))
+        self.entry = nn.Sequential(nn.LayerNorm(inner), nn.ReLU())
+        self.convolution = Convolution(inner, inner, kernel, dilation=dilation, causal=causal)
+        self.widen = nn.Sequential(nn.LayerNorm(inner), nn.ReLU(), nn.Linear(inner, d_model))
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, cache: StateCache | None = None
+    ) -> Float[Tensor, "*tokens d_model"]:
+        inner = self.convolution(self.entry(self.narrow(x)), layout, cache)
+        return x + self.dropout(self.widen(inner))
+
+
+class SeparableConvolution(nn.Module):
+    """x + Dropout(LayerNorm(SepConv(ReLU(x)))), SepConv a depthwise convolution and then a map of each position: SliceNet's
+    ConvStep.
+
+    Differs: each step has its residual connection; the paper's spans two steps or four.
+    """
+
+    def __init__(self, d_model: int, kernel: int, *, causal: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.convolution = Convolution(d_model, d_model, kernel, causal=causal, depthwise=True)
+        self.pointwise = nn.Linear(d_model, d_model)
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, cache: StateCache | None = None
+    ) -> Float[Tensor, "*tokens d_model"]:
+        h = self.pointwise(self.convolution(functional.relu(x), layout, cache))
+        return x + self.dropout(self.norm(h))
+
+
+def convolution(
+    kind: Kind, d_model: int, kernel: int, *, dilation: int = 1, causal: bool = False, dropout: float = 0.0
+) -> GatedConvolution | DilatedConvolution | SeparableConvolution:
+    """A layer of this kind; `dilation` is the dilated one's."""
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind {kind!r}: one of {', '.join(get_args(Kind))}")
+    if kind == "dilated":
+        return DilatedConvolution(d_model, kernel, dilation=dilation, causal=causal, dropout=dropout)
+    made = GatedConvolution if kind == "gated" else SeparableConvolution
+    return made(d_model, kernel, causal=causal, dropout=dropout)
+
+
+class ConvolutionEncoderLayer(nn.Module):
+    """A convolution that sees to either side."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, weights: list[Tensor] | None = None
+    ) -> Float[Tensor, "*tokens d_model"]:
+        """There are no attention weights: `weights` stays as it is."""
+        return self.convolution(x, layout)
+
+
+class ConvolutionDecoderLayer(nn.Module):
+    """A causal convolution; with `cross_attention` each layer looks at the source by itself (ConvS2S, section 3.3):
+    d = W h + b is compared with the memory, and the context, scaled by m sqrt(1/m) for m source tokens (section 3.4), is added.
+
+    Differs: the embedding of the target is not added to d again, nor that of the source to the memory's vectors; residual
+    connections carry both.
+    """
+
+    def __init__(self, convolution: nn.Module, d_model: int, cross_attention: SourceAttention | None = None) -> None:
+        super().__init__()
+        self.convolution, self.cross_attention = convolution, cross_attention
+        self.query = nn.Linear(d_model, d_model) if cross_attention is not None else None
+        self.context = nn.Linear(d_model, d_model) if cross_attention is not None else None
+
+    def cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
+        return StateCache(batch, max_len, like.device)
+
+    def cross_cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache | None:
+        return None if self.cross_attention is None else self.cross_attention.cache(batch, sources, like)
+
+    def forward(
+        self,
+        x: Float[Tensor, "*tokens d_model"],
+        layout: Layout,
+        memory: Float[Tensor, "*sources d_model"] | None = None,
+        memory_layout: Layout | None = None,
+        cache: StateCache | None = None,
+        cross_cache: KeyValueCache | None = None,
+        weights: list[Tensor] | None = None,
+        cross_weights: list[Tensor] | None = None,
+    ) -> Float[Tensor, "*tokens d_model"]:
+        """As `DecoderLayer`; there are no attention weights over the sequence itself, so `weights` stays as it is."""
+        h = self.convolution(x, layout, cache)
+        if self.cross_attention is None or self.query is None or self.context is None:
+            return h
+        source = self.cross_attention.source(memory, memory_layout, cross_cache)
+        context = self.cross_attention(layout.unpack(self.query(h)), source, cross_weights)
+        if source.padding_mask is None:
+            context = context * source.keys.shape[1] ** 0.5
+        else:
+            context = context * source.padding_mask.sum(1).to(context.dtype).sqrt()[:, None, None]
+        return (h + self.context(layout.pack(context))) * HALF
