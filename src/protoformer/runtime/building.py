@@ -20,12 +20,13 @@ from protoformer.modules.evaluation import Stage
 from protoformer.modules.objective import ObjectiveModule, Optimization
 from protoformer.runtime.digests import folder_digest
 from protoformer.runtime.signatures import signature
-from protoformer.text.tokenizers import TOKENIZER_FILES, Tokenizer, read_tokenizer, whole_words
+from protoformer.text.tokenizers import TOKENIZER_FILES, Tokenizer, cleaned, read_tokenizer, whole_words
 
 log = logging.getLogger(__name__)
 OPTIMIZATION = tuple(field.name for field in fields(Optimization))
 EVALUATION_ROWS = 64  # rows that a rank evaluates at once
-OF_THE_FAMILY = ("tokenizer", "format", "published", "pretraining")  # keys of `model` that its builder does not take
+# keys of `model` that its builder does not take
+OF_THE_FAMILY = ("tokenizer", "cleanup", "format", "published", "pretraining")
 FREE = (
     "dropout",
     "attention_dropout",
@@ -98,7 +99,14 @@ def _from_hub(repo: str, revision: str | None) -> Initial:
 
 
 def tokenizer(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
-    """`model.tokenizer=FILE`, or for `auto` the one that came with the weights, the source's own, or the published one.
+    """The vocabulary of `model.tokenizer`, which cleans texts up as `model.cleanup` says."""
+    found, cleanup = vocabulary(config, start, source), config["model"].get("cleanup")
+    return found if cleanup is None else cleaned(found, cleanup)
+
+
+def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
+    """`model.tokenizer=FILE`, or for `auto` the one that came with the weights, one learnt from the task's training text, the
+    source's own, or the published one.
 
     Raises ConfigurationError for a file whose words are not those that the weights were trained with.
     """

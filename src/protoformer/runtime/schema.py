@@ -36,6 +36,7 @@ class Model:
 
     format: dict[str, Any]
     tokenizer: str = "auto"
+    cleanup: Literal["original", "bert"] | None = None  # of texts for GPT's vocabulary; null: as its file says
     pretraining: dict[str, Any] | None = None  # what the family's pretraining recipe takes of this size
     published: dict[str, Any] | None = None  # how Hugging Face lays this family out, and where its weights lie
 

@@ -10,7 +10,8 @@ from jaxtyping import Bool
 from numpy import ndarray
 from tokenizers import Tokenizer as RustTokenizer
 
-from protoformer.errors import UserError
+from protoformer.errors import ConfigurationError, UserError
+from protoformer.text.cleanup import Cleanup, original
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")  # in a folder, the first that is there
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token
@@ -168,6 +169,26 @@ def marked_words(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], *,
     rust.decoder = decoders.BPEDecoder(suffix=END)
     rust.add_special_tokens([token for token in (UNKNOWN_WORD,) if token in vocab])
     return rust
+
+
+def cleaned(tokenizer: Tokenizer, cleanup: Cleanup) -> Tokenizer:
+    """The same vocabulary, its texts cleaned up and split as GPT's own code did (`original`) or as BERT's are (`bert`).
+
+    Raises ConfigurationError for a vocabulary that is not of GPT's form, which knows one way alone.
+    """
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    rust = RustTokenizer.from_str(tokenizer.rust.to_str())
+    if not isinstance(rust.model, models.BPE) or rust.model.end_of_word_suffix != END:
+        raise ConfigurationError(
+            f"model.cleanup={cleanup}: the words of {tokenizer.origin} do not end in {END}, as those of GPT's vocabulary do; "
+            "leave model.cleanup out"
+        )
+    if cleanup == "original":
+        rust.normalizer, rust.pre_tokenizer = original(), pre_tokenizers.Split(" ", "removed")
+    else:
+        rust.normalizer, rust.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    return Tokenizer(rust, tokenizer.origin)
 
 
 def whole_words(texts: Iterable[str], origin: str) -> Tokenizer:

@@ -1,0 +1,131 @@
+# ruff: noqa: RUF001
+"""GPT's and GPT-2's vocabularies: ids as `transformers` gives them on text of every kind, and the paper code's clean-up."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import transformers
+
+from protoformer.errors import ConfigurationError
+from protoformer.runtime.building import Initial
+from protoformer.runtime.building import tokenizer as chosen
+from protoformer.runtime.compose import compose
+from protoformer.text.cleanup import original
+from protoformer.text.tokenizers import Tokenizer, cleaned, read_tokenizer, whole_words
+from protoformer.text.training import train
+
+TEXTS = [
+    "the dog's house isn't near; the cat's naïve.\n\n  Where is the dog?",
+    "Über 12 mice — no “cheese”! 3,141\tÉcole",
+] * 3
+ALPHABETS = (
+    "abcdefgh ABC  012'.,!?-\n\t",
+    "äöüßéèñçøåÆŒıİ ̈́'",
+    "中文字かなカナ한글ไทยहिन्दी العربية עברית",
+    "🙂👍🏽👨‍👩‍👧🇩🇪☃️♥ ",
+    " \u00a0\u2003\u3000\u200b\u2028\u0085\ufeff\r\n\t ",
+    "\x00\x01\x07\x1b\x7f\x9f\ufffd\ue000 a",
+    "“”‘’—–…´`\"'()[]{}<>@#$%^&*_+=|\\/~;:",
+)
+
+
+def fuzzed(count: int, seed: int = 0) -> list[str]:
+    """Strings of one alphabet, or of several, from nothing to some hundred letters, with runs of the same."""
+    draw = random.Random(seed)
+    texts = ["", " ", "\n", "  a", "a  "]
+    while len(texts) < count:
+        letters = "".join(draw.sample(ALPHABETS, draw.choice((1, 1, 2, 3))))
+        size = int(draw.expovariate(1 / 25))
+        texts.append("".join(draw.choice(letters) * draw.choice((1, 1, 1, 1, 2, 5)) for _ in range(size)))
+    return texts
+
+
+def files(words: Tokenizer, folder: Path) -> Path:
+    """The two files that published vocabularies come as."""
+    model = json.loads(words.rust.to_str())["model"]
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    merges = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+    (folder / "merges.txt").write_text("\n".join(merges) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Tokenizer:
+    return train(lambda: TEXTS, "bpe", 120)
+
+
+def test_bytes_are_split_as_gpt2s(tmp_path: Path) -> None:
+    folder = files(train(lambda: TEXTS, "bytelevel", 310), tmp_path / "bytes")
+    ours, theirs = read_tokenizer(folder), transformers.GPT2Tokenizer.from_pretrained(folder)
+    texts = fuzzed(3000)
+    assert ours.encode(texts) == theirs(texts)["input_ids"]
+    assert [ours.decode(ids) for ids in ours.encode(texts)] == texts
+
+
+def test_words_are_split_as_gpts_of_transformers(tmp_path: Path, pairs: Tokenizer) -> None:
+    folder = files(pairs, tmp_path / "pairs")
+    ours, theirs = read_tokenizer(folder), transformers.OpenAIGPTTokenizer.from_pretrained(folder)
+    texts = fuzzed(3000, seed=1)
+    assert ours.encode(texts) == theirs(texts, add_special_tokens=False)["input_ids"]
+    assert cleaned(ours, "bert").encode(texts) == ours.encode(texts)
+
+
+GOLDEN = [
+    # the paper code's own replacements, and spaces around runs of marks
+    ("Don't stop — can't you see?", "do n't stop - ca n't you see ?"),
+    ("wait…no", "wait ... no"),
+    ("wow!!! yes---no ~~ \\\\ //", "wow ! ! ! yes --- no ~~ \\\\ //"),
+    ("(a,b) [c] {d} e_f", "( a , b ) [ c ] { d } e _ f"),
+    ("one\n\n  two\r\nthree ", "one \n two \n three"),
+    ("  much\t\tspace\u00a0here ", "much space here"),
+    # ftfy's repairs
+    ("“Curly” ‘quotes’ aren’t", "\" curly \" ' quotes ' are n't"),
+    ("a ﬁne oﬃce\u2028zero\ufeff\x07width", "a fine office \n zerowidth"),
+    ("cafe\u0301 NAÏVE", "café naïve"),
+    # spaCy's English words
+    ("Mr. Smith's 5km run (Jan. 3) cost $5.50, i.e. 10%.", "mr. smith 's 5 km run ( jan. 3 ) cost $ 5.50 , i.e. 10 % ."),
+    ("The U.S. and NATO. End.Start at 10am, 7a.m.", "the u.s. and nato . end . start at 10 am , 7 a.m."),
+    ("I'm, he'd, they'll, we've, you're, shouldn't've", "i 'm , he 'd , they 'll , we 've , you 're , should n't 've"),
+    ("dont DON'T cannot gonna y'all Its were well", "do nt don't can not gon na y' all its were well"),
+    ("rock'n'roll dogs' 'hello' 'em goin' o'clock", "rock'n'roll dogs ' ' hello ' 'em goin' o'clock"),
+    ("wait... no..yes ...start", "wait ... no .. yes ... start"),
+    ("C# #1 AT&T <b> a:b 12:30 :D", "c # # 1 at&t < b > a : b 12:30 :d"),
+    ("snow☃man 5€ 3.14 www.example.com Ph.D.", "snow ☃ man 5 € 3.14 www.example.com ph.d."),
+    ("\n", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), GOLDEN)
+def test_the_papers_clean_up(text: str, words: str) -> None:
+    found = original().normalize_str(text)
+    assert [word for word in found.split(" ") if word] == [word for word in words.split(" ") if word]
+
+
+def test_a_clean_up_is_part_of_the_tokenizer(tmp_path: Path, pairs: Tokenizer) -> None:
+    paper = cleaned(pairs, "original")
+    assert paper.digest != pairs.digest
+    assert cleaned(paper, "bert").digest == pairs.digest
+    paper.save(tmp_path)
+    assert read_tokenizer(tmp_path).digest == paper.digest
+    text = "“Don’t”, he’d.\r\nThe  dogs"
+    ids, places = read_tokenizer(tmp_path).encode_with_places([text])
+    pieces = [text[begin:end] for begin, end in places[0]]
+    assert "".join(pieces) == text.replace(" ", "").replace("\r", "")  # every place is one of the text as it was given
+    assert paper.rust.id_to_token(ids[0][-1]).removesuffix("</w>") == "s"
+
+
+def test_the_config_chooses_the_clean_up(tmp_path: Path, pairs: Tokenizer) -> None:
+    pairs.save(tmp_path)
+    words = ["model=gpt_tiny", "task=pretrain/clm", "source=sample", f"model.tokenizer={tmp_path}"]
+    found = {name: chosen(compose([*words, *more]), Initial("scratch"), None) for name, more in (
+        ("null", []), ("bert", ["model.cleanup=bert"]), ("original", ["model.cleanup=original"]),
+    )}  # fmt: skip
+    assert found["null"].digest == found["bert"].digest == pairs.digest
+    assert found["original"].digest == cleaned(pairs, "original").digest
+    with pytest.raises(ConfigurationError, match=r"model\.cleanup.*original.*bert"):
+        compose([*words, "model.cleanup=spacy"])
+    with pytest.raises(ConfigurationError, match="do not end in </w>"):
+        cleaned(whole_words(TEXTS, "here"), "original")
