@@ -10,6 +10,7 @@ from torch import nn
 from protoformer.blocks import masks, packed_attention
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.cache import KeyValueCache
+from protoformer.blocks.packed_attention import GroupedAttention, attend_packed, attend_rebuilt, blocks
 from protoformer.blocks.packing import Packing, Rectangle
 
 BATCH, SEQ, D_MODEL, HEADS = 3, 11, 24, 4
@@ -46,15 +47,18 @@ def pattern(causal: bool, window: int | None) -> torch.Tensor:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("layout", ["rectangle", "packed", "weights"])
-def test_self_attention_equals_torch(causal: bool, window: int | None, layout: str) -> None:
+@pytest.mark.parametrize("layout", ["rectangle", "packed", "tiled", "weights"])
+def test_self_attention_equals_torch(
+    causal: bool, window: int | None, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_attention, "TILE", 3 if layout == "tiled" else 128)
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=causal, window=window)
     x = torch.randn(BATCH, SEQ, D_MODEL)
     expected, shares = reference(attention, x)(
         x, x, x, key_padding_mask=~PADDING, attn_mask=~pattern(causal, window), average_attn_weights=False
     )
     weights: list[torch.Tensor] = []
-    if layout == "packed":
+    if layout in ("packed", "tiled"):
         packing = Packing(PADDING)
         ours = packing.unpack(attention(packing.pack(x), packing))
     else:
@@ -79,10 +83,15 @@ def test_cross_attention_equals_torch(packed: bool) -> None:
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("tile", [1, 4, 128])
 @pytest.mark.parametrize("grouped", [0, 1 << 14])
-def test_packed_gradients_equal_padded_ones(grouped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("causal", "window"), [(True, None), (True, 4), (False, 2), (False, None)])
+def test_packed_gradients_equal_padded_ones(
+    causal: bool, window: int | None, grouped: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packed_attention, "GROUPED", grouped)
-    attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, window=4)
+    monkeypatch.setattr(packed_attention, "TILE", tile)
+    attention = MultiHeadAttention(D_MODEL, HEADS, causal=causal, window=window)
     gradients = []
     for layout in (Packing(PADDING), Rectangle(BATCH, SEQ, PADDING)):
         x = torch.linspace(-1, 1, BATCH * SEQ * D_MODEL).view(BATCH, SEQ, D_MODEL).requires_grad_()
@@ -119,10 +128,12 @@ def test_a_packing_is_freed_with_its_last_user() -> None:
 @pytest.mark.parametrize("grouped", [0, 1 << 14])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("lengths", [[4, 3, 0], [0, 4, 3], [0, 0, 0]])
+@pytest.mark.parametrize("tile", [2, 128])
 def test_sequences_of_no_tokens(
-    lengths: list[int], dropout: float, grouped: int, monkeypatch: pytest.MonkeyPatch
+    lengths: list[int], dropout: float, grouped: int, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed_attention, "GROUPED", grouped)
+    monkeypatch.setattr(packed_attention, "TILE", tile)
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, dropout=dropout)
     packing = Packing(torch.arange(4)[None] < torch.tensor(lengths)[:, None])
     x = torch.randn(BATCH, 4, D_MODEL)
@@ -167,12 +178,13 @@ def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkey
     assert all(p.grad.isfinite().all() for p in attention.parameters())
 
 
-def test_packed_attention_derivative_by_finite_differences() -> None:
-    from protoformer.blocks.packed_attention import GroupedAttention, blocks
-
+@pytest.mark.parametrize("tile", [2, 128])
+def test_packed_attention_derivative_by_finite_differences(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "TILE", tile)
     q, k, v = (torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
     packing = Packing(torch.tensor([[True] * 4, [True] * 3 + [False]]))
     groups = blocks(packing, packing, True, None)
+    assert max(len(block.tiles) for block in groups) == (2 if tile == 2 else 1)
 
     def attend(*qkv: torch.Tensor) -> torch.Tensor:
         return GroupedAttention.apply(*qkv, groups, 0.0)
@@ -180,24 +192,64 @@ def test_packed_attention_derivative_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(attend, (q, k, v))
 
 
-def test_packed_attention_with_dropout_keeps_mask_in_backward() -> None:
-    """With dropout the output is linear in v through the very mask that was drawn: its gradient must use the same."""
-    from protoformer.blocks.packed_attention import GroupedAttention, blocks
-
-    q, k = torch.randn(2, 5, 2, 3)
-    v = torch.randn(5, 2, 3, requires_grad=True)
+@pytest.mark.parametrize("tile", [2, 128])
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_attention_with_dropout_keeps_mask_in_backward(
+    causal: bool, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same draw in every pass: all three gradients are those of the function with that very mask."""
+    monkeypatch.setattr(packed_attention, "TILE", tile)
+    q, k, v = (torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
     packing = Packing(torch.ones(1, 5, dtype=torch.bool))
-    groups = blocks(packing, packing, False, None)
+    groups = blocks(packing, packing, causal, None)
 
-    def attend(value: torch.Tensor) -> torch.Tensor:
+    def attend(*qkv: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
-        return GroupedAttention.apply(q, k, value, groups, 0.5)
+        return GroupedAttention.apply(*qkv, groups, 0.5)
 
-    out = attend(v)
-    grad = torch.randn_like(out)
-    (by_backward,) = torch.autograd.grad(out, v, grad)
-    linear = torch.autograd.functional.jacobian(attend, v)
-    torch.testing.assert_close(by_backward, torch.tensordot(grad, linear, dims=3))
+    assert (attend(q, k, v) - GroupedAttention.apply(q, k, v, groups, 0.0)).abs().max() > 0.1
+    assert torch.autograd.gradcheck(attend, (q, k, v))
+
+
+@pytest.mark.parametrize(("causal", "window"), [(True, None), (True, 4), (False, 2), (False, None)])
+@pytest.mark.parametrize("padding", [PADDING, torch.ones_like(PADDING)])
+def test_the_librarys_kernel_on_what_was_packed(causal: bool, window: int | None, padding: torch.Tensor) -> None:
+    """The way of devices other than the CPU, on the CPU."""
+    packing = Packing(padding)
+    q, k, v = torch.randn(3, int(padding.sum()), HEADS, 6)
+    ours = attend_packed(q, k, v, packing, packing, causal=causal, window=window)
+    found = attend_rebuilt(q, k, v, packing, packing, causal=causal, window=window)
+    torch.testing.assert_close(found, ours, atol=1e-6, rtol=1e-5)
+
+
+def test_dropout_on_the_weights_keeps_their_share_and_the_mean() -> None:
+    """With values that pick single keys out, each output is a weight: 0, or itself times 1 / (1 - p)."""
+    seq = 200
+    q, k = torch.randn(2, seq, 4, seq)
+    v = torch.eye(seq)[:, None].expand(-1, 4, -1).contiguous()
+    packing = Packing(torch.ones(1, seq, dtype=torch.bool))
+    whole = attend_packed(q, k, v, packing, packing, causal=True)
+    found = attend_packed(q, k, v, packing, packing, causal=True, dropout=0.25)
+    real = whole > 0
+    assert real.sum() == 4 * seq * (seq + 1) / 2
+    kept = found[real] > 0
+    torch.testing.assert_close(found[real][kept], whole[real][kept] / 0.75)
+    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.005)
+    assert (found[~real] == 0).all()
+
+
+def test_a_long_sequence_costs_no_square() -> None:
+    """What is kept for backward: a little over half of the weights under a sequence mask, the band under a window."""
+    kept: dict[int | None, int] = {}
+    packing = Packing(torch.ones(1, 1024, dtype=torch.bool))
+    for window in (None, 32):
+        q = torch.randn(1024, 1, 2, requires_grad=True)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()), lambda x: x):
+            attend_packed(q, q.detach(), q.detach(), packing, packing, causal=True, window=window)
+        kept[window] = sum(sizes)
+    assert 0.5 < kept[None] / 1024**2 < 0.6
+    assert 32 / 1024 < kept[32] / 1024**2 < 0.17
 
 
 def test_groups_hold_every_sequence_once_and_are_of_like_length() -> None:

@@ -15,10 +15,29 @@ LANES = 1 << 16
 
 def keep_mask(like: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
     """0 with probability p, else 1 / (1 - p), so that a product with it keeps the mean. CPU only."""
-    dropped = round(p * LANES)
+    return _drawn(like, p).ge_(0.0).mul_(kept_scale(p)).to(like.dtype)
+
+
+def marked(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
+    """Gives each value of `x`, none of which is below 0, a minus sign with probability p, in place. CPU only.
+
+    Returns the values that are kept, and 0 for the others; times `kept_scale(p)` they have the mean of `x`.
+    """
+    signs = _drawn(x, p).to(x.dtype)
+    x.copysign_(signs)
+    return torch.clamp_min(x, 0.0, out=signs)
+
+
+def kept_scale(p: float) -> float:
+    """By what a kept value is to be multiplied."""
+    return LANES / (LANES - round(p * LANES))
+
+
+def _drawn(like: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
+    """Numbers in float32 at least, below 0 with probability p."""
     bits = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     lanes = bits.view(torch.int16)[: like.numel()].view(like.shape)
-    return (lanes >= dropped - LANES // 2).to(like.dtype).mul_(LANES / (LANES - dropped))
+    return lanes.to(torch.promote_types(like.dtype, torch.float32)).add_(LANES // 2 - round(p * LANES))
 
 
 class Dropout(nn.Module):

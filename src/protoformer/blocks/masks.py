@@ -6,7 +6,7 @@ the softmax; that is what a False does.
 """
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -44,3 +44,11 @@ def pattern(
     if causal:
         return sequence(queries, keys, window, device)
     return None if window is None else band(queries, keys, window, device)
+
+
+def bias(allowed: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """What is added to scores in a mask's place: 0 where a query may attend, else half of the least float32.
+
+    Finite, so that a query that may see nothing gives zero gradients and not NaN; the half leaves room for the score.
+    """
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, torch.finfo(torch.float32).min / 2)
