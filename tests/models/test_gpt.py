@@ -42,8 +42,7 @@ def layout(family: str) -> GptWeights:
 
 def ours(family: str, folder: Path, **settings: object) -> Decoder:
     reader = layout(family)
-    norm = "post" if family == "gpt" else "pre"
-    decoder = gpt(**reader.sizes(weights.read_config(folder)), norm=norm, **settings)
+    decoder = gpt(**reader.sizes(weights.read_config(folder)), **settings)
     weights.put(decoder, reader.read(weights.read_state(folder))[0], str(folder))
     return decoder.eval()
 
@@ -72,8 +71,8 @@ def test_a_written_folder_opens_in_transformers(family: str, tmp_path: Path) -> 
 
     reader = layout(family)
     model = gpt(**{**TINY, "d_ff": 64}, norm="post" if family == "gpt" else "pre", init_std=0.2).eval()
-    save_file(reader.write("clm", model.state_dict(), {}), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(reader.config("clm", {**TINY, "d_ff": 64})))
+    save_file(reader.write("causal_lm", model.state_dict(), {}), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(reader.config("causal_lm", {**TINY, "d_ff": 64})))
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -98,7 +97,7 @@ def test_what_is_no_gpt_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"lm_head\.weight is not the token embedding"):
         Gpt2Weights().read({**state, "lm_head.weight": torch.zeros(50, 24)})
     with pytest.raises(WeightsError, match="knows no other than 4 x d_model"):
-        GptWeights().config("clm", TINY)
+        GptWeights().config("causal_lm", TINY)
 
 
 def test_masks_that_old_files_carry_are_left_out(tmp_path: Path) -> None:

@@ -11,13 +11,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.runtime.run_folder import RunFolder, write_whole
+from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
 
-if TYPE_CHECKING:
-    from protoformer.text.tokenizers import Tokenizer
 
 MARK = "protoformer.json"
 SPECIAL = {
@@ -27,11 +26,15 @@ SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+RUNNING = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}  # a language model's
 WITHOUT_EFFECT = (
     "_target_",
     "dropout",
     "attention_dropout",
+    "embedding_dropout",
     "init_std",
+    "position_std",
+    "scaled_residuals",
     "packing",
 )  # on the logits, or carried in other words
 
@@ -106,23 +109,28 @@ def _check_carried(sizes: Mapping[str, Any], carried: Mapping[str, Any]) -> None
 
     defaults = inspect.signature(get_method(sizes["_target_"])).parameters
     for name, value in sizes.items():
-        if name in WITHOUT_EFFECT or (name in carried and carried[name] == value):
+        if name in WITHOUT_EFFECT:
             continue
-        if value != defaults[name].default:
+        wanted = carried.get(name, defaults[name].default)
+        if value != (list(wanted) if isinstance(wanted, tuple) else wanted):
             raise WeightsError(
                 f"model.{name}={value} has no counterpart in the other library: this run cannot be exported"
             )
 
 
-def tokenizer_files(tokenizer: "Tokenizer", max_len: int) -> dict[str, Any]:
-    """`tokenizer.json` with BERT's special tokens put around texts, and `tokenizer_config.json`."""
+def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
+    """`tokenizer.json` and `tokenizer_config.json`; where the vocabulary has BERT's special tokens, they are put around texts."""
     from tokenizers import Tokenizer as RustTokenizer
     from tokenizers import models, normalizers, processors
 
+    if tokenizer.rust.token_to_id(SPECIAL["cls_token"]) is None:
+        known = {name: word for name, word in RUNNING.items() if tokenizer.rust.token_to_id(word) is not None}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len, **known}
+        return {"tokenizer.json": json.loads(tokenizer.rust.to_str()), "tokenizer_config.json": config}
     whole = RustTokenizer.from_str(tokenizer.rust.to_str())
     cls, sep = ((SPECIAL[name], tokenizer.id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
     whole.post_processor = processors.BertProcessing(sep, cls)
-    config: dict[str, Any] = {
+    config = {
         "model_max_length": max_len,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         **{name: token for name, token in SPECIAL.items() if whole.token_to_id(token) is not None},

@@ -23,6 +23,7 @@ LAYER = {
     "mlp.c_proj": "feed_forward.outer",
     "ln_2": "feed_forward_norm",
 }
+HEADS = ("lm_head", "score", "multiple_choice_head.summary")
 TRANSPOSED = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
@@ -37,6 +38,7 @@ class GptWeights:
     architecture: ClassVar[str] = "OpenAIGPTLMHeadModel"
     activation_word: ClassVar[str] = "afn"
     free_d_ff: ClassVar[bool] = False
+    norm: ClassVar[str] = "post"
     # its code means the tanh form by `gelu`
     activations: ClassVar[Mapping[str, str]] = {"gelu": "gelu_tanh", "relu": "relu"}
     parts: ClassVar[Mapping[str, str]] = {"tokens_embed": "embeddings.token", "positions_embed": "embeddings.position"}
@@ -67,6 +69,7 @@ class GptWeights:
             "max_seq_len": config.get("n_positions") or config.get("n_ctx") or 512,
             "norm_eps": config.get("layer_norm_epsilon", 1e-5),
             "activation": self.activations[activation],
+            "norm": self.norm,
         }
 
     def read(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
@@ -84,7 +87,7 @@ class GptWeights:
                 number, _, part = stem.removeprefix("h.").partition(".")
                 turned = tensor.T.contiguous() if part in TRANSPOSED and end == "weight" else tensor
                 body[f"stack.layers.{number}.{LAYER.get(part, part)}.{end}"] = turned
-            elif stem == "lm_head":
+            elif stem in HEADS:
                 heads[key] = tensor
             else:
                 body[key] = tensor  # unknown to us: named as unexpected when it is put into the model
@@ -93,6 +96,14 @@ class GptWeights:
         if output is not None and token is not None and not (output.shape == token.shape and output.equal(token)):
             raise WeightsError("lm_head.weight is not the token embedding; GPT's output layer is")
         return body, heads
+
+    def head(self, kind: str, heads: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
+        """None: the task heads of `transformers` have no bias and read another token than ours."""
+        return {}
+
+    def labels(self, config: Mapping[str, Any]) -> list[str] | None:
+        """None, as there is no head whose labels they could be."""
+        return None
 
     def write(self, kind: str, body: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> State:
         """Our decoder's tensors -> theirs, with the prefix that models with heads carry."""
@@ -115,8 +126,13 @@ class GptWeights:
     ) -> dict[str, Any]:
         """A `config.json` that `transformers` opens as the language model of this family.
 
-        Raises WeightsError for a size that it cannot say.
+        Raises WeightsError for a size, or a kind of task, that it cannot say.
         """
+        if kind != "causal_lm":
+            raise WeightsError(
+                f"{self.model_type}: a run of kind {kind} has no counterpart in transformers, whose heads for it have no bias "
+                "and read another token; a language model (task=pretrain/clm) has"
+            )
         if not self.free_d_ff and sizes["d_ff"] != 4 * sizes["d_model"]:
             raise WeightsError(f"d_ff={sizes['d_ff']}: {self.model_type} knows no other than 4 x d_model")
         dropout = sizes.get("dropout", 0.1)
@@ -148,6 +164,7 @@ class Gpt2Weights(GptWeights):
     model_type: ClassVar[str] = "gpt2"
     architecture: ClassVar[str] = "GPT2LMHeadModel"
     free_d_ff: ClassVar[bool] = True
+    norm: ClassVar[str] = "pre"
     activation_word: ClassVar[str] = "activation_function"
     activations: ClassVar[Mapping[str, str]] = {"gelu_new": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
     parts: ClassVar[Mapping[str, str]] = {
