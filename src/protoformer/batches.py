@@ -78,3 +78,15 @@ class LanguageBatch(TypedDict):
     padding_mask: Bool[Tensor, "batch seq"]
     target_ids: Int[Tensor, "batch seq"]
     example_ids: Int[Tensor, "batch"]
+
+
+class TranslationBatch(TypedDict):
+    """Texts with their translations. The decoder reads `decoder_ids`, a start and the target, and is to tell `target_ids`, the
+    target and its end; -1 where a row has ended or counts nowhere. `example_ids` are numbers of pairs in the split."""
+
+    ids: Int[Tensor, "batch sources"]
+    padding_mask: Bool[Tensor, "batch sources"]
+    decoder_ids: Int[Tensor, "batch targets"]
+    decoder_mask: Bool[Tensor, "batch targets"]
+    target_ids: Int[Tensor, "batch targets"]
+    example_ids: Int[Tensor, "batch"]

@@ -71,8 +71,16 @@ def test_schedules_equal_transformers(name: str) -> None:
     assert [ours(step) for step in range(101)] == pytest.approx([theirs(step) for step in range(101)])
 
 
+def test_noam_is_the_papers_formula() -> None:
+    rate = factor("noam", 4000, 100_000, d_model=512)
+    for step in (1, 100, 3999, 4000, 4001, 100_000):  # counted from 1 there
+        assert rate(step - 1) == pytest.approx(512**-0.5 * min(step**-0.5, step * 4000**-1.5))
+    assert max(range(0, 8000, 1), key=rate) == 3999
+    assert rate(3999) == pytest.approx(6.9877e-4, rel=1e-4)
+
+
 def test_warmup_is_a_share_or_a_number() -> None:
     assert warmup_steps(0.1, 345) == 35
     assert warmup_steps(2000, 345) == 2000
-    with pytest.raises(ValueError, match="linear, constant or cosine"):
+    with pytest.raises(ValueError, match="linear, constant, cosine, noam"):
         factor("liner", 0, 1)  # type: ignore[arg-type]

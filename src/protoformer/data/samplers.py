@@ -15,19 +15,22 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
+from protoformer.errors import ConfigurationError
+
 GROUP = 50  # batches that are sorted by length together
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How rows become batches. `batch_size` is global; `micro_batch` bounds the rows a rank holds at once."""
+    """How rows become batches. `batch_size` is global; `micro_batch` bounds the rows a rank holds at once. In order `tokens`
+    both count tokens (see token_budget)."""
 
     batch_size: int
     micro_batch: int | None = None
     rank: int = 0
     ranks: int = 1
     seed: int = 0
-    order: Literal["random", "length_grouped"] = "random"
+    order: Literal["random", "length_grouped", "tokens"] = "random"
     workers: int = 0
     evaluation_rows: int = 64  # rows that all ranks together evaluate at once
     steps: int | None = None  # global batches of the whole run, for what is trained by steps
@@ -43,6 +46,8 @@ class BatchSampler:
     """Micro-batches of one rank, as lists of rows; -1 - row is a filler."""
 
     def __init__(self, lengths: Int[ndarray, "examples"], batching: Batching, *, shuffle: bool) -> None:
+        if shuffle and batching.order == "tokens" and type(self) is BatchSampler:
+            raise ConfigurationError("recipe.batching=tokens: texts and their translations alone are batched by tokens")
         self.lengths, self.batching, self.shuffle = lengths, batching, shuffle
         self.epoch = 0
         self.position = 0  # micro-batches of this epoch to leave out

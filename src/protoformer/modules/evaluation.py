@@ -1,7 +1,7 @@
 """What evaluating a split leaves behind, and how it is brought together from all ranks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -15,11 +15,13 @@ Columns = tuple[Tensor, ...]  # what was observed of examples, row by row; the f
 class Evaluation:
     """`scores` are the task's main metrics, between 0 and 1 at best; `numbers` is what else is to be logged.
 
-    Both are empty where the references are hidden. A kind adds what its predictions are made of.
+    Both are empty where the references are hidden. `notes` say in words how numbers were come by, such as sacreBLEU's
+    signature. A kind adds what its predictions are made of.
     """
 
     scores: Mapping[str, float]
     numbers: Mapping[str, float]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Predictions: one mapping an example with `id`, `prediction` and `label`, in order of row number."""

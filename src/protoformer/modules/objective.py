@@ -175,6 +175,7 @@ class ObjectiveModule(pl.LightningModule):
             self.total_steps,
             decay=options.decay,
             final=options.final_lr,
+            d_model=self.backbone.d_model,
         )
         return {
             "optimizer": optimizer,

@@ -125,6 +125,9 @@ def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeni
         return given
     if own:
         return read_tokenizer(own)
+    if config["task"].get("vocabulary") and config["task"]["splits"].get("train"):
+        learner, rows = instantiate(config["task"]["vocabulary"]), instantiate(config["task"]["rows"])
+        return learner.learn(rows, source, config["task"]["splits"]["train"], Path(config["paths"]["cache"]))
     texts = source.corpus()
     if texts is not None:
         return whole_words(texts, "the source's own words")
@@ -245,7 +248,7 @@ def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> Objectiv
 def said_of_recipe(task: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a task's module that belong to the fit, and that some kinds alone know."""
     taken = signature(task["module"]["_target_"]).parameters
-    return {name: recipe[name] for name in ("aux_lm_weight",) if name in taken and name in recipe}
+    return {name: recipe[name] for name in ("aux_lm_weight", "label_smoothing") if name in taken and name in recipe}
 
 
 def said_of_rows(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -331,7 +334,7 @@ def put_initial(module: ObjectiveModule, config: Mapping[str, Any], start: Initi
         weights.put(module.head, {k: v for k, v in head.state.items() if k not in spare}, start.origin, SPARE)
         return
     whose = head.labels or ("one number" if head.kind == "classification" else head.kind)
-    if tested_only:
+    if tested_only and task["needs_head"]:
         wanted = labels_of(task) or task["kind"]
         raise WeightsError(f"{start.origin} has no head for {wanted}; it has {whose if head.state else 'none'}")
     if head.state:

@@ -30,6 +30,7 @@ LATE = {  # arguments that `building` gives itself, and the key that says it ins
     "task.module": {
         "backbone": "model", "splits": "task.splits", "optimization": "recipe", "labels": "task.rows.labels",
         "choices": "task.rows.choices", "unanswerable": "task.rows.unanswerable", "aux_lm_weight": "recipe.aux_lm_weight",
+        "label_smoothing": "recipe.label_smoothing",
     },
 }  # fmt: skip
 BUILT = ("model.format", "task.rows", "task.data", "task.module", "source")  # nodes that some class has to build
@@ -47,6 +48,9 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe.clip": (lambda value: value > 0, "above 0, or null for none"),
     "recipe.decay": (lambda value: 0 < value <= 1, "a share of the run, above 0 and at most 1"),
     "recipe.final_lr": (lambda value: 0 <= value <= 1, "a share of recipe.lr, from 0 to 1"),
+    "recipe.label_smoothing": (lambda value: 0 <= value < 1, "at least 0 (none) and below 1"),
+    "recipe.average": (lambda value: value >= 1, "at least 1 (the one checkpoint)"),
+    "recipe.average_every": (lambda value: value >= 1, "at least 1, or null for each validation"),
     "recipe.aux_lm_weight": (lambda value: value >= 0, "at least 0 (0: no language model beside the task)"),
     **{
         f"model.{name}": (lambda value: value >= 1, "at least 1")

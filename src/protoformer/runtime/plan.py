@@ -69,6 +69,9 @@ def plan(config: Mapping[str, Any]) -> Plan:
     devices = _devices(hardware) * hardware["nodes"]
     batching = Batching(recipe["batch_size"], hardware["micro_batch"], ranks=devices)
     rows = math.ceil(math.ceil(recipe["batch_size"] / devices) / batching.accumulation)
+    whole_batch = recipe["batch_size"]
+    if recipe["batching"] == "tokens":  # so many sentences as long as may be
+        rows, whole_batch = max(1, rows // tokens), max(1, whole_batch // tokens)
     with torch.device("meta"):
         module: Any = task_module({**config, "hardware": {**hardware, "packing": "off"}}, sizes)
         module.train()
@@ -80,7 +83,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     if examples is None and recipe["epochs"] is None and recipe["max_steps"] > 0:  # pretraining counts steps
         steps = total_steps(config["trainer"], 0, batching.accumulation)
     elif examples is not None and task["splits"].get("train"):
-        micro_batches = math.ceil(examples / recipe["batch_size"]) * batching.accumulation
+        micro_batches = math.ceil(examples / whole_batch) * batching.accumulation
         limits = in_micro_batches(config["trainer"], micro_batches, batching.accumulation)
         steps = total_steps(limits, micro_batches, batching.accumulation)
     half = hardware["precision"] in ("bf16", "fp16")
@@ -99,7 +102,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
         examples=examples,
         steps=steps,
         warmup_steps=None if steps is None else warmup_steps(recipe["warmup"], steps),
-        training_flops=None if steps is None else float(one.training_flops) * recipe["batch_size"] * steps,
+        training_flops=None if steps is None else float(one.training_flops) * whole_batch * steps,
     )
 
 

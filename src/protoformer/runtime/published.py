@@ -26,7 +26,7 @@ PERCENT = frozenset(
             "best_f1",
             "best_exact_match",
         ),
-        *("mlm_accuracy", "nsp_accuracy"),
+        *("mlm_accuracy", "nsp_accuracy", "bleu", "compound_bleu"),
         "score",
     }
 )

@@ -76,11 +76,18 @@ class RunFolder:
         return self.checkpoints / "best.ckpt"
 
     @property
+    def averaged_checkpoint(self) -> Path:
+        return self.checkpoints / "averaged.ckpt"
+
+    @property
     def chosen_checkpoint(self) -> Path:
-        """The weights that a run is known by: of its best dev score, or its last where it has no dev split.
+        """The weights that a run is known by: the mean of its last ones where it asks for that, else those of its best dev
+        score, or its last where it has no dev split.
 
         Raises RunFolderError when there are none to choose from yet.
         """
+        if self.averaged_checkpoint.exists():
+            return self.averaged_checkpoint
         if self.best_checkpoint.exists():
             return self.best_checkpoint
         splits = self.read_config()["task"]["splits"] if self.config_file.exists() else {}

@@ -62,6 +62,7 @@ class Task:
     module: dict[str, Any]
     starts_from: Literal["published", "scratch"] = "published"  # what init_from=auto means
     train_examples: int | None = None  # of the published training split, for `protoformer plan`
+    vocabulary: dict[str, Any] | None = None  # learnt from the training text, where the model brings none
     needs_head: bool = True  # whether a test without training needs a trained head
 
 
@@ -74,7 +75,7 @@ class Recipe:
     epochs: int | None = None
     max_steps: int = -1
     warmup: float = 0.0  # a share of all steps when below 1, else steps
-    schedule: Literal["linear", "constant", "cosine"] = "linear"
+    schedule: Literal["linear", "constant", "cosine", "noam"] = "linear"  # noam: lr is a factor on d_model^-0.5
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
@@ -84,7 +85,12 @@ class Recipe:
     decay: float = 1.0  # the share of all steps after which the schedule has ended (GPT-3's ends before training does)
     final_lr: float = 0.0  # where it ends, as a share of lr
     aux_lm_weight: float = 0.0  # fine-tuning of a decoder: lambda of its language model's loss
-    batching: Literal["random", "length_grouped"] = "random"
+    label_smoothing: float = 0.0  # translation: epsilon
+    batching: Literal["random", "length_grouped", "tokens"] = (
+        "random"  # tokens: batch_size and micro_batch count tokens
+    )
+    average: int = 1  # of how many of its last checkpoints the run takes the mean
+    average_every: int | None = None  # optimizer steps between those; null: one at each validation
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ LOSSES = {  # what of the data was not seen whole -> how the table names it
     "questions_truncated": "truncated questions",
     "unseen": "answers that no window shows",
     "skipped": "rows left out",
+    "too_long": "pairs left out as too long",
 }
 
 
@@ -56,6 +57,7 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
     metrics = result["metrics"]
     found: dict[str, str | None] = {
         "dev score": published.printed("val/score", result["score"]) if result.get("score") is not None else None,
+        "averaged": f"{len(steps)} checkpoints, to step {steps[-1]}" if (steps := result.get("averaged")) else None,
         "best checkpoint at": _joined(_counted(best, "step", "step {}"), _counted(best, "epoch", "epoch {}")),
         "dev loss": published.printed("val/loss", metrics["val/loss"]) if "val/loss" in metrics else None,
         "training": _joined(
@@ -75,6 +77,8 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
         "peak memory": f"{gib:.2f} GiB" if (gib := result.get("peak_memory_gib")) is not None else None,
         **{title: _by_split(result.get("data"), fact) for fact, title in LOSSES.items()},
     }
+    notes = [f"{name} {text}" for each in (result.get("notes") or {}).values() for name, text in each.items()]
+    found["counted by"] = "; ".join(dict.fromkeys(notes))
     return {name: text for name, text in found.items() if text}
 
 

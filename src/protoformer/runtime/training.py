@@ -170,10 +170,11 @@ class _Session:
                 ranks=self.ranks,
                 accumulation=accumulation,
                 limits=limits,
-                extra=[LogSamples(self.folder.path)],
+                extra=[LogSamples(self.folder.path), *self._snapshots()],
             )
             self.stop.watch(self.parts.module, self.trainer)
             self._fit()
+            self._average()
             if self.parts.module.stop_wanted:  # with the last step: all that is left to do is to evaluate
                 raise stopped(self.parts.module.stop_wanted, self.trainer.global_step)
             metrics = self._evaluate()
@@ -203,14 +204,35 @@ class _Session:
             self.parts.module.backbone.compile()
         self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
 
+    def _snapshots(self) -> list[Any]:
+        """What keeps the checkpoints that are to be averaged."""
+        from protoformer.runtime.averaging import KeepSnapshots
+
+        recipe = self.config["recipe"]
+        if recipe["average"] == 1:
+            return []
+        return [KeepSnapshots(self.folder.checkpoints / "snapshots", recipe["average"], recipe["average_every"])]
+
+    def _average(self) -> None:
+        """The mean of the last checkpoints, where the recipe asks for it."""
+        from protoformer.runtime.averaging import average
+
+        wanted = self.config["recipe"]["average"] > 1 and self.config["task"]["splits"].get("train")
+        if wanted and not self.parts.module.stop_wanted:
+            if self.rank == 0:
+                average(self.folder.checkpoints / "snapshots", self.folder.averaged_checkpoint)
+            self.trainer.strategy.barrier()
+
     def _evaluate(self) -> dict[str, float]:
-        """Dev and test numbers of the best checkpoint (by `val/score`)."""
+        """Dev and test numbers of the averaged checkpoint, or of the best (by `val/score`)."""
         from protoformer.models.weights import read_pickle
 
         module, data = self.parts.module, self.parts.data
         metrics: dict[str, float] = {}
         seen_last = False  # whether the fit ended with a validation of these very weights
-        if self.folder.best_checkpoint.exists():
+        if self.folder.averaged_checkpoint.exists():
+            module.load_state_dict(read_pickle(self.folder.averaged_checkpoint)["state_dict"])
+        elif self.folder.best_checkpoint.exists():
             best = read_pickle(self.folder.best_checkpoint)
             seen_last = bool(module.outputs.get("val")) and best["global_step"] == self.trainer.global_step
             module.load_state_dict(best["state_dict"])
@@ -248,6 +270,13 @@ class _Session:
             "score": metrics.get("val/score"),
             "metrics": dict(metrics),
             "best": best,
+            "averaged": self._averaged(),
+            "notes": {
+                f"{stage}/{split}".rstrip("/"): dict(found.notes)
+                for stage, splits in parts.module.outputs.items()
+                for split, found in splits.items()
+                if found.notes
+            },
             "training": {
                 "steps": self.trainer.global_step,
                 "epochs": self.trainer.current_epoch,
@@ -281,6 +310,13 @@ class _Session:
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "peak_memory_gib": round(peak / 2**30, 2),
         }
+
+    def _averaged(self) -> list[int] | None:
+        """Steps of the checkpoints that were averaged."""
+        from protoformer.models.weights import read_pickle
+
+        path = self.folder.averaged_checkpoint
+        return list(read_pickle(path)["averaged_steps"]) if path.exists() else None
 
     def _best(self) -> dict[str, int] | None:
         """Step and epoch of the best checkpoint."""

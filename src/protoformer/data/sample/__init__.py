@@ -10,7 +10,7 @@ from random import Random
 
 import pyarrow as pa
 
-from protoformer.data.sample import choices, entailments, exams, glue, lexicon, questions, stories
+from protoformer.data.sample import choices, entailments, exams, glue, lexicon, questions, stories, translation
 from protoformer.data.sample.meaning import draw, realise
 from protoformer.errors import DataError
 
@@ -67,6 +67,12 @@ def _race(subset: str) -> Subset:
     return Subset(lambda random, split: exams.race(random, BUCKETS[split], subset), PLAIN, exams.RACE)
 
 
+def _wmt(language: str) -> Subset:
+    return Subset(
+        lambda random, split: translation.structs(random, BUCKETS[split], language), PLAIN, translation.wmt(language)
+    )
+
+
 SUBSETS: dict[tuple[str, str | None], Subset] = {
     **{(GLUE, task): _glue(task) for task in glue.TASKS},
     ("rajpurkar/squad", "plain_text"): _squad(unanswerable=0.0),
@@ -90,6 +96,10 @@ SUBSETS: dict[tuple[str, str | None], Subset] = {
         exams.STORY_CLOZE,
         {"validation": 10000, "test": 1000},
     ),
+    ("bentrevett/multi30k", None): Subset(
+        lambda random, split: translation.columns(random, BUCKETS[split]), PLAIN, translation.MULTI30K
+    ),
+    **{("wmt/wmt14", f"{language}-en"): _wmt(language) for language in ("de", "fr")},
     ("bookcorpus/bookcorpus", None): Subset(
         lambda random, split: stories.bookcorpus(random, BUCKETS[split]), ("train",), stories.BOOKCORPUS
     ),

@@ -1,0 +1,184 @@
+"""Translation, or any text made from another: tell each token of the target from the source and the tokens before it
+(arXiv 1706.03762).
+
+Trained on targets that are smoothed: the right word has 1 - epsilon, and epsilon is spread evenly over all words (section 5.4);
+the plain loss stands beside it. Both are means over the target tokens of a global batch. A validation leaves behind the loss,
+its perplexity (a token, not a word), and BLEU of what the model writes: while it is trained by `dev_beams` (1: the likeliest
+token each time), on the test by `beams`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from protoformer.batches import TranslationBatch
+from protoformer.blocks.linear_cross_entropy import linear_cross_entropy
+from protoformer.decoding.beam import Beam
+from protoformer.decoding.seq2seq import Writing, best, write
+from protoformer.errors import ConfigurationError
+from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.modules.auxiliary import places
+from protoformer.modules.evaluation import Columns, Evaluation, Stage
+from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
+from protoformer.scoring.bleu import bleu, compound_bleu
+
+
+class Words(Protocol):
+    """A tokenizer."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class Ends(Protocol):
+    """A format: the tokens that begin and end a target, and those that stand in none."""
+
+    start: int
+    end: int
+    never: list[int]
+
+
+class Translations(Protocol):
+    """Of a split: how to write, and the texts of all its rows."""
+
+    tokenizer: Words
+    format: Ends
+    language: str
+    sources: list[str]
+    targets: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationEvaluation(Evaluation):
+    ids: Sequence[int]
+    sources: Sequence[str]
+    targets: Sequence[str]
+    predictions: Sequence[str]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for number, source, target, prediction in zip(
+            self.ids, self.sources, self.targets, self.predictions, strict=True
+        ):
+            yield {"id": number, "prediction": prediction, "label": target, "source": source}
+
+
+class TranslationModule(ObjectiveModule):
+    """`label_smoothing` is epsilon; `alpha` the length penalty's exponent, `extra` how many tokens more than its source a
+    target may have (section 6.1). The score is BLEU."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("bleu",)
+
+    def __init__(
+        self,
+        *,
+        backbone: EncoderDecoder,
+        splits: Mapping[Stage, Sequence[str]],
+        label_smoothing: float = 0.0,
+        beams: int = 4,
+        dev_beams: int = 1,
+        alpha: float = 0.6,
+        extra: int = 50,
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__(optimization)
+        if not isinstance(backbone, EncoderDecoder):
+            raise ConfigurationError("translation wants an encoder with a decoder, such as model=transformer")
+        if not 0 <= label_smoothing < 1:
+            raise ConfigurationError(f"recipe.label_smoothing={label_smoothing}: from 0 (none) to below 1")
+        self.backbone: EncoderDecoder = backbone  # type: ignore[assignment]
+        self.splits, self.label_smoothing, self.extra = splits, label_smoothing, extra
+        self.dev_beam, self.beam = (
+            Beam(beams=count, length_penalty="gnmt", alpha=alpha) for count in (dev_beams, beams)
+        )
+
+    def forward(self, batch: TranslationBatch) -> tuple[Float[Tensor, "targets"], Float[Tensor, "targets"], Tensor]:
+        """Of each target token: the smoothed loss, the plain one, and the row that it stands in.
+
+        With lse the logarithm of the softmax's denominator and z the logits, the smoothed loss is
+        lse - (1 - epsilon) z_target - epsilon mean(z): the plain loss plus epsilon (z_target - mean(z)), for which no
+        further logits are needed.
+        """
+        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["decoder_ids"], batch["decoder_mask"])
+        row, column = places(batch["target_ids"] >= 0)
+        tokens, told = hidden.pick(row, column), batch["target_ids"][row, column]
+        weight = self.backbone.embeddings.token.weight
+        if self.backbone.bias is not None:  # as one more dimension, in which every token is 1
+            tokens = torch.cat([tokens, tokens.new_ones(len(tokens), 1)], dim=1)
+            weight = torch.cat([weight, self.backbone.bias[:, None]], dim=1)
+        plain = linear_cross_entropy(tokens, weight, told)
+        if not self.label_smoothing:
+            return plain, plain, row
+        above_mean = (tokens.float() * (weight[told] - weight.mean(0))).sum(-1)
+        return plain + self.label_smoothing * above_mean, plain, row
+
+    def blank_batch(self, batch: int, seq: int) -> TranslationBatch:
+        zeros, real = torch.zeros(batch, seq, dtype=torch.long), torch.ones(batch, seq, dtype=torch.bool)
+        return TranslationBatch(
+            ids=zeros,
+            padding_mask=real,
+            decoder_ids=zeros,
+            decoder_mask=real,
+            target_ids=zeros,
+            example_ids=zeros[:, 0],
+        )
+
+    def flops(self, batch: TranslationBatch) -> Tensor:
+        """Of both stacks, 6 a weight and token, of attention 12 a layer, dimension and pair of tokens, and the softmax's."""
+        sources, targets = (batch[name].sum(1).double() for name in ("padding_mask", "decoder_mask"))
+        model = self.backbone
+        encoder, decoder = (
+            float(sum(p.numel() for p in stack.parameters())) for stack in (model.encoder, model.decoder)
+        )
+        pairs = 12.0 * model.d_model * ((sources**2).sum() + (targets**2).sum() + (sources * targets).sum())
+        layers = len(getattr(model.decoder, "layers", ()))
+        softmax = 6.0 * model.embeddings.token.weight.numel() * targets.sum()
+        return 6.0 * (encoder * sources.sum() + decoder * targets.sum()) + layers * pairs + softmax
+
+    def loss(self, batch: TranslationBatch) -> Loss:
+        smoothed, plain, _ = self(batch)
+        count = smoothed.new_tensor(float(len(smoothed)))
+        return Loss(smoothed.sum(), count, {"plain_loss": (plain.sum(), count)})
+
+    def observe(self, batch: TranslationBatch) -> Columns:
+        """Of each pair: its losses and tokens in sum, and the tokens that the model writes (-1 after them)."""
+        smoothed, plain, row = self(batch)
+        sums = torch.zeros(len(batch["ids"]), 3, dtype=torch.double, device=plain.device)
+        sums.index_add_(0, row, torch.stack([plain, smoothed, torch.ones_like(plain)], dim=1).double())
+        format = next(iter(found for splits in self.references.values() for found in splits.values())).format
+        beam = self.beam if self.trainer.testing else self.dev_beam
+        writing = Writing(format.start, format.end, format.never, beam, self.extra)
+        written = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
+        for number, ways in enumerate(write(self.backbone, batch["ids"], batch["padding_mask"], writing)):
+            tokens = best(ways, format.end)
+            written[number, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
+        real = batch["example_ids"] >= 0
+        return batch["example_ids"][real], sums[real], written[real.cpu()]
+
+    def evaluate(self, stage: Stage, split: str, columns: Columns) -> TranslationEvaluation:
+        ids, sums, written = columns
+        plain, smoothed, count = sums.sum(0).tolist()
+        loss = plain / max(1.0, count)
+        texts: Translations = self.references[stage][split]
+        predictions = [
+            texts.tokenizer.decode([token for token in row if token >= 0]).strip() for row in written.tolist()
+        ]
+        sources, targets = ([side[number] for number in ids.tolist()] for side in (texts.sources, texts.targets))
+        plain_bleu, compound = bleu(predictions, targets), compound_bleu(predictions, targets, texts.language)
+        return TranslationEvaluation(
+            scores={"bleu": plain_bleu.score / 100},
+            numbers={
+                "compound_bleu": compound.score / 100,
+                "loss": loss,
+                "smoothed_loss": smoothed / max(1.0, count),
+                "perplexity": math.exp(min(loss, 700.0)),
+            },
+            notes={"bleu": plain_bleu.signature, "compound_bleu": compound.signature},
+            ids=ids.tolist(),
+            sources=sources,
+            targets=targets,
+            predictions=predictions,
+        )
