@@ -181,6 +181,31 @@ def _predict(options: argparse.Namespace) -> None:
     predict.main(options.run, predict.Question(options.text, options.pair, options.choice, options.top))
 
 
+def _attention_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="a run folder, or weights: a folder or a hub id")
+    parser.add_argument("--text", required=True, metavar="A", help="the text to look at")
+    parser.add_argument("--text-b", metavar="B", help="the second text of a pair")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the page to write, such as page.html")
+    parser.add_argument("--layers", type=_numbers, default=[], metavar="1,2", help="some of the layers (default: all)")
+    parser.add_argument(
+        "--padding", type=int, default=2, metavar="N", help="padding behind the text, to see its mask (default: 2)"
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 1,2") from None
+
+
+def _attention(options: argparse.Namespace) -> None:
+    from protoformer.runtime import attention
+
+    wanted = attention.Looking(options.text, options.text_b, options.layers, options.padding)
+    attention.main(options.source, wanted, options.out)
+
+
 def _compare_takes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of one way (its seeds)")
     parser.add_argument("--with", nargs="+", required=True, dest="others", metavar="RUN", help="those of the other way")
@@ -219,6 +244,7 @@ VERBS = {
     "predict": Verb(
         "what a trained run says of a text: fills in [MASK], labels, answers, chooses", _predict_takes, _predict
     ),
+    "attention": Verb("a page that shows what each head of a model looks at in a text", _attention_takes, _attention),
     "report": Verb("runs beside each other and beside the papers", _report_takes, _report),
     "compare": Verb(
         "how sure it is that some runs are better than others, by their predictions", _compare_takes, _compare

@@ -1,0 +1,240 @@
+"""`protoformer attention RUN_OR_WEIGHTS --text ...`: a page that shows what each head looks at, and which heads follow what.
+
+Heads are named layer-head, both from 1, layer 1 being the one next to the embeddings.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from protoformer import hub
+from protoformer.errors import ConfigurationError, WeightsError
+from protoformer.models import weights
+from protoformer.models.backbone import Backbone
+from protoformer.models.bert import bert
+from protoformer.models.gpt import gpt
+from protoformer.models.published.bert import BertWeights
+from protoformer.models.published.gpt import Gpt2Weights, GptWeights
+from protoformer.runtime.building import instantiate
+from protoformer.runtime.loading import LoadedRun, load
+from protoformer.runtime.run_folder import write_whole
+from protoformer.scoring.attention import strongest
+from protoformer.text.formats import BertFormat, GptFormat
+from protoformer.text.labels import labels
+from protoformer.text.tokenizers import Tokenizer, read_tokenizer
+from protoformer.views.attention import LARGEST, MARK, page
+from protoformer.views.panels import Panel, Sequenced, Token, attending, of_backbone
+
+NAMED = 4  # heads in a line of the table
+TRACKED = {"previous": "the previous token", "following": "the next token", "special": "special tokens"}
+LAYOUTS: Mapping[str, tuple[Any, Any, Any]] = {  # by model_type: builder, layout, format
+    "bert": (bert, BertWeights, BertFormat),
+    "openai-gpt": (gpt, GptWeights, GptFormat),
+    "gpt2": (gpt, Gpt2Weights, GptFormat),
+}
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What is asked for: one text or a pair, in which layers (none named: all), with so much padding behind it."""
+
+    text: str
+    text_b: str | None = None
+    layers: Sequence[int] = ()
+    padding: int = 2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to look at. `format` None: it reads running text, without special tokens of a format."""
+
+    name: str
+    model: Backbone
+    tokenizer: Tokenizer
+    format: Any
+    special_ids: frozenset[int]
+    special_words: Mapping[int, str]  # for ids that a format adds to the vocabulary
+
+    @property
+    def n_layers(self) -> int:
+        return len(attending(self.model.stack))
+
+    @property
+    def n_heads(self) -> int:
+        return attending(self.model.stack)[0].n_heads
+
+
+def main(source: str, wanted: Looking, out: str) -> None:
+    """Write the page and print which heads follow what. Raises a one-line error for whatever cannot be looked at."""
+    place = writable(out)
+    subject = opened(source)
+    panels = look(subject, wanted)
+    texts = [wanted.text] if wanted.text_b is None else [wanted.text, wanted.text_b]
+    html = page(panels, subject.name, texts, described(subject))
+    try:
+        write_whole(place, html)
+    except OSError as error:
+        raise ConfigurationError(f"--out {out}: {error.strerror or error}; choose another place") from None
+    _print(subject, panels)
+    print(f"{place} ({len(html) / 2**20:.1f} MB)")
+
+
+def writable(out: str) -> Path:
+    """Where the page goes; judged before anything is loaded. Raises ConfigurationError where it cannot go there."""
+    place = Path(out).expanduser()
+    folder = place.parent
+    if not folder.is_dir():
+        raise ConfigurationError(f"--out {out}: there is no folder {folder}; make it, or choose another place")
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(f"--out {out}: {folder} cannot be written to; choose another place")
+    if place.is_dir():
+        raise ConfigurationError(f"--out {out}: a folder; name a file in it, such as {place / 'page.html'}")
+    if place.exists() and MARK not in place.read_bytes()[:200].decode("utf-8", "replace"):
+        raise ConfigurationError(f"--out {out}: a file that is no such page lies there; choose another name")
+    return place
+
+
+def opened(source: str) -> Subject:
+    """A run, or weights of BERT, GPT or GPT-2 from a folder or the hub."""
+    folder = Path(source).expanduser()
+    if (folder / "config.yaml").is_file():
+        return subject_of(load(folder), source)
+    if folder.is_dir():
+        return _of_weights(folder, "/".join(folder.resolve().parts[-2:]))
+    if source.count("/") > 1 or source.startswith((".", "/", "~")):
+        raise WeightsError(f"{source}: no such folder")
+    try:
+        return _of_weights(hub.fetch(source, None)[0], source)
+    except WeightsError as error:
+        told = str(error).split("; ")[0]
+        raise WeightsError(f"{told}; name a run folder, a folder of weights or a hub id") from None
+
+
+def subject_of(run: LoadedRun, source: str) -> Subject:
+    """A run's model, and its texts written as its task writes them."""
+    choices = run.config.get("choices", {})
+    name = f"{choices['model']}, {choices['task']}" if {"model", "task"} <= choices.keys() else source
+    format = instantiate(run.config["model"]["format"], _partial_=True)(run.tokenizer)
+    return subject(name, run.model.backbone, run.tokenizer, format, reads_on=run.config["task"]["kind"] == "causal_lm")
+
+
+def subject(name: str, model: Any, tokenizer: Tokenizer, format: Any, *, reads_on: bool) -> Subject:
+    """A model to look at; `reads_on` says that it reads running text. Raises ConfigurationError when nothing in it attends."""
+    if not isinstance(model, Backbone) or not attending(model.stack):
+        raise ConfigurationError(f"{name}: no layer of this model attends to tokens, so there is nothing to look at")
+    roles = {format.first: "[start]", format.between: "[delimiter]"}
+    roles[format.last] = "[extract]" if format.summary == "last" else "[end]"
+    added = {number for number, token in tokenizer.rust.get_added_tokens_decoder().items() if token.special}
+    return Subject(
+        name,
+        model.eval(),
+        tokenizer,
+        None if reads_on else format,
+        frozenset(added | roles.keys()),
+        {number: word for number, word in roles.items() if number >= tokenizer.vocab_size},
+    )
+
+
+def _of_weights(folder: Path, name: str) -> Subject:
+    config = weights.read_config(folder)
+    kind = config.get("model_type", "bert")
+    if kind not in LAYOUTS:
+        raise WeightsError(
+            f"{folder}: config.json says model_type {kind!r}; what can be looked at: {', '.join(LAYOUTS)}"
+        )
+    build, layout, format = LAYOUTS[kind]
+    model = build(**layout().sizes(config))
+    body, _ = layout().read(weights.read_state(folder))
+    weights.put(model, body, str(folder), layout().optional)
+    words = read_tokenizer(folder)
+    return subject(name, model, words, format(words), reads_on=build is gpt)
+
+
+def described(subject: Subject) -> str:
+    """The model in a line."""
+    model = subject.model
+    return f"{subject.name}: {subject.n_layers} layers of {subject.n_heads} heads, {model.d_model} wide."
+
+
+def look(subject: Subject, wanted: Looking) -> list[Panel]:
+    """The panels of a text. Raises ConfigurationError for a text or layers that the model or a page cannot hold."""
+    layers = _layers(subject, wanted.layers)
+    text = written(subject, wanted)
+    fits(len(layers), subject.n_heads, len(text.ids))
+    return of_backbone(subject.model, text, layers)
+
+
+def fits(layers: int, heads: int, tokens: int) -> None:
+    """Raises ConfigurationError when a page cannot hold so many weights."""
+    size = layers * heads * tokens**2
+    if size > LARGEST:
+        raise ConfigurationError(
+            f"{layers} layers of {heads} heads over {tokens} tokens are {size / 2**20:.0f} MB of weights; a page holds "
+            f"{LARGEST / 2**20:.0f}: give a shorter text, or some of the layers (--layers 1,2)"
+        )
+
+
+def _layers(subject: Subject, wanted: Sequence[int]) -> list[int]:
+    wrong = [number for number in wanted if not 1 <= number <= subject.n_layers]
+    if wrong:
+        raise ConfigurationError(f"--layers {wrong[0]}: the model has layers 1 to {subject.n_layers}")
+    return sorted(set(wanted)) or list(range(1, subject.n_layers + 1))
+
+
+def written(subject: Subject, wanted: Looking) -> Sequenced:
+    """The text as the model reads it, then padding. Nothing is cut off: a text that is too long is an error."""
+    texts = {"--text": wanted.text} | ({} if wanted.text_b is None else {"--text-b": wanted.text_b})
+    encoded = dict(zip(texts, subject.tokenizer.encode(list(texts.values())), strict=True))
+    for name, tokens in encoded.items():
+        if not tokens:
+            raise ConfigurationError(f"{name} {texts[name]!r} is empty: there is no token in it")
+    ids, segments = _sequence(subject, *encoded.values())
+    room = subject.model.max_seq_len
+    if len(ids) > room:
+        raise ConfigurationError(
+            f"the text is {len(ids)} tokens long, the model has {room} positions: give a shorter one"
+        )
+    if wanted.padding < 0:
+        raise ConfigurationError(f"--padding {wanted.padding}: at least 0")
+    return sequenced(subject, ids, segments, min(wanted.padding, room - len(ids)))
+
+
+def _sequence(subject: Subject, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
+    if subject.format is not None:
+        found = subject.format.texts([a], None if b is None else [b], len(a) + len(b or ()) + 3)
+        return found.ids.tolist(), found.segment_ids.tolist()
+    if b is not None:
+        raise ConfigurationError("--text-b: this model reads one running text; leave it out")
+    return a, [0] * len(a)
+
+
+def sequenced(subject: Subject, ids: Sequence[int], segments: Sequence[int], padding: int) -> Sequenced:
+    """Ids with the words that show them, and so many tokens of padding behind."""
+    words = labels(subject.tokenizer, ids)
+    tokens = [
+        Token(subject.special_words.get(number, word), number in subject.special_ids, segment=segment)
+        for number, word, segment in zip(ids, words, segments, strict=True)
+    ]
+    pad_id = 0 if subject.format is None else subject.format.pad_id
+    return Sequenced(
+        torch.tensor([*ids, *[pad_id] * padding]),
+        [*tokens, *[Token("[PAD]", special=True, padding=True)] * padding],
+        torch.tensor([*segments, *[0] * padding]),
+    )
+
+
+def _print(subject: Subject, panels: Sequence[Panel]) -> None:
+    print(described(subject))
+    for panel in panels:
+        real = sum(not token.padding for token in panel.keys)
+        print(f"{panel.name}, {real} tokens; heads (layer-head) with the most weight, on average, on")
+        numbers = panel.numbers()._asdict()
+        for name, what in TRACKED.items():
+            if numbers[name] is not None:
+                best = strongest(numbers[name], NAMED)
+                heads = (f"{panel.layers[layer]}-{head + 1} {share:4.0%}" for layer, head, share in best)
+                print(f"  {what:<18}  {'   '.join(heads)}")

@@ -1,0 +1,61 @@
+"""All heads of a panel as one picture, layers by heads: what a tracker shows at a glance."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from torch.nn import functional
+
+from protoformer.views.curves import INK, QUIET
+from protoformer.views.panels import Panel
+
+LARGEST, GAP = 48, 3  # pixels of a head, and between two
+MASKED, PAPER = "#e4e8ec", "#ffffff"
+
+
+def draw(panel: Panel, title: str, path: Path) -> Path:
+    """Write a PNG of the square roots of the weights, masked places in grey, and return its path."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pixels, side = mosaic(panel)
+    rows, columns = pixels.shape[:2]
+    figure = Figure(figsize=(columns / 72 + 0.8, rows / 72 + 0.9), dpi=144, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.imshow(pixels, interpolation="nearest")
+    axes.set_title(title, loc="left", fontsize=9, color=INK)
+    heads = panel.weights.shape[1]
+    middle = (side - 1) / 2
+    axes.set_xticks([middle + n * (side + GAP) for n in range(heads)], [str(n + 1) for n in range(heads)])
+    axes.set_yticks([middle + n * (side + GAP) for n in range(len(panel.layers))], [str(n) for n in panel.layers])
+    axes.set_xlabel("head", color=QUIET, fontsize=8)
+    axes.set_ylabel("layer", color=QUIET, fontsize=8)
+    axes.tick_params(length=0, labelsize=7, colors=QUIET)
+    axes.spines[:].set_visible(False)
+    figure.savefig(path, format="png", facecolor=PAPER)
+    return path
+
+
+def mosaic(panel: Panel) -> tuple[Float[ndarray, "rows columns 3"], int]:
+    """The heads side by side as colours, and the pixels of a head's side.
+
+    A head of more tokens than pixels shows the strongest of the weights that fall together.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+
+    layers, heads, queries, keys = panel.weights.shape
+    side = min(LARGEST, max(16, queries, keys))
+    shown = panel.weights.sqrt().masked_fill(~panel.seen[:, None], -1.0)
+    tiles = functional.adaptive_max_pool2d(shown, side).numpy()
+    step = side + GAP
+    canvas = np.full((layers * step - GAP, heads * step - GAP, 3), to_rgb(PAPER))
+    for layer in range(layers):
+        for head in range(heads):
+            tile = tiles[layer, head]
+            colours = colormaps["Blues"](np.clip(tile, 0, 1))[..., :3]
+            colours[tile < 0] = to_rgb(MASKED)
+            canvas[layer * step : layer * step + side, head * step : head * step + side] = colours
+    return canvas, side

@@ -1,0 +1,128 @@
+"""Attention of one text as panels, all of one kind: rows are the tokens that look, columns those that are looked at.
+
+An encoder or a decoder alone is one panel; an encoder-decoder has three (arXiv 1706.03762, section 3.2.3): the encoder over
+the source, the decoder over the target, and the decoder over the source.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from protoformer.blocks import masks
+from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.models.backbone import Backbone
+from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.scoring.attention import HeadNumbers, head_numbers
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as it is shown. `special` ones are no text; `padding` is no token at all."""
+
+    text: str
+    special: bool = False
+    padding: bool = False
+    segment: int = 0
+
+
+@dataclass(frozen=True)
+class Sequenced:
+    """One text as a model reads it, padding included, and how its tokens are shown."""
+
+    ids: Int[Tensor, "seq"]
+    tokens: Sequence[Token]
+    segment_ids: Int[Tensor, "seq"] | None = None
+
+    @property
+    def padding_mask(self) -> Bool[Tensor, "1 seq"]:
+        return _real(self.tokens)[None]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Weights of the layers numbered `layers` (from 1, next to the embeddings), and what their masks allow."""
+
+    name: str
+    queries: Sequence[Token]
+    keys: Sequence[Token]
+    layers: Sequence[int]
+    weights: Float[Tensor, "layers heads queries keys"]
+    allowed: Bool[Tensor, "layers queries keys"]
+    crosses: bool = False
+
+    @property
+    def seen(self) -> Bool[Tensor, "layers queries keys"]:
+        """What is worth a look: the mask allows it, and the query is a token."""
+        return self.allowed & _real(self.queries)[:, None]
+
+    def numbers(self) -> HeadNumbers:
+        """What each head looks at; padding counts neither as a query nor as a key."""
+        real = self.weights[:, :, _real(self.queries)][..., _real(self.keys)]
+        special = torch.tensor([token.special for token in self.keys])[_real(self.keys)]
+        return head_numbers(real, special, crosses=self.crosses)
+
+
+def attending(stack: nn.Module) -> list[MultiHeadAttention]:
+    """The self-attention of each layer of a stack; none where its layers do not attend."""
+    parts = [part for part in stack.modules() if isinstance(part, MultiHeadAttention)]
+    return [part for part in parts if not part.cross]
+
+
+@torch.no_grad()
+def of_backbone(model: Backbone, text: Sequenced, layers: Sequence[int]) -> list[Panel]:
+    """The self-attention of an encoder or of a decoder alone; `layers` count from 1."""
+    found: dict[int, Tensor] = {}
+    segments = None if text.segment_ids is None else text.segment_ids[None]
+    model(text.ids[None], text.padding_mask, segments, found, [layer - 1 for layer in layers])
+    name = "decoder self-attention" if model.causal else "encoder self-attention"
+    return [_self_attention(name, model.stack, text, found)]
+
+
+@torch.no_grad()
+def of_encoder_decoder(
+    model: EncoderDecoder, source: Sequenced, target: Sequenced, layers: Sequence[int]
+) -> list[Panel]:
+    """The three kinds of attention. A stack that lacks a layer shows the others; one that has none of them shows no panel."""
+    wanted = [layer - 1 for layer in layers]
+    read: dict[int, Tensor] = {}
+    written: dict[int, Tensor] = {}
+    looked: dict[int, Tensor] = {}
+    memory = model.encode(source.ids[None], source.padding_mask, read, wanted)
+    model.decode(target.ids[None], target.padding_mask, memory, written, looked, wanted)
+    panels = []
+    if read:
+        panels.append(_self_attention("encoder self-attention", model.encoder, source, read))
+    if looked:
+        panels.append(_self_attention("decoder self-attention", model.decoder, target, written))
+        panels.append(_cross_attention(source, target, looked))
+    return panels
+
+
+def _cross_attention(source: Sequenced, target: Sequenced, found: dict[int, Tensor]) -> Panel:
+    real = masks.padding(source.padding_mask)[0]
+    allowed = real.expand(len(found), len(target.ids), -1)
+    layers = [number + 1 for number in sorted(found)]
+    name = "attention to the source"
+    return Panel(name, target.tokens, source.tokens, layers, _stacked(found), allowed, crosses=True)
+
+
+def _self_attention(name: str, stack: nn.Module, text: Sequenced, found: dict[int, Tensor]) -> Panel:
+    parts, seq = attending(stack), len(text.ids)
+    real = masks.padding(text.padding_mask)[0, 0]
+    allowed = []
+    for number in sorted(found):
+        pattern = masks.pattern(seq, seq, parts[number].causal, parts[number].window)
+        allowed.append(real.expand(seq, seq) if pattern is None else pattern & real)
+    layers = [number + 1 for number in sorted(found)]
+    return Panel(name, text.tokens, text.tokens, layers, _stacked(found), torch.stack(allowed))
+
+
+def _stacked(found: dict[int, Tensor]) -> Float[Tensor, "layers heads queries keys"]:
+    return torch.stack([found[number][0].float() for number in sorted(found)])
+
+
+def _real(tokens: Iterable[Token]) -> Bool[Tensor, "seq"]:
+    return torch.tensor([not token.padding for token in tokens])
