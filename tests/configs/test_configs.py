@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from protoformer.errors import ConfigurationError
+from protoformer.runtime.building import OF_THE_FAMILY
 from protoformer.runtime.check import LATE
 from protoformer.runtime.compose import compose
 from protoformer.runtime.options import options
@@ -27,7 +29,14 @@ OTHERS = [
 ]
 GLUE = ("ax", "cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 MINIATURES = {f"bert_l{layers}_h{width}" for layers in (2, 4, 6, 8, 10, 12) for width in (128, 256, 512, 768)}
-NEEDED = {("source", "local"): ["source.root=folder"], ("source", "files"): ["source.files=*.txt"]}
+BERTS = MINIATURES | {"bert", "bert_large", "bert_base_cased", "bert_large_cased"}
+GPT3S = {f"gpt3_{size}" for size in ("small", "medium", "large", "xl", "2b7", "6b7", "13b", "175b")}
+DECODERS = GPT3S | {"gpt", "gpt2", "gpt2_medium", "gpt2_large", "gpt2_xl", "gpt_tiny", "gpt2_tiny", "gpt3_tiny"}
+NEEDED = {
+    ("source", "local"): ["source.root=folder"],
+    ("source", "parallel"): ["source.root=folder"],
+    ("source", "files"): ["source.files=*.txt"],
+}
 ELEVEN = {
     *(f"glue/{name}" for name in GLUE if name not in ("ax", "wnli")),
     "squad/v1",
@@ -36,6 +45,7 @@ ELEVEN = {
 }  # the paper's
 GPTS = {"snli", "scitail", "race/all", "race/middle", "race/high", "story_cloze"}  # what GPT used besides GLUE
 PRETRAINING = {"pretrain/mlm_nsp", "pretrain/ltr"}
+RUNNING = {"pretrain/clm"}  # a decoder's alone
 FITTED = {  # batch and epochs where the paper names others than section 4.1's
     "squad/v2": (48, 2),
     "swag": (16, 3),
@@ -48,12 +58,29 @@ def binds(config: dict[str, Any]) -> None:
         module, _, name = node["_target_"].rpartition(".")
         target = getattr(importlib.import_module(module), name)
         taken = inspect.signature(target).parameters
-        given = set(node) - {"_target_"} - ({"tokenizer", "format", "published"} if path == "model" else set())
+        given = set(node) - {"_target_"} - (set(OF_THE_FAMILY) if path == "model" else set())
         assert given <= set(taken), f"{path}: {node['_target_']} takes no {given - set(taken)}"
         late = set(LATE.get(path, {}))
         named = {key: item for key, item in taken.items() if item.kind is not item.VAR_KEYWORD}
         needed = {key for key, item in named.items() if item.default is item.empty} - given - late
         assert not needed, f"{path}: {node['_target_']} needs {needed}"
+
+
+def reader(task: str) -> str:
+    """A model whose format writes this task's texts."""
+    return "gpt2" if task in RUNNING else "transformer" if task.startswith("translate/") else "bert"
+
+
+def family_of(model: str) -> str:
+    first = model.partition("_")[0]
+    return {"opus": "transformer"}.get(first, first)
+
+
+def on_some_task(model: str) -> dict[str, Any]:
+    try:
+        return compose([f"model={model}", "task=glue/mnli"])
+    except ConfigurationError:  # its format writes nothing but translations
+        return compose([f"model={model}", "task=translate/multi30k_en_de"])
 
 
 def targets(path: str, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,31 +102,34 @@ def test_every_file_is_an_option_or_a_base_that_is_walked_here() -> None:
 
 
 def test_what_was_promised_is_there() -> None:
-    assert set(MODELS) == MINIATURES | {"bert", "bert_large", "bert_base_cased", "bert_large_cased"}
-    assert len(MINIATURES) == 24
+    assert {name for name in MODELS if name.startswith(("bert", "gpt"))} == BERTS | DECODERS
+    assert (len(MINIATURES), len(BERTS), len(DECODERS)) == (24, 28, 16)
     assert len(ELEVEN) == 11
-    assert set(TASKS) == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING
+    texts = {name for name in TASKS if not name.startswith("translate/")}
+    assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING
     assert set(options("hardware", FOLDERS)) == {"auto", "cpu", "ddp", "ddp_bf16", "ddp_cpu", "gpu", "gpu_bf16"}
-    assert set(options("source", FOLDERS)) == {"files", "hub", "local", "sample"}
+    assert set(options("source", FOLDERS)) == {"files", "hub", "local", "parallel", "sample"}
+    assert set(options("family", FOLDERS)) >= {"bert", "gpt", "gpt2", "gpt3", "none"}
     assert set(options("tracking", FOLDERS)) == {"auto", "none", "tensorboard", "wandb", "wandb_offline"}
-    assert len(OTHERS) == 24
+    assert len(OTHERS) >= 28
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_composes_and_binds(model: str) -> None:
-    config = compose([f"model={model}", "task=glue/mnli"])
-    assert config["choices"]["family"] == "bert"
-    assert set(config["model"]) >= {"tokenizer", "format", "published"}
-    assert {"format", "tokenizer", "published"} == set(Model.__dataclass_fields__)
+    config = on_some_task(model)
+    assert config["choices"]["family"] == family_of(model)
+    assert set(config["model"]) >= set(OF_THE_FAMILY) == set(Model.__dataclass_fields__)
     binds(config)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_composes_and_binds_and_its_format_writes_it(task: str) -> None:
-    config = compose(["model=bert", f"task={task}"])
+    config = compose([f"model={reader(task)}", f"task={task}"])
     binds(config)
     writes = members(config["task"]["data"]["_target_"])["writes"]
     assert writes in members(config["model"]["format"]["_target_"])
+    if reader(task) != "bert":
+        return
     fitted = FITTED.get(task, (32, 3))  # arXiv 1810.04805, section 4.1
     assert (config["recipe"]["batch_size"], config["recipe"]["epochs"]) == fitted
 
@@ -118,15 +148,30 @@ def test_every_exception_of_a_paper_is_inherited_by_every_size(tmp_path: Path) -
     (conf / "recipe" / "bert" / "glue" / "wnli.yaml").write_text("batch_size: 48\n")
     for recipe in options("recipe", (conf,)):
         stated = yaml.safe_load((conf / "recipe" / f"{recipe}.yaml").read_text())
-        stated.pop("defaults", None)
         family, _, task = recipe.partition("/")
-        for model in [name for name in MODELS if name.startswith(family)][:: len(MODELS) // 2]:
+        if family not in ("bert", "gpt", "gpt2", "gpt3"):
+            continue
+        said = {key: value for key, value in stated.get("recipe", stated).items() if key != "defaults"}
+        sizes = [name for name in MODELS if family_of(name) == family]
+        for model in (sizes[0], sizes[-1]):
             config = compose([f"model={model}", f"task={task}"], str(conf))
-            assert {key: config["recipe"][key] for key in stated} == stated
-            assert config["recipe"]["epochs"] == 3 or "epochs" in stated or task in PRETRAINING
+            assert {key: config["recipe"][key] for key in said} == {
+                key: resolved(config, value) for key, value in said.items()
+            }
+            assert config["recipe"]["epochs"] == 3 or "epochs" in said or task in PRETRAINING
     assert (
         compose(["model=bert_large", "task=glue/wnli", "recipe.batch_size=8"], str(conf))["recipe"]["batch_size"] == 8
     )
+
+
+def resolved(config: dict[str, Any], value: Any) -> Any:
+    """What `${a.b}` stands for."""
+    if not isinstance(value, str) or not value.startswith("${"):
+        return value
+    node: Any = config
+    for name in value[2:-1].split("."):
+        node = node[name]
+    return node
 
 
 def test_the_exceptions_of_the_paper() -> None:
@@ -162,6 +207,44 @@ def test_sizes_are_the_published_ones() -> None:
         assert node["published"]["repo"] == f"google/bert_uncased_L-{layers}_H-{width}_A-{width // 64}"
 
 
+def test_gpts_are_fitted_as_published() -> None:
+    """Radford et al. 2018, section 4.1; GPT-2's and GPT-3's papers fine-tune nothing, so they are fitted alike."""
+    wanted = {"lr": 6.25e-5, "batch_size": 32, "epochs": 3, "warmup": 0.002, "schedule": "linear", "aux_lm_weight": 0.5}
+    wanted |= {"clip": 1.0, "weight_decay": 0.01, "eps": 1e-8}
+    for model in ("gpt", "gpt2_xl", "gpt3_175b"):
+        recipe = compose([f"model={model}", "task=glue/rte"])["recipe"]
+        assert {key: recipe[key] for key in wanted} == wanted
+
+
+def test_gpts_are_pretrained_as_published() -> None:
+    gpt = compose(["model=gpt", "task=pretrain/clm"])
+    wanted = {"lr": 2.5e-4, "batch_size": 64, "epochs": 100, "warmup": 2000, "schedule": "cosine", "final_lr": 0.0}
+    assert {key: gpt["recipe"][key] for key in wanted} == wanted
+    assert (gpt["task"]["max_len"], gpt["task"]["rows"]["parts"][0]["dataset"]) == (512, "bookcorpus/bookcorpus")
+    gpt2 = compose(["model=gpt2_medium", "task=pretrain/clm"])
+    assert (gpt2["task"]["max_len"], gpt2["recipe"]["batch_size"], gpt2["recipe"]["lr"]) == (1024, 512, 3e-4)
+
+
+@pytest.mark.parametrize(("size", "lr", "tokens"), [
+    ("small", 6e-4, 0.5), ("medium", 3e-4, 0.5), ("large", 2.5e-4, 0.5), ("xl", 2e-4, 1), ("2b7", 1.6e-4, 1),
+    ("6b7", 1.2e-4, 2), ("13b", 1e-4, 2), ("175b", 0.6e-4, 3.2),
+])  # fmt: skip
+def test_gpt3_is_pretrained_as_published(size: str, lr: float, tokens: float) -> None:
+    """arXiv 2005.14165, table 2.1 (batches in millions of tokens) and appendix B."""
+    config = compose([f"model=gpt3_{size}", "task=pretrain/clm"])
+    recipe, length = config["recipe"], config["task"]["max_len"]
+    assert recipe["lr"] == lr
+    assert length == 2048
+    assert recipe["batch_size"] * length / 1e6 == pytest.approx(tokens, rel=0.05)
+    steps = 300e9 / (recipe["batch_size"] * length)
+    assert recipe["max_steps"] == pytest.approx(steps, rel=0.001)
+    assert recipe["warmup"] * 300e9 == 375e6
+    assert recipe["decay"] * 300e9 == pytest.approx(260e9, rel=0.001)
+    assert (recipe["final_lr"], recipe["betas"], recipe["eps"], recipe["clip"]) == (0.1, [0.9, 0.95], 1e-8, 1.0)
+    assert (recipe["weight_decay"], recipe["schedule"]) == (0.1, "cosine")
+    assert (config["model"]["attention"], config["model"]["band"]) == (["dense", "banded"], 256)
+
+
 def test_the_demo_needs_no_network_and_no_tracker() -> None:
     config = compose(["experiment=demo"])
     assert config["choices"]["source"] == "sample"
@@ -172,7 +255,9 @@ def test_the_demo_needs_no_network_and_no_tracker() -> None:
 
 def test_pairs_that_may_change_places_are_those_of_similarity() -> None:
     """Radford et al. 2018, section 3.3; the tasks of its table 4."""
-    symmetric = {task for task in ELEVEN | GPTS if compose(["model=bert", f"task={task}"])["task"]["rows"].get("symmetric")}
+    symmetric = {
+        task for task in ELEVEN | GPTS if compose(["model=bert", f"task={task}"])["task"]["rows"].get("symmetric")
+    }
     assert symmetric == {"glue/mrpc", "glue/qqp", "glue/stsb"}
 
 
