@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.models.backbone import Backbone
 
 
@@ -57,7 +58,8 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
 
 def backbone_flops(backbone: Backbone, lengths: Int[Tensor, "*rows"]) -> Tensor:
     """Forward and backward operations for sequences of these lengths, estimated: 6 a weight of the stack and token, and 12 a
-    layer, dimension and pair of tokens for attention (arXiv 2204.02311, appendix B). Embeddings are looked up for nothing."""
+    layer of attention, dimension and pair of tokens (arXiv 2204.02311, appendix B). Embeddings are looked up for nothing."""
+    attentions = sum(isinstance(part, MultiHeadAttention) for part in backbone.stack.modules())
     weights = sum(p.numel() for p in backbone.stack.parameters())
     real = lengths.double()
-    return 6.0 * weights * real.sum() + 12.0 * len(backbone.stack.layers) * backbone.d_model * (real**2).sum()
+    return 6.0 * weights * real.sum() + 12.0 * attentions * backbone.d_model * (real**2).sum()

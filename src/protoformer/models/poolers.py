@@ -18,6 +18,16 @@ class FirstTokenPooler(nn.Module):
         return torch.tanh(self.dense(hidden.at(position)))
 
 
+class MeanPooler(nn.Module):
+    """The mean of a sequence's vectors, of models that give no token of its own to the whole; the position is not read."""
+
+    def forward(self, hidden: Hidden, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
+        rows, real = hidden.rectangle(), hidden.layout.padding_mask
+        if real is None:
+            return rows.mean(1)
+        return (rows * real[:, :, None].to(rows.dtype)).sum(1) / real.sum(1, keepdim=True).clamp_min(1).to(rows.dtype)
+
+
 class TokenPooler(nn.Module):
     """The vector at the format's pooler position as it is: of a decoder its last token's, which has seen the whole text
     (Radford et al. 2018, section 3.2)."""

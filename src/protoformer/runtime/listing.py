@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protoformer.runtime.options import groups, heading, model, option, options, search_path, wanted, writes
+from protoformer.runtime.options import can, family, groups, heading, model, option, options, search_path, wanted
 from protoformer.runtime.signatures import members, signature
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _models(folders: tuple[Path, ...]) -> Rows:
     for name in options("model", folders):
         node = model(name, folders)
         published = (node.get("published") or {}).get("repo") or "none: trained from scratch"
-        rows.append((name, _family(name, folders), size(node), published))
+        rows.append((name, family(name, folders), size(node), published))
     return ("model", "family", "size", "published weights"), rows
 
 
@@ -148,27 +148,25 @@ def _hardware(folders: tuple[Path, ...]) -> Rows:
 
 def _matrix(folders: tuple[Path, ...]) -> Rows:
     """A row for each family and format, a column for each kind and the format method it needs."""
-    kinds: dict[tuple[str, str], int] = {}
+    kinds: dict[tuple[str, str], list[str]] = {}
     for name in options("task", folders):
         node = option("task", name, folders)
-        key = (node["kind"], node["data"]["_target_"])
-        kinds[key] = kinds.get(key, 0) + 1
-    lines: dict[tuple[str, str], int] = {}
+        kinds.setdefault((node["kind"], node["data"]["_target_"]), []).append(name)
+    lines: dict[tuple[str, str], list[str]] = {}
     for name in options("model", folders):
-        line = (_family(name, folders), model(name, folders)["format"]["_target_"])
-        lines[line] = lines.get(line, 0) + 1
+        lines.setdefault((family(name, folders), model(name, folders)["format"]["_target_"]), []).append(name)
     rows = [
-        (f"{family} ({count} model{'s' * (count > 1)})", *("yes" if writes(form, data) else "-" for _, data in kinds))
-        for (family, form), count in lines.items()
+        (
+            f"{whose} ({len(names)} model{'s' * (len(names) > 1)})",
+            *("yes" if any(can(names[0], task, folders) for task in tasks) else "-" for tasks in kinds.values()),
+        )
+        for (whose, _), names in lines.items()
     ]
     heads = (
-        f"{kind} ({count} task{'s' * (count > 1)}, writes {wanted(data)})" for (kind, data), count in kinds.items()
+        f"{kind} ({len(tasks)} task{'s' * (len(tasks) > 1)}, writes {wanted(data)})"
+        for (kind, data), tasks in kinds.items()
     )
     return ("family", *heads), rows
-
-
-def _family(name: str, folders: tuple[Path, ...]) -> str:
-    return str(option("model", name, folders)["overrides"].get("family", "none"))
 
 
 def _console() -> "Console":

@@ -76,7 +76,7 @@ def option(group: str, name: str, folders: tuple[Path, ...]) -> dict[str, Any]:
                 if key.startswith("override"):
                     merged["overrides"][key.removeprefix("override").strip(" /").partition("@")[0]] = value
         elif base != "_self_":
-            merged = _merge(merged, option(group, base, folders))
+            merged = _merge(merged, option(group, base.partition("@")[0].removeprefix(f"/{group}/"), folders))
     return _merge(merged, content)
 
 
@@ -136,8 +136,24 @@ def wanted(data_target: str) -> str:
 
 def models_for(data_target: str, folders: tuple[Path, ...]) -> list[str]:
     """The models whose format can write this kind of task."""
-    names = options("model", folders)
-    return [name for name in names if writes(model(name, folders)["format"]["_target_"], data_target)]
+    tasks = [
+        name for name in options("task", folders) if option("task", name, folders)["data"]["_target_"] == data_target
+    ]
+    return [name for name in options("model", folders) if any(can(name, task, folders) for task in tasks)]
+
+
+def can(name: str, task: str, folders: tuple[Path, ...]) -> bool:
+    """Whether a model's format writes a task: its own, or the one that its family's recipe for the task names."""
+    form = model(name, folders)["format"]
+    recipe = f"{family(name, folders)}/{task}"
+    if recipe in options("recipe", folders):
+        form = form | option("recipe", recipe, folders).get("model", {}).get("format", {})
+    return writes(form["_target_"], option("task", task, folders)["data"]["_target_"])
+
+
+def family(name: str, folders: tuple[Path, ...]) -> str:
+    """Whose recipes a model has."""
+    return str(option("model", name, folders)["overrides"].get("family", "none"))
 
 
 def model(name: str, folders: tuple[Path, ...]) -> dict[str, Any]:

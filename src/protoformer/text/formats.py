@@ -64,16 +64,25 @@ def truncated_lengths(a: int, b: int, room: int) -> tuple[int, int]:
 class Format:
     """Texts between three special tokens: `first a last`, or `first a between b last`.
 
-    A subclass names them; `summary` is the token that heads read for the whole, and that stands for no answer.
-    `both_orders` says that a pair whose texts may change places is written in both orders.
+    A subclass names them, and may leave some out (`head`, `tail`); `summary` is the token that heads read for the whole, and
+    that stands for no answer. `both_orders` says that a pair whose texts may change places is written in both orders.
     """
 
     first: int
     between: int
     last: int
     pad_id: int
-    summary: Literal["first", "last"]
+    summary: Literal["first", "between", "last"]
     both_orders: bool = False
+
+    @property
+    def head(self) -> list[int]:
+        """What stands before the first text."""
+        return [self.first]
+
+    def tail(self, pair: bool) -> list[int]:
+        """What stands after one text, or after the second of a pair."""
+        return [self.last]
 
     def largest_id(self, writes: str) -> int:
         """The largest of its special ids that the method `writes` puts into a text; a model must have an embedding for it."""
@@ -84,30 +93,31 @@ class Format:
         ids: list[int] = []
         seconds: list[int] = []  # tokens of segment 1, per example
         lengths: list[int] = []
+        head, tail = self.head, self.tail(b is not None)
         truncated = 0
         for number, first in enumerate(a):
             second = None if b is None else b[number]
             if second is None:
-                kept = min(len(first), max_len - 2)
+                kept = min(len(first), max_len - len(head) - len(tail))
                 truncated += kept < len(first)
-                ids += [self.first, *first[:kept], self.last]
+                ids += [*head, *first[:kept], *tail]
                 seconds.append(0)
-                lengths.append(kept + 2)
+                lengths.append(len(head) + kept + len(tail))
                 continue
-            kept_a, kept_b = truncated_lengths(len(first), len(second), max_len - 3)
+            kept_a, kept_b = truncated_lengths(len(first), len(second), max_len - len(head) - 1 - len(tail))
             truncated += kept_a + kept_b < len(first) + len(second)
-            ids += [self.first, *first[:kept_a], self.between, *second[:kept_b], self.last]
-            seconds.append(kept_b + 1)
-            lengths.append(kept_a + kept_b + 3)
+            ids += [*head, *first[:kept_a], self.between, *second[:kept_b], *tail]
+            seconds.append(kept_b + len(tail))
+            lengths.append(len(head) + kept_a + 1 + kept_b + len(tail))
         size = np.asarray(lengths, dtype=np.int64)
-        tail = np.asarray(seconds, dtype=np.int64)
-        parts = np.stack([size - tail, tail], axis=1).ravel()
+        second_size = np.asarray(seconds, dtype=np.int64)
+        parts = np.stack([size - second_size, second_size], axis=1).ravel()
         segment_ids = np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(size)), parts)
         return Written(
             ids=np.asarray(ids, dtype=np.int32),
             segment_ids=segment_ids,
             offsets=np.concatenate([[0], np.cumsum(size)]),
-            pooler_position=self._summaries(size),
+            pooler_position=self._summaries(size, size - second_size),
             truncated=truncated,
         )
 
@@ -125,12 +135,13 @@ class Format:
         Raises ConfigurationError when a window has no room to advance by `stride`.
         """
         ids: list[int] = []
+        tail = self.tail(True)
         parts: list[tuple[int, int, int, int, int]] = []  # example, context start, first token, tokens, length
         truncated = 0
         for number, (question, context) in enumerate(zip(questions, contexts, strict=True)):
             truncated += len(question) > max_question
-            head = [self.first, *question[:max_question], self.between]
-            room = max_len - len(head) - 1
+            head = [*self.head, *question[:max_question], self.between]
+            room = max_len - len(head) - len(tail)
             if room < min(stride, len(context)):
                 raise ConfigurationError(
                     f"max_len={max_len} leaves {room} tokens for a context, fewer than the stride of {stride}, so tokens "
@@ -139,8 +150,8 @@ class Format:
             first = 0
             while True:
                 part = context[first : first + room]
-                ids += [*head, *part, self.last]
-                parts.append((number, len(head), first, len(part), len(head) + len(part) + 1))
+                ids += [*head, *part, *tail]
+                parts.append((number, len(head), first, len(part), len(head) + len(part) + len(tail)))
                 if first + len(part) >= len(context):
                     break
                 first += stride
@@ -150,7 +161,7 @@ class Format:
             ids=np.asarray(ids, dtype=np.int32),
             segment_ids=np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(sizes)), pieces),
             offsets=np.concatenate([[0], np.cumsum(sizes)]),
-            null_position=self._summaries(sizes),
+            null_position=self._summaries(sizes, starts),
             example=example,
             context_start=starts.astype(np.int32),
             first_token=firsts.astype(np.int32),
@@ -158,8 +169,13 @@ class Format:
             truncated=truncated,
         )
 
-    def _summaries(self, sizes: Int[ndarray, "examples"]) -> Int[ndarray, "examples"]:
-        return (np.zeros_like(sizes) if self.summary == "first" else sizes - 1).astype(np.int32)
+    def _summaries(
+        self, sizes: Int[ndarray, "examples"], seconds: Int[ndarray, "examples"]
+    ) -> Int[ndarray, "examples"]:
+        """Where each summary stands, in texts of these sizes whose second part begins at `seconds`."""
+        if self.summary == "first":
+            return np.zeros_like(sizes).astype(np.int32)
+        return (sizes - 1 if self.summary == "last" else seconds - 1).astype(np.int32)
 
 
 class BertFormat(Format):
@@ -186,6 +202,39 @@ class BertFormat(Format):
         return self._tokenizer.id("[MASK]")
 
 
+class SeparatedFormat(Format):
+    """`a sep`, or `a sep b`: for models that give no token of its own to the whole (the 2017 encoder, RNN, CNN).
+
+    The separator is the vocabulary's [SEP] where it has one, else a new embedding, numbered after its own tokens. Of a question
+    it stands for no answer.
+    """
+
+    summary: Literal["first", "between", "last"] = "between"
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        found = tokenizer.rust.token_to_id("[SEP]")
+        self.between = tokenizer.vocab_size if found is None else found
+        self.first = self.last = self.between
+        self.pad_id = 0  # masked, so that any id would do
+        self.special_ids = (self.between,)
+        self._tokenizer = tokenizer
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}()"
+
+    @property
+    def head(self) -> list[int]:
+        return []
+
+    def tail(self, pair: bool) -> list[int]:
+        return [] if pair else [self.between]
+
+    @property
+    def mask_id(self) -> int:
+        """[MASK], which only pretraining needs. Raises UserError when the vocabulary lacks it."""
+        return self._tokenizer.id("[MASK]")
+
+
 class GptFormat(Format):
     """`start a extract` or `start a delimiter b extract` (Radford et al. 2018, section 3.3 and figure 1).
 
@@ -194,7 +243,7 @@ class GptFormat(Format):
     end-of-text token where it has one (GPT-2's), else the extract token.
     """
 
-    summary: Literal["first", "last"] = "last"
+    summary: Literal["first", "between", "last"] = "last"
 
     def __init__(self, tokenizer: Tokenizer, both_orders: bool = True) -> None:
         known = tokenizer.vocab_size

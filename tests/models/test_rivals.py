@@ -1,0 +1,218 @@
+"""RNN, CNN and the 2017 encoder as whole models: each in its roles, over the same interfaces as the Transformer's."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from protoformer.blocks.packing import Hidden, Packing, Rectangle
+from protoformer.decoding.beam import Beam, search
+from protoformer.decoding.generation import complete
+from protoformer.decoding.reading import DecoderReader, side_by_side
+from protoformer.decoding.seq2seq import Writing, best, write
+from protoformer.models.cnn import cnn
+from protoformer.models.decoder import Decoder
+from protoformer.models.encoder import Encoder
+from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.models.poolers import MeanPooler
+from protoformer.models.rnn import rnn
+from protoformer.models.transformer_encoder import transformer_encoder
+
+VOCAB, END = 30, 3
+TINY = {"vocab_size": VOCAB, "d_model": 16, "n_layers": 2, "max_seq_len": 40, "dropout": 0.0}
+KINDS = {
+    "luong": lambda role: rnn(**TINY, role=role, looks="after", attention="general"),
+    "bahdanau": lambda role: rnn(**TINY, role=role, cell="gru", looks="before", attention="additive", norm="post"),
+    "gated": lambda role: cnn(**TINY, role=role),
+    "dilated": lambda role: cnn(**TINY, role=role, kind="dilated", positions="none", dilations=(1, 2)),
+    "separable": lambda role: cnn(**TINY, role=role, kind="separable"),
+}
+LENGTHS = torch.tensor([9, 4, 1])
+MASK = torch.arange(9)[None] < LENGTHS[:, None]
+
+
+def built(kind: str, role: str) -> nn.Module:
+    """Sharp enough that no two tokens are as likely."""
+    model = KINDS[kind](role).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def texts(number: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(number)
+    return [torch.randint(4, VOCAB, (1 + 3 * i,), generator=generator).tolist() for i in range(number)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_reads_padded_batches_as_single_texts(kind: str) -> None:
+    model = built(kind, "encoder")
+    assert isinstance(model, Encoder)
+    assert not model.causal
+    ids = torch.randint(VOCAB, (3, 9))
+    model.packing = "on"
+    packed = model(ids, MASK)
+    model.packing = "off"
+    padded = model(ids, MASK)
+    torch.testing.assert_close(packed.rectangle()[MASK], padded.rectangle()[MASK], atol=1e-5, rtol=1e-4)
+    place = torch.zeros(3, dtype=torch.long)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = model(ids[row : row + 1, :length], torch.ones(1, length, dtype=torch.bool))
+        torch.testing.assert_close(alone.rectangle()[0], packed.rectangle()[row, :length], atol=1e-5, rtol=1e-4)
+        mean = model.pooler(alone, place[:1])[0]
+        torch.testing.assert_close(mean, alone.rectangle()[0].mean(0))
+        for hidden in (packed, padded):
+            torch.testing.assert_close(mean, model.pooler(hidden, place)[row], atol=1e-5, rtol=1e-4)
+
+
+def test_the_mean_of_what_has_no_mask() -> None:
+    x = torch.randn(2, 5, 4)
+    found = MeanPooler()(Hidden(x, Rectangle(2, 5)), torch.zeros(2, dtype=torch.long))
+    torch.testing.assert_close(found, x.mean(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_language_model_generates_as_its_whole_logits_say(kind: str) -> None:
+    """Greedy, text for text in a batch of unequal lengths; the next token is the likeliest of one uncached pass."""
+    model = built(kind, "decoder")
+    assert isinstance(model, Decoder)
+    assert model.causal
+    prompts = texts(4)
+    found = complete(model, prompts, max_new=8)
+    for prompt, new in zip(prompts, found, strict=True):
+        assert len(new) == 8
+        for number, token in enumerate(new):
+            ids = torch.tensor([[*prompt, *new[:number]]])
+            hidden = model(ids, torch.ones_like(ids, dtype=torch.bool))
+            assert model.logits(hidden.rectangle())[0, -1].argmax() == token
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beams_of_a_language_model_are_scored_as_one_pass_scores_them(kind: str) -> None:
+    model = built(kind, "decoder")
+    prompts = texts(3)
+    reader = DecoderReader(model, 3, 30)
+    with torch.no_grad():
+        found = search(
+            reader, reader.read(*side_by_side(prompts)), max_new=6, end=(END,), beam=Beam(beams=4, alpha=0.0)
+        )
+        for prompt, ways in zip(prompts, found, strict=True):
+            assert len(ways) == 4
+            for way in ways:
+                ids = torch.tensor([[*prompt, *way.tokens]])
+                logits = model.logits(model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle())[0]
+                told = logits.log_softmax(-1)[range(len(prompt) - 1, ids.shape[1] - 1), ids[0, len(prompt) :]].sum()
+                assert way.score == pytest.approx(float(told), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_language_model_sees_no_later_token(kind: str) -> None:
+    model = built(kind, "decoder")
+    ids = torch.randint(VOCAB, (3, 9))
+    changed = ids.clone()
+    changed[:, 3] = (changed[:, 3] + 1) % VOCAB
+    with torch.no_grad():
+        before, after = (model.logits(model(each, MASK).rectangle()) for each in (ids, changed))
+    assert torch.equal(before[:, :3][MASK[:, :3]], after[:, :3][MASK[:, :3]])
+    assert (before[:2, 3] - after[:2, 3]).abs().amax(-1).min() > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_decoder_writes_what_its_whole_logits_say(kind: str) -> None:
+    """One beam over caches, in a batch of sources of unequal length, against an uncached pass for each token."""
+    model = built(kind, "encoder_decoder")
+    assert isinstance(model, EncoderDecoder)
+    ids = torch.randint(4, VOCAB, (3, 9))
+    writing = Writing(start=1, end=END, never=(1,), beam=Beam(beams=1), extra=6)
+    ways = write(model, ids, MASK, writing)
+    assert {len(one) for one in ways} == {1}
+    for row, length in enumerate(LENGTHS.tolist()):
+        new = ways[row][0].tokens
+        assert new[-1] == END or len(new) == length + 6
+        for number, token in enumerate(new):
+            target = torch.tensor([[1, *new[:number]]])
+            hidden = model(
+                ids[row : row + 1, :length],
+                torch.ones(1, length, dtype=torch.bool),
+                target,
+                torch.ones_like(target, dtype=torch.bool),
+            )
+            logits = model.logits(hidden.rectangle())[0, -1].index_fill(0, torch.tensor([1]), -torch.inf)
+            assert logits.argmax() == token
+    wider = write(model, ids, MASK, Writing(start=1, end=END, never=(1,), beam=Beam(beams=4), extra=6))
+    assert all(best(one, END) is not None and len(one) == 4 for one in wider)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_decoder_is_the_same_packed_and_padded(kind: str) -> None:
+    model = built(kind, "encoder_decoder")
+    source, target = torch.randint(VOCAB, (3, 9)), torch.randint(VOCAB, (3, 7))
+    target_mask = torch.arange(7)[None] < torch.tensor([2, 7, 5])[:, None]
+    found = []
+    for packing in ("on", "off"):
+        model.packing = packing
+        model.zero_grad()
+        hidden = model(source, MASK, target, target_mask)
+        logits = model.logits(hidden.rectangle())[target_mask]
+        logits.pow(2).sum().backward()
+        found.append([logits.detach(), *(p.grad for p in model.parameters())])
+    for name, one, two in zip(["logits", *dict(model.named_parameters())], *found, strict=True):
+        assert one is not None, name
+        assert two is not None, name
+        torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_papers_place_their_attention() -> None:
+    """Luong's at the top, Bahdanau's at the bottom, ConvS2S's in every layer."""
+    places = {
+        kind: [number for number, layer in enumerate(built(kind, "encoder_decoder").decoder.layers) if layer.cross_attention]
+        for kind in KINDS
+    }  # fmt: skip
+    assert places == {"luong": [1], "bahdanau": [0], "gated": [0, 1], "dilated": [0, 1], "separable": [0, 1]}
+
+
+# --- the 2017 encoder
+
+
+def small(**settings: object) -> Encoder:
+    sizes = {"vocab_size": VOCAB, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_seq_len": 40}
+    return transformer_encoder(**{**sizes, "dropout": 0.0, **settings}).eval()
+
+
+@pytest.mark.parametrize("packing", ["on", "off"])
+@pytest.mark.parametrize(("layers", "window", "reach"), [(1, 2, 2), (2, 2, 4), (1, None, 20)])
+def test_restricted_attention_reaches_its_neighbourhood(
+    packing: str, layers: int, window: int | None, reach: int
+) -> None:
+    """The gradient of one token's vector: `window` others to either side a layer, and nothing else."""
+    model = small(n_layers=layers, window=window, packing=packing)
+    ids = torch.arange(20)[None]
+    model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle()[0, 9].pow(2).sum().backward()
+    reached = model.embeddings.token.weight.grad.abs().sum(-1).nonzero().flatten().tolist()
+    assert reached == [place for place in range(20) if abs(place - 9) <= reach]
+
+
+def test_a_wide_window_is_no_window() -> None:
+    near, whole = small(window=9), small()
+    near.load_state_dict(whole.state_dict())
+    ids = torch.randint(VOCAB, (3, 9))
+    torch.testing.assert_close(near(ids, MASK).tokens, whole(ids, MASK).tokens)
+
+
+def test_the_encoder_is_that_of_the_whole_transformer() -> None:
+    """The same weights give the same memory."""
+    from protoformer.models.transformer import transformer
+
+    sizes = {"vocab_size": VOCAB, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "max_seq_len": 40}
+    whole = transformer(**sizes).eval()
+    alone = transformer_encoder(**sizes).eval()
+    state = {
+        name.replace("encoder.", "stack.", 1): tensor
+        for name, tensor in whole.state_dict().items()
+        if name.startswith(("embeddings.", "encoder."))
+    }
+    alone.load_state_dict(state)
+    ids = torch.randint(VOCAB, (3, 9))
+    expected: Tensor = whole.encode(ids, MASK).tokens
+    found = alone(ids, MASK)
+    assert isinstance(found.layout, Packing)
+    assert torch.equal(found.tokens, expected)
