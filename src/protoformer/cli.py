@@ -181,6 +181,25 @@ def _predict(options: argparse.Namespace) -> None:
     predict.main(options.run, predict.Question(options.text, options.pair, options.choice, options.top))
 
 
+def _translate_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the folder of a translation run")
+    parser.add_argument("--file", metavar="FILE", help="text, a line for each sentence (default: standard input)")
+    parser.add_argument("--out", metavar="FILE", help="the file to write (default: standard output)")
+    parser.add_argument(
+        "--beams", type=int, default=4, metavar="N", help="1: the likeliest token each time (default: 4)"
+    )
+    parser.add_argument("--alpha", type=float, default=0.6, help="of the length penalty ((5 + length) / 6)^alpha (0.6)")
+    parser.add_argument("--extra", type=int, default=50, metavar="N", help="tokens more than the source has (50)")
+    parser.add_argument("--n-best", type=int, metavar="N", help="write N ways of each: number ||| text ||| score")
+
+
+def _translate(options: argparse.Namespace) -> None:
+    from protoformer.runtime import translate
+
+    names = ("file", "out", "beams", "alpha", "extra", "n_best")
+    translate.main(options.run, translate.Options(**{name: getattr(options, name) for name in names}))
+
+
 def _attention_takes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="a run folder, or weights: a folder or a hub id")
     parser.add_argument("--text", required=True, metavar="A", help="the text to look at")
@@ -204,6 +223,61 @@ def _attention(options: argparse.Namespace) -> None:
 
     wanted = attention.Looking(options.text, options.text_b, options.layers, options.padding)
     attention.main(options.source, wanted, options.out)
+
+
+def _generate_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "decoder", metavar="RUN_OR_WEIGHTS", help="a run folder, a Hugging Face folder, or a hub id (GPT, GPT-2)"
+    )
+    add = parser.add_argument
+    add(
+        "--prompt", action="append", default=[], metavar="TEXT", help="a text to go on with; may be given several times"
+    )
+    add("--prompts", metavar="FILE", help="a prompt a line, or .jsonl with the key prompt")
+    add("--out", metavar="FILE.jsonl", help="write completions there, a line each (default: the terminal)")
+    add("--max-new", type=int, default=64, metavar="N", help="tokens to add at most (default: %(default)s); where the model's "
+        "positions are full, the last half of the text is read anew")  # fmt: skip
+    add("--temperature", type=float, default=0.0, metavar="X", help="0: the likeliest token each time (default)")
+    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens")
+    add("--top-p", type=float, metavar="P", help="draw from the fewest tokens that hold a share P of the probability")
+    add(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="above 1: what stands there already is less likely",
+    )
+    add("--samples", type=int, default=1, metavar="N", help="completions a prompt (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
+    add(
+        "--stop", action="append", default=[], metavar="TEXT", help="a text at which to end; may be given several times"
+    )
+    add("--beams", type=int, metavar="N", help="look for the likeliest text along N ways instead")
+    add("--length-penalty", choices=("power", "gnmt"), default="power", help="len^alpha, or ((5 + len) / 6)^alpha")
+    add("--alpha", type=float, default=1.0, metavar="X", help="of the length penalty (default: %(default)s)")
+    add("--stopping", choices=("first", "best_possible", "exhaustive"), default="best_possible", help="when a beam is over: "
+        "with N ends, when no way is better now, or can be (default: %(default)s)")  # fmt: skip
+    add("--batch-size", type=int, default=16, metavar="N", help="prompts at once (default: %(default)s)")
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from protoformer.decoding.beam import Beam
+    from protoformer.decoding.choosing import Choosing
+    from protoformer.runtime import generate
+
+    chosen = {name: getattr(options, name) for name in ("repetition_penalty", "temperature", "top_k", "top_p")}
+    beam = None
+    if options.beams is not None:
+        beam = Beam(options.beams, options.length_penalty, options.alpha, options.stopping)
+    kept = ("out", "max_new", "samples", "stop", "seed", "batch_size")
+    request = generate.Request(
+        prompts=options.prompt,
+        file=options.prompts,
+        choosing=Choosing(**chosen),
+        beam=beam,
+        **{name: getattr(options, name) for name in kept},
+    )
+    generate.main(options.decoder, request)
 
 
 def _compare_takes(parser: argparse.ArgumentParser) -> None:
@@ -244,7 +318,9 @@ VERBS = {
     "predict": Verb(
         "what a trained run says of a text: fills in [MASK], labels, answers, chooses", _predict_takes, _predict
     ),
+    "translate": Verb("lines of text by a trained translation run, in their order", _translate_takes, _translate),
     "attention": Verb("a page that shows what each head of a model looks at in a text", _attention_takes, _attention),
+    "generate": Verb("a decoder goes on with texts: from a run, a folder or the hub", _generate_takes, _generate),
     "report": Verb("runs beside each other and beside the papers", _report_takes, _report),
     "compare": Verb(
         "how sure it is that some runs are better than others, by their predictions", _compare_takes, _compare
