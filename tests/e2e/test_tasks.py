@@ -164,7 +164,7 @@ def test_pretraining_on_the_sample_pays(tmp_path: Path) -> None:
     place = Place(tmp_path)
     done = place.run(
         *words, "task=pretrain/mlm_nsp", "task.max_len=64", "recipe.batch_size=64", "recipe.max_steps=1200",
-        "recipe.lr=1e-3", "recipe.warmup=100", "init_from=scratch", outputs="pretrained",
+        "recipe.lr=1e-3", "recipe.warmup=100", "init_from=scratch", outputs="pretrained", seconds=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (pretrained,) = place.runs("pretrained")
@@ -174,7 +174,7 @@ def test_pretraining_on_the_sample_pays(tmp_path: Path) -> None:
         name = "scratch" if start == "scratch" else "pretrained_tuned"
         done = place.run(
             *words, "task=glue/sst2", "source.rows=300", "recipe.epochs=5", "recipe.lr=5e-4", "recipe.batch_size=32",
-            f"init_from={start}", outputs=name,
+            f"init_from={start}", outputs=name, seconds=1200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         (folder,) = place.runs(name)
