@@ -6,16 +6,19 @@ Heads are named layer-head, both from 1, layer 1 being the one next to the embed
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from protoformer import hub
+from protoformer.decoding.seq2seq import Writing, best, write
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.models import weights
 from protoformer.models.backbone import Backbone
 from protoformer.models.bert import bert
+from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.gpt import gpt
 from protoformer.models.published.bert import BertWeights
 from protoformer.models.published.gpt import Gpt2Weights, GptWeights
@@ -26,8 +29,9 @@ from protoformer.scoring.attention import strongest
 from protoformer.text.formats import BertFormat, GptFormat
 from protoformer.text.labels import labels
 from protoformer.text.tokenizers import Tokenizer, read_tokenizer
+from protoformer.text.translation import TranslationFormat
 from protoformer.views.attention import LARGEST, MARK, page
-from protoformer.views.panels import Panel, Sequenced, Token, attending, of_backbone
+from protoformer.views.panels import Panel, Sequenced, Token, attending, of_backbone, of_encoder_decoder
 
 NAMED = 4  # heads in a line of the table
 TRACKED = {"previous": "the previous token", "following": "the next token", "special": "special tokens"}
@@ -40,7 +44,10 @@ LAYOUTS: Mapping[str, tuple[Any, Any, Any]] = {  # by model_type: builder, layou
 
 @dataclass(frozen=True)
 class Looking:
-    """What is asked for: one text or a pair, in which layers (none named: all), with so much padding behind it."""
+    """What is asked for: one text or a pair, in which layers (none named: all), with so much padding behind it.
+
+    Of a translation `text_b` is the target; without one the model writes it.
+    """
 
     text: str
     text_b: str | None = None
@@ -53,7 +60,7 @@ class Subject:
     """A model to look at. `format` None: it reads running text, without special tokens of a format."""
 
     name: str
-    model: Backbone
+    model: Backbone | EncoderDecoder
     tokenizer: Tokenizer
     format: Any
     special_ids: frozenset[int]
@@ -61,11 +68,11 @@ class Subject:
 
     @property
     def n_layers(self) -> int:
-        return len(attending(self.model.stack))
+        return max(len(attending(stack)) for stack in stacks(self.model))
 
     @property
     def n_heads(self) -> int:
-        return attending(self.model.stack)[0].n_heads
+        return attending(stacks(self.model)[0])[0].n_heads
 
 
 def main(source: str, wanted: Looking, out: str) -> None:
@@ -73,8 +80,7 @@ def main(source: str, wanted: Looking, out: str) -> None:
     place = writable(out)
     subject = opened(source)
     panels = look(subject, wanted)
-    texts = [wanted.text] if wanted.text_b is None else [wanted.text, wanted.text_b]
-    html = page(panels, subject.name, texts, described(subject))
+    html = page(panels, subject.name, _texts(subject, wanted, panels), described(subject))
     try:
         write_whole(place, html)
     except OSError as error:
@@ -114,6 +120,13 @@ def opened(source: str) -> Subject:
         raise WeightsError(f"{told}; name a run folder, a folder of weights or a hub id") from None
 
 
+def stacks(model: Any) -> list[torch.nn.Module]:
+    """The layers of a model, encoder first; none of a model of another kind."""
+    if isinstance(model, EncoderDecoder):
+        return [model.encoder, model.decoder]
+    return [model.stack] if isinstance(model, Backbone) else []
+
+
 def subject_of(run: LoadedRun, source: str) -> Subject:
     """A run's model, and its texts written as its task writes them."""
     choices = run.config.get("choices", {})
@@ -124,10 +137,9 @@ def subject_of(run: LoadedRun, source: str) -> Subject:
 
 def subject(name: str, model: Any, tokenizer: Tokenizer, format: Any, *, reads_on: bool) -> Subject:
     """A model to look at; `reads_on` says that it reads running text. Raises ConfigurationError when nothing in it attends."""
-    if not isinstance(model, Backbone) or not attending(model.stack):
+    if not stacks(model) or not all(attending(stack) for stack in stacks(model)):
         raise ConfigurationError(f"{name}: no layer of this model attends to tokens, so there is nothing to look at")
-    roles = {format.first: "[start]", format.between: "[delimiter]"}
-    roles[format.last] = "[extract]" if format.summary == "last" else "[end]"
+    roles = _roles(format)
     added = {number for number, token in tokenizer.rust.get_added_tokens_decoder().items() if token.special}
     return Subject(
         name,
@@ -137,6 +149,14 @@ def subject(name: str, model: Any, tokenizer: Tokenizer, format: Any, *, reads_o
         frozenset(added | roles.keys()),
         {number: word for number, word in roles.items() if number >= tokenizer.vocab_size},
     )
+
+
+def _roles(format: Any) -> dict[int, str]:
+    """A format's special tokens, and words for them."""
+    if isinstance(format, TranslationFormat):
+        return {format.start: "[start]", format.end: "[end]"}
+    last = "[extract]" if format.summary == "last" else "[end]"
+    return {format.first: "[start]", format.between: "[delimiter]", format.last: last}
 
 
 def _of_weights(folder: Path, name: str) -> Subject:
@@ -163,17 +183,25 @@ def described(subject: Subject) -> str:
 def look(subject: Subject, wanted: Looking) -> list[Panel]:
     """The panels of a text. Raises ConfigurationError for a text or layers that the model or a page cannot hold."""
     layers = _layers(subject, wanted.layers)
-    text = written(subject, wanted)
-    fits(len(layers), subject.n_heads, len(text.ids))
-    return of_backbone(subject.model, text, layers)
+    texts = written(subject, wanted)
+    fits(len(layers), subject.n_heads, *(len(text.ids) for text in texts))
+    return panels_of(subject, texts, layers)
 
 
-def fits(layers: int, heads: int, tokens: int) -> None:
-    """Raises ConfigurationError when a page cannot hold so many weights."""
-    size = layers * heads * tokens**2
+def panels_of(subject: Subject, texts: Sequence[Sequenced], layers: Sequence[int]) -> list[Panel]:
+    """Of a text that is written already, or of a source and its target."""
+    if isinstance(subject.model, EncoderDecoder):
+        return of_encoder_decoder(subject.model, texts[0], texts[1], layers)
+    return of_backbone(subject.model, texts[0], layers)
+
+
+def fits(layers: int, heads: int, *tokens: int) -> None:
+    """Raises ConfigurationError when a page cannot hold so many weights: of each text over itself, and of one over another."""
+    size = layers * heads * sum(a * b for a, b in combinations_with_replacement(tokens, 2))
     if size > LARGEST:
+        over = " and ".join(map(str, tokens))
         raise ConfigurationError(
-            f"{layers} layers of {heads} heads over {tokens} tokens are {size / 2**20:.0f} MB of weights; a page holds "
+            f"{layers} layers of {heads} heads over {over} tokens are {size / 2**20:.0f} MB of weights; a page holds "
             f"{LARGEST / 2**20:.0f}: give a shorter text, or some of the layers (--layers 1,2)"
         )
 
@@ -185,22 +213,54 @@ def _layers(subject: Subject, wanted: Sequence[int]) -> list[int]:
     return sorted(set(wanted)) or list(range(1, subject.n_layers + 1))
 
 
-def written(subject: Subject, wanted: Looking) -> Sequenced:
-    """The text as the model reads it, then padding. Nothing is cut off: a text that is too long is an error."""
-    texts = {"--text": wanted.text} | ({} if wanted.text_b is None else {"--text-b": wanted.text_b})
-    encoded = dict(zip(texts, subject.tokenizer.encode(list(texts.values())), strict=True))
-    for name, tokens in encoded.items():
-        if not tokens:
-            raise ConfigurationError(f"{name} {texts[name]!r} is empty: there is no token in it")
-    ids, segments = _sequence(subject, *encoded.values())
-    room = subject.model.max_seq_len
-    if len(ids) > room:
-        raise ConfigurationError(
-            f"the text is {len(ids)} tokens long, the model has {room} positions: give a shorter one"
-        )
+def written(subject: Subject, wanted: Looking) -> list[Sequenced]:
+    """The text as the model reads it, or source and target, each with padding. What is too long is an error, not cut."""
     if wanted.padding < 0:
         raise ConfigurationError(f"--padding {wanted.padding}: at least 0")
-    return sequenced(subject, ids, segments, min(wanted.padding, room - len(ids)))
+    texts = {"--text": wanted.text} | ({} if wanted.text_b is None else {"--text-b": wanted.text_b})
+    encoded = subject.tokenizer.encode(list(texts.values()))
+    for (name, text), tokens in zip(texts.items(), encoded, strict=True):
+        if not tokens:
+            raise ConfigurationError(f"{name} {text!r} is empty: there is no token in it")
+    if isinstance(subject.model, EncoderDecoder):
+        source = [*encoded[0], subject.format.end]
+        _has_room(subject, len(source))  # before it is translated
+        target = [subject.format.start, *(encoded[1] if encoded[1:] else _translated(subject, source))]
+        return [_padded(subject, ids, [0] * len(ids), wanted.padding) for ids in (source, target)]
+    return [_padded(subject, *_sequence(subject, *encoded), wanted.padding)]
+
+
+def _padded(subject: Subject, ids: list[int], segments: list[int], padding: int) -> Sequenced:
+    _has_room(subject, len(ids))
+    return sequenced(subject, ids, segments, min(padding, subject.model.max_seq_len - len(ids)))
+
+
+def _has_room(subject: Subject, tokens: int) -> None:
+    room = subject.model.max_seq_len
+    if tokens > room:
+        raise ConfigurationError(
+            f"the text is {tokens} tokens long, the model has {room} positions: give a shorter one"
+        )
+
+
+def _translated(subject: Subject, source: list[int]) -> list[int]:
+    """What the model makes of a source, by the paper's beam search."""
+    assert isinstance(subject.model, EncoderDecoder)
+    format, ids = subject.format, torch.tensor([source])
+    ways = write(
+        subject.model, ids, torch.ones_like(ids, dtype=torch.bool), Writing(format.start, format.end, format.never)
+    )
+    return best(ways[0], format.end)
+
+
+def _texts(subject: Subject, wanted: Looking, panels: Sequence[Panel]) -> list[str]:
+    """What is looked at; of a translation that the model wrote, its tokens."""
+    if wanted.text_b is not None:
+        return [wanted.text, wanted.text_b]
+    if isinstance(subject.model, EncoderDecoder):
+        target = [token.text for token in panels[-1].queries if not token.padding and not token.special]
+        return [wanted.text, " ".join(target)]
+    return [wanted.text]
 
 
 def _sequence(subject: Subject, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:

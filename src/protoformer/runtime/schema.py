@@ -10,6 +10,7 @@ from typing import Any, Literal
 NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (DESIGN: runs are idempotent)
     "paths",
     "tracking",
+    "views",
     "force",
     "reuse",
     "choices",
@@ -146,6 +147,13 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class Views:
+    """Pictures that a run leaves at its end."""
+
+    attention: bool = False  # heads over a dev example: a page in the run folder, pictures in the tracker
+
+
+@dataclass(frozen=True)
 class Run:
     """The whole."""
 
@@ -157,6 +165,7 @@ class Run:
     source: dict[str, Any]
     tracking: Tracking
     paths: Paths
+    views: Views
     seed: int = 42
     init_from: str = "auto"
     force: bool = False

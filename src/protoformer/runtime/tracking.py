@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.errors import ConfigurationError
@@ -35,7 +36,6 @@ def tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | None":
 def has_key() -> bool:
     """Whether W&B would know who we are: an environment variable, or `wandb login` once upon a time."""
     import netrc
-    from pathlib import Path
 
     if os.environ.get("WANDB_API_KEY"):
         return True
@@ -96,6 +96,23 @@ def log_samples(loggers: Sequence["Logger"], step: int, samples: Sequence[Sequen
 
             for number, (prompt, text) in enumerate(samples):
                 logger.experiment.add_text(f"samples/{number}", fenced(prompt + text), step)  # shown, not read as HTML
+
+
+def log_pictures(loggers: Sequence["Logger"], step: int, pictures: Mapping[str, Path]) -> None:
+    """PNG files, by name, where a tracker takes pictures."""
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            images = {name: wandb.Image(str(path)) for name, path in pictures.items()}
+            logger.experiment.log({**images, "trainer/global_step": step})
+        elif isinstance(logger, TensorBoardLogger):
+            from matplotlib.image import imread
+
+            for name, path in pictures.items():
+                logger.experiment.add_image(name, imread(path), step, dataformats="HWC")
 
 
 def finish(logger: "Logger | None", summary: Mapping[str, Any], mistakes: list[list[Any]], exit_code: int) -> None:

@@ -181,6 +181,7 @@ class _Session:
             result = self._result(metrics)
             if self.rank == 0:
                 mistakes = self._write(result)
+                self._leave_views(loggers)
             exit_code, summary = 0, metrics
             return result
         except BaseException as error:
@@ -326,6 +327,12 @@ class _Session:
             return None
         best = read_pickle(self.folder.best_checkpoint)
         return {"step": best["global_step"], "epoch": best["epoch"]}
+
+    def _leave_views(self, loggers: list[Any]) -> None:
+        if self.config["views"]["attention"]:
+            from protoformer.runtime import attention_views
+
+            attention_views.leave(self.config, self.parts, self.folder, loggers, self.trainer.global_step)
 
     def _write(self, result: dict[str, Any]) -> list[list[Any]]:
         """Predictions, tokenizer, result and card; gives the dev mistakes for the tracker."""

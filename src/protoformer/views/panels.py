@@ -75,8 +75,8 @@ def attending(stack: nn.Module) -> list[MultiHeadAttention]:
 def of_backbone(model: Backbone, text: Sequenced, layers: Sequence[int]) -> list[Panel]:
     """The self-attention of an encoder or of a decoder alone; `layers` count from 1."""
     found: dict[int, Tensor] = {}
-    segments = None if text.segment_ids is None else text.segment_ids[None]
-    model(text.ids[None], text.padding_mask, segments, found, [layer - 1 for layer in layers])
+    # forward itself: a model that is compiled in place would be compiled anew for this one call
+    model.forward(*_batch(model, text), weights=found, weights_of=[layer - 1 for layer in layers])
     name = "decoder self-attention" if model.causal else "encoder self-attention"
     return [_self_attention(name, model.stack, text, found)]
 
@@ -90,8 +90,8 @@ def of_encoder_decoder(
     read: dict[int, Tensor] = {}
     written: dict[int, Tensor] = {}
     looked: dict[int, Tensor] = {}
-    memory = model.encode(source.ids[None], source.padding_mask, read, wanted)
-    model.decode(target.ids[None], target.padding_mask, memory, written, looked, wanted)
+    memory = model.encode(*_batch(model, source)[:2], read, wanted)
+    model.decode(*_batch(model, target)[:2], memory, written, looked, wanted)
     panels = []
     if read:
         panels.append(_self_attention("encoder self-attention", model.encoder, source, read))
@@ -99,6 +99,13 @@ def of_encoder_decoder(
         panels.append(_self_attention("decoder self-attention", model.decoder, target, written))
         panels.append(_cross_attention(source, target, looked))
     return panels
+
+
+def _batch(model: nn.Module, text: Sequenced) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, padding mask and segments, as a batch of one where the model lies."""
+    device = next(model.parameters()).device
+    segments = torch.zeros_like(text.ids) if text.segment_ids is None else text.segment_ids
+    return text.ids[None].to(device), text.padding_mask.to(device), segments[None].to(device)
 
 
 def _cross_attention(source: Sequenced, target: Sequenced, found: dict[int, Tensor]) -> Panel:
@@ -121,7 +128,7 @@ def _self_attention(name: str, stack: nn.Module, text: Sequenced, found: dict[in
 
 
 def _stacked(found: dict[int, Tensor]) -> Float[Tensor, "layers heads queries keys"]:
-    return torch.stack([found[number][0].float() for number in sorted(found)])
+    return torch.stack([found[number][0].float().cpu() for number in sorted(found)])
 
 
 def _real(tokens: Iterable[Token]) -> Bool[Tensor, "seq"]:
