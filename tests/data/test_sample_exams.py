@@ -45,6 +45,21 @@ def test_the_right_answer_stands_in_the_article(subset: str, lengths: set[int]) 
     assert 2 < np.mean(rivals) < 3.5  # some wrong ones stand there too, some do not
 
 
+def plain(text: str) -> set[str]:
+    """The words that tell one sentence from another, synonyms as one."""
+    said_anyway = {"the", "was", "did", "by", "who", "what", "where", "when", ".", "?"}
+    return {FORMS.get(word, word) for word in text.split()} - said_anyway
+
+
+def test_the_right_answer_is_that_of_the_sentence_most_like_the_question() -> None:
+    for row in generate("ehovy/race", "all", "validation", 0, 500).to_pylist():
+        sentences = [f" {sentence} ." for sentence in row["article"].removesuffix(" .").split(" . ")]
+        chosen = max(sentences, key=lambda sentence: len(plain(row["question"]) & plain(sentence)))
+        there = [letter for letter, option in zip("ABCD", row["options"], strict=True) if f" {option} " in chosen]
+        assert row["answer"] in there, row
+        assert len(there) == 1, row
+
+
 def test_an_ending_follows_from_its_story() -> None:
     kinds = collections.Counter[str]()
     for row in generate(*STORY_CLOZE, "validation", 0, 3000).to_pylist():

@@ -78,7 +78,7 @@ def test_each_sequence_has_the_loss_that_transformers_gives_it(packing: str, tmp
         nn.init.normal_(parameter, std=0.2)
     theirs.save_pretrained(tmp_path)
     reader = Gpt2Weights()
-    ours: Any = gpt(**reader.sizes(weights.read_config(tmp_path)), norm="pre", packing=packing).eval()
+    ours: Any = gpt(**reader.sizes(weights.read_config(tmp_path)), packing=packing).eval()
     weights.put(ours, reader.read(weights.read_state(tmp_path))[0], "here")
     batch = classification.Collate(table(6), 0)(list(range(6)))
     ids, mask = batch["ids"], batch["padding_mask"]

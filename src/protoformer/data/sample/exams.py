@@ -16,7 +16,8 @@ from protoformer.data.sample.questions import inquiry, story
 
 LETTERS = "ABCD"
 SENTENCES = {"middle": (3, 4), "high": (4, 5, 6), "all": (3, 4, 5, 6)}  # of an article, by subset
-ABSENT = 0.4  # share of wrong answers that the article does not hold
+ABSENT = 0.6  # share of wrong answers that the article does not hold
+DESCRIBED = 0.42  # share of the nouns of a story that have an adjective
 RACE = pa.schema(
     [
         *((name, pa.string()) for name in ("example_id", "article", "answer", "question")),
@@ -66,9 +67,11 @@ def phrase(event: Event, part: str) -> str:
 
 
 def elsewhere(part: str, random: Random) -> str:
-    """Anybody, anything, any place or any time."""
-    words = {"agent": AGENTS, "thing": THINGS, "place": WHERE, "time": WHEN}[part]
-    return f"the {random.choice(words)}" if part in ("agent", "thing") else random.choice(words)
+    """Anybody, anything, any place or any time; described as often as in a story."""
+    noun = random.choice({"agent": AGENTS, "thing": THINGS, "place": WHERE, "time": WHEN}[part])
+    if part in ("place", "time"):
+        return noun
+    return f"the {random.choice(ADJECTIVES[part])} {noun}" if random.random() < DESCRIBED else f"the {noun}"
 
 
 Tale = tuple[Event, str, tuple[str, str]]  # its last deed, the remark before it, how it ends and how it does not
