@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from protoformer.decoding.writing import Writer
     from protoformer.runtime.loading import LoadedRun
 
-__all__ = ["load"]
+__all__ = ["load", "load_decoder"]
 
 
 def load(run: str | Path) -> "LoadedRun":
@@ -17,3 +18,14 @@ def load(run: str | Path) -> "LoadedRun":
     from protoformer.runtime import loading
 
     return loading.load(run)
+
+
+def load_decoder(where: str | Path) -> "Writer":
+    """A decoder that goes on with texts: of a run folder, a Hugging Face folder (GPT, GPT-2), or a hub id.
+
+    `.generate(prompts, max_new=..., stop=...)` gives completions, `.stream(prompt)` one piece by piece, `.search(prompt)` the
+    best of a beam. Raises errors.RunFolderError or errors.WeightsError where there is none.
+    """
+    from protoformer.runtime import generate
+
+    return generate.load_decoder(where)

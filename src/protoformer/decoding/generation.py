@@ -44,11 +44,13 @@ def generate(
     choosing: Choosing | None = None,
     end: Collection[int] = (),
     seed: int = 0,
+    closed: Collection[int] = (),
 ) -> Iterator[list[tuple[int, int]]]:
     """Step after step, (number of the prompt, its next token) for every prompt that is not at its end.
 
-    A prompt ends after `max_new` tokens, or with the first token of `end`, which is given too. Each prompt gets what it
-    would get alone: its draws are its own, from the same `seed`. Raises ConfigurationError for an empty prompt.
+    A prompt ends after `max_new` tokens, or with the first token of `end`, which is given too, or when the caller has put its
+    number into `closed`. Each prompt gets what it would get alone: its draws are its own, from the same `seed`. Raises
+    ConfigurationError for an empty prompt.
     """
     if max_new < 1:
         raise ConfigurationError(f"max_new={max_new}: at least one token")
@@ -64,7 +66,7 @@ def generate(
     model.eval()
     try:
         while open_texts:
-            yield from _until_full(model, texts, open_texts, choosing, frozenset(end))
+            yield from _until_full(model, texts, open_texts, choosing, frozenset(end), closed)
             for number in open_texts:
                 text = texts[number]
                 if len(text.window) > model.max_seq_len:
@@ -74,7 +76,12 @@ def generate(
 
 
 def _until_full(
-    model: Decoder, texts: list[Text], open_texts: list[int], choosing: Choosing, end: frozenset[int]
+    model: Decoder,
+    texts: list[Text],
+    open_texts: list[int],
+    choosing: Choosing,
+    end: frozenset[int],
+    closed: Collection[int],
 ) -> Iterator[list[tuple[int, int]]]:
     """Read what is open and go on until all of it has ended or one text has no position left; drops from `open_texts`."""
     device = model.embeddings.token.weight.device
@@ -88,7 +95,11 @@ def _until_full(
         for text, token in zip(rows, chosen, strict=True):
             text.new.append(token)
         yield list(zip(open_texts, chosen, strict=True))
-        going = [place for place, text in enumerate(rows) if text.new[-1] not in end and len(text.new) < text.max_new]
+        going = [
+            place
+            for place, text in enumerate(rows)
+            if text.new[-1] not in end and len(text.new) < text.max_new and open_texts[place] not in closed
+        ]
         full = any(len(rows[place].window) > model.max_seq_len for place in going)
         if len(going) < len(rows):
             open_texts[:] = [open_texts[place] for place in going]

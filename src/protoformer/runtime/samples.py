@@ -41,7 +41,8 @@ class LogSamples(Callback):
         step = trainer.global_step
         with self.file.open("a", encoding="utf-8") as file:
             file.writelines(_line({"step": step, "prompt": one.prompt, "text": one.text}) for one in written)
-        print(f"step {step}  writes: {_shown(written[0])}", flush=True)
+        shown = next((one for one in written if one.text.strip()), written[0])  # a text may end at once
+        print(f"step {step}  writes: {_shown(shown)}", flush=True)
         tracking.log_samples(trainer.loggers, step, [(one.prompt, one.text) for one in written])
 
 
