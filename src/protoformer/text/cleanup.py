@@ -6,7 +6,7 @@ spaces; a line break stays, which is a token of GPT's vocabulary.
 
 Differs: of ftfy, text that was decoded by a wrong encoding is not repaired, HTML's entities and terminal escapes stay, and wide
 letters keep their width. Of spaCy's English rules (version 2), the exceptions are those for contractions, clock times,
-abbreviations and a few emoticons; currencies of two letters  and addresses of pages have no rule of their own.
+abbreviations and a few emoticons; addresses of pages have no rule of their own.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ from tokenizers import Regex, normalizers
 Cleanup = Literal["original", "bert"]
 
 # single marks that are a word each; of the others a run is one word (text_standardize in the paper's code)
-SINGLE, RUNS = r"""!";?,()*\[\]{}_+""", r"-~\\/|"
+SINGLE, IN_RUNS = r"""!";?,()*\[\]{}_+""", ("-", "~", r"\\", "/", r"\|")
 REPAIRS = (  # ftfy's: line breaks, what cannot be seen, curled quotes, ligatures
     ("\r\n|[\r\u0085\u2028\u2029]", "\n"),
     ("[\u0000-\u0008\u000b\u000e-\u001f\u007f-\u0084\u0086-\u009f\u206a-\u206f\ufeff\ufff9-\ufffb]", ""),
@@ -29,9 +29,9 @@ REPAIRS = (  # ftfy's: line breaks, what cannot be seen, curled quotes, ligature
     ("\ufb04", "ffl"),
     ("[\ufb05\ufb06]", "st"),
 )
-STANDARD = (("[\u2012-\u2015]", "-"), ("\u2026", "..."), ("\u00b4", "'"))
+STANDARD = (("[\u2013-\u2015]", "-"), ("\u2026", "..."), ("\u00b4", "'"))
 
-END = r"(?![\w'<>=])"  # of a word
+END = r"(?![\w'=]|[<>]\w)"  # of a word
 NEGATED = "ca could do does did had have has is are was were may might must need ought sha should wo would ai dare"
 PRONOUNS, ASKING = "you he she it we they", "who what when where why how there that"
 BARE = {  # contractions without their apostrophe, where that is no other word
@@ -44,10 +44,10 @@ BARE = {  # contractions without their apostrophe, where that is no other word
     "s": f"he she {ASKING}",
 }
 SPLIT_WORDS = (("can", "not"), ("gon", "na"), ("got", "ta"), ("c'm", "on"), ("y'", "all"), ("y", "all"))
-KEPT_AFTER_QUOTE = "em cause cos coz cuz bout nuff ll re d s S"  # 'em
+KEPT_AFTER_QUOTE = "em cause Cause cos Cos coz Coz cuz Cuz bout nuff ll re d s S"  # 'em
 KEPT_BEFORE_QUOTE = "doin goin havin lovin nothin nuthin somethin ol y"  # goin'
 ABBREVIATIONS = (
-    "Mr Mrs Ms Dr Prof St Mt Jr Sr Gen Gov Rep Rev Sen Adm Messrs Inc Corp Co co Ltd Bros vs Jan Feb Mar Apr Jun Jul Aug Sep "
+    "Mr Mrs Ms Dr Prof St Mt Jr Gen Gov Rep Rev Sen Adm Messrs Inc Corp Co co Ltd Bros vs Jan Feb Mar Apr Jun Jul Aug Sep "
     "Sept Oct Nov Dec Ala Ariz Ark Calif Colo Conn Del Fla Ga Ia Id Ill Ind Kan Kans Ky La Mass Md Mich Minn Miss Mo Mont Neb "
     "Nebr Nev Okla Ore Pa Tenn Va Wash Wis a.m p.m e.g i.e E.g I.e v.s"
 )
@@ -98,16 +98,8 @@ def _after(words: str, before: str = r"\b") -> str:
 
 
 def _marks() -> list[str]:
-    single = [rf"(?<=[{SINGLE}])(?=\S)", rf"(?<=\S)(?=[{SINGLE}])"]
-    letters = ["-", "~", r"\\", "/", r"\|"]
-    return [
-        *single,
-        *(
-            rf"(?<={one})(?={other})"
-            for mark in letters
-            for one, other in ((mark, rf"(?!{mark})\S"), (rf"[^\s{mark}]", mark))
-        ),
-    ]
+    runs = [place for one in IN_RUNS for place in (rf"(?<={one})(?!{one})(?=\S)", rf"(?={one})(?<![\s{one}])(?<=\S)")]
+    return [rf"(?<=[{SINGLE}])(?=\S)", rf"(?<=\S)(?=[{SINGLE}])", *runs]
 
 
 def _contractions() -> list[str]:
