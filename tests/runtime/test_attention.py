@@ -9,6 +9,8 @@ import torch
 import transformers
 
 from protoformer.cli import main as command
+from protoformer.decoding.beam import Ended
+from protoformer.decoding.seq2seq import Writing
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.runtime import attention
 from protoformer.runtime.attention import Looking, look, opened
@@ -221,3 +223,35 @@ def test_a_model_without_attention_is_refused() -> None:
         ConfigurationError, match="x: no layer of this model attends to tokens, so there is nothing to look at"
     ):
         attention.subject("x", Recurrent(), WORDS, None, reads_on=False)
+
+
+TRANSLATION = ("model=transformer_tiny", "task=translate/multi30k_en_de", "model.max_seq_len=32", "task.max_len=32")
+
+
+def test_a_translation_is_shown_over_its_source(tmp_path: Path) -> None:
+    run = write_run(tmp_path, *TRANSLATION)
+    subject = opened(str(run))
+    reads, writes, looks = look(subject, Looking("the cat sat", "dogs ran", padding=1))
+    assert [token.text for token in reads.keys] == ["the", "cat", "sat", "[end]", "[PAD]"]
+    assert [token.text for token in writes.keys] == ["[start]", "dogs", "ran", "[PAD]"]
+    assert (looks.queries, looks.keys) == (writes.keys, reads.keys)
+    with pytest.raises(ConfigurationError, match="the text is 41 tokens long, the model has 32 positions"):
+        look(subject, Looking("cat " * 40))
+
+
+def test_without_a_target_the_model_translates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path, *TRANSLATION)
+    format = opened(str(run)).format
+
+    def write(model: Any, ids: torch.Tensor, mask: torch.Tensor, writing: Writing) -> list[list[Ended]]:
+        assert ids.tolist() == [[*WORDS.encode(["the cat sat"])[0], format.end]]
+        assert mask.all()
+        assert (writing.start, writing.end, writing.never) == (format.start, format.end, format.never)
+        return [[Ended([*WORDS.encode(["dogs ran"])[0], format.end], -1.0), Ended([format.end], -2.0)]]
+
+    monkeypatch.setattr(attention, "write", write)
+    out = tmp_path / "page.html"
+    attention.main(str(run), Looking("the cat sat"), str(out))
+    html = out.read_text(encoding="utf-8")
+    assert '"texts":["the cat sat","dogs ran"]' in html
+    assert '"queries":[["[start]",0,1],["dogs",0,0],["ran",0,0],["[PAD]",0,2],["[PAD]",0,2]]' in html

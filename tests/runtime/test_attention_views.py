@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from protoformer.runtime import attention_views
 from protoformer.runtime.building import build
 from protoformer.runtime.compose import compose
 from protoformer.runtime.naming import run_id
 from protoformer.runtime.run_folder import RunFolder
+from protoformer.runtime.tracking import log_pictures
+from protoformer.views.attention_grid import draw
+from protoformer.views.panels import Panel, Token
 
+from ..e2e.commands import SMALL, Place
+
+TRANSLATION = ["encoder self-attention", "decoder self-attention", "attention to the source"]
 KINDS = {
     "glue/mrpc": ("model=bert_l2_h128", ["encoder self-attention"], "[CLS]"),
     "swag": ("model=bert_l2_h128", ["encoder self-attention"], "[CLS]"),
@@ -21,7 +28,9 @@ KINDS = {
     "pretrain/mlm_nsp": ("model=bert_l2_h128", ["encoder self-attention"], "[CLS]"),
     "glue/rte": ("model=gpt2_tiny", ["decoder self-attention"], "[start]"),
     "pretrain/clm": ("model=gpt2_tiny", ["decoder self-attention"], None),
+    "translate/multi30k_en_de": ("model=transformer_tiny", TRANSLATION, None),
 }
+QUICK = ("glue/mrpc", "translate/multi30k_en_de")
 
 
 def leave(place: Path, *overrides: str) -> list[dict[str, Any]]:
@@ -38,7 +47,9 @@ def leave(place: Path, *overrides: str) -> list[dict[str, Any]]:
     return json.loads(found[1])["panels"]
 
 
-@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize(
+    "task", [task if task in QUICK else pytest.param(task, marks=pytest.mark.slow) for task in KINDS]
+)
 def test_every_kind_leaves_a_page_and_pictures(task: str, tmp_path: Path) -> None:
     model, names, first = KINDS[task]
     panels = leave(tmp_path, model, f"task={task}", "source.rows=40", "model.n_layers=2")
@@ -64,3 +75,33 @@ def test_what_is_too_much_is_told_and_harms_nothing(
 def test_it_renames_no_run() -> None:
     words = ["model=bert_l2_h128", "task=glue/mrpc", "source=sample"]
     assert run_id(compose([*words, "views.attention=true"])) == run_id(compose(words))
+
+
+def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
+    from lightning.pytorch.loggers import TensorBoardLogger
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorBoardLogger(save_dir=tmp_path, name="", version="tensorboard")
+    weights = torch.full((2, 3, 4, 4), 0.25)
+    tokens = [Token("a")] * 4
+    panel = Panel("encoder self-attention", tokens, tokens, [1, 2], weights, torch.ones(2, 4, 4, dtype=torch.bool))
+    picture = draw(panel, "a model", tmp_path / "heads.png")
+    log_pictures([logger], 7, {"attention/encoder self-attention": picture})
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (image,) = events.Images("attention/encoder self-attention")
+    assert image.step == 7
+    assert image.width > image.height > 100
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_page_and_wandb_gets_the_picture(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run(*SMALL, "recipe.epochs=1", "tracking=wandb_offline", "views.attention=true")
+    assert done.returncode == 0, done.stderr
+    (run,) = place.runs()
+    assert (run / "attention.html").stat().st_size > 20_000
+    (picture,) = run.glob("attention_*.png")
+    (sent,) = run.glob("wandb/offline-run-*/files/media/images/attention/*.png")
+    assert sent.read_bytes() == picture.read_bytes()

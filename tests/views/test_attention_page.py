@@ -258,7 +258,7 @@ def test_a_long_text_in_many_heads_is_quick(browser: Browser, tmp_path: Path) ->
     assert (tmp_path / "page.html").stat().st_size < 4 * 2**20
     spent = browser.value("""(() => { const begun = performance.now();
       for (let at = 0; at < 10; at++) choose(at, at); return (performance.now() - begun) / 10 })()""")
-    assert spent < 250, spent  # milliseconds a head
+    assert spent < 400, spent  # milliseconds a head
     assert browser.value("!document.getElementById('zoom').hidden")
     browser.key("z")
     assert browser.value("geometry.matrix.cell") == 13  # wide enough for names

@@ -79,8 +79,11 @@ def main(source: str, wanted: Looking, out: str) -> None:
     """Write the page and print which heads follow what. Raises a one-line error for whatever cannot be looked at."""
     place = writable(out)
     subject = opened(source)
-    panels = look(subject, wanted)
-    html = page(panels, subject.name, _texts(subject, wanted, panels), described(subject))
+    layers, texts = asked(subject, wanted)
+    panels = panels_of(subject, texts, layers)
+    given = [wanted.text] if wanted.text_b is None else [wanted.text, wanted.text_b]
+    written_by_it = [plain(subject, text) for text in texts[len(given) :]]
+    html = page(panels, subject.name, [*given, *written_by_it], described(subject))
     try:
         write_whole(place, html)
     except OSError as error:
@@ -180,11 +183,17 @@ def described(subject: Subject) -> str:
     return f"{subject.name}: {subject.n_layers} layers of {subject.n_heads} heads, {model.d_model} wide."
 
 
-def look(subject: Subject, wanted: Looking) -> list[Panel]:
-    """The panels of a text. Raises ConfigurationError for a text or layers that the model or a page cannot hold."""
+def asked(subject: Subject, wanted: Looking) -> tuple[list[int], list[Sequenced]]:
+    """Layers and texts. Raises ConfigurationError for those that the model or a page cannot hold."""
     layers = _layers(subject, wanted.layers)
     texts = written(subject, wanted)
     fits(len(layers), subject.n_heads, *(len(text.ids) for text in texts))
+    return layers, texts
+
+
+def look(subject: Subject, wanted: Looking) -> list[Panel]:
+    """The panels of what is asked for. Raises ConfigurationError as `asked` does."""
+    layers, texts = asked(subject, wanted)
     return panels_of(subject, texts, layers)
 
 
@@ -253,14 +262,10 @@ def _translated(subject: Subject, source: list[int]) -> list[int]:
     return best(ways[0], format.end)
 
 
-def _texts(subject: Subject, wanted: Looking, panels: Sequence[Panel]) -> list[str]:
-    """What is looked at; of a translation that the model wrote, its tokens."""
-    if wanted.text_b is not None:
-        return [wanted.text, wanted.text_b]
-    if isinstance(subject.model, EncoderDecoder):
-        target = [token.text for token in panels[-1].queries if not token.padding and not token.special]
-        return [wanted.text, " ".join(target)]
-    return [wanted.text]
+def plain(subject: Subject, text: Sequenced) -> str:
+    """What a sequence says, without special tokens and padding."""
+    ids = [number for number, token in zip(text.ids.tolist(), text.tokens, strict=True) if not token.special]
+    return subject.tokenizer.decode(ids)
 
 
 def _sequence(subject: Subject, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
@@ -294,7 +299,7 @@ def _print(subject: Subject, panels: Sequence[Panel]) -> None:
         print(f"{panel.name}, {real} tokens; heads (layer-head) with the most weight, on average, on")
         numbers = panel.numbers()._asdict()
         for name, what in TRACKED.items():
-            if numbers[name] is not None:
-                best = strongest(numbers[name], NAMED)
+            best = [] if numbers[name] is None else strongest(numbers[name], NAMED)
+            if best and best[0][2] > 0:  # nobody follows what the mask hides
                 heads = (f"{panel.layers[layer]}-{head + 1} {share:4.0%}" for layer, head, share in best)
                 print(f"  {what:<18}  {'   '.join(heads)}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from protoformer.errors import ConfigurationError
 from protoformer.runtime import tracking
-from protoformer.runtime.attention import Subject, described, fits, panels_of, sequenced, subject
+from protoformer.runtime.attention import Subject, described, fits, panels_of, plain, sequenced, subject
 from protoformer.runtime.run_folder import RunFolder, write_whole
 from protoformer.views import attention, attention_grid
 from protoformer.views.panels import Panel, Sequenced
@@ -40,8 +40,7 @@ def leave(config: Mapping[str, Any], parts: Any, folder: RunFolder, loggers: Seq
         log.warning("views.attention: %s", error)
         return
     panels = panels_of(looked_at, texts, range(1, looked_at.n_layers + 1))
-    shown = [parts.tokenizer.decode([n for n in text.ids.tolist() if n not in looked_at.special_ids]) for text in texts]
-    page = attention.page(panels, name, shown, described(looked_at))
+    page = attention.page(panels, name, [plain(looked_at, text) for text in texts], described(looked_at))
     write_whole(folder.path / "attention.html", page)
     tracking.log_pictures(loggers, step, {f"attention/{panel.name}": _drawn(panel, name, folder) for panel in panels})
 
