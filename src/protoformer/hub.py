@@ -18,6 +18,7 @@ from protoformer.errors import WeightsError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+PAIRS = ("vocab.json", "merges.txt")  # GPT's, asked for where there is none of those
 COMMIT = re.compile(r"[0-9a-f]{40}")
 INSTEAD = "init_from=<folder> or init_from=scratch"
 LATER = f"with a network `protoformer prepare` fetches it, without one use {INSTEAD}"
@@ -107,6 +108,8 @@ def fetch(repo: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
             raise _lacks(files, "config.json")
         files.revision = commit = config.parent.name
         tokenizer = [name for name in TOKENIZER if files.get(name)]
+        if not {"tokenizer.json", "vocab.txt"} & set(tokenizer):
+            tokenizer += [name for name in PAIRS if files.get(name)]
         if "tokenizer.json" not in tokenizer and files.lacking:  # a vocab.txt alone does not say its casing
             raise _lacks(files, "its tokenizer")
         if weights:

@@ -15,7 +15,7 @@ from protoformer.models import weights
 from protoformer.runtime import building
 from protoformer.runtime.compose import compose
 from protoformer.runtime.run_folder import RunFolder
-from protoformer.text.tokenizers import Tokenizer
+from protoformer.text.tokenizers import Tokenizer, cleaned
 from protoformer.text.training import train
 
 TEXTS = ["where is the dog ? the dog sleeps in the garden , and a cat walks", "Über 12 mice — no cheese!\n\n  Two."]
@@ -43,8 +43,12 @@ def write_run(place: Path, model: str, words: Tokenizer, *overrides: str, task: 
 
 @pytest.mark.parametrize(
     ("model", "words", "expected"),
-    [("gpt2", BYTES, transformers.GPT2LMHeadModel), ("gpt", PAIRS, transformers.OpenAIGPTLMHeadModel)],
-    ids=["gpt2", "gpt"],
+    [
+        ("gpt2", BYTES, transformers.GPT2LMHeadModel),
+        ("gpt", PAIRS, transformers.OpenAIGPTLMHeadModel),
+        ("gpt", cleaned(PAIRS, "original"), transformers.OpenAIGPTLMHeadModel),
+    ],
+    ids=["gpt2", "gpt", "gpt-original"],
 )
 def test_a_language_model_says_the_same_there(tmp_path: Path, model: str, words: Tokenizer, expected: Any) -> None:
     run, out = write_run(tmp_path / "outputs", model, words), tmp_path / "out"
@@ -55,6 +59,8 @@ def test_a_language_model_says_the_same_there(tmp_path: Path, model: str, words:
     assert not report["unexpected_keys"]
     ids = transformers.AutoTokenizer.from_pretrained(out)(TEXTS)["input_ids"]
     assert ids == words.encode(TEXTS)
+    end = words.id("<|endoftext|>") if model == "gpt2" else words.vocab_size + 2
+    assert theirs.config.eos_token_id == theirs.generation_config.eos_token_id == end < theirs.config.vocab_size
     ours = protoformer.load(run).model.backbone
     whole = torch.tensor(ids[0][:32])[None]
     with torch.no_grad():

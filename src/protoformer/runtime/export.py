@@ -17,7 +17,6 @@ from protoformer.errors import RunFolderError, WeightsError
 from protoformer.runtime.run_folder import RunFolder, write_whole
 from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
 
-
 MARK = "protoformer.json"
 SPECIAL = {
     "pad_token": "[PAD]",
@@ -64,6 +63,9 @@ def main(run: str, to: str, out: str) -> None:
     body, head = split_state(loaded.model.state_dict())
     described = layout.config(kind, sizes, labels_of(config["task"]), head)
     _check_carried(sizes, layout.sizes(described))
+    if kind == "causal_lm":  # unsaid it would be GPT-2's own, whatever the vocabulary
+        format = instantiate(config["model"]["format"], _partial_=True)(loaded.tokenizer)
+        described |= {"bos_token_id": format.end, "eos_token_id": format.end}
     state = {name: tensor.contiguous() for name, tensor in layout.write(kind, body, head).items()}
 
     target.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def _check_carried(sizes: Mapping[str, Any], carried: Mapping[str, Any]) -> None
 
 
 def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
-    """`tokenizer.json` and `tokenizer_config.json`; where the vocabulary has BERT's special tokens, they are put around texts."""
+    """`tokenizer.json` and `tokenizer_config.json`; BERT's special tokens, if the vocabulary has them, are put around texts."""
     from tokenizers import Tokenizer as RustTokenizer
     from tokenizers import models, normalizers, processors
 
