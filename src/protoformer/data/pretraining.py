@@ -94,7 +94,7 @@ class PretrainingDataModule(pl.LightningDataModule):
     that are held out, or from a split of their own. Rows without text are left out and counted, whatever `on_bad_row` says.
     """
 
-    writes: ClassVar[str] = "texts"
+    writes: ClassVar[str] = "mask_id"  # beside texts: a format that knows no [MASK] is for other kinds
 
     def __init__(
         self,

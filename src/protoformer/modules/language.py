@@ -134,7 +134,7 @@ class LanguageModule(ObjectiveModule):
             samples=self.samples(text) if self.global_rank == 0 else (),
         )
 
-    def samples(self, text: RunningText, seed: int = 0) -> list[Sample]:
+    def samples(self, text: RunningText, seed: int = 1) -> list[Sample]:
         """What the model writes after each prompt; the same weights write the same."""
         if not self.sample_tokens:
             return []

@@ -20,7 +20,13 @@ INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 LOSS, RATE = "#1f5fa8", "#d98c1f"
 DEV = "#c2452d"
 SCORES = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3")
-NO_SCORES = ("loss", "perplexity", "threshold", "score")  # dev numbers of another scale, or drawn otherwise
+NO_SCORES = (
+    "loss",
+    "perplexity",
+    "bits_per_byte",
+    "threshold",
+    "score",
+)  # dev numbers of another scale, or drawn otherwise
 
 
 def read(metrics_file: Path) -> dict[str, Curve]:
