@@ -81,7 +81,8 @@ class Tokenizer:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """From a `tokenizer.json`, a BERT `vocab.txt`, a GPT `vocab.json` with its `merges.txt`, or a folder that holds them.
+    """From a `tokenizer.json`, a BERT `vocab.txt`, a GPT `vocab.json` with its `merges.txt`, or a folder that holds them; or
+    from a file of merges alone, as subword-nmt writes it.
 
     A `vocab.txt` says nothing of casing: that stands in `tokenizer_config.json` beside it (`do_lower_case`, true when unsaid).
     """
@@ -95,7 +96,16 @@ def read_tokenizer(path: Path) -> Tokenizer:
     if path.name == "vocab.txt":
         return Tokenizer(_wordpiece(path), str(path))
     if path.name == "vocab.json":
+        if path.with_name("source.spm").exists():
+            raise UserError(
+                f"{path.parent}: SentencePiece's words (source.spm, target.spm) are not read here; a tokenizer.json made of "
+                "them is, by model.tokenizer=FILE"
+            )
         return Tokenizer(_byte_pairs(path), str(path))
+    from protoformer.text import merges
+
+    if merges.is_merges(path):
+        return Tokenizer(merges.read_merges(path), str(path))
     try:
         return Tokenizer(RustTokenizer.from_file(str(path)), str(path))
     except Exception as error:  # the Rust side raises nothing narrower

@@ -1,0 +1,62 @@
+"""A file of merges alone, as subword-nmt writes it and WMT's systems share it (arXiv 1508.07909): `bpe.32000`.
+
+Its words are Moses' tokens, the last letter of each marked `</w>`; whoever writes `@@` writes the same from the other side.
+The vocabulary is what the merges can make: every letter that stands in them, and of those of Western Europe all (a bracket
+is merged with nothing), with and without the mark, and every merge. Any other letter is unknown.
+
+Differs: Moses' tokenizer is a long list of rules of which the most frequent are kept here, for any language: punctuation
+stands alone, but not inside of a word or number (`rot-weiß`, `3,5`). Texts that are tokenised already stay as they are.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protoformer.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as RustTokenizer
+
+END, UNKNOWN = "</w>", "<unk>"
+HEAD = b"#version"
+WESTERN = [chr(number) for number in (*range(0x21, 0x7F), *range(0xA1, 0x100))]
+WORD = r"[^\s\p{P}\p{S}]+(?:(?:[-'.]|(?<=\d),(?=\d))[^\s\p{P}\p{S}]+)*|(?:&\w+;)|(?:@-@)|[\p{P}\p{S}]"
+
+
+def is_merges(path: Path) -> bool:
+    """Whether the file begins as such a file does."""
+    with path.open("rb") as file:
+        return file.read(len(HEAD)) == HEAD
+
+
+def read_merges(path: Path) -> "RustTokenizer":
+    """Raises UserError for a line that is no pair of tokens."""
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")[1:]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, byte {error.start}: not UTF-8 ({error.reason})") from None
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, start=2):
+        parts = line.removesuffix("\r").split(" ")
+        if len(parts) == 2:
+            pairs.append((parts[0], parts[1]))
+        elif line.strip():
+            raise UserError(f"{path}, line {number}: {line!r} is no pair of tokens")
+    return tokenizer(pairs)
+
+
+def tokenizer(merges: Sequence[tuple[str, str]]) -> "RustTokenizer":
+    from tokenizers import Regex, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as RustTokenizer
+
+    merged = {letter for pair in merges for token in pair for letter in token.removesuffix(END)}
+    letters = sorted(merged | set(WESTERN))
+    ordered = dict.fromkeys(
+        [UNKNOWN, *letters, *(f"{letter}{END}" for letter in letters), *(left + right for left, right in merges)]
+    )
+    vocab = {token: number for number, token in enumerate(ordered)}
+    rust = RustTokenizer(models.BPE(vocab, list(merges), unk_token=UNKNOWN, end_of_word_suffix=END))
+    rust.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
+    rust.decoder = decoders.BPEDecoder(suffix=END)
+    rust.add_special_tokens([UNKNOWN])
+    return rust
