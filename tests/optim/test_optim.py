@@ -7,7 +7,7 @@ from torch import nn
 
 from protoformer.optim.adamw import BertAdam, adamw
 from protoformer.optim.groups import decay_groups
-from protoformer.optim.schedules import factor, warmup_steps
+from protoformer.optim.schedules import Schedule, factor, warmup_steps
 
 
 def test_only_matrices_decay() -> None:
@@ -84,3 +84,17 @@ def test_warmup_is_a_share_or_a_number() -> None:
     assert warmup_steps(2000, 345) == 2000
     with pytest.raises(ValueError, match="linear, constant, cosine, noam"):
         factor("liner", 0, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_a_fall_may_end_early_and_above_zero(name: Schedule) -> None:
+    """GPT-3's: down to a tenth before training ends."""
+    at = factor(name, 10, 110, decay=0.5, final=0.1)
+    whole = factor(name, 10, 55)
+    for step in range(55):
+        expected = whole(step) if step < 10 else 0.1 + 0.9 * whole(step)
+        assert at(step) == pytest.approx(expected)
+    assert [at(step) for step in (55, 80, 109, 500)] == pytest.approx([0.1] * 4)
+    for wrong in ({"decay": 0.0}, {"decay": 1.1}, {"final": -0.1}, {"final": 1.1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            factor(name, 10, 110, **wrong)
