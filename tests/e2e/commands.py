@@ -46,11 +46,12 @@ class Place:
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, str(ROOT / "train.py")),
     ) -> subprocess.Popen[str]:
+        places = {"PROTOFORMER_OUTPUTS": outputs, "PROTOFORMER_CACHE": "cache"}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
         return subprocess.Popen(
             [*command, *words],
             cwd=self.folder,
-            env={**clean, MARK: self.mark, "PROTOFORMER_OUTPUTS": outputs, "OMP_NUM_THREADS": "1", **(environ or {})},
+            env={**clean, **places, MARK: self.mark, "OMP_NUM_THREADS": "1", **(environ or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
