@@ -294,6 +294,22 @@ def _compare(options: argparse.Namespace) -> None:
     compare.main(options.runs, options.others, options.draws)
 
 
+def _complexity_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--n", nargs="+", type=int, metavar="N", help="lengths, in rising order (default: 32 to 2048)")
+    parser.add_argument("--d", nargs="+", type=int, metavar="D", help="widths, in rising order (default: 64 to 512)")
+    parser.add_argument("--threads", type=int, default=1, metavar="T", help="threads (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, in seconds")
+    parser.add_argument(
+        "--out", default="complexity", metavar="DIR", help="where page, CSV and figure go (default: %(default)s)"
+    )
+
+
+def _complexity(options: argparse.Namespace) -> None:
+    from protoformer.runtime import complexity
+
+    complexity.main(options.n, options.d, options.out, quick=options.quick, threads=options.threads)
+
+
 def _train(options: argparse.Namespace) -> None:
     raise AssertionError("`train` reads its own command line")
 
@@ -327,6 +343,11 @@ VERBS = {
     ),
     "submission": Verb("predictions as the zip that a benchmark's server takes", _submission_takes, _submission),
     "export": Verb("a run's model as a folder that other libraries open", _export_takes, _export),
+    "complexity": Verb(
+        "what a layer of attention, recurrence or convolution costs: formulas, FLOPs, time",
+        _complexity_takes,
+        _complexity,
+    ),
     "tokenizer": Verb("learn a vocabulary from files of text, for model.tokenizer=FILE", _tokenizer_takes, _tokenizer),
 }
 
