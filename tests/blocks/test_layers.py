@@ -235,6 +235,23 @@ def test_dropout_keeps_the_mean_and_the_share() -> None:
         Dropout(1.0)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_dropout_before_a_residual_sum(half: bool) -> None:
+    """x + Dropout(sublayer), of the same draw, gradients too; a half sublayer leaves the stream in its own precision."""
+    dropout, x = Dropout(0.25), torch.randn(50, 40, requires_grad=True)
+    sublayer = torch.randn(50, 40, dtype=torch.bfloat16 if half else torch.float32, requires_grad=True)
+    found = []
+    for add in (dropout.add, lambda x, y: x + dropout(y)):
+        torch.manual_seed(1)
+        out = add(x, sublayer)
+        found.append((out, *torch.autograd.grad(out.square().sum(), (x, sublayer))))
+    assert found[0][0].dtype == torch.float32
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain)
+    assert (found[0][0] == x).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    torch.testing.assert_close(dropout.eval().add(x, sublayer), x + sublayer)
+
+
 def test_initialisers_by_their_statistics() -> None:
     part = nn.Sequential(nn.Linear(200, 300), nn.LayerNorm(300), nn.Embedding(100, 64))
     init.bert(part)

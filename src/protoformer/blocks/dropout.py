@@ -55,3 +55,10 @@ class Dropout(nn.Module):
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return functional.dropout(x, self.p)
         return x * keep_mask(x, self.p)
+
+    def add(self, x: Float[Tensor, "*shape"], sublayer: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """x + Dropout(sublayer), in one tensor less."""
+        here = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not here or not self.training or self.p == 0.0 or x.dtype != sublayer.dtype:
+            return x + self(sublayer)
+        return (sublayer * keep_mask(sublayer, self.p)).add_(x)

@@ -49,10 +49,10 @@ class EncoderLayer(nn.Module):
     ) -> Float[Tensor, "*tokens d_model"]:
         """`weights`, where given, is appended to: this layer's attention weights, `batch heads queries keys`."""
         if self.norm == "post":
-            x = self.attention_norm(x + self.dropout(self.attention(x, layout, cache=cache, weights=weights)))
-            return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
-        x = x + self.dropout(self.attention(self.attention_norm(x), layout, cache=cache, weights=weights))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            x = self.attention_norm(self.dropout.add(x, self.attention(x, layout, cache=cache, weights=weights)))
+            return self.feed_forward_norm(self.dropout.add(x, self.feed_forward(x)))
+        x = self.dropout.add(x, self.attention(self.attention_norm(x), layout, cache=cache, weights=weights))
+        return self.dropout.add(x, self.feed_forward(self.feed_forward_norm(x)))
 
 
 class DecoderLayer(nn.Module):
@@ -106,14 +106,14 @@ class DecoderLayer(nn.Module):
         """
         post = self.norm == "post"
         h = self.attention(x if post else self.attention_norm(x), layout, cache=cache, weights=weights)
-        x = x + self.dropout(h)
+        x = self.dropout.add(x, h)
         x = self.attention_norm(x) if post else x
         if self.cross_attention is not None and self.cross_attention_norm is not None:
             h = self.cross_attention(
                 x if post else self.cross_attention_norm(x), layout, memory, memory_layout, cross_cache, cross_weights
             )
-            x = x + self.dropout(h)
+            x = self.dropout.add(x, h)
             x = self.cross_attention_norm(x) if post else x
         h = self.feed_forward(x if post else self.feed_forward_norm(x))
-        x = x + self.dropout(h)
+        x = self.dropout.add(x, h)
         return self.feed_forward_norm(x) if post else x
