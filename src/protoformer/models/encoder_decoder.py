@@ -30,6 +30,8 @@ class ReadSoFar:
     def select(self, rows: Int[Tensor, "chosen"]) -> None:
         """Keep these rows, in this order; one may be named several times. Rows of one source share its keys and values, so
         those are moved only where the sources of the rows change."""
+        if torch.equal(rows, torch.arange(len(self.texts), device=rows.device)):
+            return  # every row goes on as it is: so always where there is one beam
         for cache in self.own:
             cache.select(rows)
         texts = self.texts[rows]
