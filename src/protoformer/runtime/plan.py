@@ -16,6 +16,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.runtime.compose import compose
 
 GIB = 2**30
+YEAR = 365.25 * 24 * 3600
 SHARE = 0.5  # of the speed of bare matrix products that training reaches; see benchmarks/results/glue-minilm.md
 
 
@@ -187,10 +188,9 @@ def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     speed = matrix_flops(device, hardware["precision"])
     ranks = made.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
     seconds = (made.training_flops or 0.0) / (speed * SHARE * ranks)
+    length = duration(seconds) if seconds < YEAR else f"{seconds / YEAR:,.0f} years"
     return {
-        "time": (
-            f"about {duration(seconds)} at most, at {SHARE:.0%} of the {_flops(speed)}/s that matrix products reach here now"
-        )
+        "time": (f"about {length} at most, at {SHARE:.0%} of the {_flops(speed)}/s that matrix products reach here now")
     }
 
 
@@ -215,7 +215,7 @@ def matrix_flops(device: str, precision: str, seconds: float = 0.3, rows: int = 
 
 
 def _flops(number: float) -> str:
-    for name, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+    for name, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if number >= size:
             return f"{number / size:.3g} {name}FLOP"
     return f"{number:.0f} FLOP"
