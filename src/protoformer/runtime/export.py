@@ -26,6 +26,15 @@ SPECIAL = {
     "mask_token": "[MASK]",
 }
 RUNNING = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}  # a language model's
+ENDS = {  # by kind: their words for the tokens that the format puts around texts
+    "causal_lm": {"bos_token_id": "end", "eos_token_id": "end"},
+    "translation": {
+        "eos_token_id": "end",
+        "forced_eos_token_id": "end",
+        "decoder_start_token_id": "start",
+        "pad_token_id": "start",
+    },
+}
 WITHOUT_EFFECT = (
     "_target_",
     "dropout",
@@ -63,9 +72,9 @@ def main(run: str, to: str, out: str) -> None:
     body, head = split_state(loaded.model.state_dict())
     described = layout.config(kind, sizes, labels_of(config["task"]), head)
     _check_carried(sizes, layout.sizes(described))
-    if kind == "causal_lm":  # unsaid it would be GPT-2's own, whatever the vocabulary
+    if kind in ENDS:  # unsaid they would be those of published weights, whatever the vocabulary
         format = instantiate(config["model"]["format"], _partial_=True)(loaded.tokenizer)
-        described |= {"bos_token_id": format.end, "eos_token_id": format.end}
+        described |= {theirs: getattr(format, ours) for theirs, ours in ENDS[kind].items()}
     state = {name: tensor.contiguous() for name, tensor in layout.write(kind, body, head).items()}
 
     target.mkdir(parents=True, exist_ok=True)
