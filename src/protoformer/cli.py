@@ -237,7 +237,8 @@ def _generate_takes(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE.jsonl", help="write completions there, a line each (default: the terminal)")
     add("--max-new", type=int, default=64, metavar="N", help="tokens to add at most (default: %(default)s); where the model's "
         "positions are full, the last half of the text is read anew")  # fmt: skip
-    add("--temperature", type=float, default=0.0, metavar="X", help="0: the likeliest token each time (default)")
+    add("--temperature", type=float, metavar="X", help="0: the likeliest token each time (the default; with --top-k, --top-p "
+        "or --samples it is 1)")  # fmt: skip
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens")
     add("--top-p", type=float, metavar="P", help="draw from the fewest tokens that hold a share P of the probability")
     add(
@@ -258,6 +259,7 @@ def _generate_takes(parser: argparse.ArgumentParser) -> None:
     add("--stopping", choices=("first", "best_possible", "exhaustive"), default="best_possible", help="when a beam is over: "
         "with N ends, when no way is better now, or can be (default: %(default)s)")  # fmt: skip
     add("--batch-size", type=int, default=16, metavar="N", help="prompts at once (default: %(default)s)")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -265,11 +267,13 @@ def _generate(options: argparse.Namespace) -> None:
     from protoformer.decoding.choosing import Choosing
     from protoformer.runtime import generate
 
-    chosen = {name: getattr(options, name) for name in ("repetition_penalty", "temperature", "top_k", "top_p")}
+    chosen = {name: getattr(options, name) for name in ("repetition_penalty", "top_k", "top_p")}
+    drawn = options.top_k is not None or options.top_p is not None or options.samples > 1
+    chosen["temperature"] = options.temperature if options.temperature is not None else float(drawn)
     beam = None
     if options.beams is not None:
         beam = Beam(options.beams, options.length_penalty, options.alpha, options.stopping)
-    kept = ("out", "max_new", "samples", "stop", "seed", "batch_size")
+    kept = ("out", "max_new", "samples", "stop", "seed", "batch_size", "device")
     request = generate.Request(
         prompts=options.prompt,
         file=options.prompts,

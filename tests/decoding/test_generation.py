@@ -5,6 +5,7 @@ import torch
 import transformers
 from torch import nn
 
+from protoformer.blocks.stepping import can_step
 from protoformer.decoding.beam import Beam, search
 from protoformer.decoding.choosing import Choosing, likeliest, nucleus
 from protoformer.decoding.generation import complete, generate
@@ -13,7 +14,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
-from protoformer.models.published.gpt import Gpt2Weights
+from protoformer.models.published.gpt import Gpt2Weights, GptWeights
 
 VOCAB, POSITIONS, END = 60, 48, 7
 
@@ -34,6 +35,19 @@ def pair() -> tuple[Decoder, transformers.GPT2LMHeadModel]:
     return ours, theirs
 
 
+@pytest.fixture(scope="module")
+def first_pair() -> tuple[Decoder, transformers.OpenAIGPTLMHeadModel]:
+    """The same random GPT, theirs and ours."""
+    torch.manual_seed(4)
+    config = transformers.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCAB, n_positions=POSITIONS)
+    theirs = transformers.OpenAIGPTLMHeadModel(config).eval()
+    for name, parameter in theirs.named_parameters():
+        nn.init.normal_(parameter, mean=float("ln" in name and name.endswith("weight")), std=0.3)
+    ours = gpt(**GptWeights().sizes(config.to_dict())).eval()
+    weights.put(ours, GptWeights().read(theirs.state_dict())[0], "theirs")
+    return ours, theirs
+
+
 def prompts(n: int = 100) -> list[list[int]]:
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(1, 20, (n,), generator=generator).tolist()
@@ -42,20 +56,93 @@ def prompts(n: int = 100) -> list[list[int]]:
 
 def by_theirs(theirs: transformers.GPT2LMHeadModel, prompt: list[int], **options: object) -> list[int]:
     ids = torch.tensor([prompt])
-    found = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, pad_token_id=END, **options)
+    how = {"max_new_tokens": 20, "pad_token_id": END, **options}
+    found = theirs.generate(ids, attention_mask=torch.ones_like(ids), **how)
     return [token for token in found[0, len(prompt) :].tolist() if token != END]
 
 
-@pytest.mark.parametrize("penalty", [1.0, 1.4])
-def test_the_likeliest_tokens_equal_transformers_and_a_batch_equals_one_by_one(pair: tuple, penalty: float) -> None:
+@pytest.mark.parametrize(("penalty", "many"), [(1.0, 100), (1.4, 30)])
+def test_the_likeliest_tokens_equal_transformers_and_a_batch_equals_one_by_one(
+    pair: tuple, penalty: float, many: int
+) -> None:
     ours, theirs = pair
     choosing = Choosing(repetition_penalty=penalty)
-    together = complete(ours, prompts(), max_new=20, choosing=choosing, end={END})
-    assert together == [by_theirs(theirs, prompt, do_sample=False, repetition_penalty=penalty) for prompt in prompts()]
+    together = complete(ours, prompts(many), max_new=12, choosing=choosing, end={END})
+    how = {"do_sample": False, "repetition_penalty": penalty, "max_new_tokens": 12}
+    assert together == [by_theirs(theirs, prompt, **how) for prompt in prompts(many)]
     assert together[:20] == [
-        complete(ours, [one], max_new=20, choosing=choosing, end={END})[0] for one in prompts()[:20]
+        complete(ours, [one], max_new=12, choosing=choosing, end={END})[0] for one in prompts(many)[:20]
     ]
-    assert len({tuple(text) for text in together}) > 50  # not one text over and over
+    assert len({tuple(text) for text in together}) > many / 2  # not one text over and over
+
+
+def test_gpts_likeliest_tokens_equal_transformers(first_pair: tuple) -> None:
+    ours, theirs = first_pair
+    together = complete(ours, prompts(), max_new=8, end={END})
+    how = {"do_sample": False, "eos_token_id": END, "max_new_tokens": 8}
+    assert together == [by_theirs(theirs, prompt, **how) for prompt in prompts()]
+    assert len({tuple(text) for text in together}) > 50
+
+
+@pytest.mark.parametrize("which", ["pair", "first_pair"])
+def test_beams_of_a_hundred_prompts_equal_transformers(which: str, request: pytest.FixtureRequest) -> None:
+    ours, theirs = request.getfixturevalue(which)
+    texts = prompts()
+    reader = DecoderReader(ours, len(texts), 48)
+    with torch.no_grad():
+        logits = reader.read(*side_by_side(texts))
+    found = search(reader, logits, max_new=6, end={END}, beam=Beam(beams=3, alpha=0.7))
+    for prompt, ways in zip(texts, found, strict=True):
+        expected = by_theirs(
+            theirs, prompt, num_beams=3, length_penalty=0.7, max_new_tokens=6, do_sample=False, eos_token_id=END
+        )
+        assert [token for token in ways[0].tokens if token != END] == expected
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("attention", [["dense"], ["dense", "banded"]])
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_a_step_says_what_one_pass_says(norm: str, attention: list[str], rows: int) -> None:
+    """Step by step, with and without padding, few rows and as many as turn the product around."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCAB, "d_model": 32, "n_layers": 3, "n_heads": 4, "d_ff": 64, "max_seq_len": POSITIONS}
+    ours = gpt(**sizes, norm=norm, attention=attention, band=5, init_std=0.3).eval()  # type: ignore[arg-type]
+    for begun in (prompts(rows), [[n + 1] * 4 for n in range(rows)]):
+        texts = [list(text) for text in begun]
+        reader = DecoderReader(ours, rows, 40)
+        with torch.inference_mode():
+            said = reader.read(*side_by_side(texts))
+            for step in range(4):
+                for place, text in enumerate(texts):
+                    ids = torch.tensor([text])
+                    whole = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle()[0, -1])
+                    torch.testing.assert_close(said[place], whole, atol=2e-5, rtol=1e-4)
+                    text.append((7 * step + place) % VOCAB)
+                assert can_step(ours.stack, ids.device)
+                said = reader.read(torch.tensor([[text[-1]] for text in texts]))
+
+
+def test_a_cache_takes_the_room_that_was_made_and_no_more(pair: tuple) -> None:
+    """2 x d_model numbers a layer and position, written in place as the text grows."""
+    ours, _ = pair
+    reader = DecoderReader(ours, 6, 30)
+    held = [part for cache in reader.caches for part in (cache.keys, cache.values)]  # type: ignore[attr-defined]
+    assert sum(part.nbytes for part in held) == 2 * 32 * 2 * 6 * 30 * 4
+    places = [part.data_ptr() for part in held]
+    with torch.inference_mode():
+        reader.read(*side_by_side(prompts(6)))
+        for _ in range(5):
+            reader.read(torch.ones(6, 1, dtype=torch.long))
+        reader.select(torch.tensor([1, 0, 2, 5, 4, 3]))
+    now = [part.data_ptr() for cache in reader.caches for part in (cache.keys, cache.values)]  # type: ignore[attr-defined]
+    assert now == places
+
+
+def test_training_and_gradients_take_the_way_that_has_them(pair: tuple) -> None:
+    ours, _ = pair
+    assert not can_step(ours.stack, torch.device("cpu"))  # gradients are on
+    with torch.no_grad(), torch.autocast("cpu"):
+        assert not can_step(ours.stack, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("beams", [1, 2, 4])
@@ -65,7 +152,7 @@ def test_the_likeliest_tokens_equal_transformers_and_a_batch_equals_one_by_one(p
 )
 def test_beams_equal_transformers(pair: tuple, beams: int, alpha: float, stopping: str, theirs_word: object) -> None:
     ours, theirs = pair
-    texts = prompts(12)
+    texts = prompts(5)
     reader = DecoderReader(ours, len(texts), 48)
     with torch.no_grad():
         logits = reader.read(*side_by_side(texts))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from protoformer.decoding.beam import Beam
-from protoformer.decoding.choosing import Choosing
 from protoformer.decoding.generation import complete
 from protoformer.decoding.writing import Growing, Writer
 from protoformer.errors import ConfigurationError
@@ -28,10 +27,9 @@ def writer(words: Tokenizer, seed: int = 0, end: tuple[int, ...] = ()) -> Writer
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_streamed_is_what_is_generated(words: Tokenizer, seed: int) -> None:
     ours = writer(words, seed)
-    drawn = Choosing(temperature=1.0)
     for prompt in PROMPTS:
-        (whole,) = ours.generate(prompt, max_new=30, choosing=drawn, seed=seed)
-        pieces = list(ours.stream(prompt, max_new=30, choosing=drawn, seed=seed))
+        (whole,) = ours.generate(prompt, max_new=30, temperature=1.0, seed=seed)
+        pieces = list(ours.stream(prompt, max_new=30, temperature=1.0, seed=seed))
         assert "".join(pieces) == whole.text
         assert len(pieces) > 3
         assert whole.finish == "length"
@@ -73,14 +71,14 @@ def test_a_letter_of_several_tokens_comes_whole() -> None:
 
 def test_a_stop_string_cuts_wherever_its_tokens_part() -> None:
     ours = writer(BYTES, 1)
-    (whole,) = ours.generate("the", max_new=30, choosing=Choosing(temperature=1.0))
+    (whole,) = ours.generate("the", max_new=30, temperature=1.0)
     for begin in range(2, len(whole.text) - 4, 3):
         stop = whole.text[begin : begin + 3]
-        (cut,) = ours.generate("the", max_new=30, choosing=Choosing(temperature=1.0), stop=[stop, "never there"])
+        (cut,) = ours.generate("the", max_new=30, temperature=1.0, stop=[stop, "never there"])
         assert cut.finish == "stop"
         assert cut.text == whole.text[: whole.text.index(stop)]
         assert len(cut.tokens) <= len(whole.tokens)
-        streamed = "".join(ours.stream("the", max_new=30, choosing=Choosing(temperature=1.0), stop=[stop]))
+        streamed = "".join(ours.stream("the", max_new=30, temperature=1.0, stop=stop))
         assert streamed == cut.text
 
 
@@ -123,6 +121,8 @@ def test_what_cannot_be_gone_on_with() -> None:
         ours.generate(["a", ""])
     with pytest.raises(ConfigurationError, match="stop"):
         ours.generate("a", stop=["x", ""])
+    with pytest.raises(ConfigurationError, match=r"top_p=1\.5"):
+        ours.generate("a", temperature=1.0, top_p=1.5)
     with pytest.raises(ConfigurationError, match="max_new=48"):
         ours.search("a", max_new=48)
 

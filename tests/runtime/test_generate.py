@@ -117,7 +117,8 @@ def test_prompts_come_from_a_file_and_go_into_one_in_order(tmp_path: Path) -> No
         (["--prompt", "a", "--max-new", "0"], "max_new=0"),
         (["--prompt", "a", "--beams", "0"], "beams=0"),
         (["--prompt", "a", "--beams", "2", "--temperature", "1"], "--beams"),
-        (["--prompt", "a", "--samples", "3"], "--temperature"),
+        (["--prompt", "a", "--samples", "3", "--temperature", "0"], "--temperature"),
+        (["--prompt", "a", "--device", "abacus"], "--device abacus: not to be had"),
         (["--prompt", "a", "--stop", ""], "stop"),
         (["--prompts", "nowhere.txt"], "nowhere.txt"),
         (["--prompt", "a", "--out", "nowhere/out.jsonl"], "nowhere"),
@@ -138,7 +139,7 @@ def test_a_file_of_prompts_that_cannot_be_read(tmp_path: Path, capsys: pytest.Ca
         "a.txt": (b"fine\n\xff\n", "a.txt, byte 5: not UTF-8"),
         "b.jsonl": (b'{"prompt": "a"}\n{"text": "b"}\n', "b.jsonl, line 2"),
         "c.jsonl": (b"{prompt\n", "c.jsonl, line 1: not JSON"),
-        "d.txt": (b"fine\n\nfine\n", "prompt 1 is empty"),
+        "d.txt": (b"fine\n\nfine\n", "d.txt, line 2: empty"),
     }
     for name, (content, why) in bad.items():
         (tmp_path / name).write_bytes(content)

@@ -35,7 +35,7 @@ class Text:
         return self.tokens[self.begin :]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     model: Decoder,
     prompts: Sequence[Sequence[int]],

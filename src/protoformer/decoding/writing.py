@@ -6,12 +6,12 @@ end in another. So text is given out when it can no longer change, and a stop st
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 
 from protoformer.decoding.beam import Beam, search
-from protoformer.decoding.choosing import Choosing
+from protoformer.decoding.choosing import Choosing, Words
 from protoformer.decoding.generation import generate
 from protoformer.decoding.reading import DecoderReader, side_by_side
 from protoformer.errors import ConfigurationError
@@ -98,12 +98,13 @@ class Writer:
         prompts: str | Sequence[str],
         *,
         max_new: int = 64,
-        choosing: Choosing | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int = 0,
         batch_size: int = 16,
+        **how: Unpack[Words],
     ) -> list[Completion]:
-        """The completion of each prompt, in order. `choosing` None takes the likeliest token each time.
+        """The completion of each prompt, in order. `how` are the fields of `Choosing` (`temperature`, `top_k`, `top_p`,
+        `repetition_penalty`); without them the likeliest token each time.
 
         Raises ConfigurationError for an empty prompt, an empty stop string, or numbers that mean nothing.
         """
@@ -111,7 +112,7 @@ class Writer:
         found: list[Completion] = []
         for begin in range(0, len(asked), batch_size):
             texts = self._texts(asked[begin : begin + batch_size], stop, begin)
-            for _ in self._steps(texts, max_new, choosing, seed):
+            for _ in self._steps(texts, max_new, Choosing(**how), seed):
                 pass
             found += [self._completion(prompt, text) for prompt, text in texts]
         return found
@@ -121,23 +122,24 @@ class Writer:
         prompt: str,
         *,
         max_new: int = 64,
-        choosing: Choosing | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int = 0,
+        **how: Unpack[Words],
     ) -> Iterator[str]:
         """The completion of one prompt, piece by piece, each as soon as it is settled."""
         texts = self._texts([prompt], stop, 0)
         ((_, text),) = texts
-        for _ in self._steps(texts, max_new, choosing, seed):
+        for _ in self._steps(texts, max_new, Choosing(**how), seed):
             if fresh := text.settled():
                 yield fresh
 
     @torch.inference_mode()
     def search(
-        self, prompt: str, *, max_new: int = 64, beam: Beam | None = None, stop: Sequence[str] = ()
+        self, prompt: str, *, max_new: int = 64, beam: Beam | None = None, stop: str | Sequence[str] = ()
     ) -> list[Completion]:
         """The best completions of one prompt, the best first. A stop string cuts what was found."""
-        ((_, text),) = self._texts([prompt], stop, 0)
+        stop = [stop] if isinstance(stop, str) else stop
+        self._texts([prompt], stop, 0)
         ids = self.tokenizer.encode([prompt])[0]
         room = self.model.max_seq_len - max_new
         if room < 1:
@@ -160,7 +162,8 @@ class Writer:
             found.append(replace(self._completion(prompt, text), score=way.score))
         return found
 
-    def _texts(self, prompts: Sequence[str], stop: Sequence[str], first: int) -> list[tuple[str, Growing]]:
+    def _texts(self, prompts: Sequence[str], stop: str | Sequence[str], first: int) -> list[tuple[str, Growing]]:
+        stop = [stop] if isinstance(stop, str) else stop
         if not all(stop):
             raise ConfigurationError("stop: an empty string stands everywhere; leave it out")
         encoded = self.tokenizer.encode(prompts)
@@ -170,7 +173,7 @@ class Writer:
         return [(prompt, Growing(self.tokenizer, ids, stop)) for prompt, ids in zip(prompts, encoded, strict=True)]
 
     def _steps(
-        self, texts: Sequence[tuple[str, Growing]], max_new: int, choosing: Choosing | None, seed: int
+        self, texts: Sequence[tuple[str, Growing]], max_new: int, choosing: Choosing, seed: int
     ) -> Iterator[None]:
         """Token after token, until every text is closed."""
         prompts = self.tokenizer.encode([prompt for prompt, _ in texts])

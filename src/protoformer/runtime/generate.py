@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from protoformer import hub
 from protoformer.decoding.beam import Beam
-from protoformer.decoding.choosing import Choosing
+from protoformer.decoding.choosing import Choosing, Words
 from protoformer.decoding.writing import Completion, Writer
 from protoformer.errors import ConfigurationError, DataError, WeightsError
 from protoformer.models import weights
@@ -40,6 +42,7 @@ class Request:
     batch_size: int = 16
     choosing: Choosing = field(default_factory=Choosing)
     beam: Beam | None = None
+    device: str | None = None
 
 
 def load_decoder(where: str | Path) -> Writer:
@@ -91,7 +94,11 @@ def main(where: str, request: Request) -> None:
     prompts = _prompts(request)
     if request.out and not Path(request.out).expanduser().parent.is_dir():
         raise ConfigurationError(f"--out {request.out}: its folder is not there")
+    if request.out and Path(request.out).expanduser().is_dir():
+        raise ConfigurationError(f"--out {request.out}: a folder; name a file, such as {request.out}/out.jsonl")
+    device = _device(request.device)
     writer = load_decoder(where)
+    writer.model.to(device)
     if len(prompts) == 1 and request.beam is None and request.samples == 1 and request.out is None:
         _stream(writer, prompts[0], request)
         return
@@ -111,15 +118,23 @@ def main(where: str, request: Request) -> None:
 
 def _stream(writer: Writer, prompt: str, request: Request) -> None:
     print(prompt, end="", flush=True)
-    how: dict[str, Any] = {
-        "max_new": request.max_new,
-        "choosing": request.choosing,
-        "stop": request.stop,
-        "seed": request.seed,
-    }
-    for piece in writer.stream(prompt, **how):
+    how = _words(request.choosing)
+    for piece in writer.stream(prompt, max_new=request.max_new, stop=request.stop, seed=request.seed, **how):
         print(piece, end="", flush=True)
     print()
+
+
+def _words(choosing: Choosing) -> Words:
+    return Words(**asdict(choosing))  # type: ignore[typeddict-item]
+
+
+def _device(wanted: str | None) -> torch.device:
+    """As asked, else a GPU where there is one. Raises ConfigurationError for one that is not there."""
+    word = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=word).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigurationError(f"--device {word}: not to be had ({hub.first_line(error)})") from None
 
 
 def _each(request: Request) -> int:
@@ -136,8 +151,8 @@ def _completions(writer: Writer, prompts: Sequence[str], request: Request) -> It
         part = prompts[begin : begin + request.batch_size]
         drawn = [
             writer.generate(
-                part, max_new=request.max_new, choosing=request.choosing, stop=request.stop,
-                seed=request.seed + sample, batch_size=request.batch_size,
+                part, max_new=request.max_new, stop=request.stop, seed=request.seed + sample,
+                batch_size=request.batch_size, **_words(request.choosing),
             )
             for sample in range(request.samples)
         ]  # fmt: skip
@@ -188,6 +203,8 @@ def _read(path: Path) -> list[str]:
         raise DataError(f"{path}, byte {error.start}: not UTF-8 ({error.reason}); convert the file") from None
     lines = text.removesuffix("\n").split("\n")
     if path.suffix != ".jsonl":
+        if (empty := next((n for n, line in enumerate(lines, start=1) if not line.strip()), None)) is not None:
+            raise DataError(f"{path}, line {empty}: empty; a prompt a line, of something to go on with")
         return [line.removesuffix("\r") for line in lines]
     return [_prompt(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
