@@ -276,6 +276,40 @@ def test_with_a_few_candidates_a_window_the_best_answer_is_still_the_best(tmp_pa
             assert answer.score <= scores[answer.text] + 1e-5
 
 
+def test_each_answer_keeps_the_logits_of_its_start_and_end(tmp_path: Path) -> None:
+    """What the file holds of an answer is what the model said of two places in one window; no answer's are of position 0."""
+    made = data(tmp_path, validation=table(CONTEXTS, GOLD))
+    ours = module(unanswerable=True, null_threshold=0.0)
+    rows, references = made.tables["validation"][""], made.references("validation", "")
+    start, end = say(ours, len(rows))
+    said: dict[str, set[tuple[str, float, float]]] = {}
+    for window, (first, tokens) in enumerate(zip(rows.context_start, rows.context_tokens, strict=True)):
+        texts = said.setdefault(f"q{rows.example[window]}", set())
+        texts.add(("", *both(start, end, window, 0, 0)))
+        inside = range(first, first + tokens)
+        texts |= {
+            (references.text(window, s, e), *both(start, end, window, s, e)) for s in inside for e in inside if s <= e
+        }
+    ours.references = {"val": {"": references}}
+    written = ours.evaluate("val", "", observed(ours, made.val_dataloader()[0])).files()["nbest_predictions.json"]
+    assert list(written) == list(said)
+    for name, answers in written.items():
+        assert len(answers) > 1
+        assert {(a["text"], a["start_logit"], a["end_logit"]) for a in answers} <= said[name]
+
+
+def both(start: Tensor, end: Tensor, window: int, first: int, last: int) -> tuple[float, float]:
+    return float(start[window, first]), float(end[window, last])
+
+
+@pytest.mark.parametrize("name", ["n_best", "max_answer"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_candidates_and_no_tokens_are_refused(name: str, value: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"task\.module\.{name}={value}: at least 1"):
+        module(**{name: value})
+    module(**{name: 1}).observe(random_batch())
+
+
 # --- questions without an answer
 
 
@@ -396,14 +430,15 @@ def test_questions_of_which_every_candidate_is_nothing(tmp_path: Path) -> None:
     made, _ = unanswerable(tmp_path)
     for settings in ({}, {"null_threshold": 0.0}):
         ours, _, columns = judged(made, **settings)
-        nothing = (*columns[:3], torch.full_like(columns[3], spans.IMPOSSIBLE), *columns[4:])
+        none = torch.full_like(columns[3], spans.IMPOSSIBLE)
+        nothing = (*columns[:3], none, none, *columns[5:])
         found = ours.evaluate("val", "", nothing)
         assert set(found.given.values()) == {""}
         assert found.scores["f1"] == pytest.approx(1 / 3)
         json.dumps(found.files(), allow_nan=False)
         some = columns[3].clone()
         some[::2] = spans.IMPOSSIBLE
-        found = ours.evaluate("val", "", (*columns[:3], some, *columns[4:]))
+        found = ours.evaluate("val", "", (*columns[:3], some, some, *columns[5:]))
         json.dumps([found.files(), dict(found.numbers)], allow_nan=False)
         assert "" in found.given.values()
     plain = module()
@@ -420,7 +455,7 @@ def test_what_is_kept_does_not_grow_with_the_sequence() -> None:
         columns = module().observe(random_batch(seq))
         assert all(column.untyped_storage().nbytes() == column.nbytes for column in columns)
         held[seq] = sum(column.nbytes for column in columns) / 3
-    assert held[15] == held[60] == held[380] <= 20 * (8 + 8 + 4) + 8 + 4 + 4
+    assert held[15] == held[60] == held[380] <= 20 * (8 + 8 + 4 + 4) + 8 + 4 + 4 + 4
 
 
 def test_the_official_files(tmp_path: Path) -> None:
@@ -428,7 +463,7 @@ def test_the_official_files(tmp_path: Path) -> None:
     ours, found, columns = judged(made)
     nothing = columns[3].clone()
     nothing[0] = spans.IMPOSSIBLE
-    found = ours.evaluate("val", "", (*columns[:3], nothing, *columns[4:]))
+    found = ours.evaluate("val", "", (*columns[:3], nothing, nothing, *columns[5:]))
     assert math.inf in found.null_odds.values()
     predictions.write(tmp_path / "predictions", "val", found)
     folder = tmp_path / "predictions" / "val"
@@ -449,8 +484,9 @@ def test_the_official_files(tmp_path: Path) -> None:
     assert all(isinstance(value, float) and math.isfinite(value) for value in odds.values())
     for answers in n_best.values():
         assert sum(answer["probability"] for answer in answers) == pytest.approx(1)
-        assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
-        assert all({"text", "probability"} <= set(answer) for answer in answers)
+        sums = [answer["start_logit"] + answer["end_logit"] for answer in answers]
+        assert sums == sorted(sums, reverse=True)
+        assert all(list(answer) == ["text", "probability", "start_logit", "end_logit"] for answer in answers)
         assert sum(not answer["text"] for answer in answers) == 1
     lines = [json.loads(line) for line in (tmp_path / "predictions" / "val.jsonl").read_text().splitlines()]
     assert [line["question"] for line in lines] == names
@@ -496,7 +532,9 @@ def test_the_answers_of_a_whole_dev_set_take_seconds() -> None:
         start,
         start + torch.from_numpy(random.integers(0, 30, size=start.shape)),
         torch.randn(start.shape).sort(dim=1, descending=True).values,
+        torch.zeros(start.shape),
         torch.randn(len(example)),
+        torch.zeros(len(example)),
         torch.rand(len(example)),
     )
     begun = time.process_time()

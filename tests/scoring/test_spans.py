@@ -34,7 +34,11 @@ def test_the_best_spans_are_those_of_trying_all(seed: int) -> None:
         ]
         assert [(s, e) for _, s, e in kept] == [(s, e) for _, s, e in expected]
         assert [score for score, _, _ in kept] == pytest.approx([score for score, _, _ in expected])
-        assert float(found.null[window]) == pytest.approx(float(start[window, 0] + end[window, 0]))
+        assert [
+            s + e for s, e in zip(found.start_logit[window], found.end_logit[window], strict=True) if s > IMPOSSIBLE
+        ] == [start[window, s] + end[window, e] for _, s, e in kept]
+        assert torch.equal(found.null_start[window], start[window, 0])
+        assert torch.equal(found.null_end[window], end[window, 0])
 
 
 def test_a_window_without_a_place_for_an_answer_has_none() -> None:
@@ -44,28 +48,34 @@ def test_a_window_without_a_place_for_an_answer_has_none() -> None:
 
 
 def test_n_best_texts_differ_and_their_shares_sum_to_one() -> None:
-    spans = [(1.0, "red wine"), (3.0, "wine"), (2.5, "wine"), (IMPOSSIBLE, "never"), (0.5, "")]
+    scored = ((0.5, "red wine"), (1.5, "wine"), (1.25, "wine"), (IMPOSSIBLE, "never"), (0.25, ""))
+    spans = [Answer(text, 2 * half, 0.0) for half, text in scored]
     answers = n_best(spans, None)
     assert [(a.text, a.score) for a in answers] == [("wine", 3.0), ("red wine", 1.0)]
     assert sum(a.probability for a in answers) == pytest.approx(1)
     assert answers[0].probability == pytest.approx(1 / (1 + math.exp(-2)))
-    with_null = n_best(spans, 2.0)
+    assert (answers[0].start_logit, answers[0].end_logit) == (3.0, 0.0)
+    with_null = n_best(spans, Answer("", 0.5, 1.5))
     assert [a.text for a in with_null] == ["wine", "", "red wine"]
     assert null_odds(with_null) == -1.0
-    assert [a.text for a in n_best([(float(i), str(i)) for i in range(30)], None, limit=3)] == ["29", "28", "27"]
+    assert [a.text for a in n_best([Answer(str(i), 0.0, float(i)) for i in range(30)], None, limit=3)] == [
+        "29",
+        "28",
+        "27",
+    ]
 
 
 def test_a_question_whose_every_candidate_is_nothing() -> None:
-    assert n_best([], None) == [Answer("", 0.0, 1.0)]
-    only_null = n_best([(IMPOSSIBLE, "x")], 1.5)
-    assert only_null == [Answer("", 1.5, 1.0)]
+    assert n_best([], None) == [Answer("", 0.0, 0.0, 1.0)]
+    only_null = n_best([Answer("x", IMPOSSIBLE, IMPOSSIBLE)], Answer("", 1.0, 0.5))
+    assert only_null == [Answer("", 1.0, 0.5, 1.0)]
     assert null_odds(only_null) == math.inf
     assert chosen({"q": only_null}, 0.0) == {"q": ""}
     assert chosen({"q": only_null}, None) == {"q": ""}
 
 
 def test_the_threshold_decides() -> None:
-    answers = {"q": [Answer("", 2.0), Answer("gold", 1.0)]}
+    answers = {"q": [Answer("", 1.5, 0.5), Answer("gold", 0.0, 1.0)]}
     assert chosen(answers, 0.5) == {"q": ""}
     assert chosen(answers, 1.0) == {"q": "gold"}
     assert chosen(answers, None) == {"q": "gold"}

@@ -66,13 +66,14 @@ class Answers(Evaluation):
 
     def files(self) -> dict[str, Any]:
         """The official files of SQuAD: answers, n-best lists, and in v2.0 the odds of no answer."""
-        n_best = {
-            name: [{"text": a.text, "probability": a.probability, "score": a.score} for a in answers]
-            for name, answers in self.n_best.items()
-        }
+        n_best = {name: [_official(answer) for answer in answers] for name, answers in self.n_best.items()}
         odds = {name: max(-1e9, min(1e9, value)) for name, value in self.null_odds.items()}  # JSON knows no infinity
         files = {"predictions.json": dict(self.given), "nbest_predictions.json": n_best}
         return files | ({"null_odds.json": odds} if odds else {})
+
+
+def _official(answer: Answer) -> dict[str, Any]:
+    return {name: getattr(answer, name) for name in ("text", "probability", "start_logit", "end_logit")}
 
 
 class SpanModule(ObjectiveModule):
@@ -102,6 +103,9 @@ class SpanModule(ObjectiveModule):
                 "questions may have no answer and there is no development split to tune the threshold on; add "
                 "task.module.null_threshold=<number>"
             )
+        for name, value in (("n_best", n_best), ("max_answer", max_answer)):
+            if value < 1:
+                raise ConfigurationError(f"task.module.{name}={value}: at least 1")
         self.backbone, self.splits = backbone, splits
         self.unanswerable, self.n_best, self.max_answer = unanswerable, n_best, max_answer
         self.null_threshold = null_threshold
@@ -156,7 +160,7 @@ class SpanModule(ObjectiveModule):
         return (parts[0] + parts[1]) / 2
 
     def observe(self, batch: SpanBatch) -> Columns:
-        """Of each window: its best spans, the score of no answer, and its loss."""
+        """Of each window: its best spans, the logits of no answer, and its loss."""
         real = batch["example_ids"] >= 0
         start, end = (logits.float() for logits in self(batch))
         found = spans.candidates(
@@ -168,13 +172,15 @@ class SpanModule(ObjectiveModule):
             n_best=self.n_best,
             max_answer=self.max_answer,
         )
-        spare = (0, self.n_best - found.score.shape[1])  # a short window has fewer
+        spare = (0, self.n_best - found.start.shape[1])  # a short window has fewer
         columns = (
             batch["example_ids"],
             functional.pad(found.start, spare),
             functional.pad(found.end, spare),
-            functional.pad(found.score, spare, value=IMPOSSIBLE),
-            found.null,
+            functional.pad(found.start_logit, spare, value=IMPOSSIBLE),
+            functional.pad(found.end_logit, spare, value=IMPOSSIBLE),
+            found.null_start,
+            found.null_end,
             self._losses(batch, start, end),
         )
         return tuple(column[real] for column in columns)
@@ -213,25 +219,23 @@ class SpanModule(ObjectiveModule):
 
     def answers(self, columns: Columns, references: References) -> dict[str, list[Answer]]:
         """The n-best over all windows of each question, in order of the questions; `columns` as `observe` gives them."""
-        windows, found = columns[0].tolist(), Candidates(*columns[1:5])
-        texts: dict[int, list[tuple[float, str]]] = {}
-        nulls: dict[int, float] = {}
-        rows = zip(
-            windows, found.start.tolist(), found.end.tolist(), found.score.tolist(), found.null.tolist(), strict=True
-        )
-        for window, starts, ends, scores, null in rows:
-            question = references.question(window)
-            nulls[question] = min(null, nulls.get(question, null))
-            texts.setdefault(question, []).extend(
-                (score, references.text(window, start, end))
-                for start, end, score in zip(starts, ends, scores, strict=True)
-                if score > IMPOSSIBLE
+        windows, found = columns[0].tolist(), Candidates(*columns[1:7])
+        pieces: dict[int, list[Answer]] = {}
+        nulls: dict[int, Answer] = {}
+        rows = zip(windows, found.null_start.tolist(), found.null_end.tolist(), _spans(found), strict=True)
+        for window, null_start, null_end, best in rows:
+            question, null = references.question(window), Answer("", null_start, null_end)
+            nulls[question] = min(null, nulls.get(question, null), key=lambda answer: answer.score)
+            pieces.setdefault(question, []).extend(
+                Answer(references.text(window, start, end), start_logit, end_logit)
+                for start, end, start_logit, end_logit in best
+                if start_logit > IMPOSSIBLE
             )
         return {
             references.ids[question]: spans.n_best(
-                texts[question], nulls[question] if self.unanswerable else None, self.n_best
+                pieces[question], nulls[question] if self.unanswerable else None, self.n_best
             )
-            for question in sorted(texts)
+            for question in sorted(pieces)
         }
 
     def _thresholds(
@@ -248,3 +252,10 @@ class SpanModule(ObjectiveModule):
         for name, scores in (("exact_match", scored.exact_match), ("f1", scored.f1)):
             found[f"best_{name}"], found[f"best_{name}_threshold"] = squad.best_threshold(scores, odds, gold)
         return found
+
+
+def _spans(found: Candidates) -> Iterator[list[tuple[int, int, float, float]]]:
+    """Of each window, its best: where a span starts and ends, and both logits."""
+    columns = (found.start, found.end, found.start_logit, found.end_logit)
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        yield list(zip(*row, strict=True))
