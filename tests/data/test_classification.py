@@ -91,3 +91,10 @@ def test_one_text_cannot_change_places() -> None:
         ConfigurationError, match="symmetric=true says that two texts may change places, and there is one"
     ):
         module(GptFormat, pair=False)
+
+
+def test_rows_left_out_are_told_of_all_rows() -> None:
+    data = module(BertFormat)
+    data.on_bad_row = "skip"
+    raw = RawTable(pa.table({"a": ["x", "", "y"], "b": ["z", "z", "z"], "label": [0, 1, 1]}), "file", "digest")
+    assert data.told(data.write(raw, "train")) == ["1 of 3 examples left out as unusable"]

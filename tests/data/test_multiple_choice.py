@@ -121,3 +121,12 @@ def test_as_many_choices_as_a_row_lists(count: int) -> None:
     )
     table = module(rows=rows).write(raw, "train")
     assert (table.sequences, table.labels.tolist()) == (count, [count - 1])
+
+
+def test_rows_left_out_are_told_of_all_rows() -> None:
+    data = module(BertFormat)
+    data.on_bad_row = "skip"
+    rows = {**RAW.table.to_pydict(), "question": ["x y ?", ""]}
+    assert data.told(data.write(RawTable(pa.table(rows), "file", "digest"), "train")) == [
+        "1 of 2 examples left out as unusable"
+    ]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from protoformer.data.rows import Choices, LabelledTexts, Questions
+from protoformer.data.rows import Choices, LabelledTexts, Questions, Role
 from protoformer.data.sources import LocalSource, Part, RawTable
 from protoformer.errors import ConfigurationError, DataError
 
@@ -102,6 +102,9 @@ def questions(*rows: tuple[object, object, object]) -> RawTable:
         (("", ["cat"], [2]), r"row 1, column 'context': empty text"),
         ((None, ["cat"], [2]), r"row 1, column 'context': empty text"),
         ((CONTEXT, [], []), r"row 1, column 'answers': no answer"),
+        ((CONTEXT, ["mat."], [-4]), r"row 1, column 'answers': a negative answer_start \(.*-4"),
+        ((CONTEXT, [""], [2]), r"row 1, column 'answers': an empty answer"),
+        ((CONTEXT, ["cat", None], [2, 3]), r"row 1, column 'answers': an empty answer"),
     ],
 )
 def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple, message: str) -> None:
@@ -113,10 +116,42 @@ def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple,
     assert (found.ids, found.skipped, found.row.tolist()) == (["0", "2"], 1, [0, 2])
 
 
-def test_what_is_scored_is_never_left_out() -> None:
-    raw = questions((CONTEXT, ["cat"], [2]), ("", ["cat"], [2]))
-    with pytest.raises(DataError, match=r"row 1, column 'context': empty text"):
-        Questions("set").read(raw, "validation", "skip")
+@pytest.mark.parametrize("role", ["validation", "test"])
+@pytest.mark.parametrize("unanswerable", [False, True])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("", ["cat"], [2]), r"row 1, column 'context': empty text"),
+        ((CONTEXT, ["mat."], [-4]), r"row 1, column 'answers': a negative answer_start \({.*}\)"),
+        ((CONTEXT, ["cat", ""], [2, 2]), r"row 1, column 'answers': an empty answer \({.*}\)"),
+        ((CONTEXT, ["cat"], [None]), r"row 1, column 'answers': a null answer_start \({.*}\)"),
+    ],
+)
+def test_what_is_scored_is_never_left_out(role: Role, unanswerable: bool, row: tuple, message: str) -> None:
+    raw = questions((CONTEXT, ["cat"], [2]), row)
+    with pytest.raises(DataError, match=rf"^set/train\.parquet, {message}$"):
+        Questions("set", unanswerable=unanswerable).read(raw, role, "skip")
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["a", None, "b"], r"row 1, column 'id': null"),
+        (["a", "b", "a"], r"row 2, column 'id': an id that stands twice \('a'\)"),
+        ([7, 7, 7], r"row 1, column 'id': an id that stands twice \(7\) \(2 rows in all\)"),
+    ],
+)
+def test_every_question_has_an_id_of_its_own(ids: list, message: str) -> None:
+    good = questions(*[(CONTEXT, ["cat"], [2])] * 3).table
+    raw, rows = RawTable(good.set_column(0, "id", pa.array(ids)), "set/train.parquet", "digest"), Questions("set")
+    advice = r"; task\.data\.on_bad_row=skip leaves such rows out"
+    with pytest.raises(DataError, match=rf"^set/train\.parquet, {message}{advice}$"):
+        rows.read(raw, "train")
+    with pytest.raises(DataError, match=rf"^set/train\.parquet, {message}$"):
+        rows.read(raw, "validation", "skip")
+    found = rows.read(raw, "train", "skip")
+    assert found.ids == list(dict.fromkeys(str(name) for name in ids if name is not None))
+    assert found.skipped == 3 - len(found.ids)
 
 
 def test_questions_without_an_answer_are_rows_of_v2() -> None:

@@ -1,6 +1,6 @@
 """Rows of a data set -> canonical examples. What cannot be used is an error that names file, row and column."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -176,40 +176,30 @@ class Questions:
     unanswerable: bool = False
 
     def read(self, raw: RawTable, role: Role, on_bad_row: Literal["error", "skip"] = "error") -> QuestionExamples:
-        """Raises DataError on a missing column, zero rows, or (unless skipped, and only in a training split) an empty text
-        or an answer that does not stand in its context where it should."""
+        """Raises DataError on a missing column, zero rows, or (unless skipped, and only in a training split) an id that is
+        null or stands twice, an empty text, or an answer that is empty or does not stand in its context where it should.
+
+        Of a split that is scored no row is left out, and its answers are not looked for in their contexts.
+        """
         names = [self.id, self.question, self.context]
         hidden = role == "test" and self.answers not in raw.table.column_names
         _present(raw, names if hidden else [*names, self.answers])
-        tolerated = on_bad_row if role == "train" else "error"
         bad = np.zeros(raw.table.num_rows, dtype=bool)
-        ids, questions, contexts = (raw.table.column(name).to_pylist() for name in names[:3])
+
+        def mark(column: str, what: str, wrong: list[bool]) -> None:
+            _mark(raw, column, what, np.asarray(wrong), bad, on_bad_row if role == "train" else "never")
+
+        ids, questions, contexts = (raw.table.column(name).to_pylist() for name in names)
+        mark(self.id, "null", [name is None for name in ids])
+        mark(self.id, "an id that stands twice", _again(ids))
         for name, texts in ((self.question, questions), (self.context, contexts)):
-            empty = np.asarray([not (isinstance(text, str) and text.strip()) for text in texts])
-            _mark(raw, name, "empty text", empty, bad, tolerated)
+            mark(name, "empty text", [not (isinstance(text, str) and text.strip()) for text in texts])
         given = [None] * len(ids) if hidden else self._answers(raw)
         answers = [list((each or {}).get("text") or []) for each in given]
         starts = [list((each or {}).get("answer_start") or []) for each in given]
         hidden = hidden or (role == "test" and not any(answers))
-        if not self.unanswerable and not hidden:
-            _mark(raw, self.answers, "no answer", np.asarray([not texts for texts in answers]), bad, tolerated)
-        if role == "train":
-            wrong = np.asarray(
-                [
-                    any(at is None or context[at:][: len(text)] != text for text, at in zip(texts, places, strict=True))
-                    if len(texts) == len(places) and isinstance(context, str)
-                    else True
-                    for context, texts, places in zip(contexts, answers, starts, strict=True)
-                ]
-            )
-            _mark(
-                raw,
-                self.answers,
-                "an answer that does not stand in the context at its answer_start",
-                wrong,
-                bad,
-                tolerated,
-            )
+        if not hidden:
+            self._check(mark, answers, starts, contexts if role == "train" else None)
         keep = np.flatnonzero(~bad)
         if len(keep) == 0:
             raise DataError(f"{raw.origin}: every one of its {len(bad)} rows is unusable")
@@ -228,6 +218,23 @@ class Questions:
             hidden=hidden,
         )
 
+    def _check(
+        self,
+        mark: Callable[[str, str, list[bool]], None],
+        answers: list[list[str]],
+        starts: list[list[int]],
+        contexts: list[Any] | None,
+    ) -> None:
+        """What can be wrong with answers; with `contexts`, also whether they stand there."""
+        if not self.unanswerable:
+            mark(self.answers, "no answer", [not texts for texts in answers])
+        mark(self.answers, "an empty answer", [not all(texts) for texts in answers])
+        mark(self.answers, "a negative answer_start", [any((at or 0) < 0 for at in places) for places in starts])
+        if contexts is not None:
+            wrong = [not _stand(*row) for row in zip(contexts, answers, starts, strict=True)]
+            mark(self.answers, "an answer that does not stand in the context at its answer_start", wrong)
+        mark(self.answers, "a null answer_start", [None in places for places in starts])
+
     def _answers(self, raw: RawTable) -> list[Any]:
         column = raw.table.column(self.answers)
         fields = {column.type.field(i).name for i in range(column.type.num_fields)}
@@ -236,6 +243,19 @@ class Questions:
                 f"{raw.origin}: column {self.answers!r} holds {column.type}, not SQuAD's lists `text` and `answer_start`"
             )
         return column.to_pylist()
+
+
+def _again(names: list[Any]) -> list[bool]:
+    """Whether each stood before."""
+    seen: set[Any] = set()
+    return [name in seen or bool(seen.add(name)) for name in names]  # type: ignore[func-returns-value]
+
+
+def _stand(context: Any, texts: list[str], starts: list[int]) -> bool:
+    """Whether every text begins in the context where it should."""
+    if len(texts) != len(starts) or not isinstance(context, str):
+        return False
+    return all(at is not None and text and context.startswith(text, at) for text, at in zip(texts, starts, strict=True))
 
 
 def _present(raw: RawTable, needed: Sequence[str]) -> None:
@@ -294,7 +314,7 @@ class Reading:
         column = self.raw.table.column(self.label)
         if _textual(column.type) and words is not None:
             unknown = pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, value_set=pa.array(words, column.type))))
-            _mark(self.raw, self.label, f"none of the labels {list(words)}", np.asarray(unknown), self.bad, "error")
+            _mark(self.raw, self.label, f"none of the labels {list(words)}", np.asarray(unknown), self.bad, "never")
             column, first = pc.index_in(column, value_set=pa.array(words, column.type)), 0
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise DataError(f"{self.raw.origin}: column {self.label!r} holds {column.type}, not a label")
@@ -325,15 +345,14 @@ def _chosen(texts: list[str], keep: ndarray) -> list[str]:
 
 
 def _mark(raw: RawTable, column: str, what: str, wrong: ndarray, bad: ndarray, on_bad_row: str) -> None:
+    """Mark rows as bad where they are skipped; else raise. `never`: they cannot be skipped, and so it is not advised."""
     where = np.flatnonzero(wrong)
     if len(where) == 0:
         return
-    if on_bad_row == "error":
+    if on_bad_row != "skip":
         value = raw.table.column(column)[int(where[0])].as_py()
         shown = "" if value in (None, "") else f" ({value!r})" if len(repr(value)) < 80 else f" ({repr(value)[:76]}...)"
         more = f" ({len(where)} rows in all)" if len(where) > 1 else ""
-        raise DataError(
-            f"{raw.origin}, row {where[0]}, column {column!r}: {what}{shown}{more}; "
-            "task.data.on_bad_row=skip leaves such rows out"
-        )
+        ways = "; task.data.on_bad_row=skip leaves such rows out" if on_bad_row == "error" else ""
+        raise DataError(f"{raw.origin}, row {where[0]}, column {column!r}: {what}{shown}{more}{ways}")
     bad |= wrong
