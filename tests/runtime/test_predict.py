@@ -192,3 +192,17 @@ def test_what_a_kind_cannot_use_is_said(tmp_path: Path) -> None:
             predict(opened(tmp_path, task), question)
     with pytest.raises(ConfigurationError, match="--pair"):
         predict(opened(tmp_path, "swag"), Question("x", pair="y", choices=["y", "z"]))
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "option"),
+    [
+        ("squad/v1", Question("x", pair=""), "--pair"),
+        ("squad/v1", Question(" ", pair="x"), "--text"),
+        ("glue/mrpc", Question("x", pair=" "), "--pair"),
+        ("swag", Question("x", choices=["y", ""]), "--choice"),
+    ],
+)
+def test_empty_texts_are_one_line_of_error(tmp_path: Path, task: str, question: Question, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{option} is empty; write the text after it, in quotes$"):
+        predict(opened(tmp_path, task), question)

@@ -193,13 +193,18 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 
     refused("a.txt", b"fine\nd\xe9j\xe0\n", r"a\.txt, line 2: not UTF-8")
     refused("b.txt", b"\n \n", "there is no text")
-    refused("c.jsonl", b'{"text": "x"}\n{"txt": "x"}\n', r"c\.jsonl, line 2: no column 'text' with text; it has txt")
+    refused("c.jsonl", b'{"text": "x"}\n{"txt": "x"}\n', r"c\.jsonl, line 2: no column 'text'; it has txt")
+    refused("h.jsonl", b'{"text": 3.5}\n', r"h\.jsonl, line 1: column 'text' holds 3\.5, not text")
+    refused("i.jsonl", b'["x"]\n', r"i\.jsonl, line 1: no column 'text'; it has list")
     refused("d.jsonl", b'{"text": "x"}\n{\n', r"d\.jsonl, line 2: not JSON")
     refused("e.parquet", b"nothing", r"e\.parquet: cannot be read")
     refused("f.csv", b"text\nx\n", r"f\.csv: not a file of text; it takes \.txt, \.parquet, \.jsonl")
     pa.parquet.write_table(pa.table({"sentence": ["x"], "n": [1]}), tmp_path / "g.parquet")
-    with pytest.raises(UserError, match=r"g\.parquet: no column 'text' with text; it has sentence, n"):
+    with pytest.raises(UserError, match=r"g\.parquet: no column 'text'; it has sentence, n"):
         command.main([str(tmp_path / "g.parquet")], "wordpiece", 99, str(out))
+    pa.parquet.write_table(pa.table({"text": [1, 2]}), tmp_path / "j.parquet")
+    with pytest.raises(UserError, match=r"j\.parquet: column 'text' holds int64, not text"):
+        command.main([str(tmp_path / "j.parquet")], "wordpiece", 99, str(out))
     for pattern in ("nowhere.txt", "*.md"):
         with pytest.raises(UserError, match="no such file"):
             command.main([str(tmp_path / pattern)], "wordpiece", 99, str(out))

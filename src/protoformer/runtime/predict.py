@@ -54,6 +54,9 @@ def predict(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]]]
         raise ConfigurationError(f"--top {question.top}: at least 1")
     if question.choices and kind != "multiple_choice":
         raise ConfigurationError(f"--choice: a run of kind {kind} has nothing to choose between")
+    for option, texts in (("--text", [question.text]), ("--pair", [question.pair]), ("--choice", question.choices)):
+        if any(text is not None and not text.strip() for text in texts):
+            raise ConfigurationError(f"{option} is empty; write the text after it, in quotes")
     with torch.no_grad():
         return KINDS[kind](run, question)
 

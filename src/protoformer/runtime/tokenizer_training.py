@@ -83,10 +83,12 @@ def _field(file: Path, number: int, line: str) -> str:
         row = json.loads(line)
     except ValueError as error:
         raise DataError(f"{file}, line {number}: not JSON ({error})") from None
-    value = row.get(COLUMN, 0) if isinstance(row, dict) else 0
-    if value is not None and not isinstance(value, str):
+    if not isinstance(row, dict) or COLUMN not in row:
         there = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise DataError(f"{file}, line {number}: no column {COLUMN!r} with text; it has {there}")
+        raise DataError(f"{file}, line {number}: no column {COLUMN!r}; it has {there}")
+    value = row[COLUMN]
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{file}, line {number}: column {COLUMN!r} holds {json.dumps(value)[:40]}, not text")
     return value or ""
 
 
@@ -98,8 +100,10 @@ def _parquet(file: Path) -> Iterator[str]:
         table = parquet.ParquetFile(file)
         kinds = {field.name: field.type for field in table.schema_arrow}
         kind = kinds.get(COLUMN)
-        if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise DataError(f"{file}: no column {COLUMN!r} with text; it has {', '.join(kinds)}")
+        if kind is None:
+            raise DataError(f"{file}: no column {COLUMN!r}; it has {', '.join(kinds)}")
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise DataError(f"{file}: column {COLUMN!r} holds {kind}, not text")
         for batch in table.iter_batches(batch_size=1024, columns=[COLUMN]):
             yield from (text for text in batch.column(0).to_pylist() if text)
     except UnicodeDecodeError as error:
