@@ -74,6 +74,9 @@ def _frame(axes: "Axes", title: str, x: str, y: str, ticks: Any) -> None:
     axes.set_xticks(list(ticks), [str(tick) for tick in ticks])
     if y == "n":
         axes.yaxis.set_major_formatter("{x:.0f}")
+    if y != "n":  # room for the legend
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom, top * 8)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -84,4 +87,4 @@ def _frame(axes: "Axes", title: str, x: str, y: str, ticks: Any) -> None:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(QUIET)
     axes.tick_params(colors=QUIET, which="both")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from protoformer.complexity.kinds import KINDS, Sizes
+from protoformer.complexity.kinds import KINDS, Kind, Sizes
 from protoformer.complexity.table import Crossing, Found, path_neighbourhood
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, heads, rows
@@ -28,10 +28,11 @@ WHY = """## Why the crossings differ
   input) are 8 n d^2 on either side, so with them it is n = 2d again. It is the LSTM's four gates that put it there: a GRU has
   three, hence 1.5d without the maps (6 n d^2) and d with them (12 n d^2 against 8 n d^2 + 4 n^2 d); a plain recurrence has one
   matrix, hence d/2 without them, and with them attention always costs more.
-- **Measured time** adds what no FLOP counts: the softmax over n x n scores and the reading and writing of them; and for a
-  recurrence n small products one after another, which use a processor less well the smaller d is. The first moves the crossing
-  down, the second up. On hardware with more parallel units than these threads the second grows: sequential operations, the
-  paper's second column, are no matter of FLOPs at all.
+- **Measured time** is the count over a speed, and speeds differ (last table). Attention reads and writes n x n scores and takes
+  their softmax, which no FLOP here counts. A recurrence makes n products one after another: with a small d each is too small to
+  fill the processor, and with a large one its weights, 32 d^2 bytes, are read anew at every step and outgrow the nearest cache.
+  What slows attention brings the crossing down, what slows the recurrence brings it up. On hardware with more parallel units
+  than these threads the second grows: sequential operations, the paper's second column, are no matter of FLOPs at all.
 
 Restricted attention is counted above r n d: its queries are taken in tiles, each against all keys that any of them may see.
 Dilated convolutions are measured with causal layers, as in a decoder: with symmetric ones and zeros outside, some pairs of
@@ -65,7 +66,20 @@ def tables(found: Found) -> list[Table]:
     return [
         (title, heads, rows),
         ("From which n on self-attention costs more than an LSTM", ways, crossed),
+        (
+            f"Speed in GFLOP/s at n = {n}: three times the forward count (backward is two) over the time",
+            *_speeds(found),
+        ),
     ]
+
+
+def _speeds(found: Found) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    def speed(kind: Kind, d: int) -> str:
+        cell = found.cells[kind.name, found.grid.n[-1], d]
+        return f"{3 * cell.flops / cell.seconds / 1e9:.0f}"
+
+    heads = ("d", *(kind.name for kind in KINDS))
+    return heads, [(str(d), *(speed(kind, d) for kind in KINDS)) for d in found.grid.d]
 
 
 def _crossing(one: Crossing, found: Found) -> tuple[str, ...]:
