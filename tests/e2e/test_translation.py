@@ -1,0 +1,134 @@
+"""Translation runs as people start and stop them, and a Transformer that learns the sample's other language."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from protoformer.models.weights import read_pickle
+
+from .commands import Place, curve, finished, predictions, result, told, wait_for
+
+TINY = (
+    "model=transformer_tiny",
+    "model.d_model=64",
+    "model.d_ff=128",
+    "model.dropout=0",
+    "task=translate/multi30k_en_de",
+    "source=sample",
+    "tracking=none",
+    "hardware.threads=1",
+)
+SHORT = (
+    *TINY,
+    "source.rows=200",
+    "recipe.batch_size=300",
+    "recipe.epochs=2",
+    "recipe.warmup=10",
+    "trainer.log_every=1",
+)
+
+FEW = (
+    *(
+        "source.rows=60",
+        "recipe.epochs=1",
+        "trainer.limit_train_batches=6",
+        "recipe.batch_size=120",
+        "recipe.average=1",
+    ),
+    *("recipe.lr=0.1", "task.module.extra=2", "task.module.beams=2"),
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.slow  # most of a minute on a free core
+def test_a_tiny_transformer_learns_the_samples_other_language(place: Place) -> None:
+    words = ("source.rows=4000", "recipe.batch_size=1000", "recipe.epochs=8", "recipe.warmup=200", "recipe.average=2")
+    done = place.run(*TINY, *words, "hardware=cpu", "trainer.check_val_every_n_epoch=2", seconds=900)
+    assert done.returncode == 0, done.stderr
+    (run,) = place.runs()
+    found = result(run)
+    for name in ("val/bleu", "val/compound_bleu", "test/bleu", "test/compound_bleu"):
+        assert found["metrics"][name] > 0.9, found["metrics"]
+    assert found["metrics"]["val/perplexity"] < 1.5
+    assert len(found["averaged"]) == 2
+    assert "tok:13a" in found["notes"]["test"]["bleu"]
+    assert "tok:13a" in done.stdout
+    assert not (run / "checkpoints" / "snapshots").exists()
+
+    rows = [json.loads(line) for line in predictions(run)["test.jsonl"].splitlines()]
+    source, target = place.folder / "source.txt", place.folder / "target.txt"
+    source.write_text("".join(f"{row['source']}\n" for row in rows[:40]), encoding="utf-8")
+    command = (sys.executable, "-m", "protoformer.cli", "translate", str(run), "--file", str(source))
+    translated = finished(place.start("--out", str(target), command=command))
+    assert translated.returncode == 0, translated.stderr
+    assert target.read_text(encoding="utf-8").splitlines() == [row["prediction"] for row in rows[:40]]
+
+
+@pytest.mark.slow
+def test_ranks_and_micro_batches_change_no_number(place: Place) -> None:
+    ways = {
+        "one": ["hardware=cpu"],
+        "micro": ["hardware=cpu", "hardware.micro_batch=100"],
+        "ranks": ["hardware=ddp_cpu", "hardware.micro_batch=60"],
+    }
+    found = {}
+    for name, words in ways.items():
+        done = place.run(*SHORT, *FEW, *words, outputs=name, seconds=600)
+        assert done.returncode == 0, done.stderr
+        (found[name],) = place.runs(name)
+    losses = {
+        name: [(line["train/loss"], line["train/plain_loss"]) for line in curve(run) if "train/loss" in line]
+        for name, run in found.items()
+    }
+    assert len(losses["one"]) == 6
+    for name, run in found.items():
+        assert run.name == found["one"].name
+        torch.testing.assert_close(torch.tensor(losses[name]), torch.tensor(losses["one"]), rtol=1e-4, atol=1e-4)
+        ids = [json.loads(line)["id"] for line in predictions(run)["test.jsonl"].splitlines()]
+        assert ids == list(range(60))
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place) -> None:
+    words = (*SHORT, "hardware=cpu", "model.dropout=0.1", "trainer.checkpoint_every=1000", "recipe.average=3")
+    words = (*words, "recipe.average_every=4")
+    whole = place.run(*words, outputs="whole")
+    assert whole.returncode == 0, whole.stderr
+    process = place.start(*words)
+    wait_for(lambda: any(len(curve(run)) > 4 for run in place.runs() if (run / "metrics.jsonl").exists()), process)
+    process.send_signal(signal.SIGTERM)
+    stopped = finished(process)
+    assert stopped.returncode == 143, stopped.stderr
+    assert "the same command continues from there" in told(stopped)
+    again = place.run(*words)
+    assert again.returncode == 0, again.stderr
+    (run,), (expected,) = place.runs(), place.runs("whole")
+    assert curve(run) == curve(expected)
+    assert predictions(run) == predictions(expected)
+    ours, theirs = (read_pickle(folder / "checkpoints" / "averaged.ckpt") for folder in (run, expected))
+    assert ours["averaged_steps"] == theirs["averaged_steps"]
+    assert all(torch.equal(ours["state_dict"][name], tensor) for name, tensor in theirs["state_dict"].items())
+
+
+@pytest.mark.slow
+def test_parallel_files_of_unequal_length_are_one_line(place: Place) -> None:
+    (place.folder / "train.en").write_text("one\ntwo\n", encoding="utf-8")
+    (place.folder / "train.de").write_text("eins\n", encoding="utf-8")
+    words = (
+        "model=transformer_tiny",
+        "task=translate/multi30k_en_de",
+        "source=parallel",
+        f"source.root={place.folder}",
+    )
+    done = place.run(*words, "tracking=none", "hardware=cpu")
+    assert done.returncode == 2
+    assert "train.de has 1 lines and" in told(done)
+    assert "train.en has 2" in told(done)
