@@ -24,7 +24,7 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-SECONDS = 30  # for one answer
+SECONDS = 60  # for one answer
 
 found = next((path for name in NAMES if (path := shutil.which(name))), None)
 

@@ -280,3 +280,15 @@ def test_nothing_overlaps_or_runs_over(small: Browser, size: tuple[int, int]) ->
         for x, y, w, h in boxes[number + 1 :]:
             assert left + width <= x + 1 or x + w <= left + 1 or top + height <= y + 1 or y + h <= top + 1
     small.resize(1440, 900)
+
+
+def test_a_browser_that_is_too_old_is_told(browser: Browser, tmp_path: Path) -> None:
+    hidden = browser.call("Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.DecompressionStream")
+    file = tmp_path / "page.html"
+    words = [Token("a")]
+    file.write_text(
+        page(of_backbone(model(bert), Sequenced(torch.arange(1), words), [1]), "m", ["a"]), encoding="utf-8"
+    )
+    browser.open(file, ready="document.getElementById('readout')?.textContent")
+    assert said(browser, "#readout").startswith("This browser cannot show the page (DecompressionStream")
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", **hidden)

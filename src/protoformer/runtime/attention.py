@@ -113,7 +113,7 @@ def opened(source: str) -> Subject:
     if (folder / "config.yaml").is_file():
         return subject_of(load(folder), source)
     if folder.is_dir():
-        return _of_weights(folder, "/".join(folder.resolve().parts[-2:]))
+        return _of_weights(folder, "/".join(folder.absolute().parts[-2:]))
     if source.count("/") > 1 or source.startswith((".", "/", "~")):
         raise WeightsError(f"{source}: no such folder")
     try:

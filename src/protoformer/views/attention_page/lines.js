@@ -1,6 +1,6 @@
 // ---- lines from token to token
 
-const LINES = 800;  // drawn at once, at most
+const LINES = 600;  // drawn at once, at most
 
 function drawLines() {
   const one = panel(), box = $("lines"), rows = Math.max(one.queries.length, one.keys.length);
@@ -32,7 +32,7 @@ function strokes(pen, step, left, right) {
   for (const [bucket, path] of [...buckets].sort((a, b) => a[0] - b[0])) {
     const share = weight(Math.min(255, bucket * 12 - 6));
     pen.strokeStyle = `rgba(${colors.line}, ${Math.min(1, Math.max(0.035, share ** 0.8) + (focus() ? 0.12 : 0))})`;
-    pen.lineWidth = 0.9 + 2.2 * share;
+    pen.lineWidth = (0.9 + 2.2 * share) * Math.min(1, step / 22);
     pen.stroke(path);
   }
 }

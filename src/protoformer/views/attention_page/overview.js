@@ -5,7 +5,7 @@ function buildOverview() {
   const side = Math.max(14, Math.min(58, room));
   box.replaceChildren();
   box.style.gridTemplateColumns = `22px repeat(${one.heads}, ${side}px)`;
-  box.append(made("span"), ...Array.from({ length: one.heads }, (_, head) => made("span", `${head + 1}`)));
+  box.append(made("span"), ...Array.from({ length: one.heads }, (_, head) => made("span", `${head + 1}`, "top")));
   one.layers.forEach((number, layer) => {
     box.append(made("span", `${number}`, "row"));
     for (let head = 0; head < one.heads; head++) {
@@ -103,16 +103,19 @@ function markChosen() {
     cell.tabIndex = number === at ? 0 : -1;
     if (number !== at) return;
     if (focused) cell.focus({ preventScroll: true });
-    bringIn($("overview"), cell);
+    bringIn($("overview"), cell, 22);
   });
-  for (const row of $("numbers").querySelectorAll("tbody tr"))
-    row.setAttribute("aria-selected", row.dataset.at === `${state.layer} ${state.head}`);
+  for (const row of $("numbers").querySelectorAll("tbody tr")) {
+    const chosen = row.dataset.at === `${state.layer} ${state.head}`;
+    row.setAttribute("aria-selected", chosen);
+    if (chosen) bringIn($("numbers"), row, 34);
+  }
 }
 
 // Not by scrollIntoView: that would move the page too, and where Tab goes on from.
-function bringIn(box, cell) {
+function bringIn(box, cell, above) {
   const outer = box.getBoundingClientRect(), inner = cell.getBoundingClientRect();
-  box.scrollTop += Math.min(0, inner.top - outer.top - 6) + Math.max(0, inner.bottom - outer.bottom + 6);
+  box.scrollTop += Math.min(0, inner.top - outer.top - above) + Math.max(0, inner.bottom - outer.bottom + 6);
   box.scrollLeft += Math.min(0, inner.left - outer.left - 6) + Math.max(0, inner.right - outer.right + 6);
 }
 

@@ -99,4 +99,7 @@ async function start() {
   document.documentElement.dataset.ready = "yes";
 }
 
-start();
+start().catch((error) => {
+  $("readout").textContent = `This browser cannot show the page (${error.message}); a newer one can.`;
+  throw error;
+});

@@ -20,7 +20,7 @@ function tell() {
   });
   const strongest = others.filter(([, share]) => share > 0).sort((a, b) => b[1] - a[1]).slice(0, 8);
   const cell = byRow && at.k !== undefined && at.k !== null ? cellTold(at) : [made("span", byRow ? "looks at " : "is looked at by ")];
-  box.replaceChildren(...lead, ...cell, ...strongest.map(([text, share]) => made("i", `${clipped(text)} ${percent(share)}`)));
+  box.replaceChildren(...lead, ...cell, ...strongest.flatMap(([text, share]) => [made("i", `${clipped(text)} ${percent(share)}`), " "]));
 }
 
 function cellTold(at) {
