@@ -50,8 +50,8 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.mark.slow  # most of a minute on a free core
 def test_a_tiny_transformer_learns_the_samples_other_language(place: Place) -> None:
-    words = ("source.rows=4000", "recipe.batch_size=1000", "recipe.epochs=8", "recipe.warmup=200", "recipe.average=2")
-    done = place.run(*TINY, *words, "hardware=cpu", "trainer.check_val_every_n_epoch=2", seconds=900)
+    words = ("experiment=demo_translation", "hardware=cpu", "hardware.threads=1", "trainer.check_val_every_n_epoch=2")
+    done = place.run(*words, seconds=900)
     assert done.returncode == 0, done.stderr
     (run,) = place.runs()
     found = result(run)
