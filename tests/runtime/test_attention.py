@@ -185,10 +185,11 @@ def test_weights_that_are_none_of_ours(tmp_path: Path) -> None:
     assert "init_from" not in str(told.value)
 
 
-def write_run(place: Path, *overrides: str) -> Path:
+def write_run(place: Path, *overrides: str, attends: bool = True) -> Path:
     """A run folder with random weights, as a run leaves it."""
     config = compose(["source=sample", f"paths.outputs={place}", *overrides])
-    config["model"] |= {"vocab_size": WORDS.vocab_size + 3, "d_model": 24, "n_layers": 2, "n_heads": 3, "d_ff": 32}
+    config["model"] |= {"vocab_size": WORDS.vocab_size + 3, "d_model": 24, "n_layers": 2}
+    config["model"] |= {"n_heads": 3, "d_ff": 32} if attends else {}
     choices = config["choices"]
     folder = RunFolder(place / choices["model"] / choices["task"] / "seed42-abc", "seed42-abc")
     folder.write_config(config)
@@ -215,14 +216,20 @@ def test_a_fine_tuned_decoder_shows_its_own_special_tokens(tmp_path: Path) -> No
     assert panel.name == "decoder self-attention"
 
 
-def test_a_model_without_attention_is_refused() -> None:
-    class Recurrent(torch.nn.Module):
-        pass
+def test_a_model_without_attention_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "model=rnn_tiny", "task=glue/mrpc", attends=False)
+    assert command(["attention", str(run), "--text", "cat", "--text-b", "dogs", "--out", str(tmp_path / "x.html")]) == 2
+    told = "rnn_tiny, glue/mrpc: no layer of this model attends to tokens, so there is nothing to look at"
+    assert capsys.readouterr().err == f"error: {told}\n"
 
-    with pytest.raises(
-        ConfigurationError, match="x: no layer of this model attends to tokens, so there is nothing to look at"
-    ):
-        attention.subject("x", Recurrent(), WORDS, None, reads_on=False)
+
+def test_layers_that_do_not_attend_are_refused(tmp_path: Path) -> None:
+    subject = opened(str(write_run(tmp_path, "model=rnn_tiny", "task=translate/multi30k_en_de", attends=False)))
+    (panel,) = look(subject, Looking("the cat", "dogs"))
+    (attends,) = panel.layers
+    other = 3 - attends
+    with pytest.raises(ConfigurationError, match=f"--layers {other}: none of these layers attends; try others"):
+        look(subject, Looking("the cat", "dogs", layers=[other]))
 
 
 TRANSLATION = ("model=transformer_tiny", "task=translate/multi30k_en_de", "model.max_seq_len=32", "task.max_len=32")

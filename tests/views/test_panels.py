@@ -1,5 +1,7 @@
 """Panels hold the weights that the model used, and say exactly where its masks let it look."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,9 @@ from torch import Tensor
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.models.backbone import Backbone
 from protoformer.models.bert import bert
+from protoformer.models.cnn import cnn
 from protoformer.models.gpt import gpt
+from protoformer.models.rnn import rnn
 from protoformer.models.transformer import transformer
 from protoformer.views.panels import Panel, Sequenced, Token, attending, of_backbone, of_encoder_decoder
 
@@ -104,6 +108,24 @@ def test_an_encoder_decoder_is_three_panels() -> None:
 
 
 def test_what_attends_is_found() -> None:
-    assert len(attending(transformer(**SIZES).decoder)) == 3  # none of them attention to the source
+    assert len(attending(transformer(**SIZES).decoder)) == 6  # over the target and over the source
     assert all(isinstance(part, MultiHeadAttention) for part in attending(bert(**SIZES)))
     assert attending(torch.nn.LSTM(3, 3)) == []
+
+
+@pytest.mark.parametrize("looks", ["before", "after"])
+def test_a_recurrent_translator_shows_what_it_looks_at(looks: Literal["before", "after"]) -> None:
+    model = rnn(vocab_size=50, d_model=16, n_layers=2, role="encoder_decoder", looks=looks).eval()
+    (panel,) = of_encoder_decoder(model, text(6, padding=3), text(4, padding=1), [1, 2])
+    assert (panel.name, panel.crosses) == ("attention to the source", True)
+    assert panel.layers == [1 if looks == "before" else 2]
+    assert panel.weights.shape == (1, 1, 5, 9)
+    checked(panel, 4, 6)
+    assert of_encoder_decoder(model, text(6), text(4), [2 if looks == "before" else 1]) == []
+
+
+def test_each_layer_of_a_convolutional_translator_looks() -> None:
+    model = cnn(vocab_size=50, d_model=16, n_layers=2, role="encoder_decoder").eval()
+    (panel,) = of_encoder_decoder(model, text(6, padding=3), text(4, padding=1), [1, 2])
+    assert panel.layers == [1, 2]
+    checked(panel, 4, 6)

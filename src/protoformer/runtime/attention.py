@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from protoformer import hub
+from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.decoding.seq2seq import Writing, best, write
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.models import weights
@@ -68,11 +69,13 @@ class Subject:
 
     @property
     def n_layers(self) -> int:
-        return max(len(attending(stack)) for stack in stacks(self.model))
+        if isinstance(self.model, EncoderDecoder):
+            return max(len(stack.layers) for stack in (self.model.encoder, self.model.decoder))  # type: ignore[arg-type]
+        return len(self.model.stack.layers)
 
     @property
     def n_heads(self) -> int:
-        return attending(stacks(self.model)[0])[0].n_heads
+        return max(part.n_heads if isinstance(part, MultiHeadAttention) else 1 for part in attending(self.model))
 
 
 def main(source: str, wanted: Looking, out: str) -> None:
@@ -123,13 +126,6 @@ def opened(source: str) -> Subject:
         raise WeightsError(f"{told}; name a run folder, a folder of weights or a hub id") from None
 
 
-def stacks(model: Any) -> list[torch.nn.Module]:
-    """The layers of a model, encoder first; none of a model of another kind."""
-    if isinstance(model, EncoderDecoder):
-        return [model.encoder, model.decoder]
-    return [model.stack] if isinstance(model, Backbone) else []
-
-
 def subject_of(run: LoadedRun, source: str) -> Subject:
     """A run's model, and its texts written as its task writes them."""
     choices = run.config.get("choices", {})
@@ -140,7 +136,7 @@ def subject_of(run: LoadedRun, source: str) -> Subject:
 
 def subject(name: str, model: Any, tokenizer: Tokenizer, format: Any, *, reads_on: bool) -> Subject:
     """A model to look at; `reads_on` says that it reads running text. Raises ConfigurationError when nothing in it attends."""
-    if not stacks(model) or not all(attending(stack) for stack in stacks(model)):
+    if not isinstance(model, Backbone | EncoderDecoder) or not attending(model):
         raise ConfigurationError(f"{name}: no layer of this model attends to tokens, so there is nothing to look at")
     roles = _roles(format)
     added = {number for number, token in tokenizer.rust.get_added_tokens_decoder().items() if token.special}
@@ -192,16 +188,21 @@ def asked(subject: Subject, wanted: Looking) -> tuple[list[int], list[Sequenced]
 
 
 def look(subject: Subject, wanted: Looking) -> list[Panel]:
-    """The panels of what is asked for. Raises ConfigurationError as `asked` does."""
+    """The panels of what is asked for. Raises ConfigurationError as `asked` and `panels_of` do."""
     layers, texts = asked(subject, wanted)
     return panels_of(subject, texts, layers)
 
 
 def panels_of(subject: Subject, texts: Sequence[Sequenced], layers: Sequence[int]) -> list[Panel]:
-    """Of a text that is written already, or of a source and its target."""
+    """Of a text that is written already, or of a source and its target. Raises ConfigurationError where none of the layers
+    attends."""
     if isinstance(subject.model, EncoderDecoder):
-        return of_encoder_decoder(subject.model, texts[0], texts[1], layers)
-    return of_backbone(subject.model, texts[0], layers)
+        panels = of_encoder_decoder(subject.model, texts[0], texts[1], layers)
+    else:
+        panels = of_backbone(subject.model, texts[0], layers)
+    if not panels:
+        raise ConfigurationError(f"--layers {','.join(map(str, layers))}: none of these layers attends; try others")
+    return panels
 
 
 def fits(layers: int, heads: int, *tokens: int) -> None:

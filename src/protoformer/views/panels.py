@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from protoformer.blocks import masks
 from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.source_attention import SourceAttention
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.scoring.attention import HeadNumbers, head_numbers
@@ -65,10 +66,9 @@ class Panel:
         return head_numbers(real, special, crosses=self.crosses)
 
 
-def attending(stack: nn.Module) -> list[MultiHeadAttention]:
-    """The self-attention of each layer of a stack; none where its layers do not attend."""
-    parts = [part for part in stack.modules() if isinstance(part, MultiHeadAttention)]
-    return [part for part in parts if not part.cross]
+def attending(model: nn.Module) -> list[MultiHeadAttention | SourceAttention]:
+    """All attention in a model or a stack, over a sequence itself or over another; none where nothing attends."""
+    return [part for part in model.modules() if isinstance(part, MultiHeadAttention | SourceAttention)]
 
 
 @torch.no_grad()
@@ -85,7 +85,10 @@ def of_backbone(model: Backbone, text: Sequenced, layers: Sequence[int]) -> list
 def of_encoder_decoder(
     model: EncoderDecoder, source: Sequenced, target: Sequenced, layers: Sequence[int]
 ) -> list[Panel]:
-    """The three kinds of attention. A stack that lacks a layer shows the others; one that has none of them shows no panel."""
+    """The three kinds of attention, or those that the model has: recurrent and convolutional ones look at the source alone.
+
+    A stack that lacks a layer shows the others; one that has none of them shows no panel.
+    """
     wanted = [layer - 1 for layer in layers]
     read: dict[int, Tensor] = {}
     written: dict[int, Tensor] = {}
@@ -95,8 +98,9 @@ def of_encoder_decoder(
     panels = []
     if read:
         panels.append(_self_attention("encoder self-attention", model.encoder, source, read))
-    if looked:
+    if written:
         panels.append(_self_attention("decoder self-attention", model.decoder, target, written))
+    if looked:
         panels.append(_cross_attention(source, target, looked))
     return panels
 
@@ -117,7 +121,8 @@ def _cross_attention(source: Sequenced, target: Sequenced, found: dict[int, Tens
 
 
 def _self_attention(name: str, stack: nn.Module, text: Sequenced, found: dict[int, Tensor]) -> Panel:
-    parts, seq = attending(stack), len(text.ids)
+    parts = [part for part in attending(stack) if isinstance(part, MultiHeadAttention) and not part.cross]
+    seq = len(text.ids)
     real = masks.padding(text.padding_mask)[0, 0]
     allowed = []
     for number in sorted(found):
