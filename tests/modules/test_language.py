@@ -180,7 +180,8 @@ def test_samples_are_drawn_from_the_model_the_same_every_time() -> None:
     first, again = ours.samples(Text()), ours.samples(Text())
     assert first == again
     assert [sample.prompt for sample in first] == ["", "ab"]
-    assert all(0 < len(sample.text) <= 5 for sample in first)
+    assert all(len(sample.text) <= 5 for sample in first)  # a text may end at once
+    assert any(sample.text for sample in first)
     assert torch.equal(torch.random.get_rng_state(), before)  # or a run that goes on would draw other dropout
     assert ours.training
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,6 +114,7 @@ def test_it_continues_bit_for_bit_from_a_checkpoint_of_plain_tensors(tmp_path: P
 def test_the_recipe_chooses(options: dict, kind: type) -> None:
     module = ObjectiveModule(Optimization(lr=1e-3, **options))
     module.layer = nn.Linear(2, 2)
+    module.backbone = SimpleNamespace(d_model=2)  # type: ignore[assignment]
     module.total_steps = 10
     optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
     assert type(optimizer) is kind
