@@ -2,7 +2,7 @@
 and as cheap operations as there are. For decoding alone: nothing is dropped out and no gradient is kept.
 
 The weights are read once a step, whatever the number of rows, so at a few rows the time is that of reading them. Between
-`FEWEST` and `MOST` rows the CPU's library is faster by W x^T than by x W^T: 75 ms against 103 ms at 16 rows, for the matrices
+`FEWEST` and `MOST` rows the CPU's library is faster by W x^T than by x W^T: 76 ms against 98 ms at 16 rows, for the matrices
 of GPT-2 small on one thread (benchmarks/results/decoding.md).
 """
 
