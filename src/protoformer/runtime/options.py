@@ -146,7 +146,7 @@ def can(name: str, task: str, folders: tuple[Path, ...]) -> bool:
     """Whether a model's format writes a task: its own, or the one that its family's recipe for the task names."""
     form = model(name, folders)["format"]
     recipe = f"{family(name, folders)}/{task}"
-    if recipe in options("recipe", folders):
+    if any((folder / "recipe" / f"{recipe}.yaml").is_file() for folder in folders):
         form = form | option("recipe", recipe, folders).get("model", {}).get("format", {})
     return writes(form["_target_"], option("task", task, folders)["data"]["_target_"])
 
