@@ -129,4 +129,4 @@ def test_translation_is_learnt(model: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = place.runs()
-    assert result(folder)["metrics"]["val/bleu"] > 0.2
+    assert result(folder)["metrics"]["val/bleu"] > 0.15
