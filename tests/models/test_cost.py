@@ -50,3 +50,20 @@ def test_a_blank_batch_is_a_batch() -> None:
         batch = model.blank_batch(2, 5)
         assert set(batch) == set(ClassificationBatch.__annotations__)
         assert torch.isfinite(model.loss(batch).total)
+
+
+def test_a_language_models_softmax_counts_once_forward_and_thrice_in_training() -> None:
+    """Though its gradients are made on the way forward."""
+    from protoformer.models.gpt import gpt
+    from protoformer.modules.language import LanguageModule
+
+    rows, seq, d_model, vocab = 3, 16, 64, 500
+    with torch.device("meta"):
+        backbone = gpt(vocab_size=vocab, d_model=d_model, n_layers=2, n_heads=2, d_ff=256, packing="off")
+        module = LanguageModule(backbone=backbone, splits={}, sample_tokens=0)
+        alone = cost(backbone, lambda: loss(backbone, rows, seq))
+        found = cost(module, lambda: module.loss(module.blank_batch(rows, seq)).total)
+    softmax = 2 * rows * seq * d_model * vocab
+    assert found.forward_flops - alone.forward_flops == softmax
+    assert found.training_flops - alone.training_flops == 3 * softmax
+    assert found.activations - alone.activations < 4 * rows * seq * vocab  # the logits would take more

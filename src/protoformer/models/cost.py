@@ -40,18 +40,17 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
             kept[storage._cdata] = storage
         return tensor
 
-    with (
-        FlopCounterMode(display=False) as forward,
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-    ):
-        total = loss()
-    with FlopCounterMode(display=False) as backward:
+    with FlopCounterMode(display=False) as forward, torch.no_grad():  # some losses make their gradients on the way
+        loss()
+    with FlopCounterMode(display=False) as training:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            total = loss()
         total.backward()
     return Cost(
         parameters=sum(p.numel() for p in parameters),
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         forward_flops=forward.get_total_flops(),
-        training_flops=forward.get_total_flops() + backward.get_total_flops(),
+        training_flops=training.get_total_flops(),
         activations=sum(storage.nbytes() for storage in kept.values()),
     )
 
