@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -192,7 +192,8 @@ def in_lightning(shape: Shape, turns: int) -> list[Taken]:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, [our_batch(each) for each in ids])
+    batches: Any = [our_batch(each) for each in ids]
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
     later = zip(clock.ends[1:], clock.ends[2:], strict=False)
     return [Taken(b.clock - a.clock, b.cpu - a.cpu) for a, b in later]
 
