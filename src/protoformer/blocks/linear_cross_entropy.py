@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK = 512  # tokens; from here on matrix products run at full speed, and 50,257 words take 100 MB
+CHUNK = 512  # tokens; enough for matrix products at full speed; 50,257 words take 100 MB
 
 
 def linear_cross_entropy(
