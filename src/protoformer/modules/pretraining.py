@@ -18,6 +18,7 @@ from protoformer.batches import PretrainingBatch
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
+from protoformer.modules.auxiliary import places
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
 
@@ -141,10 +142,5 @@ class PretrainingModule(ObjectiveModule):
 
 
 def _wanted(batch: PretrainingBatch) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
-    """Row and number of every target; on the meta device, where nothing can be looked up, of every place for one."""
-    wanted = (batch["target_ids"] >= 0) & (batch["example_ids"] >= 0)[:, None]
-    if wanted.is_meta:
-        places = torch.ones(wanted.shape, dtype=torch.bool, device="cpu").nonzero().to("meta")
-        return places[:, 0], places[:, 1]
-    row, number = wanted.nonzero(as_tuple=True)
-    return row, number
+    """Row and number of every target."""
+    return places((batch["target_ids"] >= 0) & (batch["example_ids"] >= 0)[:, None])
