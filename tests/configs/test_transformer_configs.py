@@ -53,7 +53,7 @@ def test_the_exceptions() -> None:
     given = compose(["model=transformer_big", "task=translate/wmt14_en_fr", "model.dropout=0.2"])
     assert given["model"]["dropout"] == 0.2
     small = compose(["model=transformer_small", "task=translate/multi30k_de_en"])["recipe"]
-    assert (small["batch_size"], small["max_steps"], small["epochs"]) == (4000, -1, 40)
+    assert (small["batch_size"], small["max_steps"], small["epochs"]) == (2500, -1, 30)
 
 
 def test_a_translation_model_reads_no_single_texts_and_others_translate_nothing() -> None:
