@@ -269,7 +269,7 @@ def test_cached_steps_equal_one_pass_with_front_padding() -> None:
     front = PADDING.flip(1)
     x = torch.randn(BATCH, SEQ, D_MODEL)
     whole = attention(x, Rectangle(BATCH, SEQ, front))
-    cache = KeyValueCache(BATCH, HEADS, SEQ, D_MODEL // HEADS)
+    cache = KeyValueCache(BATCH, HEADS, SEQ, (D_MODEL // HEADS,) * 2)
     steps = [
         attention(x[:, a:b], Rectangle(BATCH, b - a, front[:, a:b]), cache=cache) for a, b in ((0, 6), (6, 7), (7, 11))
     ]
@@ -283,7 +283,7 @@ def test_cross_cache_needs_the_memory_once() -> None:
     x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
     keys = Rectangle(BATCH, SEQ, PADDING)
     whole = attention(x, Rectangle(BATCH, 5), memory, keys)
-    cache = KeyValueCache(BATCH, HEADS, SEQ, D_MODEL // HEADS)
+    cache = KeyValueCache(BATCH, HEADS, SEQ, (D_MODEL // HEADS,) * 2)
     first = attention(x[:, :2], Rectangle(BATCH, 2), memory, keys, cache=cache)
     later = attention(x[:, 2:], Rectangle(BATCH, 3), cache=cache)
     torch.testing.assert_close(torch.cat([first, later], 1), whole, atol=1e-6, rtol=1e-5)
@@ -341,3 +341,42 @@ def test_scores_are_scaled_by_the_head_size() -> None:
 
 def test_sequence_mask_lower_rows_continue_from_a_cache() -> None:
     assert masks.sequence(2, 5).tolist() == masks.sequence(5, 5)[3:].tolist()
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("layout", ["rectangle", "one by one", "grouped", "weights", "cache"])
+def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """d_key 2 beside d_head 6 (table 3's rows B) is attention whose keys' other four dimensions are zero, at another scale."""
+    monkeypatch.setattr(packed_attention, "GROUPED", 0 if layout == "one by one" else 1 << 14)
+    narrow = MultiHeadAttention(D_MODEL, HEADS, d_key=2, cross=cross, causal=not cross)
+    wide = MultiHeadAttention(D_MODEL, HEADS, cross=cross, causal=not cross)
+    assert sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in narrow.parameters()) == (
+        2 * HEADS * 4 * (D_MODEL + 1)
+    )
+    maps = [(narrow.fused, wide.fused, narrow.parts, wide.parts)]
+    maps += [(narrow.query, wide.query, [2 * HEADS], [6 * HEADS])] if cross else []
+    for small, large, parts, wider in maps:
+        for name in ("weight", "bias"):
+            pieces = getattr(small, name).detach().split(parts), getattr(large, name).data.zero_().split(wider)
+            for piece, room in zip(*pieces, strict=True):
+                heads = piece.unflatten(0, (HEADS, -1))
+                room.unflatten(0, (HEADS, -1))[:, : heads.shape[1]] = heads * (3**0.25 if heads.shape[1] == 2 else 1)
+    wide.output.load_state_dict(narrow.output.state_dict())
+    x, memory = torch.randn(BATCH, SEQ, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL) if cross else None
+    outs = [_read(attention, layout, x, memory) for attention in (narrow, wide)]
+    torch.testing.assert_close(*outs, atol=1e-5, rtol=1e-5)
+
+
+def _read(attention: MultiHeadAttention, how: str, x: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
+    """The outputs of real tokens, read in one of the ways there are, and below them the gradients of the weights of values."""
+    packed = how in ("one by one", "grouped")
+    layout = Packing(PADDING) if packed else Rectangle(BATCH, SEQ, PADDING)
+    tokens, source = layout.pack(x), None if memory is None else layout.pack(memory)
+    cache = attention.cache(BATCH, SEQ, x) if how == "cache" else None
+    weights: list[torch.Tensor] | None = [] if how == "weights" else None
+    out = layout.unpack(attention(tokens, layout, source, None if memory is None else layout, cache, weights))
+    attention.zero_grad()
+    (out[PADDING] ** 2).sum().backward()
+    gradient = attention.fused.weight.grad
+    assert gradient is not None
+    return torch.cat([out[PADDING], gradient.split(attention.parts)[-1]]).detach()

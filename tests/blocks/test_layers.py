@@ -18,6 +18,7 @@ from protoformer.blocks.layers import DecoderLayer, EncoderLayer
 from protoformer.blocks.packing import Hidden, Packing, Rectangle
 from protoformer.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
+from protoformer.blocks.stepping import can_step, step
 
 D, H, FF, B, S = 16, 4, 32, 2, 7
 
@@ -149,7 +150,7 @@ def test_decoder_steps_with_learned_positions_equal_one_pass(norm: str, side: st
     real = real.flip(1) if side == "front" else real
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     ids[real] = torch.cat([row[0, :n] for row, n in zip(rows, prompts, strict=True)])
-    caches = [KeyValueCache(len(rows), H, width + more, D // H) for _ in stack.layers]
+    caches = [KeyValueCache(len(rows), H, width + more, (D // H,) * 2) for _ in stack.layers]
 
     def read(step: torch.Tensor, layout: Rectangle) -> torch.Tensor:
         return stack(embeddings(step, layout.positions(step.device)), layout, caches=caches)
@@ -169,12 +170,24 @@ def test_decoder_steps_of_equal_rows_take_one_first_position() -> None:
     embeddings, stack = Embeddings(20, D, LearnedPositions(S, D)).eval(), decoder(cross=False)
     ids, layout = torch.randint(20, (B, S)), Rectangle(B, S)
     whole = stack(embeddings(ids, layout.positions(ids.device)), layout)
-    caches = [KeyValueCache(B, H, S, D // H) for _ in stack.layers]
+    caches = [KeyValueCache(B, H, S, (D // H,) * 2) for _ in stack.layers]
     steps = []
     for start, end in ((0, 3), (3, 4), (4, S)):
         layout = Rectangle(B, end - start, first=start)
         steps.append(stack(embeddings(ids[:, start:end], layout.positions(ids.device)), layout, caches=caches))
     torch.testing.assert_close(torch.cat(steps, 1), whole, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_steps_with_keys_narrower_than_values() -> None:
+    layers = [
+        DecoderLayer(MultiHeadAttention(D, H, d_key=3, causal=True), None, FeedForward(D, FF), d_model=D) for _ in "ab"
+    ]
+    stack, x = DecoderStack(layers).eval(), torch.randn(B, S, D)
+    assert can_step(stack, x.device)
+    caches = [layer.attention.cache(B, S, x) for layer in layers]
+    steps = [step(stack, x[:, number], caches) for number in range(S)]
+    torch.testing.assert_close(torch.stack(steps, 1), stack(x, Rectangle(B, S)), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [EncoderLayer, DecoderLayer])

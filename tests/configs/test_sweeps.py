@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from protoformer.runtime import entry, options
+from protoformer.errors import ConfigurationError
+from protoformer.runtime import entry, options, published
 from protoformer.runtime.compose import compose
 
 ROOT = Path(__file__).parents[2]
@@ -199,3 +200,39 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
     recipe = drawn["full", "glue/rte"]["recipe"]  # section 4.1
     wanted = {"lr": 6.25e-5, "batch_size": 32, "epochs": 3, "warmup": 0.002, "schedule": "linear", "clip": 1.0}
     assert {key: recipe[key] for key in wanted} == wanted
+
+
+def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """arXiv 1706.03762, table 3: each row that it prints is drawn once, and differs from the base in nothing else."""
+    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.chdir(ROOT)
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr("protoformer.runtime.compose.compose", lambda words: drawn.append(compose(words)))
+    jobs, _ = entry.checked_sweep(["experiment=transformer_table3"], options.search_path())
+    assert jobs == len(drawn) == 20
+    task, (base, *variants) = "translate/wmt14_en_de", drawn
+    assert published.varied("transformer", task, base) == []
+    plain = compose(["model=transformer", f"task={task}"])
+    for key, value in plain["model"].items():
+        assert base["model"][key] == value, key
+    assert {**base["recipe"], "average": 5} == plain["recipe"]
+    assert base["task"]["module"]["dev_beams"] == 4
+    rows = [row for row in published.rows() if row.table == "Table 3" and row.settings]
+    found = [row for config in variants for row in published.varied("transformer", task, config)]
+    assert sorted(row.row for row in found) == sorted(row.row for row in rows)
+    for config in variants:
+        (differs,) = {row.settings: row.differs for row in published.varied("transformer", task, config)}.values()
+        changed = {f"model.{key}": v for key, v in config["model"].items() if v != base["model"][key]}
+        changed |= {f"recipe.{key}": v for key, v in config["recipe"].items() if v != base["recipe"][key]}
+        assert changed.pop("recipe.max_steps", 100000) == (300000 if len(differs) > 1 else 100000)
+        assert changed == differs
+
+
+def test_a_row_of_a_table_that_changes_nothing_is_refused() -> None:
+    words = ["experiment=transformer_table3"]
+    assert compose([*words, "row={n_heads: 2}"], str(SWEEPS))["model"]["n_heads"] == 2
+    assert compose([*words, "row.d_model=64", "row={n_heads: 2}"], str(SWEEPS))["model"]["d_model"] == 64
+    with pytest.raises(ConfigurationError, match=r"row\.n_haeds.*n_heads"):
+        compose([*words, "row={n_haeds: 2}"], str(SWEEPS))
+    with pytest.raises(ConfigurationError, match="no yaml reads any"):
+        compose(["model=bert", "task=glue/rte", "row.lr=1"])

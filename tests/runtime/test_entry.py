@@ -177,6 +177,7 @@ def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
         (["--confg-dir=x", DEMO], "--confg-dir: no such flag; did you mean --config-dir?"),
         (["--confg-dir", "x", DEMO], "--confg-dir: no such flag; did you mean --config-dir?"),
         (["--cfg", "jbo", DEMO], "invalid choice: 'jbo'"),
+        (["-m", "--cfg", "job", DEMO, "seed=1,2"], "--cfg=job shows one config; leave out -m"),
         (["--config-dir", "no/such/folder", DEMO], "no/such/folder: no such folder"),
     ],
 )

@@ -13,13 +13,34 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def test_every_row_is_whole_and_stands_once() -> None:
     rows = published.rows()
-    assert len(rows) == 126
-    assert len({(row.paper, row.table, row.row, row.task, row.key) for row in rows}) == len(rows)
+    assert len(rows) == 166
+    assert len({(row.paper, row.table, row.row, row.model, row.task, row.key) for row in rows}) == len(rows)
     for row in rows:
         assert all((row.paper, row.table, row.row, row.model, row.task, row.protocol)), row
         assert row.split.split("/")[0] in ("val", "test"), row
-        assert row.metric in published.PERCENT, row
-        assert 10 < row.value < 100, row
+        assert row.metric in {*published.PERCENT, "perplexity"}, row
+        assert (10 if row.metric in published.PERCENT else 1) < row.value < 100, row
+
+
+def test_table_3_is_found_by_what_a_run_changes() -> None:
+    """arXiv 1706.03762, table 3: 18 rows beside the base, and the big model."""
+    task, key = "translate/wmt14_en_de", "val/compound_bleu"
+    rows = [row for row in published.rows() if (row.table, row.model, row.key) == ("Table 3", "transformer", key)]
+    assert len(rows) == 20
+
+    def found(**model: object) -> list[float]:
+        return [row.value for row in published.varied("transformer", task, {"model": model}) if row.key == key]
+
+    assert found(n_heads=1) == [24.9]
+    assert found(dropout=0) == found(dropout=0.0) == [24.6]
+    assert found(positions="learned") == [25.7]
+    assert found(d_model=1024, d_ff=4096, n_heads=16, dropout=0.3) == [26.4]
+    assert found() == found(d_model=512) == found(n_heads=1, n_layers=2) == []
+    smoothed = published.varied("transformer", task, {"recipe": {"label_smoothing": 0}})
+    assert {row.key: row.value for row in smoothed} == {key: 25.3, "val/perplexity": 4.67}
+    base = published.beside("transformer", task, key, {"model": {"n_heads": 8}})
+    assert base is not None
+    assert base.value == 25.8
 
 
 def test_glue_rows_name_tasks_metrics_and_splits_that_exist() -> None:

@@ -53,16 +53,45 @@ def test_the_papers_numbers_stand_under_ours(grid, tmp_path: Path) -> None:
     assert published["BERT, Table 1: BERT-base"] == ["", "88.9 (test)"]
 
 
-def test_one_number_for_several_sets_stands_under_their_mean() -> None:
+def test_one_number_for_several_sets_stands_under_their_mean(write_run, tmp_path: Path) -> None:
     """GPT's ablation prints one number for MNLI's two test sets."""
     metrics = {"val/matched/accuracy": 0.8, "val/mismatched/accuracy": 0.7, "val/loss": 0.5}
-    run = report.Run(None, {"metrics": metrics, "score": 0.75}, {}, [])  # type: ignore[arg-type]
-    head, lines = report.table_of(report.Block("gpt", "glue/mnli", {"(default)": [run]}))
+    write_run("plain", model="gpt", task="glue/mnli", metrics=metrics, init_from="scratch")
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = report.table_of(block)
     printed = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
     ablation = printed["GPT, Table 5: Transformer w/o pre-training"]
     assert (ablation["score"], ablation["val/matched/accuracy"]) == ("75.7 (test)", "")
     result = printed["GPT, Table 2: Finetuned Transformer LM"]
     assert (result["score"], result["val/mismatched/accuracy"]) == ("", "81.4 (test)")
+
+
+def test_an_ablations_row_stands_under_the_run_that_it_is(write_run, tmp_path: Path, capsys) -> None:
+    """Table 3 of arXiv 1706.03762; a run that changes two things at once is no row of it."""
+    variants: dict[str, dict[str, object]] = {
+        "base": {"n_heads": 8},
+        "one": {"n_heads": 1},
+        "big": {"d_model": 1024, "d_ff": 4096, "n_heads": 16, "dropout": 0.3},
+        "two": {"n_heads": 1, "dropout": 0.0},
+    }
+    for place, (name, model) in enumerate(variants.items()):
+        metrics = {"val/bleu": 0.2 - place / 100, "val/compound_bleu": 0.21, "val/perplexity": 5.5}
+        write_run(name, model="transformer", task="translate/wmt14_en_de", metrics=metrics, sizes=model)
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    _, lines = report.table_of(block)
+    names = [line[0].removeprefix("Transformer, ") for line in lines]
+    assert len(block.recipes) == 4
+    assert [name for name in names if name.startswith("Table")] == [
+        "Table 3: (A) h=1, d_k=d_v=512", "Table 3: big", "Table 2: Transformer (base model)", "Table 3: base",
+    ]  # fmt: skip
+    ours = {name: lines[names.index(name) - 1][0] for name in names[:-2] if name.startswith("Table")}
+    assert "n_heads=1" in ours["Table 3: (A) h=1, d_k=d_v=512"]
+    assert "d_ff=4096" in ours["Table 3: big"]
+    assert lines[names.index("Table 3: big")][4:6] == ["26.4", "4.33"]
+    report.main([str(tmp_path)], csv=str(tmp_path / "all.csv"))
+    assert "(A) h=1" in capsys.readouterr().out
+    states = [row["state"] for row in csv.DictReader((tmp_path / "all.csv").read_text().splitlines())]
+    assert states.count("published") == 7
 
 
 def test_what_is_printed_names_the_best_the_degenerate_and_the_unfinished(

@@ -1,6 +1,6 @@
 """Multi-head attention (arXiv 1706.03762, sections 3.2.1 and 3.2.2, equation 1).
 
-Attention(Q, K, V) = softmax(Q K^T / sqrt(d_head)) V, in `n_heads` heads side by side. One class serves the encoder
+Attention(Q, K, V) = softmax(Q K^T / sqrt(d_key)) V, in `n_heads` heads side by side. One class serves the encoder
 (padding mask), the decoder (sequence mask, key/value cache), the locally banded layers of GPT-3 and the attention from
 decoder to encoder. Dropout falls on the weights (the paper's code; BERT's `attention_probs_dropout_prob`).
 
@@ -24,7 +24,8 @@ class MultiHeadAttention(nn.Module):
 
     `causal` and `window` are the layer's own pattern: a causal layer sees no later position, a causal layer with window w
     the last w positions (itself among them), a layer with a window alone that many neighbours to either side. Attention
-    to another sequence has no such pattern: ValueError.
+    to another sequence has no such pattern: ValueError. `d_head` is how wide values are, and queries and keys as well
+    where `d_key` is not given (the paper's d_v and d_k).
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class MultiHeadAttention(nn.Module):
         n_heads: int,
         *,
         d_head: int | None = None,
+        d_key: int | None = None,
         dropout: float = 0.0,
         causal: bool = False,
         window: int | None = None,
@@ -46,14 +48,25 @@ class MultiHeadAttention(nn.Module):
         if cross and window is not None:
             raise ValueError(f"window {window}: attention to another sequence (cross) has no neighbourhood")
         self.n_heads, self.d_head = n_heads, d_head or d_model // n_heads
+        self.d_key = d_key or self.d_head
         self.dropout, self.causal, self.window, self.cross = dropout, causal, window, cross
-        inner = self.n_heads * self.d_head
         if cross:
-            self.query = nn.Linear(d_model, inner)
-            self.key_value = nn.Linear(d_model, 2 * inner)
+            self.query = nn.Linear(d_model, n_heads * self.d_key)
+            self.key_value = nn.Linear(d_model, sum(self.parts))
         else:
-            self.qkv = nn.Linear(d_model, 3 * inner)
-        self.output = nn.Linear(inner, d_model)
+            self.qkv = nn.Linear(d_model, sum(self.parts))
+        self.output = nn.Linear(n_heads * self.d_head, d_model)
+
+    @property
+    def fused(self) -> nn.Linear:
+        """The map whose matrix is several, one below the other."""
+        return self.key_value if self.cross else self.qkv
+
+    @property
+    def parts(self) -> list[int]:
+        """Of the fused map how many rows are of queries (if not `cross`), of keys and of values."""
+        widths = (self.d_key, self.d_head) if self.cross else (self.d_key, self.d_key, self.d_head)
+        return [self.n_heads * width for width in widths]
 
     def forward(
         self,
@@ -83,20 +96,20 @@ class MultiHeadAttention(nn.Module):
 
     def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
         """Room for the keys and values of `max_len` positions, of the type of `like` and where it lies."""
-        return KeyValueCache(batch, self.n_heads, max_len, self.d_head, dtype=like.dtype, device=like.device)
+        widths = (self.d_key, self.d_head)
+        return KeyValueCache(batch, self.n_heads, max_len, widths, dtype=like.dtype, device=like.device)
 
     def _project(self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, `*tokens heads d_head` each; a filled cross cache needs none of the last two."""
-        shape = (self.n_heads, self.d_head)
+        """Queries, keys and values, `*tokens heads d_key` and `d_head`; a filled cross cache needs none of the last two."""
         if not self.cross:
-            q, k, v = self.qkv(x).unflatten(-1, (3, *shape)).unbind(-3)
+            q, k, v = (part.unflatten(-1, (self.n_heads, -1)) for part in self.qkv(x).split(self.parts, -1))
             return q, k, v
-        q = self.query(x).unflatten(-1, shape)
+        q = self.query(x).unflatten(-1, (self.n_heads, -1))
         if cache is not None and cache.length:
             return q, q, q
         if memory is None:
             raise ValueError("attention over another sequence needs that sequence (memory) or a filled cache")
-        k, v = self.key_value(memory).unflatten(-1, (2, *shape)).unbind(-3)
+        k, v = (part.unflatten(-1, (self.n_heads, -1)) for part in self.key_value(memory).split(self.parts, -1))
         return q, k, v
 
     def _attend(
@@ -114,7 +127,7 @@ class MultiHeadAttention(nn.Module):
         q = layout.unpack(q).transpose(1, 2)
         padding_mask = keys.padding_mask
         if self.cross and cache is not None and cache.length:
-            k, v, padding_mask = *cache.update(q[:, :, :0], q[:, :, :0]), cache.padding_mask
+            k, v, padding_mask = *cache.known(), cache.padding_mask
         else:
             k, v = keys.unpack(k).transpose(1, 2), keys.unpack(v).transpose(1, 2)
             if cache is not None:
@@ -129,7 +142,7 @@ class MultiHeadAttention(nn.Module):
             allowed = real if allowed is None else allowed & real
         if weights is None:
             return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
-        scores = q @ k.transpose(-2, -1) * self.d_head**-0.5
+        scores = q @ k.transpose(-2, -1) * self.d_key**-0.5
         if allowed is None:
             share = scores.softmax(-1)
         else:  # finite, then zero: a query that may see nothing gives zeros, and zero gradients

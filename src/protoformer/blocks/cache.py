@@ -38,33 +38,38 @@ class Cache:
 
 
 class KeyValueCache(Cache):
-    """One attention's keys and values, preallocated for `max_len` positions and written in place."""
+    """One attention's keys and values, preallocated for `max_len` positions and written in place. `widths` are theirs."""
 
     def __init__(
         self,
         batch: int,
         n_heads: int,
         max_len: int,
-        d_head: int,
+        widths: tuple[int, int],
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(batch, max_len, device)
-        self.keys = torch.empty(batch, n_heads, max_len, d_head, dtype=dtype, device=device)
-        self.values = torch.empty_like(self.keys)
+        self.keys, self.values = (
+            torch.empty(batch, n_heads, max_len, width, dtype=dtype, device=device) for width in widths
+        )
 
     def update(
         self,
-        keys: Float[Tensor, "batch heads new d_head"],
+        keys: Float[Tensor, "batch heads new d_key"],
         values: Float[Tensor, "batch heads new d_head"],
         padding_mask: Bool[Tensor, "batch new"] | None = None,
-    ) -> tuple[Float[Tensor, "batch heads keys d_head"], Float[Tensor, "batch heads keys d_head"]]:
+    ) -> tuple[Float[Tensor, "batch heads keys d_key"], Float[Tensor, "batch heads keys d_head"]]:
         """Append, and return views of all keys and values so far. Raises IndexError when the cache is full."""
         begin = self.length
         end = self.advance(keys.shape[2], padding_mask)
         self.keys[:, :, begin:end] = keys
         self.values[:, :, begin:end] = values
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.known()
+
+    def known(self) -> tuple[Float[Tensor, "batch heads keys d_key"], Float[Tensor, "batch heads keys d_head"]]:
+        """Views of all keys and values so far."""
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
     def select(self, rows: Int[Tensor, "chosen"]) -> None:
         """Keep these rows, in this order; one may be named several times."""

@@ -23,10 +23,10 @@ def transformer(module: nn.Module) -> None:
     at the shape, and over 3 d x d the deviation would be 0.707 of the paper's.
     """
     attentions = [part for part in module.modules() if isinstance(part, MultiHeadAttention)]
-    fused = {(a.key_value if a.cross else a.qkv): 2 if a.cross else 3 for a in attentions}
+    parts = {attention.fused: attention.parts for attention in attentions}
     for part in module.modules():
         if isinstance(part, nn.Linear):
-            for matrix in part.weight.detach().chunk(fused.get(part, 1)):
+            for matrix in part.weight.detach().split(parts.get(part, len(part.weight))):
                 nn.init.xavier_uniform_(matrix)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

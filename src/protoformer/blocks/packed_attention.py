@@ -115,8 +115,8 @@ def _tile(
 
 
 def attend_packed(
-    q: Float[Tensor, "tokens heads d_head"],
-    k: Float[Tensor, "sources heads d_head"],
+    q: Float[Tensor, "tokens heads d_key"],
+    k: Float[Tensor, "sources heads d_key"],
     v: Float[Tensor, "sources heads d_head"],
     layout: Packing,
     keys: Packing,
@@ -125,7 +125,7 @@ def attend_packed(
     window: int | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "tokens heads d_head"]:
-    """softmax(Q K^T / sqrt(d_head)) V, each sequence of `layout` against the same one of `keys`."""
+    """softmax(Q K^T / sqrt(d_key)) V, each sequence of `layout` against the same one of `keys`."""
     if q.device.type == "cpu":
         groups = blocks(layout, keys, causal, window, q.shape[1] * q.shape[2])
         return GroupedAttention.apply(q, k, v, groups, dropout, torch.is_grad_enabled())
@@ -133,8 +133,8 @@ def attend_packed(
 
 
 def attend_rebuilt(
-    q: Float[Tensor, "tokens heads d_head"],
-    k: Float[Tensor, "sources heads d_head"],
+    q: Float[Tensor, "tokens heads d_key"],
+    k: Float[Tensor, "sources heads d_key"],
     v: Float[Tensor, "sources heads d_head"],
     layout: Packing,
     keys: Packing,
@@ -146,7 +146,7 @@ def attend_rebuilt(
     """The same on the whole rectangle by the library's kernel, which is at its fastest where it needs no mask."""
     queries, key, value = (
         which.unpack(x).transpose(1, 2) for x, which in ((q, layout), (k, keys), (v, keys))
-    )  # batch heads seq d_head
+    )  # batch heads seq width
     full = len(keys.index) == keys.batch * keys.seq
     whole = full and causal and window is None and layout is keys
     allowed = None if full else masks.padding(keys.padding_mask)
@@ -171,7 +171,7 @@ class GroupedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, groups: list[Block], dropout: float, graph: bool = True
     ) -> Tensor:
-        out = torch.empty(q.shape, dtype=q.dtype)
+        out = q.new_empty(*q.shape[:2], v.shape[-1])
         worth = kept_scale(dropout)
         saved: list[Tensor] = []
         training = graph and any(ctx.needs_input_grad)
@@ -241,7 +241,7 @@ def _product(
 
 
 def _shares(
-    query: Float[Tensor, "rows queries d_head"], key: Float[Tensor, "rows keys d_head"], tile: Tile
+    query: Float[Tensor, "rows queries d_key"], key: Float[Tensor, "rows keys d_key"], tile: Tile
 ) -> Float[Tensor, "rows queries keys"]:
     """The softmax over a tile's keys; a row is one head of one sequence."""
     scores = _product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)

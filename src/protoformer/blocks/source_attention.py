@@ -40,7 +40,7 @@ class SourceAttention(nn.Module):
 
     def cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache:
         """Room for the keys and values of a memory."""
-        return KeyValueCache(batch, 1, sources, self.d_model, dtype=like.dtype, device=like.device)
+        return KeyValueCache(batch, 1, sources, (self.d_model, self.d_model), dtype=like.dtype, device=like.device)
 
     def source(
         self,

@@ -69,7 +69,8 @@ def _attend(
     rows = len(x)
     together = linear(x, attention.qkv.weight, attention.qkv.bias)
     # row by row in memory again: the fused kernel wants it
-    q, k, v = together.contiguous().view(rows, 3, attention.n_heads, 1, attention.d_head).unbind(1)
+    parts = together.contiguous().split(attention.parts, 1)
+    q, k, v = (part.view(rows, attention.n_heads, 1, -1) for part in parts)
     keys, values = cache.update(k, v)
     if attention.window is not None and keys.shape[2] > attention.window:
         keys, values = keys[:, :, -attention.window :], values[:, :, -attention.window :]

@@ -35,6 +35,7 @@ def transformer(
     d_ff: int,
     n_decoder_layers: int | None = None,
     d_head: int | None = None,
+    d_key: int | None = None,
     max_seq_len: int = 1024,
     dropout: float = 0.1,
     attention_dropout: float = 0.0,
@@ -49,9 +50,10 @@ def transformer(
 ) -> EncoderDecoder:
     """The encoder-decoder with fresh weights; the decoder has `n_decoder_layers` layers, or as many as the encoder.
 
-    `d_head` null means d_model / n_heads. `window` r is the restricted self-attention of section 4: a position sees r others
-    to either side, in the decoder the last r, itself among them. `sinusoid` orders sines and cosines as the paper's formula
-    does, or all sines first, as its code did and Marian does, whose `output_bias` is one number a word.
+    `d_head` null means d_model / n_heads, `d_key` null as wide as that. `window` r is the restricted self-attention of
+    section 4: a position sees r others to either side, in the decoder the last r, itself among them. `sinusoid` orders sines
+    and cosines as the paper's formula does, or all sines first, as its code did and Marian does, whose `output_bias` is one
+    number a word.
     """
 
     def attention(*, causal: bool = False, cross: bool = False) -> MultiHeadAttention:
@@ -59,6 +61,7 @@ def transformer(
             d_model,
             n_heads,
             d_head=d_head,
+            d_key=d_key,
             dropout=attention_dropout,
             causal=causal,
             window=None if cross else window,

@@ -27,6 +27,7 @@ def transformer_encoder(
     n_heads: int,
     d_ff: int,
     d_head: int | None = None,
+    d_key: int | None = None,
     max_seq_len: int = 1024,
     dropout: float = 0.1,
     attention_dropout: float = 0.0,
@@ -43,7 +44,7 @@ def transformer_encoder(
 
     def layer() -> EncoderLayer:
         return EncoderLayer(
-            MultiHeadAttention(d_model, n_heads, d_head=d_head, dropout=attention_dropout, window=window),
+            MultiHeadAttention(d_model, n_heads, d_head=d_head, d_key=d_key, dropout=attention_dropout, window=window),
             FeedForward(d_model, d_ff, activation),
             d_model=d_model,
             norm=norm,

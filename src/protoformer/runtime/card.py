@@ -61,22 +61,22 @@ def _introduction(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    lines = table.scores(result)
+    lines = table.scores(result, config)
     if not lines:
         return "## Scores\n\nThis run has no scores."
     rows = [(line.key, line.ours, line.theirs, line.row.source if line.row else "") for line in lines]
     parts = ["## Scores", _table(("metric", "this run", "published", "printed in"), rows)]
     parts.append("Accuracy, F1 and correlations times 100, as the papers print them.")
-    parts += _published(result["model"], result["task"], lines)
+    parts += _published(result["model"], result["task"], config, lines)
     notes = published.caveats(config)
     if notes and any(line.row for line in lines):
         parts.append(f"**This is not the paper's experiment**: {escape('; '.join(notes))}.")
     return "\n\n".join(parts)
 
 
-def _published(model: str, task: str, lines: Sequence[table.Score]) -> list[str]:
+def _published(model: str, task: str, config: Mapping[str, Any], lines: Sequence[table.Score]) -> list[str]:
     """How each published number was come by, and where there is none for the same split."""
-    known = published.published(model, task)
+    known = [*published.varied(model, task, config), *published.published(model, task)]
     if not known:
         return [f"No published numbers of {escape(model)} on {escape(task)} are known here."]
     parts = []

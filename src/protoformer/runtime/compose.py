@@ -68,6 +68,7 @@ def plain(
     with readable_errors(folders):
         resolved = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(resolved, dict)
+    _judge_row(resolved.get("row"), OmegaConf.to_container(whole, resolve=False))
     known = groups(folders)
     chosen: dict[str, Any] = {name: option for name, option in choices.items() if name in known}
     if chosen.get("task") == NO_TASK:
@@ -175,6 +176,15 @@ def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigurationError(_translated(error, folders)) from None
+
+
+def _judge_row(row: Any, unresolved: Any) -> None:
+    """A row of a table changes what its sweep's yaml reads from it; anything else it says would change nothing."""
+    read = sorted(set(re.findall(r"\$\{row\.(\w+)\}", repr(unresolved))))
+    for name in row if isinstance(row, dict) else ():
+        if name not in read:
+            heard = advice(str(name), read) if read else "no yaml reads any; choose an experiment of rows"
+            raise ConfigurationError(f"row.{name}: nothing reads it; {heard}")
 
 
 def _judge_package(group: str, name: str, folders: Sequence[Path]) -> None:

@@ -153,6 +153,8 @@ def _run(given: list[str], program: str) -> int:
         raise ConfigurationError(
             f"no model and no task; give both, as in {program} model=bert task=glue/mnli, or see --help"
         )
+    if flags.cfg and flags.multirun:
+        raise ConfigurationError(f"--cfg={flags.cfg} shows one config; leave out -m, and name one value for each key")
     words = [*compose.rewritten(flags.overrides, folders, sweep=flags.multirun), *compose.further(folders)]
     sweep = 0
     if flags.cfg:

@@ -1,8 +1,8 @@
 """The papers' own numbers, and what keeps a run from being held against them.
 
-`published.csv` beside this file is a row a number: paper, table, the row's name there, our model and task, the split in
-the words of our metric keys (`val`, `test/matched`), the metric (`score`: the mean over what we hold apart), the value as
-printed, and how it was come by. The rows
+`published.csv` beside this file is a row a number: paper, table, the row's name there, our model, the settings in which an
+ablation's row differs from it (`model.n_heads=1`), our task, the split in the words of our metric keys (`val`,
+`test/matched`), the metric (`score`: the mean over what we hold apart), the value as printed, and how it was come by. The rows
 of a model's own paper stand before those of later code, and a table of results before an ablation.
 """
 
@@ -32,7 +32,7 @@ PERCENT = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A published number; `value` in the paper's units (`PERCENT` metrics times 100)."""
 
@@ -40,6 +40,7 @@ class Row:
     table: str
     row: str
     model: str
+    settings: str
     task: str
     split: str
     metric: str
@@ -56,6 +57,18 @@ class Row:
         """Where it is printed, in a few words."""
         return f"{self.paper.split(',')[0]}, {self.table}"
 
+    @functools.cached_property
+    def differs(self) -> dict[str, Any]:
+        """The settings of an ablation's row, by dotted key."""
+        import yaml
+
+        pairs = (setting.split("=", 1) for setting in self.settings.split())
+        return {key: yaml.safe_load(value) for key, value in pairs}
+
+    def fits(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run's config has these settings."""
+        return all(_setting(config, key) == value for key, value in self.differs.items())
+
 
 @functools.cache
 def rows() -> tuple[Row, ...]:
@@ -66,13 +79,39 @@ def rows() -> tuple[Row, ...]:
 
 
 def published(model: str, task: str, split: str | None = None) -> list[Row]:
-    """The numbers printed for a model on a task, the paper's own first; `split` is `val`, `test`, `val/matched` ..."""
-    return [row for row in rows() if (row.model, row.task) == (model, task) and split in (None, row.split)]
+    """The numbers printed for a model on a task, the paper's own first; `split` is `val`, `test`, `val/matched` ...
+
+    Those of the model as it is; an ablation's rows are found by what they change (`varied`).
+    """
+    return [row for row in _of(model, task) if not row.settings and split in (None, row.split)]
 
 
-def beside(model: str, task: str, key: str) -> Row | None:
+def varied(model: str, task: str, config: Mapping[str, Any]) -> list[Row]:
+    """The numbers of the ablation's row that a run's config is, if it is one: of two that fit, the one that says more.
+
+    A run that changes what two rows change, each alone, is neither.
+    """
+    fitting = [row for row in _of(model, task) if row.settings and row.fits(config)]
+    most = max((row.differs for row in fitting), key=len, default={})
+    if any(not row.differs.items() <= most.items() for row in fitting):
+        return []
+    return [row for row in fitting if row.differs == most]
+
+
+def beside(model: str, task: str, key: str, config: Mapping[str, Any] | None = None) -> Row | None:
     """The published number of the very metric and split, or None."""
-    return next((row for row in published(model, task) if row.key == key), None)
+    rows = [*varied(model, task, config or {}), *published(model, task)]
+    return next((row for row in rows if row.key == key), None)
+
+
+def _of(model: str, task: str) -> list[Row]:
+    return [row for row in rows() if (row.model, row.task) == (model, task)]
+
+
+def _setting(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
 
 
 def printed(key: str, value: float | None, digits: int = 2) -> str:

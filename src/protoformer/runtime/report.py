@@ -68,6 +68,11 @@ class Block:
         keys = list(dict.fromkeys(key for run in self.runs for key in published.score_keys(run.result["metrics"])))
         return [key for key in keys if key.startswith("val/")] or keys
 
+    @property
+    def columns(self) -> list[str]:
+        """Those, after their mean if there are several."""
+        return ["val/score", *self.keys] if len(self.keys) > 1 else self.keys
+
 
 @dataclass
 class Harvest:
@@ -182,8 +187,8 @@ def differing(variants: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of a block's table: ours by recipe, then the published numbers."""
-    keys = block.keys
+    """Head and lines of a block's table: ours by recipe, each above the ablation's row that it is, then the model's own."""
+    keys, columns = block.keys, block.columns
     several = len(keys) > 1
     head = ["recipe", "n", *(["score"] if several else []), *keys, "examples/s", ""]
     best, lines = block.best, []
@@ -198,14 +203,20 @@ def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
         ]
         speed = f"{statistics.fmean(speeds):.1f}" if speeds else "-"
         lines.append([name, str(len(runs)), *cells, speed, ", ".join(marks)])
-    columns = ["val/score", *keys] if several else keys
-    for row in published.published(block.model, block.task):
-        column = row.key if row.key in columns else row.key.replace("test/", "val/", 1)
-        if column not in columns:
-            continue
-        value = f"{row.value:g}" if column == row.key else f"{row.value:g} (test)"
-        lines.append([f"{row.source}: {row.row}", "", *(value if key == column else "" for key in columns), "", ""])
+        lines += _theirs(published.varied(block.model, block.task, runs[0].record.config), columns)
+    lines += _theirs(published.published(block.model, block.task), columns)
     return head, lines
+
+
+def _theirs(rows: Iterable[published.Row], columns: Sequence[str]) -> list[list[str]]:
+    """A line a row of the paper, with those of its numbers that have a column; of dev before test."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        column = row.key if row.key in columns else row.key.replace("test/", "val/", 1)
+        value = f"{row.value:g}" if column == row.key else f"{row.value:g} (test)"
+        if column in columns:
+            found[f"{row.source}: {row.row}"].setdefault(column, value)
+    return [[name, "", *(values.get(key, "") for key in columns), "", ""] for name, values in found.items()]
 
 
 def spread(key: str, values: Sequence[float | None]) -> str:
@@ -229,7 +240,7 @@ def remarks(block: Block) -> list[str]:
         lines += (
             [f"degenerate: {run.record.folder.name}, seed {_seed(run)}: {'; '.join(run.signs)}"] if run.signs else []
         )
-    if published.published(block.model, block.task):
+    if _known(block):
         why: dict[str, int] = defaultdict(int)
         for run in block.runs:
             why["; ".join(published.caveats(run.record.config))] += 1
@@ -239,6 +250,13 @@ def remarks(block: Block) -> list[str]:
     else:
         lines.append("no published numbers of this model on this task are known here")
     return lines
+
+
+def _known(block: Block) -> list[published.Row]:
+    """The published numbers beside a block's runs: the ablation's rows that they are, and the model's own."""
+    configs = [runs[0].record.config for runs in block.recipes.values()]
+    varied = [row for config in configs for row in published.varied(block.model, block.task, config)]
+    return [*dict.fromkeys(varied), *published.published(block.model, block.task)]
 
 
 def notes(harvest: Harvest) -> list[str]:
@@ -271,7 +289,7 @@ def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
                 rows[-1] |= {"score": _number("val/score", run.score), "remarks": "; ".join(run.signs)}
                 rows[-1] |= {"folder": str(run.record.folder)}
                 rows[-1] |= {key: _written(run.settings[key]) for key in differ if key in run.settings}
-        for row in published.published(block.model, block.task):
+        for row in _known(block):
             rows.append(
                 {"state": "published", "model": row.model, "task": row.task, "recipe": f"{row.source}: {row.row}"}
             )
@@ -314,8 +332,9 @@ def _print(block: Block, console: "Console") -> None:
     for place, name in enumerate(head):
         edge = place in (0, len(head) - 1)
         table.add_column(Text(name), justify="left" if edge else "right", overflow="fold")
+    ours = len(lines) - len(_theirs(published.published(block.model, block.task), block.columns))
     for place, cells in enumerate(lines, start=1):
-        table.add_row(*map(Text, cells), end_section=place == len(block.recipes))
+        table.add_row(*map(Text, cells), end_section=place == ours)
     console.print(table)
     for line in remarks(block):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

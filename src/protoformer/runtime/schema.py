@@ -11,6 +11,7 @@ NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (D
     "paths",
     "tracking",
     "views",
+    "row",  # only in what it changes
     "force",
     "reuse",
     "choices",
@@ -166,6 +167,7 @@ class Run:
     tracking: Tracking
     paths: Paths
     views: Views
+    row: dict[str, Any] | None = None  # of a table that is a sweep: what this run changes, read by ${row.key}
     seed: int = 42
     init_from: str = "auto"
     force: bool = False

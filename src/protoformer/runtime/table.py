@@ -38,11 +38,11 @@ LOSSES = {  # what of the data was not seen whole -> how the table names it
 }
 
 
-def scores(result: Mapping[str, Any]) -> list[Score]:
+def scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[Score]:
     """A run's scores with the published number of the same metric and split, then what was printed for others only."""
     model, task, metrics = result["model"], result["task"], result["metrics"]
     lines = [
-        Score(key, published.printed(key, metrics[key]), published.beside(model, task, key))
+        Score(key, published.printed(key, metrics[key]), published.beside(model, task, key, config))
         for key in published.score_keys(metrics)
     ]
     for row in published.published(model, task):
@@ -99,7 +99,8 @@ def print_results(result: Mapping[str, Any], folder: Path, console: "Console | N
     from rich.text import Text
 
     console = console or Console()
-    lines = scores(result)
+    config = records.read(folder).config
+    lines = scores(result, config)
     table = Table(title=Text(f"{result['model']} x {result['task']}  {result['run_id']}"), title_justify="left")
     for name, justify in (("metric", "left"), ("this run", "right"), ("published", "right"), ("printed in", "left")):
         table.add_column(name, justify=justify, style="bold" if name == "this run" else None)  # type: ignore[arg-type]
@@ -107,7 +108,7 @@ def print_results(result: Mapping[str, Any], folder: Path, console: "Console | N
         table.add_row(*map(Text, (line.key, line.ours, line.theirs, line.row.source if line.row else "")))
     if lines:
         console.print(table)
-    notes = published.caveats(records.read(folder).config) if any(line.row for line in lines) else []
+    notes = published.caveats(config) if any(line.row for line in lines) else []
     if notes:
         _say(console, f"Not the paper's experiment: {'; '.join(notes)}.")
     places = {"run folder": str(folder)} | {
