@@ -18,7 +18,7 @@ from protoformer.errors import WeightsError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-PAIRS = ("vocab.json", "merges.txt")  # GPT's, asked for where there is none of those
+PAIRS = ("vocab.json", "merges.txt", "source.spm", "target.spm")  # GPT's and Marian's, where there is none of those
 COMMIT = re.compile(r"[0-9a-f]{40}")
 INSTEAD = "init_from=<folder> or init_from=scratch"
 LATER = f"with a network `protoformer prepare` fetches it, without one use {INSTEAD}"

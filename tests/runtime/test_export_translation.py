@@ -9,22 +9,25 @@ from torch import nn
 
 import protoformer
 from protoformer.cli import main as command
-from protoformer.runtime import building
+from protoformer.runtime import building, entry
 from protoformer.runtime.compose import compose
 from protoformer.runtime.run_folder import RunFolder
 from protoformer.runtime.translate import Options, Translator
+from protoformer.text.tokenizers import Tokenizer, read_tokenizer
 from protoformer.text.training import train
+
+from ..text.marian import sentences, write
 
 TEXTS = ["where is the dog ? the dog sleeps in the garden , and a cat walks", "the old cat sleeps", "a dog walks"]
 WORDS = train(lambda: TEXTS * 3, "bytelevel", 300)
 
 
-def write_run(place: Path, *overrides: str) -> Path:
+def write_run(place: Path, *overrides: str, words: Tokenizer = WORDS) -> Path:
     """A run folder with a tiny random model as its best checkpoint."""
     given = ["model=transformer_tiny", "task=translate/multi30k_en_de", "source=sample", f"paths.outputs={place}"]
     config = compose([*given, *overrides])
-    config["model"] |= {"d_model": 16, "n_heads": 2, "d_ff": 24, "max_seq_len": 64, "vocab_size": WORDS.vocab_size}
-    config["model"] = building.with_room(config, config["model"], WORDS)
+    config["model"] |= {"d_model": 16, "n_heads": 2, "d_ff": 24, "max_seq_len": 64, "vocab_size": words.vocab_size}
+    config["model"] = building.with_room(config, config["model"], words)
     folder = RunFolder(place / "run" / "seed42-abc", "seed42-abc")
     folder.write_config(config)
     module = building.task_module(config, building.builder_arguments(config["model"]))
@@ -32,7 +35,7 @@ def write_run(place: Path, *overrides: str) -> Path:
         nn.init.normal_(parameter, mean=float("norm" in name and name.endswith("weight")), std=0.3)
     folder.checkpoints.mkdir()
     torch.save({"state_dict": module.state_dict(), "global_step": 3, "epoch": 0}, folder.best_checkpoint)
-    WORDS.save(folder.path / "tokenizer")
+    words.save(folder.path / "tokenizer")
     return folder.path
 
 
@@ -42,19 +45,59 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
     theirs = transformers.MarianMTModel.from_pretrained(out).eval()
     loaded = protoformer.load(run)
     translator = Translator(loaded, Options(beams=1, extra=5))
+    words = transformers.AutoTokenizer.from_pretrained(out)
     assert (theirs.config.decoder_start_token_id, theirs.config.eos_token_id) == (
         WORDS.vocab_size,
         WORDS.vocab_size + 1,
     )
     for text, ids in zip(TEXTS, WORDS.encode(TEXTS), strict=True):
-        source = torch.tensor([[*ids, WORDS.vocab_size + 1]])
+        source = words(text, return_tensors="pt")["input_ids"]
+        assert source.tolist() == [[*ids, WORDS.vocab_size + 1]]
         found = theirs.generate(
             source, num_beams=1, do_sample=False, max_new_tokens=source.shape[1] + 5,
             bad_words_ids=[[WORDS.vocab_size]], forced_eos_token_id=None,
         )  # fmt: skip
-        written = [token for token in found[0].tolist() if token < WORDS.vocab_size]
         ((best,),) = translator.all([text])
-        assert best.text == " ".join(WORDS.decode(written).split())
+        assert best.text == " ".join(words.decode(found[0], skip_special_tokens=True).split())
+
+
+def test_a_folder_of_marians_opens_writes_the_same_and_goes_back(tmp_path: Path) -> None:
+    """Weights and both sides' words, as `Helsinki-NLP/opus-mt-*` have them."""
+    (tmp_path / "given").mkdir()
+    given, out = write(tmp_path / "given"), tmp_path / "out"
+    words = read_tokenizer(given)
+    config = transformers.MarianConfig(
+        vocab_size=words.vocab_size, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=64, init_std=0.4,
+        activation_function="swish", scale_embedding=True, eos_token_id=words.id("</s>"), forced_eos_token_id=None,
+        pad_token_id=words.id("<pad>"), decoder_start_token_id=words.id("<pad>"),
+    )  # fmt: skip
+    theirs = transformers.MarianMTModel(config).eval()
+    theirs.save_pretrained(given)
+    done = entry.main(
+        [
+            *("model=opus_mt_en_de", "task=translate/multi30k_en_de", f"init_from={given}", "source=sample"),
+            *("source.rows=20", "recipe.max_steps=1", "recipe.lr=1e-9", "recipe.average=1", "task.max_len=40"),
+            *("hardware=cpu", "tracking=none", "task.module.extra=2", f"paths.outputs={tmp_path}"),
+        ]
+    )
+    assert done == 0
+    (run,) = (tmp_path / "opus_mt_en_de" / "translate" / "multi30k_en_de").iterdir()
+    assert command(["export", str(run), "--to", "hf", str(out)]) == 0
+    tokenizer = transformers.MarianTokenizer.from_pretrained(out)
+    back = transformers.MarianMTModel.from_pretrained(out).eval()
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(back.state_dict()[name], tensor, atol=1e-5, rtol=0)
+    translator = Translator(protoformer.load(run), Options(beams=1, extra=5))
+    for text in sentences(4, 5):
+        source = tokenizer(text, return_tensors="pt")["input_ids"]
+        found = back.generate(
+            source, num_beams=1, do_sample=False, max_new_tokens=source.shape[1] + 5, max_length=None,
+            bad_words_ids=[[words.id("<pad>")]], forced_eos_token_id=None,
+        )  # fmt: skip
+        ((best,),) = translator.all([text])
+        pieces = [piece for piece in found[0].tolist() if piece not in (words.id("<pad>"), words.id("</s>"))]
+        assert best.text == " ".join(words.decode(pieces).split())
 
 
 def test_what_marian_cannot_say_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,3 @@ def test_what_is_no_such_file(file: Path, tmp_path: Path) -> None:
     file.write_text("#version: 0.2\na b\na b c\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 3: 'a b c' is no pair of tokens"):
         read_tokenizer(file)
-    (tmp_path / "vocab.json").write_text("{}")
-    (tmp_path / "source.spm").touch()
-    with pytest.raises(UserError, match=r"SentencePiece's words \(source.spm, target.spm\) are not read here"):
-        read_tokenizer(tmp_path)

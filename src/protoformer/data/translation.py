@@ -74,7 +74,10 @@ class TranslationDataModule(TableDataModule[PairTable]):
         parts, kept, long = [], [], 0
         for start in range(0, len(examples.row), TOGETHER):
             some = slice(start, start + TOGETHER)
-            sides = [self.tokenizer.encode(texts[some]) for texts in (examples.sources, examples.targets)]
+            sides = [
+                self.tokenizer.encode(examples.sources[some]),
+                self.tokenizer.encode_targets(examples.targets[some]),
+            ]
             fits = np.asarray([max(map(len, pair)) < self.max_len for pair in zip(*sides, strict=True)])
             long += int((~fits).sum())
             chosen = np.flatnonzero(fits) if role == "train" else np.arange(len(fits))

@@ -1,7 +1,8 @@
 """`protoformer export RUN --to hf DIR`: a run's best checkpoint as a folder that `transformers` opens.
 
-The folder holds config.json, model.safetensors, tokenizer.json, tokenizer_config.json, and protoformer.json, which says
-of which run it is. Its tokenizer truncates where the run did (task.max_len), so that the same text gives the same logits.
+The folder holds config.json, model.safetensors, tokenizer.json (or the files of Marian's), tokenizer_config.json, and
+protoformer.json, which says of which run it is. Its tokenizer truncates where the run did (task.max_len) and, for translation,
+puts the end behind each text, so that the same text gives the same logits.
 """
 
 import inspect
@@ -15,7 +16,9 @@ from typing import Any
 
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.runtime.run_folder import RunFolder, write_whole
+from protoformer.text.sentencepiece import SidedTokenizer
 from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
+from protoformer.text.translation import TranslationFormat
 
 MARK = "protoformer.json"
 SPECIAL = {
@@ -72,8 +75,8 @@ def main(run: str, to: str, out: str) -> None:
     body, head = split_state(loaded.model.state_dict())
     described = layout.config(kind, sizes, labels_of(config["task"]), head)
     _check_carried(sizes, layout.sizes(described))
+    format = instantiate(config["model"]["format"], _partial_=True)(loaded.tokenizer)
     if kind in ENDS:  # unsaid they would be those of published weights, whatever the vocabulary
-        format = instantiate(config["model"]["format"], _partial_=True)(loaded.tokenizer)
         described |= {theirs: getattr(format, ours) for theirs, ours in ENDS[kind].items()}
     state = {name: tensor.contiguous() for name, tensor in layout.write(kind, body, head).items()}
 
@@ -81,7 +84,15 @@ def main(run: str, to: str, out: str) -> None:
     _write(target / MARK, _mark(folder))  # first: an export that was cut off may be written anew
     _write(target / "config.json", described)
     longest = min(config["task"]["max_len"], sizes.get("max_seq_len", config["task"]["max_len"]))
-    for name, content in tokenizer_files(loaded.tokenizer, longest).items():
+    if isinstance(loaded.tokenizer, SidedTokenizer):
+        loaded.tokenizer.save(target)
+        rows = config["task"]["rows"]
+        files = {"tokenizer_config.json": marian_tokenizer(loaded.tokenizer, format, longest, rows)}
+    elif isinstance(format, TranslationFormat):
+        files = closing_tokenizer(loaded.tokenizer, format, longest)
+    else:
+        files = tokenizer_files(loaded.tokenizer, longest)
+    for name, content in files.items():
         _write(target / name, content)
     descriptor, passing = tempfile.mkstemp(dir=target, prefix=".model.safetensors.")
     os.close(descriptor)
@@ -156,6 +167,41 @@ def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
         }
     else:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    return {"tokenizer.json": json.loads(whole.to_str()), "tokenizer_config.json": config}
+
+
+def marian_tokenizer(
+    tokenizer: SidedTokenizer, format: TranslationFormat, max_len: int, rows: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The `tokenizer_config.json` of Marian's own class, which needs its three files besides."""
+    words = {number: word for word, number in tokenizer.rust.get_vocab().items()}
+    ends = {"eos_token": words[format.end], "pad_token": words[format.start]}
+    sides = {"source_lang": rows.get("source"), "target_lang": rows.get("target")}
+    return {"tokenizer_class": "MarianTokenizer", "model_max_length": max_len, **sides, **ends}
+
+
+def closing_tokenizer(tokenizer: Tokenizer, format: TranslationFormat, max_len: int) -> dict[str, Any]:
+    """`tokenizer.json`, which puts the end behind each text, and `tokenizer_config.json`. A start and an end that are no words
+    of the vocabulary are added under names that it does not know."""
+    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import processors
+
+    whole = RustTokenizer.from_str(tokenizer.rust.to_str())
+    known = {number: word for word, number in whole.get_vocab(with_added_tokens=True).items()}
+    names = {}
+    for name, number in sorted({"<start>": format.start, "<end>": format.end}.items(), key=lambda pair: pair[1]):
+        names[number] = known.get(number) or next(
+            word for dashes in range(len(known) + 1) if (word := "_" * dashes + name) not in known.values()
+        )
+        whole.add_special_tokens([names[number]])
+        if whole.token_to_id(names[number]) != number:
+            raise WeightsError(
+                f"the vocabulary's numbers have holes, so that none is left for {number}: no tokenizer.json"
+            )
+    end = names[format.end]
+    whole.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, format.end)])
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len}
+    config |= {"bos_token": names[format.start], "pad_token": names[format.start], "eos_token": end}
     return {"tokenizer.json": json.loads(whole.to_str()), "tokenizer_config.json": config}
 
 

@@ -66,6 +66,10 @@ class Tokenizer:
         """Ids of each text, all of them at once on every core."""
         return [encoding.ids for encoding in self.rust.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts that are to be written, where a vocabulary cuts them otherwise than those that are read."""
+        return self.encode(texts)
+
     def encode_with_places(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Ids of each text, and for each token where in the text it begins and ends, in characters."""
         encodings = self.rust.encode_batch(list(texts), add_special_tokens=False)
@@ -81,8 +85,8 @@ class Tokenizer:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """From a `tokenizer.json`, a BERT `vocab.txt`, a GPT `vocab.json` with its `merges.txt`, or a folder that holds them; or
-    from a file of merges alone, as subword-nmt writes it.
+    """From a `tokenizer.json`, a BERT `vocab.txt`, a GPT `vocab.json` with its `merges.txt`, Marian's with its `source.spm` and
+    `target.spm`, or a folder that holds them; or from a file of merges alone, as subword-nmt writes it.
 
     A `vocab.txt` says nothing of casing: that stands in `tokenizer_config.json` beside it (`do_lower_case`, true when unsaid).
     """
@@ -97,10 +101,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer(_wordpiece(path), str(path))
     if path.name == "vocab.json":
         if path.with_name("source.spm").exists():
-            raise UserError(
-                f"{path.parent}: SentencePiece's words (source.spm, target.spm) are not read here; a tokenizer.json made of "
-                "them is, by model.tokenizer=FILE"
-            )
+            from protoformer.text.sentencepiece import read_sides
+
+            return read_sides(path.parent)
         return Tokenizer(_byte_pairs(path), str(path))
     from protoformer.text import merges
 
