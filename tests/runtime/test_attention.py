@@ -19,6 +19,8 @@ from protoformer.runtime.compose import compose
 from protoformer.runtime.run_folder import RunFolder
 from protoformer.text.tokenizers import whole_words
 
+from ..text.marian import other, write_model
+
 WORDS = whole_words(["the cat sat on mats and dogs ran off ."], "here")
 TINY = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 32}
 
@@ -174,9 +176,31 @@ def test_a_page_has_its_bound() -> None:
         attention.fits(24, 16, 1024)
 
 
+def test_marians_weights_write_a_target_and_look_at_the_source(tmp_path: Path) -> None:
+    theirs = write_model(tmp_path / "marian")
+    model = opened(str(tmp_path / "marian"))
+    panels = look(model, Looking("the cat sleeps", text_b=other(["the dog sleeps"])[0], padding=0))
+    assert [panel.name for panel in panels] == [
+        "encoder self-attention",
+        "decoder self-attention",
+        "attention to the source",
+    ]
+    assert (panels[-1].queries[0].text, panels[-1].queries[0].special) == ("<pad>", True)
+    source, target = (torch.tensor([ids]) for ids in (
+        [*model.tokenizer.encode(["the cat sleeps"])[0], model.format.end],
+        [model.format.start, *model.tokenizer.encode_targets(other(["the dog sleeps"]))[0]],
+    ))  # fmt: skip
+    theirs.set_attn_implementation("eager")
+    with torch.no_grad():
+        wanted = theirs(input_ids=source, decoder_input_ids=target, output_attentions=True).cross_attentions
+    torch.testing.assert_close(panels[-1].weights, torch.cat(wanted), atol=1e-3, rtol=0)
+    written = look(model, Looking("the cat sleeps"))
+    assert len(written[-1].queries) > 1
+
+
 def test_weights_that_are_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(WeightsError, match="model_type 'llama'; what can be looked at: bert, openai-gpt, gpt2"):
+    with pytest.raises(WeightsError, match="model_type 'llama'; what can be looked at: bert, openai-gpt, gpt2, marian"):
         opened(str(tmp_path))
     with pytest.raises(WeightsError, match="/nowhere: no such folder"):
         opened(str(tmp_path / "nowhere"))

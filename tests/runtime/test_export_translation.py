@@ -16,7 +16,7 @@ from protoformer.runtime.translate import Options, Translator
 from protoformer.text.tokenizers import Tokenizer, read_tokenizer
 from protoformer.text.training import train
 
-from ..text.marian import sentences, write
+from ..text.marian import sentences, write_model
 
 TEXTS = ["where is the dog ? the dog sleeps in the garden , and a cat walks", "the old cat sleeps", "a dog walks"]
 WORDS = train(lambda: TEXTS * 3, "bytelevel", 300)
@@ -63,17 +63,9 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
 
 def test_a_folder_of_marians_opens_writes_the_same_and_goes_back(tmp_path: Path) -> None:
     """Weights and both sides' words, as `Helsinki-NLP/opus-mt-*` have them."""
-    (tmp_path / "given").mkdir()
-    given, out = write(tmp_path / "given"), tmp_path / "out"
+    given, out = tmp_path / "given", tmp_path / "out"
+    theirs = write_model(given)
     words = read_tokenizer(given)
-    config = transformers.MarianConfig(
-        vocab_size=words.vocab_size, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=64, init_std=0.4,
-        activation_function="swish", scale_embedding=True, eos_token_id=words.id("</s>"), forced_eos_token_id=None,
-        pad_token_id=words.id("<pad>"), decoder_start_token_id=words.id("<pad>"),
-    )  # fmt: skip
-    theirs = transformers.MarianMTModel(config).eval()
-    theirs.save_pretrained(given)
     done = entry.main(
         [
             *("model=opus_mt_en_de", "task=translate/multi30k_en_de", f"init_from={given}", "source=sample"),

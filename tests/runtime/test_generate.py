@@ -154,6 +154,10 @@ def test_what_is_no_decoder_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "reads a text whole" in capsys.readouterr().err
     assert command(["generate", str(tmp_path / "nowhere"), "--prompt", "a"]) == 2
     assert "no such folder" in capsys.readouterr().err
+    assert command(["generate", "some/model", "--prompt", "a"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: hub model some/model")
+    assert line.endswith("; name a run folder, a folder of weights or a hub id")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"model_type": "llama"}')
     assert command(["generate", str(tmp_path / "other"), "--prompt", "a"]) == 2

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import sentencepiece
+import transformers
 
 WORDS = (
     *("the", "a", "cat", "dog", "house", "green", "walks", "sleeps", "under", "over", "bridge", "river", "slowly"),
@@ -51,3 +52,18 @@ def write(folder: Path, **more: object) -> Path:
 def other(texts: list[str]) -> list[str]:
     """Another language: words turned round, with letters that the first one has not."""
     return [" ".join(word[::-1].replace("e", "ß").replace("o", "öa") for word in text.split()) for text in texts]
+
+
+def write_model(folder: Path) -> transformers.MarianMTModel:
+    """The whole folder, with a tiny model of random weights, as `Helsinki-NLP/opus-mt-*` lay it out."""
+    folder.mkdir()
+    numbers = json.loads((write(folder) / "vocab.json").read_text())
+    config = transformers.MarianConfig(
+        vocab_size=len(numbers), d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=64, init_std=0.4,
+        activation_function="swish", scale_embedding=True, eos_token_id=numbers["</s>"], forced_eos_token_id=None,
+        pad_token_id=numbers["<pad>"], decoder_start_token_id=numbers["<pad>"],
+    )  # fmt: skip
+    model = transformers.MarianMTModel(config).eval()
+    model.save_pretrained(folder)
+    return model

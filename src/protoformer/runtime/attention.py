@@ -6,6 +6,7 @@ Heads are named layer-head, both from 1, layer 1 being the one next to the embed
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.gpt import gpt
 from protoformer.models.published.bert import BertWeights
 from protoformer.models.published.gpt import Gpt2Weights, GptWeights
+from protoformer.models.published.marian import MarianWeights
+from protoformer.models.transformer import transformer
 from protoformer.runtime.building import instantiate
 from protoformer.runtime.loading import LoadedRun, load
 from protoformer.runtime.run_folder import write_whole
@@ -40,6 +43,7 @@ LAYOUTS: Mapping[str, tuple[Any, Any, Any]] = {  # by model_type: builder, layou
     "bert": (bert, BertWeights, BertFormat),
     "openai-gpt": (gpt, GptWeights, GptFormat),
     "gpt2": (gpt, Gpt2Weights, GptFormat),
+    "marian": (transformer, MarianWeights, partial(TranslationFormat, start="<pad>", end="</s>", never=["<pad>"])),
 }
 
 
@@ -111,7 +115,7 @@ def writable(out: str) -> Path:
 
 
 def opened(source: str) -> Subject:
-    """A run, or weights of BERT, GPT or GPT-2 from a folder or the hub."""
+    """A run, or weights of BERT, GPT, GPT-2 or Marian from a folder or the hub."""
     folder = Path(source).expanduser()
     if (folder / "config.yaml").is_file():
         return subject_of(load(folder), source)
@@ -229,6 +233,8 @@ def written(subject: Subject, wanted: Looking) -> list[Sequenced]:
         raise ConfigurationError(f"--padding {wanted.padding}: at least 0")
     texts = {"--text": wanted.text} | ({} if wanted.text_b is None else {"--text-b": wanted.text_b})
     encoded = subject.tokenizer.encode(list(texts.values()))
+    if isinstance(subject.model, EncoderDecoder) and wanted.text_b is not None:
+        encoded[1:] = subject.tokenizer.encode_targets([wanted.text_b])
     for (name, text), tokens in zip(texts.items(), encoded, strict=True):
         if not tokens:
             raise ConfigurationError(f"{name} {text!r} is empty: there is no token in it")

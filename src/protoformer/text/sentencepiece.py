@@ -1,4 +1,4 @@
-"""SentencePiece's words in Marian's folders: `source.spm` and `target.spm` cut the two sides, `vocab.json` numbers their pieces.
+"""SentencePiece's words in Marian's folders: `source.spm` and `target.spm` cut the two sides, `vocab.json` numbers the pieces.
 
 A text is cut where the sum of its pieces' log-probabilities is largest (arXiv 1804.10959, section 3.2). The files are read by
 the library of their own, and made into tokenizers of the one library that everything else is cut with.
