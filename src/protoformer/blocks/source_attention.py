@@ -1,7 +1,8 @@
-"""Attention from a decoder to the memory of its source, as it was before the Transformer: one head, unscaled.
+"""Attention from a decoder to the memory of its source, as it was before the Transformer: one head.
 
 - additive: v^T tanh(W s + U h) (Bahdanau et al. 2014, arXiv 1409.0473, appendix A.1.2);
-- dot: s^T h, and general: s^T W h (Luong et al. 2015, arXiv 1508.04025, section 3.1, equation 8).
+- dot: s^T h, and general: s^T W h (Luong et al. 2015, arXiv 1508.04025, section 3.1, equation 8);
+- scaled_dot: s^T h / sqrt(d_model) (arXiv 1706.03762, equation 1), for memories as large as layer normalisation makes them.
 
 The context is the mean of the memory's vectors by the softmax of these scores.
 """
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from protoformer.blocks.cache import KeyValueCache
 from protoformer.blocks.packing import Layout
 
-Score = Literal["additive", "dot", "general"]
+Score = Literal["additive", "dot", "scaled_dot", "general"]
 
 
 class Source(NamedTuple):
@@ -34,7 +35,8 @@ class SourceAttention(nn.Module):
         if score not in get_args(Score):
             raise ValueError(f"score {score!r}: one of {', '.join(get_args(Score))}")
         self.d_model, self.score = d_model, score
-        self.key = nn.Identity() if score == "dot" else nn.Linear(d_model, d_model, bias=score == "additive")
+        own = score in ("additive", "general")
+        self.key = nn.Linear(d_model, d_model, bias=score == "additive") if own else nn.Identity()
         self.query = nn.Linear(d_model, d_model, bias=False) if score == "additive" else nn.Identity()
         self.energy = nn.Linear(d_model, 1, bias=False) if score == "additive" else None
 
@@ -77,5 +79,6 @@ class SourceAttention(nn.Module):
         self, queries: Float[Tensor, "batch targets d_model"], keys: Float[Tensor, "batch sources d_model"]
     ) -> Float[Tensor, "batch targets sources"]:
         if self.energy is None:
-            return queries @ keys.transpose(1, 2)
+            products = queries @ keys.transpose(1, 2)
+            return products * self.d_model**-0.5 if self.score == "scaled_dot" else products
         return self.energy(torch.tanh(queries[:, :, None] + keys[:, None])).squeeze(-1)

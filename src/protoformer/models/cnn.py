@@ -5,8 +5,9 @@
 - dilated: ByteNet (arXiv 1610.10099), whose dilations double from layer to layer and begin anew;
 - separable: depthwise-separable convolutions, as in Xception and SliceNet (arXiv 1706.03059).
 
-Differs: a stack ends in a layer normalisation, and embeddings start at N(0, 1/d_model) and are one matrix with the output
-layer, as the Transformer's; ByteNet and SliceNet have here the encoder-decoder's attention of ConvS2S.
+Differs: a stack ends in a layer normalisation, and scores of what it gives are divided by sqrt(d_model), without which they
+are so large that attention is not learnt; embeddings start at N(0, 1/d_model) and are one matrix with the output layer, as the
+Transformer's; ByteNet and SliceNet have here the encoder-decoder's attention of ConvS2S.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def cnn(
         return convolution(kind, d_model, kernel, dilation=spread[number], causal=causal, dropout=dropout)
 
     def decoder_layer(number: int) -> ConvolutionDecoderLayer:
-        attention = SourceAttention(d_model, "dot") if role == "encoder_decoder" else None
+        attention = SourceAttention(d_model, "scaled_dot") if role == "encoder_decoder" else None
         return ConvolutionDecoderLayer(layer(number, True), d_model, attention)
 
     def final_norm() -> nn.LayerNorm:
