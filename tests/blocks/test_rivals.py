@@ -130,7 +130,7 @@ def test_no_token_sees_a_later_one(name: str, packed: bool) -> None:
 # --- step by step
 
 
-@pytest.mark.parametrize("score", [None, "general", "additive", "dot"])
+@pytest.mark.parametrize("score", [None, "general", "additive", "dot", "scaled_dot"])
 @pytest.mark.parametrize("name", DECODERS)
 def test_read_in_pieces_it_is_the_same(name: str, score: str | None) -> None:
     stack = decoder(name, score)
@@ -227,7 +227,7 @@ def test_the_gated_layer_keeps_the_variance() -> None:
     assert x.detach().std().item() == pytest.approx(0.1, rel=0.2)
 
 
-@pytest.mark.parametrize("score", ["additive", "dot", "general"])
+@pytest.mark.parametrize("score", ["additive", "dot", "scaled_dot", "general"])
 def test_contexts_are_the_papers(score: str) -> None:
     attention = lively(SourceAttention(D, score))
     state, memory = numbers(2, 3, D), numbers(2, 5, D)
@@ -241,7 +241,7 @@ def test_contexts_are_the_papers(score: str) -> None:
             elif score == "general":
                 scores = torch.stack([state[b, t] @ attention.key.weight @ h for h in memory[b]])
             else:
-                scores = memory[b] @ state[b, t]
+                scores = memory[b] @ state[b, t] / (D**0.5 if score == "scaled_dot" else 1.0)
             share = scores.exp() / scores.exp().sum()
             torch.testing.assert_close(weights[0][b, 0, t], share.detach())
             torch.testing.assert_close(found[b, t], share @ memory[b])
