@@ -48,7 +48,6 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@pytest.mark.slow  # most of a minute on a free core
 def test_a_tiny_transformer_learns_the_samples_other_language(place: Place) -> None:
     words = ("experiment=demo_translation", "hardware=cpu", "hardware.threads=1", "trainer.check_val_every_n_epoch=2")
     done = place.run(*words, seconds=900)
