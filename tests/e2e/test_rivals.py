@@ -119,7 +119,9 @@ def test_a_task_is_learnt(model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["model=cnn_tiny"], ["model=rnn_tiny", "model.attention=additive", "recipe.epochs=12"]])
+@pytest.mark.parametrize(
+    "words", [["model=cnn_tiny"], ["model=rnn_tiny", "model.attention=additive", "recipe.epochs=12"]]
+)
 def test_translation_is_learnt(words: list[str], tmp_path: Path) -> None:
     place = Place(tmp_path)
     always = ["experiment=demo_translation", "hardware=cpu", "hardware.threads=1", "trainer.check_val_every_n_epoch=2"]
