@@ -213,13 +213,13 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, _ = entry.checked_sweep(["experiment=transformer_table3"], options.search_path())
     assert jobs == len(drawn) == 20
     task, (base, *variants) = "translate/wmt14_en_de", drawn
-    assert published.varied("transformer", task, base) == []
+    assert published.varied("transformer", task, base) == published.caveats(base) == []
     plain = compose(["model=transformer", f"task={task}"])
     for key, value in plain["model"].items():
         assert base["model"][key] == value, key
     assert {**base["recipe"], "average": 5} == plain["recipe"]
     assert base["task"]["module"]["dev_beams"] == 4
-    rows = [row for row in published.rows() if row.table == "Table 3" and row.settings]
+    rows = [row for row in published.rows() if row.table == "Table 3" and row.settings and not row.is_base]
     found = [row for config in variants for row in published.varied("transformer", task, config)]
     assert sorted(row.row for row in found) == sorted(row.row for row in rows)
     for config in variants:
@@ -236,5 +236,14 @@ def test_a_row_of_a_table_that_changes_nothing_is_refused() -> None:
     assert compose([*words, "row.d_model=64", "row={n_heads: 2}"], str(SWEEPS))["model"]["d_model"] == 64
     with pytest.raises(ConfigurationError, match=r"row\.n_haeds.*n_heads"):
         compose([*words, "row={n_haeds: 2}"], str(SWEEPS))
+    for row in ("row=5", "row=null", "row='{n_heads: 2}'", "row=[1]"):
+        with pytest.raises(ConfigurationError, match=r"a row is keys, as in row=\{key:1\}, and not quoted"):
+            compose([*words, row], str(SWEEPS))
+    with pytest.raises(ConfigurationError, match=r"^row\.n_heads: model\.n_heads=one does not fit"):
+        compose([*words, "row={n_heads: one}"], str(SWEEPS))
+    with pytest.raises(ConfigurationError, match=r"^row\.d_key: model\.d_key=0 is out of range"):
+        compose([*words, "row={d_key: 0}"], str(SWEEPS))
+    with pytest.raises(ConfigurationError, match=r"model\.dropout: .* set row\.dropout instead"):
+        compose([*words, "model.dropout=0.3"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match="no yaml reads any"):
         compose(["model=bert", "task=glue/rte", "row.lr=1"])

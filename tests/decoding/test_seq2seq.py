@@ -146,6 +146,10 @@ def test_batches_are_of_like_length_and_hold_everything_once() -> None:
 def test_what_cannot_be_asked() -> None:
     with pytest.raises(ConfigurationError, match="extra=0"):
         Writing(START, END, extra=0)
+    with pytest.raises(ConfigurationError, match="beams=100000: at most 1,000"):
+        Beam(beams=100_000)
+    with pytest.raises(ConfigurationError, match="alpha=nan: a number"):
+        Beam(alpha=float("nan"))
     with pytest.raises(ConfigurationError, match="beams=0: at least 1"):
         Writing(START, END, beam=Beam(beams=0))
     made = model()

@@ -107,7 +107,7 @@ def test_a_plan_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_task_is_learnt(model: str, tmp_path: Path) -> None:
     """Sentiment of held-out sample sentences, from scratch."""
     place = Place(tmp_path)
-    small = ["recipe.epochs=5"] if model in MODELS else ["recipe.epochs=4", "model.d_model=64", "model.n_layers=5"]
+    small = ["recipe.epochs=5"] if model in MODELS else ["recipe.epochs=10", "model.d_model=64", "model.n_layers=5"]
     done = place.run(
         f"model={model}", "task=glue/sst2", "source=sample", "tracking=none", "init_from=scratch", "hardware.threads=1",
         "source.rows=2000", "recipe.lr=1e-3", *small, seconds=900,

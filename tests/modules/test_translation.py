@@ -86,6 +86,7 @@ def test_parts_of_a_batch_sum_up_and_fillers_count_nothing() -> None:
 def evaluated(made: TranslationModule, given: TranslationBatch, language: str = "de") -> Any:
     texts = SimpleNamespace(
         tokenizer=Words(),
+        row=list(range(9)),
         format=SimpleNamespace(start=START, end=END, never=[START]),
         language=language,
         sources=["a", "b", "c", "d"],

@@ -26,6 +26,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         rows: dict[str, Any] | None = None,
         recipe: dict[str, Any] | None = None,
         sizes: dict[str, Any] | None = None,
+        kind: str = "classification",
         **changes: Any,
     ) -> Path:
         folder = tmp_path / "outputs" / model / task / (run_id if attempt == 1 else f"{run_id}-a{attempt}")
@@ -57,7 +58,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             "model": model,
             "task": task,
             "family": "bert",
-            "kind": "classification",
+            "kind": kind,
             "seed": seed,
             "score": sum(main) / len(main) if main else None,
             "metrics": metrics,

@@ -50,6 +50,11 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
         WORDS.vocab_size,
         WORDS.vocab_size + 1,
     )
+    again = building.instantiate(loaded.config["model"]["format"], _partial_=True)(read_tokenizer(out))
+    assert (again.start, again.end, again.never) == (WORDS.vocab_size, WORDS.vocab_size + 1, [WORDS.vocab_size])
+    assert read_tokenizer(out).encode(TEXTS) == WORDS.encode(TEXTS)
+    assert (theirs.generation_config.num_beams, theirs.generation_config.max_length) == (4, 64)
+    assert theirs.generation_config.bad_words_ids == [[WORDS.vocab_size]]
     for text, ids in zip(TEXTS, WORDS.encode(TEXTS), strict=True):
         source = words(text, return_tensors="pt")["input_ids"]
         assert source.tolist() == [[*ids, WORDS.vocab_size + 1]]

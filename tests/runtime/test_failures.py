@@ -43,6 +43,16 @@ def test_as_many_right_as_the_most_frequent_label_is_degenerate(write_run) -> No
     ]
 
 
+def test_a_translation_need_not_be_the_reference_to_the_letter(write_run) -> None:
+    texts = [{"prediction": f"text {number}", "label": f"reference {number}"} for number in range(6)]
+    assert "no better" in signs(write_run("labels", predictions={"val": texts}))[0]
+    assert signs(write_run("texts", predictions={"val": texts}, kind="translation")) == []
+    same = [row | {"prediction": "text"} for row in texts]
+    assert signs(write_run("one", predictions={"val": same}, kind="translation")) == [
+        "the same text for every row of val: text"
+    ]
+
+
 def test_one_number_for_every_row(write_run) -> None:
     same = [{"prediction": 2.5 + 0.001 * place, "label": float(place)} for place in range(5)]
     metrics = {"val/pearson": 0.9, "val/spearman": 0.9}

@@ -99,6 +99,29 @@ def test_folders_count_by_content_not_by_place(tmp_path: Path) -> None:
     assert names[0] == names[1] != names[2]
 
 
+def test_parallel_text_counts_by_content(tmp_path: Path) -> None:
+    """Files of both languages, wherever they lie; what else lies there counts for nothing."""
+
+    def write(folder: str, german: str) -> Path:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for split in ("train", "validation", "test"):
+            (tmp_path / folder / f"{split}.en").write_text("a cat\n")
+            (tmp_path / folder / f"{split}.de").write_text(german)
+        return tmp_path / folder
+
+    def named(root: Path) -> str:
+        words = ["model=transformer_tiny", "task=translate/multi30k_en_de", "source=parallel", f"source.root={root}"]
+        return run_id(compose(words))
+
+    one, two, other = write("one", "eine Katze\n"), write("two", "eine Katze\n"), write("three", "ein Hund\n")
+    names = [named(root) for root in (one, two, other)]
+    assert names[0] == names[1] != names[2]
+    (two / "notes.txt").write_text("nothing")
+    assert named(two) == names[0]
+    (two / "train.de").write_text("ein Tier\n")
+    assert named(two) not in names
+
+
 def test_a_new_key_with_a_default_renames_nothing() -> None:
     config: dict[str, Any] = compose(PAIR)
     before = run_id(config)

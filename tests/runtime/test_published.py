@@ -27,20 +27,27 @@ def test_table_3_is_found_by_what_a_run_changes() -> None:
     task, key = "translate/wmt14_en_de", "val/compound_bleu"
     rows = [row for row in published.rows() if (row.table, row.model, row.key) == ("Table 3", "transformer", key)]
     assert len(rows) == 20
+    base = {"n_layers": 6, "d_model": 512, "d_ff": 2048, "n_heads": 8, "dropout": 0.1}
 
     def found(**model: object) -> list[float]:
-        return [row.value for row in published.varied("transformer", task, {"model": model}) if row.key == key]
+        config = {"model": base | model, "recipe": {"label_smoothing": 0.1}}
+        return [row.value for row in published.varied("transformer", task, config) if row.key == key]
 
     assert found(n_heads=1) == [24.9]
     assert found(dropout=0) == found(dropout=0.0) == [24.6]
     assert found(positions="learned") == [25.7]
     assert found(d_model=1024, d_ff=4096, n_heads=16, dropout=0.3) == [26.4]
     assert found() == found(d_model=512) == found(n_heads=1, n_layers=2) == []
+    assert found(n_heads=4, d_model=32) == []  # a smaller model's heads are no row of the paper
+    told = published.caveats({"model": base | {"d_model": 32}, "choices": {"model": "transformer", "task": task}})
+    assert told == ["it is none of the paper's variations: model.d_model=32 (512)"]
+    varied = {"model": base | {"n_heads": 1}, "choices": {"model": "transformer", "task": task}}
+    assert published.caveats(varied) == []
     smoothed = published.varied("transformer", task, {"recipe": {"label_smoothing": 0}})
     assert {row.key: row.value for row in smoothed} == {key: 25.3, "val/perplexity": 4.67}
-    base = published.beside("transformer", task, key, {"model": {"n_heads": 8}})
-    assert base is not None
-    assert base.value == 25.8
+    beside = published.beside("transformer", task, key, {"model": {"n_heads": 8}})
+    assert beside is not None
+    assert beside.value == 25.8
 
 
 def test_glue_rows_name_tasks_metrics_and_splits_that_exist() -> None:

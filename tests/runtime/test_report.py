@@ -69,14 +69,16 @@ def test_one_number_for_several_sets_stands_under_their_mean(write_run, tmp_path
 def test_an_ablations_row_stands_under_the_run_that_it_is(write_run, tmp_path: Path, capsys) -> None:
     """Table 3 of arXiv 1706.03762; a run that changes two things at once is no row of it."""
     variants: dict[str, dict[str, object]] = {
-        "base": {"n_heads": 8},
+        "base": {},
         "one": {"n_heads": 1},
         "big": {"d_model": 1024, "d_ff": 4096, "n_heads": 16, "dropout": 0.3},
         "two": {"n_heads": 1, "dropout": 0.0},
     }
     for place, (name, model) in enumerate(variants.items()):
         metrics = {"val/bleu": 0.2 - place / 100, "val/compound_bleu": 0.21, "val/perplexity": 5.5}
-        write_run(name, model="transformer", task="translate/wmt14_en_de", metrics=metrics, sizes=model)
+        write_run(
+            name, model="transformer", task="translate/wmt14_en_de", metrics=metrics, sizes={"d_model": 512, **model}
+        )
     (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
     _, lines = report.table_of(block)
     names = [line[0].removeprefix("Transformer, ") for line in lines]

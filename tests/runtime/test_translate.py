@@ -64,12 +64,34 @@ def test_the_command_reads_and_writes_files_and_n_best(
     assert cli.main(["translate", "RUN", "--file", str(source), "--out", str(target), "--extra", "5"]) == 0
     found = target.read_text(encoding="utf-8").split("\n")
     assert (len(found), found[1], found[-1]) == (7, "", "")
-    assert "1 lines were cut to 9 tokens: 4" in capsys.readouterr().err
+    assert "1 line cut to 9 tokens: 4" in capsys.readouterr().err
     assert cli.main(["translate", "RUN", "--file", str(source), "--n-best", "2", "--extra", "5"]) == 0
     rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
     assert [int(row[0]) for row in rows] == [0, 0, 1, 2, 2, 3, 3, 4, 4, 5]
     assert rows[0][1] == found[0]
     assert float(rows[0][2]) >= float(rows[1][2])
+
+
+def test_a_file_takes_its_place_once_all_is_written(
+    run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also that of the source itself; and where a line cannot be read, what lay there stays."""
+    monkeypatch.setattr(translate, "load", lambda _: run)
+    place, other = tmp_path / "text.txt", tmp_path / "other.txt"
+    place.write_text("\ufeffthe dog runs\na cat\n", encoding="utf-8")
+    other.write_text("the dog runs\na cat\n", encoding="utf-8")
+    for file in (place, other):
+        assert cli.main(["translate", "RUN", "--file", str(file), "--out", str(file), "--extra", "5"]) == 0
+    assert place.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")  # the mark is no word
+    assert len(place.read_text(encoding="utf-8").splitlines()) == 2
+    kept = place.read_bytes()
+    other.write_bytes(b"the dog\n\xff\n")
+    assert cli.main(["translate", "RUN", "--file", str(other), "--out", str(place), "--extra", "5"]) == 2
+    assert "line 2: not UTF-8" in capsys.readouterr().err
+    assert place.read_bytes() == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.txt", "text.txt"]
+    assert cli.main(["translate", "RUN", "--file", str(place), "--out", str(tmp_path)]) == 2
+    assert "a folder; name a file in it" in capsys.readouterr().err
 
 
 def test_standard_input_comes_line_by_line(

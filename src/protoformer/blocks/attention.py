@@ -47,8 +47,8 @@ class MultiHeadAttention(nn.Module):
             raise ValueError("causal: attention to another sequence (cross) has no order of its own to keep to")
         if cross and window is not None:
             raise ValueError(f"window {window}: attention to another sequence (cross) has no neighbourhood")
-        self.n_heads, self.d_head = n_heads, d_head or d_model // n_heads
-        self.d_key = d_key or self.d_head
+        self.n_heads, self.d_head = n_heads, d_model // n_heads if d_head is None else d_head
+        self.d_key = self.d_head if d_key is None else d_key
         self.dropout, self.causal, self.window, self.cross = dropout, causal, window, cross
         if cross:
             self.query = nn.Linear(d_model, n_heads * self.d_key)

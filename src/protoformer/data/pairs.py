@@ -14,6 +14,8 @@ from protoformer.data.rows import Role
 from protoformer.data.sources import RawStream, RawTable
 from protoformer.errors import AbsentSplitError, ConfigurationError, DataError
 
+LINES = ".*"  # ends the name of files that are one for each language
+
 
 @dataclass(frozen=True)
 class PairExamples:
@@ -54,10 +56,11 @@ class Pairs:
             empty = np.asarray([not (text and text.strip()) for text in column])
             if empty.any() and on_bad_row == "error":
                 more = f" ({int(empty.sum())} rows in all)" if empty.sum() > 1 else ""
-                raise DataError(
-                    f"{raw.origin}, row {int(np.flatnonzero(empty)[0])}, language {name!r}: an empty line{more}; "
-                    "task.data.on_bad_row=skip leaves such pairs out"
-                )
+                first = int(np.flatnonzero(empty)[0])
+                place = f"{raw.origin}, row {first}, language {name!r}"
+                if raw.origin.endswith(LINES):  # a file a language
+                    place = f"{raw.origin.removesuffix(LINES)}.{name}, line {first + 1}"
+                raise DataError(f"{place}: an empty line{more}; task.data.on_bad_row=skip leaves such pairs out")
             bad |= empty
         keep = np.flatnonzero(~bad)
         if not len(keep):
@@ -116,7 +119,7 @@ class ParallelSource:
         digest = hashlib.sha256()
         for language, path in files.items():
             digest.update(f"{language}\0".encode() + path.read_bytes())
-        return RawTable(pa.table(lines), f"{self.root}/{split}.*", digest.hexdigest())
+        return RawTable(pa.table(lines), f"{self.root}/{split}{LINES}", digest.hexdigest())
 
     def stream(
         self,

@@ -40,11 +40,10 @@ class PairsFormat(Protocol):
 
 @dataclass(frozen=True)
 class PairTable(Table):
-    """Sources in `ids`, targets in `target_ids`, by `target_offsets`; each with its end. `row` numbers pairs in the file."""
+    """Sources in `ids`, targets in `target_ids`, by `target_offsets`; each with its end."""
 
     target_ids: Int[ndarray, "target_tokens"]
     target_offsets: Int[ndarray, "rows_1"]
-    row: Int[ndarray, "rows"]
 
     @property
     def target_lengths(self) -> Int[ndarray, "rows"]:
@@ -53,13 +52,14 @@ class PairTable(Table):
 
 @dataclass(frozen=True)
 class Translations:
-    """What an evaluation needs besides its batches: how to write, and the texts of all rows."""
+    """What an evaluation needs besides its batches: how to write, the texts of all rows, and their numbers in the file."""
 
     tokenizer: Tokenizer
     format: PairsFormat
     language: str  # that is translated into
     sources: list[str]
     targets: list[str]
+    row: list[int]
 
 
 class TranslationDataModule(TableDataModule[PairTable]):
@@ -71,7 +71,7 @@ class TranslationDataModule(TableDataModule[PairTable]):
 
     def write(self, raw: RawTable, role: Role) -> PairTable:
         examples: PairExamples = self.rows.read(raw, role, self.on_bad_row)
-        parts, kept, long = [], [], 0
+        parts, long = [], 0
         for start in range(0, len(examples.row), TOGETHER):
             some = slice(start, start + TOGETHER)
             sides = [
@@ -82,17 +82,18 @@ class TranslationDataModule(TableDataModule[PairTable]):
             long += int((~fits).sum())
             chosen = np.flatnonzero(fits) if role == "train" else np.arange(len(fits))
             parts.append(self.format.translation(*([side[i] for i in chosen] for side in sides), self.max_len))
-            kept.append(examples.row[some][chosen])
-        row = np.concatenate(kept)
-        if not len(row):
+        table = _joined(parts)
+        if not len(table):
             raise DataError(f"{raw.origin}: every pair has a side of more than task.max_len={self.max_len} tokens")
         fact = "too_long" if role == "train" else "truncated"
-        return _joined(parts, row).with_facts(**{"skipped": examples.skipped, fact: long})
+        return table.with_facts(**{"skipped": examples.skipped, fact: long})
 
     def told(self, table: PairTable) -> list[str]:
         words = super().told(table)
         if long := table.facts.get("too_long"):
-            words.append(f"{long} pairs left out: a side has more than {self.max_len} tokens (task.max_len)")
+            words.append(
+                f"{long} pair{'s' * (long != 1)} left out: a side has more than {self.max_len} tokens (task.max_len)"
+            )
         return words
 
     def collate(self, table: PairTable) -> "Collate":
@@ -100,7 +101,8 @@ class TranslationDataModule(TableDataModule[PairTable]):
 
     def references(self, role: Role, split: str) -> Translations:
         examples = self.rows.read(self.raw(role, split), role, self.on_bad_row)
-        return Translations(self.tokenizer, self.format, self.rows.target, examples.sources, examples.targets)
+        texts = examples.sources, examples.targets
+        return Translations(self.tokenizer, self.format, self.rows.target, *texts, examples.row.tolist())
 
     def texts(self, role: Role, split: str) -> list[str]:
         """Sources of a split, in the order of its examples."""
@@ -113,7 +115,7 @@ class TranslationDataModule(TableDataModule[PairTable]):
         return BatchLoader(sampler, self.collate(table), batching.workers)
 
 
-def _joined(parts: list[WrittenPairs], row: Int[ndarray, "rows"]) -> PairTable:
+def _joined(parts: list[WrittenPairs]) -> PairTable:
     def offsets(each: list[Any]) -> Int[ndarray, "rows_1"]:
         return np.concatenate([[0], np.cumsum(np.concatenate([np.diff(one) for one in each]))])
 
@@ -124,7 +126,6 @@ def _joined(parts: list[WrittenPairs], row: Int[ndarray, "rows"]) -> PairTable:
         offsets=offsets([part.offsets for part in parts]),
         target_ids=np.concatenate([part.target_ids for part in parts]),
         target_offsets=offsets([part.target_offsets for part in parts]),
-        row=row,
     )
 
 

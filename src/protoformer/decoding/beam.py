@@ -5,6 +5,7 @@ A way that ends is scored by its log-probability over a penalty for its length, 
 best 2 x `beams` ways to go on; those that end count if they are among the first `beams`, and the best others live on.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -17,6 +18,7 @@ from protoformer.decoding.reading import Reader
 from protoformer.errors import ConfigurationError
 
 LengthPenalty = Literal["power", "gnmt"]
+MOST = 1000  # beams
 Stopping = Literal["first", "best_possible", "exhaustive"]
 
 
@@ -33,6 +35,12 @@ class Beam:
     def __post_init__(self) -> None:
         if self.beams < 1:
             raise ConfigurationError(f"beams={self.beams}: at least 1")
+        if self.beams > MOST:
+            raise ConfigurationError(
+                f"beams={self.beams}: at most {MOST:,}, each of which keeps its own keys and values"
+            )
+        if not math.isfinite(self.alpha):
+            raise ConfigurationError(f"alpha={self.alpha}: a number")
 
     def penalty(self, length: int) -> float:
         return float(length**self.alpha if self.length_penalty == "power" else ((5 + length) / 6) ** self.alpha)

@@ -86,12 +86,13 @@ def transformer(
     def final_norm() -> nn.Module | None:
         return nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None
 
+    decoder_layers = n_layers if n_decoder_layers is None else n_decoder_layers
     places = LearnedPositions if positions == "learned" else SinusoidalPositions
     order = () if positions == "learned" else (sinusoid,)
     model = EncoderDecoder(
         Embeddings(vocab_size, d_model, places(max_seq_len, d_model, *order), dropout=dropout, scaled=True),
         EncoderStack([encoder_layer() for _ in range(n_layers)], final_norm()),
-        DecoderStack([decoder_layer() for _ in range(n_decoder_layers or n_layers)], final_norm()),
+        DecoderStack([decoder_layer() for _ in range(decoder_layers)], final_norm()),
         d_model=d_model,
         max_seq_len=max_seq_len,
         dropout=dropout,

@@ -43,13 +43,14 @@ class Ends(Protocol):
 
 
 class Translations(Protocol):
-    """Of a split: how to write, and the texts of all its rows."""
+    """Of a split: how to write, the texts of all its rows, and where in the file they stand."""
 
     tokenizer: Words
     format: Ends
     language: str
     sources: list[str]
     targets: list[str]
+    row: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,7 @@ class TranslationModule(ObjectiveModule):
                 "perplexity": math.exp(min(loss, 700.0)),
             },
             notes={"bleu": plain_bleu.signature, "compound_bleu": compound.signature},
-            ids=ids.tolist(),
+            ids=[texts.row[number] for number in ids.tolist()],
             sources=sources,
             targets=targets,
             predictions=predictions,

@@ -54,7 +54,10 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe.aux_lm_weight": (lambda value: value >= 0, "at least 0 (0: no language model beside the task)"),
     **{
         f"model.{name}": (lambda value: value >= 1, "at least 1")
-        for name in ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size", "max_seq_len")
+        for name in (
+            *("n_layers", "n_decoder_layers", "d_model", "n_heads", "d_head", "d_key", "d_ff", "window"),
+            *("vocab_size", "max_seq_len"),
+        )
     },
     "model.dropout": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
     "model.attention_dropout": (lambda value: 0 <= value < 1, "at least 0 and below 1"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VERSION_BASE = "1.3"
 NO_TASK = "_none"  # stands in train.yaml, since a sweep over tasks is composed without one first
+READ_OF_ROW = re.compile(r"\$\{row\.(\w+)\}")
 LEFTOVERS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
 
 
@@ -64,16 +65,18 @@ def plain(
     from omegaconf import OmegaConf
 
     folders = folders or search_path()
+    given = [text.lstrip("+~").partition("=")[0] for text in overrides]
     whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    stated = OmegaConf.to_container(whole, resolve=False)
+    assert isinstance(stated, dict)
+    _judge_row(stated, given)
     with readable_errors(folders):
         resolved = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(resolved, dict)
-    _judge_row(resolved.get("row"), OmegaConf.to_container(whole, resolve=False))
     known = groups(folders)
     chosen: dict[str, Any] = {name: option for name, option in choices.items() if name in known}
     if chosen.get("task") == NO_TASK:
         raise ConfigurationError(_none_chosen("task", folders))
-    given = [text.lstrip("+~").partition("=")[0] for text in overrides]
     chosen["set"] = sorted(name for name in given if name not in known and not name.startswith("hydra"))
     for name in LEFTOVERS:
         if not resolved.get(name):
@@ -83,6 +86,8 @@ def plain(
     try:
         return check({**{str(key): value for key, value in resolved.items()}, "choices": chosen})
     except KeyedError as error:
+        if name := _of_the_row(stated, error.key):
+            raise ConfigurationError(f"row.{name}: {error}") from None
         file = None if _given(error.key, chosen["set"]) else file_of(error.key, chosen, folders)
         raise ConfigurationError(f"{file}: {error}" if file else str(error)) from None
 
@@ -136,6 +141,8 @@ def _rewritten(text: str, override: "Override", known: list[str], folders: Seque
     if top not in known:
         raise ConfigurationError(f"{text}: there is no group or key {top!r}; {key_advice('', top, known)}")
     bare = not text.startswith(("+", "~"))
+    if key == "row" and not override.is_delete():
+        _judge_row_given(text, override)
     if "/" in key and "." not in key:
         group, _, rest = key.partition("/")
         raise ConfigurationError(f"{text}: write {group}={rest}/{override.get_value_element_as_str()}")
@@ -143,6 +150,12 @@ def _rewritten(text: str, override: "Override", known: list[str], folders: Seque
         _judge_option(text, key, override, folders)
         return text
     return f"++{text}" if bare else text
+
+
+def _judge_row_given(text: str, override: "Override") -> None:
+    values = override.value().list if override.is_choice_sweep() else [override.value()]  # type: ignore[union-attr]
+    if not all(isinstance(value, dict) for value in values):
+        raise ConfigurationError(f"{text}: a row is keys, as in row={{key:1}}, and not quoted")
 
 
 def _judge_option(text: str, group: str, override: "Override", folders: Sequence[Path]) -> None:
@@ -178,13 +191,31 @@ def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
         raise ConfigurationError(_translated(error, folders)) from None
 
 
-def _judge_row(row: Any, unresolved: Any) -> None:
+def _judge_row(stated: Mapping[str, Any], given: Sequence[str]) -> None:
     """A row of a table changes what its sweep's yaml reads from it; anything else it says would change nothing."""
-    read = sorted(set(re.findall(r"\$\{row\.(\w+)\}", repr(unresolved))))
-    for name in row if isinstance(row, dict) else ():
-        if name not in read:
-            heard = advice(str(name), read) if read else "no yaml reads any; choose an experiment of rows"
-            raise ConfigurationError(f"row.{name}: nothing reads it; {heard}")
+    row, read = stated.get("row"), sorted(set(READ_OF_ROW.findall(repr(stated))))
+    if not isinstance(row, dict):
+        if row is None and not read:
+            return
+        raise ConfigurationError(
+            f"row={row}: a row is keys, as in row={{{read[0] if read else 'key'}:1}}, and not quoted"
+        )
+    for name in row:
+        if name in read:
+            continue
+        instead = [key for key in given if key.rpartition(".")[2] == name and not key.startswith("row.")]
+        if instead:
+            raise ConfigurationError(f"{instead[0]}: row.{name} says it in this experiment; set row.{name} instead")
+        heard = advice(str(name), read) if read else "no yaml reads any; choose an experiment of rows"
+        raise ConfigurationError(f"row.{name}: nothing reads it; {heard}")
+
+
+def _of_the_row(stated: Any, key: str) -> str | None:
+    """Which key of the row a key's value is read from."""
+    for part in key.split("."):
+        stated = stated.get(part) if isinstance(stated, Mapping) else None
+    found = READ_OF_ROW.fullmatch(stated) if isinstance(stated, str) else None
+    return found[1] if found else None
 
 
 def _judge_package(group: str, name: str, folders: Sequence[Path]) -> None:

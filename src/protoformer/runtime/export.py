@@ -18,7 +18,7 @@ from protoformer.errors import RunFolderError, WeightsError
 from protoformer.runtime.run_folder import RunFolder, write_whole
 from protoformer.text.sentencepiece import SidedTokenizer
 from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
-from protoformer.text.translation import TranslationFormat
+from protoformer.text.translation import END, START, TranslationFormat
 
 MARK = "protoformer.json"
 SPECIAL = {
@@ -92,6 +92,8 @@ def main(run: str, to: str, out: str) -> None:
         files = closing_tokenizer(loaded.tokenizer, format, longest)
     else:
         files = tokenizer_files(loaded.tokenizer, longest)
+    if isinstance(format, TranslationFormat):
+        files["generation_config.json"] = writing(config["task"]["module"], format, described, sizes)
     for name, content in files.items():
         _write(target / name, content)
     descriptor, passing = tempfile.mkstemp(dir=target, prefix=".model.safetensors.")
@@ -170,6 +172,16 @@ def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
     return {"tokenizer.json": json.loads(whole.to_str()), "tokenizer_config.json": config}
 
 
+def writing(
+    module: Mapping[str, Any], format: TranslationFormat, described: Mapping[str, Any], sizes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How `generate` is to write, as far as it can: its penalty for a translation's length is another one."""
+    ends = {name: described[name] for name in ENDS["translation"]}
+    longest = sizes.get("max_seq_len", described["max_position_embeddings"])
+    never = {"bad_words_ids": [[number] for number in format.never]}
+    return {"num_beams": module.get("beams", 4), "max_length": longest, **never, **ends}
+
+
 def marian_tokenizer(
     tokenizer: SidedTokenizer, format: TranslationFormat, max_len: int, rows: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -189,7 +201,7 @@ def closing_tokenizer(tokenizer: Tokenizer, format: TranslationFormat, max_len: 
     whole = RustTokenizer.from_str(tokenizer.rust.to_str())
     known = {number: word for word, number in whole.get_vocab(with_added_tokens=True).items()}
     names = {}
-    for name, number in sorted({"<start>": format.start, "<end>": format.end}.items(), key=lambda pair: pair[1]):
+    for name, number in sorted({START: format.start, END: format.end}.items(), key=lambda pair: pair[1]):
         names[number] = known.get(number) or next(
             word for dashes in range(len(known) + 1) if (word := "_" * dashes + name) not in known.values()
         )

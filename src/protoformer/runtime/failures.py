@@ -13,6 +13,9 @@ from typing import Any
 from protoformer.runtime import records
 from protoformer.views import curves
 
+WRITES = (
+    "translation",
+)  # kinds whose predictions are texts of the model's own, hardly ever the reference to the letter
 CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
 ONE_NUMBER = 0.01  # predicted numbers that differ by less are one answer
 FALL = 0.98  # a training loss that ends above this share of its start did not fall
@@ -21,10 +24,11 @@ POINTS = 8  # fewer points of the training loss say nothing
 
 def signs(record: records.Record) -> list[str]:
     """What speaks against a finished run, in words; none for a sound one. A file that is broken is a RunFolderError."""
+    written = (record.result or {}).get("kind") in WRITES
     found = [
         sign
         for file in sorted((record.folder / "predictions").glob("val*.jsonl"))
-        if (sign := _of_predictions(records.predictions(file), file.stem)) is not None
+        if (sign := _of_predictions(records.predictions(file), file.stem, written)) is not None
     ]
     metrics: Mapping[str, Any] = (record.result or {}).get("metrics") or {}
     if not found:
@@ -37,7 +41,7 @@ def signs(record: records.Record) -> list[str]:
     return found if stuck is None else [*found, stuck]
 
 
-def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
+def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str, written: bool) -> str | None:
     answers = [row["prediction"] for row in rows]
     if len(answers) < 2:
         return None
@@ -45,9 +49,9 @@ def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
         one = max(answers) - min(answers) < ONE_NUMBER
         return f"the same number for every row of {name}" if one else None
     if len(set(answers)) == 1:
-        return f"the same label for every row of {name}: {answers[0]}"
+        return f"the same {'text' if written else 'label'} for every row of {name}: {answers[0]}"
     labelled = [row for row in rows if row.get("label") is not None]
-    if not labelled:
+    if written or not labelled:
         return None
     right = sum(row["prediction"] == row["label"] for row in labelled)
     label, most = Counter(row["label"] for row in labelled).most_common(1)[0]

@@ -85,8 +85,12 @@ def _origin(init_from: str) -> str:
 
 
 def _data(root: Path, rows: Mapping[str, Any]) -> str:
-    """The data set's own files, by their content; a folder that is not there is named as such (and refused later)."""
-    folder = root.expanduser() / str(rows.get("dataset", "")) / str(rows.get("subset") or "")
-    if not folder.is_dir():
-        return f"absent:{folder.name}"
-    return files_digest((path for path in folder.rglob("*") if path.is_file()), folder)
+    """The data set's own files, by their content, or parallel text's, a file a language; a folder that is not there is named
+    as such (and refused later)."""
+    root = root.expanduser()
+    folder = root / str(rows.get("dataset", "")) / str(rows.get("subset") or "")
+    if folder.is_dir():
+        return files_digest((path for path in folder.rglob("*") if path.is_file()), folder)
+    languages = {f".{rows[side]}" for side in ("source", "target") if rows.get(side)}
+    texts = [path for path in root.iterdir() if path.suffix in languages and path.is_file()] if root.is_dir() else []
+    return files_digest(texts, root) if texts else f"absent:{folder.name}"

@@ -1,7 +1,7 @@
 """The papers' own numbers, and what keeps a run from being held against them.
 
 `published.csv` beside this file is a row a number: paper, table, the row's name there, our model, the settings in which an
-ablation's row differs from it (`model.n_heads=1`), our task, the split in the words of our metric keys (`val`,
+ablation's row differs from it (`model.n_heads=1`; of the row `base` all that the others vary), our task, the split in the words of our metric keys (`val`,
 `test/matched`), the metric (`score`: the mean over what we hold apart), the value as printed, and how it was come by. The rows
 of a model's own paper stand before those of later code, and a table of results before an ablation.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+BASE = "base"  # the name of the row that an ablation's others differ from
 PERCENT = frozenset(
     {
         *(
@@ -65,9 +66,14 @@ class Row:
         pairs = (setting.split("=", 1) for setting in self.settings.split())
         return {key: yaml.safe_load(value) for key, value in pairs}
 
-    def fits(self, config: Mapping[str, Any]) -> bool:
-        """Whether a run's config has these settings."""
-        return all(_setting(config, key) == value for key, value in self.differs.items())
+    @property
+    def is_base(self) -> bool:
+        """Whether this is what an ablation's rows differ from."""
+        return self.row == BASE
+
+    def fits(self, config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+        """Whether a run's config has these settings, and else those of the base."""
+        return not _departures(config, base, self.differs)
 
 
 @functools.cache
@@ -83,19 +89,33 @@ def published(model: str, task: str, split: str | None = None) -> list[Row]:
 
     Those of the model as it is; an ablation's rows are found by what they change (`varied`).
     """
-    return [row for row in _of(model, task) if not row.settings and split in (None, row.split)]
+    own = (row for row in _of(model, task) if not row.settings or row.is_base)
+    return [row for row in own if split in (None, row.split)]
 
 
 def varied(model: str, task: str, config: Mapping[str, Any]) -> list[Row]:
-    """The numbers of the ablation's row that a run's config is, if it is one: of two that fit, the one that says more.
+    """The numbers of the ablation's row that a run's config is, if it is one: it has what the row changes, and nothing else
+    that other rows change."""
+    base = _base(model, task)
+    rows = (row for row in _of(model, task) if row.settings and not row.is_base)
+    found = [row for row in rows if row.fits(config, base)]
+    return found if len({row.settings for row in found}) == 1 else []
 
-    A run that changes what two rows change, each alone, is neither.
-    """
-    fitting = [row for row in _of(model, task) if row.settings and row.fits(config)]
-    most = max((row.differs for row in fitting), key=len, default={})
-    if any(not row.differs.items() <= most.items() for row in fitting):
-        return []
-    return [row for row in fitting if row.differs == most]
+
+def _base(model: str, task: str) -> dict[str, Any]:
+    """The settings of the base that a model's ablation on a task has."""
+    return next((row.differs for row in _of(model, task) if row.is_base), {})
+
+
+def _departures(
+    config: Mapping[str, Any], base: Mapping[str, Any], differs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Where a config has other values than the base, or than what is to differ from it; what it does not state is a default
+    of the builder's, and the base has all of those."""
+    wanted = {**base, **(differs or {})}
+    found = {key: _setting(config, key) for key in wanted}
+    found = {key: base.get(key) if value is None else value for key, value in found.items()}
+    return {key: value for key, value in found.items() if value != wanted[key]}
 
 
 def beside(model: str, task: str, key: str, config: Mapping[str, Any] | None = None) -> Row | None:
@@ -134,8 +154,14 @@ def score_keys(metrics: Iterable[str]) -> list[str]:
 
 
 def caveats(config: Mapping[str, Any]) -> list[str]:
-    """Why this run's numbers are not those of the paper's experiment: other weights, other rows, a part of them."""
+    """Why this run's numbers are not those of the paper's experiment: other weights, other rows, a part of them, other sizes
+    than an ablation's base that no row of it has."""
     found = []
+    named = [str((config.get("choices") or {}).get(key)) for key in ("model", "task")]
+    base = _base(named[0], named[1])
+    if not varied(named[0], named[1], config) and (other := _departures(config, base)):
+        told = ", ".join(f"{key}={value} ({base[key]})" for key, value in other.items())
+        found.append(f"it is none of the paper's variations: {told}")
     if (config.get("choices") or {}).get("source") == "sample":
         found.append("its rows are those of the built-in sample, not the data set's")
     start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("published") or {}

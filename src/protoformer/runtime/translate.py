@@ -4,6 +4,7 @@ Lines are read in chunks; in a chunk, lines of like length are translated togeth
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -51,9 +52,7 @@ def main(run: str, options: Options) -> None:
     translator = Translator(load(run), options)
     with contextlib.ExitStack() as held:
         source: BinaryIO = held.enter_context(Path(options.file).open("rb")) if options.file else sys.stdin.buffer
-        target: TextIO = (
-            held.enter_context(Path(options.out).open("w", encoding="utf-8")) if options.out else sys.stdout
-        )
+        target: TextIO = held.enter_context(written_whole(Path(options.out))) if options.out else sys.stdout
         told = progress(sys.stderr)
         for number, ways in enumerate(translator.all(decoded(source), 1 if source.isatty() else CHUNK)):
             target.write("".join(f"{line}\n" for line in lines(number, ways, options.n_best)))
@@ -61,7 +60,29 @@ def main(run: str, options: Options) -> None:
             told(number + 1)
     if translator.cut:
         shown = ", ".join(map(str, translator.cut[:8]))
-        print(f"{len(translator.cut)} lines were cut to {translator.longest} tokens: {shown}", file=sys.stderr)
+        print(f"{counted(len(translator.cut), 'line')} cut to {translator.longest} tokens: {shown}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def written_whole(place: Path) -> Iterator[TextIO]:
+    """A file that takes its place once all is written; until then, and where that fails, what lay there stays."""
+    if place.is_dir():
+        raise ConfigurationError(f"--out {place}: a folder; name a file in it")
+    if place.exists() and not place.is_file():  # a pipe or a device
+        with place.open("w", encoding="utf-8") as file:
+            yield file
+        return
+    part = place.with_name(f".{place.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            yield file
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + "s" * (number != 1)
 
 
 def lines(number: int, ways: list[Way], n_best: int | None) -> Iterator[str]:
@@ -74,10 +95,10 @@ def lines(number: int, ways: list[Way], n_best: int | None) -> Iterator[str]:
 
 
 def decoded(source: Iterable[bytes]) -> Iterator[str]:
-    """Lines of UTF-8, which end at line feeds alone."""
+    """Lines of UTF-8, which end at line feeds alone; a byte-order mark before the first is none of it."""
     for number, line in enumerate(source, start=1):
         try:
-            yield line.decode("utf-8").rstrip("\r\n")
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"line {number}: not UTF-8 ({error.reason}); convert the text") from None
 
@@ -147,6 +168,6 @@ def progress(stream: TextIO) -> Callable[[int], None]:
         now = time.monotonic()
         if now - last >= EVERY:
             last = now
-            print(f"{count} lines, {count / (now - begun):.1f} a second", file=stream, flush=True)
+            print(f"{counted(count, 'line')}, {count / (now - begun):.1f} a second", file=stream, flush=True)
 
     return told

@@ -40,6 +40,10 @@ class Tokenizer:
             raise UserError(f"{self.origin}: the vocabulary lacks the special token {token}")
         return number
 
+    def special_words(self) -> set[str]:
+        """Tokens that stand in no text."""
+        return {token.content for token in self.rust.get_added_tokens_decoder().values() if token.special}
+
     def differing(self, other: "Tokenizer") -> int:
         """How many tokens of this vocabulary have another id, or none, in the other one."""
         theirs = other.rust.get_vocab(with_added_tokens=True)

@@ -25,14 +25,20 @@ class WrittenPairs:
     target_offsets: Int[ndarray, "pairs_1"]
 
 
+START, END = "<start>", "<end>"  # in the vocabulary of a run that was exported
+
+
 class TranslationFormat:
-    """`start` and `end` are words of the vocabulary, or null for new embeddings, numbered after its own tokens. `never` are
-    words that no target holds (the start is one anyway). Raises UserError where the vocabulary lacks a word that is named."""
+    """`start` and `end` are words of the vocabulary, or null: an exported run's own `<start>` and `<end>`, or new embeddings,
+    numbered after the vocabulary's tokens. `never` are words that no target holds (the start is one anyway). Raises UserError
+    where the vocabulary lacks a word that is named."""
 
     def __init__(
         self, tokenizer: Tokenizer, start: str | None = None, end: str | None = None, never: Sequence[str] = ()
     ) -> None:
         known = tokenizer.vocab_size
+        if start is end is None and {START, END} <= tokenizer.special_words():
+            start, end = START, END
         self.start = known if start is None else tokenizer.id(start)
         self.end = known + (start is None) if end is None else tokenizer.id(end)
         self.never = sorted({self.start, *(tokenizer.id(word) for word in never)})
