@@ -68,8 +68,7 @@ def plain(
     given = [text.lstrip("+~").partition("=")[0] for text in overrides]
     whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     stated = OmegaConf.to_container(whole, resolve=False)
-    assert isinstance(stated, dict)
-    _judge_row(stated, given)
+    _judge_row({str(key): value for key, value in stated.items()} if isinstance(stated, dict) else {}, given)
     with readable_errors(folders):
         resolved = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(resolved, dict)
@@ -86,8 +85,8 @@ def plain(
     try:
         return check({**{str(key): value for key, value in resolved.items()}, "choices": chosen})
     except KeyedError as error:
-        if name := _of_the_row(stated, error.key):
-            raise ConfigurationError(f"row.{name}: {error}") from None
+        if (of_row := _of_the_row(stated, error.key)) is not None:
+            raise ConfigurationError(f"row.{of_row}: {error}") from None
         file = None if _given(error.key, chosen["set"]) else file_of(error.key, chosen, folders)
         raise ConfigurationError(f"{file}: {error}" if file else str(error)) from None
 

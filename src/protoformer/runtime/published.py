@@ -1,9 +1,10 @@
 """The papers' own numbers, and what keeps a run from being held against them.
 
 `published.csv` beside this file is a row a number: paper, table, the row's name there, our model, the settings in which an
-ablation's row differs from it (`model.n_heads=1`; of the row `base` all that the others vary), our task, the split in the words of our metric keys (`val`,
-`test/matched`), the metric (`score`: the mean over what we hold apart), the value as printed, and how it was come by. The rows
-of a model's own paper stand before those of later code, and a table of results before an ablation.
+ablation's row differs from it (`model.n_heads=1`; of the row `base` all that the others vary), our task, the split in the
+words of our metric keys (`val`, `test/matched`), the metric (`score`: the mean over what we hold apart), the value as printed,
+and how it was come by. The rows of a model's own paper stand before those of later code, and a table of results before an
+ablation.
 """
 
 import csv

@@ -14,6 +14,7 @@ FILES = {
     "curves": "curves.svg",
     "predictions": "predictions",
     "best checkpoint": "checkpoints/best.ckpt",
+    "averaged checkpoint": "checkpoints/averaged.ckpt",
 }
 
 
@@ -57,7 +58,9 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
     metrics = result["metrics"]
     found: dict[str, str | None] = {
         "dev score": published.printed("val/score", result["score"]) if result.get("score") is not None else None,
-        "averaged": f"{len(steps)} checkpoints, to step {steps[-1]}" if (steps := result.get("averaged")) else None,
+        "averaged": f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, to step {steps[-1]}"
+        if (steps := result.get("averaged"))
+        else None,
         "best checkpoint at": _joined(_counted(best, "step", "step {}"), _counted(best, "epoch", "epoch {}")),
         "dev loss": published.printed("val/loss", metrics["val/loss"]) if "val/loss" in metrics else None,
         "training": _joined(
