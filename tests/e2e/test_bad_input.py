@@ -179,3 +179,9 @@ def test_a_local_copy_without_its_test_split_is_trained_on(command: Command) -> 
     assert {file.name for file in (run / "predictions").iterdir()} == {"val.jsonl"}
     (root / GLUE / "rte" / "validation-00000-of-00001.parquet").unlink()
     assert "no file validation*.parquet" in one_line(command())
+
+
+def test_a_tokenizer_file_that_is_not_there(command: Command) -> None:
+    rte(command.folder / "data")
+    said = one_line(command("model.tokenizer=./nowhere/words.json"))
+    assert said == "error: model.tokenizer=./nowhere/words.json: no such file or folder"

@@ -114,6 +114,8 @@ def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeni
     own = start.folder and (start.folder / "tokenizer" if start.is_run else start.folder)
     if wanted != "auto":
         path = Path(wanted).expanduser()
+        if not path.exists() and (wanted.count("/") > 1 or wanted.startswith((".", "/", "~"))):
+            raise ConfigurationError(f"model.tokenizer={wanted}: no such file or folder")
         given = read_tokenizer(path if path.exists() else hub.fetch(wanted, None, weights=False)[0])
         if own and any((own / name).exists() for name in TOKENIZER_FILES):
             theirs = read_tokenizer(own)
