@@ -18,7 +18,8 @@ from protoformer.errors import WeightsError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-PAIRS = ("vocab.json", "merges.txt", "source.spm", "target.spm")  # GPT's and Marian's, where there is none of those
+PAIRS = ("vocab.json", "merges.txt")  # GPT's, asked for where there is none of those
+SIDES = ("source.spm", "target.spm")  # Marian's, with its vocab.json, where there are no merges
 COMMIT = re.compile(r"[0-9a-f]{40}")
 INSTEAD = "init_from=<folder> or init_from=scratch"
 LATER = f"with a network `protoformer prepare` fetches it, without one use {INSTEAD}"
@@ -110,6 +111,8 @@ def fetch(repo: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
         tokenizer = [name for name in TOKENIZER if files.get(name)]
         if not {"tokenizer.json", "vocab.txt"} & set(tokenizer):
             tokenizer += [name for name in PAIRS if files.get(name)]
+            if "merges.txt" not in tokenizer:
+                tokenizer += [name for name in SIDES if files.get(name)]
         if "tokenizer.json" not in tokenizer and files.lacking:  # a vocab.txt alone does not say its casing
             raise _lacks(files, "its tokenizer")
         if weights:
@@ -118,6 +121,28 @@ def fetch(repo: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
         advice = LATER if _may_pass(error) else OTHERWISE
         raise WeightsError(f"hub model {named(repo, revision)} is not to be had: {_told(error)}; {advice}") from error
     return config.parent, commit
+
+
+def is_path(source: str) -> bool:
+    """Whether a name that is no folder here can only be meant as one: a hub id has one slash."""
+    return source.count("/") > 1 or source.startswith((".", "/", "~"))
+
+
+def folder_of(source: str) -> Path:
+    """Where the weights lie that a command's own argument names: a folder, or a repository, which is fetched.
+
+    Raises WeightsError where there is neither.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if is_path(source):
+        raise WeightsError(f"{source}: no such folder")
+    try:
+        return fetch(source, None)[0]
+    except WeightsError as error:  # whose advice is train.py's
+        told = str(error).split("; ")[0]
+        raise WeightsError(f"{told}; name a run folder, a folder of weights or a hub id") from None
 
 
 def _weights(files: _Repository) -> None:

@@ -119,15 +119,8 @@ def opened(source: str) -> Subject:
     folder = Path(source).expanduser()
     if (folder / "config.yaml").is_file():
         return subject_of(load(folder), source)
-    if folder.is_dir():
-        return _of_weights(folder, "/".join(folder.absolute().parts[-2:]))
-    if source.count("/") > 1 or source.startswith((".", "/", "~")):
-        raise WeightsError(f"{source}: no such folder")
-    try:
-        return _of_weights(hub.fetch(source, None)[0], source)
-    except WeightsError as error:
-        told = str(error).split("; ")[0]
-        raise WeightsError(f"{told}; name a run folder, a folder of weights or a hub id") from None
+    name = "/".join(folder.absolute().parts[-2:]) if folder.is_dir() else source
+    return _of_weights(hub.folder_of(source), name)
 
 
 def subject_of(run: LoadedRun, source: str) -> Subject:

@@ -87,7 +87,7 @@ def initial(config: Mapping[str, Any]) -> Initial:
         return Initial(str(wanted), folder, is_run=True, digest=folder_digest(folder / "checkpoints"))
     if folder.is_dir():
         return Initial(str(wanted), folder, digest=folder_digest(folder))
-    if wanted.count("/") > 1 or wanted.startswith((".", "/", "~")):
+    if hub.is_path(wanted):
         raise WeightsError(f"init_from={wanted}: no such folder")
     revision = published.get("revision") if wanted == published.get("repo") else None
     return _from_hub(wanted, revision)
@@ -114,7 +114,7 @@ def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeni
     own = start.folder and (start.folder / "tokenizer" if start.is_run else start.folder)
     if wanted != "auto":
         path = Path(wanted).expanduser()
-        if not path.exists() and (wanted.count("/") > 1 or wanted.startswith((".", "/", "~"))):
+        if not path.exists() and hub.is_path(wanted):
             raise ConfigurationError(f"model.tokenizer={wanted}: no such file or folder")
         given = read_tokenizer(path if path.exists() else hub.fetch(wanted, None, weights=False)[0])
         if own and any((own / name).exists() for name in TOKENIZER_FILES):

@@ -13,9 +13,7 @@ from typing import Any
 from protoformer.runtime import records
 from protoformer.views import curves
 
-WRITES = (
-    "translation",
-)  # kinds whose predictions are texts of the model's own, hardly ever the reference to the letter
+WRITES = ("translation",)  # kinds that write texts of their own, which are hardly ever the reference to the letter
 CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
 ONE_NUMBER = 0.01  # predicted numbers that differ by less are one answer
 FALL = 0.98  # a training loss that ends above this share of its start did not fall

@@ -53,14 +53,7 @@ def load_decoder(where: str | Path) -> Writer:
     folder = Path(where).expanduser()
     if (folder / "checkpoints").is_dir() or (folder / "config.yaml").exists():
         return _of_run(folder)
-    if not folder.is_dir():
-        if str(where).count("/") > 1 or str(where).startswith((".", "/", "~")):
-            raise WeightsError(f"{where}: no such folder")
-        try:
-            folder = hub.fetch(str(where), None)[0]
-        except WeightsError as error:
-            told = str(error).split("; ")[0]
-            raise WeightsError(f"{told}; name a run folder, a folder of weights or a hub id") from None
+    folder = hub.folder_of(str(where))
     config = weights.read_config(folder)
     layout = next((one() for one in LAYOUTS if one.model_type == config.get("model_type")), None)
     if layout is None:

@@ -1,4 +1,5 @@
-"""GPT-2 by the hub path: files of the first form (masks among the weights, a vocabulary in two files) are fine-tuned from."""
+"""By the hub path: GPT-2's files of the first form (masks among the weights, a vocabulary in two files) are fine-tuned from,
+and Marian's come with both sides' words."""
 
 import json
 import os
@@ -12,8 +13,10 @@ from safetensors.torch import save
 
 from protoformer.runtime import building
 from protoformer.runtime.compose import compose
+from protoformer.text.tokenizers import read_tokenizer
 from protoformer.text.training import train
 
+from ..text.marian import write_model
 from .hub_server import Hub, Repository
 
 MODEL, COMMIT = "openai-community/gpt2", "c" * 40
@@ -44,15 +47,20 @@ def first_form() -> Repository:
     )
 
 
-def test_published_weights_of_the_first_form_are_fine_tuned_from(tmp_path: Path) -> None:
-    call = "from protoformer.hub import fetch; print(*fetch('openai-community/gpt2', None))"
-    with Hub({MODEL: [first_form()]}) as hub:
+def fetched(name: str, repository: Repository, place: Path) -> list[str]:
+    """The folder and the commit that a process of its own gets."""
+    call = f"from protoformer.hub import fetch; print(*fetch({name!r}, None))"
+    with Hub({name: [repository]}) as hub:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
         done = subprocess.run(
-            [sys.executable, "-c", call], env={**clean, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf")},
+            [sys.executable, "-c", call], env={**clean, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(place / "hf")},
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
-    folder, commit = done.stdout.split()
+    return done.stdout.split()
+
+
+def test_published_weights_of_the_first_form_are_fine_tuned_from(tmp_path: Path) -> None:
+    folder, commit = fetched(MODEL, first_form(), tmp_path)
     assert commit == COMMIT
     rows = ["model=gpt2", "task=glue/rte", "source=sample", "source.rows=16", f"paths.cache={tmp_path / 'cache'}"]
     parts = building.build(compose([*rows, f"init_from={folder}"]))
@@ -63,3 +71,12 @@ def test_published_weights_of_the_first_form_are_fine_tuned_from(tmp_path: Path)
         found = backbone.logits(backbone(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle())
         torch.testing.assert_close(found[..., :-3], theirs(ids).logits, atol=1e-5, rtol=0)
     assert found.shape[-1] == theirs.config.vocab_size + 3  # start, delimiter and extract besides
+
+
+def test_marians_files_come_with_both_sides_words(tmp_path: Path) -> None:
+    write_model(tmp_path / "marian")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "marian").iterdir()}
+    folder, _ = fetched("Helsinki-NLP/opus-mt-en-de", Repository(COMMIT, files), tmp_path)
+    words, own = read_tokenizer(Path(folder)), read_tokenizer(tmp_path / "marian")
+    assert words.digest == own.digest
+    assert words.encode_targets(["the cat"]) != words.encode(["the cat"])
