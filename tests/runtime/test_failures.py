@@ -53,6 +53,19 @@ def test_a_translation_need_not_be_the_reference_to_the_letter(write_run) -> Non
     ]
 
 
+def test_any_gold_answer_of_a_question_is_right_and_none_is_frequent(write_run) -> None:
+    golds = [["the Thames", "Thames"], [], ["Rome"], ["Rome"], ["Rome"]]
+
+    def said(name: str, *answers: str) -> list[str]:
+        rows = [{"prediction": answer, "label": gold} for answer, gold in zip(answers, golds, strict=True)]
+        return signs(write_run(name, predictions={"val": rows}, kind="span"))
+
+    assert said("sound", "thames.", "x", "y", "z", "w") == []
+    assert said("none", "x", "", "y", "z", "w") == []  # that there is no answer is one
+    assert said("wrong", "x", "y", "z", "w", "v") == ["no row of val is right"]
+    assert said("same", *[""] * 5) == ["the same text for every row of val: (empty)"]
+
+
 def test_one_number_for_every_row(write_run) -> None:
     same = [{"prediction": 2.5 + 0.001 * place, "label": float(place)} for place in range(5)]
     metrics = {"val/pearson": 0.9, "val/spearman": 0.9}

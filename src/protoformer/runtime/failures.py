@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.runtime import records
+from protoformer.scoring import squad
 from protoformer.views import curves
 
 WRITES = ("translation",)  # kinds that write texts of their own, which are hardly ever the reference to the letter
@@ -47,10 +48,14 @@ def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str, written: bool)
         one = max(answers) - min(answers) < ONE_NUMBER
         return f"the same number for every row of {name}" if one else None
     if len(set(answers)) == 1:
-        return f"the same {'text' if written else 'label'} for every row of {name}: {answers[0]}"
+        what = "label" if not written and not any(isinstance(row.get("label"), list) for row in rows) else "text"
+        return f"the same {what} for every row of {name}: {answers[0] or '(empty)'}"
     labelled = [row for row in rows if row.get("label") is not None]
     if written or not labelled:
         return None
+    if all(isinstance(row["label"], list) for row in labelled):  # gold answers, any of which is right; none is frequent
+        found = any(squad.exact_match(row["prediction"], row["label"]) for row in labelled)
+        return None if found else f"no row of {name} is right"
     right = sum(row["prediction"] == row["label"] for row in labelled)
     label, most = Counter(row["label"] for row in labelled).most_common(1)[0]
     if right <= most:
