@@ -210,3 +210,11 @@ def test_paths_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_pa
     config = compose(PAIR)
     assert config["paths"] == {"outputs": str(tmp_path / "runs"), "cache": str(tmp_path / "cache")}
     assert os.listdir(tmp_path) == []
+
+
+def test_a_short_run_is_tracked_only_where_that_is_typed() -> None:
+    short = [*PAIR, "debug=fast"]
+    assert compose(short)["tracking"]["mode"] == "none"
+    for typed in (["tracking=tensorboard"], ["tracking=none", "tracking.mode=tensorboard"]):
+        for words in ([*short, *typed], [*typed, *short]):
+            assert compose(words)["tracking"]["mode"] == "tensorboard"
