@@ -74,7 +74,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         return None
 
     def texts(self, role: Role, split: str) -> list[str]:
-        """The text of every example of a split in one line, for a list of mistakes."""
+        """The text of every example of a split in one line, for a list of mistakes, where its kind has one."""
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:

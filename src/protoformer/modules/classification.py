@@ -31,6 +31,8 @@ RECTANGLES = ("ids", "padding_mask", "segment_ids")
 class Outputs(Evaluation):
     """All of a split in order of id: logits `examples labels`, references `examples` (-1: hidden)."""
 
+    lists_mistakes = True
+
     ids: Int[Tensor, "examples"]
     logits: Float[Tensor, "examples labels"]
     references: Tensor

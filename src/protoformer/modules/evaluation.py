@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ class Evaluation:
     """`scores` are the task's main metrics, between 0 and 1 at best; `numbers` is what else is to be logged.
 
     Both are empty where the references are hidden. `notes` say in words how numbers were come by, such as sacreBLEU's
-    signature. A kind adds what its predictions are made of.
+    signature. A kind adds what its predictions are made of, and says whether single ones of them can be mistakes.
     """
+
+    lists_mistakes: ClassVar[bool] = False  # only then is its data asked for the texts of its rows
 
     scores: Mapping[str, float]
     numbers: Mapping[str, float]

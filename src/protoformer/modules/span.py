@@ -43,6 +43,8 @@ class References(Protocol):
 class Answers(Evaluation):
     """Each question's n-best and the answer that is given, by id; `gold` None where it is hidden."""
 
+    lists_mistakes = True
+
     n_best: Mapping[str, Sequence[Answer]]
     given: Mapping[str, str]
     gold: Mapping[str, Sequence[str]] | None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.errors import ConfigurationError
+from protoformer.runtime.optional import optional
 from protoformer.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -116,19 +117,26 @@ def log_pictures(loggers: Sequence["Logger"], step: int, pictures: Mapping[str, 
 
 
 def finish(logger: "Logger | None", summary: Mapping[str, Any], mistakes: list[list[Any]], exit_code: int) -> None:
-    """The best dev metrics, a table of mistakes, and the end of the tracked run with the run's own exit code."""
+    """The best dev metrics, a table of mistakes, and the end of the tracked run with the run's own exit code.
+
+    What a tracker does not take is told in the log: the run has its result, or an error of its own.
+    """
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
     if isinstance(logger, TensorBoardLogger):
-        logger.finalize("success" if exit_code == 0 else "failed")
+        with optional("the end of the tracked run"):
+            logger.finalize("success" if exit_code == 0 else "failed")
     if not isinstance(logger, WandbLogger):
         return
     import wandb
 
     run = logger.experiment
-    for key, value in summary.items():
-        run.summary[f"best/{key}"] = value
+    with optional("the tracker's summary"):
+        for key, value in summary.items():
+            run.summary[f"best/{key}"] = value
     if mistakes:
-        columns: list[str | int] = ["text", "gold", "predicted", "probability"]
-        run.log({"mistakes": wandb.Table(columns=columns, data=mistakes[:MISTAKES])})
-    run.finish(exit_code=exit_code)
+        with optional("the tracker's table of mistakes"):
+            columns: list[str | int] = ["text", "gold", "predicted", "probability"]
+            run.log({"mistakes": wandb.Table(columns=columns, data=mistakes[:MISTAKES])})
+    with optional("the end of the tracked run"):
+        run.finish(exit_code=exit_code)

@@ -17,6 +17,7 @@ from protoformer.errors import StaleResultError
 from protoformer.runtime import launch
 from protoformer.runtime.digests import code_digest
 from protoformer.runtime.lock import RunLock
+from protoformer.runtime.optional import optional
 from protoformer.runtime.run_folder import RunFolder, write_whole
 from protoformer.runtime.stopping import Stop, stop_on_signal, stopped
 
@@ -42,7 +43,8 @@ def train(config: dict[str, Any], command: str) -> float | None:
     if claim.result is None:
         raise RuntimeError("a run ended without a result")
     if launch.is_main():
-        print_results(claim.result, Path(claim.place))
+        with optional("the table of results", BrokenPipeError):  # nobody reads on: the caller's to judge
+            print_results(claim.result, Path(claim.place))
     return claim.result["score"]
 
 
@@ -66,7 +68,8 @@ def _claim(config: Mapping[str, Any], held: ExitStack) -> Claim:
         if not (folder.path / "card.md").exists():  # killed between the two
             from protoformer.runtime.card import write_card
 
-            write_card(folder.path)
+            with optional("card.md"):
+                write_card(folder.path)
         print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
         return Claim(str(folder.path), result)
     held.enter_context(RunLock(folder.path, lost=lambda: _lost(folder.path)))
@@ -180,8 +183,8 @@ class _Session:
             metrics = self._evaluate()
             result = self._result(metrics)
             if self.rank == 0:
-                mistakes = self._write(result)
-                self._leave_views(loggers)
+                self._write(result)
+                mistakes = self._leave(loggers)
             exit_code, summary = 0, metrics
             return result
         except BaseException as error:
@@ -328,24 +331,41 @@ class _Session:
         best = read_pickle(self.folder.best_checkpoint)
         return {"step": best["global_step"], "epoch": best["epoch"]}
 
+    def _write(self, result: dict[str, Any]) -> None:
+        """What makes a run a finished one: predictions, tokenizer, and last of all the result."""
+        from protoformer.runtime import predictions
+
+        for stage, splits in self.parts.module.outputs.items():
+            for split, outputs in splits.items():
+                predictions.write(self.folder.predictions, f"{stage}_{split}" if split else stage, outputs)
+        self.parts.tokenizer.save(self.folder.path / "tokenizer")
+        self.folder.write_result(result)
+
+    def _leave(self, loggers: list[Any]) -> list[list[Any]]:
+        """What a finished run leaves besides, each where it can be had: card and views. Gives the tracker's dev mistakes."""
+        with optional("card.md"):
+            from protoformer.runtime.card import write_card
+
+            write_card(self.folder.path)
+        with optional("views.attention"):
+            self._leave_views(loggers)
+        with optional("the table of mistakes"):
+            return self._mistakes()
+        return []
+
     def _leave_views(self, loggers: list[Any]) -> None:
         if self.config["views"]["attention"]:
             from protoformer.runtime import attention_views
 
             attention_views.leave(self.config, self.parts, self.folder, loggers, self.trainer.global_step)
 
-    def _write(self, result: dict[str, Any]) -> list[list[Any]]:
-        """Predictions, tokenizer, result and card; gives the dev mistakes for the tracker."""
-        from protoformer.runtime import predictions
-        from protoformer.runtime.card import write_card
-
-        mistakes: list[list[Any]] = []
-        for stage, splits in self.parts.module.outputs.items():
-            for split, outputs in splits.items():
-                predictions.write(self.folder.predictions, f"{stage}_{split}" if split else stage, outputs)
-                if stage == "val" and self.config["tracking"]["mode"] != "none":
-                    mistakes += outputs.mistakes(self.parts.data.texts("validation", split))
-        self.parts.tokenizer.save(self.folder.path / "tokenizer")
-        self.folder.write_result(result)
-        write_card(self.folder.path)
-        return mistakes
+    def _mistakes(self) -> list[list[Any]]:
+        """On dev, for the tracker, of a kind that has such."""
+        if self.config["tracking"]["mode"] == "none":
+            return []
+        return [
+            mistake
+            for split, outputs in self.parts.module.outputs.get("val", {}).items()
+            if outputs.lists_mistakes
+            for mistake in outputs.mistakes(self.parts.data.texts("validation", split))
+        ]

@@ -1,0 +1,114 @@
+"""Every kind of task to its end under the tracker that nobody chose; what goes wrong after the result costs no run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoformer import cli
+from protoformer.runtime import attention_views, card, entry, table, tracking
+
+from .commands import result
+
+TINY = [
+    "model.d_model=16",
+    "model.d_ff=32",
+    "source=sample",
+    "source.rows=48",
+    "init_from=scratch",
+    "recipe.max_steps=3",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
+    "hardware=cpu",
+    "hardware.threads=1",
+]
+ENCODER = ["model=bert_l2_h128", "recipe.batch_size=8"]
+PRETRAINING = [*ENCODER, "source.rows=200", "recipe.warmup=1", "task.max_len=48"]
+KINDS = {
+    "classification": [*ENCODER, "task=glue/mrpc"],
+    "regression": [*ENCODER, "task=glue/stsb"],
+    "multiple_choice": [*ENCODER, "task=swag"],
+    "span": [*ENCODER, "task=squad/v2"],
+    "mlm_nsp": [*PRETRAINING, "task=pretrain/mlm_nsp"],
+    "ltr": [*PRETRAINING, "task=pretrain/ltr"],
+    "clm": ["model=gpt2_tiny", "task=pretrain/clm", "task.max_len=48", "recipe.batch_size=4", "recipe.warmup=1"],
+    "translation": [
+        *("model=transformer_tiny", "task=translate/multi30k_en_de", "recipe.batch_size=120", "recipe.warmup=1"),
+        *("recipe.average=1", "task.module.extra=2", "task.module.beams=2"),
+    ],
+}
+LISTED = ("classification", "regression", "multiple_choice", "span")
+
+
+def run(folder: Path, *words: str) -> Path:
+    places = [f"paths.outputs={folder / 'outputs'}", f"paths.cache={folder / 'cache'}"]
+    assert entry.main([*TINY, *words, *places]) == 0
+    (made,) = (folder / "outputs").rglob("result.json")
+    return made.parent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_ends_whole(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path, *KINDS[kind])
+    assert result(folder)["training"]["steps"] == 3
+    for name in ("card.md", "tokenizer", "wandb", "curves.svg"):
+        assert (folder / name).exists(), name
+    assert "left out" not in capsys.readouterr().err
+    files = folder.glob("wandb/offline-run-*/files/media/table/mistakes_*.json")
+    tables = [json.loads(file.read_text()) for file in files]
+    assert len(tables) == (kind in LISTED)
+    assert all(listed["data"] for listed in tables)
+    assert cli.main(["report", str(tmp_path / "outputs")]) == 0
+
+
+def test_what_goes_wrong_after_the_result_costs_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: Any, **named: Any) -> None:
+        raise ValueError("no room\nleft")
+
+    ended: list[int] = []
+
+    class Broken:
+        """A W&B run that takes what is logged in training, and nothing of what follows."""
+
+        def __init__(self, whole: Any) -> None:
+            self.whole = whole
+
+        @property
+        def summary(self) -> Any:
+            raise ConnectionError
+
+        def finish(self, exit_code: int) -> None:
+            self.whole.finish(exit_code=exit_code)
+            ended.append(exit_code)
+            broken()
+
+        def log(self, *arguments: Any) -> None:
+            broken() if "mistakes" in arguments[0] else self.whole.log(*arguments)
+
+    finish = tracking.finish
+
+    def finished(logger: Any, *arguments: Any) -> None:
+        logger._experiment = Broken(logger.experiment)
+        finish(logger, *arguments)
+
+    monkeypatch.setattr(tracking, "finish", finished)
+    monkeypatch.setattr(card, "write_card", broken)
+    monkeypatch.setattr(attention_views, "leave", broken)
+    monkeypatch.setattr(table, "print_results", broken)
+    folder = run(tmp_path, *KINDS["classification"], "views.attention=true")
+    assert ended == [0]
+    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert told == [
+        "card.md: left out (ValueError: no room left)",
+        "views.attention: left out (ValueError: no room left)",
+        "the tracker's summary: left out (ConnectionError)",
+        "the tracker's table of mistakes: left out (ValueError: no room left)",
+        "the end of the tracked run: left out (ValueError: no room left)",
+        "the table of results: left out (ValueError: no room left)",
+    ]
+    monkeypatch.undo()
+    assert run(tmp_path, *KINDS["classification"], "views.attention=true") == folder  # finished: only its card is made
+    assert (folder / "card.md").exists()
