@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from protoformer.errors import ConfigurationError, InterruptedRunError, RunFolderError, UserError
-from protoformer.runtime import compose, schema
+from protoformer.runtime import compose, memory, schema
 from protoformer.runtime.options import CONF_VARIABLE, CONFIG_NAME, groups, search_path
 from protoformer.runtime.suggest import advice, nearest
 
@@ -259,7 +259,11 @@ def task(config: "DictConfig") -> float | None:
         job.error = error  # raised, or listed, when Hydra is done
         if session.sweep:
             _tell(error)
+            error.__traceback__ = error.__context__ = error.__cause__ = None  # frames, and in them the job's weights
         return math.nan
+    finally:
+        if session is None or session.sweep:  # others follow in this process
+            memory.release()
     return job.score
 
 

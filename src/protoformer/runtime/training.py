@@ -4,7 +4,6 @@ import datetime
 import logging
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from protoformer.errors import StaleResultError
-from protoformer.runtime import launch
+from protoformer.runtime import launch, memory
 from protoformer.runtime.digests import code_digest
 from protoformer.runtime.lock import RunLock
 from protoformer.runtime.optional import optional
@@ -114,6 +113,7 @@ def run_rank(config: dict[str, Any], place: str, command: str) -> dict[str, Any]
             torch.set_num_threads(config["hardware"]["threads"])
         if ranks > 1:
             launch.join(config["hardware"])
+        memory.begin()
         return _Session(config, folder, command, rank, ranks, stop).run()
 
 
@@ -260,9 +260,6 @@ class _Session:
         tables = parts.data.tables
         facts = {f"{role}/{split}".rstrip("/"): t.facts for role, s in tables.items() for split, t in s.items()}
         on_gpu = device(config["hardware"]) == "gpu"
-        peak = (
-            torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        )
         return {
             "run_id": self.folder.run_id,
             "attempt": self.folder.attempt,
@@ -312,7 +309,7 @@ class _Session:
             },
             "command": self.command,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "peak_memory_gib": round(peak / 2**30, 2),
+            "peak_memory_gib": round(memory.peak(on_gpu) / 2**30, 2),
         }
 
     def _averaged(self) -> list[int] | None:
