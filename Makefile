@@ -4,14 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 TORCH_INDEX ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench floor-plan docs clean clean-outputs
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,5 +45,18 @@ format: $(STAMP) ## rewrite files in the house style
 bench: $(STAMP) ## speed and loss parity against transformers, on random weights and the sample
 	$(BIN)/python benchmarks/glue_parity.py
 
-clean: ## remove the environment and everything that can be made again
-	rm -rf $(VENV) outputs .mypy_cache .ruff_cache .pytest_cache
+floor-plan: $(STAMP) ## draw docs/images/floor-plan.svg from the imports of the package
+	$(BIN)/python docs/draw_floor_plan.py
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS_STAMP) ## build the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+clean: ## remove the environment, caches and the built site; runs in outputs/ stay
+	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+clean-outputs: ## remove outputs/: every run and its checkpoints
+	rm -rf outputs
