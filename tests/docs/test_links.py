@@ -22,7 +22,7 @@ HTML = re.compile(r"<(?:img|a|source)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"", re.I)
 def links(page: Path) -> list[str]:
     """Targets of a page's links and pictures, outside of code."""
     text = CODE.sub(lambda code: "`" if "\n" not in code[0] else "", page.read_text(encoding="utf-8"))
-    return [*dict.fromkeys(INLINE.findall(text) + PICTURE.findall(text))] + REFERENCE.findall(text) + HTML.findall(text)
+    return [*dict.fromkeys(INLINE.findall(text) + PICTURE.findall(text)), *REFERENCE.findall(text), *HTML.findall(text)]
 
 
 @cache
