@@ -200,11 +200,8 @@ def fingerprint() -> dict[str, Any]:
     import torch
 
     info = Path("/proc/cpuinfo")
-    facts = dict(
-        (part.strip() for part in line.split(":", 1))
-        for line in (info.read_text() if info.exists() else "").partition("\n\n")[0].splitlines()
-        if ":" in line
-    )
+    first = (info.read_text() if info.exists() else "").partition("\n\n")[0]
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
     wide = sorted(flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "fma", "amx", "f16c")))
     return {
         "machine": platform.machine(),
@@ -338,7 +335,12 @@ def test_a_run_gives_the_same_numbers(name: str, golden: dict[str, Any], tmp_pat
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_run_folder_has_the_same_name(name: str, golden: dict[str, Any], tmp_path: Path) -> None:
-    assert named(name, tmp_path) == golden["names"][name]
+    assert named(name, tmp_path)["name"] == golden["names"][name]["name"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_the_same_settings(name: str, golden: dict[str, Any], tmp_path: Path) -> None:
+    assert named(name, tmp_path)["settings"] == golden["names"][name]["settings"]
 
 
 def test_a_text_is_written_in_the_same_way(golden: dict[str, Any]) -> None:
