@@ -8,7 +8,7 @@
 `python train.py --help` lists groups, options and keys; `protoformer list` what runs with what.
 """
 
-from protoformer.runtime.entry import main
+from protoformer.commands.train import main
 
 if __name__ == "__main__":  # processes of a distributed run import this file again
     raise SystemExit(main())

@@ -13,11 +13,11 @@ import torch
 import transformers
 
 from protoformer.decoding.generation import complete
-from protoformer.decoding.reading import DecoderReader
+from protoformer.decoding.session import DecoderReader
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
-from protoformer.models.published.gpt import Gpt2Weights
+from protoformer.models.hf.gpt import Gpt2Weights
 
 
 def pair(d_model: int, n_layers: int, n_heads: int, vocab: int) -> tuple[Decoder, transformers.GPT2LMHeadModel]:

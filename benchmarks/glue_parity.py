@@ -22,11 +22,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from protoformer.assembly.build import Parts, build
+from protoformer.config.compose import compose
 from protoformer.optim.schedules import factor, warmup_steps
-from protoformer.runtime import console
-from protoformer.runtime.building import Parts, build
-from protoformer.runtime.callbacks import Throughput
-from protoformer.runtime.compose import compose
+from protoformer.training import console
+from protoformer.training.throughput import Throughput
 
 TOLERANCE = 1e-4
 
@@ -85,7 +85,7 @@ def random_weights(folder: Path) -> Path:
     """A BERT of four layers that nobody trained, with the sample's words, as the other library writes it."""
     from transformers import BertConfig, BertModel
 
-    from protoformer.data.sample import corpus
+    from protoformer.sample import corpus
     from protoformer.text.tokenizers import whole_words
 
     words = whole_words(corpus(), "the sample")

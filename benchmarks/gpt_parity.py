@@ -31,9 +31,9 @@ from torch import nn
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
-from protoformer.models.published.gpt import Gpt2Weights, GptWeights
-from protoformer.text.cleanup import original
-from protoformer.text.tokenizers import read_tokenizer
+from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
+from protoformer.text.normalization import original
+from protoformer.text.tokenizer_files import read_tokenizer
 
 SHAPES: dict[str, dict[str, int]] = {
     "gpt": {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 40478, "n_positions": 512},
@@ -197,8 +197,8 @@ def standardized(text: str) -> str:
 def sizes() -> None:
     from hydra.utils import instantiate
 
-    from protoformer.runtime.building import builder_arguments
-    from protoformer.runtime.compose import compose
+    from protoformer.assembly.model import builder_arguments
+    from protoformer.config.compose import compose
 
     print("| model | parameters | printed |\n|---|---|---|")
     for name, printed in PRINTED.items():

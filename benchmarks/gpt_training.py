@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.batches import LanguageBatch
-from protoformer.blocks.linear_cross_entropy import linear_cross_entropy
+from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
 from protoformer.models import weights
 from protoformer.models.gpt import gpt
-from protoformer.models.published.gpt import Gpt2Weights
-from protoformer.modules.language import LanguageModule
-from protoformer.modules.objective import Optimization
+from protoformer.models.hf.gpt import Gpt2Weights
+from protoformer.modules.language_modeling import LanguageModule
+from protoformer.modules.task_module import Optimization
 from protoformer.optim.adamw import adamw
 from protoformer.optim.groups import decay_groups
 

@@ -19,7 +19,7 @@ import transformers
 from protoformer.batches import PretrainingBatch
 from protoformer.models import weights
 from protoformer.models.bert import bert
-from protoformer.models.published.bert import BertWeights
+from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.pretraining import PretrainingModule
 
 # esterification, amide coupling, Boc protection, Suzuki coupling, reduction, SN2: reactants >> product

@@ -12,6 +12,8 @@ install_import_hook(["protoformer.blocks", "protoformer.models", "protoformer.sc
 import pytest
 import torch
 
+from .run_folders import write_run as write_run
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import protoformer
+from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.config.compose import compose
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.models import weights
-from protoformer.runtime.building import builder_arguments, task_module
-from protoformer.runtime.compose import compose
-from protoformer.runtime.run_folder import RunFolder
+from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizers import whole_words
 
 TEXTS = ["the dog sleeps", "a cat walks in the garden"]

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from protoformer.decoding.writing import Writer
-    from protoformer.runtime.loading import LoadedRun
+    from protoformer.decoding.text_generator import Writer
+    from protoformer.inference.load import LoadedRun
 
 __all__ = ["load", "load_decoder"]
 
@@ -15,9 +15,9 @@ def load(run: str | Path) -> "LoadedRun":
 
     Raises errors.RunFolderError or errors.WeightsError, in one readable line, when there is no trained run to open.
     """
-    from protoformer.runtime import loading
+    from protoformer.inference import load
 
-    return loading.load(run)
+    return load.load(run)
 
 
 def load_decoder(where: str | Path) -> "Writer":
@@ -26,6 +26,6 @@ def load_decoder(where: str | Path) -> "Writer":
     `.generate(prompts, max_new=..., stop=...)` gives completions, `.stream(prompt)` one piece by piece, `.search(prompt)` the
     best of a beam. Raises errors.RunFolderError or errors.WeightsError where there is none.
     """
-    from protoformer.runtime import generate
+    from protoformer.inference import generate
 
     return generate.load_decoder(where)

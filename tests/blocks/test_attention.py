@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from protoformer.blocks import masks, packed_attention
+from protoformer.blocks import masks
 from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.cache import KeyValueCache
-from protoformer.blocks.packed_attention import GroupedAttention, attend_packed, attend_rebuilt, blocks
-from protoformer.blocks.packing import Packing, Rectangle
+from protoformer.blocks.kernels import packed_attention
+from protoformer.blocks.kernels.cache import KeyValueCache
+from protoformer.blocks.kernels.packed_attention import GroupedAttention, attend_packed, attend_rebuilt, blocks
+from protoformer.blocks.kernels.packing import Packing, Rectangle
 
 BATCH, SEQ, D_MODEL, HEADS = 3, 11, 24, 4
 LENGTHS = torch.tensor([11, 4, 7])

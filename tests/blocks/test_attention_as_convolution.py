@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.packing import Packing, Rectangle
+from protoformer.blocks.kernels.packing import Packing, Rectangle
 
 D, HEADS, N, REACH = 12, 3, 24, 4
 D_HEAD = D // HEADS

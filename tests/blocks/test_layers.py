@@ -10,15 +10,15 @@ from torch import nn
 
 from protoformer.blocks import init
 from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.cache import KeyValueCache
-from protoformer.blocks.dropout import Dropout
 from protoformer.blocks.embeddings import Embeddings
+from protoformer.blocks.fast_decode import can_step, step
 from protoformer.blocks.feed_forward import FeedForward
+from protoformer.blocks.kernels.cache import KeyValueCache
+from protoformer.blocks.kernels.dropout import Dropout
+from protoformer.blocks.kernels.packing import Hidden, Packing, Rectangle
 from protoformer.blocks.layers import DecoderLayer, EncoderLayer
-from protoformer.blocks.packing import Hidden, Packing, Rectangle
 from protoformer.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
-from protoformer.blocks.stepping import can_step, step
 
 D, H, FF, B, S = 16, 4, 32, 2, 7
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from protoformer.blocks.linear_cross_entropy import LinearCrossEntropy, linear_cross_entropy
+from protoformer.blocks.kernels.linear_cross_entropy import LinearCrossEntropy, linear_cross_entropy
 
 TOKENS, D_MODEL, VOCAB = 23, 8, 37
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from protoformer.blocks.packing import Packing, Rectangle
+from protoformer.assembly.initial_weights import Initial, put_initial
+from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.blocks.kernels.packing import Packing, Rectangle
 from protoformer.blocks.recurrent import BiLSTM
+from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
-from protoformer.runtime.building import Initial, builder_arguments, put_initial, task_module
-from protoformer.runtime.compose import compose
-from protoformer.runtime.run_folder import RunFolder
+from protoformer.runs.folder import RunFolder
 
 LENGTHS = torch.tensor([7, 2, 5, 1])
 MASK = torch.arange(7)[None] < LENGTHS[:, None]

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from protoformer.blocks.cache import StateCache
 from protoformer.blocks.convolution import (
     Convolution,
     ConvolutionDecoderLayer,
@@ -15,7 +14,8 @@ from protoformer.blocks.convolution import (
     GatedConvolution,
     convolution,
 )
-from protoformer.blocks.packing import Layout, Packing, Rectangle
+from protoformer.blocks.kernels.cache import StateCache
+from protoformer.blocks.kernels.packing import Layout, Packing, Rectangle
 from protoformer.blocks.recurrent import LeftToRight, RecurrentDecoderLayer, RecurrentEncoderLayer
 from protoformer.blocks.source_attention import SourceAttention
 from protoformer.blocks.stacks import DecoderStack, EncoderStack

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+from protoformer.assembly.model import OF_THE_FAMILY
+from protoformer.config.compose import compose
+from protoformer.config.groups import options
+from protoformer.config.schema import Model
+from protoformer.config.signatures import members
+from protoformer.config.validate import LATE
 from protoformer.errors import ConfigurationError
-from protoformer.runtime.building import OF_THE_FAMILY
-from protoformer.runtime.check import LATE
-from protoformer.runtime.compose import compose
-from protoformer.runtime.options import options
-from protoformer.runtime.schema import Model
-from protoformer.runtime.signatures import members
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT / "conf",)
@@ -263,7 +263,7 @@ def test_pairs_that_may_change_places_are_those_of_similarity() -> None:
 
 def test_story_cloze_is_learned_from_its_validation_set() -> None:
     """1,497 of 1,871 stories, and the other 374 choose the best checkpoint, as in the paper's code."""
-    from protoformer.data.sources import Part
+    from protoformer.data.sources.source import Part
 
     splits = compose(["model=bert", "task=story_cloze"])["task"]["splits"]
     train, validation = (Part.of(splits[role]) for role in ("train", "validation"))

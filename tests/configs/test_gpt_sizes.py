@@ -4,8 +4,8 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from protoformer.runtime.building import builder_arguments
-from protoformer.runtime.compose import compose
+from protoformer.assembly.model import builder_arguments
+from protoformer.config.compose import compose
 
 COUNTS = {  # exact
     "gpt": 116_534_784,

@@ -1,5 +1,6 @@
 """Every command and every yaml that the README and the how-to pages show is one that works."""
 
+import importlib
 import re
 import shlex
 import sys
@@ -11,8 +12,9 @@ import pytest
 import yaml
 
 from protoformer import cli
-from protoformer.runtime import entry
-from protoformer.runtime.compose import compose
+from protoformer.commands import train
+from protoformer.commands.parser import Parser
+from protoformer.config.compose import compose
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,7 +67,7 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
         assert words[1] in targets
         return
     if words[:2] == ["python", "train.py"] or words[:2] == ["protoformer", "train"]:
-        flags = entry._parser().parse_intermixed_args(words[2:])
+        flags = train._parser().parse_intermixed_args(words[2:])
         if flags.help:
             return
         overrides = [text.replace("path/to/data", str(tmp_path)) for text in flags.overrides]
@@ -73,18 +75,18 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
             monkeypatch.setenv("PROTOFORMER_CONF", str(ROOT / flags.config_dir))
             monkeypatch.chdir(ROOT)
         if flags.multirun:
-            monkeypatch.setitem(sys.modules, "protoformer.runtime.training", Untrained("protoformer.runtime.training"))
-            monkeypatch.setattr("protoformer.runtime.compose.compose", lambda words: {})  # once, by Hydra, is enough
-            assert entry.main([*words[2:]]) == 0  # Hydra composes a sweep once more, without what is swept
+            monkeypatch.setitem(sys.modules, "protoformer.training.run", Untrained("protoformer.training.run"))
+            monkeypatch.setattr("protoformer.config.compose.compose", lambda words: {})  # once, by Hydra, is enough
+            assert train.main([*words[2:]]) == 0  # Hydra composes a sweep once more, without what is swept
         else:
             compose(overrides)
         return
     assert words[0] == "protoformer"
-    verb = cli.VERBS[words[1]]
+    verb = importlib.import_module(f"protoformer.commands.{cli.VERBS[words[1]]}")
     if len(words) == 2:  # named, not called
         return
-    parser = entry.Parser(prog=words[1])
-    verb.arguments(parser)
+    parser = Parser(prog=words[1])
+    verb.add_arguments(parser)
     options = parser.parse_intermixed_args(words[2:])
     if hasattr(options, "overrides"):
         compose(options.overrides)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from protoformer.config.compose import compose
+from protoformer.config.groups import can, options, search_path
 from protoformer.errors import ConfigurationError
-from protoformer.runtime.compose import compose
-from protoformer.runtime.options import can, options, search_path
 
 FOLDERS = search_path()
 RIVALS = [name for name in options("model", FOLDERS) if name.startswith(("rnn", "cnn"))]

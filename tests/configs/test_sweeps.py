@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from protoformer.commands import train
+from protoformer.config import groups
+from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
-from protoformer.runtime import entry, options, published
-from protoformer.runtime.compose import compose
+from protoformer.reporting import paper_results
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = ROOT / "sweeps"
@@ -28,10 +30,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         configs.append(config)
         return 0.5
 
-    stand_in = ModuleType("protoformer.runtime.training")
+    stand_in = ModuleType("protoformer.training.run")
     stand_in.train = train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "protoformer.runtime.training", stand_in)
-    for name in (options.CONF_VARIABLE, "HYDRA_FULL_ERROR"):
+    monkeypatch.setitem(sys.modules, "protoformer.training.run", stand_in)
+    for name in (groups.CONF_VARIABLE, "HYDRA_FULL_ERROR"):
         monkeypatch.setenv(name, "")  # what the command sets is undone after the test
     monkeypatch.chdir(ROOT)
     return configs
@@ -40,11 +42,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_grid_times_three_seeds_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[dict[str, str]] = []
     monkeypatch.setattr(
-        "protoformer.runtime.compose.compose", lambda words: checked.append(dict(word.split("=", 1) for word in words))
+        "protoformer.config.compose.compose", lambda words: checked.append(dict(word.split("=", 1) for word in words))
     )
-    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
     monkeypatch.chdir(ROOT)
-    jobs, _ = entry.checked_sweep(["experiment=bert_glue_grid", "task=glue/rte"], options.search_path())
+    jobs, _ = train.checked_sweep(["experiment=bert_glue_grid", "task=glue/rte"], groups.search_path())
     keys = ("recipe.lr", "recipe.batch_size", "recipe.epochs", "seed")
     points = {tuple(float(job[key]) for key in keys) for job in checked}
     assert points == {(*point, seed) for point in GRID for seed in (1, 2, 3)}
@@ -56,7 +58,7 @@ def test_its_jobs_reach_training_and_keys_of_the_command_line_narrow_it(
     trained: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     words = ["-m", "--config-dir", "sweeps", "experiment=bert_glue_grid", "task=glue/rte", f"paths.outputs={tmp_path}"]
-    assert entry.main([*words, "seed=7", "recipe.lr=1e-4", "recipe.batch_size=16", "model=bert_l2_h128"]) == 0
+    assert train.main([*words, "seed=7", "recipe.lr=1e-4", "recipe.batch_size=16", "model=bert_l2_h128"]) == 0
     assert [config["recipe"]["epochs"] for config in trained] == [2, 3, 4]
     for config in trained:
         assert (config["choices"]["model"], config["choices"]["task"], config["seed"]) == (
@@ -128,7 +130,7 @@ ABLATIONS = {"bert_masking": 6, "bert_sizes": 6}
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_draws_its_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables 6 and 8 of arXiv 1810.04805: six sizes, six ways to mask."""
-    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
     monkeypatch.chdir(ROOT)
     drawn: list[dict[str, Any]] = []
 
@@ -136,8 +138,8 @@ def test_an_ablation_draws_its_rows(name: str, monkeypatch: pytest.MonkeyPatch) 
         drawn.append(compose(words))
         return drawn[-1]
 
-    monkeypatch.setattr("protoformer.runtime.compose.compose", composed)
-    jobs, _ = entry.checked_sweep([f"experiment={name}"], options.search_path())
+    monkeypatch.setattr("protoformer.config.compose.compose", composed)
+    jobs, _ = train.checked_sweep([f"experiment={name}"], groups.search_path())
     assert jobs == len(drawn) == ABLATIONS[name]
     assert {config["choices"]["task"] for config in drawn} == {"pretrain/mlm_nsp"}
     if name == "bert_masking":
@@ -180,7 +182,7 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
     assert compose(lstm[0][2:])["model"]["role"] == "decoder"
     assert lstm[1][4].removeprefix("task=").split(",") == GPT_TASKS
     assert command[:5] == ["python", "train.py", "-m", "--config-dir", "sweeps"]
-    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
     monkeypatch.chdir(ROOT)
     drawn: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -189,8 +191,8 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
         drawn[config["choices"]["experiment"].rpartition("/")[2], config["choices"]["task"]] = config
         return config
 
-    monkeypatch.setattr("protoformer.runtime.compose.compose", composed)
-    jobs, _ = entry.checked_sweep(command[5:], options.search_path())
+    monkeypatch.setattr("protoformer.config.compose.compose", composed)
+    jobs, _ = train.checked_sweep(command[5:], groups.search_path())
     assert jobs == len(drawn) == 24
     assert set(drawn) == set(itertools.product(GPT_ROWS, GPT_TASKS))
     for (row, task), config in drawn.items():
@@ -206,24 +208,24 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
 
 def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """arXiv 1706.03762, table 3: each row that it prints is drawn once, and differs from the base in nothing else."""
-    monkeypatch.setenv(options.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
     monkeypatch.chdir(ROOT)
     drawn: list[dict[str, Any]] = []
-    monkeypatch.setattr("protoformer.runtime.compose.compose", lambda words: drawn.append(compose(words)))
-    jobs, _ = entry.checked_sweep(["experiment=transformer_table3"], options.search_path())
+    monkeypatch.setattr("protoformer.config.compose.compose", lambda words: drawn.append(compose(words)))
+    jobs, _ = train.checked_sweep(["experiment=transformer_table3"], groups.search_path())
     assert jobs == len(drawn) == 20
     task, (base, *variants) = "translate/wmt14_en_de", drawn
-    assert published.varied("transformer", task, base) == published.caveats(base) == []
+    assert paper_results.varied("transformer", task, base) == paper_results.caveats(base) == []
     plain = compose(["model=transformer", f"task={task}"])
     for key, value in plain["model"].items():
         assert base["model"][key] == value, key
     assert {**base["recipe"], "average": 5} == plain["recipe"]
     assert base["task"]["module"]["dev_beams"] == 4
-    rows = [row for row in published.rows() if row.table == "Table 3" and row.settings and not row.is_base]
-    found = [row for config in variants for row in published.varied("transformer", task, config)]
+    rows = [row for row in paper_results.rows() if row.table == "Table 3" and row.settings and not row.is_base]
+    found = [row for config in variants for row in paper_results.varied("transformer", task, config)]
     assert sorted(row.row for row in found) == sorted(row.row for row in rows)
     for config in variants:
-        (differs,) = {row.settings: row.differs for row in published.varied("transformer", task, config)}.values()
+        (differs,) = {row.settings: row.differs for row in paper_results.varied("transformer", task, config)}.values()
         changed = {f"model.{key}": v for key, v in config["model"].items() if v != base["model"][key]}
         changed |= {f"recipe.{key}": v for key, v in config["recipe"].items() if v != base["recipe"][key]}
         assert changed.pop("recipe.max_steps", 100000) == (300000 if len(differs) > 1 else 100000)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from protoformer.assembly.instantiate import instantiate
+from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
-from protoformer.runtime.building import builder_arguments, instantiate, task_module
-from protoformer.runtime.compose import compose
-from protoformer.runtime.plan import plan
+from protoformer.planning.plan import plan
 
 MODELS = ("transformer", "transformer_big", "transformer_small", "transformer_tiny", "opus_mt_en_de")
 TASKS = ("multi30k_de_en", "multi30k_en_de", "wmt14_en_de", "wmt14_en_fr")

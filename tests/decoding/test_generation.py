@@ -5,16 +5,16 @@ import torch
 import transformers
 from torch import nn
 
-from protoformer.blocks.stepping import can_step
+from protoformer.blocks.fast_decode import can_step
 from protoformer.decoding.beam import Beam, search
-from protoformer.decoding.choosing import Choosing, likeliest, nucleus
 from protoformer.decoding.generation import complete, generate
-from protoformer.decoding.reading import DecoderReader, side_by_side
+from protoformer.decoding.sampling import Choosing, likeliest, nucleus
+from protoformer.decoding.session import DecoderReader, side_by_side
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
-from protoformer.models.published.gpt import Gpt2Weights, GptWeights
+from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
 
 VOCAB, POSITIONS, END = 60, 48, 7
 

@@ -13,7 +13,7 @@ from protoformer.decoding.seq2seq import EncoderDecoderReader, Writing, batches,
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.models.published.marian import MarianWeights
+from protoformer.models.hf.marian import MarianWeights
 from protoformer.models.transformer import transformer
 
 START, END, VOCAB = 1, 2, 30

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protoformer.runtime.metrics_log import read_metrics
+from protoformer.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240  # no command here may take longer, unless a test says so

@@ -10,10 +10,10 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from protoformer.data.sample import GLUE, corpus, generate
+from protoformer.commands import train
 from protoformer.models.bert import bert
-from protoformer.models.published.bert import BertWeights
-from protoformer.runtime import entry
+from protoformer.models.hf.bert import BertWeights
+from protoformer.sample import GLUE, corpus, generate
 from protoformer.text.tokenizers import whole_words
 
 Row = dict[str, Any]
@@ -74,7 +74,7 @@ class Command:
         ]
 
     def __call__(self, *more: str) -> tuple[int, list[str]]:
-        code = entry.main(self.words(*more))
+        code = train.main(self.words(*more))
         said = [line for line in self.capsys.readouterr().err.splitlines() if line.strip()]
         return code, said
 
@@ -160,7 +160,7 @@ def test_what_the_hardware_cannot_do(command: Command) -> None:
 
 
 def test_a_task_without_training_names_what_it_needs(command: Command) -> None:
-    code = entry.main(
+    code = train.main(
         ["model=bert", "task=glue/ax", "source=sample", "tracking=none", f"paths.outputs={command.folder}"]
     )
     said = command.capsys.readouterr().err

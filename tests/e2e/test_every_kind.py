@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from protoformer import cli
-from protoformer.runtime import attention_views, card, entry, table, tracking
+from protoformer.commands import train
+from protoformer.reporting import card, results
+from protoformer.training import attention_snapshot, tracking
 
 from .commands import result
 
@@ -43,7 +45,7 @@ LISTED = ("classification", "regression", "multiple_choice", "span")
 
 def run(folder: Path, *words: str) -> Path:
     places = [f"paths.outputs={folder / 'outputs'}", f"paths.cache={folder / 'cache'}"]
-    assert entry.main([*TINY, *words, *places]) == 0
+    assert train.main([*TINY, *words, *places]) == 0
     (made,) = (folder / "outputs").rglob("result.json")
     return made.parent
 
@@ -96,8 +98,8 @@ def test_what_goes_wrong_after_the_result_costs_a_line(
 
     monkeypatch.setattr(tracking, "finish", finished)
     monkeypatch.setattr(card, "write_card", broken)
-    monkeypatch.setattr(attention_views, "leave", broken)
-    monkeypatch.setattr(table, "print_results", broken)
+    monkeypatch.setattr(attention_snapshot, "leave", broken)
+    monkeypatch.setattr(results, "print_results", broken)
     folder = run(tmp_path, *KINDS["classification"], "views.attention=true")
     assert ended == [0]
     told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protoformer import cli
-from protoformer.runtime import entry
+from protoformer.commands import train
 
 from .commands import Place, result
 
@@ -40,7 +40,7 @@ FILES = {
 
 def run(outputs: Path, *words: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert entry.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 

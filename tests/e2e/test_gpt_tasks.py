@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from protoformer import cli
-from protoformer.runtime import entry
-from protoformer.runtime.metrics_log import read_metrics
+from protoformer.commands import train
+from protoformer.runs.metrics import read_metrics
 
 from .commands import SMALL, Place, result
 
@@ -61,7 +61,7 @@ PAIRS = [
 
 def run(outputs: Path, *words: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert entry.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 
@@ -111,7 +111,7 @@ def test_a_lambda_below_0_and_one_for_an_encoder_are_told_in_one_line(
         ): "recipe.aux_lm_weight=-0.5 is out of range; it wants a value at",
         ("model=bert_l2_h128", "recipe.aux_lm_weight=0.5"): "recipe.aux_lm_weight=0.5 wants a decoder (gpt, gpt2, ...)",
     }.items():
-        assert entry.main([*TINY, *words, "task=glue/rte", f"paths.outputs={tmp_path}"]) == 2
+        assert train.main([*TINY, *words, "task=glue/rte", f"paths.outputs={tmp_path}"]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1

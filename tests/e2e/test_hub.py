@@ -20,9 +20,9 @@ import torch
 import yaml
 from safetensors.torch import save as to_safetensors
 
-from protoformer.data.sample import generate
 from protoformer.models.bert import bert
-from protoformer.models.published.bert import BertWeights
+from protoformer.models.hf.bert import BertWeights
+from protoformer.sample import generate
 from protoformer.text.tokenizers import whole_words
 
 from .hub_server import Hub, Repository

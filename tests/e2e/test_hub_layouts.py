@@ -11,10 +11,10 @@ import torch
 import transformers
 from safetensors.torch import save
 
-from protoformer.runtime import building
-from protoformer.runtime.compose import compose
-from protoformer.text.tokenizers import read_tokenizer
-from protoformer.text.training import train
+from protoformer.assembly import build
+from protoformer.config.compose import compose
+from protoformer.text.tokenizer_files import read_tokenizer
+from protoformer.text.vocabulary_training import train
 
 from ..text.marian import write_model
 from .hub_server import Hub, Repository
@@ -63,7 +63,7 @@ def test_published_weights_of_the_first_form_are_fine_tuned_from(tmp_path: Path)
     folder, commit = fetched(MODEL, first_form(), tmp_path)
     assert commit == COMMIT
     rows = ["model=gpt2", "task=glue/rte", "source=sample", "source.rows=16", f"paths.cache={tmp_path / 'cache'}"]
-    parts = building.build(compose([*rows, f"init_from={folder}"]))
+    parts = build.build(compose([*rows, f"init_from={folder}"]))
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = torch.tensor(parts.tokenizer.encode(TEXTS[:1]))
     with torch.no_grad():

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from protoformer.data.sample import generate
+from protoformer.sample import generate
 from protoformer.scoring import squad
 
 from .commands import Place, result

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from protoformer import cli
-from protoformer.runtime import entry
-from protoformer.runtime.metrics_log import read_metrics
+from protoformer.commands import train
+from protoformer.runs.metrics import read_metrics
 
 from .commands import Place, result
 
@@ -51,7 +51,7 @@ PAIRS = [
 
 def run(outputs: Path, *words: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert entry.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from protoformer.commands import train
 from protoformer.models.weights import read_pickle
-from protoformer.runtime import entry
 
 from .commands import SMALL, Place, curve, result
 
@@ -14,7 +14,7 @@ SHORT = [*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.lo
 
 def run(folder: Path, *words: str) -> Path:
     outputs = folder / ("other" if words else "plain")
-    assert entry.main([*SHORT, *words, f"paths.outputs={outputs}", f"paths.cache={folder / 'cache'}"]) == 0
+    assert train.main([*SHORT, *words, f"paths.outputs={outputs}", f"paths.cache={folder / 'cache'}"]) == 0
     (found,) = outputs.rglob("result.json")
     return found.parent
 
@@ -62,10 +62,10 @@ def test_a_model_without_published_weights_starts_from_scratch_and_says_so(
 ) -> None:
     words = [word for word in SHORT if not word.startswith("init_from")]
     words += ["model.published.repo=null", f"paths.outputs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
-    assert entry.main(words) == 0
+    assert train.main(words) == 0
     assert "bert_l2_h128 has no published weights: starting from scratch" in capsys.readouterr().err
     tested = [word for word in words if not word.startswith("task=")] + ["task=glue/ax"]
-    assert entry.main(tested) == 2
+    assert train.main(tested) == 2
     assert "init_from=" in capsys.readouterr().err
-    assert entry.main([*tested, "init_from=scratch"]) == 2
+    assert train.main([*tested, "init_from=scratch"]) == 2
     assert "name a trained run by init_from=" in capsys.readouterr().err

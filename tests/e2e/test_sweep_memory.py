@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from protoformer.commands import train
+from protoformer.distributed import memory
 from protoformer.errors import DivergedError
-from protoformer.runtime import entry, memory, training
+from protoformer.training.session import _Session
 
 from .commands import SMALL
 
@@ -28,7 +30,7 @@ def idle_collector() -> Iterator[None]:
 def test_eight_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[weakref.ref[Any]] = []
     alive: list[int] = []
-    session, run = training._Session.__init__, training._Session.run
+    session, run = _Session.__init__, _Session.run
 
     def opened(self: Any, *arguments: Any) -> None:
         alive.append(sum(module() is not None for module in begun))
@@ -41,11 +43,11 @@ def test_eight_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.Mo
             raise DivergedError("the loss is nan") if len(begun) == 3 else RuntimeError("a bug")
         return found
 
-    monkeypatch.setattr(training._Session, "__init__", opened)
-    monkeypatch.setattr(training._Session, "run", ended)
+    monkeypatch.setattr(_Session, "__init__", opened)
+    monkeypatch.setattr(_Session, "run", ended)
     places = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}"]
     words = [*SMALL, "source.rows=48", "recipe.max_steps=2", *places, "seed=range(1,9)"]
-    assert entry.main(["-m", *words]) == 1
+    assert train.main(["-m", *words]) == 1
     assert len(begun) == 8
     assert alive == [0] * 8
     assert all(module() is None for module in begun)

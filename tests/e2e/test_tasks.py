@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from protoformer import cli
-from protoformer.runtime import entry
+from protoformer.commands import train
 
 from .commands import SMALL, Place, result
 
@@ -32,7 +32,7 @@ splits: {validation: validation, test: test}
 
 def run(outputs: Path, *words: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert entry.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 
@@ -107,7 +107,7 @@ def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys
     assert cli.main(learnt) == 0
     capsys.readouterr()
     other = [*TINY, "task=glue/rte", f"init_from={pretrained}", f"paths.outputs={outputs}", f"model.tokenizer={words}"]
-    assert entry.main(other) == 2
+    assert train.main(other) == 2
     assert "another id, or none, in the vocabulary that" in capsys.readouterr().err
     same = f"model.tokenizer={pretrained / 'tokenizer'}"
     assert (

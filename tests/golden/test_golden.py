@@ -49,28 +49,28 @@ KERNELS = (  # environment variables by which other kernels are taken
 
 def train(words: Sequence[str]) -> int:
     """`python train.py WORDS` in this process: its exit code."""
-    from protoformer.runtime import entry
+    from protoformer.commands import train
 
-    return entry.main(words)
+    return train.main(words)
 
 
 def composed(words: Sequence[str], config_dir: str | None) -> dict[str, Any]:
     """The config of a command."""
-    from protoformer.runtime.compose import compose
+    from protoformer.config.compose import compose
 
     return compose(words, config_dir)
 
 
 def run_name(config: dict[str, Any]) -> str:
     """The name of a config's run folder."""
-    from protoformer.runtime.naming import run_id
+    from protoformer.runs.identity import run_id
 
     return run_id(config)
 
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """What a name is made of."""
-    from protoformer.runtime.naming import essence
+    from protoformer.runs.identity import essence
 
     return essence(config)
 
@@ -84,7 +84,7 @@ def vocabulary(texts: Sequence[str]) -> Any:
 
 def text_formats(tokenizer: Any) -> dict[str, Any]:
     """Formats of texts and of pairs, under the names that golden.json knows them by."""
-    from protoformer.text.formats import BertFormat, GptFormat, SeparatedFormat
+    from protoformer.text.templates import BertFormat, GptFormat, SeparatedFormat
 
     return {
         "bert": BertFormat(tokenizer),
@@ -121,7 +121,7 @@ def written_windows(format: Any, questions: list[list[int]], contexts: list[list
 
 
 def written_translation(tokenizer: Any, sources: list[list[int]], targets: list[list[int]]) -> dict[str, Any]:
-    from protoformer.text.translation import TranslationFormat
+    from protoformer.text.translation_template import TranslationFormat
 
     format = TranslationFormat(tokenizer)
     written = format.translation(sources, targets, 8)

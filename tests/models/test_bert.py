@@ -15,7 +15,7 @@ from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.encoder import Encoder
 from protoformer.models.heads import ClassificationHead
-from protoformer.models.published.bert import BertWeights
+from protoformer.models.hf.bert import BertWeights
 
 SHAPES = [  # hidden, layers, heads, feed-forward, vocabulary, positions, activation
     (16, 1, 1, 32, 40, 24, "gelu"),

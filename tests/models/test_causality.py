@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protoformer.blocks import packed_attention
+from protoformer.blocks.kernels import packed_attention
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
 

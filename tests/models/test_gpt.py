@@ -11,7 +11,7 @@ from protoformer.errors import WeightsError
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
-from protoformer.models.published.gpt import Gpt2Weights, GptWeights
+from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
 
 SHAPES = [(16, 1, 1, 40, 24, 0), (24, 2, 4, 50, 24, 1), (32, 3, 2, 60, 30, 2), (64, 4, 8, 33, 16, 0)]
 FAMILIES = ("gpt", "gpt2")

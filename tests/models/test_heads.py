@@ -11,14 +11,14 @@ import transformers
 from safetensors.torch import save_file
 from torch import nn
 
+from protoformer.assembly.initial_weights import Initial, put_initial, read_folder
+from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.heads import ClassificationHead, SpanHead
-from protoformer.models.published.bert import HEADS, BertWeights
+from protoformer.models.hf.bert import HEADS, BertWeights
 from protoformer.modules.pretraining import PretrainingHead, PretrainingModule
-from protoformer.runtime.building import Initial, put_initial, read_folder
-from protoformer.runtime.compose import compose
 
 SIZES = {"vocab_size": 40, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 24, "max_seq_len": 20}
 FULL = {**SIZES, "n_segments": 2, "norm_eps": 1e-12}

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from protoformer.blocks.packing import Hidden, Packing, Rectangle
+from protoformer.blocks.kernels.packing import Hidden, Packing, Rectangle
 from protoformer.decoding.beam import Beam, search
 from protoformer.decoding.generation import complete
-from protoformer.decoding.reading import DecoderReader, side_by_side
 from protoformer.decoding.seq2seq import Writing, best, write
+from protoformer.decoding.session import DecoderReader, side_by_side
 from protoformer.models.cnn import cnn
 from protoformer.models.decoder import Decoder
 from protoformer.models.encoder import Encoder

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from protoformer.errors import WeightsError
 from protoformer.models import weights
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.models.published.marian import MarianWeights
+from protoformer.models.hf.marian import MarianWeights
 from protoformer.models.transformer import transformer
 
 TINY = {"vocab_size": 40, "d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 24, "max_seq_len": 24}

@@ -11,22 +11,22 @@ import torch
 import transformers
 from torch import nn
 
-from protoformer.data import classification, multiple_choice
-from protoformer.data.loader import BatchLoader
-from protoformer.data.samplers import Batching, BatchSampler
-from protoformer.data.token_cache import TokenTable
+from protoformer.data.batching.loader import BatchLoader
+from protoformer.data.batching.samplers import Batching, BatchSampler
+from protoformer.data.cache import TokenTable
+from protoformer.data.datamodules import classification, multiple_choice
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.cost import Cost, cost
 from protoformer.models.gpt import gpt
-from protoformer.models.published.gpt import Gpt2Weights
-from protoformer.modules.auxiliary import sequence_losses
+from protoformer.models.hf.gpt import Gpt2Weights
 from protoformer.modules.classification import ClassificationModule
 from protoformer.modules.evaluation import gathered
 from protoformer.modules.multiple_choice import MultipleChoiceModule
-from protoformer.modules.objective import Optimization
 from protoformer.modules.span import SpanModule
+from protoformer.modules.targets import sequence_losses
+from protoformer.modules.task_module import Optimization
 
 VOCAB = 50
 SPLITS = {"val": [""], "test": [""]}

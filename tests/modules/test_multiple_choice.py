@@ -10,11 +10,11 @@ import transformers
 from torch import nn
 
 from protoformer.batches import ChoiceBatch
-from protoformer.data.multiple_choice import Collate
-from protoformer.data.token_cache import TokenTable
+from protoformer.data.cache import TokenTable
+from protoformer.data.datamodules.multiple_choice import Collate
 from protoformer.models import weights
 from protoformer.models.bert import bert
-from protoformer.models.published.bert import BertWeights
+from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import gathered
 from protoformer.modules.multiple_choice import MultipleChoiceModule
 

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.batches import PretrainingBatch
-from protoformer.data.loader import BatchLoader
-from protoformer.data.masking import NextTokens
-from protoformer.data.samplers import Batching, Phase, PhasedSampler, fillers
+from protoformer.config.compose import compose
+from protoformer.data.batching.loader import BatchLoader
+from protoformer.data.batching.samplers import Batching, Phase, PhasedSampler, fillers
+from protoformer.data.corpus.masking import NextTokens
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
-from protoformer.models.published.bert import BertWeights
+from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import gathered
-from protoformer.modules.objective import Optimization
 from protoformer.modules.pretraining import PretrainingModule
-from protoformer.runtime.compose import compose
-from protoformer.runtime.metrics_log import read_metrics
-from protoformer.runtime.training import train
+from protoformer.modules.task_module import Optimization
+from protoformer.runs.metrics import read_metrics
+from protoformer.training.run import train
 
 SIZES = {"vocab_size": 50, "d_model": 24, "n_layers": 2, "n_heads": 4, "d_ff": 48, "max_seq_len": 24}
 VAL = {"val": [""], "test": []}

@@ -15,19 +15,19 @@ import transformers
 from torch import Tensor, nn
 
 from protoformer.batches import SpanBatch
-from protoformer.data.rows import QuestionExamples, Questions
-from protoformer.data.samplers import Batching
-from protoformer.data.sources import RawTable
-from protoformer.data.span import SpanDataModule, SpanReferences, SpanTable
+from protoformer.data.batching.samplers import Batching
+from protoformer.data.datamodules.span import SpanDataModule, SpanReferences, SpanTable
+from protoformer.data.examples.questions import QuestionExamples, Questions
+from protoformer.data.sources.source import RawTable
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
-from protoformer.models.published.bert import BertWeights
+from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import Columns, gathered
 from protoformer.modules.span import Answers, SpanModule
-from protoformer.runtime import predictions
+from protoformer.runs import predictions
 from protoformer.scoring import spans, squad
-from protoformer.text.formats import BertFormat
+from protoformer.text.templates import BertFormat
 from protoformer.text.tokenizers import whole_words
 
 NAMES = ("ids", "padding_mask", "segment_ids")
@@ -465,7 +465,7 @@ def test_the_official_files(tmp_path: Path) -> None:
     nothing[0] = spans.IMPOSSIBLE
     found = ours.evaluate("val", "", (*columns[:3], nothing, nothing, *columns[5:]))
     assert math.inf in found.null_odds.values()
-    predictions.write(tmp_path / "predictions", "val", found)
+    predictions.write(tmp_path / "predictions", "val", found.rows(), found.files())
     folder = tmp_path / "predictions" / "val"
     assert sorted(path.name for path in folder.iterdir()) == [
         "nbest_predictions.json", "null_odds.json", "predictions.json"

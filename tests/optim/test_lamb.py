@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from protoformer.modules.objective import ObjectiveModule, Optimization
+from protoformer.modules.task_module import ObjectiveModule, Optimization
 from protoformer.optim.adamw import BertAdam, adamw
 from protoformer.optim.lamb import Lamb
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import transformers
 
+from protoformer.assembly.initial_weights import Initial
+from protoformer.assembly.tokenizer import tokenizer as chosen
+from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
-from protoformer.runtime.building import Initial
-from protoformer.runtime.building import tokenizer as chosen
-from protoformer.runtime.compose import compose
-from protoformer.text.cleanup import original
-from protoformer.text.tokenizers import Tokenizer, cleaned, read_tokenizer, whole_words
-from protoformer.text.training import train
+from protoformer.text.normalization import original
+from protoformer.text.tokenizer_files import read_tokenizer
+from protoformer.text.tokenizers import Tokenizer, cleaned, whole_words
+from protoformer.text.vocabulary_training import train
 
 TEXTS = [
     "the dog's house isn't near; the cat's naïve.\n\n  Where is the dog?",

@@ -7,7 +7,7 @@ import pytest
 
 from protoformer.errors import UserError
 from protoformer.scoring.bleu import moses
-from protoformer.text.tokenizers import read_tokenizer
+from protoformer.text.tokenizer_files import read_tokenizer
 
 MERGES = ["l o", "lo w</w>", "e r</w>", "n e", "ne w", "lo w", "low er</w>", "ö ß", "w e", "we öß"]
 TEXT = "low lower newer löß weöß nowe , ( new )"

@@ -9,7 +9,8 @@ from transformers import MarianTokenizer
 
 from protoformer.errors import UserError
 from protoformer.text.sentencepiece import FILES, SidedTokenizer
-from protoformer.text.tokenizers import Tokenizer, read_tokenizer
+from protoformer.text.tokenizer_files import read_tokenizer
+from protoformer.text.tokenizers import Tokenizer
 
 from .marian import learnt, other, sentences, write
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from protoformer.errors import UserError
-from protoformer.text.formats import SeparatedFormat
-from protoformer.text.tokenizers import Tokenizer, read_tokenizer, whole_words
-from protoformer.text.training import train
+from protoformer.text.templates import SeparatedFormat
+from protoformer.text.tokenizer_files import read_tokenizer
+from protoformer.text.tokenizers import Tokenizer, whole_words
+from protoformer.text.vocabulary_training import train
 
 A, B = [[11, 12, 13], [14], []], [[21, 22], [23, 24, 25, 26], [27]]
 

@@ -8,9 +8,10 @@ import pytest
 from transformers import BertTokenizer, GPT2Tokenizer, OpenAIGPTTokenizer
 
 from protoformer.errors import UserError
-from protoformer.text.formats import BertFormat, truncated_lengths
-from protoformer.text.tokenizers import read_tokenizer, whole_words
-from protoformer.text.training import Kind, train
+from protoformer.text.templates import BertFormat, truncated_lengths
+from protoformer.text.tokenizer_files import read_tokenizer
+from protoformer.text.tokenizers import whole_words
+from protoformer.text.vocabulary_training import Kind, train
 
 WORDS = [
     "[PAD]",

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.blocks import masks
-from protoformer.blocks.cache import KeyValueCache
-from protoformer.blocks.packed_attention import attend_packed
-from protoformer.blocks.packing import Layout, Packing
+from protoformer.blocks.kernels.cache import KeyValueCache
+from protoformer.blocks.kernels.packed_attention import attend_packed
+from protoformer.blocks.kernels.packing import Layout, Packing
 
 
 class MultiHeadAttention(nn.Module):

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from protoformer.blocks.cache import KeyValueCache, StateCache
-from protoformer.blocks.dropout import Dropout
-from protoformer.blocks.packing import Layout, Packing
+from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
+from protoformer.blocks.kernels.dropout import Dropout
+from protoformer.blocks.kernels.packing import Layout, Packing
 from protoformer.blocks.source_attention import SourceAttention
 
 Kind = Literal["gated", "dilated", "separable"]

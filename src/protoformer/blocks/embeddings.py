@@ -7,7 +7,7 @@ The 2017 model multiplies token embeddings by sqrt(d_model) (arXiv 1706.03762, s
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from protoformer.blocks.dropout import Dropout
+from protoformer.blocks.kernels.dropout import Dropout
 
 
 class Embeddings(nn.Module):

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.cache import KeyValueCache
-from protoformer.blocks.dropout import Dropout
-from protoformer.blocks.packing import Layout
+from protoformer.blocks.kernels.cache import KeyValueCache
+from protoformer.blocks.kernels.dropout import Dropout
+from protoformer.blocks.kernels.packing import Layout
 
 Norm = Literal["pre", "post"]
 

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from protoformer.blocks.cache import KeyValueCache, StateCache
-from protoformer.blocks.dropout import Dropout
-from protoformer.blocks.packing import Layout
+from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
+from protoformer.blocks.kernels.dropout import Dropout
+from protoformer.blocks.kernels.packing import Layout
 from protoformer.blocks.source_attention import Source, SourceAttention
 
 Cell = Literal["lstm", "gru"]

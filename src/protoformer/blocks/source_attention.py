@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from protoformer.blocks.cache import KeyValueCache
-from protoformer.blocks.packing import Layout
+from protoformer.blocks.kernels.cache import KeyValueCache
+from protoformer.blocks.kernels.packing import Layout
 
 Score = Literal["additive", "dot", "scaled_dot", "general"]
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from protoformer.blocks.cache import Cache, KeyValueCache
-from protoformer.blocks.packing import Layout
+from protoformer.blocks.kernels.cache import Cache, KeyValueCache
+from protoformer.blocks.kernels.packing import Layout
 
 
 class EncoderStack(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.convolution import Convolution
-from protoformer.blocks.packing import Layout
+from protoformer.blocks.kernels.packing import Layout
 from protoformer.blocks.recurrent import LeftToRight
 
 D_HEAD = 64

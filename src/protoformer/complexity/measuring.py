@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from protoformer.blocks.packing import Packing, Rectangle
+from protoformer.blocks.kernels.packing import Packing, Rectangle
 from protoformer.blocks.recurrent import LeftToRight
 from protoformer.complexity.kinds import RECURRENT, Kind, Sizes
 

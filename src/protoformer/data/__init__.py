@@ -1,1 +1,42 @@
-"""Sources of rows, canonical examples, token caches, samplers, and one LightningDataModule per task kind."""
+"""Data: sources, examples, batching, corpora, and a LightningDataModule for each kind of task. yaml names what stands here."""
+
+from protoformer.data.corpus.masking import MaskedTokens, NextTokens
+from protoformer.data.datamodules.classification import ClassificationDataModule
+from protoformer.data.datamodules.language_modeling import BlocksDataModule
+from protoformer.data.datamodules.multiple_choice import MultipleChoiceDataModule
+from protoformer.data.datamodules.pretraining import PretrainingDataModule
+from protoformer.data.datamodules.span import SpanDataModule
+from protoformer.data.datamodules.translation import TranslationDataModule
+from protoformer.data.examples.choices import Choices
+from protoformer.data.examples.documents import Corpus
+from protoformer.data.examples.labelled import LabelledTexts
+from protoformer.data.examples.pairs import Pairs
+from protoformer.data.examples.questions import Questions
+from protoformer.data.learned_vocabulary import LearntVocabulary
+from protoformer.data.sources.files import FilesSource
+from protoformer.data.sources.hub import HubSource
+from protoformer.data.sources.local import LocalSource
+from protoformer.data.sources.parallel import ParallelSource
+from protoformer.data.sources.sample import SampleSource
+
+__all__ = [
+    "BlocksDataModule",
+    "Choices",
+    "ClassificationDataModule",
+    "Corpus",
+    "FilesSource",
+    "HubSource",
+    "LabelledTexts",
+    "LearntVocabulary",
+    "LocalSource",
+    "MaskedTokens",
+    "MultipleChoiceDataModule",
+    "NextTokens",
+    "Pairs",
+    "ParallelSource",
+    "PretrainingDataModule",
+    "Questions",
+    "SampleSource",
+    "SpanDataModule",
+    "TranslationDataModule",
+]

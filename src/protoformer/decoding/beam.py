@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from protoformer.decoding.reading import Reader
+from protoformer.decoding.session import Reader
 from protoformer.errors import ConfigurationError
 
 LengthPenalty = Literal["power", "gnmt"]

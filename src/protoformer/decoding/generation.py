@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from protoformer.decoding.choosing import Choosing
-from protoformer.decoding.reading import DecoderReader, side_by_side
+from protoformer.decoding.sampling import Choosing
+from protoformer.decoding.session import DecoderReader, side_by_side
 from protoformer.errors import ConfigurationError
 from protoformer.models.decoder import Decoder
 

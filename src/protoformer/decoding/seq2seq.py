@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from protoformer.blocks.packing import Hidden
+from protoformer.blocks.kernels.packing import Hidden
 from protoformer.decoding.beam import Beam, Ended, search
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder

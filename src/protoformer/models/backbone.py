@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
-from protoformer.blocks.packing import Hidden, Layout, Packing, Rectangle
+from protoformer.blocks.kernels.packing import Hidden, Layout, Packing, Rectangle
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 
 PackingMode = Literal["auto", "on", "off"]

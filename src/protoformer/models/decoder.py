@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from protoformer.blocks import stepping
-from protoformer.blocks.cache import Cache
-from protoformer.blocks.packing import Rectangle
+from protoformer.blocks import fast_decode
+from protoformer.blocks.kernels.cache import Cache
+from protoformer.blocks.kernels.packing import Rectangle
 from protoformer.blocks.stacks import DecoderStack
 from protoformer.models.backbone import Backbone
 
@@ -26,7 +26,7 @@ class Decoder(Backbone):
 
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
         if hidden.ndim == 2 and not torch.is_grad_enabled():
-            return stepping.linear(hidden, self.embeddings.token.weight)
+            return fast_decode.linear(hidden, self.embeddings.token.weight)
         return functional.linear(hidden, self.embeddings.token.weight)
 
     def caches(self, batch: int, max_len: int) -> list[Cache]:
@@ -49,9 +49,9 @@ class Decoder(Backbone):
         longest = ids.shape[1] + (first if isinstance(first, int) else int(first.max()))
         if longest > self.max_seq_len:
             raise IndexError(f"{longest} tokens; the model has {self.max_seq_len} positions")
-        if ids.shape[1] == 1 and padding_mask is None and stepping.can_step(self.stack, ids.device):
+        if ids.shape[1] == 1 and padding_mask is None and fast_decode.can_step(self.stack, ids.device):
             place = first if isinstance(first, Tensor) else torch.full_like(ids[0], first)
-            return stepping.step(self.stack, self.embeddings(ids[:, 0], place), caches)[:, None]
+            return fast_decode.step(self.stack, self.embeddings(ids[:, 0], place), caches)[:, None]
         layout = Rectangle(ids.shape[0], ids.shape[1], padding_mask, first)
         x = self.embeddings(ids, layout.positions(ids.device))
         return self.stack(x, layout, caches=caches)

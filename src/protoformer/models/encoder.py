@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
-from protoformer.blocks.packing import Hidden
+from protoformer.blocks.kernels.packing import Hidden
 from protoformer.blocks.recurrent import BiLSTM
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.backbone import Backbone, PackingMode

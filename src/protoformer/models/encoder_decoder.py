@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from protoformer.blocks.cache import Cache, KeyValueCache
 from protoformer.blocks.embeddings import Embeddings
-from protoformer.blocks.packing import Hidden, Layout, Packing, Rectangle
+from protoformer.blocks.kernels.cache import Cache, KeyValueCache
+from protoformer.blocks.kernels.packing import Hidden, Layout, Packing, Rectangle
 from protoformer.models.backbone import PackingMode
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.blocks import init
-from protoformer.blocks.dropout import Dropout
 from protoformer.blocks.feed_forward import Activation, activated
+from protoformer.blocks.kernels.dropout import Dropout
 
 
 class ClassificationHead(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from protoformer.blocks.packing import Hidden
+from protoformer.blocks.kernels.packing import Hidden
 
 
 class FirstTokenPooler(nn.Module):

@@ -1,1 +1,17 @@
-"""One LightningModule per task kind, over what all kinds share."""
+"""A LightningModule for each kind of task. yaml names what stands here."""
+
+from protoformer.modules.classification import ClassificationModule
+from protoformer.modules.language_modeling import LanguageModule
+from protoformer.modules.multiple_choice import MultipleChoiceModule
+from protoformer.modules.pretraining import PretrainingModule
+from protoformer.modules.span import SpanModule
+from protoformer.modules.translation import TranslationModule
+
+__all__ = [
+    "ClassificationModule",
+    "LanguageModule",
+    "MultipleChoiceModule",
+    "PretrainingModule",
+    "SpanModule",
+    "TranslationModule",
+]

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoformer.batches import ChoiceBatch, ClassificationBatch
-from protoformer.blocks.packing import Hidden
+from protoformer.blocks.kernels.packing import Hidden
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
-from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
+from protoformer.modules.task_module import Loss, ObjectiveModule, Optimization
 from protoformer.scoring import glue
 from protoformer.scoring.glue import Metric
 

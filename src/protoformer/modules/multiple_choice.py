@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from protoformer.batches import ChoiceBatch
-from protoformer.blocks.packing import Hidden
+from protoformer.blocks.kernels.packing import Hidden
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.classification import AnyBatch, ClassificationModule
 from protoformer.modules.evaluation import Stage
-from protoformer.modules.objective import Optimization
+from protoformer.modules.task_module import Optimization
 from protoformer.scoring.glue import Metric
 
 

@@ -18,9 +18,9 @@ from protoformer.batches import PretrainingBatch
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
-from protoformer.modules.auxiliary import places
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
-from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
+from protoformer.modules.targets import places
+from protoformer.modules.task_module import Loss, ObjectiveModule, Optimization
 
 PretrainingMetric = Literal["mlm_accuracy", "nsp_accuracy"]
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoformer.batches import SpanBatch
-from protoformer.blocks.packing import Hidden
+from protoformer.blocks.kernels.packing import Hidden
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
-from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
+from protoformer.modules.task_module import Loss, ObjectiveModule, Optimization
 from protoformer.scoring import spans, squad
 from protoformer.scoring.spans import IMPOSSIBLE, Answer, Candidates
 

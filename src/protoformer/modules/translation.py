@@ -17,14 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from protoformer.batches import TranslationBatch
-from protoformer.blocks.linear_cross_entropy import linear_cross_entropy
+from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
 from protoformer.decoding.beam import Beam
 from protoformer.decoding.seq2seq import Writing, best, write
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.modules.auxiliary import places
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
-from protoformer.modules.objective import Loss, ObjectiveModule, Optimization
+from protoformer.modules.targets import places
+from protoformer.modules.task_module import Loss, ObjectiveModule, Optimization
 from protoformer.scoring.bleu import bleu, compound_bleu
 
 

@@ -9,7 +9,7 @@ Spearman's with a constant on either side, a single example or a prediction that
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -36,13 +36,6 @@ def score(metrics: Sequence[Metric], logits: Logits, references: References) -> 
         raise ValueError("no examples to score")
     logits, references = logits.detach().cpu(), references.detach().cpu()
     return {name: METRICS[name](logits, references) for name in metrics}
-
-
-def main_score(metrics: Mapping[str, float]) -> float:
-    """The mean of a task's main metrics, which chooses its best checkpoint; one that is nan counts as 0."""
-    if not metrics:
-        raise ValueError("a task without a main metric has no score")
-    return sum(0.0 if math.isnan(value) else value for value in metrics.values()) / len(metrics)
 
 
 def _accuracy(logits: Logits, references: References) -> float:

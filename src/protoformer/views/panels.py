@@ -16,7 +16,7 @@ from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.source_attention import SourceAttention
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.scoring.attention import HeadNumbers, head_numbers
+from protoformer.views.head_statistics import HeadNumbers, head_numbers
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""Optimizer steps of a run, counted from its limits, its batches and its accumulation."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from protoformer.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+
+LIMITS = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+)
+
+
+def in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> dict[str, Any]:
+    """The limits that count global batches (or are shares of an epoch), counted in one rank's micro-batches.
+
+    So a limit, and when validation runs, is the same under any `hardware.micro_batch`. `micro_batches` are an epoch's.
+    """
+    counted = dict(limits)
+    for name in ("limit_train_batches", "val_check_interval"):
+        limit = limits[name]
+        if isinstance(limit, float) and micro_batches:
+            limit = max(1, int(micro_batches // accumulation * limit))
+        if limit is not None:
+            counted[name] = int(limit) * accumulation
+    batches = micro_batches // accumulation
+    every = limits["val_check_interval"]
+    if isinstance(every, int) and 0 < batches < every:
+        raise ConfigurationError(
+            f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch; leave it out to validate "
+            "after each epoch"
+        )
+    if counted["limit_train_batches"] is not None:
+        counted["limit_train_batches"] = min(counted["limit_train_batches"], micro_batches)
+    return counted
+
+
+def total_steps(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> int:
+    """Optimizer steps of a whole run, from an epoch's micro-batches on one rank. `limits` as `in_micro_batches` gives."""
+    if limits["limit_train_batches"] is not None:
+        micro_batches = limits["limit_train_batches"]
+    epochs, steps = limits["max_epochs"], limits["max_steps"]
+    if epochs is None or epochs < 0:
+        return int(steps)
+    whole = math.ceil(micro_batches / accumulation) * epochs
+    return whole if steps < 0 else min(whole, steps)

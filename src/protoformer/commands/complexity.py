@@ -1,0 +1,84 @@
+"""`protoformer complexity`: Table 1 of the paper, counted and measured on this machine."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from protoformer.errors import ConfigurationError
+
+HELP = "what a layer of attention, recurrence or convolution costs: formulas, FLOPs, time"
+
+N, D = (32, 64, 128, 256, 512, 1024, 2048), (64, 128, 256, 512)
+QUICK_N, QUICK_D = (16, 32, 64, 128), (16, 32)
+
+
+def main(
+    n: Sequence[int] | None = None,
+    d: Sequence[int] | None = None,
+    out: str = "complexity",
+    *,
+    quick: bool = False,
+    threads: int = 1,
+) -> None:
+    """Measure, print the tables, and leave complexity.md, .csv and .svg in `out`; `quick` has a smaller grid, in seconds.
+
+    Raises ConfigurationError for sizes that cannot be and a folder that cannot be written.
+    """
+    import torch
+
+    from protoformer.complexity.figure import draw
+    from protoformer.complexity.page import markdown, tables, write_csv
+    from protoformer.complexity.table import Grid, measure
+    from protoformer.reporting.tables import table
+
+    if threads < 1:
+        raise ConfigurationError(f"--threads {threads}: at least 1")
+    grid = Grid(
+        n=tuple(n or (QUICK_N if quick else N)),
+        d=tuple(d or (QUICK_D if quick else D)),
+        r=9 if quick else 33,
+        path_n=16 if quick else 64,
+        least=0.0 if quick else 0.1,
+    )
+    folder = Path(out).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--out {out}: no folder can be made there ({error.strerror})") from None
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = measure(grid)
+    finally:
+        torch.set_num_threads(before)
+    for title, heads, rows in tables(found):
+        table(heads, rows, f"{title}; {found.threads} thread(s)")
+        print()
+    (folder / "complexity.md").write_text(markdown(found, _command(n, d, quick, threads)), encoding="utf-8")
+    write_csv(found, folder / "complexity.csv")
+    draw(found, folder / "complexity.svg")
+    print(f"{folder / 'complexity.md'}, .csv, .svg")
+
+
+def _command(n: Sequence[int] | None, d: Sequence[int] | None, quick: bool, threads: int) -> str:
+    """The command that measures the same."""
+    words = ["protoformer", "complexity"]
+    for name, sizes in (("--n", n), ("--d", d)):
+        words += [name, *map(str, sizes)] if sizes else []
+    words += ["--quick"] * quick + (["--threads", str(threads)] if threads != 1 else [])
+    return shlex.join(words)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--n", nargs="+", type=int, metavar="N", help="lengths, in rising order (default: 32 to 2048)")
+    parser.add_argument("--d", nargs="+", type=int, metavar="D", help="widths, in rising order (default: 64 to 512)")
+    parser.add_argument("--threads", type=int, default=1, metavar="T", help="threads (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, in seconds")
+    parser.add_argument(
+        "--out", default="complexity", metavar="DIR", help="where page, CSV and figure go (default: %(default)s)"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    main(options.n, options.d, options.out, quick=options.quick, threads=options.threads)

@@ -1,0 +1,176 @@
+"""`protoformer list` and `--help`: what there is, and what runs with what; read from yaml and source, not imported."""
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from protoformer.config.groups import can, family, groups, heading, model, option, options, search_path, wanted
+from protoformer.config.signatures import members, signature
+from protoformer.config.suggest import advice
+from protoformer.errors import ConfigurationError
+from protoformer.reporting.tables import _console, _table
+
+HELP = "models, tasks and hardware, and what runs with what"
+
+Rows = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads of the columns, cells
+SECTIONS = ("models", "tasks", "hardware", "pairs")
+KEYS = (
+    ("recipe.lr recipe.batch_size recipe.epochs", "the fit; batch_size is global, over ranks and micro-batches"),
+    ("model.dropout model.norm ...", "any argument of the model's builder"),
+    ("task.max_len", "longest sequence in tokens"),
+    ("seed", "one number; in a sweep 1,2,3 or range(1,4)"),
+    ("init_from", "auto, scratch, a hub id, a Hugging Face folder or a run folder"),
+    ("hardware.devices hardware.precision", "1, 2, ... or all; fp32, tf32, bf16 or fp16"),
+    ("trainer.limit_train_batches", "a number or a share of batches"),
+    ("source.root", "the data folder of source=local"),
+    ("force reuse", "run anew; take a recorded result although the code has changed"),
+    ("paths.outputs paths.cache", "also by PROTOFORMER_OUTPUTS and PROTOFORMER_CACHE"),
+)
+EXAMPLES = (
+    "experiment=demo",
+    "model=bert task=glue/mnli",
+    "model=bert_large task=glue/rte recipe.lr=2e-5 hardware=gpu_bf16",
+    "model=bert init_from=path/to/folder task=glue/mrpc source=local source.root=path/to/data",
+    "-m model=bert task=glue/rte seed=1,2,3 recipe.lr=2e-5,3e-5",
+    "model=bert task=glue/mnli debug=fast",
+)
+FLAGS = (
+    ("-m, --multirun", "run every combination of the values separated by commas"),
+    ("-c, --cfg job|hydra|all", "print the composed config and stop (--resolve: interpolations filled in)"),
+    ("--config-dir DIR", "a folder with further options (or, with its own train.yaml, instead of conf/)"),
+    ("-h, --help", "this text"),
+)
+
+
+def usage(folders: Sequence[Path], program: str) -> str:
+    """The help of train.py: grammar, groups with their options, most used keys, examples."""
+    width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 120))
+    parts = [
+        f"usage: {program} [flags] model=NAME task=NAME [group=option ...] [key=value ...]",
+        "Train, fine-tune or test a model. The same command again continues a run, or returns its result.",
+        _section(
+            "groups and their options", ((name, ", ".join(options(name, folders))) for name in _shown(folders)), width
+        ),
+        _section("most used keys", KEYS, width),
+        _section("flags", FLAGS, width),
+        "examples:\n" + "\n".join(f"  {program} {line}" for line in EXAMPLES),
+        "`protoformer list` says what runs with what; `protoformer plan` what a run would cost.",
+    ]
+    return "\n\n".join(parts)
+
+
+def main(sections: Sequence[str] = ()) -> None:
+    """Print models, tasks, hardware, and what runs with what (`pairs`), or those of them that are named."""
+    folders = search_path()
+    console = _console()
+    for name in sections or SECTIONS:
+        title, rows = {
+            "models": ("models", _models),
+            "tasks": ("tasks", _tasks),
+            "hardware": ("hardware", _hardware),
+            "pairs": ("what runs with what", _matrix),
+        }[name]
+        columns, found = rows(folders)
+        console.print(_table(title, columns, found, console))
+        console.print()
+
+
+def size(node: dict[str, Any]) -> str:
+    """A model's sizes in words, as far as its yaml states them."""
+    words = (("n_layers", "{} layers"), ("d_model", "d_model {}"), ("n_heads", "{} heads"), ("d_ff", "d_ff {}"))
+    return ", ".join(text.format(node[key]) for key, text in words if key in node)
+
+
+def _shown(folders: Sequence[Path]) -> list[str]:
+    first = ["model", "task", "hardware", "source", "tracking", "experiment", "debug"]
+    return [name for name in first if name in groups(folders)]
+
+
+def _section(title: str, rows: Iterable[tuple[str, str]], width: int) -> str:
+    lines = [f"{title}:"]
+    for name, text in rows:
+        indent = " " * 16 if len(name) < 13 else " " * 6
+        head = f"  {name:<14}" if len(name) < 13 else f"  {name}\n{indent}"
+        lines.append(
+            head + textwrap.fill(text, width - len(indent), break_on_hyphens=False).replace("\n", f"\n{indent}")
+        )
+    return "\n".join(lines)
+
+
+def _models(folders: tuple[Path, ...]) -> Rows:
+    rows = []
+    for name in options("model", folders):
+        node = model(name, folders)
+        published = (node.get("published") or {}).get("repo") or "none: trained from scratch"
+        rows.append((name, family(name, folders), size(node), published))
+    return ("model", "family", "size", "published weights"), rows
+
+
+def _tasks(folders: tuple[Path, ...]) -> Rows:
+    rows = []
+    for name in options("task", folders):
+        node = option("task", name, folders)
+        where = node.get("rows", {})
+        data_set = " + ".join(
+            " ".join(str(part[key]) for key in ("dataset", "subset") if part.get(key))
+            for part in where.get("parts") or [where]
+        )
+        use = "" if node.get("splits", {}).get("train") else "test only"
+        rows.append((name, node["kind"], data_set, ", ".join(_metrics(node.get("module", {}))), use))
+    return ("task", "kind", "data set", "metrics", ""), rows
+
+
+def _metrics(module: dict[str, Any]) -> Sequence[str]:
+    """The main metrics that a task's yaml names, or else those its module measures by itself."""
+    if not module:
+        return ()
+    taken, own = signature(module["_target_"]).parameters, members(module["_target_"])
+    return module.get("metrics") or (taken["metrics"].default if "metrics" in taken else own.get("metrics", ()))
+
+
+def _hardware(folders: tuple[Path, ...]) -> Rows:
+    rows = []
+    for name in options("hardware", folders):
+        node = {key: value for key, value in option("hardware", name, folders).items() if key != "overrides"}
+        rows.append(
+            (name, ", ".join(f"{key} {value}" for key, value in node.items()), heading("hardware", name, folders))
+        )
+    return ("hardware", "sets", ""), rows
+
+
+def _matrix(folders: tuple[Path, ...]) -> Rows:
+    """A row for each family and format, a column for each kind and the format method it needs."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name in options("task", folders):
+        node = option("task", name, folders)
+        kinds.setdefault((node["kind"], node["data"]["_target_"]), []).append(name)
+    lines: dict[tuple[str, str], list[str]] = {}
+    for name in options("model", folders):
+        lines.setdefault((family(name, folders), model(name, folders)["format"]["_target_"]), []).append(name)
+    rows = [
+        (
+            f"{whose} ({len(names)} model{'s' * (len(names) > 1)})",
+            *("yes" if any(can(names[0], task, folders) for task in tasks) else "-" for tasks in kinds.values()),
+        )
+        for (whose, _), names in lines.items()
+    ]
+    heads = (
+        f"{kind} ({len(tasks)} task{'s' * (len(tasks) > 1)}, writes {wanted(data)})"
+        for (kind, data), tasks in kinds.items()
+    )
+    return ("family", *heads), rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help="models, tasks, hardware, pairs (default: all)")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with further options, or with its own train.yaml")
+
+
+def run(options: argparse.Namespace) -> None:
+    for name in options.sections:
+        if name not in SECTIONS:
+            raise ConfigurationError(f"{name}: no such section; {advice(name, SECTIONS)}")
+    main(options.sections)

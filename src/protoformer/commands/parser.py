@@ -1,0 +1,76 @@
+"""Command lines: their parser, and user errors as one line with an exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from protoformer.config import compose, schema
+from protoformer.config.groups import CONF_VARIABLE, groups, search_path
+from protoformer.config.suggest import advice, nearest
+from protoformer.errors import ConfigurationError, UserError
+
+INTERRUPTED = 130
+
+
+CLOSED_PIPE = 141
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are user errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split("=")[0].split()[:1]
+        if message.startswith("unrecognized") and unknown:
+            raise ConfigurationError(self._unknown(unknown[0], given_value="=" in message))
+        if message.startswith("the following arguments are required"):
+            message = f"{message}; {self._form()}"
+        raise ConfigurationError(message)
+
+    def _unknown(self, word: str, given_value: bool) -> str:
+        """What is wrong with a word that no argument takes: a misspelt flag, an override with hyphens, one word too many."""
+        name = word.lstrip("-")
+        if name == word:
+            return f"{word}: one argument too many; {self._form()}"
+        flags = [flag.removeprefix("--") for flag in self._option_string_actions if flag.startswith("--")]
+        if any(action.dest == "overrides" for action in self._actions):
+            known = {*groups(search_path()), *compose.keys_of(schema.Run)}
+            if "." in name or name in known or (given_value and nearest(name, flags) is None):
+                return f"{word}: overrides have no hyphens, {name}=value (in a W&B sweep: ${{args_no_hyphens}})"
+        return f"{word}: no such flag; {advice(word, [f'--{flag}' for flag in flags])}"
+
+    def _form(self) -> str:
+        return " ".join(self.format_usage().split())
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; a user error is one line on stderr, an interruption another.
+
+    A folder of options that its words name is this command's alone.
+    """
+    folder = os.environ.get(CONF_VARIABLE)
+    try:
+        return work()
+    except UserError as error:
+        return complain(error)
+    except BrokenPipeError:  # `protoformer list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    except OSError as error:
+        if not error.filename:
+            raise
+        return complain(UserError(f"{error.filename}: {error.strerror or error}"))
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        os.environ.pop(CONF_VARIABLE, None)
+        if folder is not None:
+            os.environ[CONF_VARIABLE] = folder
+
+
+def complain(error: UserError) -> int:
+    """Print a user error as one line on stderr and give its exit code."""
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    return error.exit_code

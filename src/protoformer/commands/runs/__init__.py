@@ -1,0 +1,1 @@
+"""Verbs that take a finished run, or published weights."""

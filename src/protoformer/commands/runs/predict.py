@@ -1,0 +1,23 @@
+"""`protoformer predict`: what a trained run says of a text: fills in [MASK], labels, answers, chooses."""
+
+import argparse
+
+HELP = "what a trained run says of a text: fills in [MASK], labels, answers, chooses"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "--text", required=True, help="the text, or the question; a pretraining run fills in each [MASK]"
+    )
+    parser.add_argument("--pair", metavar="TEXT", help="the second text of a pair, or the context of a question")
+    parser.add_argument("--choice", action="append", default=[], metavar="TEXT", help="a way to go on; give several")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="how many guesses to print (default: %(default)s)"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from protoformer.inference import predict
+
+    predict.main(options.run, predict.Question(options.text, options.pair, options.choice, options.top))

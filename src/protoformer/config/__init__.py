@@ -1,0 +1,1 @@
+"""Composing a config and judging it. Never imports torch."""

@@ -1,0 +1,272 @@
+"""From overrides to a plain, checked config.
+
+The yamls state only what they change, so Hydra's own struct check would refuse most keys (`model.dropout=0`), and yet
+let a `+` through. Here `a.b=c` becomes `++a.b=c` before Hydra reads it, and the composed whole is judged by `check`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protoformer.config import schema
+from protoformer.config.coerce import KeyedError
+from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
+from protoformer.config.suggest import advice
+from protoformer.config.validate import check, key_advice, keys_of, stated_keys
+from protoformer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
+
+__all__ = ["compose", "conf_dir", "plain"]
+
+
+VERSION_BASE = "1.3"
+NO_TASK = "_none"  # stands in train.yaml, since a sweep over tasks is composed without one first
+READ_OF_ROW = re.compile(r"\$\{row\.(\w+)\}")
+LEFTOVERS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
+    """The plain, resolved, checked config of a command line. Raises ConfigurationError in one readable line."""
+    folders = search_path(config_dir)
+    composed = composed_by_hydra(overrides, folders)
+    return plain(composed, dict(composed.hydra.runtime.choices), overrides, folders)
+
+
+def composed_by_hydra(overrides: Sequence[str], folders: Sequence[Path]) -> "DictConfig":
+    """What Hydra makes of a command line, its own node included; unresolved and unchecked."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    words = [*rewritten(overrides, folders), *further(folders)]
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a run that composes is put back after
+    try:
+        with readable_errors(folders), initialize_config_dir(str(folders[0]), version_base=VERSION_BASE):
+            return hydra_compose(CONFIG_NAME, words, return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def plain(
+    config: "DictConfig",
+    choices: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    folders: Sequence[Path] | None = None,
+) -> dict[str, Any]:
+    """What Hydra composed, resolved to plain containers, filled up and checked.
+
+    `choices` are Hydra's (`hydra.runtime.choices`); those of our groups stand in the config's `choices`, with the
+    keys that the command line gave under `set`.
+    """
+    from omegaconf import OmegaConf
+
+    folders = folders or search_path()
+    given = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    stated = OmegaConf.to_container(whole, resolve=False)
+    _judge_row({str(key): value for key, value in stated.items()} if isinstance(stated, dict) else {}, given)
+    with readable_errors(folders):
+        resolved = OmegaConf.to_container(whole, resolve=True)
+    assert isinstance(resolved, dict)
+    known = groups(folders)
+    chosen: dict[str, Any] = {name: option for name, option in choices.items() if name in known}
+    if chosen.get("task") == NO_TASK:
+        raise ConfigurationError(_none_chosen("task", folders))
+    chosen["set"] = sorted(name for name in given if name not in known and not name.startswith("hydra"))
+    for name in LEFTOVERS:
+        if not resolved.get(name):
+            resolved.pop(name, None)
+        elif not _given(name, chosen["set"]):
+            raise ConfigurationError(_not_global(name, str(chosen.get(name)), folders))
+    try:
+        return check({**{str(key): value for key, value in resolved.items()}, "choices": chosen})
+    except KeyedError as error:
+        if (of_row := _of_the_row(stated, error.key)) is not None:
+            raise ConfigurationError(f"row.{of_row}: {error}") from None
+        file = None if _given(error.key, chosen["set"]) else file_of(error.key, chosen, folders)
+        raise ConfigurationError(f"{file}: {error}" if file else str(error)) from None
+
+
+def further(folders: Sequence[Path]) -> list[str]:
+    """The override that makes Hydra look into a second folder of options."""
+    return [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if len(folders) > 1 else []
+
+
+def rewritten(overrides: Sequence[str], folders: Sequence[Path], sweep: bool = False) -> list[str]:
+    """Overrides as Hydra is to read them; names of groups, options and top-level keys are judged here already.
+
+    Several values for a key (`seed=1,2`) are an error unless `sweep`.
+    """
+    pairs = _parsed(overrides)
+    for text, override in pairs:
+        if override.is_sweep_override() and not sweep:
+            raise ConfigurationError(f"{text}: several values are a sweep; add -m to run each of them")
+    known = sorted({*groups(folders), *keys_of(schema.Run)})
+    return [_rewritten(text, override, known, folders) for text, override in pairs]
+
+
+def shown(override: str) -> str:
+    """An override as its user spelt it: without the prefix that `rewritten` put before a key."""
+    return override.removeprefix("++")
+
+
+def _parsed(overrides: Sequence[str]) -> "list[tuple[str, Override]]":
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    pairs = []
+    for text in overrides:
+        if text.startswith("--"):
+            raise ConfigurationError(f"{text}: write {text.lstrip('-')} (in a W&B sweep: ${{args_no_hyphens}})")
+        if "=" not in text and not text.startswith("~"):
+            raise ConfigurationError(f"{text}: not an override; write key=value, as in model=bert task=glue/mnli")
+        try:
+            pairs.append((text, parser.parse_override(text)))
+        except HydraException as error:
+            raise ConfigurationError(f"{text}: cannot be read as key=value ({first_line(error)})") from None
+    return pairs
+
+
+def _rewritten(text: str, override: "Override", known: list[str], folders: Sequence[Path]) -> str:
+    key = override.key_or_group
+    top = re.split(r"[./]", key)[0]
+    if top == "hydra":
+        return text
+    if top not in known:
+        raise ConfigurationError(f"{text}: there is no group or key {top!r}; {key_advice('', top, known)}")
+    bare = not text.startswith(("+", "~"))
+    if key == "row" and not override.is_delete():
+        _judge_row_given(text, override)
+    if "/" in key and "." not in key:
+        group, _, rest = key.partition("/")
+        raise ConfigurationError(f"{text}: write {group}={rest}/{override.get_value_element_as_str()}")
+    if key in groups(folders) and not override.is_delete():
+        _judge_option(text, key, override, folders)
+        return text
+    return f"++{text}" if bare else text
+
+
+def _judge_row_given(text: str, override: "Override") -> None:
+    values = override.value().list if override.is_choice_sweep() else [override.value()]  # type: ignore[union-attr]
+    if not all(isinstance(value, dict) for value in values):
+        raise ConfigurationError(f"{text}: a row is keys, as in row={{key:1}}, and not quoted")
+
+
+def _judge_option(text: str, group: str, override: "Override", folders: Sequence[Path]) -> None:
+    names = options(group, folders)
+    if not names:
+        raise ConfigurationError(
+            f"{text}: {group} has no options to choose from; set its keys, as in {group}.key=value"
+        )
+    if override.is_sweep_override():
+        values = [str(value).strip("'\"") for value in override.sweep_string_iterator()]
+    else:
+        values = [override.get_value_element_as_str().strip("'\"")]
+    for value in values:
+        if value in names:
+            if group in LEFTOVERS:
+                _judge_package(group, value, folders)
+            continue
+        if value in ("", "null"):
+            raise ConfigurationError(f"{group}= names no option; choose from: {', '.join(names)}")
+        raise ConfigurationError(f"{group}={value}: no such {group}; {advice(value, names, prefix=f'{group}=')}")
+
+
+@contextmanager
+def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
+    """What Hydra, OmegaConf and yaml raise about a config, as ConfigurationError in one line."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigurationError(_translated(error, folders)) from None
+
+
+def _judge_row(stated: Mapping[str, Any], given: Sequence[str]) -> None:
+    """A row of a table changes what its sweep's yaml reads from it; anything else it says would change nothing."""
+    row, read = stated.get("row"), sorted(set(READ_OF_ROW.findall(repr(stated))))
+    if not isinstance(row, dict):
+        if row is None and not read:
+            return
+        raise ConfigurationError(
+            f"row={row}: a row is keys, as in row={{{read[0] if read else 'key'}:1}}, and not quoted"
+        )
+    for name in row:
+        if name in read:
+            continue
+        instead = [key for key in given if key.rpartition(".")[2] == name and not key.startswith("row.")]
+        if instead:
+            raise ConfigurationError(f"{instead[0]}: row.{name} says it in this experiment; set row.{name} instead")
+        heard = advice(str(name), read) if read else "no yaml reads any; choose an experiment of rows"
+        raise ConfigurationError(f"row.{name}: nothing reads it; {heard}")
+
+
+def _of_the_row(stated: Any, key: str) -> str | None:
+    """Which key of the row a key's value is read from."""
+    for part in key.split("."):
+        stated = stated.get(part) if isinstance(stated, Mapping) else None
+    found = READ_OF_ROW.fullmatch(stated) if isinstance(stated, str) else None
+    return found[1] if found else None
+
+
+def _judge_package(group: str, name: str, folders: Sequence[Path]) -> None:
+    """An experiment speaks of the whole config, and so has to say that its package is the whole."""
+    file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    said = [line.partition("#")[0].strip() for line in lines]
+    header = lines[: next((place for place, text in enumerate(said) if text), len(lines))]
+    if any(said) and "".join(said) != "{}" and not any("@package" in line for line in header):
+        raise ConfigurationError(_not_global(group, name, folders))
+
+
+def _not_global(group: str, name: str, folders: Sequence[Path]) -> str:
+    file = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
+    where = f"{group}={name}" if file is None else file.relative_to(file.parents[name.count("/") + 2]).as_posix()
+    return (
+        f"{where}: what it states stands under `{group}`, where nothing reads it; its first line must be "
+        "`# @package _global_`"
+    )
+
+
+def _none_chosen(group: str, folders: Sequence[Path]) -> str:
+    return f"no {group} is chosen; add {group}=<one of: {', '.join(options(group, folders))}>"
+
+
+def _translated(error: BaseException, folders: Sequence[Path]) -> str:
+    text = str(error)
+    group = re.search(r"You must specify '(\w+)'", text)
+    if group:
+        return _none_chosen(group.group(1), folders)
+    absent = re.search(r"Could not delete from config\. '([\w.]+)'", text)
+    if absent:
+        path, _, name = absent.group(1).rpartition(".")
+        return f"~{absent.group(1)}: no yaml states this key; {key_advice(path, name, stated_keys(path))}"
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        problem = getattr(error, "problem", None) or first_line(error)
+        return f"{mark.name}, line {mark.line + 1}: not valid yaml ({problem})"
+    missing = getattr(error, "missing_cfg_file", None)
+    if isinstance(missing, str) and "/" in missing:
+        name, _, option = missing.partition("/")
+        return f"{first_line(error)}; {advice(option, options(name, folders))}"
+    key = getattr(error, "full_key", None)
+    return f"{key}: {first_line(error)}" if key and key not in first_line(error) else first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _given(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in names if name)

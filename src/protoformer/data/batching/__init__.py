@@ -1,0 +1,1 @@
+"""From tables of ids to batches."""

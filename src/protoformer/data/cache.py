@@ -1,0 +1,109 @@
+"""Tokenised examples on disk: flat int arrays with offsets, memory-mapped, tokenised once.
+
+The key is what can change the ids: file content, tokenizer content, settings, and the code that writes them. A cache is
+written beside its place and renamed, so a half-written one is never taken for whole.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from numpy import ndarray
+
+from protoformer.runs.digests import source_digest
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as ids: row i holds `offsets[i]` to `offsets[i + 1]` of the flat arrays. All fields but `facts` are arrays."""
+
+    ids: Int[ndarray, "tokens"]
+    segment_ids: UInt8[ndarray, "tokens"]
+    offsets: Int[ndarray, "rows_1"]
+    facts: Mapping[str, Any] = field(default_factory=dict, kw_only=True)  # truncated, skipped, origin, digest
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Int[ndarray, "rows"]:
+        """Tokens of each row."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def arrays(cls) -> list[str]:
+        return [item.name for item in fields(cls) if item.name != "facts"]
+
+    def with_facts(self, **more: Any) -> Self:
+        return replace(self, facts={**self.facts, **more})
+
+
+@dataclass(frozen=True)
+class TokenTable(Table):
+    """Labelled examples of one sequence each, or of several: one for each choice, or for each order of a pair.
+
+    Sequence s of example i stands in row i x sequences + s of the flat arrays; `row` is an example's number in the file.
+    """
+
+    pooler_position: Int[ndarray, "rows"]
+    labels: ndarray
+    row: Int[ndarray, "examples"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def sequences(self) -> int:
+        """Of each example."""
+        return len(self.pooler_position) // len(self.labels)
+
+    @property
+    def lengths(self) -> Int[ndarray, "examples"]:
+        """Tokens of all sequences of each example."""
+        return np.diff(self.offsets).reshape(len(self.labels), -1).sum(1)
+
+
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+def writer_digest() -> str:
+    """Digest of the code that turns rows into ids."""
+    return source_digest("data", "text")
+
+
+def cached(folder: Path, settings: Mapping[str, Any], write: Callable[[], AnyTable], kind: type[AnyTable]) -> AnyTable:
+    """The table that `settings` name, from disk, or else from `write`, kept for the next time."""
+    key = hashlib.sha256(json.dumps([writer_digest(), settings], sort_keys=True).encode()).hexdigest()[:24]
+    place = folder / "tokens" / key
+    if not place.is_dir():
+        save(write(), place)
+    return load(place, kind)
+
+
+def save(table: Table, place: Path) -> None:
+    """Write the arrays under a passing name, then rename; another process that was quicker keeps its copy."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    passing = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
+    passing.mkdir()  # by the umask, where tempfile's folders are for their owner alone
+    for name in table.arrays():
+        np.save(passing / f"{name}.npy", getattr(table, name), allow_pickle=False)
+    (passing / "facts.json").write_text(json.dumps(dict(table.facts)), encoding="utf-8")
+    try:
+        os.replace(passing, place)
+    except OSError:
+        shutil.rmtree(passing)
+        if not place.is_dir():
+            raise
+
+
+def load(place: Path, kind: type[AnyTable]) -> AnyTable:
+    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in kind.arrays()}
+    return kind(**arrays, facts=json.loads((place / "facts.json").read_text(encoding="utf-8")))

@@ -1,0 +1,1 @@
+"""Corpora for pretraining: shards, sentence pairs, masking."""

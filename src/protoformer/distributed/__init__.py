@@ -1,0 +1,1 @@
+"""Processes and devices: launching, the world, collectives, signals, strategies."""

@@ -1,0 +1,202 @@
+"""`protoformer plan`: what a run would cost, before any data is read or any weight is made.
+
+The model is built on the meta device and taken through one forward and backward pass there, so BERT-large takes no memory.
+Rows are taken to be as long as `task.max_len`; shorter ones cost less, since padding is not computed (packing).
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protoformer.config.compose import compose
+from protoformer.distributed.devices import matrix_flops
+from protoformer.errors import ConfigurationError
+
+GIB = 2**30
+YEAR = 365.25 * 24 * 3600
+SHARE = 0.5  # of the speed of bare matrix products that training reaches; see benchmarks/results/glue-minilm.md
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts of a whole run, and bytes on one device."""
+
+    parameters: int
+    forward_flops_per_token: float
+    training_flops_per_token: float
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    rows: int  # held at once by a device
+    tokens_per_row: int
+    devices: int
+    examples: int | None
+    steps: int | None
+    warmup_steps: int | None
+    training_flops: float | None
+
+    @property
+    def memory(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def main(overrides: Sequence[str]) -> None:
+    """Print the plan of a run. Raises ConfigurationError for what cannot be composed."""
+    config = compose(overrides)
+    made = plan(config)
+    width = max(map(len, lines := _lines(made, config)))
+    print(f"{config['choices']['model']} x {config['choices']['task']} on hardware={config['choices']['hardware']}")
+    for name, text in lines.items():
+        print(f"{name:<{width}}  {text}")
+
+
+def plan(config: Mapping[str, Any]) -> Plan:
+    """Cost of a composed run."""
+    import torch
+
+    from protoformer.assembly.model import task_module
+    from protoformer.assembly.steps import in_micro_batches, total_steps
+    from protoformer.data.batching.samplers import Batching
+    from protoformer.models.cost import cost
+    from protoformer.optim.schedules import warmup_steps
+
+    task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
+    sizes = _sizes(config)
+    tokens = min(task["max_len"], sizes.get("max_seq_len") or task["max_len"])
+    devices = _devices(hardware) * hardware["nodes"]
+    batching = Batching(recipe["batch_size"], hardware["micro_batch"], ranks=devices)
+    rows = math.ceil(math.ceil(recipe["batch_size"] / devices) / batching.accumulation)
+    whole_batch = recipe["batch_size"]
+    if recipe["batching"] == "tokens":  # so many sentences as long as may be
+        rows, whole_batch = max(1, rows // tokens), max(1, whole_batch // tokens)
+    with torch.device("meta"):
+        module: Any = task_module({**config, "hardware": {**hardware, "packing": "off"}}, sizes)
+        module.train()
+        one = cost(module, lambda: module.loss(module.blank_batch(1, tokens)).total)
+        held = cost(module, lambda: module.loss(module.blank_batch(rows, tokens)).total)
+
+    examples = _examples(config)
+    steps = None
+    if examples is None and recipe["epochs"] is None and recipe["max_steps"] > 0:  # pretraining counts steps
+        steps = total_steps(config["trainer"], 0, batching.accumulation)
+    elif examples is not None and task["splits"].get("train"):
+        micro_batches = math.ceil(examples / whole_batch) * batching.accumulation
+        limits = in_micro_batches(config["trainer"], micro_batches, batching.accumulation)
+        steps = total_steps(limits, micro_batches, batching.accumulation)
+    half = hardware["precision"] in ("bf16", "fp16")
+    return Plan(
+        parameters=one.parameters,
+        forward_flops_per_token=one.forward_flops / tokens,
+        training_flops_per_token=one.training_flops / tokens,
+        # mixed precision keeps full weights and, within a step, their halves
+        weights=one.parameter_bytes * 3 // 2 if half else one.parameter_bytes,
+        gradients=one.parameter_bytes,
+        optimizer=2 * one.parameter_bytes,
+        activations=held.activations // 2 if half else held.activations,
+        rows=rows,
+        tokens_per_row=tokens,
+        devices=devices,
+        examples=examples,
+        steps=steps,
+        warmup_steps=None if steps is None else warmup_steps(recipe["warmup"], steps),
+        training_flops=None if steps is None else float(one.training_flops) * whole_batch * steps,
+    )
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The builder's arguments; those of a folder or run that `init_from` names, where it lies here."""
+    from protoformer.assembly.instantiate import instantiate
+    from protoformer.assembly.model import builder_arguments, run_sizes
+    from protoformer.models import weights
+
+    keys = builder_arguments(config["model"])
+    folder = Path(config["init_from"]).expanduser()
+    if (folder / "checkpoints").is_dir():
+        return {**keys, **run_sizes(folder, keys)}
+    if (folder / "config.json").is_file():
+        return {**keys, **instantiate(config["model"]["published"]).sizes(weights.read_config(folder))}
+    return keys
+
+
+def _devices(hardware: Mapping[str, Any]) -> int:
+    if hardware["devices"] != "all":
+        return int(hardware["devices"])
+    if hardware["accelerator"] == "cpu":
+        return len(os.sched_getaffinity(0))
+    import torch
+
+    found = torch.cuda.device_count()
+    if not found:
+        raise ConfigurationError(
+            "hardware.devices=all, but there is no GPU here to count; name a number: hardware.devices=8"
+        )
+    return found
+
+
+def _examples(config: Mapping[str, Any]) -> int | None:
+    """Rows of the training split: of the sample, or as the task's yaml states them."""
+    if config["choices"]["source"] == "sample" and config["recipe"]["epochs"] is not None:
+        from protoformer.data.sources.source import Part
+        from protoformer.sample import size
+
+        rows, part = config["task"]["rows"], Part.of(config["task"]["splits"]["train"])
+        count = config["source"].get("rows") or size(rows["dataset"], rows.get("subset"), part.split)
+        return len(part.rows(count))
+    return config["task"]["train_examples"]
+
+
+def _lines(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
+    recipe = config["recipe"]
+    parts = ("weights", "gradients", "optimizer", "activations")
+    memory = ", ".join(f"{part} {getattr(made, part) / GIB:.2f}" for part in parts)
+    device = " a device" if made.devices > 1 else ""
+    lines = {
+        "parameters": f"{made.parameters:,}",
+        "FLOPs a token": (
+            f"{_flops(made.forward_flops_per_token)} forward, {_flops(made.training_flops_per_token)} forward and backward "
+            f"(rows of {made.tokens_per_row} tokens)"
+        ),
+        f"memory{device}": f"{made.memory / GIB:.2f} GiB: {memory} ({made.rows} rows of {made.tokens_per_row} tokens at once)",
+    }
+    if not config["task"]["splits"].get("train"):
+        return lines | {"steps": "none: this task is only tested"}
+    if made.steps is None or made.training_flops is None:
+        return lines | {"steps": "unknown: the task states no train_examples"}
+    examples = "" if made.examples is None else f"{made.examples:,} examples, "
+    epochs = f"{recipe['epochs']} epochs, " if recipe["epochs"] else ""
+    lines["steps"] = (
+        f"{made.steps:,} ({examples}{epochs}batch {recipe['batch_size']}; {made.warmup_steps:,} to warm up)"
+    )
+    lines["training"] = f"{_flops(made.training_flops)} in all, were every row {made.tokens_per_row} tokens long"
+    return lines | _time(made, config)
+
+
+def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
+    """From the speed of matrix products, measured now, where the wanted device is here."""
+    import torch
+
+    from protoformer.reporting.tables import duration
+
+    hardware = config["hardware"]
+    wants_gpu = hardware["accelerator"] == "gpu"
+    if wants_gpu and torch.cuda.device_count() < made.devices // hardware["nodes"]:
+        return {"time": "not estimated: those GPUs are not here to be measured"}
+    device = "cuda" if hardware["accelerator"] != "cpu" and torch.cuda.is_available() else "cpu"
+    speed = matrix_flops(device, hardware["precision"])
+    ranks = made.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
+    seconds = (made.training_flops or 0.0) / (speed * SHARE * ranks)
+    length = duration(seconds) if seconds < YEAR else f"{seconds / YEAR:,.0f} years"
+    return {
+        "time": (f"about {length} at most, at {SHARE:.0%} of the {_flops(speed)}/s that matrix products reach here now")
+    }
+
+
+def _flops(number: float) -> str:
+    for name, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {name}FLOP"
+    return f"{number:.0f} FLOP"

@@ -1,0 +1,1 @@
+"""What is read off finished runs: tables, cards, reports, comparisons. Imports neither torch nor lightning."""

@@ -1,0 +1,107 @@
+"""The card of a run (`card.md`): what was run, its scores beside the paper's, and the command to run it again."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from protoformer.errors import RunFolderError
+from protoformer.reporting import paper_results, results
+from protoformer.reporting.tables import escape, fenced
+from protoformer.runs import reader
+from protoformer.views import curves
+
+
+def write_card(folder: Path) -> Path:
+    """Write card.md, and curves.svg, from what a finished run left in its folder; returns the card's path."""
+    record = reader.read(folder)
+    if record.result is None:
+        raise RunFolderError(f"{folder} is not finished: it holds no result.json")
+    drawn = (folder / "metrics.jsonl").exists()
+    if drawn:
+        curves.draw(folder / "metrics.jsonl")
+    result, config = record.result, record.config
+    sections = [
+        f"# {escape(record.model)} on {escape(record.task)}",
+        _introduction(result, config),
+        _scores(result, config),
+        "## Training\n\n" + _table(("", ""), results.facts(result).items()),
+        "![Training loss and dev scores over optimizer steps](curves.svg)" if drawn else "",
+        "## Settings\n\n" + _table(("key", "value"), _settings(config)),
+        _origin(result),
+        "## Run it again\n\n" + fenced(result["command"], "sh") if result.get("command") else "",
+    ]
+    card = folder / "card.md"
+    part = folder / "card.md.part"
+    part.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
+    os.replace(part, card)
+    return card
+
+
+def _introduction(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    attempt = f", attempt {result['attempt']}" if result.get("attempt", 1) != 1 else ""
+    finished = f", finished {escape(result['finished'])}" if result.get("finished") else ""
+    start = escape(result.get("init_from") or config.get("init_from", "auto"))
+    return (
+        f"Run {escape(result['run_id'])}{attempt}{finished}. Seed {escape(result.get('seed', config.get('seed')))}, "
+        f"weights from: {start}."
+    )
+
+
+def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    lines = results.scores(result, config)
+    if not lines:
+        return "## Scores\n\nThis run has no scores."
+    rows = [(line.key, line.ours, line.theirs, line.row.source if line.row else "") for line in lines]
+    parts = ["## Scores", _table(("metric", "this run", "published", "printed in"), rows)]
+    parts.append("Accuracy, F1 and correlations times 100, as the papers print them.")
+    parts += _published(result["model"], result["task"], config, lines)
+    notes = paper_results.caveats(config)
+    if notes and any(line.row for line in lines):
+        parts.append(f"**This is not the paper's experiment**: {escape('; '.join(notes))}.")
+    return "\n\n".join(parts)
+
+
+def _published(model: str, task: str, config: Mapping[str, Any], lines: Sequence[results.Score]) -> list[str]:
+    """How each published number was come by, and where there is none for the same split."""
+    known = [*paper_results.varied(model, task, config), *paper_results.published(model, task)]
+    if not known:
+        return [f"No published numbers of {escape(model)} on {escape(task)} are known here."]
+    parts = []
+    ours = [line for line in lines if line.ours != "-"]
+    bare = [line.key for line in ours if line.row is None]
+    if bare:
+        parts.append(f"No published number for {escape(', '.join(bare))} of this model and task.")
+    if ours and len(bare) == len(ours):
+        splits = dict.fromkeys(row.split for row in known)
+        parts.append(
+            f"What is published is on another split ({escape(', '.join(splits))}): **not to be compared directly**."
+        )
+    protocols = [(row.source, row.row, row.key, f"{row.value:g}", row.protocol) for row in known]
+    parts.append("How the published numbers were come by:")
+    parts.append(_table(("source", "row", "metric", "value", "protocol"), protocols))
+    return parts
+
+
+def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The groups that were chosen, and the recipe."""
+    choices, recipe = config.get("choices") or {}, config.get("recipe") or {}
+    rows = [(key, value) for key, value in choices.items() if isinstance(value, str) and value != "none"]
+    rows += [(f"recipe.{key}", value) for key, value in recipe.items() if value is not None]
+    hardware = config.get("hardware") or {}
+    return rows + [(f"hardware.{key}", hardware[key]) for key in ("precision", "packing", "devices") if key in hardware]
+
+
+def _origin(result: Mapping[str, Any]) -> str:
+    """Digests of code, data and weights, and versions of libraries."""
+    digests = dict(result.get("digests") or {})
+    data = digests.pop("data", None) or {}
+    rows = [(f"{name} digest", digest) for name, digest in digests.items() if digest is not None]
+    rows += [(f"data digest, {split}", digest) for split, digest in data.items()]
+    rows += list((result.get("versions") or {}).items())
+    return "## Code, data, weights, versions\n\n" + _table(("", ""), rows) if rows else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *([escape(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

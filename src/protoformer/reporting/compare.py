@@ -1,0 +1,108 @@
+"""`protoformer compare RUN... --with RUN...`: is one way better than another, or was it the draw of the dev set?
+
+Reads what the runs predicted, example by example; nothing is run again. Several runs of a side are its seeds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from protoformer.errors import UserError
+from protoformer.reporting.tables import table
+from protoformer.runs import reader
+from protoformer.scoring import squad
+from protoformer.scoring.bootstrap import Difference, paired_bootstrap
+
+Row = Mapping[str, Any]
+# by task kind, metrics that are means over examples
+MEASURES: dict[str, dict[str, Callable[[Row], float]]] = {
+    "classification": {"accuracy": lambda row: float(row["prediction"] == row["label"])},
+    "multiple_choice": {"accuracy": lambda row: float(row["prediction"] == row["label"])},
+    "span": {
+        "exact_match": lambda row: squad.exact_match(row["prediction"], row["label"]),
+        "f1": lambda row: squad.f1(row["prediction"], row["label"]),
+    },
+}
+
+
+class Comparison(NamedTuple):
+    """One metric on one split: each run's own number, and the difference of the sides."""
+
+    split: str
+    metric: str
+    examples: int
+    ours: list[float]
+    theirs: list[float]
+    difference: Difference
+
+
+def main(ours: Sequence[str], theirs: Sequence[str], draws: int = 10_000) -> None:
+    """Print the comparison; numbers times 100, as the papers print them."""
+    if draws < 1:
+        raise UserError(f"--draws {draws}: at least one")
+    found = compare([Path(run) for run in ours], [Path(run) for run in theirs], draws)
+    rows = [
+        (
+            one.split,
+            one.metric,
+            f"{one.examples:,}",
+            _mean(one.ours),
+            _mean(one.theirs),
+            f"{100 * one.difference.mean:+.2f}",
+            f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}",
+            ("better" if one.difference.mean > 0 else "worse") if one.difference.is_sure else "no difference is shown",
+        )
+        for one in found
+    ]
+    table(("split", "metric", "examples", "these runs", "with", "difference", "95 % interval", ""), rows)
+    print(f"paired bootstrap over examples, {draws:,} draws; runs of a side are averaged example by example")
+
+
+def compare(ours: Sequence[Path], theirs: Sequence[Path], draws: int = 10_000) -> list[Comparison]:
+    """Every split that all runs predicted and whose labels are known.
+
+    Raises UserError for runs of different tasks, unfinished runs, rows that differ, or metrics that are no means.
+    """
+    if both := sorted({str(run) for run in ours if run.resolve() in {other.resolve() for other in theirs}}):
+        raise UserError(f"{both[0]} stands on both sides")
+    sides = [[reader.read(run) for run in side] for side in (ours, theirs)]
+    everyone = [record for side in sides for record in side]
+    for record in everyone:
+        if record.result is None:
+            raise UserError(f"{record.folder} is not finished: the same command as before continues it")
+    if len(tasks := sorted({record.task for record in everyone})) > 1:
+        raise UserError(f"runs of different tasks cannot be compared: {', '.join(tasks)}")
+    task = everyone[0].config["task"]
+    measures = MEASURES.get(task["kind"], {})
+    if not measures or (task["kind"] == "classification" and not task["rows"].get("labels")):
+        raise UserError(f"{tasks[0]}: its metrics are not means over examples, which this comparison is made of")
+    found = []
+    for name in sorted({file.stem for file in (everyone[0].folder / "predictions").glob("*.jsonl")}):
+        rows = [[_rows(record.folder / "predictions" / f"{name}.jsonl") for record in side] for side in sides]
+        first = rows[0][0]
+        if any(row["label"] is None for row in first):
+            continue  # hidden
+        for record, each in zip(everyone, (each for side in rows for each in side), strict=True):
+            if [(row["id"], row["label"]) for row in each] != [(row["id"], row["label"]) for row in first]:
+                raise UserError(f"{record.folder} and {everyone[0].folder} did not predict the same rows of {name}")
+        for metric, measure in measures.items():
+            values = [np.asarray([[measure(row) for row in each] for each in side]) for side in rows]
+            mine, others = (side.mean(axis=1).tolist() for side in values)
+            difference = paired_bootstrap(*values, draws=draws)
+            found.append(Comparison(name, metric, len(first), mine, others, difference))
+    if not found:
+        raise UserError(f"{everyone[0].folder}/predictions: no split whose labels are known")
+    return found
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        raise UserError(f"{file} is not there: this run did not predict that split")
+    return [{"label": None, **row} for row in reader.predictions(file)]
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = f" ± {100 * np.std(values, ddof=1):.2f} (n = {len(values)})" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.2f}{spread}"

@@ -1,0 +1,375 @@
+"""`protoformer report DIR...`: runs beside each other and beside the paper.
+
+Runs of one model on one task are set out by recipe (everything that can change a result, all but the seed), with mean
+and standard deviation (n - 1) over seeds; the best single run on dev, which is what the paper submits, is marked. Runs
+that failed though they ended are named, and count in the means.
+"""
+
+import json
+import math
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protoformer.config.schema import NEUTRAL
+from protoformer.errors import RunFolderError
+from protoformer.reporting import diagnostics, paper_results
+from protoformer.reporting.tables import escape
+from protoformer.runs import reader
+from protoformer.views import curves
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHOWN = ("recipe.lr", "recipe.batch_size", "recipe.epochs")  # always told apart by these
+DERIVED = {"trainer.max_epochs": "recipe.epochs", "trainer.max_steps": "recipe.max_steps"}
+MOST = 6  # differing keys in a recipe's name
+PIPED_WIDTH = 160
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, what tells its recipe from others', and the signs that it failed."""
+
+    record: reader.Record
+    result: dict[str, Any]
+    settings: dict[str, Any]
+    signs: list[str]
+
+    @property
+    def score(self) -> float:
+        value = self.result.get("score")
+        return math.nan if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Block:
+    """All runs of one model on one task, by the name of their recipe, the best recipe first."""
+
+    model: str
+    task: str
+    recipes: dict[str, list[Run]]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for runs in self.recipes.values() for run in runs]
+
+    @property
+    def best(self) -> Run | None:
+        """The run with the highest score on dev."""
+        return max((run for run in self.runs if math.isfinite(run.score)), key=lambda run: run.score, default=None)
+
+    @property
+    def keys(self) -> list[str]:
+        """The metrics in columns: dev scores, or those of test where there is no dev set."""
+        keys = list(dict.fromkeys(key for run in self.runs for key in paper_results.score_keys(run.result["metrics"])))
+        return [key for key in keys if key.startswith("val/")] or keys
+
+    @property
+    def columns(self) -> list[str]:
+        """Those, after their mean if there are several."""
+        return ["val/score", *self.keys] if len(self.keys) > 1 else self.keys
+
+
+@dataclass
+class Harvest:
+    """What the folders held."""
+
+    runs: list[Run] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    replaced: int = 0
+
+
+def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = None) -> None:
+    """Print the runs in `folders`; write a row a run to the file `csv`, and the printed tables to the file `markdown`.
+
+    A folder that does not exist, or holds no run, is a UserError; a run that cannot be read is named and left out.
+    """
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, PIPED_WIDTH))
+    harvest = collect(folders)
+    blocks = arrange(harvest.runs)
+    for block in blocks:
+        _print(block, console)
+    for line in notes(harvest):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if csv is not None:
+        write_csv(Path(csv), blocks, harvest)
+    if markdown is not None:
+        write_markdown(Path(markdown), blocks, harvest)
+
+
+def collect(folders: Sequence[str]) -> Harvest:
+    """Read every run; of several attempts at one run the last finished one counts."""
+    harvest = Harvest()
+    attempts: dict[tuple[Path, str], Run] = {}
+    for folder in reader.walk(folders):
+        try:
+            record = reader.read(folder)
+            if record.result is None:
+                harvest.unfinished.append(f"{folder} ({_progress(folder)})")
+                continue
+            run = Run(record, record.result, settings(record.config), diagnostics.signs(record))
+        except RunFolderError as error:
+            harvest.skipped.append(str(error))
+            continue
+        same = (folder.parent, str(run.result["run_id"]))
+        if same in attempts:
+            harvest.replaced += 1
+        if same not in attempts or _attempt(run) > _attempt(attempts[same]):
+            attempts[same] = run
+    harvest.runs = list(attempts.values())
+    return harvest
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as dotted keys, without the seed and what cannot change a result."""
+    flat: dict[str, Any] = {}
+
+    def descend(node: Mapping[str, Any], prefix: str) -> None:
+        for name, value in node.items():
+            key = f"{prefix}{name}"
+            if key == "seed" or key in NEUTRAL:
+                continue
+            if isinstance(value, Mapping) and value:
+                descend(value, f"{key}.")
+            elif value is not None:
+                flat[key] = tuple(value) if isinstance(value, list) else value
+
+    descend(config, "")
+    return flat
+
+
+def arrange(runs: Iterable[Run]) -> list[Block]:
+    """Runs by model and task, then by recipe; within a block the recipe with the best mean on dev comes first."""
+    by_task: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        by_task[run.record.model, run.record.task].append(run)
+    blocks = []
+    for (model, task), members in sorted(by_task.items()):
+        recipes: dict[str, list[Run]] = defaultdict(list)
+        for name, run in zip(recipe_names([run.settings for run in members]), members, strict=True):
+            recipes[name].append(run)
+        ranked = sorted(recipes.items(), key=lambda recipe: (-_mean_score(recipe[1]), recipe[0]))
+        blocks.append(Block(model, task, {name: sorted(group, key=_seed) for name, group in ranked}))
+    return blocks
+
+
+def recipe_names(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names that say what differs: `lr=5e-05 batch_size=32 epochs=3`; different settings get different names."""
+    keys = dict.fromkeys(key for variant in variants for key in variant)
+    differ = differing(variants)
+    differ = [key for key in differ if key not in SHOWN and DERIVED.get(key) not in differ]
+    differ.sort(key=lambda key: key.startswith("model."))  # sizes that came with other weights say less
+    named = [*(key for key in SHOWN if key in keys), *differ[:MOST]]
+    hidden: dict[str, int] = {}  # settings that differ in what the name leaves out are numbered
+    names = []
+    for variant in variants:
+        text = " ".join(f"{key.rpartition('.')[2]}={_shown(variant[key])}" for key in named if key in variant)
+        if len(differ) > MOST:
+            rest = repr([variant.get(key) for key in differ[MOST:]])
+            text += f" (+{len(differ) - MOST} keys, variant {hidden.setdefault(rest, len(hidden) + 1)})"
+        names.append(text or "(default)")
+    return names
+
+
+def differing(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that have not the same value in all of them."""
+    keys = dict.fromkeys(key for variant in variants for key in variant)
+    return [key for key in keys if len({repr(variant.get(key)) for variant in variants}) > 1]
+
+
+def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a block's table: ours by recipe, each above the ablation's row that it is, then the model's own."""
+    keys, columns = block.keys, block.columns
+    several = len(keys) > 1
+    head = ["recipe", "n", *(["score"] if several else []), *keys, "examples/s", ""]
+    best, lines = block.best, []
+    for name, runs in block.recipes.items():
+        failed = sum(bool(run.signs) for run in runs)
+        marks = ["best on dev"] if best is not None and any(run is best for run in runs) else []
+        marks += [f"{failed} of {len(runs)} degenerate"] if failed else []
+        cells = [spread("val/score", [run.score for run in runs])] if several else []
+        cells += [spread(key, [run.result["metrics"].get(key) for run in runs]) for key in keys]
+        speeds = [
+            speed for run in runs if (speed := (run.result.get("training") or {}).get("examples_per_s")) is not None
+        ]
+        speed = f"{statistics.fmean(speeds):.1f}" if speeds else "-"
+        lines.append([name, str(len(runs)), *cells, speed, ", ".join(marks)])
+        lines += _theirs(paper_results.varied(block.model, block.task, runs[0].record.config), columns)
+    lines += _theirs(paper_results.published(block.model, block.task), columns)
+    return head, lines
+
+
+def _theirs(rows: Iterable[paper_results.Row], columns: Sequence[str]) -> list[list[str]]:
+    """A line a row of the paper, with those of its numbers that have a column; of dev before test."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        column = row.key if row.key in columns else row.key.replace("test/", "val/", 1)
+        value = f"{row.value:g}" if column == row.key else f"{row.value:g} (test)"
+        if column in columns:
+            found[f"{row.source}: {row.row}"].setdefault(column, value)
+    return [[name, "", *(values.get(key, "") for key in columns), "", ""] for name, values in found.items()]
+
+
+def spread(key: str, values: Sequence[float | None]) -> str:
+    """Mean and standard deviation in the papers' units: `84.31 ± 0.52`; of one run its value."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "-"
+    mean = paper_results.printed(key, statistics.fmean(numbers))
+    if len(numbers) == 1 or any(math.isnan(number) for number in numbers):
+        return mean
+    return f"{mean} ± {paper_results.printed(key, statistics.stdev(numbers))}"
+
+
+def remarks(block: Block) -> list[str]:
+    """Lines under a block's table: the best run, runs that failed, and what is not the paper's experiment."""
+    lines = []
+    if block.best is not None:
+        score = paper_results.printed("val/score", block.best.score)
+        lines.append(f"best on dev: {score}, seed {_seed(block.best)}, {block.best.record.folder}")
+    for run in block.runs:
+        lines += (
+            [f"degenerate: {run.record.folder.name}, seed {_seed(run)}: {'; '.join(run.signs)}"] if run.signs else []
+        )
+    if _known(block):
+        why: dict[str, int] = defaultdict(int)
+        for run in block.runs:
+            why["; ".join(paper_results.caveats(run.record.config))] += 1
+        lines += [
+            f"not the paper's experiment ({n} of {len(block.runs)} runs): {text}" for text, n in why.items() if text
+        ]
+    else:
+        lines.append("no published numbers of this model on this task are known here")
+    return lines
+
+
+def _known(block: Block) -> list[paper_results.Row]:
+    """The published numbers beside a block's runs: the ablation's rows that they are, and the model's own."""
+    configs = [runs[0].record.config for runs in block.recipes.values()]
+    varied = [row for config in configs for row in paper_results.varied(block.model, block.task, config)]
+    return [*dict.fromkeys(varied), *paper_results.published(block.model, block.task)]
+
+
+def notes(harvest: Harvest) -> list[str]:
+    """Lines on runs that are in no table."""
+    lines = [f"unfinished: {text}" for text in harvest.unfinished]
+    lines += [f"warning: left out: {text}" for text in harvest.skipped]
+    if harvest.replaced:
+        lines.append(f"{harvest.replaced} earlier attempt(s) left out: the last finished attempt at a run counts")
+    return lines
+
+
+def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
+    """A row a run and a row a published number; accuracies and correlations times 100 in both.
+
+    After the metrics come the config keys in which the runs differ; one that a run's config lacks, or has as null, is blank.
+    """
+    import csv
+
+    differ = differing([run.settings for block in blocks for run in block.runs])
+    keys = list(dict.fromkeys(key for block in blocks for run in block.runs for key in run.result["metrics"]))
+    head = ["state", "model", "task", "recipe", "seed", "run_id", "attempt", "score", *keys]
+    rows: list[dict[str, Any]] = []
+    for block in blocks:
+        for recipe, runs in block.recipes.items():
+            for run in runs:
+                state = "best on dev" if run is block.best else "degenerate" if run.signs else "finished"
+                values = {key: _number(key, value) for key, value in run.result["metrics"].items()}
+                rows.append({"state": state, "model": block.model, "task": block.task, "recipe": recipe} | values)
+                rows[-1] |= {"seed": _seed(run), "run_id": run.result["run_id"], "attempt": _attempt(run)}
+                rows[-1] |= {"score": _number("val/score", run.score), "remarks": "; ".join(run.signs)}
+                rows[-1] |= {"folder": str(run.record.folder)}
+                rows[-1] |= {key: _written(run.settings[key]) for key in differ if key in run.settings}
+        for row in _known(block):
+            rows.append(
+                {"state": "published", "model": row.model, "task": row.task, "recipe": f"{row.source}: {row.row}"}
+            )
+            rows[-1] |= {row.key: row.value, "remarks": row.protocol}
+            head += [row.key] if row.key not in head else []
+    rows += [{"state": "unfinished", "folder": text} for text in harvest.unfinished]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    with part.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, [*head, *differ, "remarks", "folder"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, file)
+
+
+def write_markdown(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
+    """The printed tables, as Markdown."""
+    parts = ["# Runs beside the papers"]
+    for block in blocks:
+        head, lines = table_of(block)
+        marks = ["---", *["---:"] * (len(head) - 2), "---"]
+        text = [[escape(cell) for cell in line] for line in (head, *lines)]
+        table = ["| " + " | ".join(line) + " |" for line in (text[0], marks, *text[1:])]
+        parts += [f"## {escape(block.model)} on {escape(block.task)}", "\n".join(table)]
+        parts.append("\n".join(f"- {escape(line)}" for line in remarks(block)))
+    if left := notes(harvest):
+        parts += ["## Not in the tables", "\n".join(f"- {escape(line)}" for line in left)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    os.replace(part, file)
+
+
+def _print(block: Block, console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    head, lines = table_of(block)
+    table = Table(title=Text(f"{block.model} x {block.task}"), title_justify="left")
+    for place, name in enumerate(head):
+        edge = place in (0, len(head) - 1)
+        table.add_column(Text(name), justify="left" if edge else "right", overflow="fold")
+    ours = len(lines) - len(_theirs(paper_results.published(block.model, block.task), block.columns))
+    for place, cells in enumerate(lines, start=1):
+        table.add_row(*map(Text, cells), end_section=place == ours)
+    console.print(table)
+    for line in remarks(block):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print()
+
+
+def _progress(folder: Path) -> str:
+    file = folder / "metrics.jsonl"
+    steps = [steps[-1] for steps, _ in curves.read(file).values()] if file.exists() else []
+    return f"at step {max(steps):,}" if steps else "no step yet"
+
+
+def _mean_score(runs: Sequence[Run]) -> float:
+    scores = [run.score for run in runs if math.isfinite(run.score)]
+    return statistics.fmean(scores) if scores else -math.inf
+
+
+def _seed(run: Run) -> Any:
+    return run.result.get("seed", run.record.config.get("seed", "?"))
+
+
+def _attempt(run: Run) -> int:
+    return int(run.result.get("attempt") or 1)
+
+
+def _number(key: str, value: float) -> float:
+    percent = key == "val/score" or key.rpartition("/")[2] in paper_results.PERCENT
+    return round(100 * value, 4) if percent else value
+
+
+def _written(value: Any) -> str:
+    """As an override has it: `true`, `[0.9, 0.98]`, `2e-05`."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

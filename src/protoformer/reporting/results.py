@@ -1,0 +1,137 @@
+"""What ends a run in the terminal: its scores beside the paper's, its speed, and where everything lies."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from protoformer.reporting import paper_results
+from protoformer.reporting.tables import duration
+from protoformer.runs import reader
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILES = {
+    "card": "card.md",
+    "curves": "curves.svg",
+    "predictions": "predictions",
+    "best checkpoint": "checkpoints/best.ckpt",
+    "averaged checkpoint": "checkpoints/averaged.ckpt",
+}
+
+
+class Score(NamedTuple):
+    """One line of a table of results, as text; `row` is the published number, where there is one."""
+
+    key: str
+    ours: str
+    row: paper_results.Row | None
+
+    @property
+    def theirs(self) -> str:
+        return "-" if self.row is None else f"{self.row.value:g}"
+
+
+LOSSES = {  # what of the data was not seen whole -> how the table names it
+    "truncated": "truncated rows",
+    "questions_truncated": "truncated questions",
+    "unseen": "answers that no window shows",
+    "skipped": "rows left out",
+    "too_long": "pairs left out as too long",
+}
+
+
+def scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[Score]:
+    """A run's scores with the published number of the same metric and split, then what was printed for others only."""
+    model, task, metrics = result["model"], result["task"], result["metrics"]
+    lines = [
+        Score(key, paper_results.printed(key, metrics[key]), paper_results.beside(model, task, key, config))
+        for key in paper_results.score_keys(metrics)
+    ]
+    for row in paper_results.published(model, task):
+        if row.key not in {line.key for line in lines}:
+            lines.append(Score(row.key, "-", row))
+    return lines
+
+
+def facts(result: Mapping[str, Any]) -> dict[str, str]:
+    """What a run took, in words; what its result does not hold is left out."""
+    training, best, hardware = (result.get(key) or {} for key in ("training", "best", "hardware"))
+    metrics = result["metrics"]
+    found: dict[str, str | None] = {
+        "dev score": paper_results.printed("val/score", result["score"]) if result.get("score") is not None else None,
+        "averaged": f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, to step {steps[-1]}"
+        if (steps := result.get("averaged"))
+        else None,
+        "best checkpoint at": _joined(_counted(best, "step", "step {}"), _counted(best, "epoch", "epoch {}")),
+        "dev loss": paper_results.printed("val/loss", metrics["val/loss"]) if "val/loss" in metrics else None,
+        "training": _joined(
+            _counted(training, "steps", "{} steps"),
+            _counted(training, "epochs", "{} epochs"),
+            duration(training["seconds"]) if training.get("seconds") is not None else None,
+        ),
+        "speed": _joined(
+            _counted(training, "examples_per_s", "{} examples/s"),
+            _counted(training, "tokens_per_s", "{} tokens/s"),
+            f"{100 * mfu:.0f} % of the device's peak (estimated)" if (mfu := training.get("mfu")) else None,
+        ),
+        "parameters": _counted(result, "parameters", "{}"),
+        "hardware": _joined(
+            hardware.get("device"), _counted(hardware, "ranks", "{} process(es)"), hardware.get("precision")
+        ),
+        "peak memory": f"{gib:.2f} GiB" if (gib := result.get("peak_memory_gib")) is not None else None,
+        **{title: _by_split(result.get("data"), fact) for fact, title in LOSSES.items()},
+    }
+    notes = [f"{name} {text}" for each in (result.get("notes") or {}).values() for name, text in each.items()]
+    found["counted by"] = "; ".join(dict.fromkeys(notes))
+    return {name: text for name, text in found.items() if text}
+
+
+def print_results(result: Mapping[str, Any], folder: Path, console: "Console | None" = None) -> None:
+    """Print a finished run; scores times 100, as the papers do. Readable without colour, and in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = console or Console()
+    config = reader.read(folder).config
+    lines = scores(result, config)
+    table = Table(title=Text(f"{result['model']} x {result['task']}  {result['run_id']}"), title_justify="left")
+    for name, justify in (("metric", "left"), ("this run", "right"), ("published", "right"), ("printed in", "left")):
+        table.add_column(name, justify=justify, style="bold" if name == "this run" else None)  # type: ignore[arg-type]
+    for line in lines:
+        table.add_row(*map(Text, (line.key, line.ours, line.theirs, line.row.source if line.row else "")))
+    if lines:
+        console.print(table)
+    notes = paper_results.caveats(config) if any(line.row for line in lines) else []
+    if notes:
+        _say(console, f"Not the paper's experiment: {'; '.join(notes)}.")
+    places = {"run folder": str(folder)} | {
+        name: str(folder / file) for name, file in FILES.items() if (folder / file).exists()
+    }
+    told = facts(result)
+    width = max(map(len, told | places))
+    for name, text in (told | {"run again": result["command"]} if result.get("command") else told).items():
+        _say(console, f"{name:{width}}  {text}")
+    for name, text in places.items():
+        _say(console, f"{name:{width}}  {text}")
+
+
+def _say(console: "Console", line: str) -> None:
+    """A line as it is: no markup, no colours of its own, never broken (paths are to be copied)."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _counted(facts: Mapping[str, Any], key: str, text: str) -> str | None:
+    value = facts.get(key)
+    if value is None:
+        return None
+    return text.format(f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0"))
+
+
+def _by_split(data: Mapping[str, Mapping[str, Any]] | None, fact: str) -> str | None:
+    return _joined(*(f"{facts[fact]:,} of {split}" for split, facts in (data or {}).items() if facts.get(fact)))
+
+
+def _joined(*parts: str | None) -> str | None:
+    return ", ".join(str(part) for part in parts if part) or None

@@ -1,0 +1,163 @@
+"""`protoformer submission glue RUN...`: the zip that the GLUE server scores (gluebenchmark.com, FAQ).
+
+A tab-separated file for each test set, with the header `index`, `prediction`; classes as 0 and 1 or, for inference
+tasks, as words; STS-B's similarity as a number. The server takes a zip only if every file is in it.
+"""
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from protoformer.errors import RunFolderError, UserError
+from protoformer.runs import reader
+
+THREE_WAY = ("entailment", "neutral", "contradiction")
+TWO_WAY = ("entailment", "not_entailment")
+HIGHEST = 5.0  # similarity in STS-B, from 0
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A file of the zip: whose predictions it holds, how it writes them, and the rows of the official test set."""
+
+    name: str
+    task: str
+    stage: str
+    rows: int
+    form: Literal["index", "word", "similarity"]
+    fill: str  # what every row says where there is no run
+    words: tuple[str, ...] = ()
+
+
+SHEETS = (
+    Sheet("CoLA.tsv", "glue/cola", "test", 1063, "index", "1"),
+    Sheet("SST-2.tsv", "glue/sst2", "test", 1821, "index", "1"),
+    Sheet("MRPC.tsv", "glue/mrpc", "test", 1725, "index", "1"),
+    Sheet("STS-B.tsv", "glue/stsb", "test", 1379, "similarity", "2.500"),
+    Sheet("QQP.tsv", "glue/qqp", "test", 390965, "index", "0"),
+    Sheet("MNLI-m.tsv", "glue/mnli", "test_matched", 9796, "word", "entailment", THREE_WAY),
+    Sheet("MNLI-mm.tsv", "glue/mnli", "test_mismatched", 9847, "word", "entailment", THREE_WAY),
+    Sheet("QNLI.tsv", "glue/qnli", "test", 5463, "word", "entailment", TWO_WAY),
+    Sheet("RTE.tsv", "glue/rte", "test", 3000, "word", "entailment", TWO_WAY),
+    Sheet("WNLI.tsv", "glue/wnli", "test", 146, "index", "0"),
+    Sheet("AX.tsv", "glue/ax", "test", 1104, "word", "entailment", THREE_WAY),
+)
+
+
+def main(runs: Sequence[str], out: str = "submission.zip", partial: bool = False, fill: bool = False) -> Path:
+    """Write the zip from the test predictions of finished runs, one run a task, and print what is in it.
+
+    Missing tasks are a UserError that names them; `partial` writes what there is, `fill` gives a missing task the same
+    answer in every row. So is a number of rows that is not the official one; with `partial` it is a warning.
+    """
+    chosen = _by_task(runs)
+    missing = [sheet for sheet in SHEETS if sheet.task not in chosen]
+    if missing and not (partial or fill):
+        names = ", ".join(dict.fromkeys(sheet.task for sheet in missing))
+        raise UserError(
+            f"no run for {names}; the GLUE server takes no zip without {', '.join(sheet.name for sheet in missing)}: "
+            "add their runs, or --fill (one answer in every row), or --partial (what there is)"
+        )
+    files: dict[str, list[str]] = {}
+    for sheet in SHEETS:
+        if sheet.task in chosen:
+            files[sheet.name] = _answers(sheet, chosen[sheet.task])
+            if len(files[sheet.name]) != sheet.rows and not partial:
+                raise UserError(
+                    f"{chosen[sheet.task].folder}: {_other_rows(sheet, len(files[sheet.name]))}; the server takes no such "
+                    "file: predict the official test set, or --partial writes it all the same"
+                )
+        elif fill:
+            files[sheet.name] = [sheet.fill] * sheet.rows
+    path = Path(out)
+    _write(path, files)
+    for sheet in SHEETS:
+        print(_told(sheet, files.get(sheet.name), chosen.get(sheet.task)))
+    print(
+        f"{path}: {len(files)} of {len(SHEETS)} files"
+        + (" (the server will refuse it)" if len(files) < len(SHEETS) else "")
+    )
+    return path
+
+
+def _by_task(runs: Sequence[str]) -> dict[str, reader.Record]:
+    """The run of each task; unfinished runs, other tasks, and two runs of one task are refused by name."""
+    tasks = {sheet.task for sheet in SHEETS}
+    chosen: dict[str, reader.Record] = {}
+    if not runs:
+        raise UserError("no run given: protoformer submission glue RUN...")
+    for run in runs:
+        record = reader.read(Path(run))
+        if record.result is None:
+            raise RunFolderError(f"{run} is not finished: run its command again")
+        if record.task not in tasks:
+            raise UserError(f"{run} is a run of {record.task}, which is no GLUE task: {', '.join(sorted(tasks))}")
+        if record.task in chosen:
+            raise UserError(
+                f"two runs of {record.task}: {chosen[record.task].folder} and {run}; give the one to submit"
+            )
+        chosen[record.task] = record
+    return chosen
+
+
+def _answers(sheet: Sheet, record: reader.Record) -> list[str]:
+    """A run's predictions as the server wants them, row after row."""
+    file = record.folder / "predictions" / f"{sheet.stage}.jsonl"
+    if not file.exists():
+        raise RunFolderError(f"{record.folder} holds no test predictions: no predictions/{file.name}")
+    rows = reader.predictions(file)
+    if not rows:
+        raise RunFolderError(f"{file} is empty")
+    wrong = next((place for place, row in enumerate(rows) if row["id"] != place), None)
+    if wrong is not None:
+        raise RunFolderError(f"{file}: row {wrong} of the test set has no prediction, or one before it has two")
+    labels = [str(label) for label in ((record.config.get("task") or {}).get("rows") or {}).get("labels") or ()]
+    strange = sorted(set(labels) - set(sheet.words)) if sheet.form == "word" else []
+    if strange:
+        raise UserError(f"{record.folder}: the server knows no {', '.join(strange)} in {sheet.name}, but {sheet.words}")
+    return [_answer(sheet, labels, row, file) for row in rows]
+
+
+def _answer(sheet: Sheet, labels: Sequence[str], row: Mapping[str, Any], file: Path) -> str:
+    prediction = row["prediction"]
+    if sheet.form == "similarity":
+        if not isinstance(prediction, int | float) or prediction != prediction:
+            raise RunFolderError(f"{file}: row {row['id']} predicts {prediction!r}, which is no number")
+        return f"{min(max(float(prediction), 0.0), HIGHEST):.3f}"
+    if prediction not in labels:
+        raise RunFolderError(
+            f"{file}: row {row['id']} predicts {prediction!r}; the run's labels are {', '.join(labels)}"
+        )
+    return str(labels.index(prediction)) if sheet.form == "index" else str(prediction)
+
+
+def _write(path: Path, files: Mapping[str, Sequence[str]]) -> None:
+    """The zip, whole or not at all; the same predictions give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, answers in files.items():
+            lines = ["index\tprediction", *(f"{place}\t{answer}" for place, answer in enumerate(answers))]
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, "\n".join(lines) + "\n")
+    os.replace(part, path)
+
+
+def _told(sheet: Sheet, answers: Sequence[str] | None, record: reader.Record | None) -> str:
+    if answers is None:
+        return f"{sheet.name:12} missing: no run of {sheet.task}"
+    if record is None:
+        return f"{sheet.name:12} {len(answers):>7,} rows, all {sheet.fill}: no run of {sheet.task}"
+    line = f"{sheet.name:12} {len(answers):>7,} rows from {record.folder}"
+    if len(answers) != sheet.rows:
+        line += f"\nwarning: {_other_rows(sheet, len(answers))}"
+    return line
+
+
+def _other_rows(sheet: Sheet, rows: int) -> str:
+    return f"{sheet.name} has {rows:,} rows, the official test set {sheet.rows:,}"

@@ -1,0 +1,166 @@
+"""The run folder: one place for all that a run leaves, found again by the same command."""
+
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from protoformer.atomic import write_whole
+from protoformer.errors import RunFolderError
+from protoformer.runs.identity import run_id
+
+State = Literal["new", "unfinished", "finished"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`outputs/<model>/<task>/<run_id>`; a second attempt stands beside it as `<run_id>-a2`."""
+
+    path: Path
+    run_id: str
+    attempt: int = 1
+
+    @classmethod
+    def locate(cls, config: Mapping[str, Any], force: bool = False) -> "RunFolder":
+        """The latest attempt of this config; with `force` a fresh one beside what is there, which the same command then
+        continues until it is finished."""
+        choices = config["choices"]
+        name = run_id(config)
+        parent = Path(config["paths"]["outputs"]) / choices["model"] / choices["task"]
+        there = [1] if (parent / name).exists() else []
+        there += [
+            int(m[1]) for p in parent.glob(f"{name}-a*") if (m := re.fullmatch(rf"{re.escape(name)}-a(\d+)", p.name))
+        ]
+        attempt = max(there, default=1)
+        latest = cls(parent / _attempt(name, attempt), name, attempt)
+        if not force or latest.state == "new" or (latest.state == "unfinished" and latest.read_config().get("force")):
+            return latest
+        return cls(parent / _attempt(name, attempt + 1), name, attempt + 1)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run folder. Raises RunFolderError where there is none; never makes one."""
+        if not path.is_dir():
+            raise RunFolderError(f"{path}: no such run folder")
+        if not (path / "config.yaml").exists():
+            raise RunFolderError(f"{path}: no config.yaml, so this is no run folder")
+        # behind the hash, which may itself look like the number of an attempt
+        found = re.fullmatch(r"(.*-[0-9a-f]{8})-a(\d+)", path.name)
+        return cls(path, found[1], int(found[2])) if found else cls(path, path.name)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def averaged_checkpoint(self) -> Path:
+        return self.checkpoints / "averaged.ckpt"
+
+    @property
+    def chosen_checkpoint(self) -> Path:
+        """The weights that a run is known by: the mean of its last ones where it asks for that, else those of its best dev
+        score, or its last where it has no dev split.
+
+        Raises RunFolderError when there are none to choose from yet.
+        """
+        if self.averaged_checkpoint.exists():
+            return self.averaged_checkpoint
+        if self.best_checkpoint.exists():
+            return self.best_checkpoint
+        splits = self.read_config()["task"]["splits"] if self.config_file.exists() else {}
+        if not splits.get("train"):
+            raise RunFolderError(f"{self.path} was only tested, so it holds no weights of its own")
+        if self.last_checkpoint.exists() and self.state == "finished":
+            return self.last_checkpoint
+        raise RunFolderError(f"{self.path}: no checkpoints/best.ckpt; the run has not been evaluated yet")
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "protoformer.log"
+
+    @property
+    def state(self) -> State:
+        """A result that cannot be read is none: the run goes on from its last checkpoint."""
+        if not self.config_file.exists():
+            return "new"
+        try:
+            return "finished" if self.read_result()["finished"] else "unfinished"
+        except (RunFolderError, KeyError):
+            return "unfinished"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        import yaml
+
+        write_whole(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        import yaml
+
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        write_whole(self.result_file, json.dumps(_finite(result), indent=2, ensure_ascii=False) + "\n")
+
+    def read_result(self) -> dict[str, Any]:
+        """Raises RunFolderError when there is none that can be read."""
+        try:
+            result = json.loads(self.result_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.result_file}: {error}") from error
+        if not isinstance(result, dict):
+            raise RunFolderError(f"{self.result_file}: not a result")
+        if isinstance(result.get("metrics"), dict):
+            result["metrics"] = {key: math.nan if value is None else value for key, value in result["metrics"].items()}
+        return result
+
+    def tracker_id(self) -> str:
+        """run_id, attempt and four random characters, drawn once and kept; under a W&B agent the agent's own id, kept."""
+        file = self.path / "tracker_id"
+        if file.exists():
+            return file.read_text(encoding="utf-8").strip()
+        agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+        name = agent or f"{self.run_id}-a{self.attempt}-{secrets.token_hex(2)}"
+        write_whole(file, name + "\n")
+        return name
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for what is no number: null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _attempt(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-a{number}"

@@ -1,1 +1,0 @@
-"""From the command line to a finished run: composing, run folders, launching, tracking, reports."""

@@ -1,0 +1,52 @@
+"""metrics.jsonl: every logged number, one JSON object a line, in the run folder whatever tracker is used."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from protoformer.runs.metrics import _odd, read_metrics
+
+
+class MetricsLog(Logger):
+    """Rank zero appends; each line is flushed, so that a killed run keeps all but the line it was writing."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.file = folder / "metrics.jsonl"
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The config stands in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = {key: float(value) for key, value in metrics.items()}
+        line: dict[str, Any] = {"step": step, "epoch": int(values.pop("epoch", 0)), "time": round(time.time(), 3)}
+        line |= {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @rank_zero_only
+    def truncate_after(self, step: int) -> None:
+        """Drop what was logged after the step that a run continues from, and a line that was cut short."""
+        if not self.file.exists():
+            return
+        kept = [line for line in read_metrics(self.file) if line["step"] is not None and line["step"] <= step]
+        passing = self.file.with_name(f".{self.file.name}.part")
+        lines = [json.dumps({k: v if not _odd(v) else str(v) for k, v in line.items()}) for line in kept]
+        passing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        os.replace(passing, self.file)

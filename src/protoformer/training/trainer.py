@@ -1,0 +1,68 @@
+"""Lightning's Trainer for a config: hardware in its words, our checkpoints, logs and progress."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+
+from protoformer.assembly.steps import LIMITS
+from protoformer.distributed.strategy import PRECISIONS, _use_tf32, device, strategy
+from protoformer.runs.folder import RunFolder
+from protoformer.training.checkpoint_io import AtomicCheckpointIO
+from protoformer.training.checkpoints import RandomState, SaveBest, SaveLast
+from protoformer.training.progress import ProgressBar, ProgressLines, interactive
+from protoformer.training.throughput import Throughput
+
+log = logging.getLogger(__name__)
+
+
+def trainer(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    loggers: Sequence[Logger],
+    throughput: Throughput,
+    *,
+    ranks: int,
+    accumulation: int,
+    limits: Mapping[str, Any],
+    extra: Sequence[Callback] = (),
+) -> pl.Trainer:
+    """A trainer whose checkpoints, logs and metrics go to the run's folder and nowhere else; `limits` in micro-batches."""
+    hardware = config["hardware"]
+    accelerator = device(hardware)
+    if hardware["precision"] == "tf32":
+        _use_tf32(accelerator)
+    nodes = hardware["nodes"] if ranks > 1 else 1
+    bar = interactive()
+    callbacks: list[Callback] = [
+        throughput,
+        RandomState(),
+        ProgressBar(throughput) if bar else ProgressLines(throughput),
+        SaveBest(folder.best_checkpoint),
+        SaveLast(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
+        *extra,
+    ]
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", ranks // nodes)) if ranks > 1 else 1,
+        num_nodes=nodes,
+        strategy=strategy(hardware, accelerator, ranks),
+        precision=PRECISIONS[hardware["precision"]],
+        **{key: limits[key] for key in LIMITS if limits[key] is not None},
+        deterministic=config["trainer"]["deterministic"],
+        accumulate_grad_batches=accumulation,
+        log_every_n_steps=config["trainer"]["log_every"],
+        logger=list(loggers),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
+        default_root_dir=folder.path,
+        enable_model_summary=False,
+        enable_progress_bar=bar,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )

@@ -1,0 +1,88 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from protoformer.commands import list
+from protoformer.config.groups import CONF_VARIABLE, model, option, options, search_path
+
+FOLDERS = search_path()
+
+
+@pytest.fixture
+def stub_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of options with a decoder that writes text alone and a task that needs spans."""
+    (tmp_path / "kinds_of_stub.py").write_text(
+        "class TextFormat:\n    def text(self): ...\nclass SpanFormat(TextFormat):\n    def spans(self): ...\n"
+        "class TextData:\n    writes = 'text'\nclass SpanData:\n    writes = 'spans'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    conf = tmp_path / "conf"
+    for name, text in {
+        "train": "defaults: [_self_]\n",
+        "model/small": "model: {format: {_target_: kinds_of_stub.TextFormat}}\n",
+        "model/wide": "# @package _global_\ndefaults: [small, override /family@_global_.family: spans, _self_]\n"
+        "model: {d_model: 8, format: {_target_: kinds_of_stub.SpanFormat}}\n",
+        "task/_text": "kind: lm\ndata: {_target_: kinds_of_stub.TextData}\n",
+        "task/set/lm": "defaults: [_text, _self_]\nrows: {dataset: some/set}\nsplits: {train: train}\n",
+        "task/set/spans": "kind: span\ndata: {_target_: kinds_of_stub.SpanData}\nsplits: {train: null}\n",
+        "hardware/auto": "# One device.\naccelerator: auto\n",
+    }.items():
+        (conf / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
+        (conf / f"{name}.yaml").write_text(text)
+    monkeypatch.setenv(CONF_VARIABLE, str(conf))
+    return conf
+
+
+def test_the_matrix_says_what_runs_with_what(stub_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    list.main(["pairs"])
+    heads, first, second = [line for line in capsys.readouterr().out.splitlines() if line.strip()][1:]
+    assert "lm (1 task, writes text)" in heads
+    assert "span (1 task, writes spans)" in heads
+    assert first.split() == ["none", "(1", "model)", "yes", "-"]
+    assert second.split() == ["spans", "(1", "model)", "yes", "yes"]
+
+
+def test_bases_are_merged_and_families_read(stub_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    list.main(["models", "tasks", "hardware"])
+    text = capsys.readouterr().out
+    assert "wide" in text
+    assert "d_model 8" in text
+    assert "some/set" in text
+    assert "test only" in text
+    assert "One device." in text
+    assert option("model", "wide", search_path())["overrides"] == {"family": "spans"}
+
+
+def test_every_option_of_the_real_groups_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    list.main()
+    text = capsys.readouterr().out
+    for group in ("model", "task", "hardware"):
+        for name in options(group, FOLDERS):
+            assert any(line.split()[:1] == [name] for line in text.splitlines()), name
+    assert "24 layers, d_model 1024, 16 heads, d_ff 4096" in text
+    assert "\x1b" not in text  # plain in a pipe
+
+
+def test_what_is_listed_is_what_is_composed() -> None:
+    from protoformer.config.compose import compose
+
+    composed = compose(["model=bert_large", "task=glue/stsb"])
+    listed = model("bert_large", FOLDERS)
+    assert {key: composed["model"][key] for key in listed} == listed
+    task = option("task", "glue/stsb", FOLDERS)
+    assert composed["task"]["rows"] == task["rows"]
+    assert composed["task"]["module"] == task["module"]
+
+
+def test_the_list_takes_less_than_two_seconds_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from protoformer.cli import main; code = main(['list']); "
+        "sys.exit(code or bool({'torch', 'lightning', 'numpy', 'hydra'} & set(sys.modules)))"
+    )
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - began < 4  # two are promised; the machine has other work

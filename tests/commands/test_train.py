@@ -1,0 +1,203 @@
+"""The command line of train.py around a stand-in for training: runs, sweeps, exit codes, and what is left behind."""
+
+import math
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from protoformer.commands import train
+from protoformer.config.groups import CONF_VARIABLE
+from protoformer.errors import DivergedError
+
+DEMO = "experiment=demo"
+
+
+class Trained(list[tuple[dict[str, Any], str]]):
+    """The configs and commands that came to training; seed 2 diverges, seed 4 is a bug."""
+
+    def __call__(self, config: dict[str, Any], command: str) -> float:
+        self.append((config, command))
+        if config["seed"] == 2:
+            raise DivergedError("the loss is nan at step 3")
+        if config["seed"] == 4:
+            raise RuntimeError("a bug")
+        return config["seed"] / 10
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
+    calls = Trained()
+    stand_in = ModuleType("protoformer.training.run")
+    stand_in.train = calls  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "protoformer.training.run", stand_in)
+    for name in (CONF_VARIABLE, "HYDRA_FULL_ERROR"):
+        monkeypatch.setenv(name, "")  # put back after the test, whatever the command sets
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def test_a_run_gets_the_plain_config_and_the_command_to_run_it_again(trained: Trained, tmp_path: Path) -> None:
+    assert train.main([DEMO, "recipe.lr=1e-4", "task.rows.labels=[a b,c,d]"]) == 0
+    ((config, command),) = trained
+    assert config["recipe"]["lr"] == 1e-4
+    assert config["choices"]["set"] == ["recipe.lr", "task.rows.labels"]
+    assert type(config["task"]["rows"]) is dict
+    assert command == "python train.py experiment=demo recipe.lr=1e-4 'task.rows.labels=[a b,c,d]'"
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_sweepers_get_the_score(trained: Trained) -> None:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+
+    from protoformer.config.groups import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("train", [DEMO, "seed=3"], return_hydra_config=True)
+    before = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(config)
+        assert train.task(config) == 0.3
+        HydraConfig.instance().set_config(config)
+        config.seed = 2
+        with pytest.raises(DivergedError):  # in a launcher's own process the error goes home as it is
+            train.task(config)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def test_a_user_error_is_one_line_and_its_own_exit_code(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([DEMO, "seed=2"]) == 4
+    assert capsys.readouterr().err == "error: the loss is nan at step 3\n"
+
+
+def test_a_bug_keeps_its_traceback(trained: Trained) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        train.main([DEMO, "seed=4"])
+
+
+def test_an_interrupted_run_ends_with_130(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(config: dict[str, Any], command: str) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["protoformer.training.run"], "train", interrupted)
+    assert train.main([DEMO]) == 130
+    assert lines(capsys.readouterr().err) == ["error: interrupted"]
+
+
+def test_a_sweep_runs_every_combination_and_goes_on_past_failures(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = tmp_path / "runs"
+    assert train.main(["-m", DEMO, f"paths.outputs={outputs}", "seed=range(1,4)", "recipe.lr=1e-4,2e-4"]) == 4
+    points = [(config["seed"], config["recipe"]["lr"]) for config, _ in trained]
+    assert points == [(1, 1e-4), (1, 2e-4), (2, 1e-4), (2, 2e-4), (3, 1e-4), (3, 2e-4)]
+    assert trained[-1][1].endswith("seed=3 recipe.lr=0.0002")
+    printed = capsys.readouterr()
+    table = lines(printed.out)[-6:]
+    assert [row.split()[0] for row in table] == list("123456")
+    assert "0.1000" in table[0]
+    assert "DivergedError: the loss is nan at step 3" in table[2]
+    assert lines(printed.err) == ["error: the loss is nan at step 3"] * 2
+    assert os.listdir(tmp_path) == ["runs"]
+
+
+def test_a_sweep_with_a_bug_prints_its_traceback_runs_on_and_fails(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["-m", DEMO, f"paths.outputs={tmp_path}", "seed=4,2,1"]) == 1
+    assert len(trained) == 3
+    assert "RuntimeError: a bug" in capsys.readouterr().err
+
+
+def test_every_job_of_a_sweep_is_checked_before_the_first_one_starts(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["-m", DEMO, "recipe.schedule=linear,liner"]) == 2
+    assert trained == []
+    (line,) = lines(capsys.readouterr().err)
+    assert "did you mean linear?" in line
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_sweep_that_a_yaml_states_is_drawn_and_narrowed(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "grid.yaml").write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {recipe.lr: '1e-4,2e-4', seed: '1,3'}}}\n"
+    )
+    words = ["-m", "--config-dir", str(tmp_path), "model=bert", "task=glue/rte", "experiment=grid", "seed=5"]
+    assert train.main([*words, f"paths.outputs={tmp_path / 'runs'}"]) == 0
+    assert [(config["recipe"]["lr"], config["seed"]) for config, _ in trained] == [(1e-4, 5), (2e-4, 5)]
+    assert f"--config-dir {tmp_path}" in trained[0][1]
+
+
+def test_flags_are_read_anywhere_and_cfg_prints_without_running(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([DEMO, "--cfg", "job", "--resolve", "recipe.lr=1e-4"]) == 0
+    assert "lr: 0.0001" in capsys.readouterr().out
+    assert train.main([DEMO, "--cfg", "job", "recipe.lrr=1e-4"]) == 2
+    assert trained == []
+
+
+def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for said in (
+        "model=NAME task=NAME",
+        "glue/mnli",
+        "bert_l12_h768",
+        "ddp_cpu",
+        "recipe.lr",
+        "init_from",
+        "examples:",
+    ):
+        assert said in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no model and no task; give both, as in python train.py model=bert task=glue/mnli"),
+        (["--multirn", DEMO], "--multirn: no such flag; did you mean --multirun?"),
+        (["--recipe.lr=1", DEMO], "--recipe.lr: overrides have no hyphens"),
+        (["--reuse=true", DEMO], "--reuse: overrides have no hyphens"),
+        (["--lr=1", DEMO], "--lr: overrides have no hyphens"),
+        (["--confg-dir=x", DEMO], "--confg-dir: no such flag; did you mean --config-dir?"),
+        (["--confg-dir", "x", DEMO], "--confg-dir: no such flag; did you mean --config-dir?"),
+        (["--cfg", "jbo", DEMO], "invalid choice: 'jbo'"),
+        (["-m", "--cfg", "job", DEMO, "seed=1,2"], "--cfg=job shows one config; leave out -m"),
+        (["--config-dir", "no/such/folder", DEMO], "no/such/folder: no such folder"),
+    ],
+)
+def test_wrong_flags_are_one_line(
+    trained: Trained, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(words) == 2
+    (line,) = lines(capsys.readouterr().err)
+    assert said in line
+
+
+def test_a_failed_jobs_objective_is_not_a_number(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float | None] = []
+    original = train.task
+
+    def spy(config: Any) -> float | None:
+        seen.append(original(config))
+        return seen[-1]
+
+    monkeypatch.setattr(train, "task", spy)
+    assert train.main([DEMO, "seed=2"]) == 4
+    assert len(seen) == 1
+    assert math.isnan(seen[0] or 0.0)

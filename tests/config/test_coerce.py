@@ -1,0 +1,56 @@
+from typing import Any, Literal
+
+import pytest
+
+from protoformer.config.coerce import fitted
+from protoformer.errors import ConfigurationError
+
+Norm = Literal["pre", "post"]
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "wanted"),
+    [
+        (1, float, 1.0),
+        ("1e-5", float, 1e-5),
+        (1e5, int, 100_000),
+        (3, int | float, 3),
+        (0.5, int | float, 0.5),
+        (3, int | Literal["all"], 3),
+        ("all", int | Literal["all"], "all"),
+        (None, float | None, None),
+        ("pre", Norm, "pre"),
+        (False, bool, False),
+        ([0.9, 1], tuple[float, float], [0.9, 1.0]),
+        (["a", "b"], list[str], ["a", "b"]),
+        ({"matched": "validation"}, str | dict[str, str], {"matched": "validation"}),
+        (2024, str, "2024"),
+        ([1, {"a": None}], Any, [1, {"a": None}]),
+    ],
+)
+def test_values_that_fit_come_back_in_their_type(value: Any, annotation: Any, wanted: Any) -> None:
+    found = fitted(value, annotation, "node.key")
+    assert found == wanted
+    assert type(found) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "said"),
+    [
+        ("abc", float, "node.key=abc does not fit; it wants a number"),
+        ("", float, "node.key='' does not fit; it wants a number"),
+        (True, int, "node.key=true does not fit; it wants a whole number"),
+        (1, bool, "node.key=1 does not fit; it wants true or false"),
+        (2.5, int | None, "node.key=2.5 does not fit; it wants a whole number or null"),
+        (None, int, "node.key=null does not fit; it wants a whole number"),
+        ("pree", Norm, "node.key=pree is not one of its values; did you mean pre? Choose from: pre, post"),
+        ("al", int | Literal["all"], "did you mean all? Choose from: all, or a whole number"),
+        ([0.9], tuple[float, float], "it wants a list of 2: a number, a number"),
+        ("x", list[str], r"it wants a list \(of text\)"),
+        ([False, True], list[str], "yaml reads no and yes as false and true, quote them"),
+        ("true", Literal["auto"] | bool, "choose from: auto, or true or false"),
+    ],
+)
+def test_values_that_do_not_fit_name_key_value_and_what_is_allowed(value: Any, annotation: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said.replace("?", r"\?")):
+        fitted(value, annotation, "node.key")

@@ -1,0 +1,196 @@
+"""Keys, values and pairs of a config, without Hydra."""
+
+import ast
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoformer.config.compose import compose
+from protoformer.config.schema import Recipe
+from protoformer.config.signatures import members, signature
+from protoformer.config.validate import LATE, check, keys_of
+from protoformer.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def composed() -> dict[str, Any]:
+    return compose(["model=bert_l2_h128", "task=glue/mnli", "source=sample"])
+
+
+@pytest.fixture
+def config(composed: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(composed)
+
+
+def put(path: str, value: Any) -> Edit:
+    def edit(config: dict[str, Any]) -> None:
+        *nodes, name = path.split(".")
+        for node in nodes:
+            config = config[node]
+        config[name] = value
+
+    return edit
+
+
+def drop(path: str) -> Edit:
+    def edit(config: dict[str, Any]) -> None:
+        *nodes, name = path.split(".")
+        for node in nodes:
+            config = config[node]
+        del config[name]
+
+    return edit
+
+
+def test_what_is_checked_is_plain_and_checking_it_again_changes_nothing(config: dict[str, Any]) -> None:
+    assert check(config) == config
+
+
+def test_nodes_without_a_target_are_filled_with_the_schemas_defaults(config: dict[str, Any]) -> None:
+    config["recipe"] = {"lr": 1, "batch_size": 8, "epochs": 2}
+    recipe = check(config)["recipe"]
+    assert set(recipe) == set(keys_of(Recipe))
+    assert repr(recipe["lr"]) == "1.0"
+    assert recipe["betas"] == [0.9, 0.999]
+    assert check(config)["hardware"]["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (put("trainer.max_epoch", 3), "trainer has no key 'max_epoch'; did you mean trainer.max_epochs?"),
+        (put("recipe.max_len", 3), "did you mean task.max_len?"),
+        (put("optim", {}), "there is no group or key 'optim'"),
+        (put("model.d_modle", 8), "did you mean model.d_model?"),
+        (put("model.published.rpo", "x"), "did you mean model.published.repo?"),
+        (put("task.rows.labell", "x"), "did you mean task.rows.label?"),
+        (put("task.splits.tset", "x"), "did you mean task.splits.test?"),
+        (put("task.data.on_bad_rows", "skip"), "did you mean task.data.on_bad_row?"),
+        (put("source.sede", 1), "did you mean source.seed?"),
+        (put("model.packing", "on"), "given by the program; the key for it is hardware.packing"),
+        (put("task.data.max_len", 8), "given by the program; the key for it is task.max_len"),
+        (put("model.format.tokenizer", "x"), "the key for it is model.tokenizer"),
+        (put("model.norm", "pree"), "did you mean pre? Choose from: pre, post"),
+        (put("recipe.schedule", "liner"), "did you mean linear? Choose from: linear, "),
+        (put("model.n_layers", "two"), "model.n_layers=two does not fit; it wants a whole number"),
+        (put("task.data.on_bad_row", "skp"), "did you mean skip?"),
+        (put("recipe.lr", 0.0), "recipe.lr=0.0 is out of range; it wants a value above 0"),
+        (put("recipe.batch_size", 0), "at least 1"),
+        (put("model.dropout", 1.0), "at least 0 and below 1"),
+        (put("seed", -1), "from 0"),
+        (put("recipe.optimizer", "lmab"), "did you mean lamb? Choose from: lamb, adamw"),
+        (put("init_from", ""), "init_from is empty; it wants auto, scratch, a hub id or a folder"),
+        (put("paths.outputs", " "), "paths.outputs is empty; it wants a folder"),
+        (put("paths.cache", ""), "paths.cache is empty; it wants a folder"),
+        (put("model.tokenizer", ""), "model.tokenizer is empty; it wants auto, a file, a folder or a hub id"),
+        (put("hardware.devices", 0), "at least 1, or all"),
+        (put("recipe.lr", "???"), "recipe.lr is not set; add recipe.lr=<a number>"),
+        (drop("recipe.lr"), "recipe.lr is not set; add recipe.lr=<a number>"),
+        (drop("model.d_model"), "model.d_model is not set; add model.d_model=<a whole number>"),
+        (drop("task.rows.text_a"), "task.rows.text_a is not set; add task.rows.text_a=<text>"),
+        (drop("task.max_len"), "task.max_len is not set"),
+        (drop("model._target_"), "model has no _target_"),
+        (put("task.data", {}), "task.data has no _target_"),
+        (put("source", {}), "source has no _target_"),
+        (put("task.splits", "train"), "set its keys, as in task.splits.key=value: validation, test, train"),
+        (put("model.n_heads", 3), "model.d_model=128 is no multiple of model.n_heads=3"),
+        (put("task.max_len", 513), "task.max_len=513 is longer than model.max_seq_len=512"),
+        (put("hardware", {"precision": "fp16", "accelerator": "cpu"}), "choose hardware.precision=bf16"),
+        (put("source._target_", "protoformer.data.SampelSource"), "did you mean SampleSource?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(config: dict[str, Any], edit: Edit, said: str) -> None:
+    edit(config)
+    with pytest.raises(ConfigurationError) as caught:
+        check(config)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_how_long_to_train_must_be_known_where_there_is_a_training_split(config: dict[str, Any]) -> None:
+    for key in ("recipe.epochs", "trainer.max_epochs"):
+        put(key, None)(config)
+    with pytest.raises(ConfigurationError, match=r"add recipe\.epochs=<n> or recipe\.max_steps=<n>"):
+        check(config)
+    config["recipe"]["max_steps"] = 10
+    check(config)
+    config["recipe"]["max_steps"] = -1
+    config["task"]["splits"]["train"] = None
+    check(config)
+
+
+def test_a_folders_own_sizes_are_not_judged_by_the_yamls(config: dict[str, Any]) -> None:
+    config["task"]["max_len"] = 1024
+    config["init_from"] = "some/folder"
+    assert check(config)["task"]["max_len"] == 1024
+
+
+def test_a_kind_that_the_models_format_cannot_write_is_refused_with_the_models_that_can(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kind_of_stub.py").write_text(
+        "from typing import ClassVar\nclass SpanDataModule:\n    writes: ClassVar[str] = 'spans'\n"
+        "    def __init__(self) -> None: ...\nclass TextsDataModule(SpanDataModule):\n    writes = 'texts'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config["task"]["data"] = {"_target_": "kind_of_stub.TextsDataModule"}
+    check(config)
+    config["task"]["data"] = {"_target_": "kind_of_stub.SpanDataModule"}
+    with pytest.raises(
+        ConfigurationError, match=r"needs a format with spans\(\).*model=bert_l2_h128 has not; .*none yet"
+    ):
+        check(config)
+
+
+def test_the_arguments_that_the_program_gives_are_those_of_the_assembly() -> None:
+    """The assembly finishes the datamodule and the module by keyword: the same names that a config may not set."""
+    room = ROOT / "src/protoformer/assembly"
+    given: dict[str, set[str]] = {}
+    for call in (node for name in ("build.py", "model.py") for node in ast.walk(ast.parse((room / name).read_text()))):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Call):
+            first = ast.unparse(call.func.args[0]).replace("['", ".").replace("']", "")
+            given[first] = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+    given["task.module"] |= {"labels", "aux_lm_weight"}  # said of the rows, and of the recipe
+    for path in ("task.data", "task.module"):
+        late = {name for name, known in signature_of(path).items() if name in LATE[path]}
+        assert late == given[path], path
+
+
+@pytest.mark.parametrize("task", ["glue/mnli", "glue/stsb", "squad/v1", "squad/v2", "swag", "pretrain/mlm_nsp"])
+def test_what_is_said_of_rows_is_given_to_the_module_and_refused_in_its_config(task: str) -> None:
+    from protoformer.assembly.model import said_of_rows
+
+    config = compose(["model=bert", f"task={task}"])["task"]
+    said = said_of_rows(config)
+    assert (
+        said
+        == {
+            "glue/mnli": {"labels": ["entailment", "neutral", "contradiction"]},
+            "glue/stsb": {"labels": None},
+            "squad/v1": {"unanswerable": False},
+            "squad/v2": {"unanswerable": True},
+            "swag": {"choices": ["ending0", "ending1", "ending2", "ending3"]},
+            "pretrain/mlm_nsp": {},
+        }[task]
+    )
+    assert said.keys() <= LATE["task.module"].keys()
+
+
+def signature_of(path: str) -> dict[str, Any]:
+    targets = {
+        "task.data": "protoformer.data.ClassificationDataModule",
+        "task.module": "protoformer.modules.ClassificationModule",
+    }
+    return dict(signature(targets[path]).parameters)
+
+
+def test_the_one_datamodule_names_a_method_that_the_one_format_has() -> None:
+    assert members("protoformer.data.ClassificationDataModule")["writes"] == "texts"
+    assert "texts" in members("protoformer.text.BertFormat")

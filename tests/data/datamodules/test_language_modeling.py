@@ -1,0 +1,217 @@
+"""Running text in blocks: every token is read once and told once, in order, with an end after each document."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from protoformer.data.batching.samplers import Batching
+from protoformer.data.datamodules.language_modeling import BlocksDataModule, Stream
+from protoformer.data.examples.documents import Corpus
+from protoformer.data.sources.source import RawStream
+from protoformer.errors import ConfigurationError
+from protoformer.text.sentences import PIECE, pieces
+from protoformer.text.templates import GptFormat
+from protoformer.text.tokenizers import Tokenizer
+from protoformer.text.vocabulary_training import train
+
+DOCUMENTS = [
+    "The cat saw a dog.\n\nIt  ran away!",
+    "Ünter the table, 12 mice — and cheese.",
+    "x",
+    "One more line of text,\nand another one, so that there is something to read.",
+    "A dog saw the cat, the cat saw the dog, and so on and on and on.",
+]
+
+
+class Texts:
+    def __init__(self, **splits: list[str | None]) -> None:
+        self.splits = splits
+
+    def stream(self, dataset: str, subset: str | None, split: str, revision: str | None, columns: list) -> RawStream:
+        rows = self.splits[split]
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield pa.record_batch({"text": pa.array(rows, pa.string())})
+
+        return RawStream(batches, f"here/{split}", "".join(map(str, rows)))
+
+
+@pytest.fixture(scope="module")
+def words() -> Tokenizer:
+    return train(lambda: DOCUMENTS * 3, "bytelevel", 300)
+
+
+def module(cache: Path, words: Tokenizer, documents: list[Any] = DOCUMENTS, **changes: Any) -> BlocksDataModule:
+    batching = Batching(
+        **(
+            {"batch_size": 3, "seed": 5}
+            | {k: changes.pop(k) for k in list(changes) if k in ("ranks", "rank", "micro_batch")}
+        )
+    )
+    given: dict[str, Any] = {"splits": {"train": "train", "validation": None, "test": None}, "held_out": 0.0} | changes
+    data = BlocksDataModule(
+        rows=Corpus([{"dataset": "here"}]),
+        source=given.pop("source", Texts(train=documents)),
+        tokenizer=words,
+        format=GptFormat(words),
+        max_len=given.pop("max_len", 8),
+        batching=batching,
+        cache=cache,
+        **given,
+    )
+    data.setup()
+    return data
+
+
+def whole(words: Tokenizer, documents: list[str] = DOCUMENTS) -> list[int]:
+    end = GptFormat(words).end
+    return [end, *(number for ids in words.encode(documents) for number in [*ids, end])]
+
+
+def test_a_stream_is_the_documents_with_an_end_before_and_after_each(tmp_path: Path, words: Tokenizer) -> None:
+    stream = module(tmp_path, words).tables["train"][""].stream
+    expected = whole(words)
+    assert len(stream) == len(expected)
+    assert stream.bytes == sum(len(text.encode()) for text in DOCUMENTS)
+    for start in range(len(expected)):
+        for length in (1, 2, 7, len(expected)):
+            assert stream.read(start, length).tolist() == expected[start : start + length]
+
+
+@pytest.mark.parametrize("shard_tokens", [1, 20, 10_000])
+def test_shards_do_not_show(tmp_path: Path, words: Tokenizer, shard_tokens: int) -> None:
+    stream = module(tmp_path, words, shard_tokens=shard_tokens).tables["train"][""].stream
+    assert stream.read(0, 10_000).tolist() == whole(words)
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_every_token_is_told_once_from_what_stands_before_it(tmp_path: Path, words: Tokenizer, across: bool) -> None:
+    data = module(tmp_path, words, across_documents=across)
+    expected, told = whole(words), {}
+    end = GptFormat(words).end
+    for batch in data.train_dataloader():
+        for ids, mask, targets, block in zip(
+            batch["ids"], batch["padding_mask"], batch["target_ids"], batch["example_ids"].tolist(), strict=True
+        ):
+            length = int(mask.sum())
+            assert mask[:length].all()
+            assert (targets[length:] == -1).all()
+            assert ids[1:length].tolist() == targets[: length - 1].tolist()
+            if not across:
+                assert end not in ids[1:length].tolist()  # nothing is read of an earlier document
+            told.setdefault(block, []).extend(targets[:length].tolist())
+    assert [number for block in sorted(told) for number in told[block]] == expected[1:]
+    rows = data.tables["train"][""].lengths
+    assert [len(told[block]) for block in sorted(told)] == rows.tolist()
+
+
+def test_an_epoch_is_the_same_on_two_ranks_in_micro_batches(tmp_path: Path, words: Tokenizer) -> None:
+    def blocks(**batching: int) -> list[list[int]]:
+        loader = module(tmp_path, words, **batching).train_dataloader()
+        return [batch["example_ids"].tolist() for batch in loader]
+
+    alone = blocks()
+    parts = [blocks(ranks=2, rank=rank, micro_batch=1) for rank in (0, 1)]
+    together = sorted(number for rank in parts for batch in rank for number in batch if number >= 0)
+    assert together == sorted(number for batch in alone for number in batch)
+    assert together == list(range(len(together)))
+    assert len(parts[0]) == len(parts[1])
+
+
+def test_the_order_goes_on_where_it_stood(tmp_path: Path, words: Tokenizer) -> None:
+    def ids(loader: Any) -> list[list[int]]:
+        return [batch["example_ids"].tolist() for batch in loader]
+
+    first = module(tmp_path, words).train_dataloader()
+    epochs = [ids(first), ids(first)]
+    assert epochs[0] != epochs[1]
+    begun = module(tmp_path, words).train_dataloader()
+    seen = iter(begun)
+    begin = [next(seen)["example_ids"].tolist()]
+    later = module(tmp_path, words).train_dataloader()
+    later.load_state_dict(begun.state_dict())
+    assert begin + ids(later) == epochs[0]
+    assert ids(later) == epochs[1]
+
+
+def test_whole_documents_are_held_out(tmp_path: Path, words: Tokenizer) -> None:
+    data = module(tmp_path, words, held_out=0.3)
+    parts = [data.tables[role][""] for role in ("train", "validation")]
+    end = GptFormat(words).end
+    texts = []
+    for table in parts:
+        tokens = table.stream.read(0, 10_000)
+        cuts = np.flatnonzero(tokens == end)
+        texts.append([words.decode(tokens[a + 1 : b].tolist()) for a, b in itertools.pairwise(cuts)])
+    assert sorted(texts[0] + texts[1]) == sorted(DOCUMENTS)
+    assert texts[0]
+    assert texts[1]
+    facts = [table.facts for table in parts]
+    assert sum(fact["bytes"] for fact in facts) == sum(len(text.encode()) for text in DOCUMENTS)
+    reference = data.references("validation", "")
+    assert reference.bytes_per_token == facts[1]["bytes"] / facts[1]["tokens"]
+
+
+def test_of_one_document_its_end_is_held_out_where_it_is_long(tmp_path: Path, words: Tokenizer) -> None:
+    long = "many words go by " * (PIECE // 8)
+    data = module(tmp_path, words, [long], held_out=0.1, max_len=512)
+    train, validation = (data.tables[role][""].stream for role in ("train", "validation"))
+    assert train.bytes + validation.bytes == len(long)
+    assert validation.bytes > 0
+    short = module(tmp_path, words, ["too short to be cut"], held_out=0.1)
+    assert short.tables["validation"] == {}
+
+
+def test_a_document_shorter_than_a_block_is_one_short_block(tmp_path: Path, words: Tokenizer) -> None:
+    data = module(tmp_path, words, ["x"], max_len=64)
+    (batch,) = data.train_dataloader()
+    end = GptFormat(words).end
+    assert batch["ids"].tolist() == [[end, *words.encode(["x"])[0]]]
+    assert batch["target_ids"].tolist() == [[*words.encode(["x"])[0], end]]
+
+
+def test_a_split_of_its_own_is_validated_on(tmp_path: Path, words: Tokenizer) -> None:
+    source = Texts(train=DOCUMENTS, dev=["A dog saw the cat."])
+    splits = {"train": "train", "validation": "dev", "test": None}
+    data = module(tmp_path, words, source=source, splits=splits, held_out=0.5)
+    assert data.tables["train"][""].facts["documents"] == len(DOCUMENTS)
+    assert data.tables["validation"][""].stream.read(0, 100).tolist() == whole(words, ["A dog saw the cat."])
+
+
+def test_fillers_tell_nothing(tmp_path: Path, words: Tokenizer) -> None:
+    collate = module(tmp_path, words).train_dataloader().collate_fn
+    batch = collate([0, -2])
+    assert batch["example_ids"].tolist() == [0, -1]
+    assert (batch["target_ids"][1] == -1).all()
+    assert (batch["target_ids"][0] >= 0).all()
+
+
+def test_pieces_are_the_text_and_its_tokens(words: Tokenizer) -> None:
+    text = "a  b c\n d 12  , e\tf g " * 9 + "long" * 20
+    for longest in (3, 7, 16):
+        cut = pieces(text, longest)
+        assert "".join(cut) == text
+        assert max(map(len, cut)) <= longest
+    roomy = pieces(DOCUMENTS[3], 30)
+    assert len(roomy) > 2
+    assert [number for ids in words.encode(roomy) for number in ids] == words.encode([DOCUMENTS[3]])[0]
+
+
+@pytest.mark.parametrize("changes", [{"held_out": 1.0}, {"held_out": -0.1}, {"shard_tokens": 0}])
+def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, words: Tokenizer, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(changes))):
+        module(tmp_path, words, **changes)
+
+
+def test_a_stream_of_part_of_a_corpus(tmp_path: Path, words: Tokenizer) -> None:
+    corpus = module(tmp_path, words).tables["train"][""].stream.corpus
+    stream = Stream(corpus, np.array([[1, 2], [3, 5]]), end=0)
+    b, d, e = words.encode([DOCUMENTS[1], DOCUMENTS[3], DOCUMENTS[4]])
+    assert stream.read(0, 10_000).tolist() == [0, *b, 0, *d, *e, 0]
+    assert torch.equal(torch.from_numpy(stream.read(1, len(b))), torch.tensor(b))

@@ -1,0 +1,168 @@
+"""Who starts whom, in every environment that people launch from; and what comes back from ranks."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoformer.distributed.launcher import launch
+from protoformer.distributed.world import World, _adopt_slurm, first_host, world
+from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
+
+
+def hardware(**changed: Any) -> dict[str, Any]:
+    return {"accelerator": "cpu", "devices": 1, "nodes": 1, "rendezvous": None, "grace": 5, **changed}
+
+
+SBATCH = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_PROCID": "0",
+    "SLURM_NTASKS": "1",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_NUM_TASKS": "1",
+}
+ENVIRONMENTS: dict[str, tuple[dict[str, str], dict[str, Any], World]] = {
+    "a shell, one device": ({}, {}, World("alone")),
+    "a shell, two devices": ({}, {"devices": 2}, World("parent", 2)),
+    "torchrun": (
+        {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
+        {"devices": 2, "nodes": 2, "rendezvous": "a:1"},
+        World("rank", 2),
+    ),
+    "torchrun of one process": (
+        {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
+        {"devices": 2},
+        World("parent", 2),
+    ),
+    "sbatch": (SBATCH, {"devices": 4}, World("parent", 4)),
+    "srun --pty": (SBATCH | {"SLURM_STEP_NUM_NODES": "1", "SLURM_PTY_PORT": "1"}, {"devices": 4}, World("parent", 4)),
+    "srun, a task a device": (
+        {"SLURM_JOB_ID": "7", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"},
+        {"devices": 4, "nodes": 2},
+        World("rank", 4, 2),
+    ),
+    "srun, a task a node": (
+        {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"},
+        {"devices": 4, "nodes": 2, "rendezvous": "a:1"},
+        World("parent", 4, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_part_that_a_process_takes(name: str) -> None:
+    environ, changed, expected = ENVIRONMENTS[name]
+    assert world(hardware(**changed), environ) == expected
+
+
+def test_more_nodes_need_a_place_to_meet() -> None:
+    with pytest.raises(ConfigurationError, match=r"hardware\.rendezvous=HOST:PORT"):
+        world(hardware(devices=2, nodes=2), {})
+
+
+def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "TORCHELASTIC_RUN_ID",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    step = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "8"}
+    for name, value in (step | {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "gpu[03-04]"}).items():
+        monkeypatch.setenv(name, value)
+    before = set(os.environ)
+    try:
+        _adopt_slurm(World("rank", 4, 2))
+        told = {
+            name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+        }
+    finally:
+        for name in set(os.environ) - before:
+            del os.environ[name]
+    assert told == {
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "4",
+        "MASTER_ADDR": "gpu03",
+    }
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu[03-04]", "gpu03"),
+        ("gpu-node-[01-04]", "gpu-node-01"),
+        ("dgx-a100-3,dgx-a100-4", "dgx-a100-3"),
+        ("rack1-gpu7", "rack1-gpu7"),
+        ("a[7,9],b1", "a7"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_the_first_host_of_slurms_list(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
+
+
+def give_back(config: dict[str, Any], place: str) -> dict[str, Any]:
+    Path(place, f"rank-{os.environ.get('RANK', 'none')}").touch()
+    return {"rank": os.environ.get("RANK"), "world": os.environ.get("WORLD_SIZE")}
+
+
+def complain(config: dict[str, Any], place: str) -> None:
+    if os.environ["RANK"] == "1":
+        raise DataError(f"{place}: row 3 is empty")
+    time.sleep(60)
+
+
+def break_down(config: dict[str, Any], place: str) -> None:
+    """Rank 1 has a bug, rank 0 is then told to stop and says so."""
+    if os.environ["RANK"] == "1":
+        raise ZeroDivisionError("a bug")
+    time.sleep(60)
+
+
+def be_killed(config: dict[str, Any], place: str) -> None:
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def test_one_process_runs_in_place(tmp_path: Path) -> None:
+    assert launch(give_back, {"hardware": hardware()}, str(tmp_path)) == {"rank": None, "world": None}
+
+
+def test_two_ranks_and_what_rank_0_returns(tmp_path: Path) -> None:
+    assert launch(give_back, {"hardware": hardware(devices=2)}, str(tmp_path)) == {"rank": "0", "world": "2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"rank-0", "rank-1"}
+
+
+def test_an_error_of_one_rank_ends_the_others_and_is_raised_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(DataError, match="rows: row 3 is empty"):
+        launch(complain, {"hardware": hardware(devices=2)}, "rows")
+    with pytest.raises(RuntimeError, match=r"(?s)rank 1 failed.*break_down.*ZeroDivisionError: a bug"):
+        launch(break_down, {"hardware": hardware(devices=2)}, "")
+    with pytest.raises(LostRankError, match=r"rank 1 was ended by SIGKILL; too little memory is the usual cause"):
+        launch(be_killed, {"hardware": hardware(devices=2)}, "")
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+def end_by_term(config: dict[str, Any], place: str) -> None:
+    """As a rank ends that is only starting, when the whole process group is sent TERM."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_ranks_that_a_stop_ends_before_they_listen_were_stopped_not_lost() -> None:
+    with pytest.raises(InterruptedRunError, match="stopped; the same command continues from there"):
+        launch(end_by_term, {"hardware": hardware(devices=2)}, "")

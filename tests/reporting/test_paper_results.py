@@ -1,0 +1,134 @@
+"""The published numbers: that they are whole, that they can be found, and that a wheel carries them."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from protoformer.reporting import paper_results
+from protoformer.scoring import glue
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def test_every_row_is_whole_and_stands_once() -> None:
+    rows = paper_results.rows()
+    assert len(rows) == 166
+    assert len({(row.paper, row.table, row.row, row.model, row.task, row.key) for row in rows}) == len(rows)
+    for row in rows:
+        assert all((row.paper, row.table, row.row, row.model, row.task, row.protocol)), row
+        assert row.split.split("/")[0] in ("val", "test"), row
+        assert row.metric in {*paper_results.PERCENT, "perplexity"}, row
+        assert (10 if row.metric in paper_results.PERCENT else 1) < row.value < 100, row
+
+
+def test_table_3_is_found_by_what_a_run_changes() -> None:
+    """arXiv 1706.03762, table 3: 18 rows beside the base, and the big model."""
+    task, key = "translate/wmt14_en_de", "val/compound_bleu"
+    rows = [row for row in paper_results.rows() if (row.table, row.model, row.key) == ("Table 3", "transformer", key)]
+    assert len(rows) == 20
+    base = {"n_layers": 6, "d_model": 512, "d_ff": 2048, "n_heads": 8, "dropout": 0.1}
+
+    def found(**model: object) -> list[float]:
+        config = {"model": base | model, "recipe": {"label_smoothing": 0.1}}
+        return [row.value for row in paper_results.varied("transformer", task, config) if row.key == key]
+
+    assert found(n_heads=1) == [24.9]
+    assert found(dropout=0) == found(dropout=0.0) == [24.6]
+    assert found(positions="learned") == [25.7]
+    assert found(d_model=1024, d_ff=4096, n_heads=16, dropout=0.3) == [26.4]
+    assert found() == found(d_model=512) == found(n_heads=1, n_layers=2) == []
+    assert found(n_heads=4, d_model=32) == []  # a smaller model's heads are no row of the paper
+    told = paper_results.caveats({"model": base | {"d_model": 32}, "choices": {"model": "transformer", "task": task}})
+    assert told == ["it is none of the paper's variations: model.d_model=32 (512)"]
+    varied = {"model": base | {"n_heads": 1}, "choices": {"model": "transformer", "task": task}}
+    assert paper_results.caveats(varied) == []
+    smoothed = paper_results.varied("transformer", task, {"recipe": {"label_smoothing": 0}})
+    assert {row.key: row.value for row in smoothed} == {key: 25.3, "val/perplexity": 4.67}
+    beside = paper_results.beside("transformer", task, key, {"model": {"n_heads": 8}})
+    assert beside is not None
+    assert beside.value == 25.8
+
+
+def test_glue_rows_name_tasks_metrics_and_splits_that_exist() -> None:
+    from omegaconf import OmegaConf
+
+    rows = [row for row in paper_results.rows() if row.task.startswith("glue/")]
+    assert len(rows) > 50
+    for row in rows:
+        task = OmegaConf.load(CONF / "task" / f"{row.task}.yaml")
+        stage, _, part = row.split.partition("/")
+        splits = OmegaConf.to_container(task.splits)["validation" if stage == "val" else "test"]
+        if row.metric == "score":
+            assert isinstance(splits, dict) or len(task.module.metrics) > 1, row
+            continue
+        assert row.metric in task.module.metrics, row
+        assert row.metric in glue.METRICS, row
+        assert part in splits if part else isinstance(splits, str), row
+
+
+def test_models_of_rows_exist() -> None:
+    models = {row.model for row in paper_results.rows() if not row.model.startswith("gpt")}
+    assert models == {"bert", "bert_large", "bert_base_cased", "bert_l6_h768", "transformer", "transformer_big"}
+    assert all((CONF / "model" / f"{model}.yaml").exists() for model in models)
+
+
+def test_numbers_are_found_by_model_task_and_split() -> None:
+    rows = paper_results.published("bert", "glue/mnli", "test/mismatched")
+    assert [(row.value, row.table) for row in rows] == [(83.4, "Table 1")]
+    assert paper_results.published("bert", "glue/wnli") == []
+    assert paper_results.published("bert_large", "glue/rte")[0].value == 70.1
+    best = paper_results.beside("bert", "glue/mrpc", "val/accuracy")
+    assert best is not None
+    assert (best.source, best.value) == ("BERT, Table 5", 86.7)  # the paper before a README
+    assert paper_results.beside("bert", "glue/mrpc", "val/f1") is None
+
+
+def test_glue_averages_are_those_the_paper_prints() -> None:
+    for model, average in (("bert", 79.6), ("bert_large", 82.1), ("gpt", 75.1)):
+        rows = [row for row in paper_results.rows() if (row.table, row.model) == ("Table 1", model)]
+        assert len(rows) == 9
+        assert math.fsum(row.value for row in rows) / 9 == pytest.approx(average, abs=0.06), model
+
+
+def test_gpts_numbers_are_of_tasks_that_there_are() -> None:
+    rows = [row for row in paper_results.rows() if row.model == "gpt"]
+    tasks = {row.task for row in rows}
+    assert all((CONF / "task" / f"{task}.yaml").exists() for task in tasks)
+    own = {row.task for row in rows if row.paper.startswith("GPT,") and row.table != "Table 5"}
+    glue_tasks = {f"glue/{name}" for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")}
+    assert own == glue_tasks | {"snli", "scitail", "story_cloze", "race/all", "race/middle", "race/high"}
+    assert len(own - {"race/middle", "race/high"}) == 12
+
+
+@pytest.mark.parametrize(
+    ("row", "average"),
+    [
+        ("Transformer w/ aux LM (full)", 74.7),
+        ("Transformer w/o pre-training", 59.9),
+        ("Transformer w/o aux LM", 75.0),
+        ("LSTM w/ aux LM", 69.1),
+    ],
+)
+def test_the_ablation_averages_are_those_that_gpts_paper_prints(row: str, average: float) -> None:
+    found = [one for one in paper_results.rows() if (one.table, one.row, one.model) == ("Table 5", row, "gpt")]
+    assert len(found) == 8
+    assert math.fsum(one.value for one in found) / 8 == pytest.approx(average, abs=0.07)
+    if "full" in row:  # the same as where they stand among the results
+        for one in found:
+            best = paper_results.beside("gpt", one.task, one.key)
+            assert best is not None
+            assert best.value == one.value
+
+
+def test_values_are_printed_as_the_papers_print_them() -> None:
+    assert paper_results.printed("val/matched/accuracy", 0.84071) == "84.07"
+    assert paper_results.printed("val/score", 0.5) == "50.00"
+    assert paper_results.printed("val/loss", 0.40321) == "0.4032"
+    assert paper_results.printed("val/pearson", math.nan) == "nan"
+    assert paper_results.printed("val/f1", None) == "-"
+
+
+def test_scores_are_told_from_losses() -> None:
+    keys = ["train/loss", "val/loss", "val/matched/accuracy", "val/matched/loss", "val/score", "test/f1"]
+    assert paper_results.score_keys(keys) == ["val/matched/accuracy", "test/f1"]

@@ -1,0 +1,231 @@
+"""Runs beside each other and beside the paper."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from protoformer.errors import UserError
+from protoformer.reporting import report
+
+CONSTANT = [{"prediction": "equivalent", "label": label} for label in ("equivalent", "not_equivalent")] * 3
+
+
+@pytest.fixture
+def grid(write_run) -> dict[str, Path]:
+    """Two recipes with three seeds each; one run of the second learnt nothing."""
+    runs = {}
+    for lr, accuracies in ((2e-5, (0.86, 0.87, 0.85)), (5e-5, (0.84, 0.88, 0.68))):
+        for seed, accuracy in enumerate(accuracies, start=1):
+            name = f"lr{lr:g}-s{seed}"
+            predictions = {"val": CONSTANT} if accuracy < 0.7 else None
+            metrics = {"val/accuracy": accuracy, "val/f1": accuracy + 0.04, "val/loss": 0.4}
+            runs[name] = write_run(name, seed=seed, metrics=metrics, recipe={"lr": lr}, predictions=predictions)
+    return runs
+
+
+def test_recipes_are_compared_by_mean_and_spread_over_seeds(grid, tmp_path: Path) -> None:
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert list(block.recipes) == ["lr=2e-05 batch_size=32 epochs=3", "lr=5e-05 batch_size=32 epochs=3"]
+    head, lines = report.table_of(block)
+    assert head == ["recipe", "n", "score", "val/accuracy", "val/f1", "examples/s", ""]
+    assert lines[0] == [
+        "lr=2e-05 batch_size=32 epochs=3",
+        "3",
+        "88.00 ± 1.00",
+        "86.00 ± 1.00",
+        "90.00 ± 1.00",
+        "115.6",
+        "",
+    ]
+    assert lines[1][3] == "80.00 ± 10.58"  # statistics.stdev of 84, 88, 68
+    assert lines[1][-1] == "best on dev, 1 of 3 degenerate"  # seed 2 of it is the best single run
+    assert block.best is not None
+    assert block.best.record.folder == grid["lr5e-05-s2"].resolve()
+
+
+def test_the_papers_numbers_stand_under_ours(grid, tmp_path: Path) -> None:
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    published = {line[0]: line[3:5] for line in report.table_of(block)[1][2:]}
+    assert published["BERT, Table 5: BERT-base"] == ["86.7", ""]
+    assert published["BERT, Table 1: BERT-base"] == ["", "88.9 (test)"]
+
+
+def test_one_number_for_several_sets_stands_under_their_mean(write_run, tmp_path: Path) -> None:
+    """GPT's ablation prints one number for MNLI's two test sets."""
+    metrics = {"val/matched/accuracy": 0.8, "val/mismatched/accuracy": 0.7, "val/loss": 0.5}
+    write_run("plain", model="gpt", task="glue/mnli", metrics=metrics, init_from="scratch")
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = report.table_of(block)
+    printed = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
+    ablation = printed["GPT, Table 5: Transformer w/o pre-training"]
+    assert (ablation["score"], ablation["val/matched/accuracy"]) == ("75.7 (test)", "")
+    result = printed["GPT, Table 2: Finetuned Transformer LM"]
+    assert (result["score"], result["val/mismatched/accuracy"]) == ("", "81.4 (test)")
+
+
+def test_an_ablations_row_stands_under_the_run_that_it_is(write_run, tmp_path: Path, capsys) -> None:
+    """Table 3 of arXiv 1706.03762; a run that changes two things at once is no row of it."""
+    variants: dict[str, dict[str, object]] = {
+        "base": {},
+        "one": {"n_heads": 1},
+        "big": {"d_model": 1024, "d_ff": 4096, "n_heads": 16, "dropout": 0.3},
+        "two": {"n_heads": 1, "dropout": 0.0},
+    }
+    for place, (name, model) in enumerate(variants.items()):
+        metrics = {"val/bleu": 0.2 - place / 100, "val/compound_bleu": 0.21, "val/perplexity": 5.5}
+        write_run(
+            name, model="transformer", task="translate/wmt14_en_de", metrics=metrics, sizes={"d_model": 512, **model}
+        )
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    _, lines = report.table_of(block)
+    names = [line[0].removeprefix("Transformer, ") for line in lines]
+    assert len(block.recipes) == 4
+    assert [name for name in names if name.startswith("Table")] == [
+        "Table 3: (A) h=1, d_k=d_v=512", "Table 3: big", "Table 2: Transformer (base model)", "Table 3: base",
+    ]  # fmt: skip
+    ours = {name: lines[names.index(name) - 1][0] for name in names[:-2] if name.startswith("Table")}
+    assert "n_heads=1" in ours["Table 3: (A) h=1, d_k=d_v=512"]
+    assert "d_ff=4096" in ours["Table 3: big"]
+    assert lines[names.index("Table 3: big")][4:6] == ["26.4", "4.33"]
+    report.main([str(tmp_path)], csv=str(tmp_path / "all.csv"))
+    assert "(A) h=1" in capsys.readouterr().out
+    states = [row["state"] for row in csv.DictReader((tmp_path / "all.csv").read_text().splitlines())]
+    assert states.count("published") == 7
+
+
+def test_what_is_printed_names_the_best_the_degenerate_and_the_unfinished(
+    grid, write_run, tmp_path: Path, capsys
+) -> None:
+    write_run("half", finished=False, losses=[0.7, 0.6])
+    report.main([str(tmp_path)])
+    text = capsys.readouterr().out
+    assert "bert x glue/mrpc" in text
+    assert f"best on dev: 90.00, seed 2, {grid['lr5e-05-s2'].resolve()}" in text
+    assert "degenerate: lr5e-05-s3, seed 3: the same label for every row of val: equivalent" in text
+    assert "half (at step 10)" in text
+    assert "\x1b" not in text
+
+
+def test_a_broken_result_is_named_and_left_out(grid, write_run, tmp_path: Path, capsys) -> None:
+    (grid["lr2e-05-s1"] / "result.json").write_text('{"run_id": "x"')
+    report.main([str(tmp_path)])
+    text = capsys.readouterr().out
+    assert f"warning: left out: {grid['lr2e-05-s1'].resolve()}/result.json cannot be read" in text
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert len(block.runs) == 5
+
+
+def test_the_last_finished_attempt_counts(write_run, tmp_path: Path) -> None:
+    for attempt, accuracy in ((1, 0.5), (2, 0.9)):
+        write_run("x", attempt=attempt, metrics={"val/accuracy": accuracy})
+    write_run("x", attempt=3, finished=False)
+    harvest = report.collect([str(tmp_path)])
+    assert [run.result["attempt"] for run in harvest.runs] == [2]
+    assert harvest.replaced == 1
+    assert len(harvest.unfinished) == 1
+    assert any("1 earlier attempt" in line for line in report.notes(harvest))
+
+
+def test_models_and_tasks_have_tables_of_their_own(write_run, tmp_path: Path, capsys) -> None:
+    write_run("a")
+    write_run("b", task="glue/cola", metrics={"val/matthews_correlation": 0.5})
+    write_run("c", model="bert_l2_h128")
+    write_run("d", task="glue/ax", metrics={})
+    report.main([str(tmp_path)])
+    text = capsys.readouterr().out
+    for title in ("bert x glue/mrpc", "bert x glue/cola", "bert_l2_h128 x glue/mrpc", "bert x glue/ax"):
+        assert title in text
+    assert text.count("no published numbers of this model on this task") == 2
+
+
+def test_neutral_keys_and_the_seed_make_no_recipe(write_run, tmp_path: Path) -> None:
+    write_run("a", seed=1, hardware={"precision": "fp32", "devices": 1})
+    write_run("b", seed=2, hardware={"precision": "fp32", "devices": 4}, paths={"outputs": "elsewhere"})
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert [len(runs) for runs in block.recipes.values()] == [2]
+    write_run("c", seed=3, hardware={"precision": "bf16", "devices": 1})
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert {name.split()[-1]: len(runs) for name, runs in block.recipes.items()} == {
+        "precision=fp32": 2,
+        "precision=bf16": 1,
+    }
+
+
+def test_recipes_that_differ_beyond_their_name_stay_apart() -> None:
+    names = report.recipe_names([{f"k{i}": value for i in range(9)} for value in (1, 2, 1)])
+    assert names[0] == names[2] != names[1]
+    names = report.recipe_names([{**{f"k{i}": 1 for i in range(8)}, "k8": value} | {"z": value} for value in (1, 2)])
+    assert names == ["k8=1 z=1", "k8=2 z=2"]
+
+
+def test_epochs_are_not_told_twice() -> None:
+    variants = [{"recipe.epochs": n, "trainer.max_epochs": n} for n in (2, 3)]
+    assert report.recipe_names(variants) == ["epochs=2", "epochs=3"]
+
+
+def test_other_weights_are_told(write_run, tmp_path: Path, capsys) -> None:
+    write_run("a", init_from="scratch")
+    write_run("b", seed=2)
+    report.main([str(tmp_path)])
+    assert "not the paper's experiment (1 of 2 runs): it was trained from scratch" in capsys.readouterr().out
+
+
+def test_scores_that_are_not_a_number_are_shown(write_run, tmp_path: Path) -> None:
+    write_run("a", task="glue/stsb", metrics={"val/pearson": math.nan, "val/spearman": math.nan})
+    write_run("b", task="glue/stsb", seed=2, metrics={"val/pearson": 0.8, "val/spearman": 0.9})
+    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert report.table_of(block)[1][0][3] == "nan"
+    assert block.best is not None
+    assert block.best.result["run_id"] == "b"
+
+
+def test_csv_and_markdown_hold_the_same_runs(grid, write_run, tmp_path: Path, capsys) -> None:
+    write_run("half", finished=False)
+    sheet, page = tmp_path / "new" / "runs.csv", tmp_path / "new" / "runs.md"
+    report.main([str(tmp_path / "outputs")], csv=str(sheet), markdown=str(page))
+    rows = list(csv.DictReader(sheet.open()))
+    states = [row["state"] for row in rows]
+    assert (states.count("finished"), states.count("best on dev"), states.count("degenerate")) == (4, 1, 1)
+    assert states.count("unfinished") == 1
+    best = rows[states.index("best on dev")]
+    assert (best["seed"], best["val/accuracy"], best["val/f1"], best["score"]) == ("2", "88.0", "92.0", "90.0")
+    assert best["val/loss"] == "0.4"
+    paper = next(row for row in rows if row["recipe"] == "BERT, Table 1: BERT-base")
+    assert (paper["test/f1"], paper["seed"]) == ("88.9", "")
+    text = page.read_text()
+    assert "| lr=2e-05 batch\\_size=32 epochs=3 | 3 | 88.00 ± 1.00 |" in text
+    assert "best on dev: 90.00" in text
+    assert "half" in text
+    assert not list(sheet.parent.glob(".*part"))
+
+
+def test_the_csv_holds_every_key_in_which_the_runs_differ(write_run, tmp_path: Path) -> None:
+    write_run("a", recipe={"lr": 2e-5, "betas": [0.9, 0.98]}, init_from="scratch")
+    write_run("b", seed=2, recipe={"betas": [0.9, 0.999], **{f"k{n}": True for n in range(9)}})
+    write_run("c", task="glue/cola", recipe={"betas": [0.9, 0.999]}, paths={"outputs": "elsewhere"}, hardware={})
+    sheet = tmp_path / "runs.csv"
+    report.main([str(tmp_path / "outputs")], csv=str(sheet))
+    found = list(csv.DictReader(sheet.open()))
+    rows = {row["run_id"]: row for row in found if row["state"] != "published"}
+    assert [rows[name]["recipe.lr"] for name in "abc"] == ["2e-05", "5e-05", "5e-05"]
+    assert [rows[name]["recipe.betas"] for name in "abc"] == ["[0.9, 0.98]", "[0.9, 0.999]", "[0.9, 0.999]"]
+    assert [rows[name]["init_from"] for name in "abc"] == ["scratch", "auto", "auto"]
+    assert [rows[name]["recipe.k8"] for name in "abc"] == ["", "true", ""]
+    assert [rows[name]["hardware.precision"] for name in "abc"] == ["fp32", "fp32", ""]
+    assert not {"recipe.batch_size", "recipe.epochs", "paths.outputs", "hardware.devices"} & set(found[0])
+
+
+def test_a_folder_without_runs_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no runs in"):
+        report.main([str(tmp_path)])
+
+
+def test_a_result_of_the_needed_keys_alone_is_reported(write_run, tmp_path: Path, capsys) -> None:
+    folder = write_run("x")
+    result = {"run_id": "x", "model": "bert", "task": "glue/mrpc", "metrics": {"val/accuracy": 0.5}}
+    (folder / "result.json").write_text(json.dumps(result))
+    report.main([str(tmp_path)])
+    assert "50.00" in capsys.readouterr().out

@@ -1,0 +1,131 @@
+"""A run's name: the same for what cannot change a result, another for what can."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoformer.config.compose import compose
+from protoformer.runs.identity import essence, run_id
+
+PAIR = ["model=bert", "task=glue/rte"]
+
+
+def name(*words: str) -> str:
+    return run_id(compose([*PAIR, *words]))
+
+
+def test_it_is_readable_and_the_same_every_time() -> None:
+    assert re.fullmatch(r"seed42-lr5e-05-bs32-[0-9a-f]{8}", name())
+    assert name() == name()
+    assert re.fullmatch(r"seed7-lr0.0001-bs16-[0-9a-f]{8}", name("seed=7", "recipe.lr=1e-4", "recipe.batch_size=16"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hardware=ddp_cpu"],
+        ["hardware.micro_batch=4"],
+        ["hardware.workers=2"],
+        ["hardware.threads=1"],
+        ["hardware.compile=true"],
+        ["tracking=none"],
+        ["tracking.tags=[a]"],
+        ["paths.outputs=/elsewhere"],
+        ["trainer.checkpoint_every=7"],
+        ["trainer.log_every=1"],
+        ["force=true"],
+        ["reuse=true"],
+        ["task.train_examples=5"],
+        ["recipe.bias_correction=true"],  # a target's own default, spelt out
+        ["recipe.optimizer=adamw"],
+        ["recipe.lr=0.00005"],
+        ["model.norm_eps=1e-12"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_change_a_result_changes_no_name(words: list[str]) -> None:
+    assert name(*words) == name()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=1"],
+        ["recipe.lr=4e-5"],
+        ["recipe.epochs=4"],
+        ["recipe.bias_correction=false"],
+        ["recipe.optimizer=lamb"],
+        ["model.dropout=0.2"],
+        ["model=bert_base_cased"],
+        ["task=glue/mrpc"],
+        ["task.max_len=64"],
+        ["hardware.precision=bf16"],
+        ["hardware.packing=off"],
+        ["trainer.limit_train_batches=5"],
+        ["debug=fast"],
+        ["source=sample"],
+        ["init_from=scratch"],
+    ],
+    ids=" ".join,
+)
+def test_what_can_change_a_result_changes_the_name(words: list[str]) -> None:
+    assert name(*words) != name()
+
+
+def test_one_batch_is_not_the_whole_epoch() -> None:
+    assert name("trainer.limit_train_batches=1") != name("trainer.limit_train_batches=1.0")
+    assert name("recipe.weight_decay=1") == name("recipe.weight_decay=1.0")
+
+
+def data(root: Path, text: str = "a\tb\n") -> Path:
+    folder = root / "nyu-mll" / "glue" / "rte"
+    folder.mkdir(parents=True)
+    (folder / "train.tsv").write_text(text)
+    return root
+
+
+def test_folders_count_by_content_not_by_place(tmp_path: Path) -> None:
+    one, two = data(tmp_path / "one"), data(tmp_path / "two")
+    other = data(tmp_path / "three", "c\td\n")
+    names = [name("source=local", f"source.root={root}") for root in (one, two, other)]
+    assert names[0] == names[1] != names[2]
+
+    for folder, content in (("w1", "{}"), ("w2", "{}"), ("w3", "{ }")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(content)
+    names = [name(f"init_from={tmp_path / folder}") for folder in ("w1", "w2", "w3")]
+    assert names[0] == names[1] != names[2]
+
+
+def test_parallel_text_counts_by_content(tmp_path: Path) -> None:
+    """Files of both languages, wherever they lie; what else lies there counts for nothing."""
+
+    def write(folder: str, german: str) -> Path:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for split in ("train", "validation", "test"):
+            (tmp_path / folder / f"{split}.en").write_text("a cat\n")
+            (tmp_path / folder / f"{split}.de").write_text(german)
+        return tmp_path / folder
+
+    def named(root: Path) -> str:
+        words = ["model=transformer_tiny", "task=translate/multi30k_en_de", "source=parallel", f"source.root={root}"]
+        return run_id(compose(words))
+
+    one, two, other = write("one", "eine Katze\n"), write("two", "eine Katze\n"), write("three", "ein Hund\n")
+    names = [named(root) for root in (one, two, other)]
+    assert names[0] == names[1] != names[2]
+    (two / "notes.txt").write_text("nothing")
+    assert named(two) == names[0]
+    (two / "train.de").write_text("ein Tier\n")
+    assert named(two) not in names
+
+
+def test_a_new_key_with_a_default_renames_nothing() -> None:
+    config: dict[str, Any] = compose(PAIR)
+    before = run_id(config)
+    changed = {**config, "model": {**config["model"], "attention_dropout": None, "activation": "gelu"}}
+    assert run_id(changed) == before
+    assert "activation" not in essence(changed)["model"]
+    assert "optimizer" not in essence(config)["recipe"]

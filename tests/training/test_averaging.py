@@ -1,0 +1,82 @@
+"""The mean of a run's last checkpoints: what it is, which ones it is of, and that a run is known by it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from protoformer.errors import RunFolderError
+from protoformer.models.weights import read_pickle
+from protoformer.runs.folder import RunFolder
+from protoformer.training.averaging import KeepSnapshots, average, snapshots, step_of
+
+
+class Net(nn.Module):
+    total_steps = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.count: Tensor
+        self.register_buffer("count", torch.tensor(0))
+
+
+def trained(keep: KeepSnapshots, net: Any, steps: range, validate: int | None = None) -> None:
+    loop = SimpleNamespace(_should_accumulate=lambda: False)
+    trainer: Any = SimpleNamespace(
+        is_global_zero=True,
+        fit_loop=loop,
+        sanity_checking=False,
+        state=SimpleNamespace(fn="fit"),
+        global_step=steps.start,
+    )
+    keep.on_train_start(trainer, net)
+    for step in steps:
+        trainer.global_step = step + 1
+        net.weight.data.fill_(float(step + 1))
+        net.count.fill_(step + 1)
+        keep.on_train_batch_end(trainer, net, None, None, step)
+        if validate and (step + 1) % validate == 0:
+            keep.on_validation_end(trainer, net)
+
+
+def test_the_last_ones_by_steps_the_very_last_among_them(tmp_path: Path) -> None:
+    trained(KeepSnapshots(tmp_path / "s", 3, every=4), Net(), range(10))
+    assert [step_of(path) for path in snapshots(tmp_path / "s")] == [4, 8, 10]
+    trained(KeepSnapshots(tmp_path / "t", 2, every=3), Net(), range(10))
+    assert [step_of(path) for path in snapshots(tmp_path / "t")] == [9, 10]
+
+
+def test_the_last_ones_by_validations(tmp_path: Path) -> None:
+    trained(KeepSnapshots(tmp_path / "s", 3, every=None), Net(), range(10), validate=2)
+    assert [step_of(path) for path in snapshots(tmp_path / "s")] == [6, 8, 10]
+
+
+def test_a_run_that_goes_on_drops_what_it_does_again(tmp_path: Path) -> None:
+    keep = KeepSnapshots(tmp_path / "s", 5, every=1)
+    trained(keep, Net(), range(8))
+    trained(keep, Net(), range(5, 6))
+    assert [step_of(path) for path in snapshots(tmp_path / "s")] == [4, 5, 6]
+
+
+def test_the_mean_and_that_it_is_found_again(tmp_path: Path) -> None:
+    target = tmp_path / "averaged.ckpt"
+    trained(KeepSnapshots(tmp_path / "s", 3, every=4), Net(), range(10))
+    assert average(tmp_path / "s", target) == [4, 8, 10]
+    content = read_pickle(target)
+    torch.testing.assert_close(content["state_dict"]["weight"], torch.full((3,), 22 / 3))
+    assert content["state_dict"]["count"] == 10  # a count has no mean
+    assert not (tmp_path / "s").exists()
+    assert average(tmp_path / "s", target) == [4, 8, 10]  # the run was stopped right after
+    with pytest.raises(RunFolderError, match="no snapshots"):
+        average(tmp_path / "s", tmp_path / "other.ckpt")
+
+
+def test_a_run_is_known_by_its_mean(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("best", "last", "averaged"):
+        (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
+    assert RunFolder(tmp_path, "x").chosen_checkpoint.name == "averaged.ckpt"

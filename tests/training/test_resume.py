@@ -1,0 +1,152 @@
+"""A run that was stopped and continued equals one that never stopped: losses, scores, weights, predictions, to the bit."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from protoformer.config.compose import compose
+from protoformer.errors import DivergedError, InterruptedRunError
+from protoformer.models.weights import read_pickle
+from protoformer.runs.metrics import read_metrics
+from protoformer.training import checkpoints
+from protoformer.training.run import train
+from protoformer.training.throughput import Throughput
+
+WORDS = [
+    "model=bert_l2_h128",
+    "task=glue/mrpc",
+    "source=sample",
+    "source.rows=120",
+    "init_from=scratch",
+    "tracking=none",
+    "model.d_model=16",
+    "model.d_ff=32",
+    "recipe.batch_size=8",
+    "recipe.epochs=2",
+    "recipe.lr=3e-3",
+    "trainer.limit_train_batches=6",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=1",
+    "trainer.log_every=2",
+    "trainer.checkpoint_every=1",
+    "task.max_len=24",
+    "hardware.threads=1",
+]
+SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
+
+
+def config(outputs: Path, *words: str) -> dict[str, Any]:
+    return compose([*WORDS, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}", *words])
+
+
+def only_run(outputs: Path) -> Path:
+    return next(outputs.glob("*/glue/mrpc/*/config.yaml")).parent
+
+
+def what_counts(run: Path) -> dict[str, Any]:
+    lines = [{k: v for k, v in line.items() if k not in SPEEDS} for line in read_metrics(run / "metrics.jsonl")]
+    predictions = {file.name: file.read_text(encoding="utf-8") for file in sorted((run / "predictions").iterdir())}
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    return {
+        "lines": lines,
+        "predictions": predictions,
+        "result": {key: result[key] for key in ("score", "metrics", "best", "run_id")},
+        "steps": result["training"]["steps"],
+    }
+
+
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("words", "steps", "validations"),
+    [
+        ([], 12, [6, 12]),
+        (["hardware.micro_batch=3"], 12, [6, 12]),
+        (["trainer.val_check_interval=3"], 12, [3, 6, 9, 12]),
+        (["trainer.max_steps=8"], 8, [6, 8]),
+    ],
+    ids=["epochs", "accumulated", "validated within epochs", "steps"],
+)
+def test_from_every_checkpoint_the_run_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], steps: int, validations: list[int], every: int
+) -> None:
+    kept: list[Path] = []
+    save = pl.Trainer.save_checkpoint
+
+    def save_and_keep(self: pl.Trainer, path: Any, *rest: Any, **more: Any) -> None:
+        save(self, path, *rest, **more)
+        if Path(path).name == "last.ckpt":
+            kept.append(tmp_path / f"folder-{len(kept)}")
+            shutil.copytree(Path(path).parents[1], kept[-1], ignore=shutil.ignore_patterns("lock"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pl.Trainer, "save_checkpoint", save_and_keep)
+        train(config(tmp_path / "whole", *words), "")
+    whole = only_run(tmp_path / "whole")
+    expected = what_counts(whole)
+    weights = read_pickle(whole / "checkpoints" / "last.ckpt")["state_dict"]
+    assert expected["steps"] == steps
+    assert [line["step"] for line in expected["lines"] if "val/score" in line] == validations
+
+    assert len(kept) == steps  # after each step, or after the validation that follows it
+    for number, folder in list(enumerate(kept))[::every]:
+        outputs = tmp_path / f"again-{number}"
+        shutil.copytree(folder, outputs / whole.relative_to(tmp_path / "whole"))
+        train(config(outputs, *words), "")
+        again = only_run(outputs)
+        assert what_counts(again) == expected, f"continued from checkpoint {number}"
+        for name, tensor in read_pickle(again / "checkpoints" / "last.ckpt")["state_dict"].items():
+            assert torch.equal(tensor, weights[name]), (number, name)
+
+
+def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(config(tmp_path / "out"), "")
+
+    def never(*rest: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(checkpoints.SaveLast, "on_fit_start", never)
+    assert train(config(tmp_path / "out"), "") == first
+
+
+def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same global batches, each once, whatever they are cut into; dropout off, since it would draw otherwise."""
+    words = ["model.dropout=0", "trainer.checkpoint_every=100"]
+    train(config(tmp_path / "whole", *words), "")
+    expected = what_counts(only_run(tmp_path / "whole"))
+
+    def stop(self: Throughput, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
+        module.stop_wanted = int(trainer.global_step >= 3)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Throughput, "on_train_batch_start", stop)
+        with pytest.raises(InterruptedRunError, match="stopped at step 4"):
+            train(config(tmp_path / "again", *words, "hardware.micro_batch=3"), "")
+    train(config(tmp_path / "again", *words, "hardware.micro_batch=2"), "")
+    found = what_counts(only_run(tmp_path / "again"))
+    losses = [[line["train/loss"] for line in run["lines"] if "train/loss" in line] for run in (expected, found)]
+    assert losses[1][2:] == pytest.approx(losses[0][2:], rel=1e-5)
+    assert found["steps"] == expected["steps"] == 12
+    assert found["result"]["metrics"] == pytest.approx(expected["result"]["metrics"], rel=1e-4)
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(self: Throughput, trainer: pl.Trainer, module: Any, batch: Any, number: int) -> None:
+        if trainer.global_step == 4:
+            optimizer = trainer.optimizers[0]
+            optimizer.param_groups[0]["lr"] = math.inf
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Throughput, "on_train_batch_start", spoil)
+        with pytest.raises(DivergedError, match="at step 5; the last good checkpoint is kept"):
+            train(config(tmp_path / "out"), "")
+    saved = read_pickle(only_run(tmp_path / "out") / "checkpoints" / "last.ckpt")
+    assert saved["global_step"] == 4
+    assert all(torch.isfinite(tensor).all() for tensor in saved["state_dict"].values())
+    train(config(tmp_path / "out"), "")  # and the run goes on from there
+    assert what_counts(only_run(tmp_path / "out"))["steps"] == 12
