@@ -191,7 +191,7 @@ def ordered(layers: list[list[str]], links: list[tuple[str, str]]) -> list[list[
 
 # ---------------------------------------------------------------- coordinates
 
-WIDTH, HEIGHT, GAP, RISE, MARGIN = 148.0, 58.0, 20.0, 50.0, 40.0
+WIDTH, HEIGHT, GAP, RISE, MARGIN = 150.0, 58.0, 14.0, 46.0, 30.0
 
 
 def _half(name: str) -> float:

@@ -119,10 +119,3 @@ def test_the_recipes_of_the_readme_are_short() -> None:
     found = re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S)
     assert len(found) == 3
     assert all(len(block.splitlines()) <= 10 for block in found)
-
-
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), (page.name, target)

@@ -32,6 +32,8 @@ def test_the_wheel_plans_a_run_in_an_empty_folder(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "glue/mnli" in wrong.stderr
     assert (installed / "protoformer" / "views" / "attention_page" / "page.js").is_file()
+    assert (installed / "protoformer" / "py.typed").is_file()
+    assert list(installed.glob("protoformer-*.dist-info/licenses/LICENSE"))
     where = "import protoformer.config.groups as o; print(o.conf_dir())"
     environ = {**os.environ, "PYTHONPATH": str(installed)}
     found = subprocess.run([sys.executable, "-c", where], cwd=empty, env=environ, capture_output=True, text=True)
