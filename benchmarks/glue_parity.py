@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from protoformer.assembly.build import Parts, build
 from protoformer.config.compose import compose
-from protoformer.optim.schedules import factor, warmup_steps
+from protoformer.optim.schedules import lr_factor, warmup_steps
 from protoformer.training import console
 from protoformer.training.throughput import Throughput
 
@@ -113,7 +113,7 @@ class Theirs:
             {"params": others, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe["lr"], betas=tuple(recipe["betas"]), eps=recipe["eps"])
-        rate = factor(recipe["schedule"], warmup_steps(recipe["warmup"], total), total)
+        rate = lr_factor(recipe["schedule"], warmup_steps(recipe["warmup"], total), total)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
         self.clip = recipe["clip"]
 

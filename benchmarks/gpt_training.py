@@ -34,9 +34,9 @@ from protoformer.models import weights
 from protoformer.models.gpt import gpt
 from protoformer.models.hf.gpt import Gpt2Weights
 from protoformer.modules.language_modeling import LanguageModule
-from protoformer.modules.task_module import Optimization
 from protoformer.optim.adamw import adamw
 from protoformer.optim.groups import decay_groups
+from protoformer.optim.optimization import Optimization
 
 SIDES = ("ours", "transformers")
 

@@ -26,7 +26,7 @@ from protoformer.modules.evaluation import gathered
 from protoformer.modules.multiple_choice import MultipleChoiceModule
 from protoformer.modules.span import SpanModule
 from protoformer.modules.targets import sequence_losses
-from protoformer.modules.task_module import Optimization
+from protoformer.optim.optimization import Optimization
 
 VOCAB = 50
 SPLITS = {"val": [""], "test": [""]}

@@ -25,7 +25,7 @@ from protoformer.models.gpt import gpt
 from protoformer.models.hf.gpt import Gpt2Weights
 from protoformer.modules.evaluation import gathered
 from protoformer.modules.language_modeling import LanguageModule
-from protoformer.modules.task_module import Optimization
+from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
 from protoformer.training.run import train
 from protoformer.training.samples import read_samples

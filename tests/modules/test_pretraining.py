@@ -27,7 +27,7 @@ from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import gathered
 from protoformer.modules.pretraining import PretrainingModule
-from protoformer.modules.task_module import Optimization
+from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
 from protoformer.training.run import train
 

@@ -15,7 +15,7 @@ from protoformer.data.datamodules.classification import Collate
 from protoformer.errors import DivergedError
 from protoformer.models.bert import bert
 from protoformer.modules.classification import ClassificationModule
-from protoformer.modules.task_module import Optimization
+from protoformer.optim.optimization import Optimization
 
 
 def table(examples: int = 21, regression: bool = False) -> TokenTable:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from protoformer.modules.task_module import ObjectiveModule, Optimization
+from protoformer.modules.task_module import ObjectiveModule
 from protoformer.optim.adamw import BertAdam, adamw
 from protoformer.optim.lamb import Lamb
+from protoformer.optim.optimization import Optimization
 
 LR, DECAY, EPS, BETAS = 0.02, 0.1, 1e-6, (0.9, 0.999)
 
@@ -23,18 +24,18 @@ def gradient(p: Tensor, step: int) -> Tensor:
     return torch.cos(3 * p.detach() + step) + 0.3 * p.detach()
 
 
-def by_hand(start: list[float], steps: int, decay: float, adapted: bool, correct: bool) -> list[float]:
-    """Algorithm 2, one number after the other; `adapted` says whether the trust ratio is taken."""
+def by_hand(start: list[float], steps: int, decay: float, trust_ratio: bool, bias_correction: bool) -> list[float]:
+    """Algorithm 2, one number after the other; `trust_ratio` False takes 1 for it."""
     x, m, v = list(start), [0.0] * len(start), [0.0] * len(start)
     for t in range(1, steps + 1):
         g = [math.cos(3 * value + t - 1) + 0.3 * value for value in x]
         m = [BETAS[0] * a + (1 - BETAS[0]) * b for a, b in zip(m, g, strict=True)]
         v = [BETAS[1] * a + (1 - BETAS[1]) * b * b for a, b in zip(v, g, strict=True)]
-        by = [1 - BETAS[0] ** t, 1 - BETAS[1] ** t] if correct else [1.0, 1.0]
-        r = [(a / by[0]) / (math.sqrt(b / by[1]) + EPS) for a, b in zip(m, v, strict=True)]
+        corrections = [1 - BETAS[0] ** t, 1 - BETAS[1] ** t] if bias_correction else [1.0, 1.0]
+        r = [(a / corrections[0]) / (math.sqrt(b / corrections[1]) + EPS) for a, b in zip(m, v, strict=True)]
         u = [a + decay * b for a, b in zip(r, x, strict=True)]
-        phi, length = math.sqrt(sum(a * a for a in x)), math.sqrt(sum(a * a for a in u))
-        ratio = phi / length if adapted and phi > 0 and length > 0 else 1.0
+        weight_norm, update_norm = math.sqrt(sum(a * a for a in x)), math.sqrt(sum(a * a for a in u))
+        ratio = weight_norm / update_norm if trust_ratio and weight_norm > 0 and update_norm > 0 else 1.0
         x = [a - LR * ratio * b for a, b in zip(x, u, strict=True)]
     return x
 
@@ -50,15 +51,15 @@ def groups(matrices: list[nn.Parameter], vectors: list[nn.Parameter]) -> list[di
     return [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
 
 
-@pytest.mark.parametrize("correct", [True, False])
-def test_it_equals_the_papers_algorithm(correct: bool) -> None:
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_it_equals_the_papers_algorithm(bias_correction: bool) -> None:
     torch.manual_seed(0)
     matrices, vectors = [weights(3, 4), nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))], [weights(5)]
     params = [*matrices, *vectors]
     starts = [p.detach().flatten().tolist() for p in params]
-    walk(Lamb(groups(matrices, vectors), LR, BETAS, EPS, bias_correction=correct), params, range(7))
+    walk(Lamb(groups(matrices, vectors), LR, BETAS, EPS, bias_correction=bias_correction), params, range(7))
     for p, start in zip(params, starts, strict=True):
-        expected = by_hand(start, 7, DECAY if p.ndim == 2 else 0.0, p.ndim == 2, correct)
+        expected = by_hand(start, 7, DECAY if p.ndim == 2 else 0.0, p.ndim == 2, bias_correction)
         assert p.detach().flatten().tolist() == pytest.approx(expected, rel=1e-9)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from protoformer.optim.adamw import BertAdam, adamw
 from protoformer.optim.groups import decay_groups
-from protoformer.optim.schedules import Schedule, factor, warmup_steps
+from protoformer.optim.schedules import Schedule, lr_factor, warmup_steps
 
 
 def test_only_matrices_decay() -> None:
@@ -19,25 +19,25 @@ def test_only_matrices_decay() -> None:
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
 
 
-def by_hand(steps: int, lr: float, correct: bool) -> float:
+def adam_by_hand(steps: int, lr: float, bias_correction: bool) -> float:
     """Adam with decoupled decay 0.1 on p = 1, gradient 0.5 p, in plain numbers."""
     p, m, v = 1.0, 0.0, 0.0
     for t in range(1, steps + 1):
         g = 0.5 * p
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        mean, square = (m / (1 - 0.9**t), v / (1 - 0.999**t)) if correct else (m, v)
+        mean, square = (m / (1 - 0.9**t), v / (1 - 0.999**t)) if bias_correction else (m, v)
         p = p - lr * 0.1 * p - lr * mean / (square**0.5 + 1e-6)
     return p
 
 
-@pytest.mark.parametrize("correct", [True, False])
-def test_both_forms_equal_the_formula(correct: bool) -> None:
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_adamw_with_and_without_bias_correction_equals_the_formula(bias_correction: bool) -> None:
     p = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
-    optimizer = adamw([{"params": [p], "weight_decay": 0.1}], 0.01, (0.9, 0.999), 1e-6, correct)
+    optimizer = adamw([{"params": [p], "weight_decay": 0.1}], 0.01, (0.9, 0.999), 1e-6, bias_correction)
     for _ in range(7):
         p.grad = 0.5 * p.detach()
         optimizer.step()
-    assert p.detach().flatten().tolist() == pytest.approx([by_hand(7, 0.01, correct)] * 4, rel=1e-9)
+    assert p.detach().flatten().tolist() == pytest.approx([adam_by_hand(7, 0.01, bias_correction)] * 4, rel=1e-9)
 
 
 def test_bert_adam_continues_from_its_state() -> None:
@@ -67,34 +67,34 @@ def test_schedules_equal_transformers(name: str) -> None:
         "constant": lambda: transformers.get_constant_schedule_with_warmup(optimizer, 10),
     }[name]
     theirs = make().lr_lambdas[0]
-    ours = factor(name, 10, 100)  # type: ignore[arg-type]
+    ours = lr_factor(name, 10, 100)  # type: ignore[arg-type]
     assert [ours(step) for step in range(101)] == pytest.approx([theirs(step) for step in range(101)])
 
 
 def test_noam_is_the_papers_formula() -> None:
-    rate = factor("noam", 4000, 100_000, d_model=512)
+    rate = lr_factor("noam", 4000, 100_000, d_model=512)
     for step in (1, 100, 3999, 4000, 4001, 100_000):  # counted from 1 there
         assert rate(step - 1) == pytest.approx(512**-0.5 * min(step**-0.5, step * 4000**-1.5))
     assert max(range(0, 8000, 1), key=rate) == 3999
     assert rate(3999) == pytest.approx(6.9877e-4, rel=1e-4)
 
 
-def test_warmup_is_a_share_or_a_number() -> None:
+def test_warmup_is_a_fraction_or_a_number_of_steps() -> None:
     assert warmup_steps(0.1, 345) == 35
     assert warmup_steps(2000, 345) == 2000
     with pytest.raises(ValueError, match="linear, constant, cosine, noam"):
-        factor("liner", 0, 1)  # type: ignore[arg-type]
+        lr_factor("liner", 0, 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_a_fall_may_end_early_and_above_zero(name: Schedule) -> None:
+def test_decay_may_end_early_and_above_zero(name: Schedule) -> None:
     """GPT-3's: down to a tenth before training ends."""
-    at = factor(name, 10, 110, decay=0.5, final=0.1)
-    whole = factor(name, 10, 55)
+    rate = lr_factor(name, 10, 110, decay=0.5, final_lr=0.1)
+    plain = lr_factor(name, 10, 55)
     for step in range(55):
-        expected = whole(step) if step < 10 else 0.1 + 0.9 * whole(step)
-        assert at(step) == pytest.approx(expected)
-    assert [at(step) for step in (55, 80, 109, 500)] == pytest.approx([0.1] * 4)
-    for wrong in ({"decay": 0.0}, {"decay": 1.1}, {"final": -0.1}, {"final": 1.1}):
+        expected = plain(step) if step < 10 else 0.1 + 0.9 * plain(step)
+        assert rate(step) == pytest.approx(expected)
+    assert [rate(step) for step in (55, 80, 109, 500)] == pytest.approx([0.1] * 4)
+    for wrong in ({"decay": 0.0}, {"decay": 1.1}, {"final_lr": -0.1}, {"final_lr": 1.1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            factor(name, 10, 110, **wrong)
+            lr_factor(name, 10, 110, **wrong)

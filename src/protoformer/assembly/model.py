@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.modules.evaluation import Stage
-from protoformer.modules.task_module import ObjectiveModule, Optimization
+from protoformer.modules.task_module import ObjectiveModule
+from protoformer.optim.optimization import Optimization
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
-
-
-OPTIMIZATION = tuple(field.name for field in fields(Optimization))
 
 
 # keys of `model` that its builder does not take
@@ -114,7 +111,7 @@ def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> Objectiv
     return instantiate(task["module"], _partial_=True, _convert_="all")(
         backbone=instantiate({**sizes, "packing": config["hardware"]["packing"]}),
         splits={stage: list(named_splits(splits.get(role))) for stage, role in STAGES.items()},
-        optimization=Optimization(**{key: config["recipe"][key] for key in OPTIMIZATION if key in config["recipe"]}),
+        optimization=Optimization.from_recipe(config["recipe"]),
         **said_of_rows(task),
         **said_of_recipe(task, config["recipe"]),
     )

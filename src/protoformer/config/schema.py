@@ -7,6 +7,8 @@ A node with a `_target_` is held against that target's own signature instead.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from protoformer.optim.optimization import Optimization
+
 NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (DESIGN: runs are idempotent)
     "paths",
     "tracking",
@@ -68,24 +70,13 @@ class Task:
     needs_head: bool = True  # whether a test without training needs a trained head
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Optimization):
     """How a model is fitted. `batch_size` is global: over ranks and accumulated micro-batches."""
 
-    lr: float
     batch_size: int
     epochs: int | None = None
     max_steps: int = -1
-    warmup: float = 0.0  # a share of all steps when below 1, else steps
-    schedule: Literal["linear", "constant", "cosine", "noam"] = "linear"  # noam: lr is a factor on d_model^-0.5
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-6
-    bias_correction: bool = True
-    optimizer: Literal["adamw", "lamb"] = "adamw"
-    clip: float | None = 1.0
-    decay: float = 1.0  # the share of all steps after which the schedule has ended (GPT-3's ends before training does)
-    final_lr: float = 0.0  # where it ends, as a share of lr
     aux_lm_weight: float = 0.0  # fine-tuning of a decoder: lambda of its language model's loss
     label_smoothing: float = 0.0  # translation: epsilon
     batching: Literal["random", "length_grouped", "tokens"] = (

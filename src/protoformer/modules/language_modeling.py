@@ -23,7 +23,8 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, ObjectiveModule, Optimization
+from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.optim.optimization import Optimization
 
 
 class Words(Protocol):

@@ -16,7 +16,7 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.classification import AnyBatch, ClassificationModule
 from protoformer.modules.evaluation import Stage
-from protoformer.modules.task_module import Optimization
+from protoformer.optim.optimization import Optimization
 from protoformer.scoring.glue import Metric
 
 

@@ -23,7 +23,8 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
-from protoformer.modules.task_module import Loss, ObjectiveModule, Optimization
+from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.optim.optimization import Optimization
 from protoformer.scoring import spans, squad
 from protoformer.scoring.spans import IMPOSSIBLE, Answer, Candidates
 

@@ -8,43 +8,22 @@ first one's targets by the counts of the whole step, which the loader foretells 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from protoformer.errors import DivergedError
 from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops
 from protoformer.modules.evaluation import Columns, Evaluation, Stage, gathered
-from protoformer.optim.adamw import adamw
-from protoformer.optim.groups import decay_groups
-from protoformer.optim.lamb import Lamb
-from protoformer.optim.schedules import Schedule, factor, warmup_steps
+from protoformer.optim.build import build_lr_scheduler, build_optimizer
+from protoformer.optim.optimization import Optimization
 from protoformer.scoring.main_score import main_score
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """How weights are fitted (a recipe without its batches)."""
-
-    lr: float
-    warmup: float = 0.0
-    schedule: Schedule = "linear"
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-6
-    bias_correction: bool = True
-    optimizer: Literal["adamw", "lamb"] = "adamw"
-    clip: float | None = 1.0
-    decay: float = 1.0
-    final_lr: float = 0.0
 
 
 class Loss(NamedTuple):
@@ -162,25 +141,9 @@ class ObjectiveModule(pl.LightningModule):
         options = self.optimization
         if options is None or self.total_steps is None:
             raise RuntimeError("this module has no recipe or no total_steps: it can be evaluated, not trained")
-        groups = decay_groups(self.parameters(), options.weight_decay)
-        fit = (groups, options.lr, options.betas, options.eps)
-        optimizer: Optimizer
-        if options.optimizer == "lamb":
-            optimizer = Lamb(*fit, bias_correction=options.bias_correction)
-        else:
-            optimizer = adamw(*fit, options.bias_correction)
-        schedule = factor(
-            options.schedule,
-            warmup_steps(options.warmup, self.total_steps),
-            self.total_steps,
-            decay=options.decay,
-            final=options.final_lr,
-            d_model=self.backbone.d_model,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
-        }
+        optimizer = build_optimizer(self.parameters(), options)
+        scheduler = build_lr_scheduler(optimizer, options, total_steps=self.total_steps, d_model=self.backbone.d_model)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._observe(self.splits["val"][dataloader_idx], batch)

@@ -24,7 +24,8 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.modules.evaluation import Columns, Evaluation, Stage
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, ObjectiveModule, Optimization
+from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.optim.optimization import Optimization
 from protoformer.scoring.bleu import bleu, compound_bleu
 
 

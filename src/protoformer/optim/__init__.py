@@ -1,1 +1,1 @@
-"""Parameter groups, optimizers and schedules of the papers."""
+"""Optimisation options, optimizers, parameter groups and learning-rate schedules of the papers. Imports no torch itself."""

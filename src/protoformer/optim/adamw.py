@@ -1,4 +1,4 @@
-"""AdamW (arXiv 1711.05101), and BERT's own form of it."""
+"""AdamW (arXiv 1711.05101), and BERT's variant of it without bias correction."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -40,17 +40,17 @@ class BertAdam(Optimizer):
         beta1, beta2 = group["betas"]
         for p in params:
             if not self.state[p]:
-                self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+                self.state[p] = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         grads = [p.grad for p in params if p.grad is not None]
-        means = [self.state[p]["mean"] for p in params]
-        squares = [self.state[p]["square"] for p in params]
-        torch._foreach_lerp_(means, grads, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-        scale = torch._foreach_sqrt(squares)
-        torch._foreach_add_(scale, group["eps"])
+        exp_avgs = [self.state[p]["exp_avg"] for p in params]
+        exp_avg_sqs = [self.state[p]["exp_avg_sq"] for p in params]
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)  # m <- b1 m + (1 - b1) g
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, 1 - beta2)  # v <- b2 v + (1 - b2) g^2
+        denominators = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(denominators, group["eps"])
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_addcdiv_(params, means, scale, -group["lr"])
+        torch._foreach_addcdiv_(params, exp_avgs, denominators, -group["lr"])
 
 
 def adamw(
@@ -60,10 +60,10 @@ def adamw(
     eps: float,
     bias_correction: bool = True,
 ) -> Optimizer:
-    """torch's fused AdamW, or BERT's form where `bias_correction` is off."""
+    """torch's fused AdamW, or `BertAdam` without `bias_correction`."""
     if bias_correction:
         optimizer = AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
-        # it could unscale fp16's gradients itself, but the clip must see them unscaled before
+        # the fused kernel could unscale fp16's gradients itself, but clipping comes first and must see them unscaled
         optimizer._step_supports_amp_scaling = False
         return optimizer
     return BertAdam(groups, lr=lr, betas=betas, eps=eps)

@@ -1,4 +1,5 @@
-"""Which parameters decay: matrices do; biases and normalisation gains do not (arXiv 1810.04805, appendix A.2, its code)."""
+"""Parameter groups for weight decay: matrices decay, biases and normalisation gains do not (arXiv 1810.04805, appendix A.2,
+and its code)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,9 +8,9 @@ from torch import nn
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Two optimizer groups, by rank: decayed matrices, and the rest without decay."""
-    trained = [p for p in parameters if p.requires_grad]
+    """Two optimizer groups: tensors of two or more dimensions, which decay, and the rest. Frozen parameters are in neither."""
+    trainable = [p for p in parameters if p.requires_grad]
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]

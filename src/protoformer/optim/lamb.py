@@ -1,4 +1,5 @@
-"""LAMB: Adam whose step on each tensor is as long as that tensor's norm says (arXiv 1904.00962, algorithm 2).
+"""LAMB: Adam whose step on each tensor is scaled by the ratio of that tensor's norm to its update's (arXiv 1904.00962,
+algorithm 2).
 
 Made for pretraining BERT with batches of thousands of sequences (section 4.1; BERT in 76 minutes).
 
@@ -49,33 +50,35 @@ class Lamb(Optimizer):
         beta1, beta2 = group["betas"]
         for p in params:
             if not self.state[p]:
-                step = torch.zeros((), dtype=torch.float32, device="cpu")  # read there, so that no GPU is waited for
-                self.state[p] = {"step": step, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+                step = torch.zeros((), dtype=torch.float32, device="cpu")  # there, so that reading it waits for no GPU
+                self.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         grads = [p.grad for p in params if p.grad is not None]
-        steps, means, squares = ([self.state[p][name] for p in params] for name in ("step", "mean", "square"))
+        steps, exp_avgs, exp_avg_sqs = (
+            [self.state[p][name] for p in params] for name in ("step", "exp_avg", "exp_avg_sq")
+        )
         torch._foreach_add_(steps, 1)
-        torch._foreach_lerp_(means, grads, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-        done = [float(step) for step in steps] if self.bias_correction else [float("inf")] * len(params)
-        scale = torch._foreach_div(squares, [1 - beta2**step for step in done])
-        torch._foreach_sqrt_(scale)
-        torch._foreach_add_(scale, group["eps"])
-        updates = torch._foreach_div(means, [1 - beta1**step for step in done])
-        torch._foreach_div_(updates, scale)
-        torch._foreach_add_(updates, params, alpha=group["weight_decay"])
-        _trust(params, updates)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)  # m <- b1 m + (1 - b1) g
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, 1 - beta2)  # v <- b2 v + (1 - b2) g^2
+        # without bias correction t is infinite, so that 1 - b^t = 1
+        times = [float(step) for step in steps] if self.bias_correction else [float("inf")] * len(params)
+        denominators = torch._foreach_div(exp_avg_sqs, [1 - beta2**t for t in times])
+        torch._foreach_sqrt_(denominators)
+        torch._foreach_add_(denominators, group["eps"])  # sqrt(v') + eps
+        updates = torch._foreach_div(exp_avgs, [1 - beta1**t for t in times])
+        torch._foreach_div_(updates, denominators)
+        torch._foreach_add_(updates, params, alpha=group["weight_decay"])  # u
+        _apply_trust_ratios(params, updates)
         torch._foreach_add_(params, updates, alpha=-group["lr"])
 
 
-def _trust(params: Sequence[Tensor], updates: Sequence[Tensor]) -> None:
-    """Bring each matrix's update to its own norm, in place."""
-    adapted = [(p, update) for p, update in zip(params, updates, strict=True) if p.ndim >= 2]
-    if not adapted:
+def _apply_trust_ratios(params: Sequence[Tensor], updates: Sequence[Tensor]) -> None:
+    """u <- |p| / |u| u for each matrix, in place; vectors keep their update."""
+    matrices = [(p, update) for p, update in zip(params, updates, strict=True) if p.ndim >= 2]
+    if not matrices:
         return
-    weights, steps = ([pair[side] for pair in adapted] for side in (0, 1))
-    for step, weight_norm, step_norm in zip(
-        steps, torch._foreach_norm(weights), torch._foreach_norm(steps), strict=True
-    ):
-        both = (weight_norm > 0) & (step_norm > 0)
-        step.mul_(torch.where(both, weight_norm / step_norm, torch.ones_like(step_norm)))
+    weights, matrix_updates = (list(column) for column in zip(*matrices, strict=True))
+    weight_norms, update_norms = torch._foreach_norm(weights), torch._foreach_norm(matrix_updates)
+    for update, weight_norm, update_norm in zip(matrix_updates, weight_norms, update_norms, strict=True):
+        nonzero = (weight_norm > 0) & (update_norm > 0)
+        update.mul_(torch.where(nonzero, weight_norm / update_norm, torch.ones_like(update_norm)))

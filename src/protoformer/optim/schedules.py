@@ -1,4 +1,4 @@
-"""Learning-rate schedules: factors on the peak rate as functions of the optimizer step (from 0)."""
+"""Learning-rate schedules: factors on the peak rate as functions of the optimizer step, counted from 0."""
 
 import math
 from collections.abc import Callable
@@ -8,37 +8,41 @@ Schedule = Literal["linear", "constant", "cosine", "noam"]
 
 
 def warmup_steps(warmup: float, total: int) -> int:
-    """`warmup` below 1 is a share of all steps, else a number of steps."""
+    """Number of warm-up steps: `warmup` below 1 is a fraction of the `total` steps, else the number itself."""
     return math.ceil(total * warmup) if warmup < 1 else int(warmup)
 
 
-def factor(
-    schedule: Schedule, warmup: int, total: int, *, decay: float = 1.0, final: float = 0.0, d_model: int = 1
+def lr_factor(
+    schedule: Schedule, warmup: int, total: int, *, decay: float = 1.0, final_lr: float = 0.0, d_model: int = 1
 ) -> Callable[[int], float]:
-    """Linear rise over `warmup` steps, then constant, or a linear or half a cosine's fall to `final`, or as `noam` says.
+    """The factor on the peak rate at each step: linear warm-up from 0 to 1 over `warmup` steps, then the schedule.
 
-    The fall ends after a share `decay` of the `total` steps, and what is left of them stays at `final` (GPT-3's ends after
-    260 of 300 billion tokens, arXiv 2005.14165, appendix B). `noam` knows no end and no peak: at step s, from 1, it is
-    d_model^-0.5 min(s^-0.5, s warmup^-1.5) (arXiv 1706.03762, equation 3), so that the rate that it multiplies is a mere
-    factor. Raises ValueError for what is no share.
+    "constant" stays at 1; "linear" and "cosine" (half a period) fall from 1 to `final_lr`, which they reach after the
+    fraction `decay` of the `total` steps and keep from there on (GPT-3's ends after 260 of 300 billion tokens, arXiv
+    2005.14165, appendix B).
+
+    "noam" has neither an end nor a peak: at step s, from 1, it is d_model^-0.5 min(s^-0.5, s warmup^-1.5) (arXiv 1706.03762,
+    equation 3), and the peak rate that it multiplies is a mere factor.
+
+    Raises ValueError for an unknown schedule, and for a `decay` or `final_lr` that is no fraction.
     """
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule {schedule!r}: one of {', '.join(get_args(Schedule))}")
     if not 0 < decay <= 1:
-        raise ValueError(f"decay {decay}: a share of the run, over 0 and at most 1")
-    if not 0 <= final <= 1:
-        raise ValueError(f"final_lr {final}: a share of the highest rate, from 0 to 1")
-    end = round(decay * total)
+        raise ValueError(f"decay {decay}: a fraction of the run, over 0 and at most 1")
+    if not 0 <= final_lr <= 1:
+        raise ValueError(f"final_lr {final_lr}: a fraction of the peak rate, from 0 to 1")
     if schedule == "noam":
         return lambda step: d_model**-0.5 * min((step + 1) ** -0.5, (step + 1) * max(1, warmup) ** -1.5)
+    decay_end = round(decay * total)
 
-    def at(step: int) -> float:
+    def factor(step: int) -> float:
         if step < warmup:
             return step / warmup
         if schedule == "constant":
             return 1.0
-        done = min(1.0, (step - warmup) / max(1, end - warmup))
-        left = 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
-        return final + (1.0 - final) * left
+        progress = min(1.0, (step - warmup) / max(1, decay_end - warmup))  # 0 after the warm-up, 1 where the decay ends
+        remaining = 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+        return final_lr + (1.0 - final_lr) * remaining
 
-    return at
+    return factor

@@ -1,0 +1,34 @@
+"""From the options of an optimisation to torch's optimizer and learning-rate scheduler."""
+
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from protoformer.optim.adamw import adamw
+from protoformer.optim.groups import decay_groups
+from protoformer.optim.lamb import Lamb
+from protoformer.optim.optimization import Optimization
+from protoformer.optim.schedules import lr_factor, warmup_steps
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], options: Optimization) -> Optimizer:
+    """The optimizer over two parameter groups: decayed matrices, and the rest without decay."""
+    groups = decay_groups(parameters, options.weight_decay)
+    if options.optimizer == "lamb":
+        return Lamb(groups, options.lr, options.betas, options.eps, bias_correction=options.bias_correction)
+    return adamw(groups, options.lr, options.betas, options.eps, bias_correction=options.bias_correction)
+
+
+def build_lr_scheduler(optimizer: Optimizer, options: Optimization, *, total_steps: int, d_model: int) -> LambdaLR:
+    """The scheduler, stepped once per optimizer step; `total_steps` counts the whole run's, `d_model` serves "noam" alone."""
+    schedule = lr_factor(
+        options.schedule,
+        warmup_steps(options.warmup, total_steps),
+        total_steps,
+        decay=options.decay,
+        final_lr=options.final_lr,
+        d_model=d_model,
+    )
+    return LambdaLR(optimizer, schedule)

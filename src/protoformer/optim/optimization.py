@@ -1,0 +1,34 @@
+"""The options of an optimisation: optimizer, learning-rate schedule, gradient clipping.
+
+This file imports no torch, so that a config can be checked against its fields before torch is loaded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from protoformer.optim.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights are fitted. These are the keys of `recipe` that concern the optimizer, with their defaults."""
+
+    lr: float  # the peak learning rate; with schedule="noam" a factor on d_model^-0.5
+    warmup: float = 0.0  # a fraction of all steps when below 1, else a number of steps
+    schedule: Schedule = "linear"
+    weight_decay: float = 0.01  # decoupled; of matrices alone (`groups.decay_groups`)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-6
+    bias_correction: bool = True
+    optimizer: Literal["adamw", "lamb"] = "adamw"
+    clip: float | None = 1.0  # the largest norm of the whole gradient; None: no clipping
+    decay: float = (
+        1.0  # the fraction of all steps after which the schedule has ended (GPT-3's ends before training does)
+    )
+    final_lr: float = 0.0  # the learning rate at the schedule's end, as a fraction of `lr`
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> "Optimization":
+        """The fields of this class among the keys of a recipe; a key that is absent keeps its default."""
+        return cls(**{field.name: recipe[field.name] for field in fields(cls) if field.name in recipe})
