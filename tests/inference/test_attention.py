@@ -154,7 +154,7 @@ def test_a_disk_that_refuses_is_one_line(bert_folder: Path, tmp_path: Path, monk
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(attention, "write_whole", full)
+    monkeypatch.setattr(attention, "write_text", full)
     with pytest.raises(ConfigurationError, match=r"--out .*page.html: No space left on device; choose another place"):
         attention.main(str(bert_folder), Looking("cat"), str(tmp_path / "page.html"))
 

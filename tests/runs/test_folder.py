@@ -2,12 +2,10 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 import pytest
 
-from protoformer.atomic import write_whole
 from protoformer.config.compose import compose
 from protoformer.errors import RunFolderError
 from protoformer.runs.folder import RunFolder
@@ -90,16 +88,3 @@ def test_what_is_no_number_is_null_on_disk_and_comes_back(tmp_path: Path) -> Non
     assert "NaN" not in folder.result_file.read_text()
     assert math.isnan(folder.read_result()["metrics"]["val/pearson"])
     assert folder.read_result()["training"]["rate"] is None
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "result.json"
-    write_whole(file, json.dumps({"a": 1}))
-
-    def full(*rest: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_whole(file, json.dumps({"a": 2}))
-    assert json.loads(file.read_text()) == {"a": 1}

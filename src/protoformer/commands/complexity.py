@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from protoformer.atomic import write_text
 from protoformer.errors import ConfigurationError
 
 HELP = "what a layer of attention, recurrence or convolution costs: formulas, FLOPs, time"
@@ -55,7 +56,7 @@ def main(
     for title, heads, rows in tables(found):
         table(heads, rows, f"{title}; {found.threads} thread(s)")
         print()
-    (folder / "complexity.md").write_text(markdown(found, _command(n, d, quick, threads)), encoding="utf-8")
+    write_text(folder / "complexity.md", markdown(found, _command(n, d, quick, threads)))
     write_csv(found, folder / "complexity.csv")
     draw(found, folder / "complexity.svg")
     print(f"{folder / 'complexity.md'}, .csv, .svg")

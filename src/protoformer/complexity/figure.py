@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protoformer.atomic import replace_atomically
 from protoformer.complexity.kinds import KINDS
 from protoformer.complexity.table import Found
 
@@ -40,7 +41,8 @@ def draw(found: Found, path: Path) -> None:
         _frame(memory, f"Kept for backward (d = {d[-1]})", "n", "MiB", n)
         _crossings(crossed, found)
         _frame(crossed, "From which n on self-attention costs more than an LSTM", "d", "n", d)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        with replace_atomically(path) as tmp:
+            figure.savefig(tmp, format="svg", metadata={"Date": None})
 
 
 def _curves(axes: "Axes", found: Found, what: str, *, over_n: bool, unit: float) -> None:

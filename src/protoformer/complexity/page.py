@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from protoformer.atomic import replace_atomically
 from protoformer.complexity.kinds import KINDS, Kind, Sizes
 from protoformer.complexity.table import Crossing, Found, path_neighbourhood
 
@@ -110,7 +111,7 @@ def markdown(found: Found, command: str) -> str:
 
 def write_csv(found: Found, path: Path) -> None:
     """A row a cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replace_atomically(path) as tmp, tmp.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for kind in KINDS:

@@ -6,9 +6,6 @@ written beside its place and renamed, so a half-written one is never taken for w
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +15,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from numpy import ndarray
 
+from protoformer.atomic import create_folder_atomically
 from protoformer.runs.digests import source_digest
 
 
@@ -89,19 +87,11 @@ def cached(folder: Path, settings: Mapping[str, Any], write: Callable[[], AnyTab
 
 
 def save(table: Table, place: Path) -> None:
-    """Write the arrays under a passing name, then rename; another process that was quicker keeps its copy."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    passing = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-    passing.mkdir()  # by the umask, where tempfile's folders are for their owner alone
-    for name in table.arrays():
-        np.save(passing / f"{name}.npy", getattr(table, name), allow_pickle=False)
-    (passing / "facts.json").write_text(json.dumps(dict(table.facts)), encoding="utf-8")
-    try:
-        os.replace(passing, place)
-    except OSError:
-        shutil.rmtree(passing)
-        if not place.is_dir():
-            raise
+    """Write the arrays atomically; where another process was quicker, its copy is kept."""
+    with create_folder_atomically(place) as tmp:
+        for name in table.arrays():
+            np.save(tmp / f"{name}.npy", getattr(table, name), allow_pickle=False)
+        (tmp / "facts.json").write_text(json.dumps(dict(table.facts)), encoding="utf-8")
 
 
 def load(place: Path, kind: type[AnyTable]) -> AnyTable:

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import logging
-import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from protoformer.atomic import replace_atomically
 from protoformer.data.sources.source import Part, RawStream, Source
 from protoformer.runs.digests import source_digest
 from protoformer.text.tokenizer_files import read_tokenizer
@@ -46,10 +45,8 @@ class LearntVocabulary:
         if not place.exists():
             log.info("%s: learning a vocabulary of %d tokens (%s)", stream.origin, self.size, self.kind)
             learnt = train(lambda: rows.texts(stream), self.kind, self.size, cased=self.cased)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            passing = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-            learnt.rust.save(str(passing))
-            os.replace(passing, place)
+            with replace_atomically(place) as tmp:
+                learnt.rust.save(str(tmp))
         return Tokenizer(read_tokenizer(place).rust, f"the vocabulary learnt from {stream.origin}")
 
 

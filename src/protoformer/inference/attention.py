@@ -14,7 +14,7 @@ import torch
 
 from protoformer import hub
 from protoformer.assembly.instantiate import instantiate
-from protoformer.atomic import write_whole
+from protoformer.atomic import write_text
 from protoformer.decoding.seq2seq import Writing, best, write
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference.load import LoadedRun, load
@@ -67,7 +67,7 @@ def main(source: str, wanted: Looking, out: str) -> None:
     written_by_it = [plain(subject, text) for text in texts[len(given) :]]
     html = page(panels, subject.name, [*given, *written_by_it], described(subject))
     try:
-        write_whole(place, html)
+        write_text(place, html)
     except OSError as error:
         raise ConfigurationError(f"--out {out}: {error.strerror or error}; choose another place") from None
     _print(subject, panels)

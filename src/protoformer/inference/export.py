@@ -8,14 +8,12 @@ puts the end behind each text, so that the same text gives the same logits.
 import importlib
 import inspect
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protoformer.atomic import write_whole
+from protoformer.atomic import replace_atomically, write_text
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.runs.folder import RunFolder
 from protoformer.text.sentencepiece import SidedTokenizer
@@ -100,11 +98,9 @@ def main(run: str, to: str, out: str) -> None:
         files["generation_config.json"] = writing(config["task"]["module"], format, described, sizes)
     for name, content in files.items():
         _write(target / name, content)
-    descriptor, passing = tempfile.mkstemp(dir=target, prefix=".model.safetensors.")
-    os.close(descriptor)
-    save_file(state, passing, metadata={"format": "pt"})
-    shutil.copymode(target / "config.json", passing)  # the library's own is 0600, whatever the umask
-    os.replace(passing, target / "model.safetensors")
+    with replace_atomically(target / "model.safetensors") as tmp:
+        save_file(state, tmp, metadata={"format": "pt"})
+        shutil.copymode(target / "config.json", tmp)  # the library's own is 0600, whatever the umask
     print(f"{target}: {len(state)} tensors; transformers.{described['architectures'][0]} opens it")
 
 
@@ -221,4 +217,4 @@ def closing_tokenizer(tokenizer: Tokenizer, format: TranslationFormat, max_len: 
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from protoformer import hub
-from protoformer.atomic import write_whole
+from protoformer.atomic import write_text
 from protoformer.decoding.beam import Beam
 from protoformer.decoding.sampling import Choosing, Words
 from protoformer.decoding.text_generator import Completion, Writer
@@ -108,7 +108,7 @@ def main(where: str, request: Request) -> None:
             print(_shown(completion), flush=True)
         lines.append(json.dumps(asdict(completion), ensure_ascii=False) + "\n")
     if request.out is not None:
-        write_whole(Path(request.out).expanduser(), "".join(lines))
+        write_text(Path(request.out).expanduser(), "".join(lines))
         print(f"{request.out}: {len(lines)} completions of {len(prompts)} prompts")
     seconds = time.perf_counter() - begun
     print(f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.1f} tokens/s", file=sys.stderr)

@@ -4,7 +4,6 @@ Lines are read in chunks; in a chunk, lines of like length are translated togeth
 """
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from protoformer.assembly.instantiate import instantiate
+from protoformer.atomic import replace_atomically
 from protoformer.decoding.beam import Beam
 from protoformer.decoding.seq2seq import Writing, batches, write
 from protoformer.errors import ConfigurationError, DataError
@@ -72,13 +72,8 @@ def written_whole(place: Path) -> Iterator[TextIO]:
         with place.open("w", encoding="utf-8") as file:
             yield file
         return
-    part = place.with_name(f".{place.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            yield file
-        os.replace(part, place)
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_atomically(place) as tmp, tmp.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def counted(number: int, what: str) -> str:

@@ -1,10 +1,10 @@
 """The card of a run (`card.md`): what was run, its scores beside the paper's, and the command to run it again."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from protoformer.atomic import write_text
 from protoformer.errors import RunFolderError
 from protoformer.reporting import paper_results, results
 from protoformer.reporting.tables import escape, fenced
@@ -32,9 +32,7 @@ def write_card(folder: Path) -> Path:
         "## Run it again\n\n" + fenced(result["command"], "sh") if result.get("command") else "",
     ]
     card = folder / "card.md"
-    part = folder / "card.md.part"
-    part.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
-    os.replace(part, card)
+    write_text(card, "\n\n".join(section for section in sections if section) + "\n")
     return card
 
 

@@ -7,7 +7,6 @@ that failed though they ended are named, and count in the means.
 
 import json
 import math
-import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protoformer.atomic import replace_atomically, write_text
 from protoformer.config.schema import NEUTRAL
 from protoformer.errors import RunFolderError
 from protoformer.reporting import diagnostics, paper_results
@@ -297,13 +297,10 @@ def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
             rows[-1] |= {row.key: row.value, "remarks": row.protocol}
             head += [row.key] if row.key not in head else []
     rows += [{"state": "unfinished", "folder": text} for text in harvest.unfinished]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as lines:
+    with replace_atomically(file) as tmp, tmp.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.DictWriter(lines, [*head, *differ, "remarks", "folder"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(part, file)
 
 
 def write_markdown(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
@@ -318,10 +315,7 @@ def write_markdown(file: Path, blocks: Sequence[Block], harvest: Harvest) -> Non
         parts.append("\n".join(f"- {escape(line)}" for line in remarks(block)))
     if left := notes(harvest):
         parts += ["## Not in the tables", "\n".join(f"- {escape(line)}" for line in left)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    write_text(file, "\n\n".join(parts) + "\n")
 
 
 def _print(block: Block, console: "Console") -> None:

@@ -4,13 +4,13 @@ A tab-separated file for each test set, with the header `index`, `prediction`; c
 tasks, as words; STS-B's similarity as a number. The server takes a zip only if every file is in it.
 """
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from protoformer.atomic import replace_atomically
 from protoformer.errors import RunFolderError, UserError
 from protoformer.runs import reader
 
@@ -136,16 +136,13 @@ def _answer(sheet: Sheet, labels: Sequence[str], row: Mapping[str, Any], file: P
 
 def _write(path: Path, files: Mapping[str, Sequence[str]]) -> None:
     """The zip, whole or not at all; the same predictions give the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replace_atomically(path) as tmp, zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, answers in files.items():
             lines = ["index\tprediction", *(f"{place}\t{answer}" for place, answer in enumerate(answers))]
             info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, "\n".join(lines) + "\n")
-    os.replace(part, path)
 
 
 def _told(sheet: Sheet, answers: Sequence[str] | None, record: reader.Record | None) -> str:

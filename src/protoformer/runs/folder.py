@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from protoformer.atomic import write_whole
+from protoformer.atomic import write_text
 from protoformer.errors import RunFolderError
 from protoformer.runs.identity import run_id
 
@@ -120,7 +120,7 @@ class RunFolder:
     def write_config(self, config: Mapping[str, Any]) -> None:
         import yaml
 
-        write_whole(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:
         import yaml
@@ -128,7 +128,7 @@ class RunFolder:
         return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        write_whole(self.result_file, json.dumps(_finite(result), indent=2, ensure_ascii=False) + "\n")
+        write_text(self.result_file, json.dumps(_finite(result), indent=2, ensure_ascii=False) + "\n")
 
     def read_result(self) -> dict[str, Any]:
         """Raises RunFolderError when there is none that can be read."""
@@ -149,7 +149,7 @@ class RunFolder:
             return file.read_text(encoding="utf-8").strip()
         agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
         name = agent or f"{self.run_id}-a{self.attempt}-{secrets.token_hex(2)}"
-        write_whole(file, name + "\n")
+        write_text(file, name + "\n")
         return name
 
 

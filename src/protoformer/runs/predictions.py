@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from protoformer.atomic import write_whole
+from protoformer.atomic import write_text
 
 
 def write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]], files: Mapping[str, Any]) -> None:
     """`<name>.jsonl` and, in a folder `<name>`, further files; each whole or not at all."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     if lines:
-        write_whole(folder / f"{name}.jsonl", "".join(lines))
+        write_text(folder / f"{name}.jsonl", "".join(lines))
     for file, content in files.items():
-        write_whole(folder / name / file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_text(folder / name / file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from protoformer.atomic import write_whole
+from protoformer.atomic import write_text
 from protoformer.errors import ConfigurationError
 from protoformer.runs.folder import RunFolder
 from protoformer.training import tracking
@@ -42,7 +42,7 @@ def leave(config: Mapping[str, Any], parts: Any, folder: RunFolder, loggers: Seq
         return
     panels = panels_of(looked_at, texts, range(1, looked_at.n_layers + 1))
     page = attention.page(panels, name, [plain(looked_at, text) for text in texts], described(looked_at))
-    write_whole(folder.path / "attention.html", page)
+    write_text(folder.path / "attention.html", page)
     tracking.log_pictures(loggers, step, {f"attention/{panel.name}": _drawn(panel, name, folder) for panel in panels})
 
 

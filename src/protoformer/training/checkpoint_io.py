@@ -1,6 +1,5 @@
 """Checkpoints that are whole or absent, hold nothing but tensors and plain containers, and are read as such."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from protoformer.atomic import replace_atomically
 from protoformer.models.weights import read_pickle
 
 PLAIN = (str, bytes, int, float, bool, type(None), torch.Tensor)
@@ -30,22 +30,9 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         demand_plain(checkpoint)
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        passing = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with passing.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(passing, target)
-        finally:
-            passing.unlink(missing_ok=True)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # to a file, not to a path: torch.save would write the temporary name into the archive
+        with replace_atomically(Path(path)) as tmp, tmp.open("wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
         return read_pickle(Path(path))

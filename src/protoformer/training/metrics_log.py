@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from protoformer.atomic import write_text
 from protoformer.runs.metrics import _odd, read_metrics
 
 
@@ -46,7 +46,5 @@ class MetricsLog(Logger):
         if not self.file.exists():
             return
         kept = [line for line in read_metrics(self.file) if line["step"] is not None and line["step"] <= step]
-        passing = self.file.with_name(f".{self.file.name}.part")
         lines = [json.dumps({k: v if not _odd(v) else str(v) for k, v in line.items()}) for line in kept]
-        passing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        os.replace(passing, self.file)
+        write_text(self.file, "".join(f"{line}\n" for line in lines))

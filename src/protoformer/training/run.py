@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from protoformer.atomic import write_whole
+from protoformer.atomic import write_text
 from protoformer.distributed import launcher, memory, world
 from protoformer.distributed.collectives import from_first, join
 from protoformer.distributed.signals import stop_on_signal
@@ -77,7 +77,7 @@ def _claim(config: Mapping[str, Any], held: ExitStack) -> Claim:
         raise StaleResultError(
             f"{folder.path} was begun by other code: reuse=true goes on all the same, force=true runs it anew"
         )
-    write_whole(begun, code_digest() + "\n")
+    write_text(begun, code_digest() + "\n")
     folder.write_config(config)
     return Claim(str(folder.path))
 

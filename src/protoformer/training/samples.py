@@ -1,13 +1,13 @@
 """What a language model writes at each validation: in the run folder, on the terminal, in the tracker."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from protoformer.atomic import write_text
 from protoformer.modules.language_modeling import LanguageEvaluation, Sample
 from protoformer.training import tracking
 
@@ -23,9 +23,7 @@ class LogSamples(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.file.exists():
             kept = [line for line in read_samples(self.file) if line["step"] <= trainer.global_step]
-            passing = self.file.with_name(f".{self.file.name}.part")
-            passing.write_text("".join(map(_line, kept)), encoding="utf-8")
-            os.replace(passing, self.file)
+            write_text(self.file, "".join(map(_line, kept)))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit" or not trainer.is_global_zero:

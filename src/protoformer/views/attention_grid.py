@@ -7,6 +7,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch.nn import functional
 
+from protoformer.atomic import replace_atomically
 from protoformer.views.curves import INK, QUIET
 from protoformer.views.panels import Panel
 
@@ -34,7 +35,8 @@ def draw(panel: Panel, title: str, path: Path) -> Path:
     axes.set_ylabel("layer", color=QUIET, fontsize=8)
     axes.tick_params(length=0, labelsize=7, colors=QUIET)
     axes.spines[:].set_visible(False)
-    figure.savefig(path, format="png", facecolor=PAPER)
+    with replace_atomically(path) as tmp:
+        figure.savefig(tmp, format="png", facecolor=PAPER)
     return path
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protoformer.atomic import replace_atomically
 from protoformer.errors import RunFolderError
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def draw(metrics_file: Path) -> Path:
             axes.set_xlim(0, max(1, last) * 1.03)
         _draw_training(training, curves)
         _draw_scores(scores, curves)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        with replace_atomically(path) as tmp:
+            figure.savefig(tmp, format="svg", metadata={"Date": None})
     return path
 
 

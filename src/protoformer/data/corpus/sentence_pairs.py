@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy import ndarray
 
-from protoformer.data.corpus.sharding import written
+from protoformer.atomic import create_folder_atomically
 from protoformer.data.corpus.shards import Shards
 from protoformer.errors import DataError
 from protoformer.text.templates import truncated_lengths
@@ -225,10 +225,8 @@ class _Growing:
             append(value)
 
     def save(self, place: Path) -> None:
-        def write(passing: Path) -> None:
+        with create_folder_atomically(place) as tmp:
             for name, column in self.columns.items():
                 values = np.frombuffer(column, dtype=np.int64 if column.typecode == "q" else np.int32)
-                np.save(passing / f"{name}.npy", values.astype(bool) if name == "is_random" else values)
-            (passing / "facts.json").write_text(json.dumps(self.facts), encoding="utf-8")
-
-        written(place, write)
+                np.save(tmp / f"{name}.npy", values.astype(bool) if name == "is_random" else values)
+            (tmp / "facts.json").write_text(json.dumps(self.facts), encoding="utf-8")

@@ -8,11 +8,9 @@ processes that write at once write the same.
 import hashlib
 import json
 import logging
-import os
-import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy import ndarray
 
+from protoformer.atomic import create_folder_atomically, write_text
 from protoformer.data.corpus.shards import Shard, Shards, folder
 from protoformer.errors import DataError
 from protoformer.runs.digests import source_digest
@@ -94,9 +93,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
         "tokens": tokens,
         "skipped": texts.skipped + shard.taken - documents,  # also documents without a token
     }
-    passing = place / f".index-{secrets.token_hex(4)}"
-    passing.write_text(json.dumps(facts), encoding="utf-8")
-    os.replace(passing, place / "index.json")
+    write_text(place / "index.json", json.dumps(facts))
     for stray in place.glob(".shard-*"):  # left behind by a process that was killed, unless it is alive and young
         if time.time() - stray.stat().st_mtime > STALE:
             shutil.rmtree(stray, ignore_errors=True)
@@ -129,30 +126,13 @@ class _Growing:
 
     def save(self, place: Path, dtype: np.dtype) -> tuple[int, int, int]:
         """Gives its counts: documents, sentences, tokens."""
-
-        def write(passing: Path) -> None:
-            np.save(passing / "ids.npy", np.concatenate(self.ids).astype(dtype))
-            np.save(passing / "sentences.npy", np.concatenate([[0], np.cumsum(self.lengths)]))
-            np.save(passing / "bytes.npy", np.asarray(self.bytes, dtype=np.int32))
-            np.save(passing / "documents.npy", np.concatenate([[0], np.cumsum(self.sentences)]))
-            (passing / "facts.json").write_text(json.dumps({"taken": self.taken}), encoding="utf-8")
-
-        written(place, write)
+        with create_folder_atomically(place) as tmp:
+            np.save(tmp / "ids.npy", np.concatenate(self.ids).astype(dtype))
+            np.save(tmp / "sentences.npy", np.concatenate([[0], np.cumsum(self.lengths)]))
+            np.save(tmp / "bytes.npy", np.asarray(self.bytes, dtype=np.int32))
+            np.save(tmp / "documents.npy", np.concatenate([[0], np.cumsum(self.sentences)]))
+            (tmp / "facts.json").write_text(json.dumps({"taken": self.taken}), encoding="utf-8")
         return len(self.sentences), len(self.lengths), self.tokens
-
-
-def written(place: Path, write: Callable[[Path], None]) -> None:
-    """A folder, written beside its place and renamed; a process that was quicker has written the same, and keeps its own."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    passing = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-    passing.mkdir()
-    write(passing)
-    try:
-        os.replace(passing, place)
-    except OSError:
-        shutil.rmtree(passing)
-        if not place.is_dir():
-            raise
 
 
 def _standing(place: Path) -> list[Shard]:
