@@ -44,7 +44,7 @@ def batch(rows: int, seq: int) -> PretrainingBatch:
 def full_loss(module: PretrainingModule, given: PretrainingBatch) -> torch.Tensor:
     """The same sum of losses from logits of every position, those that are not masked ignored."""
     hidden = module.backbone(given["ids"], given["padding_mask"], given["segment_ids"])
-    logits = module.head.masked(hidden.rectangle(), module.backbone.embeddings.token.weight)
+    logits = module.head.masked(hidden.to_padded(), module.backbone.embeddings.token.weight)
     targets = torch.full(given["ids"].shape, -100).scatter(1, given["target_position"], given["target_ids"])
     words = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=-100)
     pooled = module.backbone.pooler(hidden, given["pooler_position"])

@@ -139,7 +139,7 @@ def read(folder: Path, layout: GptWeights) -> Decoder:
 
 
 def told(model: Decoder, ids: torch.Tensor) -> torch.Tensor:
-    return model.logits(model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle())
+    return model.logits(model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())
 
 
 def words(gpt_folder: Path, gpt2_folder: Path, texts: Sequence[tuple[str, str]]) -> None:

@@ -11,8 +11,13 @@ from protoformer.blocks import masks
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.kernels import packed_attention
 from protoformer.blocks.kernels.cache import KeyValueCache
-from protoformer.blocks.kernels.packed_attention import GroupedAttention, attend_packed, attend_rebuilt, blocks
-from protoformer.blocks.kernels.packing import Packing, Rectangle
+from protoformer.blocks.kernels.packed_attention import (
+    PackedAttentionFunction,
+    attend_packed,
+    attend_unpacked,
+    attention_groups,
+)
+from protoformer.blocks.kernels.packing import PackedLayout, PaddedLayout
 
 BATCH, SEQ, D_MODEL, HEADS = 3, 11, 24, 4
 LENGTHS = torch.tensor([11, 4, 7])
@@ -52,7 +57,7 @@ def pattern(causal: bool, window: int | None) -> torch.Tensor:
 def test_self_attention_equals_torch(
     causal: bool, window: int | None, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_attention, "TILE", 3 if layout == "tiled" else 128)
+    monkeypatch.setattr(packed_attention, "TILE_SIZE", 3 if layout == "tiled" else 128)
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=causal, window=window)
     x = torch.randn(BATCH, SEQ, D_MODEL)
     expected, shares = reference(attention, x)(
@@ -60,10 +65,10 @@ def test_self_attention_equals_torch(
     )
     weights: list[torch.Tensor] = []
     if layout in ("packed", "tiled"):
-        packing = Packing(PADDING)
+        packing = PackedLayout(PADDING)
         ours = packing.unpack(attention(packing.pack(x), packing))
     else:
-        rectangle = Rectangle(BATCH, SEQ, PADDING)
+        rectangle = PaddedLayout(BATCH, SEQ, PADDING)
         ours = attention(x, rectangle, weights=weights if layout == "weights" else None)
     torch.testing.assert_close(ours[PADDING], expected[PADDING], atol=1e-6, rtol=1e-5)
     if layout == "weights":
@@ -78,7 +83,9 @@ def test_cross_attention_equals_torch(packed: bool) -> None:
     expected, _ = reference(attention, x, memory)(x, memory, memory, key_padding_mask=~PADDING)
     queries = torch.ones(BATCH, 5, dtype=torch.bool)
     layout, keys = (
-        (Packing(queries), Packing(PADDING)) if packed else (Rectangle(BATCH, 5), Rectangle(BATCH, SEQ, PADDING))
+        (PackedLayout(queries), PackedLayout(PADDING))
+        if packed
+        else (PaddedLayout(BATCH, 5), PaddedLayout(BATCH, SEQ, PADDING))
     )
     ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys))
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
@@ -90,11 +97,11 @@ def test_cross_attention_equals_torch(packed: bool) -> None:
 def test_packed_gradients_equal_padded_ones(
     causal: bool, window: int | None, grouped: int, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_attention, "GROUPED", grouped)
-    monkeypatch.setattr(packed_attention, "TILE", tile)
+    monkeypatch.setattr(packed_attention, "MAX_GROUPED_SIZE", grouped)
+    monkeypatch.setattr(packed_attention, "TILE_SIZE", tile)
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=causal, window=window)
     gradients = []
-    for layout in (Packing(PADDING), Rectangle(BATCH, SEQ, PADDING)):
+    for layout in (PackedLayout(PADDING), PaddedLayout(BATCH, SEQ, PADDING)):
         x = torch.linspace(-1, 1, BATCH * SEQ * D_MODEL).view(BATCH, SEQ, D_MODEL).requires_grad_()
         attention.zero_grad()
         out = layout.unpack(attention(layout.pack(x), layout))
@@ -107,19 +114,19 @@ def test_packed_gradients_equal_padded_ones(
 def test_one_query_layout_with_successive_memories() -> None:
     """Groups are kept by the memory's layout, not by its id, which the next one gets once the first is gone."""
     attention = MultiHeadAttention(D_MODEL, HEADS, cross=True)
-    queries = Packing(torch.ones(BATCH, 5, dtype=torch.bool))
+    queries = PackedLayout(torch.ones(BATCH, 5, dtype=torch.bool))
     x, memory = torch.randn(BATCH * 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
     for lengths in ([11, 4, 7], [3, 9, 2], [1, 1, 8], [5, 6, 11], [2, 10, 1]):
-        keys = Packing(torch.arange(SEQ)[None] < torch.tensor(lengths)[:, None])
+        keys = PackedLayout(torch.arange(SEQ)[None] < torch.tensor(lengths)[:, None])
         ours = attention(x, queries, keys.pack(memory), keys)
-        fresh = attention(x, Packing(queries.padding_mask), keys.pack(memory), keys)
+        fresh = attention(x, PackedLayout(queries.padding_mask), keys.pack(memory), keys)
         torch.testing.assert_close(ours, fresh)
         del keys
 
 
 def test_a_packing_is_freed_with_its_last_user() -> None:
     """No cycle through its own cache: a batch's memory must not wait for the garbage collector."""
-    layout = Packing(PADDING)
+    layout = PackedLayout(PADDING)
     MultiHeadAttention(D_MODEL, HEADS)(torch.randn(int(LENGTHS.sum()), D_MODEL), layout)
     gone = weakref.ref(layout)
     del layout
@@ -133,25 +140,25 @@ def test_a_packing_is_freed_with_its_last_user() -> None:
 def test_sequences_of_no_tokens(
     lengths: list[int], dropout: float, grouped: int, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_attention, "GROUPED", grouped)
-    monkeypatch.setattr(packed_attention, "TILE", tile)
+    monkeypatch.setattr(packed_attention, "MAX_GROUPED_SIZE", grouped)
+    monkeypatch.setattr(packed_attention, "TILE_SIZE", tile)
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, dropout=dropout)
-    packing = Packing(torch.arange(4)[None] < torch.tensor(lengths)[:, None])
+    packing = PackedLayout(torch.arange(4)[None] < torch.tensor(lengths)[:, None])
     x = torch.randn(BATCH, 4, D_MODEL)
     attention(packing.pack(x), packing).sum().backward()
     attention.eval()
     ours = attention(packing.pack(x), packing)
     assert ours.shape == (sum(lengths), D_MODEL)
     for row, length in enumerate(lengths):
-        alone = attention(x[row : row + 1, :length], Rectangle(1, length))[0]
-        torch.testing.assert_close(ours[packing.place(row)], alone, atol=1e-6, rtol=1e-5)
+        alone = attention(x[row : row + 1, :length], PaddedLayout(1, length))[0]
+        torch.testing.assert_close(ours[packing.token_slice(row)], alone, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["alone", "grouped", "rectangle", "weights"])
 @pytest.mark.parametrize("lengths", [[11, 0, 7], [0, 2, 0], [0, 0, 0]])
 def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty memory: its queries get zeros (the output's bias is left), and no gradient but zero."""
-    monkeypatch.setattr(packed_attention, "GROUPED", 0 if how == "alone" else 1 << 14)
+    monkeypatch.setattr(packed_attention, "MAX_GROUPED_SIZE", 0 if how == "alone" else 1 << 14)
     attention = MultiHeadAttention(D_MODEL, HEADS, cross=True)
     real = torch.arange(SEQ)[None] < torch.tensor(lengths)[:, None]
     lengths_of_queries = torch.tensor([5, 4, 5])
@@ -159,7 +166,9 @@ def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkey
     x, memory = torch.randn(BATCH, 5, D_MODEL, requires_grad=True), torch.randn(BATCH, SEQ, D_MODEL, requires_grad=True)
     packed = how in ("alone", "grouped")
     layout, keys = (
-        (Packing(mask), Packing(real)) if packed else (Rectangle(BATCH, 5, mask), Rectangle(BATCH, SEQ, real))
+        (PackedLayout(mask), PackedLayout(real))
+        if packed
+        else (PaddedLayout(BATCH, 5, mask), PaddedLayout(BATCH, SEQ, real))
     )
     weights: list[torch.Tensor] | None = [] if how == "weights" else None
     ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys, weights=weights))
@@ -171,9 +180,9 @@ def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkey
             assert (x.grad[row] == 0).all()
             assert (memory.grad[row] == 0).all()
             continue
-        alone = attention(x[row : row + 1, :n], Rectangle(1, n), memory[row : row + 1, :length], Rectangle(1, length))[
-            0
-        ]
+        alone = attention(
+            x[row : row + 1, :n], PaddedLayout(1, n), memory[row : row + 1, :length], PaddedLayout(1, length)
+        )[0]
         torch.testing.assert_close(ours[row, :n], alone, atol=1e-6, rtol=1e-5)
         assert x.grad[row, :n].abs().sum() > 0
     assert all(p.grad.isfinite().all() for p in attention.parameters())
@@ -181,14 +190,14 @@ def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkey
 
 @pytest.mark.parametrize("tile", [2, 128])
 def test_packed_attention_derivative_by_finite_differences(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_attention, "TILE", tile)
+    monkeypatch.setattr(packed_attention, "TILE_SIZE", tile)
     q, k, v = (torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    packing = Packing(torch.tensor([[True] * 4, [True] * 3 + [False]]))
-    groups = blocks(packing, packing, True, None)
+    packing = PackedLayout(torch.tensor([[True] * 4, [True] * 3 + [False]]))
+    groups = attention_groups(packing, packing, True, None)
     assert max(len(block.tiles) for block in groups) == (2 if tile == 2 else 1)
 
     def attend(*qkv: torch.Tensor) -> torch.Tensor:
-        return GroupedAttention.apply(*qkv, groups, 0.0)
+        return PackedAttentionFunction.apply(*qkv, groups, 0.0)
 
     assert torch.autograd.gradcheck(attend, (q, k, v))
 
@@ -199,16 +208,16 @@ def test_packed_attention_with_dropout_keeps_mask_in_backward(
     causal: bool, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same draw in every pass: all three gradients are those of the function with that very mask."""
-    monkeypatch.setattr(packed_attention, "TILE", tile)
+    monkeypatch.setattr(packed_attention, "TILE_SIZE", tile)
     q, k, v = (torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    packing = Packing(torch.ones(1, 5, dtype=torch.bool))
-    groups = blocks(packing, packing, causal, None)
+    packing = PackedLayout(torch.ones(1, 5, dtype=torch.bool))
+    groups = attention_groups(packing, packing, causal, None)
 
     def attend(*qkv: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
-        return GroupedAttention.apply(*qkv, groups, 0.5)
+        return PackedAttentionFunction.apply(*qkv, groups, 0.5)
 
-    assert (attend(q, k, v) - GroupedAttention.apply(q, k, v, groups, 0.0)).abs().max() > 0.1
+    assert (attend(q, k, v) - PackedAttentionFunction.apply(q, k, v, groups, 0.0)).abs().max() > 0.1
     assert torch.autograd.gradcheck(attend, (q, k, v))
 
 
@@ -216,10 +225,10 @@ def test_packed_attention_with_dropout_keeps_mask_in_backward(
 @pytest.mark.parametrize("padding", [PADDING, torch.ones_like(PADDING)])
 def test_the_librarys_kernel_on_what_was_packed(causal: bool, window: int | None, padding: torch.Tensor) -> None:
     """The way of devices other than the CPU, on the CPU."""
-    packing = Packing(padding)
+    packing = PackedLayout(padding)
     q, k, v = torch.randn(3, int(padding.sum()), HEADS, 6)
     ours = attend_packed(q, k, v, packing, packing, causal=causal, window=window)
-    found = attend_rebuilt(q, k, v, packing, packing, causal=causal, window=window)
+    found = attend_unpacked(q, k, v, packing, packing, causal=causal, window=window)
     torch.testing.assert_close(found, ours, atol=1e-6, rtol=1e-5)
 
 
@@ -228,7 +237,7 @@ def test_dropout_on_the_weights_keeps_their_share_and_the_mean() -> None:
     seq = 200
     q, k = torch.randn(2, seq, 4, seq)
     v = torch.eye(seq)[:, None].expand(-1, 4, -1).contiguous()
-    packing = Packing(torch.ones(1, seq, dtype=torch.bool))
+    packing = PackedLayout(torch.ones(1, seq, dtype=torch.bool))
     whole = attend_packed(q, k, v, packing, packing, causal=True)
     found = attend_packed(q, k, v, packing, packing, causal=True, dropout=0.25)
     real = whole > 0
@@ -242,7 +251,7 @@ def test_dropout_on_the_weights_keeps_their_share_and_the_mean() -> None:
 def test_a_long_sequence_costs_no_square() -> None:
     """What is kept for backward: a little over half of the weights under a sequence mask, the band under a window."""
     kept: dict[int | None, int] = {}
-    packing = Packing(torch.ones(1, 1024, dtype=torch.bool))
+    packing = PackedLayout(torch.ones(1, 1024, dtype=torch.bool))
     for window in (None, 32):
         q = torch.randn(1024, 1, 2, requires_grad=True)
         sizes: list[int] = []
@@ -255,7 +264,7 @@ def test_a_long_sequence_costs_no_square() -> None:
 
 def test_groups_hold_every_sequence_once_and_are_of_like_length() -> None:
     lengths = torch.tensor([3, 90, 88, 60, 11, 12, 61, 80])
-    packing = Packing(torch.arange(90)[None] < lengths[:, None])
+    packing = PackedLayout(torch.arange(90)[None] < lengths[:, None])
     assert len(packing.groups(10)) == 8
     groups = packing.groups(100)
     assert sorted(i for group in groups for i in group) == list(range(8))
@@ -269,27 +278,28 @@ def test_cached_steps_equal_one_pass_with_front_padding() -> None:
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=True).eval()
     front = PADDING.flip(1)
     x = torch.randn(BATCH, SEQ, D_MODEL)
-    whole = attention(x, Rectangle(BATCH, SEQ, front))
+    whole = attention(x, PaddedLayout(BATCH, SEQ, front))
     cache = KeyValueCache(BATCH, HEADS, SEQ, (D_MODEL // HEADS,) * 2)
     steps = [
-        attention(x[:, a:b], Rectangle(BATCH, b - a, front[:, a:b]), cache=cache) for a, b in ((0, 6), (6, 7), (7, 11))
+        attention(x[:, a:b], PaddedLayout(BATCH, b - a, front[:, a:b]), cache=cache)
+        for a, b in ((0, 6), (6, 7), (7, 11))
     ]
     torch.testing.assert_close(torch.cat(steps, 1)[front], whole[front], atol=1e-6, rtol=1e-5)
     with pytest.raises(IndexError, match="holds 11 positions; 12"):
-        attention(x[:, :1], Rectangle(BATCH, 1), cache=cache)
+        attention(x[:, :1], PaddedLayout(BATCH, 1), cache=cache)
 
 
 def test_cross_cache_needs_the_memory_once() -> None:
     attention = MultiHeadAttention(D_MODEL, HEADS, cross=True).eval()
     x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
-    keys = Rectangle(BATCH, SEQ, PADDING)
-    whole = attention(x, Rectangle(BATCH, 5), memory, keys)
+    keys = PaddedLayout(BATCH, SEQ, PADDING)
+    whole = attention(x, PaddedLayout(BATCH, 5), memory, keys)
     cache = KeyValueCache(BATCH, HEADS, SEQ, (D_MODEL // HEADS,) * 2)
-    first = attention(x[:, :2], Rectangle(BATCH, 2), memory, keys, cache=cache)
-    later = attention(x[:, 2:], Rectangle(BATCH, 3), cache=cache)
+    first = attention(x[:, :2], PaddedLayout(BATCH, 2), memory, keys, cache=cache)
+    later = attention(x[:, 2:], PaddedLayout(BATCH, 3), cache=cache)
     torch.testing.assert_close(torch.cat([first, later], 1), whole, atol=1e-6, rtol=1e-5)
     with pytest.raises(ValueError, match="memory"):
-        attention(x, Rectangle(BATCH, 5))
+        attention(x, PaddedLayout(BATCH, 5))
 
 
 @pytest.mark.parametrize(("pattern", "name"), [({"causal": True}, "causal"), ({"window": 3}, "window")])
@@ -300,7 +310,7 @@ def test_attention_to_another_sequence_has_no_pattern(pattern: dict[str, int], n
 
 def test_memory_without_its_layout_or_without_cross_is_refused() -> None:
     x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
-    layout, keys = Rectangle(BATCH, 5), Rectangle(BATCH, SEQ, PADDING)
+    layout, keys = PaddedLayout(BATCH, 5), PaddedLayout(BATCH, SEQ, PADDING)
     with pytest.raises(ValueError, match="memory_layout"):
         MultiHeadAttention(D_MODEL, HEADS, cross=True)(x, layout, memory)
     with pytest.raises(ValueError, match=r"memory.*cross=True"):
@@ -314,7 +324,7 @@ def test_causality(window: int | None) -> None:
     x = torch.randn(1, SEQ, D_MODEL)
     changed = x.clone()
     changed[0, 5] += 1.0
-    layout = Packing(torch.ones(1, SEQ, dtype=torch.bool))
+    layout = PackedLayout(torch.ones(1, SEQ, dtype=torch.bool))
     difference = (attention(x[0], layout) - attention(changed[0], layout)).abs().amax(-1)
     assert (difference[:5] == 0).all()
     assert difference[5] > 0
@@ -327,7 +337,7 @@ def test_odd_head_sizes_are_allowed_when_named() -> None:
     with pytest.raises(ValueError, match="does not divide"):
         MultiHeadAttention(10, 4)
     attention = MultiHeadAttention(10, 4, d_head=3)
-    assert attention(torch.randn(2, 5, 10), Rectangle(2, 5)).shape == (2, 5, 10)
+    assert attention(torch.randn(2, 5, 10), PaddedLayout(2, 5)).shape == (2, 5, 10)
 
 
 def test_scores_are_scaled_by_the_head_size() -> None:
@@ -335,7 +345,7 @@ def test_scores_are_scaled_by_the_head_size() -> None:
     attention.qkv.weight.data = torch.eye(2).repeat(3, 1)
     attention.qkv.bias.data.zero_()
     weights: list[torch.Tensor] = []
-    attention(torch.eye(2)[None], Rectangle(1, 2), weights=weights)
+    attention(torch.eye(2)[None], PaddedLayout(1, 2), weights=weights)
     high = math.exp(2**-0.5)
     torch.testing.assert_close(weights[0][0, 0, 0], torch.tensor([high, 1.0]) / (high + 1.0))
 
@@ -348,7 +358,7 @@ def test_sequence_mask_lower_rows_continue_from_a_cache() -> None:
 @pytest.mark.parametrize("layout", ["rectangle", "one by one", "grouped", "weights", "cache"])
 def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """d_key 2 beside d_head 6 (table 3's rows B) is attention whose keys' other four dimensions are zero, at another scale."""
-    monkeypatch.setattr(packed_attention, "GROUPED", 0 if layout == "one by one" else 1 << 14)
+    monkeypatch.setattr(packed_attention, "MAX_GROUPED_SIZE", 0 if layout == "one by one" else 1 << 14)
     narrow = MultiHeadAttention(D_MODEL, HEADS, d_key=2, cross=cross, causal=not cross)
     wide = MultiHeadAttention(D_MODEL, HEADS, cross=cross, causal=not cross)
     assert sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in narrow.parameters()) == (
@@ -371,7 +381,7 @@ def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest
 def _read(attention: MultiHeadAttention, how: str, x: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
     """The outputs of real tokens, read in one of the ways there are, and below them the gradients of the weights of values."""
     packed = how in ("one by one", "grouped")
-    layout = Packing(PADDING) if packed else Rectangle(BATCH, SEQ, PADDING)
+    layout = PackedLayout(PADDING) if packed else PaddedLayout(BATCH, SEQ, PADDING)
     tokens, source = layout.pack(x), None if memory is None else layout.pack(memory)
     cache = attention.cache(BATCH, SEQ, x) if how == "cache" else None
     weights: list[torch.Tensor] | None = [] if how == "weights" else None

@@ -15,7 +15,7 @@ from protoformer.blocks.fast_decode import can_step, step
 from protoformer.blocks.feed_forward import FeedForward
 from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.dropout import Dropout
-from protoformer.blocks.kernels.packing import Hidden, Packing, Rectangle
+from protoformer.blocks.kernels.packing import HiddenStates, PackedLayout, PaddedLayout
 from protoformer.blocks.layers import DecoderLayer, EncoderLayer
 from protoformer.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
@@ -49,7 +49,7 @@ def test_encoder_layer_equals_torch(norm: str, activation: str) -> None:
         nn.init.normal_(other.weight)
         own.load_state_dict(other.state_dict())
     x = torch.randn(B, S, D)
-    torch.testing.assert_close(ours(x, Rectangle(B, S)), theirs(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(x, PaddedLayout(B, S)), theirs(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -69,13 +69,13 @@ def test_decoder_layer_equals_torch(norm: str) -> None:
     mask = nn.Transformer.generate_square_subsequent_mask(S)
     expected = theirs(x, memory, tgt_mask=mask)
     stack = DecoderStack([ours])
-    torch.testing.assert_close(stack(x, Rectangle(B, S), memory, Rectangle(B, 5)), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(stack(x, PaddedLayout(B, S), memory, PaddedLayout(B, 5)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_stack_gives_weights_of_the_named_layers_alone() -> None:
     layers = [EncoderLayer(MultiHeadAttention(D, H), FeedForward(D, FF), d_model=D) for _ in range(3)]
     stack = EncoderStack(layers, final_norm=nn.LayerNorm(D)).eval()
-    x, layout = torch.randn(B * S, D), Packing(torch.ones(B, S, dtype=torch.bool))
+    x, layout = torch.randn(B * S, D), PackedLayout(torch.ones(B, S, dtype=torch.bool))
     weights: dict[int, torch.Tensor] = {}
     plain = stack(x, layout)
     torch.testing.assert_close(stack(x, layout, weights, [1]), plain, atol=1e-5, rtol=1e-5)
@@ -102,7 +102,11 @@ def test_decoder_gives_weights_of_the_named_layers_alone(
         torch.arange(n)[None] < torch.tensor(lengths)[:, None] for n, lengths in ((S, [S, 4]), (5, [2, 5]))
     )
     x, memory = torch.randn(B, S, D), torch.randn(B, 5, D)
-    layout, keys = (Packing(real), Packing(sources)) if packed else (Rectangle(B, S, real), Rectangle(B, 5, sources))
+    layout, keys = (
+        (PackedLayout(real), PackedLayout(sources))
+        if packed
+        else (PaddedLayout(B, S, real), PaddedLayout(B, 5, sources))
+    )
     inputs = (layout.pack(x), layout, keys.pack(memory), keys)
     asked: list[bool] = []
     attend = MultiHeadAttention.forward
@@ -142,7 +146,7 @@ def test_decoder_steps_with_learned_positions_equal_one_pass(norm: str, side: st
     whole = [
         stack(embeddings(ids, layout.positions(ids.device)), layout)[0]
         for ids in rows
-        for layout in [Rectangle(*ids.shape)]
+        for layout in [PaddedLayout(*ids.shape)]
     ]
 
     lengths = torch.tensor(prompts)
@@ -152,28 +156,28 @@ def test_decoder_steps_with_learned_positions_equal_one_pass(norm: str, side: st
     ids[real] = torch.cat([row[0, :n] for row, n in zip(rows, prompts, strict=True)])
     caches = [KeyValueCache(len(rows), H, width + more, (D // H,) * 2) for _ in stack.layers]
 
-    def read(step: torch.Tensor, layout: Rectangle) -> torch.Tensor:
+    def read(step: torch.Tensor, layout: PaddedLayout) -> torch.Tensor:
         return stack(embeddings(step, layout.positions(step.device)), layout, caches=caches)
 
-    first = read(ids, Rectangle(len(rows), width, real))
+    first = read(ids, PaddedLayout(len(rows), width, real))
     torch.testing.assert_close(
         first[real], torch.cat([out[:n] for out, n in zip(whole, prompts, strict=True)]), atol=1e-5, rtol=1e-5
     )
     for i in range(more):
         tokens = torch.stack([row[0, n + i : n + i + 1] for row, n in zip(rows, prompts, strict=True)])
-        step = read(tokens, Rectangle(len(rows), 1, first=lengths + i))
+        step = read(tokens, PaddedLayout(len(rows), 1, offset=lengths + i))
         expected = torch.stack([out[n + i : n + i + 1] for out, n in zip(whole, prompts, strict=True)])
         torch.testing.assert_close(step, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_decoder_steps_of_equal_rows_take_one_first_position() -> None:
     embeddings, stack = Embeddings(20, D, LearnedPositions(S, D)).eval(), decoder(cross=False)
-    ids, layout = torch.randint(20, (B, S)), Rectangle(B, S)
+    ids, layout = torch.randint(20, (B, S)), PaddedLayout(B, S)
     whole = stack(embeddings(ids, layout.positions(ids.device)), layout)
     caches = [KeyValueCache(B, H, S, (D // H,) * 2) for _ in stack.layers]
     steps = []
     for start, end in ((0, 3), (3, 4), (4, S)):
-        layout = Rectangle(B, end - start, first=start)
+        layout = PaddedLayout(B, end - start, offset=start)
         steps.append(stack(embeddings(ids[:, start:end], layout.positions(ids.device)), layout, caches=caches))
     torch.testing.assert_close(torch.cat(steps, 1), whole, atol=1e-5, rtol=1e-5)
 
@@ -187,7 +191,7 @@ def test_steps_with_keys_narrower_than_values() -> None:
     assert can_step(stack, x.device)
     caches = [layer.attention.cache(B, S, x) for layer in layers]
     steps = [step(stack, x[:, number], caches) for number in range(S)]
-    torch.testing.assert_close(torch.stack(steps, 1), stack(x, Rectangle(B, S)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.stack(steps, 1), stack(x, PaddedLayout(B, S)), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [EncoderLayer, DecoderLayer])
@@ -221,17 +225,19 @@ def test_embeddings_sum_scale_and_default_segment() -> None:
 
 def test_layouts_place_and_find_tokens() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
-    packing, rectangle = Packing(mask), Rectangle(2, 3, mask)
+    packing, rectangle = PackedLayout(mask), PaddedLayout(2, 3, mask)
     x = torch.randn(2, 3, 4)
     assert packing.positions(x.device).tolist() == [0, 1, 0, 1, 2]
     torch.testing.assert_close(packing.unpack(packing.pack(x)), x * mask[..., None])
     position = torch.tensor([1, 2])
-    torch.testing.assert_close(Hidden(packing.pack(x), packing).at(position), Hidden(x, rectangle).at(position))
+    torch.testing.assert_close(
+        HiddenStates(packing.pack(x), packing).at(position), HiddenStates(x, rectangle).at(position)
+    )
     front = mask.flip(1)
-    assert Rectangle(2, 3, front).positions(x.device).tolist() == [[0, 0, 1], [0, 1, 2]]
-    assert Packing(front).positions(x.device).tolist() == [0, 1, 0, 1, 2]
-    assert Rectangle(2, 3, front, torch.tensor([4, 0])).positions(x.device).tolist() == [[4, 4, 5], [0, 1, 2]]
-    assert Rectangle(2, 2, first=7).positions(x.device).tolist() == [[7, 8]]
+    assert PaddedLayout(2, 3, front).positions(x.device).tolist() == [[0, 0, 1], [0, 1, 2]]
+    assert PackedLayout(front).positions(x.device).tolist() == [0, 1, 0, 1, 2]
+    assert PaddedLayout(2, 3, front, torch.tensor([4, 0])).positions(x.device).tolist() == [[4, 4, 5], [0, 1, 2]]
+    assert PaddedLayout(2, 2, offset=7).positions(x.device).tolist() == [[7, 8]]
 
 
 def test_dropout_keeps_the_mean_and_the_share() -> None:

@@ -11,8 +11,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from protoformer.assembly.initial_weights import Initial, put_initial
 from protoformer.assembly.model import builder_arguments, task_module
-from protoformer.blocks.kernels.packing import Packing, Rectangle
-from protoformer.blocks.recurrent import BiLSTM
+from protoformer.blocks.baselines.recurrent import BiLSTM
+from protoformer.blocks.kernels.packing import PackedLayout, PaddedLayout
 from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
 from protoformer.runs.folder import RunFolder
@@ -37,7 +37,7 @@ def test_packed_and_padded_equal_torchs_own() -> None:
     x[~MASK] = 1e3  # what stands in padding must not matter
     gradients: dict[str, list[Tensor]] = {}
     results: dict[str, Tensor] = {}
-    for name, layout in {"packed": Packing(MASK), "padded": Rectangle(4, 7, MASK)}.items():
+    for name, layout in {"packed": PackedLayout(MASK), "padded": PaddedLayout(4, 7, MASK)}.items():
         ours.zero_grad()
         inputs = x.clone().requires_grad_()
         out = layout.unpack(ours(layout.pack(inputs), layout))
@@ -64,7 +64,7 @@ def test_packed_and_padded_equal_torchs_own() -> None:
 
 def test_without_a_mask_there_is_no_padding() -> None:
     ours, x = BiLSTM(6), torch.randn(3, 5, 6)
-    torch.testing.assert_close(ours(x, Rectangle(3, 5)), torchs(ours, 6)(x)[0], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ours(x, PaddedLayout(3, 5)), torchs(ours, 6)(x)[0], atol=1e-6, rtol=1e-5)
     with pytest.raises(ValueError, match="two directions need an even width"):
         BiLSTM(7)
 
@@ -108,10 +108,12 @@ def test_an_encoder_gives_its_weights_to_one_with_more_on_top(tmp_path: Path, ca
         assert torch.equal(state[name], tensor), name
     assert any("top." in message and "starts fresh" in message for message in caplog.messages)
     ids = torch.randint(30, (4, 7))
-    out = ours.eval().backbone(ids, MASK).rectangle()
-    without = trained.eval().backbone(ids, MASK).rectangle()
+    out = ours.eval().backbone(ids, MASK).to_padded()
+    without = trained.eval().backbone(ids, MASK).to_padded()
     assert out.shape == without.shape
-    torch.testing.assert_close(ours.backbone.top(without, Rectangle(4, 7, MASK))[MASK], out[MASK], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        ours.backbone.top(without, PaddedLayout(4, 7, MASK))[MASK], out[MASK], atol=1e-5, rtol=1e-4
+    )
     out[MASK].sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in ours.parameters() if p.grad is not None)
     assert ours.backbone.embeddings.token.weight.grad.abs().sum() > 0

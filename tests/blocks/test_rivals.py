@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from protoformer.blocks.convolution import (
+from protoformer.blocks.baselines.convolution import (
     Convolution,
     ConvolutionDecoderLayer,
     ConvolutionEncoderLayer,
     GatedConvolution,
     convolution,
 )
+from protoformer.blocks.baselines.recurrent import RecurrentDecoderLayer, RecurrentEncoderLayer, UnidirectionalRNN
+from protoformer.blocks.baselines.source_attention import SourceAttention
 from protoformer.blocks.kernels.cache import StateCache
-from protoformer.blocks.kernels.packing import Layout, Packing, Rectangle
-from protoformer.blocks.recurrent import LeftToRight, RecurrentDecoderLayer, RecurrentEncoderLayer
-from protoformer.blocks.source_attention import SourceAttention
+from protoformer.blocks.kernels.packing import Layout, PackedLayout, PaddedLayout
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 
 D = 8
@@ -80,7 +80,7 @@ def same_in_every_layout(run: Callable[[Tensor, Layout], Tensor], stack: nn.Modu
     x = numbers(4, 7, D)
     x[~MASK] = 1e3  # what stands in padding must not matter
     found = {}
-    for name, layout in {"packed": Packing(MASK), "padded": Rectangle(4, 7, MASK)}.items():
+    for name, layout in {"packed": PackedLayout(MASK), "padded": PaddedLayout(4, 7, MASK)}.items():
         stack.zero_grad()
         inputs = x.clone().requires_grad_()
         out = layout.unpack(run(layout.pack(inputs), layout))[MASK]
@@ -90,7 +90,7 @@ def same_in_every_layout(run: Callable[[Tensor, Layout], Tensor], stack: nn.Modu
         found[name] = [out.detach(), inputs.grad[MASK], *(p.grad for p in stack.parameters() if p.grad is not None)]
     for packed, padded in zip(*found.values(), strict=True):
         torch.testing.assert_close(packed, padded)
-    alone = [run(x[i : i + 1, :n], Rectangle(1, n))[0] for i, n in enumerate(LENGTHS.tolist())]
+    alone = [run(x[i : i + 1, :n], PaddedLayout(1, n))[0] for i, n in enumerate(LENGTHS.tolist())]
     torch.testing.assert_close(found["packed"][0], torch.cat(alone).detach())
     assert found["packed"][0].std() > 0.05
 
@@ -99,7 +99,7 @@ def same_in_every_layout(run: Callable[[Tensor, Layout], Tensor], stack: nn.Modu
 def test_an_encoder_sees_to_both_sides(name: str) -> None:
     stack = lively(EncoderStack([ENCODERS[name]()]))
     x = numbers(1, 9, D).requires_grad_()
-    stack(x, Rectangle(1, 9))[0, 4].sum().backward()
+    stack(x, PaddedLayout(1, 9))[0, 4].sum().backward()
     assert x.grad is not None
     reached = x.grad[0].abs().sum(-1).nonzero().flatten().tolist()
     wanted = {"gated": [3, 4, 5], "dilated": [2, 4, 6], "separable": [2, 3, 4, 5, 6]}
@@ -113,13 +113,13 @@ def test_an_encoder_sees_to_both_sides(name: str) -> None:
 @pytest.mark.parametrize("name", DECODERS)
 def test_no_token_sees_a_later_one(name: str, packed: bool) -> None:
     stack = decoder(name, "general")
-    layout = Packing(MASK) if packed else Rectangle(4, 7, MASK)
+    layout = PackedLayout(MASK) if packed else PaddedLayout(4, 7, MASK)
     memory = numbers(4, 6, D)
     x = numbers(4, 7, D)
     changed = x.clone()
     changed[:, 4] = numbers(4, D)
     before, after = (
-        layout.unpack(stack(layout.pack(one), layout, memory, Rectangle(4, 6, SOURCES))) for one in (x, changed)
+        layout.unpack(stack(layout.pack(one), layout, memory, PaddedLayout(4, 6, SOURCES))) for one in (x, changed)
     )
     assert torch.equal(before[MASK][:4], after[MASK][:4])
     assert torch.equal(before[:, :4][MASK[:, :4]], after[:, :4][MASK[:, :4]])
@@ -134,31 +134,31 @@ def test_no_token_sees_a_later_one(name: str, packed: bool) -> None:
 @pytest.mark.parametrize("name", DECODERS)
 def test_read_in_pieces_it_is_the_same(name: str, score: str | None) -> None:
     stack = decoder(name, score)
-    x, memory, source = numbers(4, 9, D), numbers(4, 6, D), Rectangle(4, 6, SOURCES)
-    whole = stack(x, Rectangle(4, 9), memory, source)
+    x, memory, source = numbers(4, 9, D), numbers(4, 6, D), PaddedLayout(4, 6, SOURCES)
+    whole = stack(x, PaddedLayout(4, 9), memory, source)
     caches, cross = stack.caches(4, 9, x), stack.cross_caches(4, 6, x)
     assert len(cross) == (0 if score is None else 2)
     pieces = []
     for a, b in ((0, 3), (3, 4), (4, 5), (5, 9)):
         given = (memory, source) if a == 0 else (None, None)  # it is read once
-        pieces.append(stack(x[:, a:b], Rectangle(4, b - a, None, a), *given, caches=caches, cross_caches=cross))
+        pieces.append(stack(x[:, a:b], PaddedLayout(4, b - a, None, a), *given, caches=caches, cross_caches=cross))
     torch.testing.assert_close(torch.cat(pieces, 1), whole)
     with pytest.raises(IndexError, match="the cache holds 9 positions; 10 were asked of it"):
-        stack(x[:, :1], Rectangle(4, 1, None, 9), caches=caches, cross_caches=cross)
+        stack(x[:, :1], PaddedLayout(4, 1, None, 9), caches=caches, cross_caches=cross)
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_rows_change_places(name: str) -> None:
     """As a beam search moves them: rows are left out, doubled and exchanged in the middle of a text."""
     stack = decoder(name, "general")
-    x, memory, source = numbers(4, 6, D), numbers(4, 6, D), Rectangle(4, 6, SOURCES)
+    x, memory, source = numbers(4, 6, D), numbers(4, 6, D), PaddedLayout(4, 6, SOURCES)
     caches, cross = stack.caches(4, 6, x), stack.cross_caches(4, 6, x)
-    stack(x[:, :4], Rectangle(4, 4), memory, source, caches=caches, cross_caches=cross)
+    stack(x[:, :4], PaddedLayout(4, 4), memory, source, caches=caches, cross_caches=cross)
     rows = torch.tensor([2, 0, 2])
     for cache in (*caches, *cross):
         cache.select(rows)
-    later = stack(x[rows, 4:], Rectangle(3, 2, None, 4), caches=caches, cross_caches=cross)
-    torch.testing.assert_close(later, stack(x, Rectangle(4, 6), memory, source)[rows, 4:])
+    later = stack(x[rows, 4:], PaddedLayout(3, 2, None, 4), caches=caches, cross_caches=cross)
+    torch.testing.assert_close(later, stack(x, PaddedLayout(4, 6), memory, source)[rows, 4:])
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -169,13 +169,13 @@ def test_texts_of_unequal_length_are_read_as_if_alone(name: str) -> None:
     lengths = [6, 2, 1]
     real = torch.arange(6)[None] >= 6 - torch.tensor(lengths)[:, None]
     caches = stack.caches(3, 8, x)
-    first = stack(x, Rectangle(3, 6, real), caches=caches)
-    second = stack(more, Rectangle(3, 2), caches=caches)
+    first = stack(x, PaddedLayout(3, 6, real), caches=caches)
+    second = stack(more, PaddedLayout(3, 2), caches=caches)
     assert caches[0].padding_mask is not None
     assert caches[0].padding_mask.sum(1).tolist() == [8, 4, 3]
     for row, length in enumerate(lengths):
         alone = torch.cat([x[row, 6 - length :], more[row]])[None]
-        expected = stack(alone, Rectangle(1, length + 2))[0]
+        expected = stack(alone, PaddedLayout(1, length + 2))[0]
         torch.testing.assert_close(torch.cat([first[row, 6 - length :], second[row]]), expected)
 
 
@@ -196,7 +196,7 @@ def test_the_recurrences_are_torchs_own(cell: str) -> None:
     x = numbers(4, 7, D)
     packed = nn.utils.rnn.pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
     expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
-    layout = Packing(MASK)
+    layout = PackedLayout(MASK)
     torch.testing.assert_close(layout.unpack(stack(layout.pack(x), layout)), expected)
 
 
@@ -214,14 +214,14 @@ def test_a_convolution_is_torchs_own(kernel: int, dilation: int, causal: bool, d
     reach = (kernel - 1) * dilation
     left = reach if causal else reach // 2
     expected = theirs(functional.pad(x.transpose(1, 2), (left, reach - left))).transpose(1, 2)
-    torch.testing.assert_close(ours(x, Rectangle(2, 11)), expected)
+    torch.testing.assert_close(ours(x, PaddedLayout(2, 11)), expected)
 
 
 def test_the_gated_layer_keeps_the_variance() -> None:
     """ConvS2S, section 3.5: what the start of its weights is made for, where inputs are small (gates near 1/2)."""
     layers = nn.ModuleList(GatedConvolution(64, 3) for _ in range(10))
     x = 0.1 * torch.randn(8, 100, 64)
-    layout = Rectangle(8, 100)
+    layout = PaddedLayout(8, 100)
     for layer in layers:
         x = layer(x, layout)
     assert x.detach().std().item() == pytest.approx(0.1, rel=0.2)
@@ -232,7 +232,7 @@ def test_contexts_are_the_papers(score: str) -> None:
     attention = lively(SourceAttention(D, score))
     state, memory = numbers(2, 3, D), numbers(2, 5, D)
     weights: list[Tensor] = []
-    found = attention(state, attention.source(memory, Rectangle(2, 5)), weights)
+    found = attention(state, attention.source(memory, PaddedLayout(2, 5)), weights)
     for b in range(2):
         for t in range(3):
             if score == "additive":
@@ -255,7 +255,7 @@ def test_bahdanaus_decoder_written_out() -> None:
     cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.recurrence.recurrence.state_dict().items()})
     y, memory = numbers(2, 4, D), numbers(2, 5, D)
     shares: list[Tensor] = []
-    found = layer(y, Rectangle(2, 4), memory, Rectangle(2, 5), cross_weights=shares)
+    found = layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5), cross_weights=shares)
     assert [share.shape for share in shares] == [(2, 1, 4, 5)]
     state = torch.tanh(memory[:, 0] @ layer.start.weight.T + layer.start.bias)
     for i in range(4):
@@ -276,7 +276,7 @@ def test_luongs_decoder_written_out() -> None:
     h, _ = layer.recurrence.recurrence(y, (first[None], torch.zeros_like(first)[None]))
     share = (h @ attention.key(memory).transpose(1, 2)).softmax(-1)
     expected = torch.tanh(torch.cat([share @ memory, h], -1) @ layer.readout.weight.T + layer.readout.bias)
-    torch.testing.assert_close(layer(y, Rectangle(2, 4), memory, Rectangle(2, 5)), expected)
+    torch.testing.assert_close(layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5)), expected)
 
 
 # --- attention to a source
@@ -289,13 +289,13 @@ def test_the_sources_padding_is_not_seen(name: str) -> None:
     x, memory = numbers(4, 7, D), numbers(4, 6, D)
     other = memory.clone()
     other[~SOURCES] = 50.0
-    target, source = Packing(MASK), Packing(SOURCES)
+    target, source = PackedLayout(MASK), PackedLayout(SOURCES)
     expected = target.unpack(stack(target.pack(x), target, source.pack(memory), source))
     for one in (memory, other):
-        found = stack(x, Rectangle(4, 7, MASK), one, Rectangle(4, 6, SOURCES))
+        found = stack(x, PaddedLayout(4, 7, MASK), one, PaddedLayout(4, 6, SOURCES))
         torch.testing.assert_close(found[MASK], expected[MASK])
     memory.requires_grad_()
-    stack(x, Rectangle(4, 7), memory, Rectangle(4, 6, SOURCES)).pow(2).sum().backward()
+    stack(x, PaddedLayout(4, 7), memory, PaddedLayout(4, 6, SOURCES)).pow(2).sum().backward()
     assert memory.grad is not None
     assert ((memory.grad != 0).any(-1) == SOURCES).all()
 
@@ -304,15 +304,15 @@ def test_attention_at_one_layer_alone_is_kept_and_shown() -> None:
     """As Luong's, whose top layer alone looks at the source: caches and weights go to the layer that asks for them."""
     attending = RecurrentDecoderLayer(D, SourceAttention(D))
     stack = lively(DecoderStack([RecurrentDecoderLayer(D), attending]))
-    x, memory, source = numbers(2, 5, D), numbers(2, 6, D), Rectangle(2, 6)
+    x, memory, source = numbers(2, 5, D), numbers(2, 6, D), PaddedLayout(2, 6)
     shares: dict[int, Tensor] = {}
-    whole = stack(x, Rectangle(2, 5), memory, source, cross_weights=shares, weights_of=(0, 1))
+    whole = stack(x, PaddedLayout(2, 5), memory, source, cross_weights=shares, weights_of=(0, 1))
     assert {number: share.shape for number, share in shares.items()} == {1: (2, 1, 5, 6)}
     torch.testing.assert_close(shares[1].sum(-1), torch.ones(2, 1, 5, dtype=torch.double))
     caches, cross = stack.caches(2, 5, x), stack.cross_caches(2, 6, x)
     assert len(cross) == 1
-    first = stack(x[:, :2], Rectangle(2, 2), memory, source, caches=caches, cross_caches=cross)
-    second = stack(x[:, 2:], Rectangle(2, 3), caches=caches, cross_caches=cross)
+    first = stack(x[:, :2], PaddedLayout(2, 2), memory, source, caches=caches, cross_caches=cross)
+    second = stack(x[:, 2:], PaddedLayout(2, 3), caches=caches, cross_caches=cross)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
 
 
@@ -320,7 +320,7 @@ def test_attention_at_one_layer_alone_is_kept_and_shown() -> None:
 
 
 def test_settings_that_cannot_be() -> None:
-    layout = Rectangle(1, 3)
+    layout = PaddedLayout(1, 3)
     for message, make in {
         "two directions need an even width": lambda: RecurrentEncoderLayer(7),
         "kernel 4: odd": lambda: Convolution(D, D, 4),
@@ -331,9 +331,9 @@ def test_settings_that_cannot_be() -> None:
         "needs its memory": lambda: SourceAttention(D).source(None, None),
         "have no padding": lambda: RecurrentDecoderLayer(D, SourceAttention(D))(
             torch.zeros(1, 3, D),
-            Rectangle(1, 3, torch.tensor([[False, True, True]])),
+            PaddedLayout(1, 3, torch.tensor([[False, True, True]])),
             torch.zeros(1, 2, D),
-            Rectangle(1, 2),
+            PaddedLayout(1, 2),
             StateCache(1, 3),
         ),
     }.items():
@@ -342,8 +342,8 @@ def test_settings_that_cannot_be() -> None:
 
 
 def test_a_recurrence_goes_on_from_its_state() -> None:
-    ours = lively(LeftToRight(D, "gru"))
+    ours = lively(UnidirectionalRNN(D, "gru"))
     x = numbers(2, 6, D)
     cache = StateCache(2, 6)
-    parts = [ours(x[:, a:b], Rectangle(2, b - a), cache) for a, b in ((0, 2), (2, 6))]
+    parts = [ours(x[:, a:b], PaddedLayout(2, b - a), cache) for a, b in ((0, 2), (2, 6))]
     torch.testing.assert_close(torch.cat(parts, 1), ours.recurrence(x)[0])

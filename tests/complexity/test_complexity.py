@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from protoformer import cli
-from protoformer.blocks.recurrent import LeftToRight
+from protoformer.blocks.baselines.recurrent import UnidirectionalRNN
 from protoformer.complexity.crossing import crossing, exponent
 from protoformer.complexity.kinds import KINDS, Kind, Sizes
 from protoformer.complexity.measuring import counted, longest_path, measured
@@ -81,7 +81,7 @@ def test_measured_numbers_are_of_one_sequence() -> None:
 
 def test_what_is_kept_leaves_the_weights_out() -> None:
     """A recurrence keeps states for each position; its weights, ten times as much here, are its own."""
-    layer = LeftToRight(64)
+    layer = UnidirectionalRNN(64)
     weights = sum(p.numel() for p in layer.parameters()) * 4
     kept = measured(LSTM, Sizes(4, 64), least=0.0).kept
     assert 4 * 64 * 4 <= kept < weights / 2

@@ -115,7 +115,7 @@ def test_a_step_says_what_one_pass_says(norm: str, attention: list[str], rows: i
             for step in range(4):
                 for place, text in enumerate(texts):
                     ids = torch.tensor([text])
-                    whole = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle()[0, -1])
+                    whole = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0, -1])
                     torch.testing.assert_close(said[place], whole, atol=2e-5, rtol=1e-4)
                     text.append((7 * step + place) % VOCAB)
                 assert can_step(ours.stack, ids.device)
@@ -180,7 +180,7 @@ def test_a_beam_finds_what_greed_misses_and_scores_are_log_probabilities(pair: t
         for prompt, ways in zip(texts, found, strict=True):
             ids = torch.tensor([prompt + ways[0].tokens])
             with torch.no_grad():
-                logits = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle())[0]
+                logits = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())[0]
             told = logits.log_softmax(-1)[range(len(prompt) - 1, ids.shape[1] - 1), ids[0, len(prompt) :]].sum()
             assert ways[0].score == pytest.approx(float(told), abs=1e-3)
         totals[beams] = sum(ways[0].score for ways in found)

@@ -50,7 +50,7 @@ def plain_search(model: EncoderDecoder, source: list[int], writing: Writing) -> 
         for tokens, score in living:
             target = torch.tensor([[writing.start, *tokens]])
             hidden = model.decode(target, torch.ones_like(target, dtype=torch.bool), memory)
-            logits = model.logits(hidden.rectangle()[0, -1])
+            logits = model.logits(hidden.to_padded()[0, -1])
             logits[list(writing.never)] = -torch.inf
             ways += [([*tokens, word], score + told) for word, told in enumerate(logits.log_softmax(-1).tolist())]
         ways = sorted(ways, key=lambda way: -way[1])[: 2 * beam.beams]

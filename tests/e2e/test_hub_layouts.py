@@ -68,7 +68,7 @@ def test_published_weights_of_the_first_form_are_fine_tuned_from(tmp_path: Path)
     ids = torch.tensor(parts.tokenizer.encode(TEXTS[:1]))
     with torch.no_grad():
         backbone = parts.module.eval().backbone
-        found = backbone.logits(backbone(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle())
+        found = backbone.logits(backbone(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())
         torch.testing.assert_close(found[..., :-3], theirs(ids).logits, atol=1e-5, rtol=0)
     assert found.shape[-1] == theirs.config.vocab_size + 3  # start, delimiter and extract besides
 

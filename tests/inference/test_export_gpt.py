@@ -67,7 +67,7 @@ def test_a_language_model_says_the_same_there(tmp_path: Path, model: str, words:
     ours = protoformer.load(run).model.backbone
     whole = torch.tensor(ids[0][:32])[None]
     with torch.no_grad():
-        hidden = ours(whole, torch.ones_like(whole, dtype=torch.bool)).rectangle()
+        hidden = ours(whole, torch.ones_like(whole, dtype=torch.bool)).to_padded()
         torch.testing.assert_close(ours.logits(hidden), theirs.eval()(whole).logits, atol=1e-5, rtol=1e-5)
 
 

@@ -76,7 +76,7 @@ def test_hidden_states_and_pooled_equal_transformers(shape: tuple, packing: str,
         hidden = model(**inputs)
         pooled = model.pooler(hidden, torch.zeros(3, dtype=torch.long))
     mask = inputs["padding_mask"]
-    torch.testing.assert_close(hidden.rectangle()[mask], expected.last_hidden_state[mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(hidden.to_padded()[mask], expected.last_hidden_state[mask], atol=1e-5, rtol=0)
     torch.testing.assert_close(pooled, expected.pooler_output, atol=1e-5, rtol=0)
 
 
@@ -119,9 +119,9 @@ def test_packed_equals_padded_forward_and_backward() -> None:
 def test_padding_changes_nothing() -> None:
     model = bert(vocab_size=40, d_model=24, n_layers=2, n_heads=4, d_ff=48).eval()
     inputs = batch(40)
-    whole = model(**inputs).rectangle()
+    whole = model(**inputs).to_padded()
     for row, length in enumerate((15, 3, 9)):
-        alone = model(**{name: x[row : row + 1, :length] for name, x in inputs.items()}).rectangle()
+        alone = model(**{name: x[row : row + 1, :length] for name, x in inputs.items()}).to_padded()
         torch.testing.assert_close(whole[row, :length], alone[0], atol=1e-5, rtol=1e-5)
 
 
@@ -144,7 +144,7 @@ def test_causal_bert_is_left_to_right() -> None:
     changed = ids.clone()
     changed[0, 6] = (changed[0, 6] + 1) % 40
     mask = torch.ones(1, 10, dtype=torch.bool)
-    difference = (model(ids, mask).rectangle() - model(changed, mask).rectangle()).abs().amax(-1)[0]
+    difference = (model(ids, mask).to_padded() - model(changed, mask).to_padded()).abs().amax(-1)[0]
     assert (difference[:6] == 0).all()
     assert (difference[6:] > 0).all()
 
@@ -190,7 +190,7 @@ def test_every_form_of_file_gives_the_same_encoder(file: str, old: bool, cls: ty
     encoder = theirs if cls is transformers.BertModel else theirs.bert
     expected = encoder(inputs["ids"], inputs["padding_mask"].long(), inputs["segment_ids"]).last_hidden_state
     mask = inputs["padding_mask"]
-    torch.testing.assert_close(model(**inputs).rectangle()[mask], expected[mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(**inputs).to_padded()[mask], expected[mask], atol=1e-5, rtol=0)
 
 
 def test_mismatches_are_named(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_weights_without_a_pooler_leave_it_fresh(cls: type, tmp_path: Path, capl
     inputs = batch(50)
     expected = theirs.bert(inputs["ids"], inputs["padding_mask"].long(), inputs["segment_ids"]).last_hidden_state
     mask = inputs["padding_mask"]
-    torch.testing.assert_close(encoder(**inputs).rectangle()[mask], expected[mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder(**inputs).to_padded()[mask], expected[mask], atol=1e-5, rtol=0)
 
 
 def test_other_missing_tensors_are_named_beside_an_optional_pooler(

@@ -20,8 +20,8 @@ def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Every way that attention is computed in: packed sequences in groups, in tiles of three queries, one by one, or with
     their padding."""
     if request.param in ("tiled", "alone"):
-        monkeypatch.setattr(packed_attention, "TILE", 3 if request.param == "tiled" else 128)
-        monkeypatch.setattr(packed_attention, "GROUPED", 0 if request.param == "alone" else 1 << 14)
+        monkeypatch.setattr(packed_attention, "TILE_SIZE", 3 if request.param == "tiled" else 128)
+        monkeypatch.setattr(packed_attention, "MAX_GROUPED_SIZE", 0 if request.param == "alone" else 1 << 14)
     return "off" if request.param == "rectangle" else "on"
 
 
@@ -35,7 +35,7 @@ def decoder(
 def logits(model: Decoder, ids: Tensor, mask: Tensor | None = None) -> Tensor:
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     with torch.no_grad():
-        return model.logits(model(ids, mask).rectangle())
+        return model.logits(model(ids, mask).to_padded())
 
 
 def changed_at(ids: Tensor, place: int) -> Tensor:
@@ -89,7 +89,7 @@ def test_padding_is_not_read(packing: str) -> None:
 def reached(model: Decoder, n_tokens: int) -> Tensor:
     """True where a query's vector has a gradient to the token that stands at a key's place."""
     ids = torch.arange(n_tokens)[None]
-    hidden = model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle()[0]
+    hidden = model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0]
     table = model.embeddings.token.weight
     rows = []
     for query in hidden:

@@ -10,7 +10,7 @@ from protoformer.models.cost import cost
 
 def loss(model: torch.nn.Module, batch: int, seq: int) -> torch.Tensor:
     ids = torch.zeros(batch, seq, dtype=torch.long)
-    return model(ids, torch.ones(batch, seq, dtype=torch.bool), ids).rectangle().sum()
+    return model(ids, torch.ones(batch, seq, dtype=torch.bool), ids).to_padded().sum()
 
 
 @pytest.mark.parametrize(("d_model", "n_layers", "seq"), [(64, 2, 16), (1024, 24, 128)])

@@ -79,7 +79,7 @@ def test_a_written_folder_opens_in_transformers(family: str, tmp_path: Path) -> 
     ids = torch.randint(40, (2, 11))
     with torch.no_grad():
         hidden = model(ids, torch.ones_like(ids, dtype=torch.bool))
-        found = model.logits(hidden.rectangle())
+        found = model.logits(hidden.to_padded())
         torch.testing.assert_close(found, theirs.eval()(ids).logits, atol=1e-5, rtol=0)
 
 
@@ -120,7 +120,7 @@ def test_no_token_sees_a_later_one(norm: str, attention: list[str], packing: str
     changed = ids.clone()
     changed[:, 7] = (changed[:, 7] + 1) % 40
     with torch.no_grad():
-        before, after = (model.logits(model(each, mask).rectangle()) for each in (ids, changed))
+        before, after = (model.logits(model(each, mask).to_padded()) for each in (ids, changed))
     assert torch.equal(before[:, :7], after[:, :7])
     assert (before[:, 7] - after[:, 7]).abs().amax(-1).min() > 0.01
 
@@ -133,7 +133,7 @@ def test_a_banded_layer_sees_exactly_its_band(packing: str) -> None:
     ).eval()
     model.embeddings.token.weight.requires_grad_()
     ids = torch.arange(20)[None]
-    model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle()[0, 12].pow(2).sum().backward()
+    model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0, 12].pow(2).sum().backward()
     reached = model.embeddings.token.weight.grad.abs().sum(-1).nonzero().flatten().tolist()
     assert reached == [9, 10, 11, 12]
 
@@ -144,7 +144,7 @@ def test_cached_logits_equal_those_of_one_pass(attention: list[str]) -> None:
     ids = torch.randint(40, (3, 18))
     caches = model.caches(3, 18)
     with torch.no_grad():
-        whole = model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle()
+        whole = model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()
         pieces = [model.read(ids[:, a:b], caches) for a, b in ((0, 9), (9, 10), (10, 11), (11, 16), (16, 18))]
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=0)
     with pytest.raises(IndexError, match="the cache holds 18 positions"):
@@ -163,7 +163,7 @@ def test_prompts_of_unequal_length_are_read_as_if_alone() -> None:
         together = torch.cat([model.read(more[:, i : i + 1], caches) for i in range(5)], 1)
         for row, length in enumerate(lengths):
             alone = torch.cat([ids[row, 9 - length :], more[row]])[None]
-            expected = model(alone, torch.ones_like(alone, dtype=torch.bool)).rectangle()[0, length:]
+            expected = model(alone, torch.ones_like(alone, dtype=torch.bool)).to_padded()[0, length:]
             torch.testing.assert_close(together[row], expected, atol=1e-5, rtol=0)
 
 

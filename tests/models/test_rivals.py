@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from protoformer.blocks.kernels.packing import Hidden, Packing, Rectangle
+from protoformer.blocks.kernels.packing import HiddenStates, PackedLayout, PaddedLayout
 from protoformer.decoding.beam import Beam, search
 from protoformer.decoding.generation import complete
 from protoformer.decoding.seq2seq import Writing, best, write
@@ -53,20 +53,20 @@ def test_an_encoder_reads_padded_batches_as_single_texts(kind: str) -> None:
     packed = model(ids, MASK)
     model.packing = "off"
     padded = model(ids, MASK)
-    torch.testing.assert_close(packed.rectangle()[MASK], padded.rectangle()[MASK], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(packed.to_padded()[MASK], padded.to_padded()[MASK], atol=1e-5, rtol=1e-4)
     place = torch.zeros(3, dtype=torch.long)
     for row, length in enumerate(LENGTHS.tolist()):
         alone = model(ids[row : row + 1, :length], torch.ones(1, length, dtype=torch.bool))
-        torch.testing.assert_close(alone.rectangle()[0], packed.rectangle()[row, :length], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alone.to_padded()[0], packed.to_padded()[row, :length], atol=1e-5, rtol=1e-4)
         mean = model.pooler(alone, place[:1])[0]
-        torch.testing.assert_close(mean, alone.rectangle()[0].mean(0))
+        torch.testing.assert_close(mean, alone.to_padded()[0].mean(0))
         for hidden in (packed, padded):
             torch.testing.assert_close(mean, model.pooler(hidden, place)[row], atol=1e-5, rtol=1e-4)
 
 
 def test_the_mean_of_what_has_no_mask() -> None:
     x = torch.randn(2, 5, 4)
-    found = MeanPooler()(Hidden(x, Rectangle(2, 5)), torch.zeros(2, dtype=torch.long))
+    found = MeanPooler()(HiddenStates(x, PaddedLayout(2, 5)), torch.zeros(2, dtype=torch.long))
     torch.testing.assert_close(found, x.mean(1))
 
 
@@ -83,7 +83,7 @@ def test_a_language_model_generates_as_its_whole_logits_say(kind: str) -> None:
         for number, token in enumerate(new):
             ids = torch.tensor([[*prompt, *new[:number]]])
             hidden = model(ids, torch.ones_like(ids, dtype=torch.bool))
-            assert model.logits(hidden.rectangle())[0, -1].argmax() == token
+            assert model.logits(hidden.to_padded())[0, -1].argmax() == token
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,7 +99,7 @@ def test_beams_of_a_language_model_are_scored_as_one_pass_scores_them(kind: str)
             assert len(ways) == 4
             for way in ways:
                 ids = torch.tensor([[*prompt, *way.tokens]])
-                logits = model.logits(model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle())[0]
+                logits = model.logits(model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())[0]
                 told = logits.log_softmax(-1)[range(len(prompt) - 1, ids.shape[1] - 1), ids[0, len(prompt) :]].sum()
                 assert way.score == pytest.approx(float(told), abs=1e-3)
 
@@ -111,7 +111,7 @@ def test_a_language_model_sees_no_later_token(kind: str) -> None:
     changed = ids.clone()
     changed[:, 3] = (changed[:, 3] + 1) % VOCAB
     with torch.no_grad():
-        before, after = (model.logits(model(each, MASK).rectangle()) for each in (ids, changed))
+        before, after = (model.logits(model(each, MASK).to_padded()) for each in (ids, changed))
     assert torch.equal(before[:, :3][MASK[:, :3]], after[:, :3][MASK[:, :3]])
     assert (before[:2, 3] - after[:2, 3]).abs().amax(-1).min() > 0.01
 
@@ -136,7 +136,7 @@ def test_an_encoder_decoder_writes_what_its_whole_logits_say(kind: str) -> None:
                 target,
                 torch.ones_like(target, dtype=torch.bool),
             )
-            logits = model.logits(hidden.rectangle())[0, -1].index_fill(0, torch.tensor([1]), -torch.inf)
+            logits = model.logits(hidden.to_padded())[0, -1].index_fill(0, torch.tensor([1]), -torch.inf)
             assert logits.argmax() == token
     wider = write(model, ids, MASK, Writing(start=1, end=END, never=(1,), beam=Beam(beams=4), extra=6))
     assert all(best(one, END) is not None and len(one) == 4 for one in wider)
@@ -152,7 +152,7 @@ def test_an_encoder_decoder_is_the_same_packed_and_padded(kind: str) -> None:
         model.packing = packing
         model.zero_grad()
         hidden = model(source, MASK, target, target_mask)
-        logits = model.logits(hidden.rectangle())[target_mask]
+        logits = model.logits(hidden.to_padded())[target_mask]
         logits.pow(2).sum().backward()
         found.append([logits.detach(), *(p.grad for p in model.parameters())])
     for name, one, two in zip(["logits", *dict(model.named_parameters())], *found, strict=True):
@@ -186,7 +186,7 @@ def test_restricted_attention_reaches_its_neighbourhood(
     """The gradient of one token's vector: `window` others to either side a layer, and nothing else."""
     model = small(n_layers=layers, window=window, packing=packing)
     ids = torch.arange(20)[None]
-    model(ids, torch.ones_like(ids, dtype=torch.bool)).rectangle()[0, 9].pow(2).sum().backward()
+    model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0, 9].pow(2).sum().backward()
     reached = model.embeddings.token.weight.grad.abs().sum(-1).nonzero().flatten().tolist()
     assert reached == [place for place in range(20) if abs(place - 9) <= reach]
 
@@ -214,5 +214,5 @@ def test_the_encoder_is_that_of_the_whole_transformer() -> None:
     ids = torch.randint(VOCAB, (3, 9))
     expected: Tensor = whole.encode(ids, MASK).tokens
     found = alone(ids, MASK)
-    assert isinstance(found.layout, Packing)
+    assert isinstance(found.layout, PackedLayout)
     assert torch.equal(found.tokens, expected)

@@ -211,7 +211,7 @@ def test_step_by_step_is_the_same_as_at_once(norm: str) -> None:
     whole = torch.ones_like(targets, dtype=torch.bool)
     with torch.no_grad():
         memory = model.encode(sources, source_mask)
-        expected = model.decode(targets, whole, memory).rectangle()
+        expected = model.decode(targets, whole, memory).to_padded()
         so_far = model.begin(memory, targets.shape[1])
         parts = [model.read(targets[:, :3], so_far)]
         parts += [model.read(targets[:, place : place + 1], so_far) for place in range(3, 6)]

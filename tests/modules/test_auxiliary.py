@@ -94,7 +94,7 @@ def lone_loss(model: Any, batch: Any) -> torch.Tensor:
     sequences = []
     for ids, mask in zip(batch["ids"].flatten(0, -2), batch["padding_mask"].flatten(0, -2), strict=True):
         real = ids[mask][None]
-        hidden = model.backbone(real, torch.ones_like(real, dtype=torch.bool)).rectangle()[0]
+        hidden = model.backbone(real, torch.ones_like(real, dtype=torch.bool)).to_padded()[0]
         logits = hidden[:-1] @ model.backbone.embeddings.token.weight.T
         sequences.append(nn.functional.cross_entropy(logits, real[0, 1:]))
     return torch.stack(sequences).view(len(batch["labels"]), -1).mean(1).mean()

@@ -106,7 +106,7 @@ def test_padding_and_fillers_count_nowhere(packing: str) -> None:
     for number in (3, 1):
         alone = Rows()([number])
         length = int(alone["padding_mask"].sum())
-        hidden = ours.backbone(alone["ids"][:, :length], alone["padding_mask"][:, :length]).rectangle()
+        hidden = ours.backbone(alone["ids"][:, :length], alone["padding_mask"][:, :length]).to_padded()
         logits = ours.backbone.logits(hidden)[0]
         expected.append(functional.cross_entropy(logits, alone["target_ids"][0, :length], reduction="sum"))
     assert loss.targets == 16 + 6

@@ -167,7 +167,7 @@ def test_a_written_folder_opens_in_transformers(tmp_path: Path) -> None:
 def full_loss(ours: PretrainingModule, batch: PretrainingBatch) -> Tensor:
     """The formula itself: a softmax at every place, of which the unwanted are ignored, and one for every pair."""
     hidden = ours.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
-    logits = ours.head.masked(hidden.rectangle(), ours.backbone.embeddings.token.weight)
+    logits = ours.head.masked(hidden.to_padded(), ours.backbone.embeddings.token.weight)
     loss = functional.cross_entropy(logits.flatten(0, 1), labels(batch).flatten())
     if ours.head.next is not None and (batch["next_sentence"] >= 0).any():
         pairs = ours.head.next(ours.backbone.pooler(hidden, batch["pooler_position"]))
@@ -299,7 +299,7 @@ def test_next_tokens_are_a_shifted_cross_entropy() -> None:
         target[row, : len(text) - 1] = torch.from_numpy(told.target_ids)
     shaped: Any = {"ids": ids, "padding_mask": mask, "target_position": position, "target_ids": target}
     batch = PretrainingBatch(**{**batch, **shaped, "example_ids": torch.arange(3)})
-    hidden = ours.backbone(ids, mask, batch["segment_ids"]).rectangle()
+    hidden = ours.backbone(ids, mask, batch["segment_ids"]).to_padded()
     logits = ours.head.masked(hidden, ours.backbone.embeddings.token.weight)
     shifted = ids[:, 1:].masked_fill(~mask[:, 1:], -100)
     expected = functional.cross_entropy(logits[:, :-1].flatten(0, 1), shifted.flatten())

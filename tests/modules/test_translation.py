@@ -59,7 +59,7 @@ def test_losses_and_their_gradients_are_torchs_own(smoothing: float) -> None:
     found = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
     made.zero_grad()
     hidden = made.backbone(given["ids"], given["padding_mask"], given["decoder_ids"], given["decoder_mask"])
-    logits, told = made.backbone.logits(hidden.rectangle()).flatten(0, 1), given["target_ids"].flatten()
+    logits, told = made.backbone.logits(hidden.to_padded()).flatten(0, 1), given["target_ids"].flatten()
     expected = functional.cross_entropy(logits, told, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
     plain = functional.cross_entropy(logits, told, ignore_index=-1, reduction="sum")
     expected.backward()

@@ -16,7 +16,7 @@ from torch.nn import functional
 from protoformer.blocks import masks
 from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.packed_attention import attend_packed
-from protoformer.blocks.kernels.packing import Layout, Packing
+from protoformer.blocks.kernels.packing import Layout, PackedLayout
 
 
 class MultiHeadAttention(nn.Module):
@@ -88,7 +88,7 @@ class MultiHeadAttention(nn.Module):
         q, k, v = self._project(x, memory, cache)
         keys = memory_layout if self.cross and memory_layout is not None else layout
         dropout = self.dropout if self.training else 0.0
-        if isinstance(layout, Packing) and isinstance(keys, Packing) and cache is None and weights is None:
+        if isinstance(layout, PackedLayout) and isinstance(keys, PackedLayout) and cache is None and weights is None:
             mixed = attend_packed(q, k, v, layout, keys, causal=self.causal, window=self.window, dropout=dropout)
             return self.output(mixed.flatten(-2))
         rectangle = self._attend(q, k, v, layout, keys, cache, dropout, weights)
@@ -127,7 +127,7 @@ class MultiHeadAttention(nn.Module):
         q = layout.unpack(q).transpose(1, 2)
         padding_mask = keys.padding_mask
         if self.cross and cache is not None and cache.length:
-            k, v, padding_mask = *cache.known(), cache.padding_mask
+            k, v, padding_mask = *cache.kv(), cache.padding_mask
         else:
             k, v = keys.unpack(k).transpose(1, 2), keys.unpack(v).transpose(1, 2)
             if cache is not None:

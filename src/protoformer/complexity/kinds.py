@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.convolution import Convolution
+from protoformer.blocks.baselines.convolution import Convolution
+from protoformer.blocks.baselines.recurrent import UnidirectionalRNN
 from protoformer.blocks.kernels.packing import Layout
-from protoformer.blocks.recurrent import LeftToRight
 
 D_HEAD = 64
 
@@ -76,7 +76,7 @@ KINDS = (
         "recurrent (LSTM)", "n d^2", "n", "n",
         lambda s: s.n * s.d**2, lambda s: s.n, lambda s: s.n,
         lambda s: 8 * s.n * s.d**2,
-        lambda s, number, causal: LeftToRight(s.d),
+        lambda s, number, causal: UnidirectionalRNN(s.d),
     ),
     Kind(
         "convolutional", "k n d^2", "1", "n/k",

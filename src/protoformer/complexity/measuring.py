@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from protoformer.blocks.kernels.packing import Packing, Rectangle
-from protoformer.blocks.recurrent import LeftToRight
+from protoformer.blocks.baselines.recurrent import UnidirectionalRNN
+from protoformer.blocks.kernels.packing import PackedLayout, PaddedLayout
 from protoformer.complexity.kinds import RECURRENT, Kind, Sizes
 
 FEW = 8  # positions
@@ -34,7 +34,7 @@ def measured(kind: Kind, sizes: Sizes, *, batch: int = 2, least: float = 0.1, re
     """
     flops = counted(kind, sizes)
     layer = kind.layer(sizes, 0, False)
-    layout = Packing(torch.ones(batch, sizes.n, dtype=torch.bool))
+    layout = PackedLayout(torch.ones(batch, sizes.n, dtype=torch.bool))
     x = torch.randn(batch * sizes.n, sizes.d, requires_grad=True)
     kept = _kept(layer, x, layout)
     spent: list[float] = []
@@ -56,14 +56,14 @@ def counted(kind: Kind, sizes: Sizes) -> int:
     meta = kind is RECURRENT
     with torch.device("meta" if meta else "cpu"), torch.no_grad():
         layer = kind.layer(sizes, 0, False)
-        layout = Rectangle(1, sizes.n) if meta else Packing(torch.ones(1, sizes.n, dtype=torch.bool))
+        layout = PaddedLayout(1, sizes.n) if meta else PackedLayout(torch.ones(1, sizes.n, dtype=torch.bool))
         x = layout.pack(torch.zeros(1, sizes.n, sizes.d))
         with FlopCounterMode(display=False) as counter:
             layer(x, layout)
     return counter.get_total_flops()
 
 
-def _kept(layer: nn.Module, x: Tensor, layout: Packing) -> int:
+def _kept(layer: nn.Module, x: Tensor, layout: PackedLayout) -> int:
     """Bytes of what a forward pass keeps, each storage once, weights and input apart."""
     own = {part.untyped_storage()._cdata for part in (*layer.parameters(), x)}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -101,7 +101,7 @@ def longest_path(kind: Kind, n: int, k: int = 3, r: int = 33, d: int = 8) -> int
 
 def _layers(kind: Kind, sizes: Sizes, x: Float[Tensor, "n d"]) -> Iterator[Tensor]:
     """What stands after each layer of a stack without end."""
-    layout = Packing(torch.ones(1, sizes.n, dtype=torch.bool))
+    layout = PackedLayout(torch.ones(1, sizes.n, dtype=torch.bool))
     number = 0
     while True:
         x = kind.layer(sizes, number, True).double()(x, layout)
@@ -112,7 +112,7 @@ def _layers(kind: Kind, sizes: Sizes, x: Float[Tensor, "n d"]) -> Iterator[Tenso
 def _sweeps(kind: Kind, sizes: Sizes, x: Float[Tensor, "n d"]) -> Iterator[Tensor]:
     """What stands after each step of an LSTM's cell, all positions at once."""
     layer = kind.layer(sizes, 0, False)
-    assert isinstance(layer, LeftToRight)
+    assert isinstance(layer, UnidirectionalRNN)
     cell = nn.LSTMCell(sizes.d, sizes.d)
     cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in layer.recurrence.state_dict().items()})
     cell = cell.double()

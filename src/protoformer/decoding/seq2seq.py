@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from protoformer.blocks.kernels.packing import Hidden
+from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.decoding.beam import Beam, Ended, search
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
@@ -35,7 +35,7 @@ class Writing:
 class EncoderDecoderReader:
     """The decoder over a memory, a target for each of its rows, with room for `max_len` tokens each."""
 
-    def __init__(self, model: EncoderDecoder, memory: Hidden, max_len: int, never: Collection[int] = ()) -> None:
+    def __init__(self, model: EncoderDecoder, memory: HiddenStates, max_len: int, never: Collection[int] = ()) -> None:
         self.model = model
         self.so_far = model.begin(memory, max_len)
         self.never = torch.tensor(sorted(never), dtype=torch.long, device=memory.tokens.device)

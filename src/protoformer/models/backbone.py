@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
-from protoformer.blocks.kernels.packing import Hidden, Layout, Packing, Rectangle
+from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 
 PackingMode = Literal["auto", "on", "off"]
@@ -47,7 +47,7 @@ class Backbone(nn.Module):
     def layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
         batch, seq = padding_mask.shape
         packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
-        return Packing(padding_mask) if packed else Rectangle(batch, seq, padding_mask)
+        return PackedLayout(padding_mask) if packed else PaddedLayout(batch, seq, padding_mask)
 
     def forward(
         self,
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
         segment_ids: Int[Tensor, "batch seq"] | None = None,
         weights: dict[int, Tensor] | None = None,
         weights_of: Collection[int] = (),
-    ) -> Hidden:
+    ) -> HiddenStates:
         """`weights_of` names layers whose attention weights, `batch heads seq seq`, are put into `weights`.
 
         Raises IndexError when a sequence is longer than the model's positions.
@@ -69,4 +69,4 @@ class Backbone(nn.Module):
             layout.positions(ids.device),
             None if segment_ids is None or self.embeddings.segment is None else layout.pack(segment_ids),
         )
-        return Hidden(self.stack(x, layout, weights=weights, weights_of=weights_of), layout)
+        return HiddenStates(self.stack(x, layout, weights=weights, weights_of=weights_of), layout)

@@ -9,11 +9,11 @@ from torch import nn
 
 from protoformer.blocks import init
 from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.baselines.recurrent import BiLSTM
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import EncoderLayer, Norm
 from protoformer.blocks.positions import LearnedPositions
-from protoformer.blocks.recurrent import BiLSTM
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.encoder import Encoder
 from protoformer.models.poolers import FirstTokenPooler

@@ -16,10 +16,10 @@ from typing import Literal
 
 from torch import nn
 
-from protoformer.blocks.convolution import ConvolutionDecoderLayer, ConvolutionEncoderLayer, Kind, convolution
+from protoformer.blocks.baselines.convolution import ConvolutionDecoderLayer, ConvolutionEncoderLayer, Kind, convolution
+from protoformer.blocks.baselines.source_attention import SourceAttention
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.positions import LearnedPositions
-from protoformer.blocks.source_attention import SourceAttention
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.decoder import Decoder

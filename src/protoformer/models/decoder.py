@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from protoformer.blocks import fast_decode
 from protoformer.blocks.kernels.cache import Cache
-from protoformer.blocks.kernels.packing import Rectangle
+from protoformer.blocks.kernels.packing import PaddedLayout
 from protoformer.blocks.stacks import DecoderStack
 from protoformer.models.backbone import Backbone
 
@@ -52,6 +52,6 @@ class Decoder(Backbone):
         if ids.shape[1] == 1 and padding_mask is None and fast_decode.can_step(self.stack, ids.device):
             place = first if isinstance(first, Tensor) else torch.full_like(ids[0], first)
             return fast_decode.step(self.stack, self.embeddings(ids[:, 0], place), caches)[:, None]
-        layout = Rectangle(ids.shape[0], ids.shape[1], padding_mask, first)
+        layout = PaddedLayout(ids.shape[0], ids.shape[1], padding_mask, first)
         x = self.embeddings(ids, layout.positions(ids.device))
         return self.stack(x, layout, caches=caches)

@@ -5,10 +5,10 @@ from collections.abc import Collection
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from protoformer.blocks.baselines.recurrent import BiLSTM
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
-from protoformer.blocks.kernels.packing import Hidden
-from protoformer.blocks.recurrent import BiLSTM
+from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.backbone import Backbone, PackingMode
 
@@ -51,6 +51,6 @@ class Encoder(Backbone):
         segment_ids: Int[Tensor, "batch seq"] | None = None,
         weights: dict[int, Tensor] | None = None,
         weights_of: Collection[int] = (),
-    ) -> Hidden:
+    ) -> HiddenStates:
         hidden = super().forward(ids, padding_mask, segment_ids, weights, weights_of)
-        return hidden if self.top is None else Hidden(self.top(hidden.tokens, hidden.layout), hidden.layout)
+        return hidden if self.top is None else HiddenStates(self.top(hidden.tokens, hidden.layout), hidden.layout)

@@ -14,16 +14,16 @@ from torch.nn import functional
 
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.kernels.cache import Cache, KeyValueCache
-from protoformer.blocks.kernels.packing import Hidden, Layout, Packing, Rectangle
+from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout
 from protoformer.models.backbone import PackingMode
 
 
 class ReadSoFar:
     """What a decoder keeps of `rows` targets while they grow, and of the memories that each of them looks at."""
 
-    def __init__(self, own: list[Cache], cross: list[KeyValueCache], memory: Hidden) -> None:
+    def __init__(self, own: list[Cache], cross: list[KeyValueCache], memory: HiddenStates) -> None:
         self.own, self.cross = own, cross
-        self.memory: Hidden | None = memory  # until it has been read once
+        self.memory: HiddenStates | None = memory  # until it has been read once
         self.length = 0
         self.texts = torch.arange(memory.layout.batch, device=memory.tokens.device)  # the source of each row
 
@@ -71,21 +71,21 @@ class EncoderDecoder(nn.Module):
         padding_mask: Bool[Tensor, "batch sources"],
         weights: dict[int, Tensor] | None = None,
         weights_of: Collection[int] = (),
-    ) -> Hidden:
+    ) -> HiddenStates:
         """The memory. `weights_of` names layers whose attention weights, `batch heads sources sources`, go into `weights`."""
         layout = self._layout(padding_mask)
         x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
-        return Hidden(self.encoder(x, layout, weights=weights, weights_of=weights_of), layout)
+        return HiddenStates(self.encoder(x, layout, weights=weights, weights_of=weights_of), layout)
 
     def decode(
         self,
         ids: Int[Tensor, "batch targets"],
         padding_mask: Bool[Tensor, "batch targets"],
-        memory: Hidden,
+        memory: HiddenStates,
         weights: dict[int, Tensor] | None = None,
         cross_weights: dict[int, Tensor] | None = None,
         weights_of: Collection[int] = (),
-    ) -> Hidden:
+    ) -> HiddenStates:
         """Hidden states that have seen the memory and the targets up to themselves; `weights` as in `encode`, and
         `cross_weights`, `batch heads targets sources`, over the memory."""
         layout = self._layout(padding_mask)
@@ -99,7 +99,7 @@ class EncoderDecoder(nn.Module):
             cross_weights=cross_weights,
             weights_of=weights_of,
         )
-        return Hidden(hidden, layout)
+        return HiddenStates(hidden, layout)
 
     def forward(
         self,
@@ -107,14 +107,14 @@ class EncoderDecoder(nn.Module):
         source_mask: Bool[Tensor, "batch sources"],
         target_ids: Int[Tensor, "batch targets"],
         target_mask: Bool[Tensor, "batch targets"],
-    ) -> Hidden:
+    ) -> HiddenStates:
         """Both one after the other."""
         return self.decode(target_ids, target_mask, self.encode(source_ids, source_mask))
 
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
         return functional.linear(hidden, self.embeddings.token.weight, self.bias)
 
-    def begin(self, memory: Hidden, max_len: int) -> ReadSoFar:
+    def begin(self, memory: HiddenStates, max_len: int) -> ReadSoFar:
         """Targets of up to `max_len` tokens, one for each row of the memory, of which nothing has been read yet."""
         rows, sources = memory.layout.batch, memory.layout.seq
         own = self.decoder.caches(rows, max_len, memory.tokens)  # type: ignore[operator]
@@ -124,7 +124,7 @@ class EncoderDecoder(nn.Module):
         """The hidden states of tokens that follow what `so_far` holds, which they are added to."""
         rows, new = ids.shape
         self._check(so_far.length + new)
-        layout = Rectangle(rows, new, None, so_far.length)
+        layout = PaddedLayout(rows, new, None, so_far.length)
         memory, so_far.memory = so_far.memory, None
         positions = layout.positions(ids.device).expand(rows, new)
         hidden = self.decoder(
@@ -142,7 +142,7 @@ class EncoderDecoder(nn.Module):
         batch, seq = padding_mask.shape
         self._check(seq)
         packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
-        return Packing(padding_mask) if packed else Rectangle(batch, seq, padding_mask)
+        return PackedLayout(padding_mask) if packed else PaddedLayout(batch, seq, padding_mask)
 
     def _check(self, seq: int) -> None:
         if seq > self.max_seq_len:

@@ -16,9 +16,9 @@ from typing import Literal
 
 from torch import nn
 
+from protoformer.blocks.baselines.recurrent import Cell, RecurrentDecoderLayer, RecurrentEncoderLayer, RecurrentNorm
+from protoformer.blocks.baselines.source_attention import Score, SourceAttention
 from protoformer.blocks.embeddings import Embeddings
-from protoformer.blocks.recurrent import Cell, RecurrentDecoderLayer, RecurrentEncoderLayer, RecurrentNorm
-from protoformer.blocks.source_attention import Score, SourceAttention
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.decoder import Decoder

@@ -13,7 +13,7 @@ import math
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from protoformer.blocks.kernels.packing import Hidden
+from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
@@ -43,7 +43,7 @@ class AuxiliaryLanguageModel:
     def added(
         self,
         loss: Loss,
-        hidden: Hidden,
+        hidden: HiddenStates,
         ids: Int[Tensor, "sequences seq"],
         embedding: Float[Tensor, "vocab d_model"],
         real: Bool[Tensor, "batch"],

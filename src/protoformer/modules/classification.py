@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoformer.batches import ChoiceBatch, ClassificationBatch
-from protoformer.blocks.kernels.packing import Hidden
+from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
@@ -90,16 +90,16 @@ class ClassificationModule(ObjectiveModule):
     def forward(self, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
         return self.told(self.hidden(batch), batch)
 
-    def hidden(self, batch: AnyBatch) -> Hidden:
+    def hidden(self, batch: AnyBatch) -> HiddenStates:
         """Of all sequences, those of an example one after another."""
         ids, padding_mask, segment_ids = (batch[name].flatten(0, -2) for name in RECTANGLES)  # type: ignore[literal-required]
         return self.backbone(ids, padding_mask, segment_ids)
 
-    def told(self, hidden: Hidden, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
+    def told(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
         """The logits."""
         return self.head(self.pooled(hidden, batch).sum(1))
 
-    def pooled(self, hidden: Hidden, batch: AnyBatch) -> Float[Tensor, "batch sequences d_model"]:
+    def pooled(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch sequences d_model"]:
         """A vector for each sequence of each example."""
         position = batch["pooler_position"]
         return self.backbone.pooler(hidden, position.flatten()).unflatten(0, (len(position), -1))

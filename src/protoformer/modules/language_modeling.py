@@ -89,7 +89,7 @@ class LanguageModule(ObjectiveModule):
         """The negative log likelihood of each target, and the row that it stands in."""
         hidden = self.backbone(batch["ids"], batch["padding_mask"])
         row, column = places(batch["target_ids"] >= 0)
-        tokens = hidden.pick(row, column)
+        tokens = hidden.gather(row, column)
         losses = linear_cross_entropy(tokens, self.backbone.embeddings.token.weight, batch["target_ids"][row, column])
         return losses, row
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from protoformer.batches import ChoiceBatch
-from protoformer.blocks.kernels.packing import Hidden
+from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.classification import AnyBatch, ClassificationModule
@@ -43,7 +43,7 @@ class MultipleChoiceModule(ClassificationModule):
         )
         self.head = ClassificationHead(backbone.d_model, 1, backbone.dropout)
 
-    def told(self, hidden: Hidden, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
+    def told(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
         return self.head(self.pooled(hidden, batch).flatten(0, 1)).view(batch["pooler_position"].shape)
 
     def blank_batch(self, batch: int, seq: int) -> ChoiceBatch:

@@ -68,7 +68,7 @@ class PretrainingModule(ObjectiveModule):
     def forward(self, batch: PretrainingBatch) -> Told:
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
         row, number = _wanted(batch)
-        vectors = hidden.pick(row, batch["target_position"][row, number])
+        vectors = hidden.gather(row, batch["target_position"][row, number])
         logits = self.head.masked(vectors, self.backbone.embeddings.token.weight)
         pooled = self.backbone.pooler(hidden, batch["pooler_position"]) if self.head.next is not None else None
         following = None if self.head.next is None or pooled is None else self.head.next(pooled)

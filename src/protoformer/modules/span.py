@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoformer.batches import SpanBatch
-from protoformer.blocks.kernels.packing import Hidden
+from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
@@ -120,10 +120,10 @@ class SpanModule(ObjectiveModule):
     def forward(self, batch: SpanBatch) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         return self.told(self.hidden(batch))
 
-    def hidden(self, batch: SpanBatch) -> Hidden:
+    def hidden(self, batch: SpanBatch) -> HiddenStates:
         return self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
 
-    def told(self, hidden: Hidden) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
+    def told(self, hidden: HiddenStates) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         """The logits of a start and of an end."""
         start, end = self.head(hidden.tokens)
         return hidden.layout.unpack(start), hidden.layout.unpack(end)

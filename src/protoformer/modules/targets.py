@@ -5,17 +5,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
-from protoformer.blocks.kernels.packing import Hidden
+from protoformer.blocks.kernels.packing import HiddenStates
 
 
 def sequence_losses(
-    hidden: Hidden, ids: Int[Tensor, "sequences seq"], embedding: Float[Tensor, "vocab d_model"]
+    hidden: HiddenStates, ids: Int[Tensor, "sequences seq"], embedding: Float[Tensor, "vocab d_model"]
 ) -> Float[Tensor, "sequences"]:
     """The mean over each sequence's tokens but the first of their negative log likelihood."""
     padding_mask = hidden.layout.padding_mask
     known = follows(torch.ones_like(ids, dtype=torch.bool) if padding_mask is None else padding_mask)
     row, column = places(known)
-    losses = linear_cross_entropy(hidden.pick(row, column), embedding, ids[row, column + 1])
+    losses = linear_cross_entropy(hidden.gather(row, column), embedding, ids[row, column + 1])
     return losses.new_zeros(len(ids)).index_add(0, row, losses) / known.sum(1).clamp(min=1)
 
 

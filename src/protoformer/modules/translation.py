@@ -106,7 +106,7 @@ class TranslationModule(ObjectiveModule):
         """
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["decoder_ids"], batch["decoder_mask"])
         row, column = places(batch["target_ids"] >= 0)
-        tokens, told = hidden.pick(row, column), batch["target_ids"][row, column]
+        tokens, told = hidden.gather(row, column), batch["target_ids"][row, column]
         weight = self.backbone.embeddings.token.weight
         if self.backbone.bias is not None:  # as one more dimension, in which every token is 1
             tokens = torch.cat([tokens, tokens.new_ones(len(tokens), 1)], dim=1)

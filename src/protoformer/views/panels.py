@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from protoformer.blocks import masks
 from protoformer.blocks.attention import MultiHeadAttention
-from protoformer.blocks.source_attention import SourceAttention
+from protoformer.blocks.baselines.source_attention import SourceAttention
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.views.head_statistics import HeadNumbers, head_numbers

@@ -1,1 +1,1 @@
-"""What is there for speed alone: packed layouts, caches, fused losses. The papers' layers stand one folder above."""
+"""Code for speed alone: packed layouts, caches, fused losses, few-row products. The papers' layers are one folder above."""

@@ -1,4 +1,4 @@
-"""What a decoder keeps of what it has already read, so that each new token costs one step."""
+"""Decoding caches: keys and values, or recurrent states, of the tokens read so far, so that a new token costs one step."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -6,39 +6,42 @@ from torch import Tensor
 
 
 class Cache:
-    """What one layer keeps of `batch` sequences, with room for `max_len` tokens each.
+    """One layer's memory of `batch` sequences, with a capacity of `max_len` tokens each.
 
-    Sequences of unequal length are padded in front; `padding_mask` remembers which of the tokens are real.
+    Sequences of unequal length are padded on the left; `padding_mask` remembers which of the tokens are real.
     """
 
     def __init__(self, batch: int, max_len: int, device: torch.device | str = "cpu") -> None:
         self.mask = torch.ones(batch, max_len, dtype=torch.bool, device=device)
         self.length = 0
-        self.padded = False  # some token is padding
+        self.has_padding = False
 
     def advance(self, new: int, padding_mask: Bool[Tensor, "batch new"] | None = None) -> int:
-        """Count new tokens, and give the length that comes of it. Raises IndexError when the cache is full."""
-        end, room = self.length + new, self.mask.shape[1]
-        if end > room:
-            raise IndexError(f"the cache holds {room} positions; {end} were asked of it")
+        """Count `new` tokens and return the new length. Raises IndexError when the cache is full."""
+        end, capacity = self.length + new, self.mask.shape[1]
+        if end > capacity:
+            raise IndexError(f"the cache holds {capacity} positions; {end} were asked of it")
         if padding_mask is not None:
             self.mask[:, self.length : end] = padding_mask
-            self.padded = True
+            self.has_padding = True
         self.length = end
         return end
 
-    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+    def select(self, rows: Int[Tensor, "selected"]) -> None:
         """Keep these rows, in this order; one may be named several times."""
         self.mask = self.mask[rows]
 
     @property
     def padding_mask(self) -> Bool[Tensor, "batch tokens"] | None:
         """Of all tokens so far; None where all of them are real."""
-        return self.mask[:, : self.length] if self.padded else None
+        return self.mask[:, : self.length] if self.has_padding else None
 
 
 class KeyValueCache(Cache):
-    """One attention's keys and values, preallocated for `max_len` positions and written in place. `widths` are theirs."""
+    """One attention's keys and values, preallocated for `max_len` positions and written in place.
+
+    `widths` are those of a head's keys and of its values.
+    """
 
     def __init__(
         self,
@@ -65,31 +68,33 @@ class KeyValueCache(Cache):
         end = self.advance(keys.shape[2], padding_mask)
         self.keys[:, :, begin:end] = keys
         self.values[:, :, begin:end] = values
-        return self.known()
+        return self.kv()
 
-    def known(self) -> tuple[Float[Tensor, "batch heads keys d_key"], Float[Tensor, "batch heads keys d_head"]]:
+    def kv(self) -> tuple[Float[Tensor, "batch heads keys d_key"], Float[Tensor, "batch heads keys d_head"]]:
         """Views of all keys and values so far."""
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
-    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+    def select(self, rows: Int[Tensor, "selected"]) -> None:
         """Keep these rows, in this order; one may be named several times."""
-        if len(rows) == len(self.keys):
-            for held in (self.keys, self.values):
-                held[:, :, : self.length] = held[rows, :, : self.length]
+        if len(rows) == len(self.keys):  # as many rows as before: no new memory, and only the filled part is moved
+            for buffer in (self.keys, self.values):
+                buffer[:, :, : self.length] = buffer[rows, :, : self.length]
         else:
             self.keys, self.values = self.keys[rows], self.values[rows]
         super().select(rows)
 
 
 class StateCache(Cache):
-    """Where a layer stands that keeps no more of a text than a state of fixed size: a recurrent layer its last one, a
-    convolution its last inputs. `state` is empty until something has been read; each of its tensors has a row a sequence."""
+    """A state of fixed size: an RNN's last hidden state, or a causal convolution's last (kernel - 1) x dilation inputs.
+
+    `state` is empty until something has been read; each of its tensors has one row a sequence.
+    """
 
     def __init__(self, batch: int, max_len: int, device: torch.device | str = "cpu") -> None:
         super().__init__(batch, max_len, device)
         self.state: tuple[Tensor, ...] = ()
 
-    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+    def select(self, rows: Int[Tensor, "selected"]) -> None:
         """Keep these rows, in this order; one may be named several times."""
         self.state = tuple(part[rows] for part in self.state)
         super().select(rows)

@@ -1,8 +1,8 @@
 """Dropout (Srivastava et al. 2014), with masks that are cheap to draw on the CPU.
 
-Differs: on the CPU four decisions are cut out of each 64 random bits, so a share p is kept to the nearest 1/65,536
-(0.1 becomes 0.100006, and the kept values are scaled by exactly that). Drawing a bit mask this way took 2.7 ms where the
-library's took 9.0 (1,680 x 384 values, two threads); elsewhere the library's own kernel runs.
+Differs: on the CPU four decisions are cut out of each 64 random bits, so the rate p is kept to the nearest 1/65,536
+(0.1 becomes 0.100006, and the kept values are scaled by exactly that). Drawing a mask this way took 2.7 ms where
+torch.nn.functional.dropout took 9.0 (1,680 x 384 values, two threads); on other devices torch's own kernel runs.
 """
 
 import torch
@@ -10,34 +10,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-LANES = 1 << 16
+LEVELS = 1 << 16  # of a 16-bit random integer
 
 
 def keep_mask(like: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
     """0 with probability p, else 1 / (1 - p), so that a product with it keeps the mean. CPU only."""
-    return _drawn(like, p).ge_(0.0).mul_(kept_scale(p)).to(like.dtype)
+    return _random_signs(like, p).ge_(0.0).mul_(dropout_scale(p)).to(like.dtype)
 
 
-def marked(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
-    """Gives each value of `x`, none of which is below 0, a minus sign with probability p, in place. CPU only.
+def sign_encode_dropped(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
+    """Negate each value of the non-negative `x` with probability p, in place, and return the kept values (0 if dropped).
 
-    Returns the values that are kept, and 0 for the others; times `kept_scale(p)` they have the mean of `x`.
+    The sign is the dropout mask, at no cost in memory. The returned values times `dropout_scale(p)` keep the mean. CPU only.
     """
-    signs = _drawn(x, p).to(x.dtype)
+    signs = _random_signs(x, p).to(x.dtype)
     x.copysign_(signs)
     return torch.clamp_min(x, 0.0, out=signs)
 
 
-def kept_scale(p: float) -> float:
-    """By what a kept value is to be multiplied."""
-    return LANES / (LANES - round(p * LANES))
+def dropout_scale(p: float) -> float:
+    """The factor of kept values, 1 / (1 - p), for the p that is really drawn."""
+    return LEVELS / (LEVELS - round(p * LEVELS))
 
 
-def _drawn(like: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
-    """Numbers in float32 at least, below 0 with probability p."""
+def _random_signs(like: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
+    """Numbers below 0 with probability p, in float32 or wider."""
     bits = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    # each int64 read as four int16, uniform on [-2^15, 2^15); shifted so that a fraction p is negative
     lanes = bits.view(torch.int16)[: like.numel()].view(like.shape)
-    return lanes.to(torch.promote_types(like.dtype, torch.float32)).add_(LANES // 2 - round(p * LANES))
+    return lanes.to(torch.promote_types(like.dtype, torch.float32)).add_(LEVELS // 2 - round(p * LEVELS))
 
 
 class Dropout(nn.Module):
@@ -57,8 +58,8 @@ class Dropout(nn.Module):
         return x * keep_mask(x, self.p)
 
     def add(self, x: Float[Tensor, "*shape"], sublayer: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """x + Dropout(sublayer), in one tensor less."""
-        here = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not here or not self.training or self.p == 0.0 or x.dtype != sublayer.dtype:
+        """x + Dropout(sublayer), with one temporary tensor less."""
+        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not on_cpu or not self.training or self.p == 0.0 or x.dtype != sublayer.dtype:
             return x + self(sublayer)
         return (sublayer * keep_mask(sublayer, self.p)).add_(x)

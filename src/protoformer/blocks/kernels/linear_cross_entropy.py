@@ -1,9 +1,10 @@
-"""Cross-entropy of a softmax over a large vocabulary, whose logits are never whole in memory.
+"""Fused linear layer and cross-entropy over a large vocabulary; the logits are never whole in memory.
 
-A language model's loss asks for tokens x 50,257 logits, more than everything else that a small model keeps. Here they are
-made chunk by chunk and used at once: each chunk's softmax gives its losses and its share of both gradients. The gradient of
-one token's loss is known but for a factor, the gradient that will come from above; where that is the same for all tokens,
-as below a sum or a mean, backward has only to multiply. Where it is not, the weight's gradient is made anew, chunk by chunk.
+The logits of a language model are tokens x 50,257, more than everything else that a small model keeps. Here they are made
+chunk by chunk, and each chunk gives its losses and its part of both gradients at once. With p = softmax(logits) and y the
+one-hot target, d loss_i / d logits_i = p_i - y_i is known in the forward pass; the upstream gradient enters as a factor. If
+that is one scalar for all tokens, as under a sum or a mean, backward only multiplies. If not, the weight's gradient is
+computed again, chunk by chunk.
 """
 
 import math
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK = 512  # tokens; enough for matrix products at full speed; 50,257 words take 100 MB
+CHUNK = 512  # tokens: enough for matrix products at full speed; with a vocabulary of 50,257 a chunk takes 100 MB
 
 
 def linear_cross_entropy(
@@ -22,23 +23,23 @@ def linear_cross_entropy(
     targets: Int[Tensor, "tokens"],
     chunk: int = CHUNK,
 ) -> Float[Tensor, "tokens"]:
-    """The negative log likelihood of each target under softmax(hidden weight^T), in nats.
+    """-log softmax(hidden weight^T)[target] of each token, in nats.
 
-    The softmax is in float32 at least, the products in the type that autocast asks for. `chunk` tokens have their logits in
-    memory at a time. Raises ValueError for a chunk below 1.
+    The softmax is in float32 or wider, the products in autocast's dtype. The logits of `chunk` tokens are in memory at a
+    time. Raises ValueError for a chunk below 1.
     """
     if chunk < 1:
         raise ValueError(f"chunk {chunk}: at least one token at a time")
     device, dtype = hidden.device.type, hidden.dtype
     if device != "meta" and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-    graph = torch.is_grad_enabled()
-    wanted = (graph and hidden.requires_grad, graph and weight.requires_grad)
-    return LinearCrossEntropy.apply(hidden, weight, targets, chunk, dtype, wanted)
+    grad_enabled = torch.is_grad_enabled()
+    needs_grad = (grad_enabled and hidden.requires_grad, grad_enabled and weight.requires_grad)
+    return LinearCrossEntropy.apply(hidden, weight, targets, chunk, dtype, needs_grad)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """With p_i = softmax(W h_i) and e_i the target: dL_i / dh_i = W^T (p_i - e_i), dL_i / dW = (p_i - e_i) h_i^T."""
+    """With p_i = softmax(W h_i) and y_i the one-hot target: dL_i / dh_i = W^T (p_i - y_i), dL_i / dW = (p_i - y_i) h_i^T."""
 
     @staticmethod
     def forward(
@@ -48,11 +49,11 @@ class LinearCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         chunk: int,
         dtype: torch.dtype,
-        wanted: tuple[bool, bool],
+        needs_grad: tuple[bool, bool],
     ) -> Tensor:
-        ctx.chunk, ctx.dtype, ctx.wanted = chunk, dtype, wanted
-        losses, ctx.grad_hidden, ctx.grad_weight = _pass(hidden, weight, targets, chunk, dtype, wanted)
-        if any(wanted):
+        ctx.chunk, ctx.dtype, ctx.needs_grad = chunk, dtype, needs_grad
+        losses, ctx.grad_hidden, ctx.grad_weight = _chunked_pass(hidden, weight, targets, chunk, dtype, needs_grad)
+        if any(needs_grad):
             ctx.save_for_backward(hidden, weight, targets)
         return losses
 
@@ -60,25 +61,27 @@ class LinearCrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, targets = ctx.saved_tensors
-        # given away, not copied: a second pass through a kept graph makes them anew
+        # handed over, not copied: a second backward through a retained graph computes them again
         grad_hidden, grad_weight, ctx.grad_hidden, ctx.grad_weight = ctx.grad_hidden, ctx.grad_weight, None, None
-        factor = _common(grads[0])
+        factor = _common_factor(grads[0])
         if factor is None:
             grad_weight = None
         if grad_hidden is not None and factor != 1.0:
             grad_hidden.mul_(grads[0][:, None])
         if grad_weight is not None and factor is not None and factor != 1.0:
             grad_weight.mul_(factor)
-        missing = (ctx.wanted[0] and grad_hidden is None, ctx.wanted[1] and grad_weight is None)
+        missing = (ctx.needs_grad[0] and grad_hidden is None, ctx.needs_grad[1] and grad_weight is None)
         if any(missing):
-            _, hidden_anew, weight_anew = _pass(hidden, weight, targets, ctx.chunk, ctx.dtype, missing, grads[0])
-            grad_hidden = hidden_anew if missing[0] else grad_hidden
-            grad_weight = weight_anew if missing[1] else grad_weight
+            _, hidden_again, weight_again = _chunked_pass(
+                hidden, weight, targets, ctx.chunk, ctx.dtype, missing, grads[0]
+            )
+            grad_hidden = hidden_again if missing[0] else grad_hidden
+            grad_weight = weight_again if missing[1] else grad_weight
         return grad_hidden, grad_weight, None, None, None, None
 
 
-def _common(grad: Float[Tensor, "tokens"]) -> float | None:
-    """The factor that all tokens share, None where they differ; on the meta device, which holds no values, 1."""
+def _common_factor(grad: Float[Tensor, "tokens"]) -> float | None:
+    """The upstream gradient where it is the same for all tokens, else None; 1 on the meta device, which has no values."""
     if grad.is_meta or not len(grad):
         return 1.0
     if grad.stride() != (0,) and not bool((grad == grad[0]).all()):
@@ -86,48 +89,48 @@ def _common(grad: Float[Tensor, "tokens"]) -> float | None:
     return float(grad[0])
 
 
-def _pass(
+def _chunked_pass(
     hidden: Float[Tensor, "tokens d_model"],
     weight: Float[Tensor, "vocab d_model"],
     targets: Int[Tensor, "tokens"],
     chunk: int,
     dtype: torch.dtype,
-    wanted: tuple[bool, bool],
+    needs_grad: tuple[bool, bool],
     scales: Float[Tensor, "tokens"] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Losses, and the gradients of their sum (or, with `scales`, of their weighted sum) that are `wanted`."""
+    """Losses, and where `needs_grad` the gradients of their sum (with `scales`, of their weighted sum)."""
     precise = torch.promote_types(dtype, torch.float32)
     losses = torch.empty(len(targets), dtype=precise, device=hidden.device)
-    grad_hidden = torch.empty_like(hidden) if wanted[0] else None
-    grad_weight = torch.zeros_like(weight) if wanted[1] else None
-    cast, table = hidden.to(dtype), weight.to(dtype)
-    parts = math.ceil(len(targets) / chunk)
-    size = math.ceil(len(targets) / max(1, parts))  # chunks of like size: a short last one would run slowly
-    room = hidden.new_empty(size, len(weight), dtype=dtype)  # written over by every chunk; fresh memory costs much
+    grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
+    grad_weight = torch.zeros_like(weight) if needs_grad[1] else None
+    cast_hidden, cast_weight = hidden.to(dtype), weight.to(dtype)
+    n_chunks = math.ceil(len(targets) / chunk)
+    size = math.ceil(len(targets) / max(1, n_chunks))  # chunks of equal size: a short last one would run slowly
+    buffer = hidden.new_empty(size, len(weight), dtype=dtype)  # reused by every chunk: fresh memory is expensive
     for start in range(0, len(targets), max(1, size)):
         rows = slice(start, start + size)
-        target, logits = targets[rows, None], room[: len(targets[rows])]
-        torch.mm(cast[rows], table.t(), out=logits)
-        share = logits.to(precise)
-        peak, told = share.amax(-1), share.gather(1, target).squeeze(1)
-        torch.softmax(share, -1, out=share)
-        # the largest share is exp(0) over the sum, which so need not be taken again
-        losses[rows] = peak - told - share.amax(-1).log()
-        if not any(wanted):
+        target, logits = targets[rows, None], buffer[: len(targets[rows])]
+        torch.mm(cast_hidden[rows], cast_weight.t(), out=logits)
+        logits_fp32 = logits.to(precise)  # (chunk, vocab)
+        max_logit, target_logit = logits_fp32.amax(-1), logits_fp32.gather(1, target).squeeze(1)
+        probs = torch.softmax(logits_fp32, -1, out=logits_fp32)
+        # the largest probability is exp(0) / sumexp, so log sumexp = -log(max prob): no second pass over the vocabulary
+        losses[rows] = max_logit - target_logit - probs.amax(-1).log()
+        if not any(needs_grad):
             continue
-        share.scatter_add_(1, target, share.new_full(target.shape, -1.0))
+        probs.scatter_add_(1, target, probs.new_full(target.shape, -1.0))  # p - y
         if scales is not None:
-            share.mul_(scales[rows, None])
-        slope = share.to(dtype)
+            probs.mul_(scales[rows, None])
+        grad_logits = probs.to(dtype)
         if grad_hidden is not None:
-            grad_hidden[rows] = torch.mm(slope, table)
+            grad_hidden[rows] = torch.mm(grad_logits, cast_weight)
         if grad_weight is not None:
-            _add_product(grad_weight, slope.t(), cast[rows])
+            _add_product(grad_weight, grad_logits.t(), cast_hidden[rows])
     return losses, grad_hidden, grad_weight
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a b, in `total`'s own precision."""
+    """total += a b, accumulated in `total`'s precision."""
     if total.dtype == a.dtype:
         torch.addmm(total, a, b, out=total)
     else:

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from protoformer.blocks.baselines.source_attention import SourceAttention
 from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
 from protoformer.blocks.kernels.dropout import Dropout
-from protoformer.blocks.kernels.packing import Layout, Packing
-from protoformer.blocks.source_attention import SourceAttention
+from protoformer.blocks.kernels.packing import Layout, PackedLayout
 
 Kind = Literal["gated", "dilated", "separable"]
 HALF = 0.5**0.5  # keeps the variance of a sum of two (ConvS2S, section 3.4)
@@ -59,7 +59,7 @@ class Convolution(nn.Module):
         """`cache` holds the last inputs, `reach` of them, and gets those of this call. Raises ValueError for a cache where
         the convolution is not causal."""
         rows = layout.unpack(x)
-        if layout.padding_mask is not None and not isinstance(layout, Packing):  # which unpacks to zeros
+        if layout.padding_mask is not None and not isinstance(layout, PackedLayout):  # which unpacks to zeros
             rows = rows * layout.padding_mask[:, :, None].to(rows.dtype)
         if cache is None:
             left = self.reach if self.causal else self.reach // 2

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from protoformer.blocks.baselines.source_attention import Source, SourceAttention
 from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
 from protoformer.blocks.kernels.dropout import Dropout
 from protoformer.blocks.kernels.packing import Layout
-from protoformer.blocks.source_attention import Source, SourceAttention
 
 Cell = Literal["lstm", "gru"]
 RecurrentNorm = Literal["none", "pre", "post"]
@@ -33,7 +33,7 @@ def recurrence(cell: Cell, d_input: int, d_model: int) -> nn.LSTM | nn.GRU:
     return (nn.LSTM if cell == "lstm" else nn.GRU)(d_input, d_model, batch_first=True)
 
 
-class Bidirectional(nn.Module):
+class BidirectionalRNN(nn.Module):
     """Two recurrences, one from each side, each of half the width.
 
     Padding stands at the ends of rows; the one from the right begins at each row's last real token.
@@ -60,14 +60,14 @@ class Bidirectional(nn.Module):
         return layout.pack(torch.cat([before, after], dim=-1))
 
 
-class BiLSTM(Bidirectional):
+class BiLSTM(BidirectionalRNN):
     """Two LSTMs, as BERT's left-to-right rival had them over its encoder (arXiv 1810.04805, section 5.1)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__(d_model, "lstm")
 
 
-class LeftToRight(nn.Module):
+class UnidirectionalRNN(nn.Module):
     """A recurrence from left to right that can stop and go on."""
 
     def __init__(self, d_model: int, cell: Cell = "lstm", d_input: int | None = None) -> None:
@@ -120,7 +120,7 @@ class LeftToRight(nn.Module):
         return (last[0],) if isinstance(last, Tensor) else tuple(part[0] for part in last)
 
 
-class Surrounded(nn.Module):
+class ResidualNorm(nn.Module):
     """What stands around a recurrence: x + Dropout(f(x)), with the residual connection or without, its input or its output
     normalised, or neither."""
 
@@ -145,7 +145,7 @@ class Surrounded(nn.Module):
         return self.norm(out) if self.norm is not None and self.where == "post" else out
 
 
-class RecurrentEncoderLayer(Surrounded):
+class RecurrentEncoderLayer(ResidualNorm):
     """A recurrence from both sides."""
 
     def __init__(
@@ -153,7 +153,7 @@ class RecurrentEncoderLayer(Surrounded):
         norm_eps: float = 1e-5, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(d_model, residual=residual, norm=norm, norm_eps=norm_eps, dropout=dropout)
-        self.recurrence = Bidirectional(d_model, cell)
+        self.recurrence = BidirectionalRNN(d_model, cell)
 
     def forward(
         self, x: Float[Tensor, "*tokens d_model"], layout: Layout, weights: list[Tensor] | None = None
@@ -162,7 +162,7 @@ class RecurrentEncoderLayer(Surrounded):
         return self.after(x, self.recurrence(self.before(x), layout))
 
 
-class RecurrentDecoderLayer(Surrounded):
+class RecurrentDecoderLayer(ResidualNorm):
     """A recurrence from left to right; with `cross_attention` it looks at a source too.
 
     `looks="after"` is Luong's (section 3.1, equation 5): h = RNN(x), then tanh(W [context of h; h]). `looks="before"` is
@@ -191,7 +191,7 @@ class RecurrentDecoderLayer(Surrounded):
             raise ValueError(f"looks {looks!r}: before (Bahdanau) or after (Luong)")
         self.looks, self.cross_attention = looks, cross_attention
         early = cross_attention is not None and looks == "before"
-        self.recurrence = LeftToRight(d_model, cell, 2 * d_model if early else d_model)
+        self.recurrence = UnidirectionalRNN(d_model, cell, 2 * d_model if early else d_model)
         self.start = nn.Linear(d_model, d_model) if cross_attention is not None else None
         self.readout = nn.Linear(2 * d_model, d_model) if cross_attention is not None else None
 
