@@ -69,8 +69,8 @@ def difference(module: PretrainingModule, theirs: Any) -> tuple[float, float]:
     segment_ids = (torch.arange(96)[None] >= torch.tensor([40, 30, 10, 2])[:, None]).long() * padding_mask
     told = module(everything_told(ids, padding_mask, segment_ids))
     there = theirs(ids, padding_mask.long(), segment_ids)
-    words = (told.logits - there.prediction_logits[padding_mask]).abs().max()
-    return float(words), float((told.next - there.seq_relationship_logits).abs().max())
+    words = (told.mlm_logits - there.prediction_logits[padding_mask]).abs().max()
+    return float(words), float((told.nsp_logits - there.seq_relationship_logits).abs().max())
 
 
 def recovered(module: PretrainingModule, vocabulary: list[str], text: str) -> tuple[int, int]:
@@ -86,7 +86,7 @@ def recovered(module: PretrainingModule, vocabulary: list[str], text: str) -> tu
     batch = everything_told(rows, torch.ones_like(rows, dtype=torch.bool), torch.zeros_like(rows))
     batch["target_position"], batch["target_ids"] = places[:, None], ids[1:-1, None]
     told = module(batch)
-    return int((told.logits.argmax(-1) == told.target).sum()), len(pieces)
+    return int((told.mlm_logits.argmax(-1) == told.target_ids).sum()), len(pieces)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import pytest
 from protoformer.commands import train
 from protoformer.distributed import memory
 from protoformer.errors import DivergedError
-from protoformer.training.session import _Session
+from protoformer.training.session import TrainingSession
 
 from .commands import SMALL
 
@@ -30,7 +30,7 @@ def idle_collector() -> Iterator[None]:
 def test_eight_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[weakref.ref[Any]] = []
     alive: list[int] = []
-    session, run = _Session.__init__, _Session.run
+    session, run = TrainingSession.__init__, TrainingSession.run
 
     def opened(self: Any, *arguments: Any) -> None:
         alive.append(sum(module() is not None for module in begun))
@@ -43,8 +43,8 @@ def test_eight_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.Mo
             raise DivergedError("the loss is nan") if len(begun) == 3 else RuntimeError("a bug")
         return found
 
-    monkeypatch.setattr(_Session, "__init__", opened)
-    monkeypatch.setattr(_Session, "run", ended)
+    monkeypatch.setattr(TrainingSession, "__init__", opened)
+    monkeypatch.setattr(TrainingSession, "run", ended)
     places = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}"]
     words = [*SMALL, "source.rows=48", "recipe.max_steps=2", *places, "seed=range(1,9)"]
     assert train.main(["-m", *words]) == 1

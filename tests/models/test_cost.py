@@ -47,7 +47,7 @@ def test_a_blank_batch_is_a_batch() -> None:
         model = ClassificationModule(
             backbone=bert(vocab_size=9, d_model=8, n_layers=1, n_heads=2, d_ff=8), labels=labels, metrics=[], splits={}
         )
-        batch = model.blank_batch(2, 5)
+        batch = model.dummy_batch(2, 5)
         assert set(batch) == set(ClassificationBatch.__annotations__)
         assert torch.isfinite(model.loss(batch).total)
 
@@ -62,7 +62,7 @@ def test_a_language_models_softmax_counts_once_forward_and_thrice_in_training() 
         backbone = gpt(vocab_size=vocab, d_model=d_model, n_layers=2, n_heads=2, d_ff=256, packing="off")
         module = LanguageModule(backbone=backbone, splits={}, sample_tokens=0)
         alone = cost(backbone, lambda: loss(backbone, rows, seq))
-        found = cost(module, lambda: module.loss(module.blank_batch(rows, seq)).total)
+        found = cost(module, lambda: module.loss(module.dummy_batch(rows, seq)).total)
     softmax = 2 * rows * seq * d_model * vocab
     assert found.forward_flops - alone.forward_flops == softmax
     assert found.training_flops - alone.training_flops == 3 * softmax

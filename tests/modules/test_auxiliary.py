@@ -22,7 +22,7 @@ from protoformer.models.cost import Cost, cost
 from protoformer.models.gpt import gpt
 from protoformer.models.hf.gpt import Gpt2Weights
 from protoformer.modules.classification import ClassificationModule
-from protoformer.modules.evaluation import gathered
+from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.multiple_choice import MultipleChoiceModule
 from protoformer.modules.span import SpanModule
 from protoformer.modules.targets import sequence_losses
@@ -106,11 +106,11 @@ def test_the_loss_is_that_of_equation_5_and_so_are_its_gradients(kind: str) -> N
     batch = collate([0, 1, 2, 5])
     plain, model = module(0.0, kind), module(0.7, kind)
     task, both = plain.loss(batch), model.loss(batch)
-    assert not task.tallies
+    assert not task.running_metrics
     assert task.targets == both.targets == 4
     expected = task.total / 4 + 0.7 * lone_loss(plain, batch)
     torch.testing.assert_close(both.total / 4, expected, atol=1e-6, rtol=1e-5)
-    lm, count = both.tallies["lm_loss"]
+    lm, count = both.running_metrics["lm_loss"]
     torch.testing.assert_close(lm / count, lone_loss(plain, batch), atol=1e-6, rtol=1e-5)
     expected.backward()
     (both.total / 4).backward()
@@ -123,7 +123,7 @@ def test_a_window_counts_its_language_once() -> None:
     torch.manual_seed(0)
     decoder = gpt(vocab_size=VOCAB, d_model=16, n_layers=1, n_heads=2, d_ff=32, max_seq_len=16, init_std=0.1)
     model = SpanModule(backbone=decoder, splits=SPLITS, aux_lm_weight=0.5).eval()
-    batch: Any = {**model.blank_batch(4, 9), "ids": torch.randint(VOCAB, (4, 9)), "labels": torch.zeros(4)}
+    batch: Any = {**model.dummy_batch(4, 9), "ids": torch.randint(VOCAB, (4, 9)), "labels": torch.zeros(4)}
     batch["example_ids"] = torch.tensor([0, 1, 2, -1])
     start, end = model(batch)
     parts = [nn.functional.cross_entropy(logits[:3], torch.zeros(3, dtype=torch.long)) for logits in (start, end)]
@@ -171,8 +171,14 @@ def test_fillers_count_nowhere(kind: str) -> None:
     with torch.no_grad():
         plain, filled = (model.loss(collate(rows)) for rows in ([0, 1, 2], [0, 1, 2, -1 - 4, -1 - 0]))
     torch.testing.assert_close(plain.total, filled.total)
-    assert plain.targets == filled.targets == plain.tallies["lm_loss"][1] == filled.tallies["lm_loss"][1] == 3
-    torch.testing.assert_close(plain.tallies["lm_loss"][0], filled.tallies["lm_loss"][0])
+    assert (
+        plain.targets
+        == filled.targets
+        == plain.running_metrics["lm_loss"][1]
+        == filled.running_metrics["lm_loss"][1]
+        == 3
+    )
+    torch.testing.assert_close(plain.running_metrics["lm_loss"][0], filled.running_metrics["lm_loss"][0])
 
 
 def test_what_is_validated_is_the_tasks_own_loss() -> None:
@@ -180,9 +186,9 @@ def test_what_is_validated_is_the_tasks_own_loss() -> None:
     batch = collate(list(range(21)))
     plain, model = module(0.0).eval(), module(0.5).eval()
     with torch.no_grad():
-        found = model.evaluate("val", "", gathered([model.observe(batch)], 1))
+        found = model.evaluate("val", "", gather_examples([model.eval_step(batch)], 1))
         expected = plain.loss(batch)
-    assert found.numbers == {"loss": pytest.approx(float(expected.total / 21), rel=1e-5)}
+    assert found.other_metrics == {"loss": pytest.approx(float(expected.total / 21), rel=1e-5)}
 
 
 def test_both_orders_are_summed_before_the_head() -> None:
@@ -204,12 +210,12 @@ def test_costs_are_foretold_without_memory() -> None:
     def foretold(weight: float) -> Cost:
         with torch.device("meta"):
             model: Any = module(weight, packing="off")
-            return cost(model, lambda: model.loss(model.blank_batch(2, 9)).total)
+            return cost(model, lambda: model.loss(model.dummy_batch(2, 9)).total)
 
     plain, both = foretold(0.0), foretold(0.5)
     assert both.forward_flops - plain.forward_flops >= 2 * 2 * 8 * 16 * VOCAB
     assert both.parameters == plain.parameters
-    blank = module(0.0).blank_batch(2, 9)
+    blank = module(0.0).dummy_batch(2, 9)
     assert module(0.5).flops(blank) - module(0.0).flops(blank) == 6 * 16 * VOCAB * 2 * 8
 
 

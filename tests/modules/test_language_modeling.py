@@ -23,7 +23,7 @@ from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.gpt import gpt
 from protoformer.models.hf.gpt import Gpt2Weights
-from protoformer.modules.evaluation import gathered
+from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.language_modeling import LanguageModule
 from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
@@ -150,12 +150,12 @@ def test_micro_batches_equal_the_whole_batch_though_their_tokens_are_unequal(mic
 def test_a_validation_says_loss_perplexity_and_bits_per_byte_of_every_token_once() -> None:
     ours = module(sample_tokens=0).eval()
     with torch.no_grad():
-        parts = [ours.observe(Rows()(rows)) for rows in ([3, 1], [0, 2, -1 - 5], [4], [-1 - 0])]
+        parts = [ours.eval_step(Rows()(rows)) for rows in ([3, 1], [0, 2, -1 - 5], [4], [-1 - 0])]
         everything = ours.loss(Rows()(list(range(5))))
-    found = ours.evaluate("val", "", gathered(parts, 1))
+    found = ours.evaluate("val", "", gather_examples(parts, 1))
     loss = float(everything.total / everything.targets)
     assert found.scores == {"token_probability": pytest.approx(math.exp(-loss))}
-    assert dict(found.numbers) == pytest.approx(
+    assert dict(found.other_metrics) == pytest.approx(
         {"loss": loss, "perplexity": math.exp(loss), "bits_per_byte": loss / math.log(2) / 4.0}
     )
     assert list(found.rows()) == []
@@ -166,7 +166,7 @@ def test_several_rows_of_a_block_are_summed() -> None:
     batch = Rows()([3, 1, 2])
     batch["example_ids"] = torch.tensor([9, 4, 9])
     with torch.no_grad():
-        ids, sums = ours.observe(batch)
+        ids, sums = ours.eval_step(batch)
         alone = [ours.loss(Rows()([number])) for number in (3, 1, 2)]
     assert ids.tolist() == [4, 9]
     assert sums[:, 1].tolist() == [6, 16 + 11]

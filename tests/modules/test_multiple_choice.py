@@ -15,7 +15,7 @@ from protoformer.data.datamodules.multiple_choice import Collate
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
-from protoformer.modules.evaluation import gathered
+from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.multiple_choice import MultipleChoiceModule
 
 NAMES = ("ids", "padding_mask", "segment_ids")
@@ -92,7 +92,9 @@ def test_fillers_count_nowhere(tmp_path: Path) -> None:
     collate = Collate(table(), 0)
     with torch.no_grad():
         plain, filled = (ours.loss(collate(rows)) for rows in ([0, 1, 2], [0, 1, 2, -1 - 4, -1 - 0]))
-        columns = gathered([ours.observe(collate(rows)) for rows in ([3, 4, 5], [0, -1 - 6], [6, 1, 2], [3])], 1)
+        columns = gather_examples(
+            [ours.eval_step(collate(rows)) for rows in ([3, 4, 5], [0, -1 - 6], [6, 1, 2], [3])], 1
+        )
         logits = ours(collate(list(range(7))))
     torch.testing.assert_close(plain.total, filled.total)
     assert plain.targets == filled.targets == 3
@@ -102,7 +104,7 @@ def test_fillers_count_nowhere(tmp_path: Path) -> None:
     labels = torch.from_numpy(table().labels)
     assert found.scores == {"accuracy": pytest.approx(float((logits.argmax(1) == labels).float().mean()))}
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
-    assert found.numbers["loss"] == pytest.approx(loss, rel=1e-5)
+    assert found.other_metrics["loss"] == pytest.approx(loss, rel=1e-5)
     rows = list(found.rows())
     assert [row["prediction"] for row in rows] == [f"ending{n}" for n in logits.argmax(1).tolist()]
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
@@ -112,14 +114,14 @@ def test_hidden_choices_have_predictions_and_no_scores(tmp_path: Path) -> None:
     _, ours = from_transformers(tmp_path, 4)
     hidden = TokenTable(**{**vars(table()), "labels": np.full(7, -1)})
     with torch.no_grad():
-        found = ours.evaluate("test", "", ours.observe(Collate(hidden, 0)(list(range(7)))))
-    assert found.scores == found.numbers == {}
+        found = ours.evaluate("test", "", ours.eval_step(Collate(hidden, 0)(list(range(7)))))
+    assert found.scores == found.other_metrics == {}
     assert {row["label"] for row in found.rows()} == {None}
 
 
 def test_a_blank_batch_goes_through(tmp_path: Path) -> None:
     _, ours = from_transformers(tmp_path, 2)
-    batch: ChoiceBatch = ours.blank_batch(3, 10)
+    batch: ChoiceBatch = ours.dummy_batch(3, 10)
     assert batch["ids"].shape == (3, 2, 10)
     assert ours(batch).shape == (3, 2)
     assert ours.flops(batch) > 0

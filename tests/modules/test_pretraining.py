@@ -25,7 +25,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
-from protoformer.modules.evaluation import gathered
+from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.pretraining import PretrainingModule
 from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
@@ -125,9 +125,9 @@ def same_as_transformers(theirs: Any, ours: PretrainingModule) -> None:
         told, loss = ours(batch), ours.loss(batch)
     row, number = (batch["target_ids"] >= 0).nonzero(as_tuple=True)
     place = batch["target_position"][row, number]
-    assert torch.equal(told.target, wanted[row, place])
-    torch.testing.assert_close(told.logits, expected.prediction_logits[row, place], atol=1e-5, rtol=0)
-    torch.testing.assert_close(told.next, expected.seq_relationship_logits, atol=1e-5, rtol=0)
+    assert torch.equal(told.target_ids, wanted[row, place])
+    torch.testing.assert_close(told.mlm_logits, expected.prediction_logits[row, place], atol=1e-5, rtol=0)
+    torch.testing.assert_close(told.nsp_logits, expected.seq_relationship_logits, atol=1e-5, rtol=0)
     torch.testing.assert_close(loss.total / loss.targets, expected.loss, atol=1e-5, rtol=0)
 
 
@@ -205,9 +205,9 @@ def test_without_next_sentences_there_is_no_head_and_the_pooler_stands_still() -
     assert not [name for name in ours.state_dict() if "next" in name]
     assert not [p for p in ours.backbone.pooler.parameters() if p.requires_grad]
     batch = Rows()(list(range(4)))
-    assert ours(batch).next is None
+    assert ours(batch).nsp_logits is None
     loss = ours.loss(batch)
-    assert set(loss.tallies) == {"mlm_loss", "mlm_accuracy"}
+    assert set(loss.running_metrics) == {"mlm_loss", "mlm_accuracy"}
     loss.total.backward()
     assert all((p.grad is not None) == p.requires_grad for p in ours.parameters())
     assert all(p.requires_grad for p in module().parameters())
@@ -287,7 +287,7 @@ def test_next_tokens_are_a_shifted_cross_entropy() -> None:
     ours = module(nsp=False, attention="causal")
     draw = np.random.default_rng(0)
     texts = [draw.integers(1, 50, size=n) for n in (9, 16, 5)]
-    batch = ours.blank_batch(3, 16)
+    batch = ours.dummy_batch(3, 16)
     ids, mask = torch.zeros(3, 16, dtype=torch.long), torch.zeros(3, 16, dtype=torch.bool)
     position, target = torch.zeros(3, 15, dtype=torch.long), torch.full((3, 15), -1)
     for row, text in enumerate(texts):
@@ -310,7 +310,7 @@ def test_next_tokens_are_a_shifted_cross_entropy() -> None:
     first = batch["target_position"][0] <= 3
     first &= batch["target_ids"][0] >= 0
     known = int(first.sum())  # what stands before a token decides, and nothing after it
-    torch.testing.assert_close(ours(changed).logits[:known], ours(batch).logits[:known], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(changed).mlm_logits[:known], ours(batch).mlm_logits[:known], atol=1e-5, rtol=1e-5)
 
 
 def batches(rows: list[list[int]]) -> Iterator[PretrainingBatch]:
@@ -320,20 +320,20 @@ def batches(rows: list[list[int]]) -> Iterator[PretrainingBatch]:
 def test_the_numbers_of_a_split_are_those_of_all_its_examples_once() -> None:
     ours = module().eval()
     with torch.no_grad():
-        parts = [ours.observe(b) for b in batches([[3, 1], [0, 2, 4, -1 - 7], [5, 6, 1], [-1 - 0]])]
-        columns = gathered(parts, 1)
+        parts = [ours.eval_step(b) for b in batches([[3, 1], [0, 2, 4, -1 - 7], [5, 6, 1], [-1 - 0]])]
+        columns = gather_examples(parts, 1)
         everything = Rows()(list(range(7)))
         told = ours(everything)
     assert columns[0].tolist() == list(range(7))
     found = ours.evaluate("val", "", columns)
-    words = float(functional.cross_entropy(told.logits, told.target))
+    words = float(functional.cross_entropy(told.mlm_logits, told.target_ids))
     known = everything["next_sentence"] >= 0
     assert 0 < int(known.sum()) < 7
-    pairs = float(functional.cross_entropy(told.next[known], everything["next_sentence"][known]))
-    right = float((told.logits.argmax(-1) == told.target).float().mean())
-    judged = float((told.next.argmax(-1) == everything["next_sentence"])[known].float().mean())
+    pairs = float(functional.cross_entropy(told.nsp_logits[known], everything["next_sentence"][known]))
+    right = float((told.mlm_logits.argmax(-1) == told.target_ids).float().mean())
+    judged = float((told.nsp_logits.argmax(-1) == everything["next_sentence"])[known].float().mean())
     assert found.scores == {"mlm_accuracy": pytest.approx(right)}
-    assert dict(found.numbers) == pytest.approx(
+    assert dict(found.other_metrics) == pytest.approx(
         {
             "mlm_loss": words, "mlm_perplexity": np.exp(words), "nsp_loss": pairs, "nsp_accuracy": judged,
             "loss": words + pairs,
@@ -344,8 +344,8 @@ def test_the_numbers_of_a_split_are_those_of_all_its_examples_once() -> None:
     assert set(both.evaluate("val", "", columns).scores) == {"mlm_accuracy", "nsp_accuracy"}
     alone = module(nsp=False).eval()
     with torch.no_grad():
-        found = alone.evaluate("val", "", gathered([alone.observe(everything)], 1))
-    assert set(found.numbers) == {"mlm_loss", "mlm_perplexity", "loss"}
+        found = alone.evaluate("val", "", gather_examples([alone.eval_step(everything)], 1))
+    assert set(found.other_metrics) == {"mlm_loss", "mlm_perplexity", "loss"}
     assert list(found.rows()) == []
 
 
@@ -354,9 +354,9 @@ def test_fillers_count_nowhere() -> None:
     plain, filled = (ours.loss(b) for b in batches([[1, 2, 3], [1, 2, 3, -1 - 4, -1 - 5]]))
     torch.testing.assert_close(plain.total, filled.total)
     assert plain.targets == filled.targets
-    for name, (total, count) in plain.tallies.items():
-        torch.testing.assert_close(filled.tallies[name][0], total)
-        assert filled.tallies[name][1] == count
+    for name, (total, count) in plain.running_metrics.items():
+        torch.testing.assert_close(filled.running_metrics[name][0], total)
+        assert filled.running_metrics[name][1] == count
 
 
 def test_the_loader_foretells_the_targets_of_a_global_batch() -> None:

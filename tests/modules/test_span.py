@@ -23,8 +23,8 @@ from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
-from protoformer.modules.evaluation import Columns, gathered
-from protoformer.modules.span import Answers, SpanModule
+from protoformer.modules.evaluation import EvalOutputs, gather_examples
+from protoformer.modules.span import SpanEvaluation, SpanModule
 from protoformer.runs import predictions
 from protoformer.scoring import spans, squad
 from protoformer.text.templates import BertFormat
@@ -110,7 +110,7 @@ def test_packed_equals_padded_backward_and_fillers_count_nowhere() -> None:
         assert loss.targets == 2
         loss.total.backward()
         gradients[packing] = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
-        assert ours.observe(batch)[0].tolist() == [0, 7]
+        assert ours.eval_step(batch)[0].tolist() == [0, 7]
     assert not [name for name in gradients["on"] if "pooler" in name]
     for name, gradient in gradients["on"].items():
         torch.testing.assert_close(gradient, gradients["off"][name], atol=1e-6, rtol=1e-4, msg=name)
@@ -175,8 +175,8 @@ def say(ours: SpanModule, windows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return drawn[0], drawn[1]
 
 
-def observed(ours: SpanModule, loader: Any) -> Columns:
-    return gathered([ours.observe(batch) for batch in loader], 1)
+def observed(ours: SpanModule, loader: Any) -> EvalOutputs:
+    return gather_examples([ours.eval_step(batch) for batch in loader], 1)
 
 
 def every_answer(
@@ -236,7 +236,7 @@ def test_answers_are_those_of_trying_every_span(tmp_path: Path, seed: int, null:
     start, end = say(ours, len(rows), seed)
     columns = observed(ours, made.val_dataloader()[0])
     assert columns[0].tolist() == list(range(len(rows)))
-    found = ours.answers(columns, made.references("validation", ""))
+    found = ours.n_best_answers(columns, made.references("validation", ""))
     expected = every_answer(rows, CONTEXTS, start, end, 45, 45, null)
     assert list(found) == list(expected)
     for name, answers in found.items():
@@ -253,7 +253,7 @@ def test_answers_are_those_of_trying_every_span(tmp_path: Path, seed: int, null:
         assert outputs.given == best
         plain = squad.score(best, {f"q{i}": gold for i, gold in enumerate(GOLD)})
         assert outputs.scores == {name: plain[name] for name in ("exact_match", "f1")}
-        assert set(outputs.numbers) == {"loss"}
+        assert set(outputs.other_metrics) == {"loss"}
 
 
 def every(found: dict[str, list[spans.Answer]]) -> list[spans.Answer]:
@@ -265,7 +265,7 @@ def test_with_a_few_candidates_a_window_the_best_answer_is_still_the_best(tmp_pa
     made = data(tmp_path, validation=table(CONTEXTS, GOLD))
     rows, ours = made.tables["validation"][""], module()
     start, end = say(ours, len(rows))
-    found = ours.answers(observed(ours, made.val_dataloader()[0]), made.references("validation", ""))
+    found = ours.n_best_answers(observed(ours, made.val_dataloader()[0]), made.references("validation", ""))
     expected = every_answer(rows, CONTEXTS, start, end, 10**6, 10**6, null=False)
     for name, answers in found.items():
         scores = dict(expected[name])
@@ -307,7 +307,7 @@ def both(start: Tensor, end: Tensor, window: int, first: int, last: int) -> tupl
 def test_no_candidates_and_no_tokens_are_refused(name: str, value: int) -> None:
     with pytest.raises(ConfigurationError, match=rf"task\.module\.{name}={value}: at least 1"):
         module(**{name: value})
-    module(**{name: 1}).observe(random_batch())
+    module(**{name: 1}).eval_step(random_batch())
 
 
 # --- questions without an answer
@@ -322,7 +322,7 @@ def unanswerable(cache: Path, count: int = 24, hidden: bool = True) -> tuple[Spa
     return made, gold
 
 
-def judged(made: SpanDataModule, say_seed: int = 3, **settings: Any) -> tuple[SpanModule, Answers, Columns]:
+def judged(made: SpanDataModule, say_seed: int = 3, **settings: Any) -> tuple[SpanModule, SpanEvaluation, EvalOutputs]:
     ours = module(unanswerable=True, **settings)
     start, end = say(ours, len(made.tables["validation"][""]), say_seed)
     rows = made.tables["validation"][""]
@@ -352,7 +352,7 @@ def test_the_threshold_is_the_best_of_all(tmp_path: Path) -> None:
         threshold: squad.score({name: text if odds[name] <= threshold else "" for name, text in best.items()}, gold)
         for threshold in sorted([min(odds.values()) - 1, *odds.values()])
     }
-    numbers = found.numbers
+    numbers = found.other_metrics
     for metric in ("exact_match", "f1"):
         most = max(scores[metric] for scores in tried.values())
         threshold = min(t for t, scores in tried.items() if scores[metric] == pytest.approx(most))
@@ -374,12 +374,12 @@ def test_a_given_threshold_is_taken_as_it_is(tmp_path: Path) -> None:
     made, answers = unanswerable(tmp_path)
     for threshold in (-1e9, 0.0, 1e9):
         _, found, _ = judged(made, null_threshold=threshold)
-        assert found.numbers["null_threshold"] == threshold
+        assert found.other_metrics["null_threshold"] == threshold
         assert found.given == {
             name: best(n_best) if found.null_odds[name] <= threshold else "" for name, n_best in found.n_best.items()
         }
     assert all(found.given.values())
-    assert found.scores["f1"] < found.numbers["best_f1"]
+    assert found.scores["f1"] < found.other_metrics["best_f1"]
     assert len(answers) == len(found.given)
 
 
@@ -393,22 +393,22 @@ def test_hidden_answers_take_the_threshold_of_dev(tmp_path: Path) -> None:
     outputs = ours.evaluate("test", "", observed(ours, made.test_dataloader()[0]))
     assert outputs.gold is None
     assert outputs.scores == {}
-    assert outputs.numbers == {"null_threshold": dev.numbers["best_f1_threshold"]}
-    threshold = dev.numbers["best_f1_threshold"]
+    assert outputs.other_metrics == {"null_threshold": dev.other_metrics["best_f1_threshold"]}
+    threshold = dev.other_metrics["best_f1_threshold"]
     assert outputs.given == {
         name: best(answers) if outputs.null_odds[name] <= threshold else "" for name, answers in outputs.n_best.items()
     }
     assert len(outputs.given) == 9
     assert [row["label"] for row in outputs.rows()] == [None] * 9
-    assert outputs.mistakes([""] * 9) == []
+    assert outputs.misclassified([""] * 9) == []
 
 
 def test_known_test_answers_are_judged_by_the_threshold_of_dev(tmp_path: Path) -> None:
     made, _ = unanswerable(tmp_path, hidden=False)
     ours, dev, _ = judged(made)
     outputs = ours.evaluate("test", "", observed(ours, made.test_dataloader()[0]))
-    assert outputs.numbers["null_threshold"] == dev.numbers["best_f1_threshold"]
-    assert outputs.numbers["best_f1"] >= outputs.scores["f1"]
+    assert outputs.other_metrics["null_threshold"] == dev.other_metrics["best_f1_threshold"]
+    assert outputs.other_metrics["best_f1"] >= outputs.scores["f1"]
 
 
 def test_without_a_development_split_a_threshold_must_be_given(tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_questions_of_which_every_candidate_is_nothing(tmp_path: Path) -> None:
         some = columns[3].clone()
         some[::2] = spans.IMPOSSIBLE
         found = ours.evaluate("val", "", (*columns[:3], some, some, *columns[5:]))
-        json.dumps([found.files(), dict(found.numbers)], allow_nan=False)
+        json.dumps([found.files(), dict(found.other_metrics)], allow_nan=False)
         assert "" in found.given.values()
     plain = module()
     plain.references = ours.references
@@ -452,7 +452,7 @@ def test_questions_of_which_every_candidate_is_nothing(tmp_path: Path) -> None:
 def test_what_is_kept_does_not_grow_with_the_sequence() -> None:
     held = {}
     for seq in (15, 60, 380):
-        columns = module().observe(random_batch(seq))
+        columns = module().eval_step(random_batch(seq))
         assert all(column.untyped_storage().nbytes() == column.nbytes for column in columns)
         held[seq] = sum(column.nbytes for column in columns) / 3
     assert held[15] == held[60] == held[380] <= 20 * (8 + 8 + 4 + 4) + 8 + 4 + 4 + 4
@@ -492,7 +492,7 @@ def test_the_official_files(tmp_path: Path) -> None:
     assert [line["question"] for line in lines] == names
     assert [line["prediction"] for line in lines] == list(given.values())
     wrong = [row for row in lines if not squad.exact_match(row["prediction"], row["label"])]
-    told = found.mistakes([f"text {i}" for i in range(24)])
+    told = found.misclassified([f"text {i}" for i in range(24)])
     assert sorted(row[0] for row in told) == sorted(f"text {row['id']}" for row in wrong)
     assert [row[3] for row in told] == sorted((row[3] for row in told), reverse=True)
     plain = module()

@@ -130,7 +130,7 @@ def test_scores_are_those_of_all_examples_once(regression: bool) -> None:
     model = module(regression=regression)
     batches = BatchLoader(BatchSampler(data.lengths, Batching(4), shuffle=False), Collate(data, 0))
     trainer().validate(model, batches, verbose=False)
-    outputs = model.outputs["val"][""]
+    outputs = model.evaluations["val"][""]
     assert outputs.ids.tolist() == list(range(21))
     everything = Collate(data, 0)(list(range(21)))
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_hidden_labels_turn_the_metrics_off_and_keep_the_predictions() -> None:
     model = module()
     trainer().test(model, loader(shuffle=False, data=hidden), verbose=False)
     assert not [name for name in model.trainer.callback_metrics if name.startswith("test/")]
-    assert len(model.outputs["test"][""].ids) == 21
+    assert len(model.evaluations["test"][""].ids) == 21
 
 
 def test_a_gradient_that_is_no_number_stops_too() -> None:

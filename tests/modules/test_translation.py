@@ -64,7 +64,7 @@ def test_losses_and_their_gradients_are_torchs_own(smoothing: float) -> None:
     plain = functional.cross_entropy(logits, told, ignore_index=-1, reduction="sum")
     expected.backward()
     torch.testing.assert_close(loss.total, expected)
-    torch.testing.assert_close(loss.tallies["plain_loss"][0], plain)
+    torch.testing.assert_close(loss.running_metrics["plain_loss"][0], plain)
     assert loss.targets == LENGTHS[:, 1].sum()
     for name, parameter in made.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-4)
@@ -94,7 +94,7 @@ def evaluated(made: TranslationModule, given: TranslationBatch, language: str = 
     )
     made.references = {"val": {"": texts}}
     with torch.no_grad():
-        return made.evaluate("val", "", made.observe(given))
+        return made.evaluate("val", "", made.eval_step(given))
 
 
 def test_an_evaluation_holds_losses_bleu_signatures_and_what_was_written() -> None:
@@ -102,10 +102,10 @@ def test_an_evaluation_holds_losses_bleu_signatures_and_what_was_written() -> No
     found = evaluated(made, given)
     with torch.no_grad():
         loss = made.loss(given)
-    assert found.numbers["smoothed_loss"] == pytest.approx(float(loss.total / loss.targets), rel=1e-5)
-    plain = float(loss.tallies["plain_loss"][0] / loss.targets)
-    assert found.numbers["loss"] == pytest.approx(plain, rel=1e-5)
-    assert found.numbers["perplexity"] == pytest.approx(float(torch.tensor(plain).exp()), rel=1e-4)
+    assert found.other_metrics["smoothed_loss"] == pytest.approx(float(loss.total / loss.targets), rel=1e-5)
+    plain = float(loss.running_metrics["plain_loss"][0] / loss.targets)
+    assert found.other_metrics["loss"] == pytest.approx(plain, rel=1e-5)
+    assert found.other_metrics["perplexity"] == pytest.approx(float(torch.tensor(plain).exp()), rel=1e-4)
     assert found.scores["bleu"] < 0.5
     assert "tok:13a" in found.notes["bleu"]
     assert "moses:de" in found.notes["compound_bleu"]
@@ -126,14 +126,14 @@ def test_a_model_that_knows_its_targets_gets_a_hundred_by_any_beam() -> None:
             optimizer.step()
         found = evaluated(made, given)
         assert found.scores["bleu"] == pytest.approx(1.0)
-        assert found.numbers["compound_bleu"] == pytest.approx(1.0)
+        assert found.other_metrics["compound_bleu"] == pytest.approx(1.0)
 
 
 def test_operations_are_about_what_is_counted() -> None:
     with torch.device("meta"):
         made = module()
         made.backbone.packing = "off"
-        blank = made.blank_batch(2, 12)
+        blank = made.dummy_batch(2, 12)
         counted = cost(made, lambda: made.loss(blank).total)
     estimated = float(made.flops({name: torch.ones_like(value, device="cpu") for name, value in blank.items()}))  # type: ignore[arg-type]
     assert estimated == pytest.approx(counted.training_flops, rel=0.15)

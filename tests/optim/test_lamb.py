@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from protoformer.modules.task_module import ObjectiveModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.optim.adamw import BertAdam, adamw
 from protoformer.optim.lamb import Lamb
 from protoformer.optim.optimization import Optimization
@@ -113,7 +113,7 @@ def test_it_continues_bit_for_bit_from_a_checkpoint_of_plain_tensors(tmp_path: P
     ],
 )
 def test_the_recipe_chooses(options: dict, kind: type) -> None:
-    module = ObjectiveModule(Optimization(lr=1e-3, **options))
+    module = TaskModule(Optimization(lr=1e-3, **options))
     module.layer = nn.Linear(2, 2)
     module.backbone = SimpleNamespace(d_model=2)  # type: ignore[assignment]
     module.total_steps = 10

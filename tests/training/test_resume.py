@@ -110,7 +110,7 @@ def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monk
     def never(*rest: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(checkpoints.SaveLast, "on_fit_start", never)
+    monkeypatch.setattr(checkpoints.SaveLastCheckpoint, "on_fit_start", never)
     assert train(config(tmp_path / "out"), "") == first
 
 

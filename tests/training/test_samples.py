@@ -54,9 +54,9 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
 
 
 def test_what_would_steer_a_terminal_is_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = LanguageEvaluation(scores={}, numbers={}, samples=[Sample("", "red \x1b[31m\a text" + 300 * "x")])
+    found = LanguageEvaluation(scores={}, other_metrics={}, samples=[Sample("", "red \x1b[31m\a text" + 300 * "x")])
     trainer: Any = SimpleNamespace(state=SimpleNamespace(fn="fit"), is_global_zero=True, global_step=3, loggers=[])
-    LogSamples(tmp_path).on_validation_end(trainer, SimpleNamespace(outputs={"val": {"": found}}))
+    LogSamples(tmp_path).on_validation_end(trainer, SimpleNamespace(evaluations={"val": {"": found}}))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\a" not in out

@@ -12,7 +12,7 @@ from protoformer.assembly.model import adopted, real_sizes, task_module, with_ro
 from protoformer.assembly.tokenizer import tokenizer
 from protoformer.data.batching.samplers import Batching
 from protoformer.data.datamodules.table import TableDataModule
-from protoformer.modules.task_module import ObjectiveModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ EVALUATION_ROWS = 64  # rows that a rank evaluates at once
 class Parts:
     """What a run is made of."""
 
-    module: ObjectiveModule
+    module: TaskModule
     data: TableDataModule[Any]
     tokenizer: Tokenizer
     sizes: dict[str, Any]

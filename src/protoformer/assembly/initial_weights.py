@@ -12,7 +12,7 @@ from protoformer import hub
 from protoformer.assembly.instantiate import instantiate
 from protoformer.errors import UserError, WeightsError
 from protoformer.models import weights
-from protoformer.modules.task_module import ObjectiveModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.runs.digests import folder_digest
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def labels_of(task: Mapping[str, Any]) -> list[str] | None:
     return task["rows"].get("labels")
 
 
-def put_initial(module: ObjectiveModule, config: Mapping[str, Any], start: Initial) -> None:
+def put_initial(module: TaskModule, config: Mapping[str, Any], start: Initial) -> None:
     """The first weights; heads that the task does not share stay as they are and are listed in the log."""
     folder, task = start.folder, config["task"]
     if folder is None:

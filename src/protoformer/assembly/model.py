@@ -13,7 +13,7 @@ from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.modules.evaluation import Stage
-from protoformer.modules.task_module import ObjectiveModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.text.tokenizers import Tokenizer
 
@@ -102,7 +102,7 @@ def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in model.items() if k not in OF_THE_FAMILY}
 
 
-def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> ObjectiveModule:
+def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> TaskModule:
     """The model under its task's loss and metrics, with fresh weights; `sizes` are the builder's arguments.
 
     What the module takes that is said of the rows (labels, choices, ...) is handed on.

@@ -9,7 +9,7 @@ from protoformer.distributed.world import is_main, world_size
 from protoformer.errors import UserError
 
 
-def join(hardware: Mapping[str, Any]) -> None:
+def init_process_group(hardware: Mapping[str, Any]) -> None:
     """Enter the process group of all ranks, unless this one is in it."""
     import torch
     from torch import distributed
@@ -23,7 +23,7 @@ def join(hardware: Mapping[str, Any]) -> None:
     distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
 
 
-def from_first(work: Callable[[], Any]) -> Any:
+def broadcast_from_rank0(work: Callable[[], Any]) -> Any:
     """What `work` gives on rank 0, on every rank. Its user error is raised on rank 0; the others leave without a word."""
     from torch import distributed
 
@@ -43,7 +43,7 @@ def from_first(work: Callable[[], Any]) -> Any:
     return value
 
 
-def first_alone(work: Callable[[], Any]) -> None:
+def rank0_first(work: Callable[[], Any]) -> None:
     """`work` on the first rank of each machine, then on the others."""
     if world_size() == 1:
         work()

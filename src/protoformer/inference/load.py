@@ -7,7 +7,7 @@ from typing import Any
 from protoformer.assembly.model import builder_arguments, task_module
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.models import weights
-from protoformer.modules.task_module import ObjectiveModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
@@ -17,7 +17,7 @@ from protoformer.text.tokenizers import Tokenizer
 class LoadedRun:
     """The task's module with the weights of the best checkpoint, in evaluation mode on the CPU, and what it was made of."""
 
-    model: ObjectiveModule
+    model: TaskModule
     tokenizer: Tokenizer
     config: dict[str, Any]
 

@@ -109,7 +109,7 @@ def _fill_mask(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess
     batch["target_ids"] = torch.zeros_like(batch["target_position"])
     told = module(batch)
     found = []
-    for number, logits in enumerate(told.logits):
+    for number, logits in enumerate(told.mlm_logits):
         shares, words = logits.softmax(-1).topk(min(question.top, len(logits)))
         title = "next" if module.backbone.causal else SPECIAL_WORD
         guesses = [
@@ -148,7 +148,7 @@ def _choose(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]]]
 
 def _answer(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]]]:
     from protoformer.data.datamodules.span import SpanReferences
-    from protoformer.modules.evaluation import gathered
+    from protoformer.modules.evaluation import gather_examples
 
     module: Any = run.model
     if question.pair is None:
@@ -158,8 +158,8 @@ def _answer(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]]]
     table = data.write(raw, "test")
     references = SpanReferences(table, rows.read(raw, "test"))
     collate = data.collate(table)
-    parts = [module.observe(collate(list(range(at, min(at + 8, len(table)))))) for at in range(0, len(table), 8)]
-    answers = module.answers(gathered(parts, 1), references)["0"]
+    parts = [module.eval_step(collate(list(range(at, min(at + 8, len(table)))))) for at in range(0, len(table), 8)]
+    answers = module.n_best_answers(gather_examples(parts, 1), references)["0"]
     return [("answer", [Guess(answer.text or "(no answer)", answer.probability) for answer in answers[: question.top]])]
 
 

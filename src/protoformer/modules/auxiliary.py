@@ -56,7 +56,9 @@ class AuxiliaryLanguageModel:
             return loss
         each = sequence_losses(hidden, ids, embedding).view(len(real), -1).mean(1)
         total = (each * real).sum()
-        return Loss(loss.total + self.weight * total, loss.targets, {**loss.tallies, "lm_loss": (total, real.sum())})
+        return Loss(
+            loss.total + self.weight * total, loss.targets, {**loss.running_metrics, "lm_loss": (total, real.sum())}
+        )
 
     def flops(self, padding_mask: Bool[Tensor, "*rows seq"]) -> Tensor | float:
         """Forward and backward operations of the softmax."""

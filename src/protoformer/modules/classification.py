@@ -18,8 +18,8 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
-from protoformer.modules.evaluation import Columns, Evaluation, Stage
-from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.task_module import Loss, TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import glue
 from protoformer.scoring.glue import Metric
@@ -29,10 +29,10 @@ RECTANGLES = ("ids", "padding_mask", "segment_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outputs(Evaluation):
+class ClassificationEvaluation(Evaluation):
     """All of a split in order of id: logits `examples labels`, references `examples` (-1: hidden)."""
 
-    lists_mistakes = True
+    lists_misclassified = True
 
     ids: Int[Tensor, "examples"]
     logits: Float[Tensor, "examples labels"]
@@ -56,7 +56,7 @@ class Outputs(Evaluation):
                 "probabilities": {word: round(p, 5) for word, p in zip(self.labels, share, strict=True)},
             }
 
-    def mistakes(self, texts: Sequence[str]) -> list[list[Any]]:
+    def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
         """The last column is the probability (regression: the distance)."""
         found = []
         for row in self.rows():
@@ -67,7 +67,7 @@ class Outputs(Evaluation):
         return sorted(found, key=lambda row: -row[3])
 
 
-class ClassificationModule(ObjectiveModule):
+class ClassificationModule(TaskModule):
     """`labels` None makes it regression with squared error; `aux_lm_weight` is lambda, by which the language model's loss
     counts beside it in training (see `auxiliary`)."""
 
@@ -88,14 +88,14 @@ class ClassificationModule(ObjectiveModule):
         self.head = ClassificationHead(backbone.d_model, len(labels) if labels else 1, backbone.dropout)
 
     def forward(self, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
-        return self.told(self.hidden(batch), batch)
+        return self.logits(self.hidden(batch), batch)
 
     def hidden(self, batch: AnyBatch) -> HiddenStates:
         """Of all sequences, those of an example one after another."""
         ids, padding_mask, segment_ids = (batch[name].flatten(0, -2) for name in RECTANGLES)  # type: ignore[literal-required]
         return self.backbone(ids, padding_mask, segment_ids)
 
-    def told(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
+    def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
         """The logits."""
         return self.head(self.pooled(hidden, batch).sum(1))
 
@@ -107,7 +107,7 @@ class ClassificationModule(ObjectiveModule):
     def flops(self, batch: AnyBatch) -> Tensor:
         return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
 
-    def blank_batch(self, batch: int, seq: int) -> ClassificationBatch:
+    def dummy_batch(self, batch: int, seq: int) -> ClassificationBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
         return ClassificationBatch(
             ids=zeros,
@@ -121,7 +121,7 @@ class ClassificationModule(ObjectiveModule):
     def loss(self, batch: AnyBatch) -> Loss:
         real = batch["example_ids"] >= 0
         hidden = self.hidden(batch)
-        loss = self._loss(self.told(hidden, batch).float(), batch["labels"], real)
+        loss = self._loss(self.logits(hidden, batch).float(), batch["labels"], real)
         return self.auxiliary.added(
             loss, hidden, batch["ids"].flatten(0, -2), self.backbone.embeddings.token.weight, real
         )
@@ -133,12 +133,12 @@ class ClassificationModule(ObjectiveModule):
             each = functional.cross_entropy(logits, labels, reduction="none")
         return Loss((each * real).sum(), real.sum())
 
-    def observe(self, batch: AnyBatch) -> Columns:
+    def eval_step(self, batch: AnyBatch) -> EvalOutputs:
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], self(batch)[real].float(), batch["labels"][real]
 
-    def evaluate(self, stage: Stage, split: str, columns: Columns) -> Outputs:
-        ids, logits, references = columns
+    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> ClassificationEvaluation:
+        ids, logits, references = outputs
         scores: dict[str, float] = {}
         numbers: dict[str, float] = {}
         known = references != -1
@@ -146,6 +146,6 @@ class ClassificationModule(ObjectiveModule):
             loss = self._loss(logits[known], references[known], known[known])
             numbers = {"loss": float(loss.total / loss.targets)}
             scores = glue.score(self.metrics, logits[known], references[known])
-        return Outputs(
-            scores=scores, numbers=numbers, ids=ids, logits=logits, references=references, labels=self.labels
+        return ClassificationEvaluation(
+            scores=scores, other_metrics=numbers, ids=ids, logits=logits, references=references, labels=self.labels
         )

@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 Stage = Literal["val", "test"]
-Columns = tuple[Tensor, ...]  # what was observed of examples, row by row; the first holds their ids
+EvalOutputs = tuple[Tensor, ...]  # what was observed of examples, row by row; the first holds their ids
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """`scores` are the task's main metrics, between 0 and 1 at best; `numbers` is what else is to be logged.
+    """`scores` are the task's main metrics, between 0 and 1 at best; `other_metrics` is what else is to be logged.
 
     Both are empty where the references are hidden. `notes` say in words how numbers were come by, such as sacreBLEU's
     signature. A kind adds what its predictions are made of, and says whether single ones of them can be mistakes.
     """
 
-    lists_mistakes: ClassVar[bool] = False  # only then is its data asked for the texts of its rows
+    lists_misclassified: ClassVar[bool] = False  # only then is its data asked for the texts of its rows
 
     scores: Mapping[str, float]
-    numbers: Mapping[str, float]
+    other_metrics: Mapping[str, float]
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Predictions: one mapping an example with `id`, `prediction` and `label`, in order of row number."""
         return iter(())
 
-    def mistakes(self, texts: Sequence[str]) -> list[list[Any]]:
+    def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
         """Text, gold, predicted, and how sure the model was, the worst first. `texts` are those of all rows."""
         return []
 
@@ -38,7 +38,7 @@ class Evaluation:
         return {}
 
 
-def gathered(parts: Sequence[Columns], world_size: int) -> Columns:
+def gather_examples(parts: Sequence[EvalOutputs], world_size: int) -> EvalOutputs:
     """Every rank's rows, each example once, in order of id."""
     mine = tuple(torch.cat(column) for column in zip(*parts, strict=True)) if parts else None
     everyone: list[Any] = [mine]

@@ -21,9 +21,9 @@ from protoformer.decoding.sampling import Choosing
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
-from protoformer.modules.evaluation import Columns, Evaluation, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.modules.task_module import Loss, TaskModule
 from protoformer.optim.optimization import Optimization
 
 
@@ -60,7 +60,7 @@ class LanguageEvaluation(Evaluation):
             yield {"id": number, "prediction": sample.text, "label": None, "prompt": sample.prompt}
 
 
-class LanguageModule(ObjectiveModule):
+class LanguageModule(TaskModule):
     """`prompts` are gone on with at every validation, by `sample_tokens` tokens each (0: by none), drawn at `temperature` from
     the `top_k` likeliest; the empty prompt is the beginning of a document. The score is the mean probability of a token
     (geometric: one over the perplexity)."""
@@ -93,7 +93,7 @@ class LanguageModule(ObjectiveModule):
         losses = linear_cross_entropy(tokens, self.backbone.embeddings.token.weight, batch["target_ids"][row, column])
         return losses, row
 
-    def blank_batch(self, batch: int, seq: int) -> LanguageBatch:
+    def dummy_batch(self, batch: int, seq: int) -> LanguageBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
         return LanguageBatch(
             ids=zeros,
@@ -111,7 +111,7 @@ class LanguageModule(ObjectiveModule):
         losses, _ = self(batch)
         return Loss(losses.sum(), losses.new_tensor(float(len(losses))))
 
-    def observe(self, batch: LanguageBatch) -> Columns:
+    def eval_step(self, batch: LanguageBatch) -> EvalOutputs:
         """Of each block, over all its rows: the sum of its losses, and how many there were."""
         losses, row = self(batch)
         blocks, place = torch.unique(batch["example_ids"], return_inverse=True)
@@ -120,14 +120,14 @@ class LanguageModule(ObjectiveModule):
         real = blocks >= 0
         return blocks[real], sums[real]
 
-    def evaluate(self, stage: Stage, split: str, columns: Columns) -> LanguageEvaluation:
-        _, sums = columns
+    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> LanguageEvaluation:
+        _, sums = outputs
         total, count = sums.sum(0).tolist()
         loss = total / max(1.0, count)
         text: RunningText = self.references[stage][split]
         return LanguageEvaluation(
             scores={"token_probability": math.exp(-loss)},
-            numbers={
+            other_metrics={
                 "loss": loss,
                 "perplexity": math.exp(min(loss, 700.0)),
                 "bits_per_byte": loss / math.log(2.0) / text.bytes_per_token,

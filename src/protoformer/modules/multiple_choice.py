@@ -43,10 +43,10 @@ class MultipleChoiceModule(ClassificationModule):
         )
         self.head = ClassificationHead(backbone.d_model, 1, backbone.dropout)
 
-    def told(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
+    def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
         return self.head(self.pooled(hidden, batch).flatten(0, 1)).view(batch["pooler_position"].shape)
 
-    def blank_batch(self, batch: int, seq: int) -> ChoiceBatch:
+    def dummy_batch(self, batch: int, seq: int) -> ChoiceBatch:
         choices = len(self.labels or ())
         zeros = torch.zeros(batch, choices, seq, dtype=torch.long)
         return ChoiceBatch(

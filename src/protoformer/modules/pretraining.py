@@ -18,9 +18,9 @@ from protoformer.batches import PretrainingBatch
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
-from protoformer.modules.evaluation import Columns, Evaluation, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.modules.task_module import Loss, TaskModule
 from protoformer.optim.optimization import Optimization
 
 PretrainingMetric = Literal["mlm_accuracy", "nsp_accuracy"]
@@ -36,17 +36,17 @@ class PretrainingHead(nn.Module):
         self.next = NextSentenceHead(backbone.d_model) if nsp else None
 
 
-class Told(NamedTuple):
-    """What the model says: a row of logits for each token to tell (in which row of the batch it stands, and the token that
-    belongs there), and for each pair (None without next-sentence prediction)."""
+class PretrainingOutput(NamedTuple):
+    """Logits of both heads. `row` is the batch row of each masked token, `target_ids` its original id; `nsp_logits` is None
+    without next-sentence prediction."""
 
     row: Int[Tensor, "targets"]
-    target: Int[Tensor, "targets"]
-    logits: Float[Tensor, "targets vocab"]
-    next: Float[Tensor, "batch 2"] | None
+    target_ids: Int[Tensor, "targets"]
+    mlm_logits: Float[Tensor, "targets vocab"]
+    nsp_logits: Float[Tensor, "batch 2"] | None
 
 
-class PretrainingModule(ObjectiveModule):
+class PretrainingModule(TaskModule):
     """`metrics` are those whose mean is the score; `nsp=False` leaves next-sentence prediction out."""
 
     def __init__(
@@ -65,16 +65,16 @@ class PretrainingModule(ObjectiveModule):
         self.head: PretrainingHead = PretrainingHead(backbone, nsp)
         backbone.pooler.requires_grad_(nsp)  # takes no part without pairs; several ranks would wait for its gradient
 
-    def forward(self, batch: PretrainingBatch) -> Told:
+    def forward(self, batch: PretrainingBatch) -> PretrainingOutput:
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
         row, number = _wanted(batch)
         vectors = hidden.gather(row, batch["target_position"][row, number])
         logits = self.head.masked(vectors, self.backbone.embeddings.token.weight)
         pooled = self.backbone.pooler(hidden, batch["pooler_position"]) if self.head.next is not None else None
         following = None if self.head.next is None or pooled is None else self.head.next(pooled)
-        return Told(row, batch["target_ids"][row, number], logits, following)
+        return PretrainingOutput(row, batch["target_ids"][row, number], logits, following)
 
-    def blank_batch(self, batch: int, seq: int) -> PretrainingBatch:
+    def dummy_batch(self, batch: int, seq: int) -> PretrainingBatch:
         """With a seventh of the tokens to tell, as at length 128."""
         zeros = torch.zeros(batch, seq, dtype=torch.long)
         told = zeros[:, : max(1, round(0.15 * seq))]
@@ -98,39 +98,43 @@ class PretrainingModule(ObjectiveModule):
 
     def loss(self, batch: PretrainingBatch) -> Loss:
         told = self(batch)
-        words = functional.cross_entropy(told.logits.float(), told.target, reduction="none")
+        words = functional.cross_entropy(told.mlm_logits.float(), told.target_ids, reduction="none")
         count = words.new_tensor(float(len(words)))
-        right = (told.logits.argmax(-1) == told.target).sum()
-        tallies = {"mlm_loss": (words.sum(), count), "mlm_accuracy": (right, count)}
+        right = (told.mlm_logits.argmax(-1) == told.target_ids).sum()
+        running_metrics = {"mlm_loss": (words.sum(), count), "mlm_accuracy": (right, count)}
         total = words.sum()
-        if told.next is not None:
+        if told.nsp_logits is not None:
             known = (batch["next_sentence"] >= 0) & (batch["example_ids"] >= 0)
-            pairs = functional.cross_entropy(told.next.float(), batch["next_sentence"].clamp(min=0), reduction="none")
-            judged = (told.next.argmax(-1) == batch["next_sentence"]) & known
-            tallies["nsp_loss"] = ((pairs * known).sum(), known.sum())
-            tallies["nsp_accuracy"] = (judged.sum(), known.sum())
+            pairs = functional.cross_entropy(
+                told.nsp_logits.float(), batch["next_sentence"].clamp(min=0), reduction="none"
+            )
+            judged = (told.nsp_logits.argmax(-1) == batch["next_sentence"]) & known
+            running_metrics["nsp_loss"] = ((pairs * known).sum(), known.sum())
+            running_metrics["nsp_accuracy"] = (judged.sum(), known.sum())
             total = total + self.term_weights(batch)[1] * (pairs * known).sum()
-        return Loss(total, count, tallies)
+        return Loss(total, count, running_metrics)
 
-    def observe(self, batch: PretrainingBatch) -> Columns:
+    def eval_step(self, batch: PretrainingBatch) -> EvalOutputs:
         """Of each example: loss, count and hits of its tokens; its pair's loss and whether it was judged rightly, or nan."""
         told = self(batch)
         rows = len(batch["example_ids"])
-        words = functional.cross_entropy(told.logits.float(), told.target, reduction="none")
+        words = functional.cross_entropy(told.mlm_logits.float(), told.target_ids, reduction="none")
         sums = torch.zeros(rows, 3, device=words.device)
-        right = (told.logits.argmax(-1) == told.target).float()
+        right = (told.mlm_logits.argmax(-1) == told.target_ids).float()
         sums.index_add_(0, told.row, torch.stack([words, torch.ones_like(words), right], dim=1))
         pairs = torch.full((rows, 2), math.nan, device=words.device)
-        if told.next is not None:
+        if told.nsp_logits is not None:
             known = batch["next_sentence"] >= 0
-            losses = functional.cross_entropy(told.next.float(), batch["next_sentence"].clamp(min=0), reduction="none")
-            hits = (told.next.argmax(-1) == batch["next_sentence"]).float()
+            losses = functional.cross_entropy(
+                told.nsp_logits.float(), batch["next_sentence"].clamp(min=0), reduction="none"
+            )
+            hits = (told.nsp_logits.argmax(-1) == batch["next_sentence"]).float()
             pairs[known] = torch.stack([losses, hits], dim=1)[known]
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], sums[real].double(), pairs[real].double()
 
-    def evaluate(self, stage: Stage, split: str, columns: Columns) -> Evaluation:
-        _, sums, pairs = columns
+    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> Evaluation:
+        _, sums, pairs = outputs
         loss, count, hits = sums.sum(0).tolist()
         found = {"mlm_loss": loss / max(1.0, count), "mlm_accuracy": hits / max(1.0, count)}
         found["mlm_perplexity"] = math.exp(min(found["mlm_loss"], 700.0))
@@ -139,7 +143,7 @@ class PretrainingModule(ObjectiveModule):
             found["nsp_loss"], found["nsp_accuracy"] = known.mean(0).tolist()
         found["loss"] = found["mlm_loss"] + found.get("nsp_loss", 0.0)
         scores: dict[str, float] = {name: found.pop(name) for name in self.metrics if name in found}
-        return Evaluation(scores=scores, numbers=found)
+        return Evaluation(scores=scores, other_metrics=found)
 
 
 def _wanted(batch: PretrainingBatch) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:

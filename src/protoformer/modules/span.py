@@ -22,8 +22,8 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
-from protoformer.modules.evaluation import Columns, Evaluation, Stage
-from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.task_module import Loss, TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import spans, squad
 from protoformer.scoring.spans import IMPOSSIBLE, Answer, Candidates
@@ -41,10 +41,10 @@ class References(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers(Evaluation):
+class SpanEvaluation(Evaluation):
     """Each question's n-best and the answer that is given, by id; `gold` None where it is hidden."""
 
-    lists_mistakes = True
+    lists_misclassified = True
 
     n_best: Mapping[str, Sequence[Answer]]
     given: Mapping[str, str]
@@ -56,7 +56,7 @@ class Answers(Evaluation):
             label = None if self.gold is None else list(self.gold[name])
             yield {"id": number, "question": name, "prediction": text, "label": label}
 
-    def mistakes(self, texts: Sequence[str]) -> list[list[Any]]:
+    def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
         """The last column is the answer's share among the n-best."""
         found = []
         for row in self.rows():
@@ -79,7 +79,7 @@ def _official(answer: Answer) -> dict[str, Any]:
     return {name: getattr(answer, name) for name in ("text", "probability", "start_logit", "end_logit")}
 
 
-class SpanModule(ObjectiveModule):
+class SpanModule(TaskModule):
     """`unanswerable`: a question may have no answer, which is given where its odds exceed a threshold: `null_threshold`,
     or (None) the one that is best for F1 on the first development split.
 
@@ -118,12 +118,12 @@ class SpanModule(ObjectiveModule):
         backbone.pooler.requires_grad_(False)  # takes no part; several ranks would wait for its gradient
 
     def forward(self, batch: SpanBatch) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
-        return self.told(self.hidden(batch))
+        return self.logits(self.hidden(batch))
 
     def hidden(self, batch: SpanBatch) -> HiddenStates:
         return self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
 
-    def told(self, hidden: HiddenStates) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
+    def logits(self, hidden: HiddenStates) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         """The logits of a start and of an end."""
         start, end = self.head(hidden.tokens)
         return hidden.layout.unpack(start), hidden.layout.unpack(end)
@@ -131,7 +131,7 @@ class SpanModule(ObjectiveModule):
     def flops(self, batch: SpanBatch) -> Tensor:
         return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
 
-    def blank_batch(self, batch: int, seq: int) -> SpanBatch:
+    def dummy_batch(self, batch: int, seq: int) -> SpanBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
         ones = torch.ones(batch, seq, dtype=torch.bool)
         return SpanBatch(
@@ -150,7 +150,7 @@ class SpanModule(ObjectiveModule):
     def loss(self, batch: SpanBatch) -> Loss:
         real = batch["example_ids"] >= 0
         hidden = self.hidden(batch)
-        start, end = self.told(hidden)
+        start, end = self.logits(hidden)
         loss = Loss((self._losses(batch, start.float(), end.float()) * real).sum(), real.sum())
         return self.auxiliary.added(loss, hidden, batch["ids"], self.backbone.embeddings.token.weight, real)
 
@@ -162,7 +162,7 @@ class SpanModule(ObjectiveModule):
         ]
         return (parts[0] + parts[1]) / 2
 
-    def observe(self, batch: SpanBatch) -> Columns:
+    def eval_step(self, batch: SpanBatch) -> EvalOutputs:
         """Of each window: its best spans, the logits of no answer, and its loss."""
         real = batch["example_ids"] >= 0
         start, end = (logits.float() for logits in self(batch))
@@ -188,10 +188,10 @@ class SpanModule(ObjectiveModule):
         )
         return tuple(column[real] for column in columns)
 
-    def evaluate(self, stage: Stage, split: str, columns: Columns) -> Answers:
-        losses = columns[-1]
+    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> SpanEvaluation:
+        losses = outputs[-1]
         references: References = self.references[stage][split]
-        n_best = self.answers(columns, references)
+        n_best = self.n_best_answers(outputs, references)
         odds = {name: spans.null_odds(answers) for name, answers in n_best.items()} if self.unanswerable else {}
         gold = None
         if references.gold is not None:
@@ -218,11 +218,13 @@ class SpanModule(ObjectiveModule):
             means = squad.score(given, gold)
             scores = {name: means.pop(name) for name in self.metrics}
             numbers |= means
-        return Answers(scores=scores, numbers=numbers, n_best=n_best, given=given, gold=gold, null_odds=odds)
+        return SpanEvaluation(
+            scores=scores, other_metrics=numbers, n_best=n_best, given=given, gold=gold, null_odds=odds
+        )
 
-    def answers(self, columns: Columns, references: References) -> dict[str, list[Answer]]:
-        """The n-best over all windows of each question, in order of the questions; `columns` as `observe` gives them."""
-        windows, found = columns[0].tolist(), Candidates(*columns[1:7])
+    def n_best_answers(self, outputs: EvalOutputs, references: References) -> dict[str, list[Answer]]:
+        """The n-best over all windows of each question, in order of the questions; `outputs` as `eval_step` gives them."""
+        windows, found = outputs[0].tolist(), Candidates(*outputs[1:7])
         pieces: dict[int, list[Answer]] = {}
         nulls: dict[int, Answer] = {}
         rows = zip(windows, found.null_start.tolist(), found.null_end.tolist(), _spans(found), strict=True)

@@ -20,22 +20,23 @@ from torch.optim import Optimizer
 from protoformer.errors import DivergedError
 from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops
-from protoformer.modules.evaluation import Columns, Evaluation, Stage, gathered
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
 from protoformer.optim.build import build_lr_scheduler, build_optimizer
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.main_score import main_score
 
 
 class Loss(NamedTuple):
-    """Summed over targets, and how many there were; `tallies` are (sum, count) of what else is to be logged in training."""
+    """The sum of the losses over the targets, and the number of targets; `running_metrics` are (sum, count) of what else is
+    logged in training."""
 
     total: Tensor
     targets: Tensor
-    tallies: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})
+    running_metrics: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})
 
 
-class ObjectiveModule(pl.LightningModule):
-    """Subclasses give `loss` for training, and `observe` and `evaluate` for the rest; batches hold `padding_mask` and
+class TaskModule(pl.LightningModule):
+    """Subclasses give `loss` for training, and `eval_step` and `evaluate` for the rest; batches hold `padding_mask` and
     `example_ids`.
 
     `splits` names each stage's loaders, in order; `references` holds, by stage and split, what an evaluation needs beside
@@ -53,10 +54,10 @@ class ObjectiveModule(pl.LightningModule):
         # checkpoint's loader state is read, and a continued run would see its epoch's first batches again
         self.total_steps: int | None = None
         self.references: Mapping[Stage, Mapping[str, Any]] = {}
-        self.outputs: dict[Stage, dict[str, Any]] = {}
-        self._parts: dict[str, list[Columns]] = {}  # what was observed of each split on this rank
+        self.evaluations: dict[Stage, dict[str, Any]] = {}
+        self._eval_outputs: dict[str, list[EvalOutputs]] = {}  # what was observed of each split on this rank
         self._step_targets: Tensor | None = None  # of this optimizer step, term by term, over all ranks
-        self._step_tallies: dict[str, Tensor] = {}
+        self._step_running_metrics: dict[str, Tensor] = {}
         self.step_totals: Tensor | None = None  # loss, targets of this optimizer step on this rank
         self.step_metrics: dict[str, float | Tensor] = {}  # of the last optimizer step
         # examples, tokens, FLOPs since the last look (see training/throughput.py)
@@ -68,7 +69,7 @@ class ObjectiveModule(pl.LightningModule):
     def loss(self, batch: Any) -> Loss:
         raise NotImplementedError
 
-    def blank_batch(self, batch: int, seq: int) -> Any:
+    def dummy_batch(self, batch: int, seq: int) -> Any:
         """`batch` rows of `seq` tokens without content, on the default device: to foretell costs with."""
         raise NotImplementedError
 
@@ -76,11 +77,11 @@ class ObjectiveModule(pl.LightningModule):
         """Operations of a training step on this batch, estimated; a small head counts as nothing."""
         return backbone_flops(self.backbone, batch["padding_mask"].sum(-1))
 
-    def observe(self, batch: Any) -> Columns:
+    def eval_step(self, batch: Any) -> EvalOutputs:
         """What of a batch its evaluation is made of, row by row: the ids of real examples first."""
         raise NotImplementedError
 
-    def evaluate(self, stage: Stage, split: str, columns: Columns) -> Evaluation:
+    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> Evaluation:
         """The numbers of a split, from what was observed on all ranks, each example once and in order of id."""
         raise NotImplementedError
 
@@ -95,9 +96,11 @@ class ObjectiveModule(pl.LightningModule):
         loss = self.loss(batch)
         totals = torch.stack([loss.total.detach().double(), loss.targets.double()])
         self.step_totals = totals if self.step_totals is None else self.step_totals + totals
-        for name, (total, count) in loss.tallies.items():
-            tally = torch.stack([total.detach().double(), count.double()])
-            self._step_tallies[name] = self._step_tallies[name] + tally if name in self._step_tallies else tally
+        for name, (total, count) in loss.running_metrics.items():
+            sums = torch.stack([total.detach().double(), count.double()])
+            self._step_running_metrics[name] = (
+                self._step_running_metrics[name] + sums if name in self._step_running_metrics else sums
+            )
         real = batch["example_ids"] >= 0
         tokens = batch["padding_mask"][real].sum()
         self.seen = self.seen.to(real.device) + torch.stack([real.sum(), tokens, self.flops(batch)])
@@ -108,10 +111,10 @@ class ObjectiveModule(pl.LightningModule):
         if self.step_totals is None or self.optimization is None:
             raise RuntimeError("an optimizer step without a training step")
         wish = self.step_totals.new_tensor([float(self.stop_wanted > 0)])
-        told = torch.cat([self.step_totals, wish, *self._step_tallies.values()])
-        total, targets, wishes, *tallies = self.trainer.strategy.reduce(told, reduce_op="sum").tolist()
-        means = zip(self._step_tallies, tallies[::2], tallies[1::2], strict=True)
-        self.step_totals, self.stop_agreed, self._step_tallies = None, wishes > 0, {}
+        told = torch.cat([self.step_totals, wish, *self._step_running_metrics.values()])
+        total, targets, wishes, *running_metrics = self.trainer.strategy.reduce(told, reduce_op="sum").tolist()
+        means = zip(self._step_running_metrics, running_metrics[::2], running_metrics[1::2], strict=True)
+        self.step_totals, self.stop_agreed, self._step_running_metrics = None, wishes > 0, {}
         if not math.isfinite(total):
             raise DivergedError(
                 f"the loss is {total} at step {self.trainer.global_step}; stopped before the weights were touched "
@@ -146,13 +149,13 @@ class ObjectiveModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._observe(self.splits["val"][dataloader_idx], batch)
+        self._eval_step(self.splits["val"][dataloader_idx], batch)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._observe(self.splits["test"][dataloader_idx], batch)
+        self._eval_step(self.splits["test"][dataloader_idx], batch)
 
-    def _observe(self, split: str, batch: Any) -> None:
-        self._parts.setdefault(split, []).append(tuple(column.cpu() for column in self.observe(batch)))
+    def _eval_step(self, split: str, batch: Any) -> None:
+        self._eval_outputs.setdefault(split, []).append(tuple(column.cpu() for column in self.eval_step(batch)))
 
     def on_validation_epoch_end(self) -> None:
         self._evaluate("val")
@@ -162,16 +165,16 @@ class ObjectiveModule(pl.LightningModule):
 
     def _evaluate(self, stage: Stage) -> None:
         """Evaluate every split and log `<stage>/<split>/<metric>` and `<stage>/score`."""
-        self.outputs[stage] = {}
+        self.evaluations[stage] = {}
         numbers: dict[str, float] = {}
         main: dict[str, float] = {}
         for split in self.splits[stage]:
             prefix = f"{stage}/{split}/" if split else f"{stage}/"
-            columns = gathered(self._parts.get(split, []), self.trainer.world_size)
-            found = self.outputs[stage][split] = self.evaluate(stage, split, columns)
-            numbers |= {prefix + name: value for name, value in found.numbers.items()}
+            outputs = gather_examples(self._eval_outputs.get(split, []), self.trainer.world_size)
+            found = self.evaluations[stage][split] = self.evaluate(stage, split, outputs)
+            numbers |= {prefix + name: value for name, value in found.other_metrics.items()}
             main |= {prefix + name: value for name, value in found.scores.items()}
-        self._parts = {}
+        self._eval_outputs = {}
         numbers = main | numbers
         if main:
             numbers[f"{stage}/score"] = main_score(main)

@@ -22,9 +22,9 @@ from protoformer.decoding.beam import Beam
 from protoformer.decoding.seq2seq import Writing, best, write
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.modules.evaluation import Columns, Evaluation, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, ObjectiveModule
+from protoformer.modules.task_module import Loss, TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.bleu import bleu, compound_bleu
 
@@ -68,7 +68,7 @@ class TranslationEvaluation(Evaluation):
             yield {"id": number, "prediction": prediction, "label": target, "source": source}
 
 
-class TranslationModule(ObjectiveModule):
+class TranslationModule(TaskModule):
     """`label_smoothing` is epsilon; `alpha` the length penalty's exponent, `extra` how many tokens more than its source a
     target may have (section 6.1). The score is BLEU."""
 
@@ -117,7 +117,7 @@ class TranslationModule(ObjectiveModule):
         above_mean = (tokens.float() * (weight[told] - weight.mean(0))).sum(-1)
         return plain + self.label_smoothing * above_mean, plain, row
 
-    def blank_batch(self, batch: int, seq: int) -> TranslationBatch:
+    def dummy_batch(self, batch: int, seq: int) -> TranslationBatch:
         zeros, real = torch.zeros(batch, seq, dtype=torch.long), torch.ones(batch, seq, dtype=torch.bool)
         return TranslationBatch(
             ids=zeros,
@@ -145,7 +145,7 @@ class TranslationModule(ObjectiveModule):
         count = smoothed.new_tensor(float(len(smoothed)))
         return Loss(smoothed.sum(), count, {"plain_loss": (plain.sum(), count)})
 
-    def observe(self, batch: TranslationBatch) -> Columns:
+    def eval_step(self, batch: TranslationBatch) -> EvalOutputs:
         """Of each pair: its losses and tokens in sum, and the tokens that the model writes (-1 after them)."""
         smoothed, plain, row = self(batch)
         sums = torch.zeros(len(batch["ids"]), 3, dtype=torch.double, device=plain.device)
@@ -160,8 +160,8 @@ class TranslationModule(ObjectiveModule):
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], sums[real], written[real.cpu()]
 
-    def evaluate(self, stage: Stage, split: str, columns: Columns) -> TranslationEvaluation:
-        ids, sums, written = columns
+    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> TranslationEvaluation:
+        ids, sums, written = outputs
         plain, smoothed, count = sums.sum(0).tolist()
         loss = plain / max(1.0, count)
         texts: Translations = self.references[stage][split]
@@ -172,7 +172,7 @@ class TranslationModule(ObjectiveModule):
         plain_bleu, compound = bleu(predictions, targets), compound_bleu(predictions, targets, texts.language)
         return TranslationEvaluation(
             scores={"bleu": plain_bleu.score / 100},
-            numbers={
+            other_metrics={
                 "compound_bleu": compound.score / 100,
                 "loss": loss,
                 "smoothed_loss": smoothed / max(1.0, count),

@@ -76,8 +76,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
     with torch.device("meta"):
         module: Any = task_module({**config, "hardware": {**hardware, "packing": "off"}}, sizes)
         module.train()
-        one = cost(module, lambda: module.loss(module.blank_batch(1, tokens)).total)
-        held = cost(module, lambda: module.loss(module.blank_batch(rows, tokens)).total)
+        one = cost(module, lambda: module.loss(module.dummy_batch(1, tokens)).total)
+        held = cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
 
     examples = _examples(config)
     steps = None

@@ -22,7 +22,7 @@ from protoformer.training.checkpoint_io import AtomicCheckpointIO
 log = logging.getLogger(__name__)
 
 
-class KeepSnapshots(Callback):
+class SaveSnapshots(Callback):
     """The weights after every `every` optimizer steps (None: after each validation) and after the last step; the last `count`
     of them stay. A run that goes on drops those of steps that it takes again."""
 

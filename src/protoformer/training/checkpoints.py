@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from protoformer.distributed.signals import stopped
 from protoformer.errors import DivergedError
-from protoformer.modules.task_module import ObjectiveModule
+from protoformer.modules.task_module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class RandomState(Callback):
         random.setstate((version, tuple(numbers), gauss))
 
 
-class SaveBest(Checkpoint):
+class SaveBestCheckpoint(Checkpoint):
     """`best.ckpt`, the weights of the highest `val/score`; of equal ones the earliest.
 
     Lightning's own forgets what was best when a run folder has been moved, and overwrites it with something worse.
@@ -87,7 +87,7 @@ class SaveBest(Checkpoint):
         self.score = state_dict["score"]
 
 
-class SaveLast(Checkpoint):
+class SaveLastCheckpoint(Checkpoint):
     """`last.ckpt` every so many optimizer steps, after each validation and epoch, and when TERM or USR1 asks to stop.
 
     The wish to stop travels with the step's own reduction, so that all ranks stop at the same step. As a Checkpoint it
@@ -99,12 +99,12 @@ class SaveLast(Checkpoint):
         self.saved_at = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not isinstance(pl_module, ObjectiveModule):
-            raise TypeError("SaveLast needs an ObjectiveModule")
+        if not isinstance(pl_module, TaskModule):
+            raise TypeError("SaveLastCheckpoint needs an TaskModule")
         pl_module.stoppable = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if isinstance(pl_module, ObjectiveModule):
+        if isinstance(pl_module, TaskModule):
             pl_module.stoppable = False
 
     def on_train_batch_end(

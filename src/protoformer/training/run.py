@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from protoformer.atomic import write_text
 from protoformer.distributed import launcher, memory, world
-from protoformer.distributed.collectives import from_first, join
+from protoformer.distributed.collectives import broadcast_from_rank0, init_process_group
 from protoformer.distributed.signals import stop_on_signal
 from protoformer.distributed.world import is_main, world_size
 from protoformer.errors import StaleResultError
@@ -18,7 +18,7 @@ from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.lock import RunLock
 from protoformer.training.optional import optional
-from protoformer.training.session import _Session
+from protoformer.training.session import TrainingSession
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ def _claim(config: Mapping[str, Any], held: ExitStack) -> Claim:
 
 def _train_together(config: dict[str, Any], command: str) -> Claim:
     """One of several ranks that another launcher, or several machines', started: rank 0 claims the folder for all."""
-    join(config["hardware"])
+    init_process_group(config["hardware"])
     with ExitStack() as held:
-        place, result = from_first(lambda: tuple(_claim(config, held)))
+        place, result = broadcast_from_rank0(lambda: tuple(_claim(config, held)))
         return Claim(place, result or run_rank(config, place, command))
 
 
@@ -111,6 +111,6 @@ def run_rank(config: dict[str, Any], place: str, command: str) -> dict[str, Any]
         if config["hardware"]["threads"]:
             torch.set_num_threads(config["hardware"]["threads"])
         if ranks > 1:
-            join(config["hardware"])
+            init_process_group(config["hardware"])
         memory.begin()
-        return _Session(config, folder, command, rank, ranks, stop).run()
+        return TrainingSession(config, folder, command, rank, ranks, stop).run()

@@ -30,7 +30,7 @@ class LogSamples(Callback):
             return
         written = [
             sample
-            for found in pl_module.outputs.get("val", {}).values()
+            for found in pl_module.evaluations.get("val", {}).values()
             if isinstance(found, LanguageEvaluation)
             for sample in found.samples
         ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.distributed import memory
-from protoformer.distributed.collectives import first_alone
+from protoformer.distributed.collectives import rank0_first
 from protoformer.distributed.signals import Stop, stopped
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 VERSIONS = ("protoformer", "torch", "lightning", "hydra-core", "tokenizers", "datasets", "torchmetrics", "numpy")
 
 
-class _Session:
+class TrainingSession:
     """The parts of a run that outlive a single step of it: trainer, logger, timing."""
 
     def __init__(
@@ -60,7 +60,7 @@ class _Session:
         exit_code, summary, mistakes = 1, {}, []
         try:
             data = self.parts.data
-            first_alone(data.setup)  # the first rank of a machine tokenises, the others find the cache
+            rank0_first(data.setup)  # the first rank of a machine tokenises, the others find the cache
             self.parts.module.splits = {stage: list(data.tables[role]) for stage, role in STAGES.items()}
             self.parts.module.references = {
                 stage: {split: data.references(role, split) for split in data.tables[role]}
@@ -116,12 +116,12 @@ class _Session:
 
     def _snapshots(self) -> list[Any]:
         """What keeps the checkpoints that are to be averaged."""
-        from protoformer.training.averaging import KeepSnapshots
+        from protoformer.training.averaging import SaveSnapshots
 
         recipe = self.config["recipe"]
         if recipe["average"] == 1:
             return []
-        return [KeepSnapshots(self.folder.checkpoints / "snapshots", recipe["average"], recipe["average_every"])]
+        return [SaveSnapshots(self.folder.checkpoints / "snapshots", recipe["average"], recipe["average_every"])]
 
     def _average(self) -> None:
         """The mean of the last checkpoints, where the recipe asks for it."""
@@ -144,7 +144,7 @@ class _Session:
             module.load_state_dict(read_pickle(self.folder.averaged_checkpoint)["state_dict"])
         elif self.folder.best_checkpoint.exists():
             best = read_pickle(self.folder.best_checkpoint)
-            seen_last = bool(module.outputs.get("val")) and best["global_step"] == self.trainer.global_step
+            seen_last = bool(module.evaluations.get("val")) and best["global_step"] == self.trainer.global_step
             module.load_state_dict(best["state_dict"])
         tables = data.tables
         if tables["validation"]:
@@ -180,7 +180,7 @@ class _Session:
             "averaged": self._averaged(),
             "notes": {
                 f"{stage}/{split}".rstrip("/"): dict(found.notes)
-                for stage, splits in parts.module.outputs.items()
+                for stage, splits in parts.module.evaluations.items()
                 for split, found in splits.items()
                 if found.notes
             },
@@ -238,7 +238,7 @@ class _Session:
         """What makes a run a finished one: predictions, tokenizer, and last of all the result."""
         from protoformer.runs import predictions
 
-        for stage, splits in self.parts.module.outputs.items():
+        for stage, splits in self.parts.module.evaluations.items():
             for split, outputs in splits.items():
                 predictions.write(
                     self.folder.predictions, f"{stage}_{split}" if split else stage, outputs.rows(), outputs.files()
@@ -270,7 +270,7 @@ class _Session:
             return []
         return [
             mistake
-            for split, outputs in self.parts.module.outputs.get("val", {}).items()
-            if outputs.lists_mistakes
-            for mistake in outputs.mistakes(self.parts.data.texts("validation", split))
+            for split, outputs in self.parts.module.evaluations.get("val", {}).items()
+            if outputs.lists_misclassified
+            for mistake in outputs.misclassified(self.parts.data.texts("validation", split))
         ]

@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from protoformer.modules.task_module import ObjectiveModule
+from protoformer.modules.task_module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Throughput(Callback):
             batch_idx + 1 < trainer.num_training_batches
         ):
             return
-        if not isinstance(pl_module, ObjectiveModule):
+        if not isinstance(pl_module, TaskModule):
             return
         counts = trainer.strategy.reduce(pl_module.seen.clone(), reduce_op="sum")  # waits for the device
         pl_module.seen.zero_()

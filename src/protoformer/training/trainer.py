@@ -14,7 +14,7 @@ from protoformer.assembly.steps import LIMITS
 from protoformer.distributed.strategy import PRECISIONS, _use_tf32, device, strategy
 from protoformer.runs.folder import RunFolder
 from protoformer.training.checkpoint_io import AtomicCheckpointIO
-from protoformer.training.checkpoints import RandomState, SaveBest, SaveLast
+from protoformer.training.checkpoints import RandomState, SaveBestCheckpoint, SaveLastCheckpoint
 from protoformer.training.progress import ProgressBar, ProgressLines, interactive
 from protoformer.training.throughput import Throughput
 
@@ -43,8 +43,8 @@ def trainer(
         throughput,
         RandomState(),
         ProgressBar(throughput) if bar else ProgressLines(throughput),
-        SaveBest(folder.best_checkpoint),
-        SaveLast(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
+        SaveBestCheckpoint(folder.best_checkpoint),
+        SaveLastCheckpoint(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
         *extra,
     ]
     return pl.Trainer(
