@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from protoformer.decoding.generation import complete
-from protoformer.decoding.session import DecoderReader
+from protoformer.decoding.session import DecoderSession
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
@@ -35,7 +35,7 @@ def turns(ours: Decoder, theirs: transformers.GPT2LMHeadModel, ids: torch.Tensor
     how = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
     mask = torch.ones_like(ids)
     calls: dict[str, Callable[[], list[list[int]]]] = {
-        "ours": lambda: complete(ours, prompts, max_new=new),
+        "ours": lambda: complete(ours, prompts, max_new_tokens=new),
         "theirs": lambda: theirs.generate(ids, attention_mask=mask, **how)[:, ids.shape[1] :].tolist(),
     }
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
@@ -117,11 +117,11 @@ def main() -> None:
     )
     for batch in options.batch:
         ids = torch.randint(options.vocab, (batch, options.prompt))
-        complete(ours, ids.tolist(), max_new=2)  # warm
+        complete(ours, ids.tolist(), max_new_tokens=2)  # warm
         theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, do_sample=False, pad_token_id=0)
         turns(ours, theirs, ids, options.new, options.rounds)
     bound(ours, 3 * options.rounds)
-    room = DecoderReader(ours, max(options.batch), options.prompt + options.new)
+    room = DecoderSession(ours, max(options.batch), options.prompt + options.new)
     held = sum(cache.keys.nbytes + cache.values.nbytes for cache in room.caches)  # type: ignore[attr-defined]
     print(f"The cache of {max(options.batch)} texts: {held / 2**20:.1f} MiB, made once.")
 

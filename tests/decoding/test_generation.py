@@ -1,4 +1,4 @@
-"""Choosing and going on: token for token what `transformers` gives, and what each option promises."""
+"""Sampling and beam search: token for token equal to `transformers`, and each option by itself."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ import transformers
 from torch import nn
 
 from protoformer.blocks.fast_decode import can_step
-from protoformer.decoding.beam import Beam, search
+from protoformer.decoding.beam import BeamParams, beam_search
 from protoformer.decoding.generation import complete, generate
-from protoformer.decoding.sampling import Choosing, likeliest, nucleus
-from protoformer.decoding.session import DecoderReader, side_by_side
+from protoformer.decoding.sampling import SamplingParams, sample, top_k_filter, top_p_filter
+from protoformer.decoding.session import DecoderSession, left_pad
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
@@ -21,7 +21,7 @@ VOCAB, POSITIONS, END = 60, 48, 7
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[Decoder, transformers.GPT2LMHeadModel]:
-    """The same random GPT-2, theirs and ours; sharp enough that no two tokens are as likely."""
+    """The same random GPT-2, theirs and ours; with weights so large that no two tokens are equally probable."""
     torch.manual_seed(3)
     config = transformers.GPT2Config(
         n_embd=32, n_layer=2, n_head=4, vocab_size=VOCAB, n_positions=POSITIONS, bos_token_id=END, eos_token_id=END
@@ -54,91 +54,89 @@ def prompts(n: int = 100) -> list[list[int]]:
     return [torch.randint(VOCAB, (length,), generator=generator).tolist() for length in lengths]
 
 
-def by_theirs(theirs: transformers.GPT2LMHeadModel, prompt: list[int], **options: object) -> list[int]:
+def generated_by(theirs: transformers.GPT2LMHeadModel, prompt: list[int], **options: object) -> list[int]:
     ids = torch.tensor([prompt])
-    how = {"max_new_tokens": 20, "pad_token_id": END, **options}
-    found = theirs.generate(ids, attention_mask=torch.ones_like(ids), **how)
-    return [token for token in found[0, len(prompt) :].tolist() if token != END]
+    settings = {"max_new_tokens": 20, "pad_token_id": END, **options}
+    results = theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)
+    return [token for token in results[0, len(prompt) :].tolist() if token != END]
 
 
-@pytest.mark.parametrize(("penalty", "many"), [(1.0, 100), (1.4, 30)])
-def test_the_likeliest_tokens_equal_transformers_and_a_batch_equals_one_by_one(
-    pair: tuple, penalty: float, many: int
-) -> None:
+@pytest.mark.parametrize(("penalty", "count"), [(1.0, 100), (1.4, 30)])
+def test_greedy_equals_transformers_and_a_batch_equals_single_prompts(pair: tuple, penalty: float, count: int) -> None:
     ours, theirs = pair
-    choosing = Choosing(repetition_penalty=penalty)
-    together = complete(ours, prompts(many), max_new=12, choosing=choosing, end={END})
-    how = {"do_sample": False, "repetition_penalty": penalty, "max_new_tokens": 12}
-    assert together == [by_theirs(theirs, prompt, **how) for prompt in prompts(many)]
+    sampling = SamplingParams(repetition_penalty=penalty)
+    together = complete(ours, prompts(count), max_new_tokens=12, sampling=sampling, eos_ids={END})
+    settings = {"do_sample": False, "repetition_penalty": penalty, "max_new_tokens": 12}
+    assert together == [generated_by(theirs, prompt, **settings) for prompt in prompts(count)]
     assert together[:20] == [
-        complete(ours, [one], max_new=12, choosing=choosing, end={END})[0] for one in prompts(many)[:20]
+        complete(ours, [one], max_new_tokens=12, sampling=sampling, eos_ids={END})[0] for one in prompts(count)[:20]
     ]
-    assert len({tuple(text) for text in together}) > many / 2  # not one text over and over
+    assert len({tuple(text) for text in together}) > count / 2  # not the same text each time
 
 
-def test_gpts_likeliest_tokens_equal_transformers(first_pair: tuple) -> None:
+def test_greedy_gpt_equals_transformers(first_pair: tuple) -> None:
     ours, theirs = first_pair
-    together = complete(ours, prompts(), max_new=8, end={END})
-    how = {"do_sample": False, "eos_token_id": END, "max_new_tokens": 8}
-    assert together == [by_theirs(theirs, prompt, **how) for prompt in prompts()]
+    together = complete(ours, prompts(), max_new_tokens=8, eos_ids={END})
+    settings = {"do_sample": False, "eos_token_id": END, "max_new_tokens": 8}
+    assert together == [generated_by(theirs, prompt, **settings) for prompt in prompts()]
     assert len({tuple(text) for text in together}) > 50
 
 
 @pytest.mark.parametrize("which", ["pair", "first_pair"])
-def test_beams_of_a_hundred_prompts_equal_transformers(which: str, request: pytest.FixtureRequest) -> None:
+def test_beam_search_of_100_prompts_equals_transformers(which: str, request: pytest.FixtureRequest) -> None:
     ours, theirs = request.getfixturevalue(which)
     texts = prompts()
-    reader = DecoderReader(ours, len(texts), 48)
+    session = DecoderSession(ours, len(texts), 48)
     with torch.no_grad():
-        logits = reader.read(*side_by_side(texts))
-    found = search(reader, logits, max_new=6, end={END}, beam=Beam(beams=3, alpha=0.7))
-    for prompt, ways in zip(texts, found, strict=True):
-        expected = by_theirs(
+        logits = session.step(*left_pad(texts))
+    results = beam_search(session, logits, max_new_tokens=6, eos_ids={END}, params=BeamParams(num_beams=3, alpha=0.7))
+    for prompt, hypotheses in zip(texts, results, strict=True):
+        expected = generated_by(
             theirs, prompt, num_beams=3, length_penalty=0.7, max_new_tokens=6, do_sample=False, eos_token_id=END
         )
-        assert [token for token in ways[0].tokens if token != END] == expected
+        assert [token for token in hypotheses[0].tokens if token != END] == expected
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("attention", [["dense"], ["dense", "banded"]])
 @pytest.mark.parametrize("rows", [1, 3, 7])
-def test_a_step_says_what_one_pass_says(norm: str, attention: list[str], rows: int) -> None:
-    """Step by step, with and without padding, few rows and as many as turn the product around."""
+def test_cached_logits_equal_one_pass(norm: str, attention: list[str], rows: int) -> None:
+    """Step by step, with and without padding, with few rows and with as count as transpose the matrix product."""
     torch.manual_seed(0)
     sizes = {"vocab_size": VOCAB, "d_model": 32, "n_layers": 3, "n_heads": 4, "d_ff": 64, "max_seq_len": POSITIONS}
     ours = gpt(**sizes, norm=norm, attention=attention, band=5, init_std=0.3).eval()  # type: ignore[arg-type]
-    for begun in (prompts(rows), [[n + 1] * 4 for n in range(rows)]):
-        texts = [list(text) for text in begun]
-        reader = DecoderReader(ours, rows, 40)
+    for initial in (prompts(rows), [[n + 1] * 4 for n in range(rows)]):
+        texts = [list(text) for text in initial]
+        session = DecoderSession(ours, rows, 40)
         with torch.inference_mode():
-            said = reader.read(*side_by_side(texts))
+            logits = session.step(*left_pad(texts))
             for step in range(4):
-                for place, text in enumerate(texts):
+                for row, text in enumerate(texts):
                     ids = torch.tensor([text])
-                    whole = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0, -1])
-                    torch.testing.assert_close(said[place], whole, atol=2e-5, rtol=1e-4)
-                    text.append((7 * step + place) % VOCAB)
+                    expected = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0, -1])
+                    torch.testing.assert_close(logits[row], expected, atol=2e-5, rtol=1e-4)
+                    text.append((7 * step + row) % VOCAB)
                 assert can_step(ours.stack, ids.device)
-                said = reader.read(torch.tensor([[text[-1]] for text in texts]))
+                logits = session.step(torch.tensor([[text[-1]] for text in texts]))
 
 
-def test_a_cache_takes_the_room_that_was_made_and_no_more(pair: tuple) -> None:
-    """2 x d_model numbers a layer and position, written in place as the text grows."""
+def test_cache_size_and_in_place_writes(pair: tuple) -> None:
+    """2 x d_model numbers a layer and position, written in row as the text grows."""
     ours, _ = pair
-    reader = DecoderReader(ours, 6, 30)
-    held = [part for cache in reader.caches for part in (cache.keys, cache.values)]  # type: ignore[attr-defined]
-    assert sum(part.nbytes for part in held) == 2 * 32 * 2 * 6 * 30 * 4
-    places = [part.data_ptr() for part in held]
+    session = DecoderSession(ours, 6, 30)
+    tensors = [tensor for cache in session.caches for tensor in (cache.keys, cache.values)]  # type: ignore[attr-defined]
+    assert sum(tensor.nbytes for tensor in tensors) == 2 * 32 * 2 * 6 * 30 * 4
+    pointers = [tensor.data_ptr() for tensor in tensors]
     with torch.inference_mode():
-        reader.read(*side_by_side(prompts(6)))
+        session.step(*left_pad(prompts(6)))
         for _ in range(5):
-            reader.read(torch.ones(6, 1, dtype=torch.long))
-        reader.select(torch.tensor([1, 0, 2, 5, 4, 3]))
-    now = [part.data_ptr() for cache in reader.caches for part in (cache.keys, cache.values)]  # type: ignore[attr-defined]
-    assert now == places
+            session.step(torch.ones(6, 1, dtype=torch.long))
+        session.select(torch.tensor([1, 0, 2, 5, 4, 3]))
+    now = [tensor.data_ptr() for cache in session.caches for tensor in (cache.keys, cache.values)]  # type: ignore[attr-defined]
+    assert now == pointers
 
 
-def test_training_and_gradients_take_the_way_that_has_them(pair: tuple) -> None:
+def test_fast_decode_is_off_with_gradients_or_autocast(pair: tuple) -> None:
     ours, _ = pair
     assert not can_step(ours.stack, torch.device("cpu"))  # gradients are on
     with torch.no_grad(), torch.autocast("cpu"):
@@ -148,108 +146,126 @@ def test_training_and_gradients_take_the_way_that_has_them(pair: tuple) -> None:
 @pytest.mark.parametrize("beams", [1, 2, 4])
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.0])
 @pytest.mark.parametrize(
-    ("stopping", "theirs_word"), [("first", True), ("best_possible", False), ("exhaustive", "never")]
+    ("early_stopping", "hf_early_stopping"), [("first", True), ("best_possible", False), ("exhaustive", "never")]
 )
-def test_beams_equal_transformers(pair: tuple, beams: int, alpha: float, stopping: str, theirs_word: object) -> None:
+def test_beam_search_equals_transformers(
+    pair: tuple, beams: int, alpha: float, early_stopping: str, hf_early_stopping: object
+) -> None:
     ours, theirs = pair
     texts = prompts(5)
-    reader = DecoderReader(ours, len(texts), 48)
+    session = DecoderSession(ours, len(texts), 48)
     with torch.no_grad():
-        logits = reader.read(*side_by_side(texts))
-    beam = Beam(beams=beams, alpha=alpha, stopping=stopping)  # type: ignore[arg-type]
-    found = search(reader, logits, max_new=20, end={END}, beam=beam)
-    for prompt, ways in zip(texts, found, strict=True):
-        expected = by_theirs(
-            theirs, prompt, num_beams=beams, length_penalty=alpha, early_stopping=theirs_word, do_sample=False
+        logits = session.step(*left_pad(texts))
+    params = BeamParams(num_beams=beams, alpha=alpha, early_stopping=early_stopping)  # type: ignore[arg-type]
+    results = beam_search(session, logits, max_new_tokens=20, eos_ids={END}, params=params)
+    for prompt, hypotheses in zip(texts, results, strict=True):
+        expected = generated_by(
+            theirs, prompt, num_beams=beams, length_penalty=alpha, early_stopping=hf_early_stopping, do_sample=False
         )
-        assert [token for token in ways[0].tokens if token != END] == expected
-        assert [way.score for way in ways] == sorted((way.score for way in ways), reverse=True)
-        assert len({tuple(way.tokens) for way in ways}) == len(ways)
+        assert [token for token in hypotheses[0].tokens if token != END] == expected
+        assert [hypothesis.score for hypothesis in hypotheses] == sorted(
+            (hypothesis.score for hypothesis in hypotheses), reverse=True
+        )
+        assert len({tuple(hypothesis.tokens) for hypothesis in hypotheses}) == len(hypotheses)
 
 
-def test_a_beam_finds_what_greed_misses_and_scores_are_log_probabilities(pair: tuple) -> None:
+def test_beam_search_beats_greedy_and_scores_are_log_probabilities(pair: tuple) -> None:
     ours, _ = pair
     texts = prompts(30)
     totals = {}
     for beams in (1, 6):
-        reader = DecoderReader(ours, len(texts), 48)
+        session = DecoderSession(ours, len(texts), 48)
         with torch.no_grad():
-            found = search(
-                reader, reader.read(*side_by_side(texts)), max_new=8, end=(), beam=Beam(beams=beams, alpha=0.0)
+            results = beam_search(
+                session,
+                session.step(*left_pad(texts)),
+                max_new_tokens=8,
+                eos_ids=(),
+                params=BeamParams(num_beams=beams, alpha=0.0),
             )
-        for prompt, ways in zip(texts, found, strict=True):
-            ids = torch.tensor([prompt + ways[0].tokens])
+        for prompt, hypotheses in zip(texts, results, strict=True):
+            ids = torch.tensor([prompt + hypotheses[0].tokens])
             with torch.no_grad():
                 logits = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())[0]
-            told = logits.log_softmax(-1)[range(len(prompt) - 1, ids.shape[1] - 1), ids[0, len(prompt) :]].sum()
-            assert ways[0].score == pytest.approx(float(told), abs=1e-3)
-        totals[beams] = sum(ways[0].score for ways in found)
+            log_prob = logits.log_softmax(-1)[range(len(prompt) - 1, ids.shape[1] - 1), ids[0, len(prompt) :]].sum()
+            assert hypotheses[0].score == pytest.approx(float(log_prob), abs=1e-3)
+        totals[beams] = sum(hypotheses[0].score for hypotheses in results)
     assert totals[6] > totals[1] + 1
 
 
-def test_gnmt_penalty_and_texts_with_limits_of_their_own(pair: tuple) -> None:
+def test_gnmt_penalty_and_a_limit_for_each_text(pair: tuple) -> None:
     ours, _ = pair
-    assert Beam(alpha=0.6, length_penalty="gnmt").penalty(7) == pytest.approx(2**0.6)
+    assert BeamParams(alpha=0.6, length_penalty="gnmt").penalty(7) == pytest.approx(2**0.6)
     texts = prompts(3)
-    reader = DecoderReader(ours, 3, 48)
+    session = DecoderSession(ours, 3, 48)
     with torch.no_grad():
-        found = search(reader, reader.read(*side_by_side(texts)), max_new=[2, 5, 1], end=(), beam=Beam(beams=3))
-    assert [[len(way.tokens) for way in ways] for ways in found] == [[2] * 3, [5] * 3, [1] * 3]
+        results = beam_search(
+            session,
+            session.step(*left_pad(texts)),
+            max_new_tokens=[2, 5, 1],
+            eos_ids=(),
+            params=BeamParams(num_beams=3),
+        )
+    assert [[len(hypothesis.tokens) for hypothesis in hypotheses] for hypotheses in results] == [
+        [2] * 3,
+        [5] * 3,
+        [1] * 3,
+    ]
 
 
-def test_draws_depend_on_seed_and_prompt_alone(pair: tuple) -> None:
+def test_samples_depend_on_seed_and_prompt_alone(pair: tuple) -> None:
     ours, _ = pair
-    choosing = Choosing(temperature=0.9, top_k=20, top_p=0.9)
+    sampling = SamplingParams(temperature=0.9, top_k=20, top_p=0.9)
     texts = prompts(10)
-    first = complete(ours, texts, max_new=12, choosing=choosing, seed=5)
-    assert first == complete(ours, texts, max_new=12, choosing=choosing, seed=5)
-    assert first != complete(ours, texts, max_new=12, choosing=choosing, seed=6)
-    assert first == [complete(ours, [text], max_new=12, choosing=choosing, seed=5)[0] for text in texts]
+    first = complete(ours, texts, max_new_tokens=12, sampling=sampling, seed=5)
+    assert first == complete(ours, texts, max_new_tokens=12, sampling=sampling, seed=5)
+    assert first != complete(ours, texts, max_new_tokens=12, sampling=sampling, seed=6)
+    assert first == [complete(ours, [text], max_new_tokens=12, sampling=sampling, seed=5)[0] for text in texts]
 
 
-def test_draws_have_the_models_shares() -> None:
+def test_samples_have_the_models_distribution() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0, -50.0]])
     generators = [torch.Generator().manual_seed(0)]
     counts = torch.zeros(5)
     for _ in range(20_000):
-        counts[Choosing(temperature=2.0)(logits, [[]], generators)] += 1
+        counts[sample(logits, SamplingParams(temperature=2.0), [[]], generators)] += 1
     torch.testing.assert_close(counts / 20_000, (logits[0] / 2).softmax(-1), atol=0.01, rtol=0)
 
 
-def test_filters_keep_what_they_say_and_equal_transformers() -> None:
+def test_top_k_and_top_p_equal_transformers() -> None:
     logits = torch.randn(40, VOCAB)
     for k in (1, 5, VOCAB, 1000):
         theirs = transformers.TopKLogitsWarper(min(k, VOCAB))(None, logits.clone())
-        assert torch.equal(likeliest(logits, k), theirs)
+        assert torch.equal(top_k_filter(logits, k), theirs)
     for p in (0.001, 0.3, 0.9, 1.0):
-        kept = nucleus(logits, p).isfinite()
+        kept = top_p_filter(logits, p).isfinite()
         theirs = transformers.TopPLogitsWarper(p)(None, logits.clone()).isfinite()
         assert torch.equal(kept, theirs) or p == 1.0
         assert kept.any(-1).all()
-    assert nucleus(torch.tensor([[3.0, 3.0, 3.0, 3.0]]), 0.5).isfinite().sum() == 2
+    assert top_p_filter(torch.tensor([[3.0, 3.0, 3.0, 3.0]]), 0.5).isfinite().sum() == 2
 
 
-@pytest.mark.parametrize("more", [{}, {"end": {END}}])
-def test_a_text_that_fills_the_positions_slides(pair: tuple, more: dict) -> None:
-    """The last half is read anew; so it goes on as the same half would by itself."""
+@pytest.mark.parametrize("options", [{}, {"eos_ids": {END}}])
+def test_sliding_window(pair: tuple, options: dict) -> None:
+    """The last half is read again, so it is continued as that half would be by itself."""
     ours, _ = pair
     long, short = prompts(8)[3] * 4, [5, 9]
     long = long[:40]
-    together = complete(ours, [long, short], max_new=60, **more)
-    assert together == [complete(ours, [text], max_new=60, **more)[0] for text in (long, short)]
-    if not more:
+    together = complete(ours, [long, short], max_new_tokens=60, **options)
+    assert together == [complete(ours, [text], max_new_tokens=60, **options)[0] for text in (long, short)]
+    if not options:
         assert [len(text) for text in together] == [60, 60]
-        # 24 of 40 are read, for which 24 new ones have room; with one more unread there are 49 tokens: the last 24 stay
+        # 24 of 40 tokens are read and leave 24 positions; the next token is the 49th: the last 24 are kept
         tokens = long[-24:] + together[0]
-        assert complete(ours, [tokens[25:49]], max_new=11)[0] == tokens[49:60]
+        assert complete(ours, [tokens[25:49]], max_new_tokens=11)[0] == tokens[49:60]
 
 
-def test_it_streams_and_leaves_the_model_as_it_was(pair: tuple) -> None:
+def test_generate_streams_and_restores_training_mode(pair: tuple) -> None:
     ours, _ = pair
     ours.train()
     try:
-        steps = generate(ours, prompts(3), max_new=4)
-        assert [number for number, _ in next(steps)] == [0, 1, 2]
+        steps = generate(ours, prompts(3), max_new_tokens=4)
+        assert [index for index, _ in next(steps)] == [0, 1, 2]
         assert not ours.training
         steps.close()
         assert ours.training
@@ -260,7 +276,7 @@ def test_it_streams_and_leaves_the_model_as_it_was(pair: tuple) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_p": 0.0}, "top_p=0.0: over 0, and at most 1"),
+        ({"top_p": 0.0}, "top_p=0.0: above 0, and at most 1"),
         ({"top_p": 1.5}, "top_p=1.5"),
         ({"top_p": float("nan")}, "top_p=nan"),
         ({"top_k": 0}, "top_k=0: at least 1"),
@@ -268,15 +284,15 @@ def test_it_streams_and_leaves_the_model_as_it_was(pair: tuple) -> None:
         ({"repetition_penalty": 0.0}, "repetition_penalty=0.0"),
     ],
 )
-def test_numbers_that_mean_nothing_are_refused(options: dict, message: str) -> None:
+def test_sampling_params_out_of_range(options: dict, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        Choosing(**options)
+        SamplingParams(**options)
 
 
-def test_prompts_and_beams_that_cannot_be(pair: tuple) -> None:
+def test_empty_prompts_and_values_out_of_range(pair: tuple) -> None:
     with pytest.raises(ConfigurationError, match="prompt 1 is empty"):
-        complete(pair[0], [[1], []], max_new=3)
-    with pytest.raises(ConfigurationError, match="max_new=0"):
-        complete(pair[0], [[1]], max_new=0)
+        complete(pair[0], [[1], []], max_new_tokens=3)
+    with pytest.raises(ConfigurationError, match="max_new_tokens=0"):
+        complete(pair[0], [[1]], max_new_tokens=0)
     with pytest.raises(ConfigurationError, match="beams=0"):
-        Beam(beams=0)
+        BeamParams(num_beams=0)

@@ -1,4 +1,4 @@
-"""Targets of a batch by cached beam search against a plain search that reads everything anew, and against `transformers`."""
+"""Cached beam search of a batch, against an uncached search of each source and against `transformers`."""
 
 import itertools
 from pathlib import Path
@@ -8,8 +8,14 @@ import torch
 import transformers
 from torch import nn
 
-from protoformer.decoding.beam import Beam
-from protoformer.decoding.seq2seq import EncoderDecoderReader, Writing, batches, best, write
+from protoformer.decoding.beam import BeamParams
+from protoformer.decoding.seq2seq import (
+    EncoderDecoderSession,
+    Seq2SeqParams,
+    batches_by_length,
+    best_tokens,
+    generate_targets,
+)
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.encoder_decoder import EncoderDecoder
@@ -22,15 +28,15 @@ LENGTHS = (7, 3, 1, 9, 5, 3)
 
 def model(seed: int = 0, **settings: object) -> EncoderDecoder:
     torch.manual_seed(seed)
-    made = transformer(
+    ours = transformer(
         vocab_size=VOCAB, d_model=16, n_layers=2, n_heads=2, d_ff=32, max_seq_len=20, output_bias=True,
         **settings,  # type: ignore[arg-type]
     )  # fmt: skip
-    for name, parameter in made.eval().named_parameters():  # sharp enough that no two ways are as good
+    for name, parameter in ours.eval().named_parameters():  # sharp enough that no two hypotheses score the same
         nn.init.normal_(parameter, mean=float("norm" in name and name.endswith("weight")), std=0.25)
     with torch.no_grad():
-        made.bias[END] = 2.0  # type: ignore[index]  # so that targets end at different lengths
-    return made
+        ours.bias[END] = 2.0  # type: ignore[index]  # so that targets end at different lengths
+    return ours
 
 
 def sources() -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,58 +44,66 @@ def sources() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randint(3, VOCAB, mask.shape), mask
 
 
-def plain_search(model: EncoderDecoder, source: list[int], writing: Writing) -> list[tuple[list[int], float]]:
-    """One source, nothing kept between steps: the search in its textbook form."""
-    beam, limit = writing.beam, min(len(source) + writing.extra, model.max_seq_len)
+def plain_search(model: EncoderDecoder, source: list[int], params: Seq2SeqParams) -> list[tuple[list[int], float]]:
+    """Beam search of one source as in a textbook, without caches."""
+    beam, limit = params.beam, min(len(source) + params.max_extra_tokens, model.max_seq_len)
     ids = torch.tensor([source])
     memory = model.encode(ids, torch.ones_like(ids, dtype=torch.bool))
-    living: list[tuple[list[int], float]] = [([], 0.0)]
-    ended: list[tuple[list[int], float]] = []
+    alive: list[tuple[list[int], float]] = [([], 0.0)]
+    finished: list[tuple[list[int], float]] = []
     for length in itertools.count(1):
-        ways = []
-        for tokens, score in living:
-            target = torch.tensor([[writing.start, *tokens]])
+        candidates = []
+        for tokens, score in alive:
+            target = torch.tensor([[params.start_id, *tokens]])
             hidden = model.decode(target, torch.ones_like(target, dtype=torch.bool), memory)
             logits = model.logits(hidden.to_padded()[0, -1])
-            logits[list(writing.never)] = -torch.inf
-            ways += [([*tokens, word], score + told) for word, told in enumerate(logits.log_softmax(-1).tolist())]
-        ways = sorted(ways, key=lambda way: -way[1])[: 2 * beam.beams]
-        over = [tokens[-1] == writing.end or length >= limit for tokens, _ in ways]
+            logits[list(params.suppressed_ids)] = -torch.inf
+            candidates += [
+                ([*tokens, token], score + log_prob) for token, log_prob in enumerate(logits.log_softmax(-1).tolist())
+            ]
+        candidates = sorted(candidates, key=lambda candidate: -candidate[1])[: 2 * beam.num_beams]
+        ended = [tokens[-1] == params.end_id or length >= limit for tokens, _ in candidates]
         penalty = beam.penalty(length)
-        ended += [
+        finished += [
             (tokens, score / penalty)
-            for (tokens, score), done in list(zip(ways, over, strict=True))[: beam.beams]
+            for (tokens, score), done in list(zip(candidates, ended, strict=True))[: beam.num_beams]
             if done
         ]
-        ended = sorted(ended, key=lambda way: -way[1])[: beam.beams]
-        living = [way for way, done in zip(ways, over, strict=True) if not done][: beam.beams]
-        if length >= limit or (len(ended) == beam.beams and living[0][1] / penalty <= ended[-1][1]):
-            return ended
+        finished = sorted(finished, key=lambda hypothesis: -hypothesis[1])[: beam.num_beams]
+        alive = [hypothesis for hypothesis, done in zip(candidates, ended, strict=True) if not done][: beam.num_beams]
+        if length >= limit or (len(finished) == beam.num_beams and alive[0][1] / penalty <= finished[-1][1]):
+            return finished
     raise AssertionError
 
 
 @pytest.mark.parametrize("beams", [1, 2, 4])
 @pytest.mark.parametrize("packing", ["on", "off"])
-def test_a_batch_with_caches_equals_a_plain_search_of_each(beams: int, packing: str) -> None:
-    made = model(8, packing=packing)
-    writing = Writing(START, END, never=(0, START), beam=Beam(beams=beams, length_penalty="gnmt", alpha=0.6), extra=8)
+def test_cached_batch_equals_uncached_search(beams: int, packing: str) -> None:
+    ours = model(8, packing=packing)
+    params = Seq2SeqParams(
+        START,
+        END,
+        suppressed_ids=(0, START),
+        beam=BeamParams(num_beams=beams, length_penalty="gnmt", alpha=0.6),
+        max_extra_tokens=8,
+    )
     ids, mask = sources()
-    found = write(made, ids, mask, writing)
+    results = generate_targets(ours, ids, mask, params)
     lengths = set()
     with torch.no_grad():
-        for source, length, ways in zip(ids.tolist(), LENGTHS, found, strict=True):
-            expected = plain_search(made, source[:length], writing)
-            assert [way.tokens for way in ways] == [tokens for tokens, _ in expected]
+        for source, length, hypotheses in zip(ids.tolist(), LENGTHS, results, strict=True):
+            expected = plain_search(ours, source[:length], params)
+            assert [hypothesis.tokens for hypothesis in hypotheses] == [tokens for tokens, _ in expected]
             torch.testing.assert_close(
-                [way.score for way in ways], [score for _, score in expected], atol=1e-4, rtol=1e-4
+                [hypothesis.score for hypothesis in hypotheses], [score for _, score in expected], atol=1e-4, rtol=1e-4
             )
-            assert not {0, START} & {token for way in ways for token in way.tokens}
-            lengths |= {len(way.tokens) for way in ways if way.tokens[-1] == END}
-            assert max(len(way.tokens) for way in ways) <= length + 8
+            assert not {0, START} & {token for hypothesis in hypotheses for token in hypothesis.tokens}
+            lengths |= {len(hypothesis.tokens) for hypothesis in hypotheses if hypothesis.tokens[-1] == END}
+            assert max(len(hypothesis.tokens) for hypothesis in hypotheses) <= length + 8
     assert len(lengths) > 1  # sources leave the batch at different steps
 
 
-def test_beams_equal_transformers(tmp_path: Path) -> None:
+def test_beam_search_equals_transformers(tmp_path: Path) -> None:
     torch.manual_seed(5)
     config = transformers.MarianConfig(
         vocab_size=VOCAB, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, pad_token_id=29,
@@ -101,59 +115,64 @@ def test_beams_equal_transformers(tmp_path: Path) -> None:
         if "embed_positions" not in name:
             nn.init.normal_(parameter, mean=float("norm" in name and name.endswith("weight")), std=0.35)
     theirs.save_pretrained(tmp_path)
-    made = transformer(**MarianWeights().sizes(weights.read_config(tmp_path)))
-    weights.put(made, MarianWeights().read(weights.read_state(tmp_path))[0], "theirs")
+    ours = transformer(**MarianWeights().sizes(weights.read_config(tmp_path)))
+    weights.put(ours, MarianWeights().read(weights.read_state(tmp_path))[0], "theirs")
     ids, mask = sources()
     ids = ids.masked_fill(~mask, 29)
     expected = theirs.generate(
         ids, attention_mask=mask.long(), num_beams=4, max_new_tokens=20, length_penalty=0.6, do_sample=False,
         bad_words_ids=[[29]],
     ).tolist()  # fmt: skip
-    writing = Writing(29, 0, never=[29], beam=Beam(beams=4, alpha=0.6), extra=20)
+    params = Seq2SeqParams(29, 0, suppressed_ids=[29], beam=BeamParams(num_beams=4, alpha=0.6), max_extra_tokens=20)
     limited = [
-        write(made, one[None, :length], flags[None, :length], Writing(29, 0, [29], writing.beam, 20 - length))[0]
+        generate_targets(
+            ours, one[None, :length], flags[None, :length], Seq2SeqParams(29, 0, [29], params.beam, 20 - length)
+        )[0]
         for one, flags, length in zip(ids, mask, LENGTHS, strict=True)
     ]
-    for ways, tokens in zip(limited, expected, strict=True):
-        assert best(ways, 0) == [token for token in tokens[1:] if token not in (0, 29)]
+    for hypotheses, tokens in zip(limited, expected, strict=True):
+        assert best_tokens(hypotheses, 0) == [token for token in tokens[1:] if token not in (0, 29)]
 
 
-def test_the_model_stays_as_it_was_and_the_search_knows_no_dropout() -> None:
-    made = model(dropout=0.5).train()
+def test_training_mode_is_restored_and_dropout_is_off() -> None:
+    ours = model(dropout=0.5).train()
     ids, mask = sources()
-    first = write(made, ids, mask, Writing(START, END, extra=4))
-    assert made.training
-    assert first == write(made.eval(), ids, mask, Writing(START, END, extra=4))
+    first = generate_targets(ours, ids, mask, Seq2SeqParams(START, END, max_extra_tokens=4))
+    assert ours.training
+    assert first == generate_targets(ours.eval(), ids, mask, Seq2SeqParams(START, END, max_extra_tokens=4))
     with torch.autocast("cpu", torch.bfloat16):
-        assert first == write(made, ids, mask, Writing(START, END, extra=4))
+        assert first == generate_targets(ours, ids, mask, Seq2SeqParams(START, END, max_extra_tokens=4))
 
 
-def test_no_longer_than_the_positions_reach() -> None:
+def test_targets_are_no_longer_than_max_seq_len() -> None:
     ids = torch.randint(3, VOCAB, (1, 18))
-    (ways,) = write(
-        model(1), ids, torch.ones_like(ids, dtype=torch.bool), Writing(START, VOCAB - 1, beam=Beam(beams=2))
+    (hypotheses,) = generate_targets(
+        model(1),
+        ids,
+        torch.ones_like(ids, dtype=torch.bool),
+        Seq2SeqParams(START, VOCAB - 1, beam=BeamParams(num_beams=2)),
     )
-    assert max(len(way.tokens) for way in ways) <= 20
+    assert max(len(hypothesis.tokens) for hypothesis in hypotheses) <= 20
 
 
-def test_batches_are_of_like_length_and_hold_everything_once() -> None:
+def test_batches_by_length() -> None:
     lengths = [3, 50, 4, 7, 3, 20, 19, 1]
-    found = batches(lengths, tokens=40)
-    assert sorted(number for batch in found for number in batch) == list(range(8))
-    assert found == [[1], [5, 6], [3, 2, 0, 4, 7]]
+    batches = batches_by_length(lengths, max_tokens=40)
+    assert sorted(index for batch in batches for index in batch) == list(range(8))
+    assert batches == [[1], [5, 6], [3, 2, 0, 4, 7]]
 
 
-def test_what_cannot_be_asked() -> None:
-    with pytest.raises(ConfigurationError, match="extra=0"):
-        Writing(START, END, extra=0)
+def test_values_out_of_range() -> None:
+    with pytest.raises(ConfigurationError, match="max_extra_tokens=0"):
+        Seq2SeqParams(START, END, max_extra_tokens=0)
     with pytest.raises(ConfigurationError, match="beams=100000: at most 1,000"):
-        Beam(beams=100_000)
-    with pytest.raises(ConfigurationError, match="alpha=nan: a number"):
-        Beam(alpha=float("nan"))
+        BeamParams(num_beams=100_000)
+    with pytest.raises(ConfigurationError, match="alpha=nan: a finite number"):
+        BeamParams(alpha=float("nan"))
     with pytest.raises(ConfigurationError, match="beams=0: at least 1"):
-        Writing(START, END, beam=Beam(beams=0))
-    made = model()
+        Seq2SeqParams(START, END, beam=BeamParams(num_beams=0))
+    ours = model()
     ids, mask = sources()
-    reader = EncoderDecoderReader(made, made.encode(ids, mask), 5)
-    with pytest.raises(ValueError, match="no padding"):
-        reader.read(ids[:, :1], mask[:, :1])
+    session = EncoderDecoderSession(ours, ours.encode(ids, mask), 5)
+    with pytest.raises(ValueError, match="without padding"):
+        session.step(ids[:, :1], mask[:, :1])

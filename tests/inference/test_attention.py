@@ -11,8 +11,8 @@ import transformers
 from protoformer.assembly.model import builder_arguments, task_module
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
-from protoformer.decoding.beam import Ended
-from protoformer.decoding.seq2seq import Writing
+from protoformer.decoding.beam import Hypothesis
+from protoformer.decoding.seq2seq import Seq2SeqParams
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference import attention
 from protoformer.inference.attention import Looking, look, opened
@@ -275,13 +275,15 @@ def test_without_a_target_the_model_translates(tmp_path: Path, monkeypatch: pyte
     run = write_run(tmp_path, *TRANSLATION)
     format = opened(str(run)).format
 
-    def write(model: Any, ids: torch.Tensor, mask: torch.Tensor, writing: Writing) -> list[list[Ended]]:
+    def generate_targets(
+        model: Any, ids: torch.Tensor, mask: torch.Tensor, params: Seq2SeqParams
+    ) -> list[list[Hypothesis]]:
         assert ids.tolist() == [[*WORDS.encode(["the cat sat"])[0], format.end]]
         assert mask.all()
-        assert (writing.start, writing.end, writing.never) == (format.start, format.end, format.never)
-        return [[Ended([*WORDS.encode(["dogs ran"])[0], format.end], -1.0), Ended([format.end], -2.0)]]
+        assert (params.start_id, params.end_id, params.suppressed_ids) == (format.start, format.end, format.never)
+        return [[Hypothesis([*WORDS.encode(["dogs ran"])[0], format.end], -1.0), Hypothesis([format.end], -2.0)]]
 
-    monkeypatch.setattr(attention, "write", write)
+    monkeypatch.setattr(attention, "generate_targets", generate_targets)
     out = tmp_path / "page.html"
     attention.main(str(run), Looking("the cat sat"), str(out))
     html = out.read_text(encoding="utf-8")

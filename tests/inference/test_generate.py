@@ -1,4 +1,4 @@
-"""`protoformer generate`: from runs and folders, to the terminal and to files; what cannot be done is one line."""
+"""`protoformer generate`: from runs and folders, to the terminal and to files; errors are one line."""
 
 import json
 from pathlib import Path
@@ -23,32 +23,32 @@ PAIRS = train(lambda: TEXTS * 3, "bpe", 90)
 PROMPTS = ["where is", "the dog sleeps in the garden and", "a cat", "Über"]
 
 
-def write_run(place: Path, model: str = "gpt2_tiny", task: str = "pretrain/clm", words: Tokenizer = BYTES) -> Path:
-    config = compose([f"model={model}", f"task={task}", "source=sample", f"paths.outputs={place}"])
-    config["model"] |= {"vocab_size": words.vocab_size, "d_model": 16, "n_heads": 2, "d_ff": 32}
-    config["model"] = with_room(config, config["model"], words)
-    folder = RunFolder(place / model / task / "seed42-abc", "seed42-abc")
-    folder.write_config(config)
+def write_run(folder: Path, model: str = "gpt2_tiny", task: str = "pretrain/clm", tokenizer: Tokenizer = BYTES) -> Path:
+    config = compose([f"model={model}", f"task={task}", "source=sample", f"paths.outputs={folder}"])
+    config["model"] |= {"vocab_size": tokenizer.vocab_size, "d_model": 16, "n_heads": 2, "d_ff": 32}
+    config["model"] = with_room(config, config["model"], tokenizer)
+    run = RunFolder(folder / model / task / "seed42-abc", "seed42-abc")
+    run.write_config(config)
     torch.manual_seed(0)
     module = task_module(config, builder_arguments(config["model"]))
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
-    folder.checkpoints.mkdir()
-    torch.save({"state_dict": module.state_dict(), "global_step": 3, "epoch": 0}, folder.best_checkpoint)
-    words.save(folder.path / "tokenizer")
-    return folder.path
+    run.checkpoints.mkdir()
+    torch.save({"state_dict": module.state_dict(), "global_step": 3, "epoch": 0}, run.best_checkpoint)
+    tokenizer.save(run.path / "tokenizer")
+    return run.path
 
 
-def write_folder(place: Path, family: str, words: Tokenizer) -> Any:
+def write_folder(folder: Path, family: str, tokenizer: Tokenizer) -> Any:
     torch.manual_seed(1)
-    sizes = {"vocab_size": words.vocab_size, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    sizes = {"vocab_size": tokenizer.vocab_size, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
     ends = {"eos_token_id": None, "bos_token_id": None}
     if family == "gpt2":
         theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **ends, initializer_range=0.4))
     else:
         theirs = transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig(**sizes, initializer_range=0.4))
-    theirs.save_pretrained(place)
-    words.save(place)
+    theirs.save_pretrained(folder)
+    tokenizer.save(folder)
     return theirs.eval()
 
 
@@ -56,84 +56,84 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(("family", "words"), [("gpt2", BYTES), ("gpt", PAIRS)])
-def test_a_folder_says_what_transformers_says(tmp_path: Path, family: str, words: Tokenizer) -> None:
-    theirs = write_folder(tmp_path / "weights", family, words)
-    writer = protoformer.load_decoder(tmp_path / "weights")
-    found = writer.generate(PROMPTS, max_new=15)
-    for prompt, ours in zip(PROMPTS, found, strict=True):
-        ids = torch.tensor(words.encode([prompt]))
+@pytest.mark.parametrize(("family", "tokenizer"), [("gpt2", BYTES), ("gpt", PAIRS)])
+def test_hf_folder_generates_what_transformers_generates(tmp_path: Path, family: str, tokenizer: Tokenizer) -> None:
+    theirs = write_folder(tmp_path / "weights", family, tokenizer)
+    generator = protoformer.load_decoder(tmp_path / "weights")
+    completions = generator.generate(PROMPTS, max_new_tokens=15)
+    for prompt, ours in zip(PROMPTS, completions, strict=True):
+        ids = torch.tensor(tokenizer.encode([prompt]))
         expected = theirs.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=15, do_sample=False, pad_token_id=0
         )[0, ids.shape[1] :].tolist()
-        cut = next((n for n, token in enumerate(expected) if token in writer.end), len(expected))
-        assert ours.tokens == expected[:cut]
+        end = next((n for n, token in enumerate(expected) if token in generator.eos_ids), len(expected))
+        assert ours.tokens == expected[:end]
 
 
-def test_one_prompt_is_streamed_and_many_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_prompt_is_streamed_and_several_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path)
-    writer = protoformer.load_decoder(run)
-    expected = writer.generate(PROMPTS, max_new=6)
+    generator = protoformer.load_decoder(run)
+    expected = generator.generate(PROMPTS, max_new_tokens=6)
     assert command(["generate", str(run), "--prompt", PROMPTS[0], "--max-new", "6"]) == 0
-    seen = capsys.readouterr()
-    assert seen.out == f"{PROMPTS[0]}{expected[0].text}\n"
-    assert seen.err == ""
-    prompts = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    captured = capsys.readouterr()
+    assert captured.out == f"{PROMPTS[0]}{expected[0].text}\n"
+    assert captured.err == ""
+    prompts = [argument for prompt in PROMPTS for argument in ("--prompt", prompt)]
     assert command(["generate", str(run), *prompts, "--max-new", "6"]) == 0
-    seen = capsys.readouterr()
-    assert seen.out == "".join(f"{one.prompt}{one.text}\n\n" for one in expected)
-    assert "tokens/s" in seen.err
+    captured = capsys.readouterr()
+    assert captured.out == "".join(f"{completion.prompt}{completion.text}\n\n" for completion in expected)
+    assert "tokens/s" in captured.err
 
 
-def test_prompts_come_from_a_file_and_go_into_one_in_order(tmp_path: Path) -> None:
+def test_prompts_from_a_file_and_completions_to_a_file(tmp_path: Path) -> None:
     run, out = write_run(tmp_path), tmp_path / "out.jsonl"
     (tmp_path / "in.txt").write_text("\n".join(PROMPTS) + "\n", encoding="utf-8")
-    asked = ["generate", str(run), "--prompts", str(tmp_path / "in.txt"), "--out", str(out), "--max-new", "7"]
-    drawn = ["--temperature", "0.9", "--top-k", "20", "--top-p", "0.9", "--repetition-penalty", "1.2", "--seed", "3"]
-    assert command([*asked, *drawn, "--samples", "2", "--batch-size", "3"]) == 0
-    found = lines(out)
-    assert [line["prompt"] for line in found] == [prompt for prompt in PROMPTS for _ in range(2)]
-    assert set(found[0]) == {"prompt", "text", "tokens", "finish", "score"}
-    assert {line["finish"] for line in found} <= {"length", "end"}
+    arguments = ["generate", str(run), "--prompts", str(tmp_path / "in.txt"), "--out", str(out), "--max-new", "7"]
+    sampling = ["--temperature", "0.9", "--top-k", "20", "--top-p", "0.9", "--repetition-penalty", "1.2", "--seed", "3"]
+    assert command([*arguments, *sampling, "--samples", "2", "--batch-size", "3"]) == 0
+    completions = lines(out)
+    assert [line["prompt"] for line in completions] == [prompt for prompt in PROMPTS for _ in range(2)]
+    assert set(completions[0]) == {"prompt", "text", "tokens", "finish", "score"}
+    assert {line["finish"] for line in completions} <= {"length", "end"}
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS), encoding="utf-8")
     again = ["generate", str(run), "--prompts", str(tmp_path / "in.jsonl"), "--out", str(out), "--max-new", "7"]
-    assert command([*again, *drawn, "--samples", "2"]) == 0
-    assert lines(out) == found  # the same seed, in other company
+    assert command([*again, *sampling, "--samples", "2"]) == 0
+    assert lines(out) == completions  # the same seed, in other batches
     assert command([*again, "--beams", "3", "--length-penalty", "gnmt", "--alpha", "0.6"]) == 0
-    found = lines(out)
-    assert len(found) == 3 * len(PROMPTS)
-    assert all(line["score"] < 0 for line in found)
+    completions = lines(out)
+    assert len(completions) == 3 * len(PROMPTS)
+    assert all(line["score"] < 0 for line in completions)
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("arguments", "message"),
     [
         (["--prompt", ""], "prompt 0 is empty"),
         (["--prompt", "a", "--prompt", "  "], "prompt 1 is empty"),
-        ([], "nothing to go on with"),
+        ([], "nothing to complete"),
         (["--prompt", "a", "--temperature", "1", "--top-p", "0"], "top_p=0"),
         (["--prompt", "a", "--temperature", "1", "--top-p", "1.5"], "top_p=1.5"),
         (["--prompt", "a", "--top-k", "0"], "top_k=0"),
-        (["--prompt", "a", "--max-new", "0"], "max_new=0"),
+        (["--prompt", "a", "--max-new", "0"], "max_new_tokens=0"),
         (["--prompt", "a", "--beams", "0"], "beams=0"),
         (["--prompt", "a", "--beams", "2", "--temperature", "1"], "--beams"),
         (["--prompt", "a", "--samples", "3", "--temperature", "0"], "--temperature"),
-        (["--prompt", "a", "--device", "abacus"], "--device abacus: not to be had"),
+        (["--prompt", "a", "--device", "abacus"], "--device abacus: not available"),
         (["--prompt", "a", "--stop", ""], "stop"),
         (["--prompts", "nowhere.txt"], "nowhere.txt"),
         (["--prompt", "a", "--out", "nowhere/out.jsonl"], "nowhere"),
     ],
 )
-def test_what_cannot_be_asked_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], why: str
+def test_invalid_arguments_are_one_line_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert command(["generate", str(write_run(tmp_path)), *words]) == 2
+    assert command(["generate", str(write_run(tmp_path)), *arguments]) == 2
     err = capsys.readouterr().err
-    assert why in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 
-def test_a_file_of_prompts_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_prompt_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path)
     bad = {
         "a.txt": (b"fine\n\xff\n", "a.txt, byte 5: not UTF-8"),
@@ -141,17 +141,17 @@ def test_a_file_of_prompts_that_cannot_be_read(tmp_path: Path, capsys: pytest.Ca
         "c.jsonl": (b"{prompt\n", "c.jsonl, line 1: not JSON"),
         "d.txt": (b"fine\n\nfine\n", "d.txt, line 2: empty"),
     }
-    for name, (content, why) in bad.items():
+    for name, (content, message) in bad.items():
         (tmp_path / name).write_bytes(content)
         assert command(["generate", str(run), "--prompts", str(tmp_path / name)]) == 2
-        assert why in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
-def test_what_is_no_decoder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = whole_words(TEXTS, "here")
-    run = write_run(tmp_path, "bert_l2_h128", "glue/sst2", words)
+def test_source_that_is_no_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = whole_words(TEXTS, "here")
+    run = write_run(tmp_path, "bert_l2_h128", "glue/sst2", tokenizer)
     assert command(["generate", str(run), "--prompt", "a"]) == 2
-    assert "reads a text whole" in capsys.readouterr().err
+    assert "is no decoder" in capsys.readouterr().err
     assert command(["generate", str(tmp_path / "nowhere"), "--prompt", "a"]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert command(["generate", "some/model", "--prompt", "a"]) == 2
@@ -164,14 +164,14 @@ def test_what_is_no_decoder_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "'llama'" in capsys.readouterr().err
     write_folder(tmp_path / "mixed", "gpt2", BYTES)
     train(lambda: TEXTS * 3, "bytelevel", 280).save(tmp_path / "mixed")
-    protoformer.load_decoder(tmp_path / "mixed")  # a few rows may be spare
+    protoformer.load_decoder(tmp_path / "mixed")  # a few rows of the embedding may be unused
     large = train(lambda: [f"word{n} other{n}" for n in range(600)] * 3, "bytelevel", 900)
     large.save(tmp_path / "mixed")
     assert command(["generate", str(tmp_path / "mixed"), "--prompt", "a"]) == 2
     assert "do not belong together" in capsys.readouterr().err
 
 
-def test_a_fine_tuned_decoder_goes_on_too(tmp_path: Path) -> None:
-    writer = protoformer.load_decoder(write_run(tmp_path, "gpt_tiny", "glue/sst2", PAIRS))
-    assert len(writer.end) == 1  # its extract token
-    assert writer.generate("the dog", max_new=4)[0].text
+def test_fine_tuned_decoder_generates(tmp_path: Path) -> None:
+    generator = protoformer.load_decoder(write_run(tmp_path, "gpt_tiny", "glue/sst2", PAIRS))
+    assert len(generator.eos_ids) == 1  # its extract token
+    assert generator.generate("the dog", max_new_tokens=4)[0].text

@@ -1,4 +1,4 @@
-"""`protoformer translate`: order, empty and long lines, ways with scores, and what cannot be asked."""
+"""`protoformer translate`: order, empty and long lines, n-best lists, and invalid options."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from protoformer import cli
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.inference import translate
 from protoformer.inference.load import LoadedRun
-from protoformer.inference.translate import Options, Translator, decoded, lines
+from protoformer.inference.translate import TranslationRequest, Translator, decoded, output_lines
 from protoformer.models.transformer import transformer
 from protoformer.modules.translation import TranslationModule
 from protoformer.text.tokenizers import whole_words
@@ -22,9 +22,15 @@ TEXTS = ["the dog runs", "", "a cat", "the old tree stands by the old river and 
 @pytest.fixture
 def run() -> LoadedRun:
     """A random model; its start and end are new embeddings behind the vocabulary's words."""
-    words = whole_words(TEXTS, "these texts")
+    tokenizer = whole_words(TEXTS, "these texts")
     model = transformer(
-        vocab_size=words.vocab_size + 2, d_model=16, n_layers=1, n_heads=2, d_ff=16, max_seq_len=40, output_bias=True
+        vocab_size=tokenizer.vocab_size + 2,
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        d_ff=16,
+        max_seq_len=40,
+        output_bias=True,
     )
     for name, parameter in model.named_parameters():
         nn.init.normal_(parameter, mean=float("norm" in name and name.endswith("weight")), std=0.3)
@@ -33,68 +39,72 @@ def run() -> LoadedRun:
         "task": {"kind": "translation", "max_len": 9},
         "model": {"format": {"_target_": "protoformer.text.TranslationFormat"}},
     }
-    return LoadedRun(TranslationModule(backbone=model, splits=splits).eval(), words, config)
+    return LoadedRun(TranslationModule(backbone=model, splits=splits).eval(), tokenizer, config)
 
 
-def test_lines_keep_their_order_and_get_what_they_would_get_alone(run: LoadedRun) -> None:
-    translator = Translator(run, Options(beams=3, extra=6))
-    together = list(translator.all(TEXTS, chunk=4))
-    assert [ways[0].text for ways in together][1] == ""
-    assert [len(ways) for ways in together] == [3, 1, 3, 3, 3, 1]
-    for text, ways in zip(TEXTS, together, strict=True):
-        (alone,) = translator.all([text])
-        assert [way.text for way in alone] == [way.text for way in ways]
-        assert [way.score for way in alone] == pytest.approx([way.score for way in ways], abs=1e-4)
-        assert [way.score for way in ways] == sorted((way.score for way in ways), reverse=True)
-    assert len({ways[0].text for ways in together if ways[0].text}) > 1
+def test_lines_keep_their_order_and_do_not_depend_on_the_batch(run: LoadedRun) -> None:
+    translator = Translator(run, TranslationRequest(beams=3, max_extra_tokens=6))
+    together = list(translator.translate(TEXTS, chunk=4))
+    assert [translations[0].text for translations in together][1] == ""
+    assert [len(translations) for translations in together] == [3, 1, 3, 3, 3, 1]
+    for text, translations in zip(TEXTS, together, strict=True):
+        (alone,) = translator.translate([text])
+        assert [translation.text for translation in alone] == [translation.text for translation in translations]
+        assert [translation.score for translation in alone] == pytest.approx(
+            [translation.score for translation in translations], abs=1e-4
+        )
+        assert [translation.score for translation in translations] == sorted(
+            (translation.score for translation in translations), reverse=True
+        )
+    assert len({translations[0].text for translations in together if translations[0].text}) > 1
 
 
-def test_long_lines_are_cut_and_counted(run: LoadedRun) -> None:
-    translator = Translator(run, Options(beams=1, extra=4))
-    list(translator.all(TEXTS, chunk=2))
-    assert translator.cut == [4]
+def test_long_lines_are_truncated_and_reported(run: LoadedRun) -> None:
+    translator = Translator(run, TranslationRequest(beams=1, max_extra_tokens=4))
+    list(translator.translate(TEXTS, chunk=2))
+    assert translator.truncated == [4]
 
 
-def test_the_command_reads_and_writes_files_and_n_best(
+def test_command_with_files_and_n_best(
     run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(translate, "load", lambda _: run)
     source, target = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     assert cli.main(["translate", "RUN", "--file", str(source), "--out", str(target), "--extra", "5"]) == 0
-    found = target.read_text(encoding="utf-8").split("\n")
-    assert (len(found), found[1], found[-1]) == (7, "", "")
+    output = target.read_text(encoding="utf-8").split("\n")
+    assert (len(output), output[1], output[-1]) == (7, "", "")
     assert "1 line cut to 9 tokens: 4" in capsys.readouterr().err
     assert cli.main(["translate", "RUN", "--file", str(source), "--n-best", "2", "--extra", "5"]) == 0
     rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
     assert [int(row[0]) for row in rows] == [0, 0, 1, 2, 2, 3, 3, 4, 4, 5]
-    assert rows[0][1] == found[0]
+    assert rows[0][1] == output[0]
     assert float(rows[0][2]) >= float(rows[1][2])
 
 
-def test_a_file_takes_its_place_once_all_is_written(
+def test_output_file_is_replaced_at_the_end(
     run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also that of the source itself; and where a line cannot be read, what lay there stays."""
+    """The output may be the input file; after an unreadable line the earlier file is still there."""
     monkeypatch.setattr(translate, "load", lambda _: run)
-    place, other = tmp_path / "text.txt", tmp_path / "other.txt"
-    place.write_text("\ufeffthe dog runs\na cat\n", encoding="utf-8")
+    path, other = tmp_path / "text.txt", tmp_path / "other.txt"
+    path.write_text("\ufeffthe dog runs\na cat\n", encoding="utf-8")
     other.write_text("the dog runs\na cat\n", encoding="utf-8")
-    for file in (place, other):
+    for file in (path, other):
         assert cli.main(["translate", "RUN", "--file", str(file), "--out", str(file), "--extra", "5"]) == 0
-    assert place.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")  # the mark is no word
-    assert len(place.read_text(encoding="utf-8").splitlines()) == 2
-    kept = place.read_bytes()
+    assert path.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")  # the byte-order mark is not text
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+    kept = path.read_bytes()
     other.write_bytes(b"the dog\n\xff\n")
-    assert cli.main(["translate", "RUN", "--file", str(other), "--out", str(place), "--extra", "5"]) == 2
+    assert cli.main(["translate", "RUN", "--file", str(other), "--out", str(path), "--extra", "5"]) == 2
     assert "line 2: not UTF-8" in capsys.readouterr().err
-    assert place.read_bytes() == kept
+    assert path.read_bytes() == kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.txt", "text.txt"]
-    assert cli.main(["translate", "RUN", "--file", str(place), "--out", str(tmp_path)]) == 2
+    assert cli.main(["translate", "RUN", "--file", str(path), "--out", str(tmp_path)]) == 2
     assert "a folder; name a file in it" in capsys.readouterr().err
 
 
-def test_standard_input_comes_line_by_line(
+def test_standard_input_line_by_line(
     run: LoadedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(translate, "load", lambda _: run)
@@ -103,20 +113,23 @@ def test_standard_input_comes_line_by_line(
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_what_cannot_be_asked_is_one_line(
+def test_invalid_options_are_one_line_errors(
     run: LoadedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DataError, match="line 2: not UTF-8"):
         list(decoded([b"fine\n", b"\xff\n"]))
     with pytest.raises(ConfigurationError, match="--n-best 5: from 1 to the number of beams"):
-        Translator(run, Options(n_best=5))
+        Translator(run, TranslationRequest(n_best=5))
     other = LoadedRun(nn.Linear(1, 1), run.tokenizer, {"task": {"kind": "span"}})  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="kind span translates nothing"):
-        Translator(other, Options())
+        Translator(other, TranslationRequest())
     monkeypatch.setattr(translate, "load", lambda _: run)
-    for flags, message in ((["--beams", "0"], "beams=0: at least 1"), (["--extra", "0"], "extra=0")):
+    for flags, message in (
+        (["--beams", "0"], "beams=0: at least 1"),
+        (["--extra", "0"], "max_extra_tokens=0: at least one token more"),
+    ):
         assert cli.main(["translate", "RUN", *flags]) == 2
         assert message in capsys.readouterr().err
     assert cli.main(["translate", "RUN", "--file", "nowhere.txt"]) == 2
     assert "nowhere.txt: No such file" in capsys.readouterr().err
-    assert list(lines(3, [translate.Way("a", -1.0)], None)) == ["a"]
+    assert list(output_lines(3, [translate.ScoredText("a", -1.0)], None)) == ["a"]

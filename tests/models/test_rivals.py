@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from protoformer.blocks.kernels.packing import HiddenStates, PackedLayout, PaddedLayout
-from protoformer.decoding.beam import Beam, search
+from protoformer.decoding.beam import BeamParams, beam_search
 from protoformer.decoding.generation import complete
-from protoformer.decoding.seq2seq import Writing, best, write
-from protoformer.decoding.session import DecoderReader, side_by_side
+from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
+from protoformer.decoding.session import DecoderSession, left_pad
 from protoformer.models.cnn import cnn
 from protoformer.models.decoder import Decoder
 from protoformer.models.encoder import Encoder
@@ -72,12 +72,12 @@ def test_the_mean_of_what_has_no_mask() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_language_model_generates_as_its_whole_logits_say(kind: str) -> None:
-    """Greedy, text for text in a batch of unequal lengths; the next token is the likeliest of one uncached pass."""
+    """Greedy, text for text in a batch of unequal lengths; the next token is the argmax of one uncached pass."""
     model = built(kind, "decoder")
     assert isinstance(model, Decoder)
     assert model.causal
     prompts = texts(4)
-    found = complete(model, prompts, max_new=8)
+    found = complete(model, prompts, max_new_tokens=8)
     for prompt, new in zip(prompts, found, strict=True):
         assert len(new) == 8
         for number, token in enumerate(new):
@@ -90,18 +90,22 @@ def test_a_language_model_generates_as_its_whole_logits_say(kind: str) -> None:
 def test_beams_of_a_language_model_are_scored_as_one_pass_scores_them(kind: str) -> None:
     model = built(kind, "decoder")
     prompts = texts(3)
-    reader = DecoderReader(model, 3, 30)
+    session = DecoderSession(model, 3, 30)
     with torch.no_grad():
-        found = search(
-            reader, reader.read(*side_by_side(prompts)), max_new=6, end=(END,), beam=Beam(beams=4, alpha=0.0)
+        found = beam_search(
+            session,
+            session.step(*left_pad(prompts)),
+            max_new_tokens=6,
+            eos_ids=(END,),
+            params=BeamParams(num_beams=4, alpha=0.0),
         )
-        for prompt, ways in zip(prompts, found, strict=True):
-            assert len(ways) == 4
-            for way in ways:
-                ids = torch.tensor([[*prompt, *way.tokens]])
+        for prompt, hypotheses in zip(prompts, found, strict=True):
+            assert len(hypotheses) == 4
+            for hypothesis in hypotheses:
+                ids = torch.tensor([[*prompt, *hypothesis.tokens]])
                 logits = model.logits(model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())[0]
-                told = logits.log_softmax(-1)[range(len(prompt) - 1, ids.shape[1] - 1), ids[0, len(prompt) :]].sum()
-                assert way.score == pytest.approx(float(told), abs=1e-3)
+                log_prob = logits.log_softmax(-1)[range(len(prompt) - 1, ids.shape[1] - 1), ids[0, len(prompt) :]].sum()
+                assert hypothesis.score == pytest.approx(float(log_prob), abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,11 +126,13 @@ def test_an_encoder_decoder_writes_what_its_whole_logits_say(kind: str) -> None:
     model = built(kind, "encoder_decoder")
     assert isinstance(model, EncoderDecoder)
     ids = torch.randint(4, VOCAB, (3, 9))
-    writing = Writing(start=1, end=END, never=(1,), beam=Beam(beams=1), extra=6)
-    ways = write(model, ids, MASK, writing)
-    assert {len(one) for one in ways} == {1}
+    params = Seq2SeqParams(
+        start_id=1, end_id=END, suppressed_ids=(1,), beam=BeamParams(num_beams=1), max_extra_tokens=6
+    )
+    hypotheses = generate_targets(model, ids, MASK, params)
+    assert {len(one) for one in hypotheses} == {1}
     for row, length in enumerate(LENGTHS.tolist()):
-        new = ways[row][0].tokens
+        new = hypotheses[row][0].tokens
         assert new[-1] == END or len(new) == length + 6
         for number, token in enumerate(new):
             target = torch.tensor([[1, *new[:number]]])
@@ -138,8 +144,13 @@ def test_an_encoder_decoder_writes_what_its_whole_logits_say(kind: str) -> None:
             )
             logits = model.logits(hidden.to_padded())[0, -1].index_fill(0, torch.tensor([1]), -torch.inf)
             assert logits.argmax() == token
-    wider = write(model, ids, MASK, Writing(start=1, end=END, never=(1,), beam=Beam(beams=4), extra=6))
-    assert all(best(one, END) is not None and len(one) == 4 for one in wider)
+    wider = generate_targets(
+        model,
+        ids,
+        MASK,
+        Seq2SeqParams(start_id=1, end_id=END, suppressed_ids=(1,), beam=BeamParams(num_beams=4), max_extra_tokens=6),
+    )
+    assert all(best_tokens(one, END) is not None and len(one) == 4 for one in wider)
 
 
 @pytest.mark.parametrize("kind", KINDS)

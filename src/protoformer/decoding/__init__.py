@@ -1,1 +1,1 @@
-"""From a model that says what comes next to texts: choosing tokens one by one, or the best of several ways to go on."""
+"""Decoding: sampling and beam search, for decoders and encoder-decoders."""

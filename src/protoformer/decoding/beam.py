@@ -1,8 +1,15 @@
-"""Beam search: the likeliest of many ways to go on, of which the best few are kept at every step.
+"""Beam search with a length penalty (arXiv 1609.08144, section 7; arXiv 1706.03762, section 6.1).
 
-A way that ends is scored by its log-probability over a penalty for its length, its end included: len^alpha (`power`), or
-((5 + len) / 6)^alpha (`gnmt`: arXiv 1609.08144, section 7, as in arXiv 1706.03762, section 6.1). Every step looks at the
-best 2 x `beams` ways to go on; those that end count if they are among the first `beams`, and the best others live on.
+A finished hypothesis Y of a source X has the score
+
+    s(Y, X) = log P(Y | X) / lp(Y)
+
+where lp(Y) = ((5 + |Y|) / (5 + 1))^alpha (`gnmt`: equation 14, without its coverage penalty) or |Y|^alpha (`power`, as in
+Hugging Face's `length_penalty`); |Y| counts the end-of-sequence token.
+
+A step expands every alive hypothesis by every token and looks at the best 2 x `num_beams` candidates. Those that end are
+finished if they are among the first `num_beams`; the best of the others stay alive. So at least `num_beams` candidates go on,
+whatever ends.
 """
 
 import math
@@ -11,138 +18,169 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from protoformer.decoding.session import Reader
+from protoformer.decoding.session import DecodingSession
 from protoformer.errors import ConfigurationError
 
 LengthPenalty = Literal["power", "gnmt"]
-MOST = 1000  # beams
-Stopping = Literal["first", "best_possible", "exhaustive"]
+EarlyStopping = Literal["first", "best_possible", "exhaustive"]
+MAX_BEAMS = 1000
 
 
 @dataclass(frozen=True)
-class Beam:
-    """`stopping`: when a text's search is over, once `beams` ways have ended. `first`: then; `best_possible`: when no living
-    way scores better than the worst of them at its length so far; `exhaustive`: nor would at the greatest length."""
+class BeamParams:
+    """Options of `beam_search`. `alpha` is the length penalty's exponent.
 
-    beams: int = 4
+    `early_stopping` says when a search ends, once `num_beams` hypotheses have finished (Hugging Face's `early_stopping`):
+
+    - `first` (True): at once;
+    - `best_possible` (False): when no alive hypothesis beats the worst finished one at its present length;
+    - `exhaustive` ("never"): when none could beat it at the maximum length either.
+
+    Raises ConfigurationError for a value out of range.
+    """
+
+    num_beams: int = 4
     length_penalty: LengthPenalty = "power"
     alpha: float = 1.0
-    stopping: Stopping = "best_possible"
+    early_stopping: EarlyStopping = "best_possible"
 
     def __post_init__(self) -> None:
-        if self.beams < 1:
-            raise ConfigurationError(f"beams={self.beams}: at least 1")
-        if self.beams > MOST:
+        if self.num_beams < 1:
+            raise ConfigurationError(f"num_beams={self.num_beams}: at least 1")
+        if self.num_beams > MAX_BEAMS:
             raise ConfigurationError(
-                f"beams={self.beams}: at most {MOST:,}, each of which keeps its own keys and values"
+                f"num_beams={self.num_beams}: at most {MAX_BEAMS:,}, each of which keeps its own keys and values"
             )
         if not math.isfinite(self.alpha):
-            raise ConfigurationError(f"alpha={self.alpha}: a number")
+            raise ConfigurationError(f"alpha={self.alpha}: a finite number")
 
     def penalty(self, length: int) -> float:
+        """lp(Y) of a hypothesis of `length` tokens."""
         return float(length**self.alpha if self.length_penalty == "power" else ((5 + length) / 6) ** self.alpha)
 
 
-class Ended(NamedTuple):
-    """A way that has ended: its new tokens, the one that ended it among them, and its score."""
+class Hypothesis(NamedTuple):
+    """A finished hypothesis: its new tokens, with the one that ended it, and its score s(Y, X)."""
 
     tokens: list[int]
     score: float
 
 
 @dataclass
-class Search:
-    """One text's search: living ways, the best first, and the best that have ended."""
+class BeamState:
+    """The beam of one text: tokens of the alive hypotheses and the finished hypotheses, both the best first."""
 
-    number: int
-    living: list[list[int]] = field(default_factory=lambda: [[]])
-    ended: list[Ended] = field(default_factory=list)
+    index: int  # of the text in the batch
+    max_length: int
+    alive: list[list[int]] = field(default_factory=lambda: [[]])
+    finished: list[Hypothesis] = field(default_factory=list)
+
+    def is_done(self, best_log_prob: float, params: BeamParams, length: int) -> bool:
+        """Whether no further step can or need be made; `best_log_prob` is that of the best alive hypothesis."""
+        if length >= self.max_length or best_log_prob == -float("inf"):
+            return True
+        if len(self.finished) < params.num_beams:
+            return False
+        if params.early_stopping == "first":
+            return True
+        # with alpha > 0 a longer hypothesis is penalised less, so the bound is reached at the maximum length
+        bound_length = self.max_length if params.early_stopping == "exhaustive" and params.alpha > 0 else length
+        return best_log_prob / params.penalty(bound_length) <= self.finished[-1].score
+
+
+class Candidates(NamedTuple):
+    """The best expansions of each text's alive hypotheses, sorted by log-probability."""
+
+    log_probs: Float[Tensor, "texts candidates"]
+    parents: Int[Tensor, "texts candidates"]  # index of the alive hypothesis that was expanded
+    tokens: Int[Tensor, "texts candidates"]
+    ends: Bool[Tensor, "texts candidates"]
 
 
 @torch.no_grad()
-def search(
-    reader: Reader,
+def beam_search(
+    session: DecodingSession,
     logits: Float[Tensor, "texts vocab"],
     *,
-    max_new: int | Sequence[int],
-    end: Collection[int],
-    beam: Beam,
-) -> list[list[Ended]]:
-    """The best ways to go on with each text, up to `beams`, the best first.
+    max_new_tokens: int | Sequence[int],
+    eos_ids: Collection[int],
+    params: BeamParams,
+) -> list[list[Hypothesis]]:
+    """Up to `num_beams` finished hypotheses of each text, the best first.
 
-    `reader` has read the texts, a row each, and said `logits`; it is used up. A way of `max_new` tokens (of each text, where
-    they are many) has ended. A text whose search is over leaves the batch.
+    `session` holds the texts, one a row, and gave `logits`, those of their first new token; it is used up. A hypothesis of
+    `max_new_tokens` tokens (a limit for all texts, or one for each) is finished. A text whose search is done leaves the batch.
     """
-    texts, vocab = logits.shape
-    limits = [max_new] * texts if isinstance(max_new, int) else list(max_new)
+    texts = len(logits)
+    limits = [max_new_tokens] * texts if isinstance(max_new_tokens, int) else list(max_new_tokens)
     if min(limits, default=1) < 1:
-        raise ConfigurationError("max_new: at least one token")
-    ends = torch.tensor(sorted(end), dtype=torch.long, device=logits.device)
-    searches = [Search(number) for number in range(texts)]
-    found: list[list[Ended]] = [[] for _ in range(texts)]
-    scores = torch.zeros(texts, 1, device=logits.device)  # of living ways
+        raise ConfigurationError("max_new_tokens: at least one token")
+    eos = torch.tensor(sorted(eos_ids), dtype=torch.long, device=logits.device)
+    beams = [BeamState(index, limit) for index, limit in enumerate(limits)]
+    results: list[list[Hypothesis]] = [[] for _ in range(texts)]
+    log_probs = torch.zeros(texts, 1, device=logits.device)  # (texts, alive), of the alive hypotheses
     length = 0
-    while searches:
+    while beams:
         length += 1
-        ways = scores.shape[1]
-        every = scores[:, :, None] + logits.float().log_softmax(-1).view(len(searches), ways, vocab)
-        best, places = every.flatten(1).topk(min(max(2, 1 + len(ends)) * beam.beams, ways * vocab))
-        tokens = places % vocab
-        over = (
-            torch.isin(tokens, ends)
-            | torch.tensor([length >= limits[s.number] for s in searches], device=best.device)[:, None]
-        )
-        picked, origins, scores = _advance(searches, best, places // vocab, tokens, over, beam, length)
-        going = [
-            place
-            for place, one in enumerate(searches)
-            if not _is_over(one, float(scores[place, 0]), beam, length, limits)
-        ]
-        for place, one in enumerate(searches):
-            if place not in going:
-                found[one.number] = one.ended
-        if not going:
-            return found
-        kept = torch.tensor(going, device=best.device)
-        searches = [searches[place] for place in going]
-        rows = (origins + ways * torch.arange(len(origins), device=best.device)[:, None])[kept]
-        scores, picked = scores[kept], picked[kept]
-        reader.select(rows.flatten())
-        logits = reader.read(picked.flatten()[:, None])
-    return found
+        alive = log_probs.shape[1]
+        candidates = _expand(beams, log_probs, logits, eos, params, length)
+        for row, beam in enumerate(beams):
+            _collect_finished(beam, candidates, row, params, length)
+        log_probs, parents, tokens = _keep_alive(beams, candidates, params)
+        done = [beam.is_done(float(log_probs[row, 0]), params, length) for row, beam in enumerate(beams)]
+        for beam, is_done in zip(beams, done, strict=True):
+            if is_done:
+                results[beam.index] = beam.finished
+        kept = torch.tensor([row for row, is_done in enumerate(done) if not is_done], device=logits.device)
+        if not len(kept):
+            return results
+        beams = [beam for beam, is_done in zip(beams, done, strict=True) if not is_done]
+        # the session's rows are (texts x alive), flattened
+        rows = (parents + alive * torch.arange(len(parents), device=parents.device)[:, None])[kept]
+        log_probs, tokens = log_probs[kept], tokens[kept]
+        session.select(rows.flatten())
+        logits = session.step(tokens.flatten()[:, None])
+    return results
 
 
-def _advance(
-    searches: list[Search], best: Tensor, origins: Tensor, tokens: Tensor, over: Tensor, beam: Beam, length: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Ways that end are kept where they are good enough; the best others live on: their last token, the way that they
-    come from, and their scores."""
-    penalty = beam.penalty(length)
-    for one, row, origin, token, ending in zip(
-        searches, best.tolist(), origins.tolist(), tokens.tolist(), over.tolist(), strict=True
-    ):
-        for score, way, last, ends in list(zip(row, origin, token, ending, strict=True))[: beam.beams]:
-            if ends and score > -float("inf"):
-                one.ended.append(Ended([*one.living[way], last], score / penalty))
-        one.ended = sorted(one.ended, key=lambda way: -way.score)[: beam.beams]
-    alive = best.masked_fill(over, -torch.inf)
-    scores, order = alive.topk(min(beam.beams, alive.shape[1]))
-    picked, origins = tokens.gather(1, order), origins.gather(1, order)
-    for one, way, last in zip(searches, origins.tolist(), picked.tolist(), strict=True):
-        one.living = [[*one.living[w], t] for w, t in zip(way, last, strict=True)]
-    return picked, origins, scores
+def _expand(
+    beams: Sequence[BeamState], log_probs: Tensor, logits: Tensor, eos: Tensor, params: BeamParams, length: int
+) -> Candidates:
+    """log P(y_1..t) = log P(y_1..t-1) + log P(y_t | y_1..t-1) of every continuation, of which the best are returned.
+
+    A hypothesis has `len(eos)` continuations that end it, so (1 + len(eos)) x num_beams candidates always hold `num_beams`
+    that go on.
+    """
+    texts, alive = log_probs.shape
+    vocab = logits.shape[-1]
+    continuations = log_probs[:, :, None] + logits.float().log_softmax(-1).view(texts, alive, vocab)
+    count = min(max(2, 1 + len(eos)) * params.num_beams, alive * vocab)
+    best, flat_index = continuations.flatten(1).topk(count)  # over (alive x vocab)
+    tokens = flat_index % vocab
+    at_limit = torch.tensor([length >= beam.max_length for beam in beams], device=best.device)
+    return Candidates(best, flat_index // vocab, tokens, torch.isin(tokens, eos) | at_limit[:, None])
 
 
-def _is_over(one: Search, score: float, beam: Beam, length: int, limits: Sequence[int]) -> bool:
-    limit = limits[one.number]
-    if length >= limit or score == -float("inf"):
-        return True
-    if len(one.ended) < beam.beams:
-        return False
-    if beam.stopping == "first":
-        return True
-    at = limit if beam.stopping == "exhaustive" and beam.alpha > 0 else length
-    return score / beam.penalty(at) <= one.ended[-1].score
+def _collect_finished(beam: BeamState, candidates: Candidates, row: int, params: BeamParams, length: int) -> None:
+    """Of the first `num_beams` candidates those that end are finished; the best `num_beams` of all are kept."""
+    penalty = params.penalty(length)
+    columns = (column[row, : params.num_beams].tolist() for column in candidates)
+    for log_prob, parent, token, ends in zip(*columns, strict=True):
+        if ends and log_prob > -float("inf"):
+            beam.finished.append(Hypothesis([*beam.alive[parent], token], log_prob / penalty))
+    beam.finished = sorted(beam.finished, key=lambda hypothesis: -hypothesis.score)[: params.num_beams]
+
+
+def _keep_alive(
+    beams: Sequence[BeamState], candidates: Candidates, params: BeamParams
+) -> tuple[Float[Tensor, "texts alive"], Int[Tensor, "texts alive"], Int[Tensor, "texts alive"]]:
+    """The best candidates that do not end: their log-probabilities, the hypotheses they expand, and their last tokens."""
+    unfinished = candidates.log_probs.masked_fill(candidates.ends, -torch.inf)
+    log_probs, order = unfinished.topk(min(params.num_beams, unfinished.shape[1]))
+    parents, tokens = candidates.parents.gather(1, order), candidates.tokens.gather(1, order)
+    for beam, row_parents, row_tokens in zip(beams, parents.tolist(), tokens.tolist(), strict=True):
+        beam.alive = [[*beam.alive[parent], token] for parent, token in zip(row_parents, row_tokens, strict=True)]
+    return log_probs, parents, tokens

@@ -1,8 +1,8 @@
-"""Going on with prompts, token by token.
+"""Generation with a decoder: prompts are continued token by token, by sampling.
 
-A prompt is read in one pass, then each new token costs one row of attention. When a text has filled the model's positions it
-*slides*: the last half of it is read anew, as if the text had begun there, and generation goes on (learned positions cannot
-move, so what was kept of the rest is of no use). A prompt that leaves too little room loses its beginning in the same way.
+The prompts of a batch are read in one pass, then each step reads one token a row. A sequence that has filled the model's
+positions *slides*: its last half is read again from position 0, and generation goes on (learned positions belong to the
+cached keys and values, so these cannot be reused). A prompt that leaves too few positions loses its beginning in the same way.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,29 +10,29 @@ from dataclasses import dataclass, field
 
 import torch
 
-from protoformer.decoding.sampling import Choosing
-from protoformer.decoding.session import DecoderReader, side_by_side
+from protoformer.decoding.sampling import SamplingParams, sample
+from protoformer.decoding.session import DecoderSession, left_pad
 from protoformer.errors import ConfigurationError
 from protoformer.models.decoder import Decoder
 
 
 @dataclass
-class Text:
-    """One of the texts that are gone on with."""
+class GeneratedSequence:
+    """A prompt with the tokens generated so far. The model sees the tokens from `window_start` on."""
 
     prompt: list[int]
-    max_new: int
+    max_new_tokens: int
     generator: torch.Generator
-    new: list[int] = field(default_factory=list)
-    begin: int = 0  # of prompt and new tokens, the first that is still read
+    new_tokens: list[int] = field(default_factory=list)
+    window_start: int = 0
 
     @property
     def tokens(self) -> list[int]:
-        return self.prompt + self.new
+        return self.prompt + self.new_tokens
 
     @property
     def window(self) -> list[int]:
-        return self.tokens[self.begin :]
+        return self.tokens[self.window_start :]
 
 
 @torch.inference_mode()
@@ -40,91 +40,97 @@ def generate(
     model: Decoder,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new: int,
-    choosing: Choosing | None = None,
-    end: Collection[int] = (),
+    max_new_tokens: int,
+    sampling: SamplingParams | None = None,
+    eos_ids: Collection[int] = (),
     seed: int = 0,
-    closed: Collection[int] = (),
+    stopped: Collection[int] = (),
 ) -> Iterator[list[tuple[int, int]]]:
-    """Step after step, (number of the prompt, its next token) for every prompt that is not at its end.
+    """Each step yields (index of the prompt, its next token) for all prompts that are not finished.
 
-    A prompt ends after `max_new` tokens, or with the first token of `end`, which is given too, or when the caller has put its
-    number into `closed`. Each prompt gets what it would get alone: its draws are its own, from the same `seed`. Raises
-    ConfigurationError for an empty prompt.
+    A prompt is finished after `max_new_tokens` tokens, after a token of `eos_ids`, which is yielded too, or when the caller has
+    put its index into `stopped`. The result of a prompt does not depend on the others: each has its own generator, all of the
+    same `seed`. Raises ConfigurationError for an empty prompt.
     """
-    if max_new < 1:
-        raise ConfigurationError(f"max_new={max_new}: at least one token")
-    if empty := [number for number, prompt in enumerate(prompts) if not prompt]:
-        raise ConfigurationError(f"prompt {empty[0]} is empty: there is nothing to go on with")
-    choosing = choosing or Choosing()
-    texts = [Text(list(prompt), max_new, torch.Generator().manual_seed(seed)) for prompt in prompts]
-    room = min(max_new, model.max_seq_len // 2)
-    for text in texts:
-        text.begin = max(0, len(text.prompt) - (model.max_seq_len - room))
-    open_texts = list(range(len(texts)))
+    if max_new_tokens < 1:
+        raise ConfigurationError(f"max_new_tokens={max_new_tokens}: at least one token")
+    if empty := [index for index, prompt in enumerate(prompts) if not prompt]:
+        raise ConfigurationError(f"prompt {empty[0]} is empty: there is nothing to continue")
+    sampling = sampling or SamplingParams()
+    sequences = [GeneratedSequence(list(p), max_new_tokens, torch.Generator().manual_seed(seed)) for p in prompts]
+    reserved = min(max_new_tokens, model.max_seq_len // 2)  # positions for new tokens
+    for sequence in sequences:
+        sequence.window_start = max(0, len(sequence.prompt) - (model.max_seq_len - reserved))
+    active = list(range(len(sequences)))
     training = model.training
     model.eval()
     try:
-        while open_texts:
-            yield from _until_full(model, texts, open_texts, choosing, frozenset(end), closed)
-            for number in open_texts:
-                text = texts[number]
-                if len(text.window) > model.max_seq_len:
-                    text.begin = len(text.tokens) - model.max_seq_len // 2
+        while active:
+            yield from _until_full(model, sequences, active, sampling, frozenset(eos_ids), stopped)
+            for index in active:
+                sequence = sequences[index]
+                if len(sequence.window) > model.max_seq_len:
+                    sequence.window_start = len(sequence.tokens) - model.max_seq_len // 2
     finally:
         model.train(training)
 
 
 def _until_full(
     model: Decoder,
-    texts: list[Text],
-    open_texts: list[int],
-    choosing: Choosing,
-    end: frozenset[int],
-    closed: Collection[int],
+    sequences: list[GeneratedSequence],
+    active: list[int],
+    sampling: SamplingParams,
+    eos_ids: frozenset[int],
+    stopped: Collection[int],
 ) -> Iterator[list[tuple[int, int]]]:
-    """Read what is open and go on until all of it has ended or one text has no position left; drops from `open_texts`."""
+    """Read the active sequences anew and generate until all are finished, or one of them has no position left.
+
+    `active` is updated in place: indices of finished sequences are removed.
+    """
     device = model.embeddings.token.weight.device
-    rows = [texts[number] for number in open_texts]
-    longest = max(len(text.window) for text in rows)
-    most = max(text.max_new - len(text.new) for text in rows)
-    reader = DecoderReader(model, len(rows), longest + most)
-    logits = reader.read(*side_by_side([text.window for text in rows], device))
+    rows = [sequences[index] for index in active]
+    longest_window = max(len(sequence.window) for sequence in rows)
+    most_remaining = max(sequence.max_new_tokens - len(sequence.new_tokens) for sequence in rows)
+    session = DecoderSession(model, len(rows), longest_window + most_remaining)
+    logits = session.step(*left_pad([sequence.window for sequence in rows], device))  # (rows, vocab)
     while True:
-        chosen = choosing(logits, [text.tokens for text in rows], [text.generator for text in rows]).tolist()
-        for text, token in zip(rows, chosen, strict=True):
-            text.new.append(token)
-        yield list(zip(open_texts, chosen, strict=True))
-        going = [
-            place
-            for place, text in enumerate(rows)
-            if text.new[-1] not in end and len(text.new) < text.max_new and open_texts[place] not in closed
+        previous_tokens = [sequence.tokens for sequence in rows]
+        tokens = sample(logits, sampling, previous_tokens, [sequence.generator for sequence in rows]).tolist()
+        for sequence, token in zip(rows, tokens, strict=True):
+            sequence.new_tokens.append(token)
+        yield list(zip(active, tokens, strict=True))
+        unfinished = [
+            row
+            for row, sequence in enumerate(rows)
+            if sequence.new_tokens[-1] not in eos_ids
+            and len(sequence.new_tokens) < sequence.max_new_tokens
+            and active[row] not in stopped
         ]
-        full = any(len(rows[place].window) > model.max_seq_len for place in going)
-        if len(going) < len(rows):
-            open_texts[:] = [open_texts[place] for place in going]
-            rows = [rows[place] for place in going]
+        full = any(len(rows[row].window) > model.max_seq_len for row in unfinished)
+        if len(unfinished) < len(rows):
+            active[:] = [active[row] for row in unfinished]
+            rows = [rows[row] for row in unfinished]
             if not rows or full:
                 return
-            reader.select(torch.tensor(going, device=device))
+            session.select(torch.tensor(unfinished, device=device))
         if full:
             return
-        logits = reader.read(torch.tensor([[text.new[-1]] for text in rows], device=device))
+        logits = session.step(torch.tensor([[sequence.new_tokens[-1]] for sequence in rows], device=device))
 
 
 def complete(
     model: Decoder,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new: int,
-    choosing: Choosing | None = None,
-    end: Collection[int] = (),
+    max_new_tokens: int,
+    sampling: SamplingParams | None = None,
+    eos_ids: Collection[int] = (),
     seed: int = 0,
 ) -> list[list[int]]:
-    """The new tokens of each prompt, without the one that ended it (see `generate`)."""
-    found: list[list[int]] = [[] for _ in prompts]
-    for step in generate(model, prompts, max_new=max_new, choosing=choosing, end=end, seed=seed):
-        for number, token in step:
-            if token not in end:
-                found[number].append(token)
-    return found
+    """The new tokens of each prompt, without the end-of-sequence token (see `generate`)."""
+    completions: list[list[int]] = [[] for _ in prompts]
+    for step in generate(model, prompts, max_new_tokens=max_new_tokens, sampling=sampling, eos_ids=eos_ids, seed=seed):
+        for index, token in step:
+            if token not in eos_ids:
+                completions[index].append(token)
+    return completions

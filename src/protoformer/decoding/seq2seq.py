@@ -1,7 +1,7 @@
-"""Writing the target of a source (arXiv 1706.03762, section 6.1): beam search over an encoder-decoder.
+"""Sequence-to-sequence decoding: beam search over an encoder-decoder (arXiv 1706.03762, section 6.1).
 
-Sources are encoded once, of like length together. A target begins with a token of its own and ends with another; it has at
-most `extra` tokens more than its source, and no more than the model has positions.
+Sources are encoded once. A target has at most `max_extra_tokens` tokens more than its source (the paper's 50), and no more
+than the model has positions.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,80 +12,88 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protoformer.blocks.kernels.packing import HiddenStates
-from protoformer.decoding.beam import Beam, Ended, search
+from protoformer.decoding.beam import BeamParams, Hypothesis, beam_search
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
 
 
 @dataclass(frozen=True)
-class Writing:
-    """How targets are written: the tokens that begin and end them, those that never stand in one, and the search."""
+class Seq2SeqParams:
+    """Options of `generate_targets`: the tokens that start and end a target, those that never occur in one, and the search."""
 
-    start: int
-    end: int
-    never: Collection[int] = ()
-    beam: Beam = field(default_factory=lambda: Beam(beams=4, length_penalty="gnmt", alpha=0.6))
-    extra: int = 50
+    start_id: int
+    end_id: int
+    suppressed_ids: Collection[int] = ()
+    beam: BeamParams = field(default_factory=lambda: BeamParams(num_beams=4, length_penalty="gnmt", alpha=0.6))
+    max_extra_tokens: int = 50
 
     def __post_init__(self) -> None:
-        if self.extra < 1:
-            raise ConfigurationError(f"extra={self.extra}: at least one token more than the source has")
+        if self.max_extra_tokens < 1:
+            raise ConfigurationError(
+                f"max_extra_tokens={self.max_extra_tokens}: at least one token more than the source has"
+            )
 
 
-class EncoderDecoderReader:
-    """The decoder over a memory, a target for each of its rows, with room for `max_len` tokens each."""
+class EncoderDecoderSession:
+    """A decoder with caches for one target of up to `max_len` tokens for each row of an encoder's output."""
 
-    def __init__(self, model: EncoderDecoder, memory: HiddenStates, max_len: int, never: Collection[int] = ()) -> None:
+    def __init__(
+        self, model: EncoderDecoder, memory: HiddenStates, max_len: int, suppressed_ids: Collection[int] = ()
+    ) -> None:
         self.model = model
-        self.so_far = model.begin(memory, max_len)
-        self.never = torch.tensor(sorted(never), dtype=torch.long, device=memory.tokens.device)
+        self.state = model.begin(memory, max_len)
+        self.suppressed_ids = torch.tensor(sorted(suppressed_ids), dtype=torch.long, device=memory.tokens.device)
 
-    def read(
+    def step(
         self, ids: Int[Tensor, "rows new"], padding_mask: Bool[Tensor, "rows new"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
-        """All rows of a target have as many tokens: a padding mask is a ValueError."""
+        """All targets have the same length: a padding mask is a ValueError."""
         if padding_mask is not None:
-            raise ValueError("targets that are written side by side have no padding")
-        logits = self.model.logits(self.model.read(ids, self.so_far)[:, -1])
-        return logits if not len(self.never) else logits.index_fill(-1, self.never, -torch.inf)
+            raise ValueError("targets of a batch grow by the same number of tokens, without padding")
+        logits = self.model.logits(self.model.read(ids, self.state)[:, -1])
+        return logits if not len(self.suppressed_ids) else logits.index_fill(-1, self.suppressed_ids, -torch.inf)
 
-    def select(self, rows: Int[Tensor, "chosen"]) -> None:
-        self.so_far.select(rows)
+    def select(self, rows: Int[Tensor, "selected"]) -> None:
+        self.state.select(rows)
 
 
 @torch.no_grad()
-def write(
+def generate_targets(
     model: EncoderDecoder,
-    ids: Int[Tensor, "batch sources"],
-    padding_mask: Bool[Tensor, "batch sources"],
-    writing: Writing,
-) -> list[list[Ended]]:
-    """The best targets of each source, up to `beams`, the best first; in the model's own precision, autocast or not."""
+    source_ids: Int[Tensor, "batch sources"],
+    source_mask: Bool[Tensor, "batch sources"],
+    params: Seq2SeqParams,
+) -> list[list[Hypothesis]]:
+    """Up to `num_beams` hypotheses of each source's target, the best first. Runs in the model's precision, without autocast."""
     training = model.training
     model.eval()
     try:
-        with torch.autocast(ids.device.type, enabled=False):
-            memory = model.encode(ids, padding_mask)
-            limits = [min(length + writing.extra, model.max_seq_len) for length in padding_mask.sum(1).tolist()]
-            reader = EncoderDecoderReader(model, memory, max(limits), writing.never)
-            logits = reader.read(ids.new_full((len(ids), 1), writing.start))
-            return search(reader, logits, max_new=limits, end=[writing.end], beam=writing.beam)
+        with torch.autocast(source_ids.device.type, enabled=False):
+            memory = model.encode(source_ids, source_mask)
+            limits = [
+                min(length + params.max_extra_tokens, model.max_seq_len) for length in source_mask.sum(1).tolist()
+            ]
+            session = EncoderDecoderSession(model, memory, max(limits), params.suppressed_ids)
+            logits = session.step(source_ids.new_full((len(source_ids), 1), params.start_id))  # (batch, vocab)
+            return beam_search(session, logits, max_new_tokens=limits, eos_ids=[params.end_id], params=params.beam)
     finally:
         model.train(training)
 
 
-def best(ways: Sequence[Ended], end: int) -> list[int]:
-    """The tokens of the best target, without the one that ends it; nothing where no way was found."""
-    return [token for token in ways[0].tokens if token != end] if ways else []
+def best_tokens(hypotheses: Sequence[Hypothesis], end_id: int) -> list[int]:
+    """The tokens of the best hypothesis, without the end token; empty where there is no hypothesis."""
+    return [token for token in hypotheses[0].tokens if token != end_id] if hypotheses else []
 
 
-def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Numbers of sources of like length together, at most `tokens` with their padding; the longest ones first, so that what
-    does not fit into memory is told at once."""
-    found: list[list[int]] = []
-    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        if found and lengths[found[-1][0]] * (len(found[-1]) + 1) <= tokens:
-            found[-1].append(number)
+def batches_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Indices of sources in batches of similar length, each of at most `max_tokens` tokens with its padding.
+
+    The longest come first, so that a batch that does not fit into memory fails at once.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(index)
         else:
-            found.append([number])
-    return found
+            batches.append([index])
+    return batches

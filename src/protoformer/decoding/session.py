@@ -1,4 +1,4 @@
-"""Reading with a memory: what decoding asks of a model, and a decoder's answer to it."""
+"""Incremental decoding: one interface over the models' key/value caches, and left padding of prompts."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,44 +11,46 @@ from protoformer.blocks.kernels.cache import Cache
 from protoformer.models.decoder import Decoder
 
 
-class Reader(Protocol):
-    """Rows of text that are read on: each call adds tokens to all of them and gives the logits of what comes next."""
+class DecodingSession(Protocol):
+    """A batch of sequences that is decoded step by step, with what the model has cached of them."""
 
-    def read(
+    def step(
         self, ids: Int[Tensor, "rows new"], padding_mask: Bool[Tensor, "rows new"] | None = None
-    ) -> Float[Tensor, "rows vocab"]: ...
+    ) -> Float[Tensor, "rows vocab"]:
+        """Append `new` tokens to each row; the logits of the token after them."""
+        ...
 
-    def select(self, rows: Int[Tensor, "chosen"]) -> None:
-        """From now on these rows, in this order; one may be named several times."""
+    def select(self, rows: Int[Tensor, "selected"]) -> None:
+        """Keep these rows of the batch, in this order. A row may be named several times (beams of one parent)."""
         ...
 
 
-class DecoderReader:
-    """A decoder and the caches of `rows` texts, with room for `max_len` tokens each."""
+class DecoderSession:
+    """A decoder with caches for `rows` sequences of up to `max_len` tokens each."""
 
     def __init__(self, model: Decoder, rows: int, max_len: int) -> None:
         self.model = model
         self.caches: list[Cache] = model.caches(rows, max_len)
 
-    def read(
+    def step(
         self, ids: Int[Tensor, "rows new"], padding_mask: Bool[Tensor, "rows new"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
-        """Padding stands in front, and in the first call only."""
-        hidden = self.model.read(ids, self.caches, padding_mask)
+        """Padding stands on the left, and in the first call only."""
+        hidden = self.model.read(ids, self.caches, padding_mask)  # (rows, new, d_model)
         return self.model.logits(hidden[:, -1])
 
-    def select(self, rows: Int[Tensor, "chosen"]) -> None:
+    def select(self, rows: Int[Tensor, "selected"]) -> None:
         for cache in self.caches:
             cache.select(rows)
 
 
-def side_by_side(
-    texts: Sequence[Sequence[int]], device: torch.device | None = None
+def left_pad(
+    sequences: Sequence[Sequence[int]], device: torch.device | None = None
 ) -> tuple[Int[Tensor, "rows longest"], Bool[Tensor, "rows longest"] | None]:
-    """Texts of unequal length with padding in front, and which of it is real (None: all)."""
-    longest = max(map(len, texts))
-    ids = torch.tensor([[0] * (longest - len(text)) + list(text) for text in texts], device=device)
-    if all(len(text) == longest for text in texts):
+    """Token ids padded on the left, and their padding mask (True: a token). The mask is None where nothing was padded."""
+    longest = max(map(len, sequences))
+    ids = torch.tensor([[0] * (longest - len(tokens)) + list(tokens) for tokens in sequences], device=device)
+    if all(len(tokens) == longest for tokens in sequences):
         return ids, None
-    lengths = torch.tensor([len(text) for text in texts], device=device)
+    lengths = torch.tensor([len(tokens) for tokens in sequences], device=device)
     return ids, torch.arange(longest, device=device) >= longest - lengths[:, None]

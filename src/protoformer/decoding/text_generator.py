@@ -1,7 +1,7 @@
-"""Going on with texts: prompts in words, what a decoder adds to them in words, up to its end or a stop string.
+"""Text generation: a decoder with its tokenizer, from prompts to completions, up to the end of text or a stop string.
 
-Tokens are not letters: one letter may take several of a byte-level vocabulary, and a stop string may begin in one token and
-end in another. So text is given out when it can no longer change, and a stop string is looked for in the text.
+One character may take several tokens of a byte-level vocabulary, and a stop string may begin in one token and end in another.
+So text is emitted when later tokens cannot change it, and stop strings are searched in the text, not in the tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,190 +10,211 @@ from typing import Literal, Unpack
 
 import torch
 
-from protoformer.decoding.beam import Beam, search
+from protoformer.decoding.beam import BeamParams, beam_search
 from protoformer.decoding.generation import generate
-from protoformer.decoding.sampling import Choosing, Words
-from protoformer.decoding.session import DecoderReader, side_by_side
+from protoformer.decoding.sampling import SamplingOptions, SamplingParams
+from protoformer.decoding.session import DecoderSession, left_pad
 from protoformer.errors import ConfigurationError
 from protoformer.models.decoder import Decoder
 from protoformer.text.tokenizers import Tokenizer
 
-Finish = Literal["end", "stop", "length"]
-UNFINISHED = "\ufffd"  # what a letter whose bytes are not all there decodes to
-CONTEXT = 8  # tokens before the new ones that decide how these are written (spaces between words)
+FinishReason = Literal["end", "stop", "length"]
+REPLACEMENT_CHARACTER = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
+CONTEXT = 8  # previous tokens that are decoded with the new ones: they decide about spaces between words
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What was added to a prompt. `finish`: the model's end of text, a stop string (neither is part of `text`), or as many
-    tokens as were asked for. `score` is a beam's."""
+    """The text and tokens generated after a prompt.
+
+    `finish` is why it ended: `end` of text or a `stop` string (neither is part of `text`), or the maximum `length`. `score` is
+    that of a beam search's hypothesis.
+    """
 
     prompt: str
     text: str
     tokens: list[int]
-    finish: Finish
+    finish: FinishReason
     score: float | None = None
 
 
-class Growing:
-    """The text of tokens that come one by one, given out as far as it is settled."""
+class IncrementalDetokenizer:
+    """Text from tokens that arrive one by one. `flush` gives the text that later tokens cannot change any more."""
 
-    def __init__(self, tokenizer: Tokenizer, before: Sequence[int], stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str]) -> None:
         self.tokenizer, self.stop = tokenizer, stop
-        self.window = list(before[-CONTEXT:])
-        self.begin = len(self.window)  # in the window, the first token whose text is not settled
+        self.window = list(prompt[-CONTEXT:])  # the last tokens, which are decoded together
+        self.pending_start = len(self.window)  # in the window, the first token whose text is not appended yet
         self.text = ""
-        self.given = 0  # letters of the text that have been given out
+        self.emitted = 0  # characters of the text that have been flushed
         self.tokens: list[int] = []
-        self.finish: Finish | None = None
+        self.finish: FinishReason | None = None
 
     def add(self, token: int) -> None:
         self.tokens.append(token)
         self.window.append(token)
-        known = self.tokenizer.decode(self.window[: self.begin])
-        whole = self.tokenizer.decode(self.window)
-        if len(whole) <= len(known) or whole.endswith(UNFINISHED):
+        prefix = self.tokenizer.decode(self.window[: self.pending_start])
+        text = self.tokenizer.decode(self.window)
+        if len(text) <= len(prefix) or text.endswith(REPLACEMENT_CHARACTER):
             return
-        self._append(whole[len(known) :])
-        self.begin = len(self.window)
-        spare = max(0, self.begin - CONTEXT)
-        self.window, self.begin = self.window[spare:], self.begin - spare
+        self._append(text[len(prefix) :])
+        self.pending_start = len(self.window)
+        dropped = max(0, self.pending_start - CONTEXT)
+        self.window, self.pending_start = self.window[dropped:], self.pending_start - dropped
 
     def _append(self, text: str) -> None:
-        searched = max(0, len(self.text) - max(map(len, self.stop), default=0))
+        search_start = max(0, len(self.text) - max(map(len, self.stop), default=0))
         self.text += text
-        found = [place for stop in self.stop if (place := self.text.find(stop, searched)) >= 0]
-        if found:
-            self.text, self.finish = self.text[: min(found)], "stop"
+        matches = [index for stop in self.stop if (index := self.text.find(stop, search_start)) >= 0]
+        if matches:
+            self.text, self.finish = self.text[: min(matches)], "stop"
 
-    def close(self, finish: Finish) -> None:
-        """No more tokens come: what was held back for its last letters is text as it is."""
+    def close(self, finish: FinishReason) -> None:
+        """No more tokens come: the pending ones are appended, an incomplete character included."""
         if self.finish is None:
-            rest = self.tokenizer.decode(self.window)[len(self.tokenizer.decode(self.window[: self.begin])) :]
+            prefix = self.tokenizer.decode(self.window[: self.pending_start])
             self.finish = finish
-            self._append(rest)
+            self._append(self.tokenizer.decode(self.window)[len(prefix) :])
 
-    def settled(self) -> str:
-        """What has not been given out yet, without an end that may be the beginning of a stop string."""
+    def flush(self) -> str:
+        """The text since the last call, without an ending that may be the beginning of a stop string."""
         end = len(self.text)
         if self.finish is None:
             end -= max((_overlap(self.text, stop) for stop in self.stop), default=0)
-        fresh, self.given = self.text[self.given : end], max(self.given, end)
+        fresh, self.emitted = self.text[self.emitted : end], max(self.emitted, end)
         return fresh
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many of the last letters of `text` are the first of `stop`."""
+    """The length of the longest ending of `text` that is a beginning of `stop`, but not all of it."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-class Writer:
-    """A decoder and its vocabulary. `end` are the tokens at which a text ends."""
+class TextGenerator:
+    """A decoder and its tokenizer. A text ends at a token of `eos_ids`."""
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, end: Sequence[int] = ()) -> None:
-        self.model, self.tokenizer, self.end = model.eval(), tokenizer, tuple(end)
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, eos_ids: Sequence[int] = ()) -> None:
+        self.model, self.tokenizer, self.eos_ids = model.eval(), tokenizer, tuple(eos_ids)
 
     def generate(
         self,
         prompts: str | Sequence[str],
         *,
-        max_new: int = 64,
+        max_new_tokens: int = 64,
         stop: str | Sequence[str] = (),
         seed: int = 0,
         batch_size: int = 16,
-        **how: Unpack[Words],
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
-        """The completion of each prompt, in order. `how` are the fields of `Choosing` (`temperature`, `top_k`, `top_p`,
-        `repetition_penalty`); without them the likeliest token each time.
+        """The completion of each prompt, in order.
 
-        Raises ConfigurationError for an empty prompt, an empty stop string, or numbers that mean nothing.
+        `sampling` are the fields of `SamplingParams` (`temperature`, `top_k`, `top_p`, `repetition_penalty`); greedy decoding
+        without them. Raises ConfigurationError for an empty prompt, an empty stop string, or a value out of range.
         """
-        asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        found: list[Completion] = []
-        for begin in range(0, len(asked), batch_size):
-            texts = self._texts(asked[begin : begin + batch_size], stop, begin)
-            for _ in self._steps(texts, max_new, Choosing(**how), seed):
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        completions: list[Completion] = []
+        for start in range(0, len(prompts), batch_size):
+            batch = prompts[start : start + batch_size]
+            detokenizers = self._detokenizers(batch, stop, start)
+            for _ in self._steps(batch, detokenizers, max_new_tokens, SamplingParams(**sampling), seed):
                 pass
-            found += [self._completion(prompt, text) for prompt, text in texts]
-        return found
+            completions += map(_completion, batch, detokenizers)
+        return completions
 
     def stream(
         self,
         prompt: str,
         *,
-        max_new: int = 64,
+        max_new_tokens: int = 64,
         stop: str | Sequence[str] = (),
         seed: int = 0,
-        **how: Unpack[Words],
+        **sampling: Unpack[SamplingOptions],
     ) -> Iterator[str]:
-        """The completion of one prompt, piece by piece, each as soon as it is settled."""
-        texts = self._texts([prompt], stop, 0)
-        ((_, text),) = texts
-        for _ in self._steps(texts, max_new, Choosing(**how), seed):
-            if fresh := text.settled():
+        """The completion of one prompt in pieces, each as soon as later tokens cannot change it."""
+        (detokenizer,) = detokenizers = self._detokenizers([prompt], stop, 0)
+        for _ in self._steps([prompt], detokenizers, max_new_tokens, SamplingParams(**sampling), seed):
+            if fresh := detokenizer.flush():
                 yield fresh
 
     @torch.inference_mode()
-    def search(
-        self, prompt: str, *, max_new: int = 64, beam: Beam | None = None, stop: str | Sequence[str] = ()
+    def beam_search(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 64,
+        params: BeamParams | None = None,
+        stop: str | Sequence[str] = (),
     ) -> list[Completion]:
-        """The best completions of one prompt, the best first. A stop string cuts what was found."""
-        stop = [stop] if isinstance(stop, str) else stop
-        self._texts([prompt], stop, 0)
+        """Up to `num_beams` completions of one prompt, the best first. They are cut at a stop string after the search."""
+        self._detokenizers([prompt], stop, 0)  # raises for an empty prompt before anything is computed
         ids = self.tokenizer.encode([prompt])[0]
-        room = self.model.max_seq_len - max_new
-        if room < 1:
+        max_prompt = self.model.max_seq_len - max_new_tokens
+        if max_prompt < 1:
             raise ConfigurationError(
-                f"max_new={max_new}: a beam does not slide; of the model's {self.model.max_seq_len} positions the prompt "
-                "needs one at least"
+                f"max_new_tokens={max_new_tokens}: beam search does not slide; of the model's {self.model.max_seq_len} "
+                "positions the prompt needs at least one"
             )
-        ids = ids[-room:]
-        device = self.model.embeddings.token.weight.device
-        reader = DecoderReader(self.model, 1, len(ids) + max_new)
-        logits = reader.read(*side_by_side([ids], device))
-        (ways,) = search(reader, logits, max_new=max_new, end=self.end, beam=beam or Beam())
-        found = []
-        for way in ways:
-            text = Growing(self.tokenizer, ids, stop)
-            over = bool(way.tokens) and way.tokens[-1] in self.end
-            for token in way.tokens[: -1 if over else None]:
-                text.add(token)
-            text.close("end" if over else "length")
-            found.append(replace(self._completion(prompt, text), score=way.score))
-        return found
+        ids = ids[-max_prompt:]
+        session = DecoderSession(self.model, 1, len(ids) + max_new_tokens)
+        logits = session.step(*left_pad([ids], self.model.embeddings.token.weight.device))
+        (hypotheses,) = beam_search(
+            session, logits, max_new_tokens=max_new_tokens, eos_ids=self.eos_ids, params=params or BeamParams()
+        )
+        completions = []
+        for hypothesis in hypotheses:
+            detokenizer = IncrementalDetokenizer(self.tokenizer, ids, [stop] if isinstance(stop, str) else stop)
+            ended = bool(hypothesis.tokens) and hypothesis.tokens[-1] in self.eos_ids
+            for token in hypothesis.tokens[: -1 if ended else None]:
+                detokenizer.add(token)
+            detokenizer.close("end" if ended else "length")
+            completions.append(replace(_completion(prompt, detokenizer), score=hypothesis.score))
+        return completions
 
-    def _texts(self, prompts: Sequence[str], stop: str | Sequence[str], first: int) -> list[tuple[str, Growing]]:
+    def _detokenizers(
+        self, prompts: Sequence[str], stop: str | Sequence[str], first_index: int
+    ) -> list[IncrementalDetokenizer]:
+        """One for each prompt. `first_index` is the first prompt's index in the call, for error messages."""
         stop = [stop] if isinstance(stop, str) else stop
         if not all(stop):
-            raise ConfigurationError("stop: an empty string stands everywhere; leave it out")
+            raise ConfigurationError("stop: an empty string matches everywhere; leave it out")
         encoded = self.tokenizer.encode(prompts)
-        for number, ids in enumerate(encoded, start=first):
+        for index, ids in enumerate(encoded, start=first_index):
             if not ids:
-                raise ConfigurationError(f"prompt {number} is empty: there is nothing to go on with")
-        return [(prompt, Growing(self.tokenizer, ids, stop)) for prompt, ids in zip(prompts, encoded, strict=True)]
+                raise ConfigurationError(f"prompt {index} is empty: there is nothing to continue")
+        return [IncrementalDetokenizer(self.tokenizer, ids, stop) for ids in encoded]
 
     def _steps(
-        self, texts: Sequence[tuple[str, Growing]], max_new: int, choosing: Choosing, seed: int
+        self,
+        prompts: Sequence[str],
+        detokenizers: Sequence[IncrementalDetokenizer],
+        max_new_tokens: int,
+        sampling: SamplingParams,
+        seed: int,
     ) -> Iterator[None]:
-        """Token after token, until every text is closed."""
-        prompts = self.tokenizer.encode([prompt for prompt, _ in texts])
-        closed: set[int] = set()
-        steps = generate(
-            self.model, prompts, max_new=max_new, choosing=choosing, end=self.end, seed=seed, closed=closed
-        )
-        for step in steps:
-            for number, token in step:
-                text = texts[number][1]
-                if token in self.end:
-                    text.close("end")
+        """One step of all prompts at a time, until every detokenizer is closed."""
+        stopped: set[int] = set()
+        for step in generate(
+            self.model,
+            self.tokenizer.encode(prompts),
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            eos_ids=self.eos_ids,
+            seed=seed,
+            stopped=stopped,
+        ):
+            for index, token in step:
+                detokenizer = detokenizers[index]
+                if token in self.eos_ids:
+                    detokenizer.close("end")
                     continue
-                text.add(token)
-                if text.finish is not None:
-                    closed.add(number)
-                elif len(text.tokens) == max_new:
-                    text.close("length")
+                detokenizer.add(token)
+                if detokenizer.finish is not None:
+                    stopped.add(index)
+                elif len(detokenizer.tokens) == max_new_tokens:
+                    detokenizer.close("length")
             yield
 
-    def _completion(self, prompt: str, text: Growing) -> Completion:
-        assert text.finish is not None
-        return Completion(prompt, text.text, text.tokens, text.finish)
+
+def _completion(prompt: str, detokenizer: IncrementalDetokenizer) -> Completion:
+    assert detokenizer.finish is not None
+    return Completion(prompt, detokenizer.text, detokenizer.tokens, detokenizer.finish)

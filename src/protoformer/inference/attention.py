@@ -15,7 +15,7 @@ import torch
 from protoformer import hub
 from protoformer.assembly.instantiate import instantiate
 from protoformer.atomic import write_text
-from protoformer.decoding.seq2seq import Writing, best, write
+from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference.load import LoadedRun, load
 from protoformer.models import weights
@@ -178,10 +178,13 @@ def _translated(subject: Subject, source: list[int]) -> list[int]:
     """What the model makes of a source, by the paper's beam search."""
     assert isinstance(subject.model, EncoderDecoder)
     format, ids = subject.format, torch.tensor([source])
-    ways = write(
-        subject.model, ids, torch.ones_like(ids, dtype=torch.bool), Writing(format.start, format.end, format.never)
+    hypotheses = generate_targets(
+        subject.model,
+        ids,
+        torch.ones_like(ids, dtype=torch.bool),
+        Seq2SeqParams(format.start, format.end, format.never),
     )
-    return best(ways[0], format.end)
+    return best_tokens(hypotheses[0], format.end)
 
 
 def _sequence(subject: Subject, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:

@@ -1,6 +1,6 @@
-"""`protoformer translate RUN`: what a trained model makes of lines of text, each on a line of its own, in their order.
+"""`protoformer translate`: lines of text translated by a trained run, one line each, in order.
 
-Lines are read in chunks; in a chunk, lines of like length are translated together.
+Lines are read in chunks. Within a chunk, lines of similar length are translated in one batch.
 """
 
 import contextlib
@@ -17,80 +17,81 @@ import torch
 
 from protoformer.assembly.instantiate import instantiate
 from protoformer.atomic import replace_atomically
-from protoformer.decoding.beam import Beam
-from protoformer.decoding.seq2seq import Writing, batches, write
+from protoformer.decoding.beam import BeamParams
+from protoformer.decoding.seq2seq import Seq2SeqParams, batches_by_length, generate_targets
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.inference.load import LoadedRun, load
 from protoformer.modules.translation import TranslationModule
 
-CHUNK = 256  # lines; a person who types gets each one at once
-TOKENS = 4000  # of the sources that are translated together
-EVERY = 5.0  # seconds between two words on how far it got
+CHUNK = 256  # lines read at a time; from a terminal each line is translated at once
+MAX_BATCH_TOKENS = 4000  # source tokens of a batch, with padding
+PROGRESS_INTERVAL = 5.0  # seconds
 
 
 @dataclass(frozen=True)
-class Options:
-    """Where lines come from and go to (None: standard input and output), and how they are translated."""
+class TranslationRequest:
+    """The file to read and the file to write (None: standard input and output), and the options of beam search."""
 
     file: str | None = None
     out: str | None = None
     beams: int = 4
     alpha: float = 0.6
-    extra: int = 50
+    max_extra_tokens: int = 50
     n_best: int | None = None
 
 
-class Way(NamedTuple):
-    """A translation, and its log-probability over the penalty for its length."""
+class ScoredText(NamedTuple):
+    """A translation, and its log-probability divided by the length penalty."""
 
     text: str
     score: float
 
 
-def main(run: str, options: Options) -> None:
-    """Translate everything. Raises a one-line error for a run that translates nothing, and for what cannot be asked."""
-    translator = Translator(load(run), options)
-    with contextlib.ExitStack() as held:
-        source: BinaryIO = held.enter_context(Path(options.file).open("rb")) if options.file else sys.stdin.buffer
-        target: TextIO = held.enter_context(written_whole(Path(options.out))) if options.out else sys.stdout
-        told = progress(sys.stderr)
-        for number, ways in enumerate(translator.all(decoded(source), 1 if source.isatty() else CHUNK)):
-            target.write("".join(f"{line}\n" for line in lines(number, ways, options.n_best)))
+def main(run: str, request: TranslationRequest) -> None:
+    """Translate all lines. Raises a one-line error for a run that is no translation run, and for invalid options."""
+    translator = Translator(load(run), request)
+    with contextlib.ExitStack() as stack:
+        source: BinaryIO = stack.enter_context(Path(request.file).open("rb")) if request.file else sys.stdin.buffer
+        target: TextIO = stack.enter_context(replacing(Path(request.out))) if request.out else sys.stdout
+        report = progress(sys.stderr)
+        for index, translations in enumerate(translator.translate(decoded(source), 1 if source.isatty() else CHUNK)):
+            target.write("".join(f"{line}\n" for line in output_lines(index, translations, request.n_best)))
             target.flush()
-            told(number + 1)
-    if translator.cut:
-        shown = ", ".join(map(str, translator.cut[:8]))
-        print(f"{counted(len(translator.cut), 'line')} cut to {translator.longest} tokens: {shown}", file=sys.stderr)
+            report(index + 1)
+    if translator.truncated:
+        shown = ", ".join(map(str, translator.truncated[:8]))
+        count = counted(len(translator.truncated), "line")
+        print(f"{count} cut to {translator.max_source_tokens} tokens: {shown}", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def written_whole(place: Path) -> Iterator[TextIO]:
-    """A file that takes its place once all is written; until then, and where that fails, what lay there stays."""
-    if place.is_dir():
-        raise ConfigurationError(f"--out {place}: a folder; name a file in it")
-    if place.exists() and not place.is_file():  # a pipe or a device
-        with place.open("w", encoding="utf-8") as file:
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A file that replaces `path` once it is written completely; after an error an earlier file is still there."""
+    if path.is_dir():
+        raise ConfigurationError(f"--out {path}: a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a pipe or a device
+        with path.open("w", encoding="utf-8") as file:
             yield file
         return
-    with replace_atomically(place) as tmp, tmp.open("w", encoding="utf-8") as file:
+    with replace_atomically(path) as tmp, tmp.open("w", encoding="utf-8") as file:
         yield file
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" + "s" * (number != 1)
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def lines(number: int, ways: list[Way], n_best: int | None) -> Iterator[str]:
-    """The best way alone; or up to `n_best`, as `number ||| text ||| score`, in Moses' form, which counts lines from 0."""
+def output_lines(index: int, translations: list[ScoredText], n_best: int | None) -> Iterator[str]:
+    """The best translation; or up to `n_best`, as `index ||| text ||| score` (Moses' n-best format, lines from 0)."""
     if n_best is None:
-        yield ways[0].text
+        yield translations[0].text
         return
-    for way in ways[:n_best]:
-        yield f"{number} ||| {way.text} ||| {way.score:.4f}"
+    for translation in translations[:n_best]:
+        yield f"{index} ||| {translation.text} ||| {translation.score:.4f}"
 
 
 def decoded(source: Iterable[bytes]) -> Iterator[str]:
-    """Lines of UTF-8, which end at line feeds alone; a byte-order mark before the first is none of it."""
+    """Lines of UTF-8, ended by line feeds alone, without a byte-order mark. Raises DataError with the line's number."""
     for number, line in enumerate(source, start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -99,70 +100,78 @@ def decoded(source: Iterable[bytes]) -> Iterator[str]:
 
 
 class Translator:
-    """A run's model with its vocabulary and format; on a GPU where there is one. `cut` collects the numbers, from 1, of lines
-    that are longer than the run's longest source."""
+    """A translation run's model, tokenizer and template, on a GPU where there is one.
 
-    def __init__(self, run: LoadedRun, options: Options) -> None:
+    `truncated` collects the numbers, from 1, of lines that are longer than the run's longest source.
+    """
+
+    def __init__(self, run: LoadedRun, request: TranslationRequest) -> None:
         if not isinstance(run.model, TranslationModule):
             raise ConfigurationError(f"a run of kind {run.config['task']['kind']} translates nothing")
-        if options.n_best is not None and not 1 <= options.n_best <= options.beams:
-            raise ConfigurationError(f"--n-best {options.n_best}: from 1 to the number of beams ({options.beams})")
+        if request.n_best is not None and not 1 <= request.n_best <= request.beams:
+            raise ConfigurationError(f"--n-best {request.n_best}: from 1 to the number of beams ({request.beams})")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = run.model.backbone.to(self.device)
         self.tokenizer = run.tokenizer
         self.format = instantiate(run.config["model"]["format"], _partial_=True)(run.tokenizer)
-        beam = Beam(beams=options.beams, length_penalty="gnmt", alpha=options.alpha)
-        self.writing = Writing(self.format.start, self.format.end, self.format.never, beam, options.extra)
-        self.longest = min(run.config["task"]["max_len"], self.model.max_seq_len)
-        self.cut: list[int] = []
+        beam = BeamParams(num_beams=request.beams, length_penalty="gnmt", alpha=request.alpha)
+        self.params = Seq2SeqParams(
+            self.format.start, self.format.end, self.format.never, beam, request.max_extra_tokens
+        )
+        self.max_source_tokens = min(run.config["task"]["max_len"], self.model.max_seq_len)
+        self.truncated: list[int] = []
 
-    def all(self, texts: Iterable[str], chunk: int = CHUNK) -> Iterator[list[Way]]:
-        """The ways of each text, the best first, in the order of the texts. An empty text is its own translation."""
-        stream, read = iter(texts), 0
-        while some := list(islice(stream, chunk)):
-            yield from self.chunk(some, read)
-            read += len(some)
+    def translate(self, texts: Iterable[str], chunk: int = CHUNK) -> Iterator[list[ScoredText]]:
+        """The translations of each text, the best first, in the order of the texts. An empty text is its own translation."""
+        stream, count = iter(texts), 0
+        while lines := list(islice(stream, chunk)):
+            yield from self.translate_chunk(lines, count)
+            count += len(lines)
 
-    def chunk(self, texts: list[str], before: int = 0) -> list[list[Way]]:
-        """These texts; `before` as many have been translated already."""
+    def translate_chunk(self, texts: list[str], first_index: int = 0) -> list[list[ScoredText]]:
+        """The translations of these texts, the first of which is line `first_index` (from 0) of the input."""
         encoded = self.tokenizer.encode(texts)
-        self.cut += [before + place for place, ids in enumerate(encoded, start=1) if len(ids) >= self.longest]
-        found = [[Way("", 0.0)] for _ in texts]
-        full = [place for place, text in enumerate(texts) if text.strip()]
-        lengths = [len(encoded[place]) + 1 for place in full]
-        for batch in batches(lengths, TOKENS):
-            places = [full[number] for number in batch]
-            for place, ways in zip(places, self._translated([encoded[place] for place in places]), strict=True):
-                found[place] = ways
-        return found
+        self.truncated += [
+            first_index + number for number, ids in enumerate(encoded, start=1) if len(ids) >= self.max_source_tokens
+        ]
+        results = [[ScoredText("", 0.0)] for _ in texts]
+        non_empty = [index for index, text in enumerate(texts) if text.strip()]
+        lengths = [len(encoded[index]) + 1 for index in non_empty]
+        for batch in batches_by_length(lengths, MAX_BATCH_TOKENS):
+            indices = [non_empty[number] for number in batch]
+            translations = self._translate_batch([encoded[index] for index in indices])
+            for index, candidates in zip(indices, translations, strict=True):
+                results[index] = candidates
+        return results
 
-    def _translated(self, sources: list[list[int]]) -> list[list[Way]]:
-        flat, offsets = self.format.closed(sources, self.longest)
+    def _translate_batch(self, sources: list[list[int]]) -> list[list[ScoredText]]:
+        flat, offsets = self.format.closed(sources, self.max_source_tokens)
         lengths = np.diff(offsets)
         mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(mask.shape, self.format.pad_id, dtype=np.int64)
+        ids = np.full(mask.shape, self.format.pad_id, dtype=np.int64)  # (batch, longest)
         ids[mask] = flat
-        given, real = (torch.from_numpy(array).to(self.device) for array in (ids, mask))
+        source_ids, source_mask = (torch.from_numpy(array).to(self.device) for array in (ids, mask))
         return [
-            [Way(self._text(way.tokens), way.score) for way in ways] or [Way("", -float("inf"))]
-            for ways in write(self.model, given, real, self.writing)
+            [ScoredText(self._text(hypothesis.tokens), hypothesis.score) for hypothesis in hypotheses]
+            or [ScoredText("", -float("inf"))]
+            for hypotheses in generate_targets(self.model, source_ids, source_mask, self.params)
         ]
 
     def _text(self, tokens: list[int]) -> str:
-        """In one line, whatever the tokens hold."""
-        words = self.tokenizer.decode([token for token in tokens if token != self.format.end])
-        return " ".join(words.split())
+        """A translation in one line, whatever the tokens are."""
+        text = self.tokenizer.decode([token for token in tokens if token != self.format.end])
+        return " ".join(text.split())
 
 
 def progress(stream: TextIO) -> Callable[[int], None]:
-    """Says now and then how many lines are done."""
-    begun = last = time.monotonic()
+    """A function of the number of lines done that prints it, with the speed, from time to time."""
+    start = last = time.monotonic()
 
-    def told(count: int) -> None:
+    def report(count: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= EVERY:
+        if now - last >= PROGRESS_INTERVAL:
             last = now
-            print(f"{counted(count, 'line')}, {count / (now - begun):.1f} a second", file=stream, flush=True)
+            print(f"{counted(count, 'line')}, {count / (now - start):.1f} a second", file=stream, flush=True)
 
-    return told
+    return report

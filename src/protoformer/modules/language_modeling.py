@@ -17,7 +17,7 @@ from torch import Tensor
 from protoformer.batches import LanguageBatch
 from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
 from protoformer.decoding.generation import complete
-from protoformer.decoding.sampling import Choosing
+from protoformer.decoding.sampling import SamplingParams
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
@@ -83,7 +83,7 @@ class LanguageModule(TaskModule):
             raise ConfigurationError(f"task.module.sample_tokens={sample_tokens}: 0 (no samples) or more")
         self.backbone: Decoder = backbone
         self.splits, self.prompts, self.sample_tokens = splits, list(prompts), sample_tokens
-        self.choosing = Choosing(temperature=temperature, top_k=top_k)
+        self.sampling = SamplingParams(temperature=temperature, top_k=top_k)
 
     def forward(self, batch: LanguageBatch) -> tuple[Float[Tensor, "targets"], Tensor]:
         """The negative log likelihood of each target, and the row that it stands in."""
@@ -145,9 +145,9 @@ class LanguageModule(TaskModule):
             (new,) = complete(
                 self.backbone,
                 [[text.end, *ids]],
-                max_new=self.sample_tokens,
-                choosing=self.choosing,
-                end=[text.end],
+                max_new_tokens=self.sample_tokens,
+                sampling=self.sampling,
+                eos_ids=[text.end],
                 seed=seed + number,
             )
             found.append(Sample(prompt, text.tokenizer.decode(new)))

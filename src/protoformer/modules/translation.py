@@ -18,8 +18,8 @@ from torch import Tensor
 
 from protoformer.batches import TranslationBatch
 from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
-from protoformer.decoding.beam import Beam
-from protoformer.decoding.seq2seq import Writing, best, write
+from protoformer.decoding.beam import BeamParams
+from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
@@ -94,7 +94,7 @@ class TranslationModule(TaskModule):
         self.backbone: EncoderDecoder = backbone  # type: ignore[assignment]
         self.splits, self.label_smoothing, self.extra = splits, label_smoothing, extra
         self.dev_beam, self.beam = (
-            Beam(beams=count, length_penalty="gnmt", alpha=alpha) for count in (dev_beams, beams)
+            BeamParams(num_beams=count, length_penalty="gnmt", alpha=alpha) for count in (dev_beams, beams)
         )
 
     def forward(self, batch: TranslationBatch) -> tuple[Float[Tensor, "targets"], Float[Tensor, "targets"], Tensor]:
@@ -152,11 +152,13 @@ class TranslationModule(TaskModule):
         sums.index_add_(0, row, torch.stack([plain, smoothed, torch.ones_like(plain)], dim=1).double())
         format = next(iter(found for splits in self.references.values() for found in splits.values())).format
         beam = self.beam if self.trainer.testing else self.dev_beam
-        writing = Writing(format.start, format.end, format.never, beam, self.extra)
+        params = Seq2SeqParams(format.start, format.end, format.never, beam, self.extra)
         written = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
-        for number, ways in enumerate(write(self.backbone, batch["ids"], batch["padding_mask"], writing)):
-            tokens = best(ways, format.end)
-            written[number, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
+        for row_index, hypotheses in enumerate(
+            generate_targets(self.backbone, batch["ids"], batch["padding_mask"], params)
+        ):
+            tokens = best_tokens(hypotheses, format.end)
+            written[row_index, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], sums[real], written[real.cpu()]
 

@@ -1,64 +1,69 @@
-"""`protoformer generate`: a decoder goes on with texts: from a run, a folder or the hub."""
+"""`protoformer generate`: complete prompts with a decoder, from a run, a folder of weights or the hub."""
 
 import argparse
 
-HELP = "a decoder goes on with texts: from a run, a folder or the hub"
+HELP = "complete prompts with a decoder: a run, a folder of weights or a hub id"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "decoder", metavar="RUN_OR_WEIGHTS", help="a run folder, a Hugging Face folder, or a hub id (GPT, GPT-2)"
-    )
     add = parser.add_argument
+    add("decoder", metavar="RUN_OR_WEIGHTS", help="a run folder, a Hugging Face folder, or a hub id (GPT, GPT-2)")
+    add("--prompt", action="append", default=[], metavar="TEXT", help="a prompt; may be given several times")
+    add("--prompts", metavar="FILE", help="a file of prompts, one a line; or .jsonl with the key prompt")
+    add("--out", metavar="FILE.jsonl", help="write completions to this file, one a line (default: the terminal)")
+    add("--max-new", type=int, default=64, metavar="N", help="maximum number of new tokens (default: %(default)s); when the "
+        "model's positions are full, the last half of the text is read again")  # fmt: skip
+    add("--temperature", type=float, metavar="X", help="0: greedy decoding (the default; with --top-k, --top-p or --samples "
+        "it is 1)")  # fmt: skip
+    add("--top-k", type=int, metavar="K", help="sample from the K most probable tokens")
     add(
-        "--prompt", action="append", default=[], metavar="TEXT", help="a text to go on with; may be given several times"
-    )
-    add("--prompts", metavar="FILE", help="a prompt a line, or .jsonl with the key prompt")
-    add("--out", metavar="FILE.jsonl", help="write completions there, a line each (default: the terminal)")
-    add("--max-new", type=int, default=64, metavar="N", help="tokens to add at most (default: %(default)s); where the model's "
-        "positions are full, the last half of the text is read anew")  # fmt: skip
-    add("--temperature", type=float, metavar="X", help="0: the likeliest token each time (the default; with --top-k, --top-p "
-        "or --samples it is 1)")  # fmt: skip
-    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens")
-    add("--top-p", type=float, metavar="P", help="draw from the fewest tokens that hold a share P of the probability")
-    add(
-        "--repetition-penalty",
+        "--top-p",
         type=float,
-        default=1.0,
-        metavar="X",
-        help="above 1: what stands there already is less likely",
+        metavar="P",
+        help="nucleus sampling: from the fewest tokens with a total probability of P",
     )
-    add("--samples", type=int, default=1, metavar="N", help="completions a prompt (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
-    add(
-        "--stop", action="append", default=[], metavar="TEXT", help="a text at which to end; may be given several times"
-    )
-    add("--beams", type=int, metavar="N", help="look for the likeliest text along N ways instead")
-    add("--length-penalty", choices=("power", "gnmt"), default="power", help="len^alpha, or ((5 + len) / 6)^alpha")
-    add("--alpha", type=float, default=1.0, metavar="X", help="of the length penalty (default: %(default)s)")
-    add("--stopping", choices=("first", "best_possible", "exhaustive"), default="best_possible", help="when a beam is over: "
-        "with N ends, when no way is better now, or can be (default: %(default)s)")  # fmt: skip
-    add("--batch-size", type=int, default=16, metavar="N", help="prompts at once (default: %(default)s)")
+    add("--repetition-penalty", type=float, default=1.0, metavar="X", help="above 1: tokens of the text so far become less "
+        "probable")  # fmt: skip
+    add("--samples", type=int, default=1, metavar="N", help="completions of each prompt (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the sampling (default: %(default)s)")
+    add("--stop", action="append", default=[], metavar="TEXT", help="a stop string; may be given several times")
+    add("--beams", type=int, metavar="N", help="beam search with N beams instead of sampling")
+    add("--length-penalty", choices=("power", "gnmt"), default="power", help="length penalty of beam search: len^alpha, or "
+        "((5 + len) / 6)^alpha (default: %(default)s)")  # fmt: skip
+    add("--alpha", type=float, default=1.0, metavar="X", help="exponent of the length penalty (default: %(default)s)")
+    add("--stopping", choices=("first", "best_possible", "exhaustive"), default="best_possible", help="early stopping of beam "
+        "search, once N hypotheses have finished: at once; when no other is better now; or when none can become better (the "
+        "early_stopping of transformers: True, False, \"never\"; default: %(default)s)")  # fmt: skip
+    add("--batch-size", type=int, default=16, metavar="N", help="prompts of a batch (default: %(default)s)")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
 
 
 def run(options: argparse.Namespace) -> None:
-    from protoformer.decoding.beam import Beam
-    from protoformer.decoding.sampling import Choosing
+    from protoformer.decoding.beam import BeamParams
+    from protoformer.decoding.sampling import SamplingParams
     from protoformer.inference import generate
 
-    chosen = {name: getattr(options, name) for name in ("repetition_penalty", "top_k", "top_p")}
-    drawn = options.top_k is not None or options.top_p is not None or options.samples > 1
-    chosen["temperature"] = options.temperature if options.temperature is not None else float(drawn)
+    samples_anything = options.top_k is not None or options.top_p is not None or options.samples > 1
+    sampling = SamplingParams(
+        repetition_penalty=options.repetition_penalty,
+        temperature=float(samples_anything) if options.temperature is None else options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+    )
     beam = None
     if options.beams is not None:
-        beam = Beam(options.beams, options.length_penalty, options.alpha, options.stopping)
-    kept = ("out", "max_new", "samples", "stop", "seed", "batch_size", "device")
-    request = generate.Request(
+        beam = BeamParams(options.beams, options.length_penalty, options.alpha, options.stopping)
+    request = generate.GenerationRequest(
         prompts=options.prompt,
         file=options.prompts,
-        choosing=Choosing(**chosen),
+        out=options.out,
+        max_new_tokens=options.max_new,
+        samples=options.samples,
+        stop=options.stop,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        sampling=sampling,
         beam=beam,
-        **{name: getattr(options, name) for name in kept},
+        device=options.device,
     )
     generate.main(options.decoder, request)
