@@ -25,7 +25,7 @@ def pair(d_model: int, n_layers: int, n_heads: int, vocab: int) -> tuple[Decoder
     config = transformers.GPT2Config(n_embd=d_model, n_layer=n_layers, n_head=n_heads, vocab_size=vocab)
     theirs = transformers.GPT2LMHeadModel(config).eval()
     ours = gpt(**Gpt2Weights().sizes(config.to_dict())).eval()
-    weights.put(ours, Gpt2Weights().read(theirs.state_dict())[0], "theirs")
+    weights.load_into(ours, Gpt2Weights().from_hf(theirs.state_dict())[0], "theirs")
     return ours, theirs
 
 

@@ -121,10 +121,10 @@ def logits(names: Sequence[str]) -> None:
             theirs.save_pretrained(folder)
             model = read(folder, layout)
             found = told(model, ids)
-            written = {k: v.contiguous() for k, v in layout.write("causal_lm", model.state_dict(), {}).items()}
+            written = {k: v.contiguous() for k, v in layout.to_hf("causal_lm", model.state_dict(), {}).items()}
             sizes = layout.sizes(weights.read_config(folder))
             save_file(written, folder / "model.safetensors", metadata={"format": "pt"})
-            (folder / "config.json").write_text(json.dumps(layout.config("causal_lm", sizes)))
+            (folder / "config.json").write_text(json.dumps(layout.hf_config("causal_lm", sizes)))
             again = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits
         count = sum(parameter.numel() for parameter in model.parameters())
         there, back = ((one - expected).abs().max().item() for one in (found, again))
@@ -134,7 +134,7 @@ def logits(names: Sequence[str]) -> None:
 
 def read(folder: Path, layout: GptWeights) -> Decoder:
     model = gpt(**layout.sizes(weights.read_config(folder)))
-    weights.put(model, layout.read(weights.read_state(folder))[0], str(folder))
+    weights.load_into(model, layout.from_hf(weights.read_state(folder))[0], str(folder))
     return model.eval()
 
 

@@ -100,8 +100,8 @@ def our_side(shape: Shape, dropout: float, state: dict[str, Tensor] | None = Non
         scaled_residuals=True,
     )
     if state is not None:
-        copies = {name: tensor.clone() for name, tensor in Gpt2Weights().read(state)[0].items()}
-        weights.put(decoder, copies, "transformers")
+        copies = {name: tensor.clone() for name, tensor in Gpt2Weights().from_hf(state)[0].items()}
+        weights.load_into(decoder, copies, "transformers")
     module = LanguageModule(backbone=decoder, splits={"val": [], "test": []}, sample_tokens=0).train()
     return module, lambda ids: _mean(module, ids)
 

@@ -37,9 +37,9 @@ def ours(folder: Path) -> PretrainingModule:
     layout = BertWeights()
     described = weights.read_config(folder)
     module = PretrainingModule(backbone=bert(**layout.sizes(described)), splits={"val": [], "test": []})
-    body, heads = layout.read(weights.read_state(folder))
-    weights.put(module.backbone, body, str(folder))
-    weights.put(module.head, layout.head("pretraining", heads, described), str(folder))
+    body, heads = layout.from_hf(weights.read_state(folder))
+    weights.load_into(module.backbone, body, str(folder))
+    weights.load_into(module.head, layout.head_from_hf("pretraining", heads, described), str(folder))
     return module.eval()
 
 

@@ -31,7 +31,7 @@ def pair() -> tuple[Decoder, transformers.GPT2LMHeadModel]:
         nn.init.normal_(parameter, mean=float("ln" in name and name.endswith("weight")), std=0.3)
     sizes = {"vocab_size": VOCAB, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 128, "max_seq_len": POSITIONS}
     ours = gpt(**sizes, norm="pre").eval()
-    weights.put(ours, Gpt2Weights().read(theirs.state_dict())[0], "theirs")
+    weights.load_into(ours, Gpt2Weights().from_hf(theirs.state_dict())[0], "theirs")
     return ours, theirs
 
 
@@ -44,7 +44,7 @@ def first_pair() -> tuple[Decoder, transformers.OpenAIGPTLMHeadModel]:
     for name, parameter in theirs.named_parameters():
         nn.init.normal_(parameter, mean=float("ln" in name and name.endswith("weight")), std=0.3)
     ours = gpt(**GptWeights().sizes(config.to_dict())).eval()
-    weights.put(ours, GptWeights().read(theirs.state_dict())[0], "theirs")
+    weights.load_into(ours, GptWeights().from_hf(theirs.state_dict())[0], "theirs")
     return ours, theirs
 
 

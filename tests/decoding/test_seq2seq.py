@@ -116,7 +116,7 @@ def test_beam_search_equals_transformers(tmp_path: Path) -> None:
             nn.init.normal_(parameter, mean=float("norm" in name and name.endswith("weight")), std=0.35)
     theirs.save_pretrained(tmp_path)
     ours = transformer(**MarianWeights().sizes(weights.read_config(tmp_path)))
-    weights.put(ours, MarianWeights().read(weights.read_state(tmp_path))[0], "theirs")
+    weights.load_into(ours, MarianWeights().from_hf(weights.read_state(tmp_path))[0], "theirs")
     ids, mask = sources()
     ids = ids.masked_fill(~mask, 29)
     expected = theirs.generate(

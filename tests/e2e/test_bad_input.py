@@ -31,9 +31,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"vocab_size": words.vocab_size, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_seq_len": 64}
     layout = BertWeights()
     save_file(
-        layout.write("classification", bert(**sizes).state_dict(), {}), folder / "model.safetensors", {"format": "pt"}
+        layout.to_hf("classification", bert(**sizes).state_dict(), {}), folder / "model.safetensors", {"format": "pt"}
     )
-    described = layout.config("classification", {**sizes, "n_segments": 2, "norm_eps": 1e-12}, None)
+    described = layout.hf_config("classification", {**sizes, "n_segments": 2, "norm_eps": 1e-12}, None)
     (folder / "config.json").write_text(json.dumps(described))
     words.save(folder)
     return folder

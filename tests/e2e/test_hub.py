@@ -60,12 +60,12 @@ def weights(commit: str = MODEL_COMMIT) -> Repository:
     vocab = sorted(words.rust.get_vocab(), key=words.rust.get_vocab().get)
     sizes = {"vocab_size": len(vocab), **SIZES}
     layout = BertWeights()
-    state = layout.write("pretraining", bert(**sizes).state_dict(), {"masked.bias": torch.zeros(len(vocab))})
+    state = layout.to_hf("pretraining", bert(**sizes).state_dict(), {"masked.bias": torch.zeros(len(vocab))})
     old = {
         re.sub("LayerNorm.bias", "LayerNorm.beta", re.sub("LayerNorm.weight", "LayerNorm.gamma", name)): tensor
         for name, tensor in state.items()
     }
-    config = layout.config("pretraining", sizes)
+    config = layout.hf_config("pretraining", sizes)
     return Repository(
         commit,
         {

@@ -130,10 +130,10 @@ def test_an_export_can_be_fine_tuned_from(tmp_path: Path) -> None:
     run = write_run(tmp_path / "outputs", "glue/mnli", whole_words([b for _, b in PAIRS], "here"))
     export.main(str(run), "hf", str(tmp_path / "out"))
     layout = instantiate(compose(["model=bert", "task=glue/mnli"])["model"]["published"])
-    body, heads = layout.read(weights.read_state(tmp_path / "out"))
+    body, heads = layout.from_hf(weights.read_state(tmp_path / "out"))
     state = protoformer.load(run).model.state_dict()
     both = {f"backbone.{k}": v for k, v in body.items()}
-    both |= {f"head.{k}": v for k, v in layout.head("classification", heads, {}).items()}
+    both |= {f"head.{k}": v for k, v in layout.head_from_hf("classification", heads, {}).items()}
     assert both.keys() == state.keys()
     assert all(torch.equal(both[name], state[name]) for name in state)
     assert read_tokenizer(tmp_path / "out").encode(["the dog"]) == protoformer.load(run).tokenizer.encode(["the dog"])

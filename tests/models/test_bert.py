@@ -48,7 +48,7 @@ def random_model(
 def ours(folder: Path, **settings: object) -> Encoder:
     layout = BertWeights()
     encoder = bert(**layout.sizes(weights.read_config(folder)), **settings)
-    weights.put(encoder, layout.read(weights.read_state(folder))[0], str(folder))
+    weights.load_into(encoder, layout.from_hf(weights.read_state(folder))[0], str(folder))
     return encoder.eval()
 
 
@@ -91,8 +91,8 @@ def test_logits_equal_transformers(layers: int, heads: int, labels: int, packing
     model = ours(tmp_path, packing=packing)
     head = ClassificationHead(24, labels).eval()
     layout = BertWeights()
-    _, heads = layout.read(weights.read_state(tmp_path))
-    weights.put(head, layout.head("classification", heads, weights.read_config(tmp_path)), "here")
+    _, heads = layout.from_hf(weights.read_state(tmp_path))
+    weights.load_into(head, layout.head_from_hf("classification", heads, weights.read_config(tmp_path)), "here")
     inputs = batch(50)
     with torch.no_grad():
         expected = theirs(inputs["ids"], inputs["padding_mask"].long(), inputs["segment_ids"]).logits
@@ -195,19 +195,19 @@ def test_every_form_of_file_gives_the_same_encoder(file: str, old: bool, cls: ty
 
 def test_mismatches_are_named(tmp_path: Path) -> None:
     random_model().save_pretrained(tmp_path)
-    body, _ = BertWeights().read(weights.read_state(tmp_path))
+    body, _ = BertWeights().from_hf(weights.read_state(tmp_path))
     encoder = bert(**BertWeights().sizes(weights.read_config(tmp_path)))
     lacking = {name: tensor for name, tensor in body.items() if name != "pooler.dense.weight"}
     with pytest.raises(WeightsError, match=r"missing: pooler\.dense\.weight"):
-        weights.put(encoder, lacking, "here")
+        weights.load_into(encoder, lacking, "here")
     with pytest.raises(WeightsError, match=r"unexpected: adapter\.weight"):
-        weights.put(encoder, {**body, "adapter.weight": torch.zeros(1)}, "here")
+        weights.load_into(encoder, {**body, "adapter.weight": torch.zeros(1)}, "here")
     with pytest.raises(WeightsError, match=r"mis-shaped: pooler\.dense\.bias is \[3\], the model wants \[24\]"):
-        weights.put(encoder, {**body, "pooler.dense.bias": torch.zeros(3)}, "here")
+        weights.load_into(encoder, {**body, "pooler.dense.bias": torch.zeros(3)}, "here")
     state = weights.read_state(tmp_path)
     del state["encoder.layer.0.attention.self.key.bias"]
     with pytest.raises(WeightsError, match="key part"):
-        BertWeights().read(state)
+        BertWeights().from_hf(state)
 
 
 @pytest.mark.parametrize("cls", [transformers.BertForMaskedLM, transformers.BertForQuestionAnswering])
@@ -215,13 +215,13 @@ def test_weights_without_a_pooler_leave_it_fresh(cls: type, tmp_path: Path, capl
     theirs = random_model(cls=cls)
     theirs.save_pretrained(tmp_path)
     layout = BertWeights()
-    body, _ = layout.read(weights.read_state(tmp_path))
+    body, _ = layout.from_hf(weights.read_state(tmp_path))
     encoder = bert(**layout.sizes(weights.read_config(tmp_path))).eval()
     before = encoder.pooler.dense.weight.clone()
     with pytest.raises(WeightsError, match=r"missing: pooler\.dense\.bias, pooler\.dense\.weight"):
-        weights.put(encoder, body, "here")
+        weights.load_into(encoder, body, "here")
     with caplog.at_level(logging.INFO, "protoformer.models.weights"):
-        weights.put(encoder, body, "here", optional=layout.optional)
+        weights.load_into(encoder, body, "here", optional=layout.optional_prefixes)
     assert caplog.messages == ["here has no pooler.dense.weight, pooler.dense.bias: the model's own starts fresh"]
     torch.testing.assert_close(encoder.pooler.dense.weight, before)
     inputs = batch(50)
@@ -235,7 +235,7 @@ def test_other_missing_tensors_are_named_beside_an_optional_pooler(
 ) -> None:
     random_model().save_pretrained(tmp_path)
     layout = BertWeights()
-    body, _ = layout.read(weights.read_state(tmp_path))
+    body, _ = layout.from_hf(weights.read_state(tmp_path))
     encoder = bert(**layout.sizes(weights.read_config(tmp_path)))
     for gone, message in (
         (("pooler.", "embeddings.norm.bias"), r"missing: embeddings\.norm\.bias$"),
@@ -243,9 +243,9 @@ def test_other_missing_tensors_are_named_beside_an_optional_pooler(
     ):
         lacking = {name: tensor for name, tensor in body.items() if not name.startswith(gone)}
         with pytest.raises(WeightsError, match=message):
-            weights.put(encoder, lacking, "here", optional=layout.optional)
+            weights.load_into(encoder, lacking, "here", optional=layout.optional_prefixes)
     with caplog.at_level(logging.INFO, "protoformer.models.weights"):
-        weights.put(encoder, body, "here", optional=layout.optional)
+        weights.load_into(encoder, body, "here", optional=layout.optional_prefixes)
     assert caplog.messages == []
 
 
@@ -265,7 +265,7 @@ def test_labels_of_the_configs_that_transformers_writes(
     settings: dict, expected: list[str] | None, tmp_path: Path
 ) -> None:
     random_model(SHAPES[0], transformers.BertForSequenceClassification, **settings).save_pretrained(tmp_path)
-    assert BertWeights().labels(weights.read_config(tmp_path)) == expected
+    assert BertWeights().labels("classification", weights.read_config(tmp_path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_labels_of_the_configs_that_transformers_writes(
     ],
 )
 def test_labels_that_a_config_leaves_out(config: dict, expected: list[str] | None) -> None:
-    assert BertWeights().labels(config) == expected
+    assert BertWeights().labels("classification", config) == expected
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
@@ -320,10 +320,10 @@ def test_written_folder_opens_in_transformers_with_the_same_logits(labels: list[
     encoder = bert(**sizes).eval()
     head = ClassificationHead(24, len(labels or [1])).eval()
     layout = BertWeights()
-    written = layout.write("classification", encoder.state_dict(), head.state_dict())
+    written = layout.to_hf("classification", encoder.state_dict(), head.state_dict())
     save_file(written, tmp_path / "model.safetensors", {"format": "pt"})
     full = {**sizes, "n_segments": 2, "norm_eps": 1e-12}
-    (tmp_path / "config.json").write_text(json.dumps(layout.config("classification", full, labels)))
+    (tmp_path / "config.json").write_text(json.dumps(layout.hf_config("classification", full, labels)))
     theirs, info = transformers.BertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -331,7 +331,7 @@ def test_written_folder_opens_in_transformers_with_the_same_logits(labels: list[
     expected = theirs.eval()(inputs["ids"], inputs["padding_mask"].long(), inputs["segment_ids"]).logits
     logits = head(encoder.pooler(encoder(**inputs), torch.zeros(3, dtype=torch.long)))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
-    assert layout.labels(weights.read_config(tmp_path)) == labels
-    back, back_heads = layout.read(weights.read_state(tmp_path))
+    assert layout.labels("classification", weights.read_config(tmp_path)) == labels
+    back, back_heads = layout.from_hf(weights.read_state(tmp_path))
     torch.testing.assert_close(back, dict(encoder.state_dict()))
-    torch.testing.assert_close(layout.head("classification", back_heads, {}), dict(head.state_dict()))
+    torch.testing.assert_close(layout.head_from_hf("classification", back_heads, {}), dict(head.state_dict()))

@@ -43,7 +43,7 @@ def layout(family: str) -> GptWeights:
 def ours(family: str, folder: Path, **settings: object) -> Decoder:
     reader = layout(family)
     decoder = gpt(**reader.sizes(weights.read_config(folder)), **settings)
-    weights.put(decoder, reader.read(weights.read_state(folder))[0], str(folder))
+    weights.load_into(decoder, reader.from_hf(weights.read_state(folder))[0], str(folder))
     return decoder.eval()
 
 
@@ -71,8 +71,8 @@ def test_a_written_folder_opens_in_transformers(family: str, tmp_path: Path) -> 
 
     reader = layout(family)
     model = gpt(**{**TINY, "d_ff": 64}, norm="post" if family == "gpt" else "pre", init_std=0.2).eval()
-    save_file(reader.write("causal_lm", model.state_dict(), {}), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(reader.config("causal_lm", {**TINY, "d_ff": 64})))
+    save_file(reader.to_hf("causal_lm", model.state_dict(), {}), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(reader.hf_config("causal_lm", {**TINY, "d_ff": 64})))
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -95,16 +95,16 @@ def test_what_is_no_gpt_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="lacks n_embd"):
         Gpt2Weights().sizes({k: v for k, v in config.items() if k != "n_embd"})
     with pytest.raises(WeightsError, match=r"lm_head\.weight is not the token embedding"):
-        Gpt2Weights().read({**state, "lm_head.weight": torch.zeros(50, 24)})
-    with pytest.raises(WeightsError, match="knows no other than 4 x d_model"):
-        GptWeights().config("causal_lm", TINY)
+        Gpt2Weights().from_hf({**state, "lm_head.weight": torch.zeros(50, 24)})
+    with pytest.raises(WeightsError, match="has no other than 4 x d_model"):
+        GptWeights().hf_config("causal_lm", TINY)
 
 
 def test_masks_that_old_files_carry_are_left_out(tmp_path: Path) -> None:
     theirs = random_model("gpt2")
     state = dict(theirs.state_dict())
     state |= {"transformer.h.0.attn.bias": torch.ones(1, 1, 24, 24), "h.1.attn.masked_bias": torch.tensor(-1e4)}
-    body, heads = Gpt2Weights().read(state)
+    body, heads = Gpt2Weights().from_hf(state)
     assert not heads
     assert not any("bias" in name and tensor.dim() > 1 for name, tensor in body.items())
     assert body.keys() == gpt(**{**TINY, "n_layers": 2}, norm="pre").state_dict().keys()

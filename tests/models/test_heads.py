@@ -17,7 +17,7 @@ from protoformer.errors import WeightsError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.heads import ClassificationHead, SpanHead
-from protoformer.models.hf.bert import HEADS, BertWeights
+from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.pretraining import PretrainingHead, PretrainingModule
 
 SIZES = {"vocab_size": 40, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 24, "max_seq_len": 20}
@@ -42,8 +42,8 @@ def head_of(kind: str) -> nn.Module:
 def written(folder: Path, kind: str) -> tuple[weights.State, weights.State]:
     """A folder of this kind; its body and head under our names."""
     layout, encoder, head = BertWeights(), bert(**SIZES), head_of(kind)
-    save_file(layout.write(kind, encoder.state_dict(), head.state_dict()), folder / "model.safetensors")
-    described = layout.config(kind, FULL, LABELS if kind == "classification" else None)
+    save_file(layout.to_hf(kind, encoder.state_dict(), head.state_dict()), folder / "model.safetensors")
+    described = layout.hf_config(kind, FULL, LABELS if kind == "classification" else None)
     (folder / "config.json").write_text(json.dumps(described))
     return dict(encoder.state_dict()), dict(head.state_dict())
 
@@ -60,7 +60,7 @@ def test_there_and_back(kind: str, tmp_path: Path) -> None:
     assert same(found.state, head)
     assert (found.kind, found.labels) == (kind, LABELS if kind == "classification" else None)
     described = weights.read_config(tmp_path)
-    assert described["architectures"] == [HEADS[kind].architecture]
+    assert described["architectures"] == ["Bert" + BertWeights.heads[kind].model_class]
     assert {k: v for k, v in BertWeights().sizes(described).items() if k != "activation"} == FULL
 
 
@@ -98,8 +98,8 @@ def test_what_transformers_writes_is_taken_by_its_kind_alone(cls: type, kind: st
 
 def test_a_classifier_of_a_file_that_names_no_architecture() -> None:
     heads = {"classifier.weight": torch.zeros(1, 16), "classifier.bias": torch.zeros(1)}
-    assert set(BertWeights().head("classification", heads, {})) == {"linear.weight", "linear.bias"}
-    assert BertWeights().head("multiple_choice", heads, {}) == {}
+    assert set(BertWeights().head_from_hf("classification", heads, {})) == {"linear.weight", "linear.bias"}
+    assert BertWeights().head_from_hf("multiple_choice", heads, {}) == {}
 
 
 def test_old_names_of_norms_are_read_in_heads_too(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_old_names_of_norms_are_read_in_heads_too(tmp_path: Path) -> None:
         for name, tensor in weights.read_state(tmp_path).items()
     }
     assert "cls.predictions.transform.LayerNorm.gamma" in state
-    _, heads = BertWeights().read(state)
-    assert same(BertWeights().head("pretraining", heads, {"architectures": ["BertForPreTraining"]}), head)
+    _, heads = BertWeights().from_hf(state)
+    assert same(BertWeights().head_from_hf("pretraining", heads, {"architectures": ["BertForPreTraining"]}), head)
 
 
 def pretraining(nsp: bool, folder: Path) -> tuple[PretrainingModule, dict[str, Any], Initial]:

@@ -138,7 +138,7 @@ def marian(decoder_layers: int = 2, activation: str = "swish") -> transformers.M
 def ours(folder: Path, packing: str = "auto") -> EncoderDecoder:
     layout = MarianWeights()
     model = transformer(**layout.sizes(weights.read_config(folder)), packing=packing)  # type: ignore[arg-type]
-    weights.put(model, layout.read(weights.read_state(folder))[0], str(folder))
+    weights.load_into(model, layout.from_hf(weights.read_state(folder))[0], str(folder))
     return model.eval()
 
 
@@ -164,12 +164,12 @@ def test_a_written_folder_opens_in_transformers_and_is_the_same(tmp_path: Path) 
     model, layout = ours(tmp_path / "theirs"), MarianWeights()
     sizes = layout.sizes(weights.read_config(tmp_path / "theirs"))
     written = {
-        name: tensor.contiguous() for name, tensor in layout.write("translation", model.state_dict(), {}).items()
+        name: tensor.contiguous() for name, tensor in layout.to_hf("translation", model.state_dict(), {}).items()
     }
     state = weights.read_state(tmp_path / "theirs")
     assert set(written) == set(state)
     assert all(torch.equal(written[name], state[name]) for name in state)
-    config = layout.config("translation", sizes)
+    config = layout.hf_config("translation", sizes)
     assert layout.sizes(config) == sizes
     read = transformers.MarianMTModel(transformers.MarianConfig(**config)).eval()
     lacking, unknown = read.load_state_dict(written, strict=False)
@@ -195,12 +195,12 @@ def test_marians_files_that_are_something_else_are_told(tmp_path: Path) -> None:
             layout.sizes({**config, **change})
     lacking = {name: tensor for name, tensor in state.items() if "layers.1.encoder_attn.v_proj" not in name}
     with pytest.raises(WeightsError, match=r"decoder.layers.1.encoder_attn.v_proj.\w+ is missing"):
-        layout.read(lacking)
+        layout.from_hf(lacking)
     with pytest.raises(WeightsError, match=r"lm_head.weight is not model\.shared"):
-        layout.read({**state, "lm_head.weight": state["model.shared.weight"] + 1})
+        layout.from_hf({**state, "lm_head.weight": state["model.shared.weight"] + 1})
     with pytest.raises(WeightsError, match="halves"):
-        layout.config("translation", {**TINY})
-    assert json.dumps(layout.config("translation", {**TINY, "sinusoid": "halves"}))
+        layout.hf_config("translation", {**TINY})
+    assert json.dumps(layout.hf_config("translation", {**TINY, "sinusoid": "halves"}))
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])

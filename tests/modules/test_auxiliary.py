@@ -79,7 +79,7 @@ def test_each_sequence_has_the_loss_that_transformers_gives_it(packing: str, tmp
     theirs.save_pretrained(tmp_path)
     reader = Gpt2Weights()
     ours: Any = gpt(**reader.sizes(weights.read_config(tmp_path)), packing=packing).eval()
-    weights.put(ours, reader.read(weights.read_state(tmp_path))[0], "here")
+    weights.load_into(ours, reader.from_hf(weights.read_state(tmp_path))[0], "here")
     batch = classification.Collate(table(6), 0)(list(range(6)))
     ids, mask = batch["ids"], batch["padding_mask"]
     assert not mask.all()

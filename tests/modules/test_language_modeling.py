@@ -81,10 +81,10 @@ def test_the_loss_is_that_of_transformers(packing: str) -> None:
     ours = module(packing)
     layout = Gpt2Weights()
     config = transformers.GPT2Config(**{
-        k: v for k, v in layout.config("causal_lm", {**SIZES, "dropout": 0.0}).items() if k != "architectures"
+        k: v for k, v in layout.hf_config("causal_lm", {**SIZES, "dropout": 0.0}).items() if k != "architectures"
     })  # fmt: skip
     theirs = transformers.GPT2LMHeadModel(config).eval()
-    theirs.load_state_dict(layout.write("causal_lm", ours.backbone.state_dict(), {}), strict=False)
+    theirs.load_state_dict(layout.to_hf("causal_lm", ours.backbone.state_dict(), {}), strict=False)
     text = torch.randint(0, 50, (3, 17))
     batch = LanguageBatch(
         ids=text[:, :-1],

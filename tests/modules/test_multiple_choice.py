@@ -45,15 +45,15 @@ def from_transformers(folder: Path, choices: int, packing: Any = "auto") -> tupl
         nn.init.normal_(parameter, std=0.2)
     theirs.save_pretrained(folder)
     layout, described = BertWeights(), weights.read_config(folder)
-    body, heads = layout.read(weights.read_state(folder))
+    body, heads = layout.from_hf(weights.read_state(folder))
     ours = MultipleChoiceModule(
         backbone=bert(**layout.sizes(described), packing=packing),
         choices=[f"ending{i}" for i in range(choices)],
         metrics=["accuracy"],
         splits={"val": [""], "test": [""]},
     )
-    weights.put(ours.backbone, body, "here")
-    weights.put(ours.head, layout.head("multiple_choice", heads, described), "here")
+    weights.load_into(ours.backbone, body, "here")
+    weights.load_into(ours.head, layout.head_from_hf("multiple_choice", heads, described), "here")
     return theirs, ours.eval()
 
 

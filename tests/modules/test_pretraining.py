@@ -105,10 +105,10 @@ def from_transformers(folder: Path, **settings: Any) -> tuple[Any, PretrainingMo
 
 def read(folder: Path, **settings: Any) -> PretrainingModule:
     layout, described = BertWeights(), weights.read_config(folder)
-    body, heads = layout.read(weights.read_state(folder))
+    body, heads = layout.from_hf(weights.read_state(folder))
     ours = PretrainingModule(backbone=bert(**layout.sizes(described), **settings), splits=VAL)
-    weights.put(ours.backbone, body, "here")
-    weights.put(ours.head, layout.head("pretraining", heads, described), "here")
+    weights.load_into(ours.backbone, body, "here")
+    weights.load_into(ours.head, layout.head_from_hf("pretraining", heads, described), "here")
     return ours.eval()
 
 
@@ -151,10 +151,10 @@ def test_copies_of_tied_tensors_in_a_file_are_left_out(copies: str, tmp_path: Pa
 
 def test_a_written_folder_opens_in_transformers(tmp_path: Path) -> None:
     ours, layout = module().eval(), BertWeights()
-    state = layout.write("pretraining", ours.backbone.state_dict(), ours.head.state_dict())
+    state = layout.to_hf("pretraining", ours.backbone.state_dict(), ours.head.state_dict())
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     full = {**SIZES, "n_segments": 2, "norm_eps": 1e-12}
-    (tmp_path / "config.json").write_text(json.dumps(layout.config("pretraining", full)))
+    (tmp_path / "config.json").write_text(json.dumps(layout.hf_config("pretraining", full)))
     theirs, info = transformers.BertForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

@@ -69,10 +69,10 @@ def from_transformers(folder: Path, packing: Any) -> tuple[Any, SpanModule]:
         nn.init.normal_(parameter, std=0.2)
     theirs.save_pretrained(folder)
     layout, described = BertWeights(), weights.read_config(folder)
-    body, heads = layout.read(weights.read_state(folder))
+    body, heads = layout.from_hf(weights.read_state(folder))
     ours = SpanModule(backbone=bert(**layout.sizes(described), packing=packing), splits={"val": [""], "test": []})
-    weights.put(ours.backbone, body, "here", layout.optional)
-    weights.put(ours.head, layout.head("span", heads, described), "here")
+    weights.load_into(ours.backbone, body, "here", layout.optional_prefixes)
+    weights.load_into(ours.head, layout.head_from_hf("span", heads, described), "here")
     return theirs, ours.eval()
 
 

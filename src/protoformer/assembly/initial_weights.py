@@ -12,6 +12,7 @@ from protoformer import hub
 from protoformer.assembly.instantiate import instantiate
 from protoformer.errors import UserError, WeightsError
 from protoformer.models import weights
+from protoformer.models.hf.layout import HeadLayout, WeightsLayout
 from protoformer.modules.task_module import TaskModule
 from protoformer.runs.digests import folder_digest
 
@@ -97,15 +98,17 @@ def put_initial(module: TaskModule, config: Mapping[str, Any], start: Initial) -
     folder, task = start.folder, config["task"]
     if folder is None:
         return
-    layout = instantiate(config["model"]["published"])
+    layout: WeightsLayout = instantiate(config["model"]["published"])
     tested_only = task["splits"].get("train") is None
-    body, head = read_run(folder) if start.is_run else read_folder(folder, layout, task["kind"])
-    fresh = () if tested_only else FRESH if start.is_run else (*FRESH, *layout.optional)
-    weights.put(module.backbone, weights.widened(module.backbone, body, EMBEDDING), start.origin, fresh)
+    body, head = read_run(folder) if start.is_run else read_folder(folder, layout, task["kind"], module.hf_head)
+    fresh = () if tested_only else FRESH if start.is_run else (*FRESH, *layout.optional_prefixes)
+    weights.load_into(
+        module.backbone, weights.pad_embedding_rows(module.backbone, body, EMBEDDING), start.origin, fresh
+    )
     if head.fits(task):
         own = module.head.state_dict()
         spare = [name for name in head.state if name.startswith(SPARE) and name not in own]
-        weights.put(module.head, {k: v for k, v in head.state.items() if k not in spare}, start.origin, SPARE)
+        weights.load_into(module.head, {k: v for k, v in head.state.items() if k not in spare}, start.origin, SPARE)
         return
     whose = head.labels or ("one number" if head.kind == "classification" else head.kind)
     if tested_only and task["needs_head"]:
@@ -115,12 +118,14 @@ def put_initial(module: TaskModule, config: Mapping[str, Any], start: Initial) -
         log.info("%s: its head for %s is not used; the task's own starts fresh", start.origin, whose)
 
 
-def read_folder(folder: Path, layout: Any, kind: str) -> tuple[weights.State, Head]:
+def read_folder(
+    folder: Path, layout: WeightsLayout, kind: str, module_head: HeadLayout | None = None
+) -> tuple[weights.State, Head]:
     """Encoder and head of published weights; a head of another kind than the task's is none."""
-    body, heads = layout.read(weights.read_state(folder))
-    described = weights.read_config(folder)
-    state = layout.head(kind, heads, described)
-    return body, Head(state, kind, layout.labels(described) if state and kind == "classification" else None)
+    body, heads = layout.from_hf(weights.read_state(folder))
+    hf_config = weights.read_config(folder)
+    state = layout.head_from_hf(kind, heads, hf_config, module_head)
+    return body, Head(state, kind, layout.labels(kind, hf_config, module_head) if state else None)
 
 
 def read_run(folder: Path) -> tuple[weights.State, Head]:

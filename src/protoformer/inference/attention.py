@@ -4,11 +4,9 @@ Heads are named layer-head, both from 1, layer 1 being the one next to the embed
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,16 +17,9 @@ from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_ta
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference.load import LoadedRun, load
 from protoformer.models import weights
-from protoformer.models.bert import bert
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.models.gpt import gpt
-from protoformer.models.hf.bert import BertWeights
-from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
-from protoformer.models.hf.marian import MarianWeights
-from protoformer.models.transformer import transformer
-from protoformer.text.templates import BertFormat, GptFormat
+from protoformer.models.hf import FAMILIES, family_of
 from protoformer.text.tokenizer_files import read_tokenizer
-from protoformer.text.translation_template import TranslationFormat
 from protoformer.views.attention import MARK, page
 from protoformer.views.head_statistics import strongest
 from protoformer.views.inspected_model import Subject, described, fits, panels_of, plain, sequenced, subject
@@ -36,12 +27,6 @@ from protoformer.views.panels import Panel, Sequenced
 
 NAMED = 4  # heads in a line of the table
 TRACKED = {"previous": "the previous token", "following": "the next token", "special": "special tokens"}
-LAYOUTS: Mapping[str, tuple[Any, Any, Any]] = {  # by model_type: builder, layout, format
-    "bert": (bert, BertWeights, BertFormat),
-    "openai-gpt": (gpt, GptWeights, GptFormat),
-    "gpt2": (gpt, Gpt2Weights, GptFormat),
-    "marian": (transformer, MarianWeights, partial(TranslationFormat, start="<pad>", end="</s>", never=["<pad>"])),
-}
 
 
 @dataclass(frozen=True)
@@ -108,17 +93,17 @@ def subject_of(run: LoadedRun, source: str) -> Subject:
 
 def _of_weights(folder: Path, name: str) -> Subject:
     config = weights.read_config(folder)
-    kind = config.get("model_type", "bert")
-    if kind not in LAYOUTS:
+    family = family_of(config)
+    if family is None:
         raise WeightsError(
-            f"{folder}: config.json says model_type {kind!r}; what can be looked at: {', '.join(LAYOUTS)}"
+            f"{folder}: config.json says model_type {config['model_type']!r}; what can be looked at: {', '.join(FAMILIES)}"
         )
-    build, layout, format = LAYOUTS[kind]
-    model = build(**layout().sizes(config))
-    body, _ = layout().read(weights.read_state(folder))
-    weights.put(model, body, str(folder), layout().optional)
-    words = read_tokenizer(folder)
-    return subject(name, model, words, format(words), reads_on=build is gpt)
+    layout = family.layout()
+    model = family.builder(**layout.sizes(config))
+    body, _ = layout.from_hf(weights.read_state(folder))
+    weights.load_into(model, body, str(folder), layout.optional_prefixes)
+    tokenizer = read_tokenizer(folder)
+    return subject(name, model, tokenizer, family.template(tokenizer), reads_on=family.architecture == "decoder")
 
 
 def asked(subject: Subject, wanted: Looking) -> tuple[list[int], list[Sequenced]]:

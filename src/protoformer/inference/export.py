@@ -9,45 +9,16 @@ import importlib
 import inspect
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from protoformer.atomic import replace_atomically, write_text
 from protoformer.errors import RunFolderError, WeightsError
+from protoformer.models.hf.layout import ExportedRun, WeightsLayout
 from protoformer.runs.folder import RunFolder
-from protoformer.text.sentencepiece import SidedTokenizer
-from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
-from protoformer.text.translation_template import END, START, TranslationFormat
 
 MARK = "protoformer.json"
-SPECIAL = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
-RUNNING = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}  # a language model's
-ENDS = {  # by kind: their words for the tokens that the format puts around texts
-    "causal_lm": {"bos_token_id": "end", "eos_token_id": "end"},
-    "translation": {
-        "eos_token_id": "end",
-        "forced_eos_token_id": "end",
-        "decoder_start_token_id": "start",
-        "pad_token_id": "start",
-    },
-}
-WITHOUT_EFFECT = (
-    "_target_",
-    "dropout",
-    "attention_dropout",
-    "embedding_dropout",
-    "init_std",
-    "position_std",
-    "scaled_residuals",
-    "packing",
-)  # on the logits, or carried in other words
 
 
 def main(run: str, to: str, out: str) -> None:
@@ -71,37 +42,28 @@ def main(run: str, to: str, out: str) -> None:
     config = loaded.config
     if not config["model"].get("published"):
         raise WeightsError(f"{config['choices']['model']} has no layout that other libraries open (model.published)")
-    layout = instantiate(config["model"]["published"])
-    sizes = builder_arguments(config["model"])
-    kind = config["task"]["kind"]
+    layout: WeightsLayout = instantiate(config["model"]["published"])
+    sizes, task = builder_arguments(config["model"]), config["task"]
     body, head = split_state(loaded.model.state_dict())
-    described = layout.config(kind, sizes, labels_of(config["task"]), head)
-    _check_carried(sizes, layout.sizes(described))
-    format = instantiate(config["model"]["format"], _partial_=True)(loaded.tokenizer)
-    if kind in ENDS:  # unsaid they would be those of published weights, whatever the vocabulary
-        described |= {theirs: getattr(format, ours) for theirs, ours in ENDS[kind].items()}
-    state = {name: tensor.contiguous() for name, tensor in layout.write(kind, body, head).items()}
+    task_type, module_head = task["kind"], loaded.model.hf_head
+    hf_config = layout.hf_config(task_type, sizes, labels_of(task), head, module_head)
+    _check_carried(sizes, layout.sizes(hf_config), layout.not_in_config)
+    template = instantiate(config["model"]["format"], _partial_=True)(loaded.tokenizer)
+    hf_config |= layout.special_token_ids(template)
+    hf_state = layout.to_hf(task_type, body, head, module_head)
+    max_len = min(task["max_len"], sizes.get("max_seq_len", task["max_len"]))
+    exported = ExportedRun(loaded.tokenizer, template, sizes, max_len, task)
 
     target.mkdir(parents=True, exist_ok=True)
     _write(target / MARK, _mark(folder))  # first: an export that was cut off may be written anew
-    _write(target / "config.json", described)
-    longest = min(config["task"]["max_len"], sizes.get("max_seq_len", config["task"]["max_len"]))
-    if isinstance(loaded.tokenizer, SidedTokenizer):
-        loaded.tokenizer.save(target)
-        rows = config["task"]["rows"]
-        files = {"tokenizer_config.json": marian_tokenizer(loaded.tokenizer, format, longest, rows)}
-    elif isinstance(format, TranslationFormat):
-        files = closing_tokenizer(loaded.tokenizer, format, longest)
-    else:
-        files = tokenizer_files(loaded.tokenizer, longest)
-    if isinstance(format, TranslationFormat):
-        files["generation_config.json"] = writing(config["task"]["module"], format, described, sizes)
-    for name, content in files.items():
+    _write(target / "config.json", hf_config)
+    for name, content in layout.companion_files(exported, hf_config).items():
         _write(target / name, content)
+    state = {name: tensor.contiguous() for name, tensor in hf_state.items()}
     with replace_atomically(target / "model.safetensors") as tmp:
         save_file(state, tmp, metadata={"format": "pt"})
         shutil.copymode(target / "config.json", tmp)  # the library's own is 0600, whatever the umask
-    print(f"{target}: {len(state)} tensors; transformers.{described['architectures'][0]} opens it")
+    print(f"{target}: {len(state)} tensors; transformers.{hf_config['architectures'][0]} opens it")
 
 
 def _mark(folder: RunFolder) -> dict[str, Any]:
@@ -127,94 +89,23 @@ def _check_target(target: Path, folder: RunFolder) -> None:
         raise RunFolderError(f"{target} holds an export of another run ({mark.get('run')}); name a new folder")
 
 
-def _check_carried(sizes: Mapping[str, Any], carried: Mapping[str, Any]) -> None:
+def _check_carried(sizes: Mapping[str, Any], carried: Mapping[str, Any], not_in_config: Collection[str]) -> None:
     """What a config.json cannot say must be at the builder's default, or the other library would build another model."""
     module, name = str(sizes["_target_"]).rsplit(".", 1)
     defaults = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     for name, value in sizes.items():
-        if name in WITHOUT_EFFECT:
+        if name == "_target_" or name in not_in_config:
             continue
-        wanted = carried.get(name, defaults[name].default)
-        if value != (list(wanted) if isinstance(wanted, tuple) else wanted):
+        expected = carried.get(name, defaults[name].default)
+        if value != (list(expected) if isinstance(expected, tuple) else expected):
             raise WeightsError(
                 f"model.{name}={value} has no counterpart in the other library: this run cannot be exported"
             )
 
 
-def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
-    """`tokenizer.json` and `tokenizer_config.json`; BERT's special tokens, if the vocabulary has them, are put around texts."""
-    from tokenizers import Tokenizer as RustTokenizer
-    from tokenizers import models, normalizers, processors
-
-    if tokenizer.rust.token_to_id(SPECIAL["cls_token"]) is None:
-        known = {name: word for name, word in RUNNING.items() if tokenizer.rust.token_to_id(word) is not None}
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len, **known}
-        return {"tokenizer.json": json.loads(tokenizer.rust.to_str()), "tokenizer_config.json": config}
-    whole = RustTokenizer.from_str(tokenizer.rust.to_str())
-    cls, sep = ((SPECIAL[name], tokenizer.id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
-    whole.post_processor = processors.BertProcessing(sep, cls)
-    config = {
-        "model_max_length": max_len,
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **{name: token for name, token in SPECIAL.items() if whole.token_to_id(token) is not None},
-    }
-    normalizer = whole.normalizer
-    if isinstance(whole.model, models.WordPiece) and isinstance(normalizer, normalizers.BertNormalizer):
-        config |= {  # its own class builds these parts from here, not from tokenizer.json
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": normalizer.lowercase,
-            "strip_accents": normalizer.strip_accents,
-            "tokenize_chinese_chars": normalizer.handle_chinese_chars,
-        }
+def _write(path: Path, content: Mapping[str, Any] | bytes) -> None:
+    if isinstance(content, bytes):
+        with replace_atomically(path) as tmp:
+            tmp.write_bytes(content)
     else:
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    return {"tokenizer.json": json.loads(whole.to_str()), "tokenizer_config.json": config}
-
-
-def writing(
-    module: Mapping[str, Any], format: TranslationFormat, described: Mapping[str, Any], sizes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """How `generate` is to write, as far as it can: its penalty for a translation's length is another one."""
-    ends = {name: described[name] for name in ENDS["translation"]}
-    longest = sizes.get("max_seq_len", described["max_position_embeddings"])
-    never = {"bad_words_ids": [[number] for number in format.never]}
-    return {"num_beams": module.get("beams", 4), "max_length": longest, **never, **ends}
-
-
-def marian_tokenizer(
-    tokenizer: SidedTokenizer, format: TranslationFormat, max_len: int, rows: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The `tokenizer_config.json` of Marian's own class, which needs its three files besides."""
-    words = {number: word for word, number in tokenizer.rust.get_vocab().items()}
-    ends = {"eos_token": words[format.end], "pad_token": words[format.start]}
-    sides = {"source_lang": rows.get("source"), "target_lang": rows.get("target")}
-    return {"tokenizer_class": "MarianTokenizer", "model_max_length": max_len, **sides, **ends}
-
-
-def closing_tokenizer(tokenizer: Tokenizer, format: TranslationFormat, max_len: int) -> dict[str, Any]:
-    """`tokenizer.json`, which puts the end behind each text, and `tokenizer_config.json`. A start and an end that are no words
-    of the vocabulary are added under names that it does not know."""
-    from tokenizers import Tokenizer as RustTokenizer
-    from tokenizers import processors
-
-    whole = RustTokenizer.from_str(tokenizer.rust.to_str())
-    known = {number: word for word, number in whole.get_vocab(with_added_tokens=True).items()}
-    names = {}
-    for name, number in sorted({START: format.start, END: format.end}.items(), key=lambda pair: pair[1]):
-        names[number] = known.get(number) or next(
-            word for dashes in range(len(known) + 1) if (word := "_" * dashes + name) not in known.values()
-        )
-        whole.add_special_tokens([names[number]])
-        if whole.token_to_id(names[number]) != number:
-            raise WeightsError(
-                f"the vocabulary's numbers have holes, so that none is left for {number}: no tokenizer.json"
-            )
-    end = names[format.end]
-    whole.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, format.end)])
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len}
-    config |= {"bos_token": names[format.start], "pad_token": names[format.start], "eos_token": end}
-    return {"tokenizer.json": json.loads(whole.to_str()), "tokenizer_config.json": config}
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

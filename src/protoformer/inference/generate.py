@@ -18,13 +18,11 @@ from protoformer.decoding.text_generator import Completion, TextGenerator
 from protoformer.errors import ConfigurationError, DataError, WeightsError
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
-from protoformer.models.gpt import gpt
-from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
+from protoformer.models.hf import FAMILIES, family_of
 from protoformer.text.templates import GptFormat
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
 
-LAYOUTS = (GptWeights, Gpt2Weights)
 MAX_UNUSED_ROWS = 512  # of an embedding: vocabularies are rounded up
 PROGRESS_INTERVAL = 5.0  # seconds
 
@@ -59,12 +57,14 @@ def load_decoder(source: str | Path) -> TextGenerator:
         return _of_run(folder)
     folder = hub.folder_of(str(source))
     config = weights.read_config(folder)
-    layout = next((one() for one in LAYOUTS if one.model_type == config.get("model_type")), None)
-    if layout is None:
-        supported = ", ".join(one.model_type for one in LAYOUTS)
+    family = family_of(config)
+    if family is None or family.architecture != "decoder":
+        supported = ", ".join(model_type for model_type, each in FAMILIES.items() if each.architecture == "decoder")
         raise WeightsError(f"{source} is {config.get('model_type')!r}, not a supported decoder ({supported})")
-    model = gpt(**layout.sizes(config))
-    weights.put(model, layout.read(weights.read_state(folder))[0], str(source))
+    layout = family.layout()
+    model = family.builder(**layout.sizes(config))
+    assert isinstance(model, Decoder)  # as its architecture says
+    weights.load_into(model, layout.from_hf(weights.read_state(folder))[0], str(source))
     return _generator(model, read_tokenizer(folder), source)
 
 

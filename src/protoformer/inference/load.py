@@ -36,7 +36,7 @@ def load(run: str | Path) -> LoadedRun:
             f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command goes on)"
         )
     module = task_module(config, builder_arguments(config["model"]))
-    weights.put(module, state, str(folder.chosen_checkpoint))
+    weights.load_into(module, state, str(folder.chosen_checkpoint))
     return LoadedRun(module.eval(), read_tokenizer(folder.path / "tokenizer"), config)
 
 

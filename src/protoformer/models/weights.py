@@ -1,6 +1,6 @@
-"""Reading weight files and putting tensors into a model, with every mismatch named.
+"""Reading weight files and loading state dicts into a model, with every mismatch named.
 
-Nothing is unpickled but through torch's weights-only reader.
+Pickles are read by torch's weights-only reader alone.
 """
 
 import json
@@ -20,7 +20,7 @@ State = dict[str, Tensor]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a Hugging Face folder."""
+    """`config.json` of a Hugging Face folder. Raises WeightsError where there is none."""
     path = folder / "config.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -31,7 +31,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_state(folder: Path) -> State:
-    """All tensors of a folder: `model.safetensors` (or its shards), else the old `pytorch_model.bin`."""
+    """All tensors of a folder: `model.safetensors` (or its shards), else the old `pytorch_model.bin`.
+
+    Raises WeightsError where there is neither, or a file is corrupt.
+    """
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists():
         return _read_safetensors(folder / "model.safetensors")
@@ -54,45 +57,45 @@ def _read_safetensors(path: Path) -> State:
 
 
 def read_pickle(path: Path) -> Any:
-    """A torch file that may hold tensors and plain containers, nothing else."""
+    """A file of `torch.save` with tensors and plain containers. Raises WeightsError where it is corrupt or holds more."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path}: corrupt, or holds more than tensors ({first})") from None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"{path}: corrupt, or holds more than tensors ({reason})") from None
 
 
-def widened(model: nn.Module, state: Mapping[str, Tensor], name: str) -> State:
-    """`state` with the model's own fresh rows after those of matrix `name`, where the model has more of them."""
-    own, given = model.state_dict()[name], state.get(name)
-    if given is None or given.ndim != 2 or given.shape[1:] != own.shape[1:] or len(given) >= len(own):
+def pad_embedding_rows(model: nn.Module, state: Mapping[str, Tensor], name: str) -> State:
+    """`state`, whose matrix `name` gets the model's own fresh rows at its end where the model has more of them."""
+    fresh, loaded = model.state_dict()[name], state.get(name)
+    if loaded is None or loaded.ndim != 2 or loaded.shape[1:] != fresh.shape[1:] or len(loaded) >= len(fresh):
         return dict(state)
-    return {**state, name: torch.cat([given.to(own), own[len(given) :]])}
+    return {**state, name: torch.cat([loaded.to(fresh), fresh[len(loaded) :]])}
 
 
-def put(model: nn.Module, state: Mapping[str, Tensor], origin: str, optional: Collection[str] = ()) -> None:
-    """Copy `state` into `model`; missing, unexpected and mis-shaped tensors are one error that names them all.
+def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, optional: Collection[str] = ()) -> None:
+    """Copy `state` into `model`; missing, unexpected and mis-shaped tensors are one WeightsError that names them all.
 
-    `optional` are prefixes of parts (`pooler.`) of which `state` may hold nothing at all: such a part stays as it is, and
-    the log says so. A part that is there by half is an error.
+    `optional` are prefixes (`pooler.`) of parts of which `state` may hold nothing at all: such a part keeps its weights, and
+    the log says so. A part of which some tensors are missing is an error. `source` names the weights in messages.
     """
-    own = model.state_dict()
-    fresh = tuple(part for part in optional if not any(name.startswith(part) for name in state))
-    kept = {name: tensor for name, tensor in own.items() if name.startswith(fresh)}
-    missing = sorted(own.keys() - state.keys() - kept.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    shapes = [
-        f"{name} is {list(state[name].shape)}, the model wants {list(own[name].shape)}"
-        for name in sorted(own.keys() & state.keys())
-        if state[name].shape != own[name].shape
+    current = model.state_dict()
+    absent = tuple(prefix for prefix in optional if not any(name.startswith(prefix) for name in state))
+    kept = {name: tensor for name, tensor in current.items() if name.startswith(absent)}
+    missing = sorted(current.keys() - state.keys() - kept.keys())
+    unexpected = sorted(state.keys() - current.keys())
+    mis_shaped = [
+        f"{name} is {list(state[name].shape)}, the model wants {list(current[name].shape)}"
+        for name in sorted(current.keys() & state.keys())
+        if state[name].shape != current[name].shape
     ]
-    parts = [
+    problems = [
         f"{title}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes))
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", mis_shaped))
         if names
     ]
-    if parts:
-        raise WeightsError(f"{origin} does not fit the model; {'; '.join(parts)}")
+    if problems:
+        raise WeightsError(f"{source} does not fit the model; {'; '.join(problems)}")
     model.load_state_dict({**kept, **state})
     if kept:
-        log.info("%s has no %s: the model's own starts fresh", origin, ", ".join(kept))
+        log.info("%s has no %s: the model's own starts fresh", source, ", ".join(kept))

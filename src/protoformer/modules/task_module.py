@@ -9,7 +9,7 @@ first one's targets by the counts of the whole step, which the loader foretells 
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from protoformer.errors import DivergedError
 from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops
+from protoformer.models.hf.layout import HeadLayout
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
 from protoformer.optim.build import build_lr_scheduler, build_optimizer
 from protoformer.optim.optimization import Optimization
@@ -46,6 +47,7 @@ class TaskModule(pl.LightningModule):
     splits: Mapping[Stage, Sequence[str]]
     backbone: Backbone
     head: nn.Module
+    hf_head: ClassVar[HeadLayout | None] = None  # the head's names in `transformers`, where no layout knows the kind
 
     def __init__(self, optimization: Optimization | None) -> None:
         super().__init__()

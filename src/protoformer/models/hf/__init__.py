@@ -1,7 +1,20 @@
-"""Hugging Face's layouts of published weights: one class for each family, from and to its names. yaml names them."""
+"""Weights from and to Hugging Face's formats: one layout class for each family. yaml names the classes."""
 
 from protoformer.models.hf.bert import BertWeights
+from protoformer.models.hf.families import FAMILIES, family_of
 from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
+from protoformer.models.hf.layout import ExportedRun, Family, HeadLayout, WeightsLayout
 from protoformer.models.hf.marian import MarianWeights
 
-__all__ = ["BertWeights", "Gpt2Weights", "GptWeights", "MarianWeights"]
+__all__ = [
+    "FAMILIES",
+    "BertWeights",
+    "ExportedRun",
+    "Family",
+    "Gpt2Weights",
+    "GptWeights",
+    "HeadLayout",
+    "MarianWeights",
+    "WeightsLayout",
+    "family_of",
+]

@@ -1,10 +1,24 @@
-"""BERT as Hugging Face lays it out, and the way there and back.
+"""BERT's Hugging Face format (`google-bert/*`), in both directions.
 
-A reader is named by the model's yaml. It translates sizes (config.json) and tensors; heads are kept apart, since a task
-may share them or not.
+Names of tensors, theirs -> ours ("bert." in front of theirs may be missing; L is a layer's number):
+
+    embeddings.word_embeddings                  -> embeddings.token        (vocab, d_model)
+    embeddings.position_embeddings              -> embeddings.position     (max_seq_len, d_model)
+    embeddings.token_type_embeddings            -> embeddings.segment      (n_segments, d_model)
+    embeddings.LayerNorm                        -> embeddings.norm
+    encoder.layer.L.attention.self.query|key|value
+                                                -> stack.layers.L.attention.qkv, one below the other (3 d_model, d_model)
+    encoder.layer.L.attention.output.dense      -> stack.layers.L.attention.output
+    encoder.layer.L.attention.output.LayerNorm  -> stack.layers.L.attention_norm
+    encoder.layer.L.intermediate.dense          -> stack.layers.L.feed_forward.inner   (d_ff, d_model)
+    encoder.layer.L.output.dense                -> stack.layers.L.feed_forward.outer   (d_model, d_ff)
+    encoder.layer.L.output.LayerNorm            -> stack.layers.L.feed_forward_norm
+    pooler.dense                                -> pooler.dense
+
+Old files say gamma and beta for a norm's weight and bias. Heads stay apart from the body, since a task may share them or not.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +26,8 @@ import torch
 from torch import Tensor
 
 from protoformer.errors import WeightsError
+from protoformer.models.hf.layout import ExportedRun, HeadLayout
+from protoformer.models.hf.tokenizer_files import tokenizer_files
 from protoformer.models.weights import State
 
 SIZES = {  # Hugging Face's word -> ours
@@ -40,169 +56,211 @@ LAYER = {
     "output.LayerNorm": "feed_forward_norm",
 }
 QKV = ("query", "key", "value")
-
-
-@dataclass(frozen=True)
-class HeadLayout:
-    """How a kind's head is written: the class that opens it, and our parts -> theirs; `partial` opens one that lacks some."""
-
-    architecture: str
-    parts: Mapping[str, str]
-    partial: str | None = None
-
-
-HEADS = {  # by task kind
-    "classification": HeadLayout("BertForSequenceClassification", {"linear": "classifier"}),
-    "multiple_choice": HeadLayout("BertForMultipleChoice", {"linear": "classifier"}),
-    "span": HeadLayout("BertForQuestionAnswering", {"linear": "qa_outputs"}),
-    "pretraining": HeadLayout(
-        "BertForPreTraining",
-        {
-            "masked.transform": "cls.predictions.transform.dense",
-            "masked.norm": "cls.predictions.transform.LayerNorm",
-            "masked": "cls.predictions",  # its bias, one a word; the matrix is the embedding's
-            "next.linear": "cls.seq_relationship",
-        },
-        partial="BertForMaskedLM",
-    ),
-}
-TIED = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")  # copies of what stands elsewhere
+HEAD_PREFIXES = ("cls.", "classifier.", "qa_outputs.")
+TIED = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")  # copies of the embedding and of the bias
 
 
 @dataclass(frozen=True)
 class BertWeights:
-    """BERT's layout; `repo` and `revision` say where the published weights lie (revision null: the newest, recorded)."""
+    """BERT's layout (a `WeightsLayout`). Encoders of the same build that differ in names and heads may subclass it."""
 
     repo: str | None = None
     revision: str | None = None
-    # parts of ours that a file may lack as a whole: `transformers` gives a masked LM no pooler
-    optional: ClassVar[tuple[str, ...]] = ("pooler.",)
+    model_type: ClassVar[str] = "bert"
+    class_prefix: ClassVar[str] = "Bert"  # of the classes in `transformers`
+    optional_prefixes: ClassVar[tuple[str, ...]] = ("pooler.",)  # `transformers` gives a masked LM no pooler
+    not_in_config: ClassVar[frozenset[str]] = frozenset({"dropout", "attention_dropout", "init_std", "packing"})
+    heads: ClassVar[Mapping[str, HeadLayout]] = {
+        "classification": HeadLayout("ForSequenceClassification", {"linear": "classifier"}, labelled=True),
+        "multiple_choice": HeadLayout("ForMultipleChoice", {"linear": "classifier"}, ambiguous=True),
+        "span": HeadLayout("ForQuestionAnswering", {"linear": "qa_outputs"}),
+        "pretraining": HeadLayout(
+            "ForPreTraining",
+            {
+                "masked.transform": "cls.predictions.transform.dense",
+                "masked.norm": "cls.predictions.transform.LayerNorm",
+                "masked": "cls.predictions",  # its bias, (vocab,); the matrix is the embedding's
+                "next.linear": "cls.seq_relationship",
+            },
+            partial="ForMaskedLM",
+        ),
+    }
 
     def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Builder arguments that a `config.json` fixes. Raises WeightsError on another architecture."""
-        kind = config.get("model_type", "bert")
-        if kind != "bert":
-            raise WeightsError(f"config.json says model_type {kind!r}; this model reads 'bert'")
+        """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
+        model_type = config.get("model_type", "bert")
+        if model_type != self.model_type:
+            raise WeightsError(f"config.json says model_type {model_type!r}; this model reads {self.model_type!r}")
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise WeightsError("config.json asks for relative positions; BERT's are absolute")
-        lacking = [word for word in ("hidden_size", "num_hidden_layers", "vocab_size") if word not in config]
-        if lacking:
-            raise WeightsError(f"config.json lacks {', '.join(lacking)}")
+        missing = [name for name in ("hidden_size", "num_hidden_layers", "vocab_size") if name not in config]
+        if missing:
+            raise WeightsError(f"config.json lacks {', '.join(missing)}")
         sizes = {ours: config[theirs] for theirs, ours in SIZES.items() if theirs in config}
         activation = config.get("hidden_act", "gelu")
         if activation not in ACTIVATIONS:
             raise WeightsError(f"config.json: hidden_act {activation!r}; known are {', '.join(ACTIVATIONS)}")
         return {**sizes, "activation": ACTIVATIONS[activation]}
 
-    def read(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
-        """Their tensors -> (ours for the encoder, heads under their own names)."""
-        body: State = {}
-        heads: State = {}
-        fused: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in state.items():
-            key = name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
-            stem, _, end = key.rpartition(".")
-            if key in TIED:
-                continue
-            if key.startswith(("cls.", "classifier.", "qa_outputs.")):
-                heads[key] = tensor
-            elif key == "embeddings.position_ids":  # a buffer that old files carry
-                continue
-            elif stem in EMBEDDINGS:
-                body[f"{EMBEDDINGS[stem]}.{end}"] = tensor
-            elif stem.startswith("encoder.layer."):
-                number, _, part = stem.removeprefix("encoder.layer.").partition(".")
-                head, _, which = part.rpartition(".")
-                if head == "attention.self" and which in QKV:
-                    fused.setdefault(f"stack.layers.{number}.attention.qkv.{end}", {})[which] = tensor
-                else:
-                    body[f"stack.layers.{number}.{LAYER.get(part, part)}.{end}"] = tensor
-            else:
-                body[key] = tensor  # unknown to us: named as unexpected when it is put into the model
-        for name, parts in fused.items():
-            if lacking := [which for which in QKV if which not in parts]:
-                raise WeightsError(f"missing: the {' and '.join(lacking)} part of {name}")
-            body[name] = torch.cat([parts[which] for which in QKV])
-        return body, heads
-
-    def head(self, kind: str, heads: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
-        """The tensors of a kind's head under our names; empty where the file has none.
-
-        A classifier and a multiple-choice head look alike: the file's `architectures` tells them apart.
-        """
-        layout, written = HEADS[kind], config.get("architectures") or []
-        others = {head.architecture for name, head in HEADS.items() if name != kind} - {"BertForPreTraining"}
-        if others & set(written) or (kind == "multiple_choice" and layout.architecture not in written):
-            return {}
-        back = {theirs: ours for ours, theirs in layout.parts.items()}
-        state: State = {}
-        for name, tensor in heads.items():
-            stem, _, end = name.rpartition(".")
-            if stem in back:
-                state[f"{back[stem]}.{end}"] = tensor
-        return state
-
-    def labels(self, config: Mapping[str, Any]) -> list[str] | None:
-        """Words of the classifier's labels, in order; None for regression: one label, or `problem_type` says so.
-
-        `transformers` leaves its default out of the file: two labels, LABEL_0 and LABEL_1.
-        """
-        words = config.get("id2label") or {n: f"LABEL_{n}" for n in range(config.get("num_labels") or 2)}
-        if len(words) == 1 or config.get("problem_type") == "regression":
-            return None
-        return [words[number] for number in sorted(words, key=int)]
-
-    def write(self, kind: str, body: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> State:
-        """Our encoder's and head's tensors -> theirs, with the prefix that models with heads carry."""
-        back = {ours: theirs for theirs, ours in EMBEDDINGS.items()}
-        layers = {ours: theirs for theirs, ours in LAYER.items()}
-        state: State = {}
-        for name, tensor in body.items():
-            stem, _, end = name.rpartition(".")
-            if stem in back:
-                state[f"bert.{back[stem]}.{end}"] = tensor
-                continue
-            number, _, part = stem.removeprefix("stack.layers.").partition(".")
-            prefix = f"bert.encoder.layer.{number}"
-            if part == "attention.qkv":
-                for which, piece in zip(QKV, tensor.chunk(3), strict=True):
-                    state[f"{prefix}.attention.self.{which}.{end}"] = piece.clone()
-            else:
-                state[f"{prefix}.{layers[part]}.{end}"] = tensor
-        for name, tensor in head.items():
-            stem, _, end = name.rpartition(".")
-            state[f"{HEADS[kind].parts[stem]}.{end}"] = tensor
-        return state
-
-    def config(
-        self, kind: str, sizes: Mapping[str, Any], labels: list[str] | None = None, head: Collection[str] = ()
+    def hf_config(
+        self,
+        task_type: str,
+        sizes: Mapping[str, Any],
+        labels: Sequence[str] | None = None,
+        head: Collection[str] = (),
+        module_head: HeadLayout | None = None,
     ) -> dict[str, Any]:
-        """A `config.json` that `transformers` opens as the class for this kind (a classifier without labels: a regressor).
+        """A `config.json` that `transformers` opens as the class for this task type (a classifier without labels: a regressor).
 
-        `head` names the head's tensors, where some may be lacking (pretraining without next sentences).
+        `head` names the head's tensors, where some may be missing (pretraining without next sentences). Raises WeightsError
+        for a task type without a head in `transformers`.
         """
-        written = HEADS[kind]
-        lacking = head and written.parts.keys() - {name.rpartition(".")[0] for name in head}
+        layout = self._head_layout(task_type, module_head)
+        missing = head and layout.parts.keys() - {name.rpartition(".")[0] for name in head}
         theirs = {theirs: sizes[ours] for theirs, ours in SIZES.items() if ours in sizes}
+        activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
         dropout = sizes.get("dropout", 0.1)
-        share = sizes.get("attention_dropout")
+        attention_dropout = sizes.get("attention_dropout")
         return {
-            "architectures": [written.partial if lacking and written.partial else written.architecture],
-            "model_type": "bert",
+            "architectures": [
+                self.class_prefix + (layout.partial if missing and layout.partial else layout.model_class)
+            ],
+            "model_type": self.model_type,
             **theirs,
-            "hidden_act": {ours: name for name, ours in reversed(ACTIVATIONS.items())}[sizes.get("activation", "gelu")],
+            "hidden_act": activations[sizes.get("activation", "gelu")],
             "hidden_dropout_prob": dropout,
-            "attention_probs_dropout_prob": dropout if share is None else share,
-            **(self._labelled(labels) if kind == "classification" else {}),
+            "attention_probs_dropout_prob": dropout if attention_dropout is None else attention_dropout,
+            **(_label_config(labels) if layout.labelled else {}),
             "tie_word_embeddings": True,
             "initializer_range": 0.02,
             "pad_token_id": 0,
         }
 
-    def _labelled(self, labels: list[str] | None) -> dict[str, Any]:
-        words = labels or ["score"]
-        return {
-            "id2label": {str(number): word for number, word in enumerate(words)},
-            "label2id": {word: number for number, word in enumerate(words)},
-            "problem_type": "single_label_classification" if labels else "regression",
-        }
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+        """Their tensors -> (the encoder's under our names, heads under theirs). Raises WeightsError where one of query, key
+        and value is missing."""
+        body: State = {}
+        heads: State = {}
+        fused: dict[str, dict[str, Tensor]] = {}  # our qkv's name -> its three parts
+        for name, tensor in state.items():
+            key = name.removeprefix(f"{self.model_type}.").replace(".gamma", ".weight").replace(".beta", ".bias")
+            stem, _, suffix = key.rpartition(".")  # suffix: weight or bias
+            if key in TIED or key == "embeddings.position_ids":  # a buffer of old files
+                continue
+            if key.startswith(HEAD_PREFIXES):
+                heads[key] = tensor
+            elif stem in EMBEDDINGS:
+                body[f"{EMBEDDINGS[stem]}.{suffix}"] = tensor
+            elif stem.startswith("encoder.layer."):
+                layer, _, part = stem.removeprefix("encoder.layer.").partition(".")
+                parent, _, which = part.rpartition(".")
+                if parent == "attention.self" and which in QKV:
+                    fused.setdefault(f"stack.layers.{layer}.attention.qkv.{suffix}", {})[which] = tensor
+                else:
+                    body[f"stack.layers.{layer}.{LAYER.get(part, part)}.{suffix}"] = tensor
+            else:
+                body[key] = tensor  # unknown: named as unexpected when it is loaded into the model
+        for name, parts in fused.items():
+            if missing := [which for which in QKV if which not in parts]:
+                raise WeightsError(f"missing: the {' and '.join(missing)} part of {name}")
+            body[name] = torch.cat([parts[which] for which in QKV])
+        return body, heads
+
+    def head_from_hf(
+        self,
+        task_type: str,
+        heads: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        module_head: HeadLayout | None = None,
+    ) -> State:
+        """The tensors of a task type's head under our names; empty where the file has none.
+
+        A classifier and a multiple-choice head look alike: the file's `architectures` tells them apart.
+        """
+        layout = self.heads.get(task_type, module_head)
+        if layout is None:
+            return {}
+        architectures = config.get("architectures") or []
+        # a file of pretraining heads may be a start for any task: its class rules no other head out
+        others = {self.class_prefix + head.model_class for head in self.heads.values() if head.partial is None}
+        model_class = self.class_prefix + layout.model_class
+        if (others - {model_class}) & set(architectures) or (layout.ambiguous and model_class not in architectures):
+            return {}
+        ours = {theirs: ours for ours, theirs in layout.parts.items()}
+        state: State = {}
+        for name, tensor in heads.items():
+            stem, _, suffix = name.rpartition(".")
+            if stem in ours:
+                state[f"{ours[stem]}.{suffix}"] = tensor
+        return state
+
+    def labels(
+        self, task_type: str, config: Mapping[str, Any], module_head: HeadLayout | None = None
+    ) -> list[str] | None:
+        """The words of a classifier's labels in order; None for other heads, and for regression: one label, or
+        `problem_type` says so.
+
+        `transformers` leaves its default out of the file: two labels, LABEL_0 and LABEL_1.
+        """
+        layout = self.heads.get(task_type, module_head)
+        if layout is None or not layout.labelled:
+            return None
+        words = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels") or 2)}
+        if len(words) == 1 or config.get("problem_type") == "regression":
+            return None
+        return [words[index] for index in sorted(words, key=int)]
+
+    def to_hf(
+        self,
+        task_type: str,
+        body: Mapping[str, Tensor],
+        head: Mapping[str, Tensor],
+        module_head: HeadLayout | None = None,
+    ) -> State:
+        """Our encoder's and head's tensors -> theirs, with the prefix that models with heads carry ("bert.")."""
+        layout = self._head_layout(task_type, module_head)
+        embeddings = {ours: theirs for theirs, ours in EMBEDDINGS.items()}
+        layers = {ours: theirs for theirs, ours in LAYER.items()}
+        state: State = {}
+        for name, tensor in body.items():
+            stem, _, suffix = name.rpartition(".")
+            if stem in embeddings:
+                state[f"{self.model_type}.{embeddings[stem]}.{suffix}"] = tensor
+                continue
+            layer, _, part = stem.removeprefix("stack.layers.").partition(".")
+            prefix = f"{self.model_type}.encoder.layer.{layer}"
+            if part == "attention.qkv":
+                for which, chunk in zip(QKV, tensor.chunk(3), strict=True):
+                    state[f"{prefix}.attention.self.{which}.{suffix}"] = chunk.clone()
+            else:
+                state[f"{prefix}.{layers[part]}.{suffix}"] = tensor
+        for name, tensor in head.items():
+            stem, _, suffix = name.rpartition(".")
+            state[f"{layout.parts[stem]}.{suffix}"] = tensor
+        return state
+
+    def special_token_ids(self, template: Any) -> dict[str, int]:
+        """None: an encoder writes no text."""
+        return {}
+
+    def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
+        """The tokenizer, which puts [CLS] and [SEP] around texts."""
+        return tokenizer_files(run.tokenizer, run.max_len)
+
+    def _head_layout(self, task_type: str, module_head: HeadLayout | None) -> HeadLayout:
+        layout = self.heads.get(task_type, module_head)
+        if layout is None:
+            raise WeightsError(
+                f"{self.model_type}: a run of kind {task_type} has no counterpart in transformers that is known here; those "
+                f"of {', '.join(self.heads)} have"
+            )
+        return layout
+
+
+def _label_config(labels: Sequence[str] | None) -> dict[str, Any]:
+    words = labels or ["score"]
+    return {
+        "id2label": {str(index): word for index, word in enumerate(words)},
+        "label2id": {word: index for index, word in enumerate(words)},
+        "problem_type": "single_label_classification" if labels else "regression",
+    }

@@ -1,17 +1,31 @@
-"""GPT and GPT-2 as Hugging Face lays them out, and the way there and back.
+"""The Hugging Face formats of GPT (`openai-community/openai-gpt`) and GPT-2, in both directions.
 
-Their linear maps are stored as `Conv1D`, the transpose of torch's; queries, keys and values are one matrix, as ours are.
-The output layer is the token embedding, and old files carry masks as buffers: neither is a weight of its own.
+Names of tensors, theirs -> ours ("transformer." in front of theirs may be missing; L is a layer's number):
+
+    tokens_embed (GPT), wte (GPT-2)     -> embeddings.token       (vocab, d_model)
+    positions_embed (GPT), wpe (GPT-2)  -> embeddings.position    (max_seq_len, d_model)
+    h.L.attn.c_attn                     -> stack.layers.L.attention.qkv        transposed, (3 d_model, d_model)
+    h.L.attn.c_proj                     -> stack.layers.L.attention.output     transposed
+    h.L.ln_1                            -> stack.layers.L.attention_norm
+    h.L.mlp.c_fc                        -> stack.layers.L.feed_forward.inner   transposed, (d_ff, d_model)
+    h.L.mlp.c_proj                      -> stack.layers.L.feed_forward.outer   transposed, (d_model, d_ff)
+    h.L.ln_2                            -> stack.layers.L.feed_forward_norm
+    ln_f (GPT-2)                        -> stack.final_norm
+
+Their linear maps are stored as `Conv1D`, the transpose of torch's. The output layer `lm_head` is the token embedding, and old
+files carry masks as buffers: neither is a weight of its own.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from protoformer.errors import WeightsError
+from protoformer.models.hf.layout import ExportedRun, HeadLayout
+from protoformer.models.hf.tokenizer_files import tokenizer_files
 from protoformer.models.weights import State
 
 BUFFERS = re.compile(r"(h\.\d+\.attn\.(bias|masked_bias)|position_ids)$")
@@ -23,42 +37,49 @@ LAYER = {
     "mlp.c_proj": "feed_forward.outer",
     "ln_2": "feed_forward_norm",
 }
-HEADS = ("lm_head", "score", "multiple_choice_head.summary")
+HEAD_PARTS = ("lm_head", "score", "multiple_choice_head.summary")
 TRANSPOSED = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
 @dataclass(frozen=True)
 class GptWeights:
-    """GPT's layout; `repo` and `revision` say where the published weights lie (revision null: the newest, recorded)."""
+    """GPT's layout (a `WeightsLayout`)."""
 
     repo: str | None = None
     revision: str | None = None
-    optional: ClassVar[tuple[str, ...]] = ()
     model_type: ClassVar[str] = "openai-gpt"
-    architecture: ClassVar[str] = "OpenAIGPTLMHeadModel"
-    activation_word: ClassVar[str] = "afn"
-    free_d_ff: ClassVar[bool] = False
+    class_prefix: ClassVar[str] = "OpenAIGPT"  # of the classes in `transformers`
+    # the other heads of `transformers` have no bias and read another token than ours
+    heads: ClassVar[Mapping[str, HeadLayout]] = {"causal_lm": HeadLayout("LMHeadModel")}
+    optional_prefixes: ClassVar[tuple[str, ...]] = ()
+    not_in_config: ClassVar[frozenset[str]] = frozenset(
+        {"dropout", "attention_dropout", "embedding_dropout", "init_std", "position_std", "scaled_residuals", "packing"}
+    )
+    activation_key: ClassVar[str] = "afn"
+    fixed_d_ff: ClassVar[bool] = True  # 4 d_model; config.json has no key for another one
     norm: ClassVar[str] = "post"
-    # its code means the tanh form by `gelu`
+    # GPT's code means the tanh form by `gelu`
     activations: ClassVar[Mapping[str, str]] = {"gelu": "gelu_tanh", "relu": "relu"}
-    parts: ClassVar[Mapping[str, str]] = {"tokens_embed": "embeddings.token", "positions_embed": "embeddings.position"}
+    embeddings: ClassVar[Mapping[str, str]] = {
+        "tokens_embed": "embeddings.token",
+        "positions_embed": "embeddings.position",
+    }
 
     def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Builder arguments that a `config.json` fixes. Raises WeightsError on another architecture."""
+        """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
         if config.get("model_type") != self.model_type:
             raise WeightsError(
                 f"config.json says model_type {config.get('model_type')!r}; this model reads {self.model_type!r}"
             )
-        for word, usual in (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False)):
-            if config.get(word, usual) != usual:
-                raise WeightsError(f"config.json: {word}={config[word]} is not GPT's attention")
-        words = ("n_embd", "n_layer", "n_head", "vocab_size")
-        if lacking := [word for word in words if word not in config]:
-            raise WeightsError(f"config.json lacks {', '.join(lacking)}")
-        activation = config.get(self.activation_word, next(iter(self.activations)))
+        for name, usual in (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False)):
+            if config.get(name, usual) != usual:
+                raise WeightsError(f"config.json: {name}={config[name]} is not GPT's attention")
+        if missing := [name for name in ("n_embd", "n_layer", "n_head", "vocab_size") if name not in config]:
+            raise WeightsError(f"config.json lacks {', '.join(missing)}")
+        activation = config.get(self.activation_key, next(iter(self.activations)))
         if activation not in self.activations:
             raise WeightsError(
-                f"config.json: {self.activation_word} {activation!r}; known are {', '.join(self.activations)}"
+                f"config.json: {self.activation_key} {activation!r}; known are {', '.join(self.activations)}"
             )
         return {
             "vocab_size": config["vocab_size"],
@@ -72,86 +93,113 @@ class GptWeights:
             "norm": self.norm,
         }
 
-    def read(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
-        """Their tensors -> (ours for the decoder, heads under their own names)."""
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+        """Their tensors -> (the decoder's under our names, heads under theirs). Raises WeightsError for an output layer that is
+        not the token embedding."""
         body: State = {}
         heads: State = {}
         for name, tensor in state.items():
             key = name.removeprefix("transformer.")
-            stem, _, end = key.rpartition(".")
+            stem, _, suffix = key.rpartition(".")  # suffix: weight or bias
             if BUFFERS.search(key):
                 continue
-            if stem in self.parts:
-                body[f"{self.parts[stem]}.{end}"] = tensor
+            if stem in self.embeddings:
+                body[f"{self.embeddings[stem]}.{suffix}"] = tensor
             elif stem.startswith("h."):
-                number, _, part = stem.removeprefix("h.").partition(".")
-                turned = tensor.T.contiguous() if part in TRANSPOSED and end == "weight" else tensor
-                body[f"stack.layers.{number}.{LAYER.get(part, part)}.{end}"] = turned
-            elif stem in HEADS:
+                layer, _, part = stem.removeprefix("h.").partition(".")
+                ours = tensor.T.contiguous() if part in TRANSPOSED and suffix == "weight" else tensor
+                body[f"stack.layers.{layer}.{LAYER.get(part, part)}.{suffix}"] = ours
+            elif stem in HEAD_PARTS:
                 heads[key] = tensor
             else:
-                body[key] = tensor  # unknown to us: named as unexpected when it is put into the model
+                body[key] = tensor  # unknown: named as unexpected when it is loaded into the model
         token = body.get("embeddings.token.weight")
         output = heads.pop("lm_head.weight", None)
         if output is not None and token is not None and not (output.shape == token.shape and output.equal(token)):
             raise WeightsError("lm_head.weight is not the token embedding; GPT's output layer is")
         return body, heads
 
-    def head(self, kind: str, heads: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
-        """None: the task heads of `transformers` have no bias and read another token than ours."""
+    def head_from_hf(
+        self,
+        task_type: str,
+        heads: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        module_head: HeadLayout | None = None,
+    ) -> State:
+        """Empty: the output layer is the embedding, and the task heads of `transformers` differ from ours."""
         return {}
 
-    def labels(self, config: Mapping[str, Any]) -> list[str] | None:
+    def labels(
+        self, task_type: str, config: Mapping[str, Any], module_head: HeadLayout | None = None
+    ) -> list[str] | None:
         """None, as there is no head whose labels they could be."""
         return None
 
-    def write(self, kind: str, body: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> State:
+    def to_hf(
+        self,
+        task_type: str,
+        body: Mapping[str, Tensor],
+        head: Mapping[str, Tensor],
+        module_head: HeadLayout | None = None,
+    ) -> State:
         """Our decoder's tensors -> theirs, with the prefix that models with heads carry."""
-        back = {ours: theirs for theirs, ours in self.parts.items()}
+        embeddings = {ours: theirs for theirs, ours in self.embeddings.items()}
         layers = {ours: theirs for theirs, ours in LAYER.items()}
         state: State = {}
         for name, tensor in body.items():
-            stem, _, end = name.rpartition(".")
-            if stem in back:
-                state[f"transformer.{back[stem]}.{end}"] = tensor
+            stem, _, suffix = name.rpartition(".")
+            if stem in embeddings:
+                state[f"transformer.{embeddings[stem]}.{suffix}"] = tensor
                 continue
-            number, _, part = stem.removeprefix("stack.layers.").partition(".")
-            theirs = layers[part]
-            turned = tensor.T.contiguous() if theirs in TRANSPOSED and end == "weight" else tensor
-            state[f"transformer.h.{number}.{theirs}.{end}"] = turned
+            layer, _, part = stem.removeprefix("stack.layers.").partition(".")
+            theirs = tensor.T.contiguous() if layers[part] in TRANSPOSED and suffix == "weight" else tensor
+            state[f"transformer.h.{layer}.{layers[part]}.{suffix}"] = theirs
         return state
 
-    def config(
-        self, kind: str, sizes: Mapping[str, Any], labels: list[str] | None = None, head: Collection[str] = ()
+    def special_token_ids(self, template: Any) -> dict[str, int]:
+        """The token that closes a document of the run's corpus; unsaid it would be the published vocabulary's."""
+        return {"bos_token_id": template.end, "eos_token_id": template.end}
+
+    def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
+        """The tokenizer."""
+        return tokenizer_files(run.tokenizer, run.max_len)
+
+    def hf_config(
+        self,
+        task_type: str,
+        sizes: Mapping[str, Any],
+        labels: Sequence[str] | None = None,
+        head: Collection[str] = (),
+        module_head: HeadLayout | None = None,
     ) -> dict[str, Any]:
         """A `config.json` that `transformers` opens as the language model of this family.
 
-        Raises WeightsError for a size, or a kind of task, that it cannot say.
+        Raises WeightsError for a size, or a task type, that it cannot express.
         """
-        if kind != "causal_lm":
+        if task_type not in self.heads:
             raise WeightsError(
-                f"{self.model_type}: a run of kind {kind} has no counterpart in transformers, whose heads for it have no bias "
-                "and read another token; a language model (task=pretrain/clm) has"
+                f"{self.model_type}: a run of kind {task_type} has no counterpart in transformers, whose heads for it have no "
+                "bias and read another token; a language model (task=pretrain/clm) has"
             )
-        if not self.free_d_ff and sizes["d_ff"] != 4 * sizes["d_model"]:
-            raise WeightsError(f"d_ff={sizes['d_ff']}: {self.model_type} knows no other than 4 x d_model")
+        if self.fixed_d_ff and sizes["d_ff"] != 4 * sizes["d_model"]:
+            raise WeightsError(f"d_ff={sizes['d_ff']}: {self.model_type} has no other than 4 x d_model")
         dropout = sizes.get("dropout", 0.1)
-        share, embedding = sizes.get("attention_dropout"), sizes.get("embedding_dropout")
-        back = {ours: theirs for theirs, ours in self.activations.items()}
+        attention_dropout, embedding_dropout = sizes.get("attention_dropout"), sizes.get("embedding_dropout")
+        activations = {ours: theirs for theirs, ours in self.activations.items()}
         return {
-            "architectures": [self.architecture],
+            "architectures": [self.class_prefix + self.heads[task_type].model_class],
             "model_type": self.model_type,
             "vocab_size": sizes["vocab_size"],
             "n_embd": sizes["d_model"],
             "n_layer": sizes["n_layers"],
             "n_head": sizes["n_heads"],
-            **({"n_inner": sizes["d_ff"]} if self.free_d_ff else {}),
+            **({} if self.fixed_d_ff else {"n_inner": sizes["d_ff"]}),
             "n_positions": sizes["max_seq_len"],
             "layer_norm_epsilon": sizes.get("norm_eps", 1e-5),
-            self.activation_word: back[sizes.get("activation", "gelu_tanh")],
+            self.activation_key: activations[sizes.get("activation", "gelu_tanh")],
             "resid_pdrop": dropout,
-            "attn_pdrop": dropout if share is None else share,
-            "embd_pdrop": dropout if embedding is None else embedding,
+            "attn_pdrop": dropout if attention_dropout is None else attention_dropout,
+            "embd_pdrop": dropout if embedding_dropout is None else embedding_dropout,
             "tie_word_embeddings": True,
             "initializer_range": sizes.get("init_std", 0.02),
         }
@@ -159,15 +207,15 @@ class GptWeights:
 
 @dataclass(frozen=True)
 class Gpt2Weights(GptWeights):
-    """GPT-2's layout."""
+    """GPT-2's layout, which GPT-3's sizes share."""
 
     model_type: ClassVar[str] = "gpt2"
-    architecture: ClassVar[str] = "GPT2LMHeadModel"
-    free_d_ff: ClassVar[bool] = True
+    class_prefix: ClassVar[str] = "GPT2"
+    fixed_d_ff: ClassVar[bool] = False
     norm: ClassVar[str] = "pre"
-    activation_word: ClassVar[str] = "activation_function"
+    activation_key: ClassVar[str] = "activation_function"
     activations: ClassVar[Mapping[str, str]] = {"gelu_new": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
-    parts: ClassVar[Mapping[str, str]] = {
+    embeddings: ClassVar[Mapping[str, str]] = {
         "wte": "embeddings.token",
         "wpe": "embeddings.position",
         "ln_f": "stack.final_norm",

@@ -1,11 +1,23 @@
-"""Marian's Transformer as Hugging Face lays it out (`Helsinki-NLP/opus-mt-*`), and the way there and back.
+"""Marian's Transformer in its Hugging Face format (`Helsinki-NLP/opus-mt-*`), in both directions.
 
-Queries, keys and values are matrices of their own, ours fused. One matrix embeds both languages and makes the logits; their
-files may name it several times. Positions are computed, though old files hold them as tables.
+Names of tensors, theirs -> ours (S is encoder or decoder, L a layer's number):
+
+    model.shared                                -> embeddings.token     (vocab, d_model): both languages and the output layer
+    final_logits_bias, (1, vocab)               -> bias                 (vocab,)
+    model.S.layers.L.self_attn.q|k|v_proj       -> S.layers.L.attention.qkv, one below the other (3 d_model, d_model)
+    model.S.layers.L.self_attn.out_proj         -> S.layers.L.attention.output
+    model.S.layers.L.encoder_attn.q_proj        -> S.layers.L.cross_attention.query
+    model.S.layers.L.encoder_attn.k|v_proj      -> S.layers.L.cross_attention.key_value, as qkv (2 d_model, d_model)
+    model.S.layers.L.encoder_attn.out_proj      -> S.layers.L.cross_attention.output
+    model.S.layers.L.fc1, fc2                   -> S.layers.L.feed_forward.inner, feed_forward.outer
+    self_attn_layer_norm, encoder_attn_layer_norm, final_layer_norm
+                                                -> attention_norm, cross_attention_norm, feed_forward_norm
+
+Files may name the embedding several times. Positions are computed, though old files hold them as tables.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,15 +25,18 @@ import torch
 from torch import Tensor
 
 from protoformer.errors import WeightsError
+from protoformer.models.hf.layout import ExportedRun, HeadLayout
+from protoformer.models.hf.tokenizer_files import closing_tokenizer_files
 from protoformer.models.weights import State
+from protoformer.text.sentencepiece import SidedTokenizer
 
-TOKEN, BIAS = "embeddings.token.weight", "bias"
-SHARED, LOGITS_BIAS = "model.shared.weight", "final_logits_bias"
+TOKEN, BIAS = "embeddings.token.weight", "bias"  # ours
+SHARED, LOGITS_BIAS = "model.shared.weight", "final_logits_bias"  # theirs
 TIED = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
-TABLES = re.compile(r"model\.(encoder|decoder)\.embed_positions\.weight$")
-LAYER = re.compile(r"model\.(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)$")
-OURS = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)$")
-PARTS = {
+SINUSOID_TABLES = re.compile(r"model\.(encoder|decoder)\.embed_positions\.weight$")
+THEIR_LAYER = re.compile(r"model\.(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)$")
+OUR_LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)$")
+PARTS = {  # theirs -> ours
     "self_attn.out_proj": "attention.output",
     "self_attn_layer_norm": "attention_norm",
     "encoder_attn.q_proj": "cross_attention.query",
@@ -31,11 +46,11 @@ PARTS = {
     "fc2": "feed_forward.outer",
     "final_layer_norm": "feed_forward_norm",
 }
-FUSED = {  # ours -> theirs, one under the other
+FUSED = {  # ours -> theirs, one below the other
     "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "cross_attention.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
 }
-ONLY = {  # what else a file may ask for is another model
+FIXED_CONFIG = {  # with another value it is another model
     "scale_embedding": True,
     "normalize_before": False,
     "normalize_embedding": False,
@@ -48,21 +63,24 @@ ONLY = {  # what else a file may ask for is another model
 
 @dataclass(frozen=True)
 class MarianWeights:
-    """Marian's layout; `repo` and `revision` say where the published weights lie (revision null: the newest, recorded)."""
+    """Marian's layout (a `WeightsLayout`)."""
 
     repo: str | None = None
     revision: str | None = None
-    optional: ClassVar[tuple[str, ...]] = ()
+    model_type: ClassVar[str] = "marian"
+    heads: ClassVar[Mapping[str, HeadLayout]] = {"translation": HeadLayout("MTModel")}
+    optional_prefixes: ClassVar[tuple[str, ...]] = ()
+    not_in_config: ClassVar[frozenset[str]] = frozenset({"dropout", "attention_dropout", "packing"})
     activations: ClassVar[Mapping[str, str]] = {"swish": "swish", "silu": "swish", "relu": "relu", "gelu": "gelu"}
 
     def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Builder arguments that a `config.json` fixes. Raises WeightsError on another architecture."""
+        """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
         if config.get("model_type") != "marian":
             raise WeightsError(f"config.json says model_type {config.get('model_type')!r}; this model reads 'marian'")
-        for word, usual in ONLY.items():
-            if config.get(word, usual) != usual:
-                raise WeightsError(f"config.json: {word}={config[word]}; this model is the one with {usual}")
-        words = (
+        for name, usual in FIXED_CONFIG.items():
+            if config.get(name, usual) != usual:
+                raise WeightsError(f"config.json: {name}={config[name]}; this model is the one with {usual}")
+        required = (
             "d_model",
             "encoder_layers",
             "decoder_layers",
@@ -70,13 +88,13 @@ class MarianWeights:
             "encoder_ffn_dim",
             "vocab_size",
         )
-        if lacking := [word for word in words if word not in config]:
-            raise WeightsError(f"config.json lacks {', '.join(lacking)}")
-        for word in ("attention_heads", "ffn_dim"):
-            here, there = config[f"encoder_{word}"], config.get(f"decoder_{word}", config[f"encoder_{word}"])
-            if here != there:
+        if missing := [name for name in required if name not in config]:
+            raise WeightsError(f"config.json lacks {', '.join(missing)}")
+        for name in ("attention_heads", "ffn_dim"):
+            encoder, decoder = config[f"encoder_{name}"], config.get(f"decoder_{name}", config[f"encoder_{name}"])
+            if encoder != decoder:
                 raise WeightsError(
-                    f"config.json: encoder_{word}={here} and decoder_{word}={there} differ; here they are one"
+                    f"config.json: encoder_{name}={encoder} and decoder_{name}={decoder} differ; here they are one"
                 )
         activation = config.get("activation_function", "gelu")
         if activation not in self.activations:
@@ -96,105 +114,168 @@ class MarianWeights:
             "output_bias": True,
         }
 
-    def read(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
-        """Their tensors -> (ours for the model, none for a head). Raises WeightsError where two matrices that should be one
-        differ, or a part of a fused one lacks."""
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+        """Their tensors -> (the model's under our names, no heads). Raises WeightsError where two matrices that should be one
+        differ, or a part of a fused one is missing."""
         body: State = {}
         parts: State = {}
-        table = state.get(SHARED)
+        embedding = state.get(SHARED)
         for name, tensor in state.items():
-            found = LAYER.match(name)
+            match = THEIR_LAYER.match(name)
             if name in TIED:
-                table = tensor if table is None else table
-                if not torch.equal(tensor, table):
+                embedding = tensor if embedding is None else embedding
+                if not torch.equal(tensor, embedding):
                     raise WeightsError(f"{name} is not {SHARED}: one matrix is to serve both languages and the output")
             elif name == LOGITS_BIAS:
                 body[BIAS] = tensor.flatten()
-            elif found is not None:
-                side, number, part, end = found.groups()
-                parts[f"{side}.layers.{number}.{part}.{end}"] = tensor
-            elif not TABLES.match(name) and name != SHARED:
-                body[name] = tensor  # unknown to us: named as unexpected when it is put into the model
-        if table is not None:
-            body[TOKEN] = table
-        return {**body, **_fused(parts)}, {}
+            elif match is not None:
+                stack, layer, part, suffix = match.groups()
+                parts[f"{stack}.layers.{layer}.{part}.{suffix}"] = tensor
+            elif not SINUSOID_TABLES.match(name) and name != SHARED:
+                body[name] = tensor  # unknown: named as unexpected when it is loaded into the model
+        if embedding is not None:
+            body[TOKEN] = embedding
+        return {**body, **_fuse(parts)}, {}
 
-    def head(self, kind: str, heads: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
-        """None: the output layer is the embedding."""
+    def head_from_hf(
+        self,
+        task_type: str,
+        heads: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        module_head: HeadLayout | None = None,
+    ) -> State:
+        """Empty: the output layer is the embedding."""
         return {}
 
-    def labels(self, config: Mapping[str, Any]) -> list[str] | None:
+    def labels(
+        self, task_type: str, config: Mapping[str, Any], module_head: HeadLayout | None = None
+    ) -> list[str] | None:
+        """None: there is no classifier."""
         return None
 
-    def write(self, kind: str, body: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> State:
-        """Our tensors -> theirs. Raises WeightsError for a model that has parts Marian has not."""
-        back = {ours: theirs for theirs, ours in PARTS.items()}
+    def to_hf(
+        self,
+        task_type: str,
+        body: Mapping[str, Tensor],
+        head: Mapping[str, Tensor],
+        module_head: HeadLayout | None = None,
+    ) -> State:
+        """Our tensors -> theirs. Raises WeightsError for a model with parts that Marian has not."""
+        parts = {ours: theirs for theirs, ours in PARTS.items()}
         state: State = {SHARED: body[TOKEN]}
         bias = body.get(BIAS)
         state[LOGITS_BIAS] = (body[TOKEN].new_zeros(len(body[TOKEN])) if bias is None else bias)[None]
         for name, tensor in body.items():
             if name in (TOKEN, BIAS):
                 continue
-            found = OURS.match(name)
-            if found is None or found[3] not in {*back, *FUSED}:
+            match = OUR_LAYER.match(name)
+            if match is None or match[3] not in {*parts, *FUSED}:
                 raise WeightsError(f"{name}: Marian's layout has no place for it")
-            side, number, part, end = found.groups()
-            names = FUSED.get(part) or (back[part],)
-            for theirs, piece in zip(names, tensor.chunk(len(names)), strict=True):
-                state[f"model.{side}.layers.{number}.{theirs}.{end}"] = piece.clone()
+            stack, layer, part, suffix = match.groups()
+            names = FUSED.get(part) or (parts[part],)
+            for theirs, chunk in zip(names, tensor.chunk(len(names)), strict=True):
+                state[f"model.{stack}.layers.{layer}.{theirs}.{suffix}"] = chunk.clone()
         return state
 
-    def config(
-        self, kind: str, sizes: Mapping[str, Any], labels: list[str] | None = None, head: Collection[str] = ()
+    def hf_config(
+        self,
+        task_type: str,
+        sizes: Mapping[str, Any],
+        labels: Sequence[str] | None = None,
+        head: Collection[str] = (),
+        module_head: HeadLayout | None = None,
     ) -> dict[str, Any]:
-        """A `config.json` that `transformers` opens.
-
-        Raises WeightsError for a model that it cannot say.
-        """
+        """A `config.json` that `transformers` opens. Raises WeightsError for a model or a task type that it cannot express."""
+        if task_type not in self.heads:
+            raise WeightsError(f"marian: a run of kind {task_type} has no counterpart in transformers; translation has")
         if sizes.get("sinusoid", "interleaved") != "halves":
             raise WeightsError(
                 "model.sinusoid: Marian's sinusoids are in halves, this model's are interleaved (or learned)"
             )
-        back = {ours: theirs for theirs, ours in reversed(list(self.activations.items()))}
-        decoder = sizes.get("n_decoder_layers") or sizes["n_layers"]
+        activations = {ours: theirs for theirs, ours in reversed(list(self.activations.items()))}
+        n_decoder_layers = sizes.get("n_decoder_layers") or sizes["n_layers"]
         return {
-            "architectures": ["MarianMTModel"],
+            "architectures": ["Marian" + self.heads[task_type].model_class],
             "model_type": "marian",
             "is_encoder_decoder": True,
             "vocab_size": sizes["vocab_size"],
             "decoder_vocab_size": sizes["vocab_size"],
             "d_model": sizes["d_model"],
-            **{f"{side}_layers": layers for side, layers in (("encoder", sizes["n_layers"]), ("decoder", decoder))},
-            **{f"{side}_attention_heads": sizes["n_heads"] for side in ("encoder", "decoder")},
-            **{f"{side}_ffn_dim": sizes["d_ff"] for side in ("encoder", "decoder")},
+            "encoder_layers": sizes["n_layers"],
+            "decoder_layers": n_decoder_layers,
+            "encoder_attention_heads": sizes["n_heads"],
+            "decoder_attention_heads": sizes["n_heads"],
+            "encoder_ffn_dim": sizes["d_ff"],
+            "decoder_ffn_dim": sizes["d_ff"],
             "max_position_embeddings": sizes.get("max_seq_len", 1024),
-            "activation_function": back[sizes.get("activation", "relu")],
+            "activation_function": activations[sizes.get("activation", "relu")],
             "dropout": sizes.get("dropout", 0.1),
             "attention_dropout": sizes.get("attention_dropout", 0.0),
-            # as in the published vocabularies: the first word ends a text, the last one pads, and begins what is written
+            # as in the published vocabularies: the first token ends a text, the last one pads, and starts the target
             "eos_token_id": 0,
             "forced_eos_token_id": 0,
             "pad_token_id": sizes["vocab_size"] - 1,
             "decoder_start_token_id": sizes["vocab_size"] - 1,
-            **ONLY,
+            **FIXED_CONFIG,
         }
 
+    def special_token_ids(self, template: Any) -> dict[str, int]:
+        """Start and end of a target, as the run's template has them; the start pads too."""
+        return {
+            "eos_token_id": template.end,
+            "forced_eos_token_id": template.end,
+            "decoder_start_token_id": template.start,
+            "pad_token_id": template.start,
+        }
 
-def _fused(parts: Mapping[str, Tensor]) -> State:
-    """Layers' tensors under our names: what is fused with us is put together where its first part stands."""
-    firsts = {theirs[0]: (ours, theirs) for ours, theirs in FUSED.items()}
-    rest = {theirs for names in FUSED.values() for theirs in names[1:]}
-    found: State = {}
+    def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
+        """The tokenizer, which appends the end token, and `generation_config.json`.
+
+        A tokenizer that was read from Marian's own three files is written as these.
+        """
+        files: dict[str, Mapping[str, Any] | bytes] = {}
+        if isinstance(run.tokenizer, SidedTokenizer):
+            files |= {**run.tokenizer.files, "tokenizer_config.json": _marian_tokenizer_config(run)}
+        else:
+            files |= closing_tokenizer_files(run.tokenizer, run.template, run.max_len)
+        # its length penalty is left out: `generate` of transformers has another formula than the paper's
+        files["generation_config.json"] = {
+            "num_beams": run.task["module"].get("beams", 4),
+            "max_length": run.sizes.get("max_seq_len", config["max_position_embeddings"]),
+            "bad_words_ids": [[token] for token in run.template.never],
+            **self.special_token_ids(run.template),
+        }
+        return files
+
+
+def _marian_tokenizer_config(run: ExportedRun) -> dict[str, Any]:
+    """The `tokenizer_config.json` of `MarianTokenizer`."""
+    tokens = {index: token for token, index in run.tokenizer.rust.get_vocab().items()}
+    return {
+        "tokenizer_class": "MarianTokenizer",
+        "model_max_length": run.max_len,
+        "source_lang": run.task["rows"].get("source"),
+        "target_lang": run.task["rows"].get("target"),
+        "eos_token": tokens[run.template.end],
+        "pad_token": tokens[run.template.start],
+    }
+
+
+def _fuse(parts: Mapping[str, Tensor]) -> State:
+    """Layers' tensors under our names; those that are one matrix with us are concatenated, in the place of the first."""
+    fused_by_first = {theirs[0]: (ours, theirs) for ours, theirs in FUSED.items()}
+    others = {theirs for names in FUSED.values() for theirs in names[1:]}
+    state: State = {}
     for name, tensor in parts.items():
-        stem, _, end = name.rpartition(".")
-        layer, part = stem.split(".", 3)[:3], stem.split(".", 3)[3]
-        place = ".".join(layer)
-        if part in firsts:
-            ours, theirs = firsts[part]
-            names = [f"{place}.{one}.{end}" for one in theirs]
-            if lacking := [one for one in names if one not in parts]:
-                raise WeightsError(f"model.{lacking[0]} is missing")
-            found[f"{place}.{ours}.{end}"] = torch.cat([parts[one] for one in names])
-        elif part not in rest:
-            found[f"{place}.{PARTS.get(part, part)}.{end}"] = tensor
-    return found
+        stem, _, suffix = name.rpartition(".")
+        stack, layers, number, part = stem.split(".", 3)
+        prefix = f"{stack}.{layers}.{number}"
+        if part in fused_by_first:
+            ours, theirs = fused_by_first[part]
+            names = [f"{prefix}.{each}.{suffix}" for each in theirs]
+            if missing := [each for each in names if each not in parts]:
+                raise WeightsError(f"model.{missing[0]} is missing")
+            state[f"{prefix}.{ours}.{suffix}"] = torch.cat([parts[each] for each in names])
+        elif part not in others:
+            state[f"{prefix}.{PARTS.get(part, part)}.{suffix}"] = tensor
+    return state

@@ -1,0 +1,35 @@
+"""The families whose bare weight folders can be opened, by `model_type` in `config.json`.
+
+A run needs no entry here: its config names builder, layout and template by class path.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from protoformer.models.bert import bert
+from protoformer.models.gpt import gpt
+from protoformer.models.hf.bert import BertWeights
+from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
+from protoformer.models.hf.layout import Family
+from protoformer.models.hf.marian import MarianWeights
+from protoformer.models.transformer import transformer
+from protoformer.text.templates import BertFormat, GptFormat
+from protoformer.text.translation_template import TranslationFormat
+
+FAMILIES: Mapping[str, Family] = {
+    BertWeights.model_type: Family(bert, BertWeights, BertFormat, "encoder"),
+    GptWeights.model_type: Family(gpt, GptWeights, GptFormat, "decoder"),
+    Gpt2Weights.model_type: Family(gpt, Gpt2Weights, GptFormat, "decoder"),
+    MarianWeights.model_type: Family(
+        transformer,
+        MarianWeights,
+        partial(TranslationFormat, start="<pad>", end="</s>", never=["<pad>"]),
+        "encoder_decoder",
+    ),
+}
+
+
+def family_of(config: Mapping[str, Any]) -> Family | None:
+    """The family of a `config.json`; None for one that is not known. Files without a model_type are BERT's first ones."""
+    return FAMILIES.get(config.get("model_type", BertWeights.model_type))
