@@ -13,7 +13,7 @@ from protoformer.assembly.model import builder_arguments, task_module, with_room
 from protoformer.cli import main as command
 from protoformer.commands.train import main as run_training
 from protoformer.config.compose import compose
-from protoformer.inference.translate import Options, Translator
+from protoformer.inference.translate import TranslationRequest, Translator
 from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
@@ -47,7 +47,7 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
     assert command(["export", str(run), "--to", "hf", str(out)]) == 0
     theirs = transformers.MarianMTModel.from_pretrained(out).eval()
     loaded = protoformer.load(run)
-    translator = Translator(loaded, Options(beams=1, extra=5))
+    translator = Translator(loaded, TranslationRequest(beams=1, max_extra_tokens=5))
     words = transformers.AutoTokenizer.from_pretrained(out)
     assert (theirs.config.decoder_start_token_id, theirs.config.eos_token_id) == (
         WORDS.vocab_size,
@@ -65,7 +65,7 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
             source, num_beams=1, do_sample=False, max_new_tokens=source.shape[1] + 5,
             bad_words_ids=[[WORDS.vocab_size]], forced_eos_token_id=None,
         )  # fmt: skip
-        ((best,),) = translator.all([text])
+        ((best,),) = translator.translate_chunk([text])
         assert best.text == " ".join(words.decode(found[0], skip_special_tokens=True).split())
 
 
@@ -88,14 +88,14 @@ def test_a_folder_of_marians_opens_writes_the_same_and_goes_back(tmp_path: Path)
     back = transformers.MarianMTModel.from_pretrained(out).eval()
     for name, tensor in theirs.state_dict().items():
         torch.testing.assert_close(back.state_dict()[name], tensor, atol=1e-5, rtol=0)
-    translator = Translator(protoformer.load(run), Options(beams=1, extra=5))
+    translator = Translator(protoformer.load(run), TranslationRequest(beams=1, max_extra_tokens=5))
     for text in sentences(4, 5):
         source = tokenizer(text, return_tensors="pt")["input_ids"]
         found = back.generate(
             source, num_beams=1, do_sample=False, max_new_tokens=source.shape[1] + 5, max_length=None,
             bad_words_ids=[[words.id("<pad>")]], forced_eos_token_id=None,
         )  # fmt: skip
-        ((best,),) = translator.all([text])
+        ((best,),) = translator.translate_chunk([text])
         pieces = [piece for piece in found[0].tolist() if piece not in (words.id("<pad>"), words.id("</s>"))]
         assert best.text == " ".join(words.decode(pieces).split())
 
