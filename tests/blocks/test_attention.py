@@ -60,20 +60,19 @@ def test_self_attention_equals_torch(
     monkeypatch.setattr(packed_attention, "TILE_SIZE", 3 if layout == "tiled" else 128)
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=causal, window=window)
     x = torch.randn(BATCH, SEQ, D_MODEL)
-    expected, shares = reference(attention, x)(
+    expected, expected_weights = reference(attention, x)(
         x, x, x, key_padding_mask=~PADDING, attn_mask=~pattern(causal, window), average_attn_weights=False
     )
-    weights: list[torch.Tensor] = []
     if layout in ("packed", "tiled"):
         packing = PackedLayout(PADDING)
-        ours = packing.unpack(attention(packing.pack(x), packing))
+        ours = packing.unpack(attention(packing.pack(x), packing)[0])
     else:
         rectangle = PaddedLayout(BATCH, SEQ, PADDING)
-        ours = attention(x, rectangle, weights=weights if layout == "weights" else None)
+        ours, attn_weights = attention(x, rectangle, need_weights=layout == "weights")
     torch.testing.assert_close(ours[PADDING], expected[PADDING], atol=1e-6, rtol=1e-5)
     if layout == "weights":
-        real = PADDING[:, None, :, None].expand_as(weights[0])
-        torch.testing.assert_close(weights[0][real], shares[real], atol=1e-6, rtol=1e-5)
+        real = PADDING[:, None, :, None].expand_as(attn_weights)
+        torch.testing.assert_close(attn_weights[real], expected_weights[real], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -87,7 +86,7 @@ def test_cross_attention_equals_torch(packed: bool) -> None:
         if packed
         else (PaddedLayout(BATCH, 5), PaddedLayout(BATCH, SEQ, PADDING))
     )
-    ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys))
+    ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys)[0])
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
 
 
@@ -104,7 +103,7 @@ def test_packed_gradients_equal_padded_ones(
     for layout in (PackedLayout(PADDING), PaddedLayout(BATCH, SEQ, PADDING)):
         x = torch.linspace(-1, 1, BATCH * SEQ * D_MODEL).view(BATCH, SEQ, D_MODEL).requires_grad_()
         attention.zero_grad()
-        out = layout.unpack(attention(layout.pack(x), layout))
+        out = layout.unpack(attention(layout.pack(x), layout)[0])
         (out[PADDING] ** 2).sum().backward()
         gradients.append([x.grad, *(p.grad.clone() for p in attention.parameters())])
     for packed, padded in zip(*gradients, strict=True):
@@ -118,8 +117,8 @@ def test_one_query_layout_with_successive_memories() -> None:
     x, memory = torch.randn(BATCH * 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
     for lengths in ([11, 4, 7], [3, 9, 2], [1, 1, 8], [5, 6, 11], [2, 10, 1]):
         keys = PackedLayout(torch.arange(SEQ)[None] < torch.tensor(lengths)[:, None])
-        ours = attention(x, queries, keys.pack(memory), keys)
-        fresh = attention(x, PackedLayout(queries.padding_mask), keys.pack(memory), keys)
+        ours = attention(x, queries, keys.pack(memory), keys)[0]
+        fresh = attention(x, PackedLayout(queries.padding_mask), keys.pack(memory), keys)[0]
         torch.testing.assert_close(ours, fresh)
         del keys
 
@@ -145,12 +144,12 @@ def test_sequences_of_no_tokens(
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=True, dropout=dropout)
     packing = PackedLayout(torch.arange(4)[None] < torch.tensor(lengths)[:, None])
     x = torch.randn(BATCH, 4, D_MODEL)
-    attention(packing.pack(x), packing).sum().backward()
+    attention(packing.pack(x), packing)[0].sum().backward()
     attention.eval()
-    ours = attention(packing.pack(x), packing)
+    ours = attention(packing.pack(x), packing)[0]
     assert ours.shape == (sum(lengths), D_MODEL)
     for row, length in enumerate(lengths):
-        alone = attention(x[row : row + 1, :length], PaddedLayout(1, length))[0]
+        alone = attention(x[row : row + 1, :length], PaddedLayout(1, length))[0][0]
         torch.testing.assert_close(ours[packing.token_slice(row)], alone, atol=1e-6, rtol=1e-5)
 
 
@@ -170,8 +169,7 @@ def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkey
         if packed
         else (PaddedLayout(BATCH, 5, mask), PaddedLayout(BATCH, SEQ, real))
     )
-    weights: list[torch.Tensor] | None = [] if how == "weights" else None
-    ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys, weights=weights))
+    ours = layout.unpack(attention(layout.pack(x), layout, keys.pack(memory), keys, need_weights=how == "weights")[0])
     ours[mask].square().sum().backward()
     for row, length in enumerate(lengths):
         n = int(lengths_of_queries[row])
@@ -182,7 +180,7 @@ def test_queries_that_see_nothing_give_zero(lengths: list[int], how: str, monkey
             continue
         alone = attention(
             x[row : row + 1, :n], PaddedLayout(1, n), memory[row : row + 1, :length], PaddedLayout(1, length)
-        )[0]
+        )[0][0]
         torch.testing.assert_close(ours[row, :n], alone, atol=1e-6, rtol=1e-5)
         assert x.grad[row, :n].abs().sum() > 0
     assert all(p.grad.isfinite().all() for p in attention.parameters())
@@ -278,28 +276,28 @@ def test_cached_steps_equal_one_pass_with_front_padding() -> None:
     attention = MultiHeadAttention(D_MODEL, HEADS, causal=True).eval()
     front = PADDING.flip(1)
     x = torch.randn(BATCH, SEQ, D_MODEL)
-    whole = attention(x, PaddedLayout(BATCH, SEQ, front))
+    whole = attention(x, PaddedLayout(BATCH, SEQ, front))[0]
     cache = KeyValueCache(BATCH, HEADS, SEQ, (D_MODEL // HEADS,) * 2)
     steps = [
-        attention(x[:, a:b], PaddedLayout(BATCH, b - a, front[:, a:b]), cache=cache)
+        attention(x[:, a:b], PaddedLayout(BATCH, b - a, front[:, a:b]), cache=cache)[0]
         for a, b in ((0, 6), (6, 7), (7, 11))
     ]
     torch.testing.assert_close(torch.cat(steps, 1)[front], whole[front], atol=1e-6, rtol=1e-5)
     with pytest.raises(IndexError, match="holds 11 positions; 12"):
-        attention(x[:, :1], PaddedLayout(BATCH, 1), cache=cache)
+        attention(x[:, :1], PaddedLayout(BATCH, 1), cache=cache)[0]
 
 
 def test_cross_cache_needs_the_memory_once() -> None:
     attention = MultiHeadAttention(D_MODEL, HEADS, cross=True).eval()
     x, memory = torch.randn(BATCH, 5, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL)
     keys = PaddedLayout(BATCH, SEQ, PADDING)
-    whole = attention(x, PaddedLayout(BATCH, 5), memory, keys)
+    whole = attention(x, PaddedLayout(BATCH, 5), memory, keys)[0]
     cache = KeyValueCache(BATCH, HEADS, SEQ, (D_MODEL // HEADS,) * 2)
-    first = attention(x[:, :2], PaddedLayout(BATCH, 2), memory, keys, cache=cache)
-    later = attention(x[:, 2:], PaddedLayout(BATCH, 3), cache=cache)
+    first = attention(x[:, :2], PaddedLayout(BATCH, 2), memory, keys, cache=cache)[0]
+    later = attention(x[:, 2:], PaddedLayout(BATCH, 3), cache=cache)[0]
     torch.testing.assert_close(torch.cat([first, later], 1), whole, atol=1e-6, rtol=1e-5)
     with pytest.raises(ValueError, match="memory"):
-        attention(x, PaddedLayout(BATCH, 5))
+        attention(x, PaddedLayout(BATCH, 5))[0]
 
 
 @pytest.mark.parametrize(("pattern", "name"), [({"causal": True}, "causal"), ({"window": 3}, "window")])
@@ -325,7 +323,7 @@ def test_causality(window: int | None) -> None:
     changed = x.clone()
     changed[0, 5] += 1.0
     layout = PackedLayout(torch.ones(1, SEQ, dtype=torch.bool))
-    difference = (attention(x[0], layout) - attention(changed[0], layout)).abs().amax(-1)
+    difference = (attention(x[0], layout)[0] - attention(changed[0], layout)[0]).abs().amax(-1)
     assert (difference[:5] == 0).all()
     assert difference[5] > 0
     if window is not None:
@@ -337,17 +335,16 @@ def test_odd_head_sizes_are_allowed_when_named() -> None:
     with pytest.raises(ValueError, match="does not divide"):
         MultiHeadAttention(10, 4)
     attention = MultiHeadAttention(10, 4, d_head=3)
-    assert attention(torch.randn(2, 5, 10), PaddedLayout(2, 5)).shape == (2, 5, 10)
+    assert attention(torch.randn(2, 5, 10), PaddedLayout(2, 5))[0].shape == (2, 5, 10)
 
 
 def test_scores_are_scaled_by_the_head_size() -> None:
     attention = MultiHeadAttention(2, 1)
     attention.qkv.weight.data = torch.eye(2).repeat(3, 1)
     attention.qkv.bias.data.zero_()
-    weights: list[torch.Tensor] = []
-    attention(torch.eye(2)[None], PaddedLayout(1, 2), weights=weights)
+    _, attn_weights = attention(torch.eye(2)[None], PaddedLayout(1, 2), need_weights=True)
     high = math.exp(2**-0.5)
-    torch.testing.assert_close(weights[0][0, 0, 0], torch.tensor([high, 1.0]) / (high + 1.0))
+    torch.testing.assert_close(attn_weights[0, 0, 0], torch.tensor([high, 1.0]) / (high + 1.0))
 
 
 def test_sequence_mask_lower_rows_continue_from_a_cache() -> None:
@@ -364,7 +361,7 @@ def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest
     assert sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in narrow.parameters()) == (
         2 * HEADS * 4 * (D_MODEL + 1)
     )
-    maps = [(narrow.fused, wide.fused, narrow.parts, wide.parts)]
+    maps = [(narrow.fused, wide.fused, narrow.fused_sizes, wide.fused_sizes)]
     maps += [(narrow.query, wide.query, [2 * HEADS], [6 * HEADS])] if cross else []
     for small, large, parts, wider in maps:
         for name in ("weight", "bias"):
@@ -384,10 +381,11 @@ def _read(attention: MultiHeadAttention, how: str, x: torch.Tensor, memory: torc
     layout = PackedLayout(PADDING) if packed else PaddedLayout(BATCH, SEQ, PADDING)
     tokens, source = layout.pack(x), None if memory is None else layout.pack(memory)
     cache = attention.cache(BATCH, SEQ, x) if how == "cache" else None
-    weights: list[torch.Tensor] | None = [] if how == "weights" else None
-    out = layout.unpack(attention(tokens, layout, source, None if memory is None else layout, cache, weights))
+    out = layout.unpack(
+        attention(tokens, layout, source, None if memory is None else layout, cache, how == "weights")[0]
+    )
     attention.zero_grad()
     (out[PADDING] ** 2).sum().backward()
     gradient = attention.fused.weight.grad
     assert gradient is not None
-    return torch.cat([out[PADDING], gradient.split(attention.parts)[-1]]).detach()
+    return torch.cat([out[PADDING], gradient.split(attention.fused_sizes)[-1]]).detach()

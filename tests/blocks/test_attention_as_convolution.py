@@ -79,7 +79,7 @@ def test_real_attention_that_looks_at_positions_is_a_convolution(packed: bool) -
     scores = -width[:, None] * (distances - centre[:, None]) ** 2
     kernels = scores.double().softmax(-1)
     layout = PackedLayout(torch.ones(2, N, dtype=torch.bool)) if packed else PaddedLayout(2, N)
-    found = layout.unpack(attention(layout.pack(x), layout))
+    found = layout.unpack(attention(layout.pack(x), layout)[0])
     inner = slice(REACH, N - REACH)
     torch.testing.assert_close(found[:, inner], as_convolutions(attention, kernels, x)[:, inner], atol=1e-6, rtol=0)
     ones = torch.ones(1, D, N, dtype=torch.double)
@@ -98,10 +98,10 @@ def test_content_makes_it_more_than_a_convolution() -> None:
     x[:, :, :2] = 0
     kernels = torch.full((HEADS, 2 * REACH + 1), 1 / (2 * REACH + 1), dtype=torch.double)
     inner = slice(REACH, N - REACH)
-    found = attention(x, PaddedLayout(1, N))[:, inner]
+    found = attention(x, PaddedLayout(1, N))[0][:, inner]
     assert (found - as_convolutions(attention, kernels, x)[:, inner]).abs().max() > 0.1
     with torch.no_grad():  # without scores it is the mean of the neighbourhood
         attention.qkv.weight[: 2 * D] = 0
         attention.qkv.bias[: 2 * D] = 0
-    found = attention(x, PaddedLayout(1, N))[:, inner]
+    found = attention(x, PaddedLayout(1, N))[0][:, inner]
     torch.testing.assert_close(found, as_convolutions(attention, kernels, x)[:, inner], atol=1e-12, rtol=0)

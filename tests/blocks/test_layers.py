@@ -11,7 +11,6 @@ from torch import nn
 from protoformer.blocks import init
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.embeddings import Embeddings
-from protoformer.blocks.fast_decode import can_step, step
 from protoformer.blocks.feed_forward import FeedForward
 from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.dropout import Dropout
@@ -49,7 +48,7 @@ def test_encoder_layer_equals_torch(norm: str, activation: str) -> None:
         nn.init.normal_(other.weight)
         own.load_state_dict(other.state_dict())
     x = torch.randn(B, S, D)
-    torch.testing.assert_close(ours(x, PaddedLayout(B, S)), theirs(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(x, PaddedLayout(B, S))[0], theirs(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -69,19 +68,21 @@ def test_decoder_layer_equals_torch(norm: str) -> None:
     mask = nn.Transformer.generate_square_subsequent_mask(S)
     expected = theirs(x, memory, tgt_mask=mask)
     stack = DecoderStack([ours])
-    torch.testing.assert_close(stack(x, PaddedLayout(B, S), memory, PaddedLayout(B, 5)), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        stack(x, PaddedLayout(B, S), memory, PaddedLayout(B, 5)).tokens, expected, atol=1e-5, rtol=1e-5
+    )
 
 
-def test_stack_gives_weights_of_the_named_layers_alone() -> None:
+def test_stack_returns_weights_of_the_named_layers_alone() -> None:
     layers = [EncoderLayer(MultiHeadAttention(D, H), FeedForward(D, FF), d_model=D) for _ in range(3)]
     stack = EncoderStack(layers, final_norm=nn.LayerNorm(D)).eval()
     x, layout = torch.randn(B * S, D), PackedLayout(torch.ones(B, S, dtype=torch.bool))
-    weights: dict[int, torch.Tensor] = {}
-    plain = stack(x, layout)
-    torch.testing.assert_close(stack(x, layout, weights, [1]), plain, atol=1e-5, rtol=1e-5)
-    assert list(weights) == [1]
-    assert weights[1].shape == (B, H, S, S)
-    torch.testing.assert_close(weights[1].sum(-1), torch.ones(B, H, S))
+    plain, hidden = stack(x, layout), stack(x, layout, [1])
+    torch.testing.assert_close(hidden.tokens, plain.tokens, atol=1e-5, rtol=1e-5)
+    assert plain.attn_weights == {}
+    assert list(hidden.attn_weights) == [1]
+    assert hidden.attn_weights[1].shape == (B, H, S, S)
+    torch.testing.assert_close(hidden.attn_weights[1].sum(-1), torch.ones(B, H, S))
 
 
 def decoder(norm: str = "post", cross: bool = True, layers: int = 3) -> DecoderStack:
@@ -94,7 +95,7 @@ def decoder(norm: str = "post", cross: bool = True, layers: int = 3) -> DecoderS
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_decoder_gives_weights_of_the_named_layers_alone(
+def test_decoder_returns_weights_of_the_named_layers_alone(
     packed: bool, norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = decoder(norm)
@@ -112,27 +113,25 @@ def test_decoder_gives_weights_of_the_named_layers_alone(
     attend = MultiHeadAttention.forward
 
     def recorded(self: MultiHeadAttention, *args: object, **named: object) -> torch.Tensor:
-        given = inspect.signature(attend).bind(self, *args, **named).arguments
-        asked.append(given.get("weights") is not None)
+        arguments = inspect.signature(attend).bind(self, *args, **named).arguments
+        asked.append(arguments.get("need_weights", False))
         return attend(self, *args, **named)
 
-    plain = stack(*inputs)
+    plain = stack(*inputs).tokens
     monkeypatch.setattr(MultiHeadAttention, "forward", recorded)
-    weights: dict[int, torch.Tensor] = {}
-    cross_weights: dict[int, torch.Tensor] = {}
-    out = stack(*inputs, weights=weights, cross_weights=cross_weights, weights_of=[0, 2])
-    torch.testing.assert_close(layout.unpack(out)[real], layout.unpack(plain)[real], atol=1e-5, rtol=1e-5)
+    out = stack(*inputs, attn_layers=[0, 2])
+    torch.testing.assert_close(layout.unpack(out.tokens)[real], layout.unpack(plain)[real], atol=1e-5, rtol=1e-5)
     assert asked == [True, True, False, False, True, True]
-    assert list(weights) == list(cross_weights) == [0, 2]
+    assert list(out.attn_weights) == list(out.cross_attn_weights) == [0, 2]
     own_pattern = torch.ones(S, S, dtype=torch.bool).tril() & real[:, None, :]
     for number in (0, 2):
-        for given, allowed in ((weights, own_pattern), (cross_weights, sources[:, None, :].expand(B, S, 5))):
-            share = given[number].transpose(1, 2)[real]  # a real query each, heads, keys
-            assert (share.masked_select(~allowed[real][:, None].expand_as(share)) == 0).all()
-            torch.testing.assert_close(share.sum(-1), torch.ones(int(real.sum()), H))
-    only: dict[int, torch.Tensor] = {}
-    stack(*inputs, cross_weights=only, weights_of=[1])
-    assert list(only) == [1]
+        for weights, allowed in (
+            (out.attn_weights, own_pattern),
+            (out.cross_attn_weights, sources[:, None, :].expand(B, S, 5)),
+        ):
+            probs = weights[number].transpose(1, 2)[real]  # a real query each, heads, keys
+            assert (probs.masked_select(~allowed[real][:, None].expand_as(probs)) == 0).all()
+            torch.testing.assert_close(probs.sum(-1), torch.ones(int(real.sum()), H))
 
 
 @pytest.mark.parametrize("side", ["front", "back"])
@@ -144,7 +143,7 @@ def test_decoder_steps_with_learned_positions_equal_one_pass(norm: str, side: st
     stack = decoder(norm, cross=False, layers=2)
     rows = [torch.randint(20, (1, n + more)) for n in prompts]
     whole = [
-        stack(embeddings(ids, layout.positions(ids.device)), layout)[0]
+        stack(embeddings(ids, layout.positions(ids.device)), layout).tokens[0]
         for ids in rows
         for layout in [PaddedLayout(*ids.shape)]
     ]
@@ -157,7 +156,7 @@ def test_decoder_steps_with_learned_positions_equal_one_pass(norm: str, side: st
     caches = [KeyValueCache(len(rows), H, width + more, (D // H,) * 2) for _ in stack.layers]
 
     def read(step: torch.Tensor, layout: PaddedLayout) -> torch.Tensor:
-        return stack(embeddings(step, layout.positions(step.device)), layout, caches=caches)
+        return stack(embeddings(step, layout.positions(step.device)), layout, caches=caches).tokens
 
     first = read(ids, PaddedLayout(len(rows), width, real))
     torch.testing.assert_close(
@@ -173,12 +172,12 @@ def test_decoder_steps_with_learned_positions_equal_one_pass(norm: str, side: st
 def test_decoder_steps_of_equal_rows_take_one_first_position() -> None:
     embeddings, stack = Embeddings(20, D, LearnedPositions(S, D)).eval(), decoder(cross=False)
     ids, layout = torch.randint(20, (B, S)), PaddedLayout(B, S)
-    whole = stack(embeddings(ids, layout.positions(ids.device)), layout)
+    whole = stack(embeddings(ids, layout.positions(ids.device)), layout).tokens
     caches = [KeyValueCache(B, H, S, (D // H,) * 2) for _ in stack.layers]
     steps = []
     for start, end in ((0, 3), (3, 4), (4, S)):
         layout = PaddedLayout(B, end - start, offset=start)
-        steps.append(stack(embeddings(ids[:, start:end], layout.positions(ids.device)), layout, caches=caches))
+        steps.append(stack(embeddings(ids[:, start:end], layout.positions(ids.device)), layout, caches=caches).tokens)
     torch.testing.assert_close(torch.cat(steps, 1), whole, atol=1e-5, rtol=1e-5)
 
 
@@ -188,10 +187,97 @@ def test_steps_with_keys_narrower_than_values() -> None:
         DecoderLayer(MultiHeadAttention(D, H, d_key=3, causal=True), None, FeedForward(D, FF), d_model=D) for _ in "ab"
     ]
     stack, x = DecoderStack(layers).eval(), torch.randn(B, S, D)
-    assert can_step(stack, x.device)
+    assert stack.supports_fast_decode(x.device)
     caches = [layer.attention.cache(B, S, x) for layer in layers]
-    steps = [step(stack, x[:, number], caches) for number in range(S)]
-    torch.testing.assert_close(torch.stack(steps, 1), stack(x, PaddedLayout(B, S)), atol=1e-5, rtol=1e-5)
+    steps = [stack.decode_step(x[:, i], torch.full((B,), i), caches) for i in range(S)]
+    torch.testing.assert_close(torch.stack(steps, 1), stack(x, PaddedLayout(B, S)).tokens, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "swish"])
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("rows", [2, 6])
+def test_decode_step_equals_forward(norm: str, activation: str, window: int | None, padded: bool, rows: int) -> None:
+    """For every option of the layers, with so few rows that the product is not transposed, and with more."""
+
+    def layer() -> DecoderLayer:
+        attention = MultiHeadAttention(D, H, d_head=3, d_key=5, dropout=0.5, causal=True, window=window)
+        return DecoderLayer(attention, None, FeedForward(D, FF, activation), d_model=D, norm=norm, dropout=0.5)
+
+    stack, x = DecoderStack([layer(), layer()], nn.LayerNorm(D)).eval(), torch.randn(rows, S, D)
+    real = torch.arange(4)[None] >= torch.arange(rows)[:, None] % 3 if padded else torch.ones(rows, 4, dtype=torch.bool)
+    both = stack.caches(rows, S, x), stack.caches(rows, S, x)
+    for caches in both:
+        stack(x[:, :4], PaddedLayout(rows, 4, real if padded else None), caches=caches)
+    for i in range(4, S):
+        assert stack.supports_fast_decode(x.device)
+        position = real.sum(1) + i - 4
+        fast = stack.decode_step(x[:, i], position, both[0])
+        slow = stack(x[:, i : i + 1], PaddedLayout(rows, 1, offset=position), caches=both[1]).tokens[:, 0]
+        torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+
+
+class ShiftedAttention(MultiHeadAttention):
+    """Another function than its parent's."""
+
+    def forward(self, *args: object, **named: object) -> tuple[torch.Tensor, torch.Tensor | None]:
+        out, attn_weights = super().forward(*args, **named)
+        return out + 1.0, attn_weights
+
+
+class ShiftedFeedForward(FeedForward):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + 1.0
+
+
+class PlainFeedForward(nn.Module):
+    """A layer that has never heard of decoding."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.tanh()
+
+
+class ShiftedLayer(DecoderLayer):
+    def forward(self, *args: object, **named: object) -> tuple:
+        x, *weights = super().forward(*args, **named)
+        return (x + 1.0, *weights)
+
+
+class ShiftedStack(DecoderStack):
+    def forward(self, *args: object, **named: object) -> HiddenStates:
+        hidden = super().forward(*args, **named)
+        return hidden._replace(tokens=hidden.tokens + 1.0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", ["attention", "feed_forward", "plain", "layer", "stack", "cross"])
+def test_fast_decoding_is_refused_where_a_subclass_changes_forward(changed: str) -> None:
+    """Inherited `decode_step`s would leave the change out; nothing is skipped without a word."""
+    attention = (ShiftedAttention if changed == "attention" else MultiHeadAttention)(D, H, causal=True)
+    cross = MultiHeadAttention(D, H, cross=True) if changed == "cross" else None
+    feed_forward = {"feed_forward": ShiftedFeedForward(D, FF), "plain": PlainFeedForward()}.get(
+        changed, FeedForward(D, FF)
+    )
+    layer = (ShiftedLayer if changed == "layer" else DecoderLayer)(attention, cross, feed_forward, d_model=D)
+    stack = (ShiftedStack if changed == "stack" else DecoderStack)([layer]).eval()
+    assert not stack.supports_fast_decode(torch.device("cpu"))
+    assert decoder(cross=False).supports_fast_decode(torch.device("cpu"))
+
+
+@torch.no_grad()
+def test_decode_step_calls_what_was_put_in_the_place_of_a_linear_layer() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2.0 * super().forward(x)
+
+    stack, x = decoder(cross=False, layers=1), torch.randn(6, D)
+    layer = stack.layers[0]
+    layer.attention.qkv, layer.feed_forward.outer = Doubled(D, 3 * D), Doubled(FF, D)
+    fast = stack.decode_step(x, torch.zeros(6, dtype=torch.long), stack.caches(6, 1, x))
+    slow = stack(x[:, None], PaddedLayout(6, 1), caches=stack.caches(6, 1, x)).tokens[:, 0]
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [EncoderLayer, DecoderLayer])
@@ -214,7 +300,7 @@ def test_sinusoids_are_the_papers_formula() -> None:
 
 
 def test_embeddings_sum_scale_and_default_segment() -> None:
-    embeddings = Embeddings(10, D, LearnedPositions(S, D), n_segments=2, scaled=True)
+    embeddings = Embeddings(10, D, LearnedPositions(S, D), n_segments=2, scale_by_sqrt_d_model=True)
     ids = torch.randint(10, (B, S))
     position = torch.arange(S)[None]
     expected = embeddings.token.weight[ids] * D**0.5 + embeddings.position.weight + embeddings.segment.weight[0]

@@ -28,8 +28,8 @@ Make = Callable[[SourceAttention | None], nn.Module]
 DECODERS: dict[str, Make] = {
     "lstm, then looks": lambda a: RecurrentDecoderLayer(D, a, cell="lstm", residual=True),
     "gru, then looks": lambda a: RecurrentDecoderLayer(D, a, cell="gru", norm="pre"),
-    "lstm, looks first": lambda a: RecurrentDecoderLayer(D, a, looks="before", norm="post"),
-    "gru, looks first": lambda a: RecurrentDecoderLayer(D, a, cell="gru", looks="before", residual=True),
+    "lstm, looks first": lambda a: RecurrentDecoderLayer(D, a, style="bahdanau", norm="post"),
+    "gru, looks first": lambda a: RecurrentDecoderLayer(D, a, cell="gru", style="bahdanau", residual=True),
     "gated": lambda a: ConvolutionDecoderLayer(convolution("gated", D, 3, causal=True), D, a),
     "gated, even": lambda a: ConvolutionDecoderLayer(convolution("gated", D, 4, causal=True), D, a),
     "dilated": lambda a: ConvolutionDecoderLayer(convolution("dilated", D, 3, dilation=2, causal=True), D, a),
@@ -67,13 +67,13 @@ def numbers(*shape: int) -> Tensor:
 def test_an_encoder_sees_no_padding(name: str) -> None:
     """Packed, padded and one by one: forward and backward."""
     stack = lively(EncoderStack([ENCODERS[name](), ENCODERS[name]()]))
-    same_in_every_layout(lambda x, layout: stack(x, layout), stack)
+    same_in_every_layout(lambda x, layout: stack(x, layout).tokens, stack)
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoder_sees_no_padding(name: str) -> None:
     stack = decoder(name)
-    same_in_every_layout(lambda x, layout: stack(x, layout), stack)
+    same_in_every_layout(lambda x, layout: stack(x, layout).tokens, stack)
 
 
 def same_in_every_layout(run: Callable[[Tensor, Layout], Tensor], stack: nn.Module) -> None:
@@ -99,7 +99,7 @@ def same_in_every_layout(run: Callable[[Tensor, Layout], Tensor], stack: nn.Modu
 def test_an_encoder_sees_to_both_sides(name: str) -> None:
     stack = lively(EncoderStack([ENCODERS[name]()]))
     x = numbers(1, 9, D).requires_grad_()
-    stack(x, PaddedLayout(1, 9))[0, 4].sum().backward()
+    stack(x, PaddedLayout(1, 9)).tokens[0, 4].sum().backward()
     assert x.grad is not None
     reached = x.grad[0].abs().sum(-1).nonzero().flatten().tolist()
     wanted = {"gated": [3, 4, 5], "dilated": [2, 4, 6], "separable": [2, 3, 4, 5, 6]}
@@ -119,7 +119,8 @@ def test_no_token_sees_a_later_one(name: str, packed: bool) -> None:
     changed = x.clone()
     changed[:, 4] = numbers(4, D)
     before, after = (
-        layout.unpack(stack(layout.pack(one), layout, memory, PaddedLayout(4, 6, SOURCES))) for one in (x, changed)
+        layout.unpack(stack(layout.pack(one), layout, memory, PaddedLayout(4, 6, SOURCES)).tokens)
+        for one in (x, changed)
     )
     assert torch.equal(before[MASK][:4], after[MASK][:4])
     assert torch.equal(before[:, :4][MASK[:, :4]], after[:, :4][MASK[:, :4]])
@@ -135,13 +136,15 @@ def test_no_token_sees_a_later_one(name: str, packed: bool) -> None:
 def test_read_in_pieces_it_is_the_same(name: str, score: str | None) -> None:
     stack = decoder(name, score)
     x, memory, source = numbers(4, 9, D), numbers(4, 6, D), PaddedLayout(4, 6, SOURCES)
-    whole = stack(x, PaddedLayout(4, 9), memory, source)
+    whole = stack(x, PaddedLayout(4, 9), memory, source).tokens
     caches, cross = stack.caches(4, 9, x), stack.cross_caches(4, 6, x)
     assert len(cross) == (0 if score is None else 2)
     pieces = []
     for a, b in ((0, 3), (3, 4), (4, 5), (5, 9)):
         given = (memory, source) if a == 0 else (None, None)  # it is read once
-        pieces.append(stack(x[:, a:b], PaddedLayout(4, b - a, None, a), *given, caches=caches, cross_caches=cross))
+        pieces.append(
+            stack(x[:, a:b], PaddedLayout(4, b - a, None, a), *given, caches=caches, cross_caches=cross).tokens
+        )
     torch.testing.assert_close(torch.cat(pieces, 1), whole)
     with pytest.raises(IndexError, match="the cache holds 9 positions; 10 were asked of it"):
         stack(x[:, :1], PaddedLayout(4, 1, None, 9), caches=caches, cross_caches=cross)
@@ -157,8 +160,8 @@ def test_rows_change_places(name: str) -> None:
     rows = torch.tensor([2, 0, 2])
     for cache in (*caches, *cross):
         cache.select(rows)
-    later = stack(x[rows, 4:], PaddedLayout(3, 2, None, 4), caches=caches, cross_caches=cross)
-    torch.testing.assert_close(later, stack(x, PaddedLayout(4, 6), memory, source)[rows, 4:])
+    later = stack(x[rows, 4:], PaddedLayout(3, 2, None, 4), caches=caches, cross_caches=cross).tokens
+    torch.testing.assert_close(later, stack(x, PaddedLayout(4, 6), memory, source).tokens[rows, 4:])
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -169,13 +172,13 @@ def test_texts_of_unequal_length_are_read_as_if_alone(name: str) -> None:
     lengths = [6, 2, 1]
     real = torch.arange(6)[None] >= 6 - torch.tensor(lengths)[:, None]
     caches = stack.caches(3, 8, x)
-    first = stack(x, PaddedLayout(3, 6, real), caches=caches)
-    second = stack(more, PaddedLayout(3, 2), caches=caches)
+    first = stack(x, PaddedLayout(3, 6, real), caches=caches).tokens
+    second = stack(more, PaddedLayout(3, 2), caches=caches).tokens
     assert caches[0].padding_mask is not None
     assert caches[0].padding_mask.sum(1).tolist() == [8, 4, 3]
     for row, length in enumerate(lengths):
         alone = torch.cat([x[row, 6 - length :], more[row]])[None]
-        expected = stack(alone, PaddedLayout(1, length + 2))[0]
+        expected = stack(alone, PaddedLayout(1, length + 2)).tokens[0]
         torch.testing.assert_close(torch.cat([first[row, 6 - length :], second[row]]), expected)
 
 
@@ -197,7 +200,7 @@ def test_the_recurrences_are_torchs_own(cell: str) -> None:
     packed = nn.utils.rnn.pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
     expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
     layout = PackedLayout(MASK)
-    torch.testing.assert_close(layout.unpack(stack(layout.pack(x), layout)), expected)
+    torch.testing.assert_close(layout.unpack(stack(layout.pack(x), layout).tokens), expected)
 
 
 @pytest.mark.parametrize(
@@ -231,8 +234,7 @@ def test_the_gated_layer_keeps_the_variance() -> None:
 def test_contexts_are_the_papers(score: str) -> None:
     attention = lively(SourceAttention(D, score))
     state, memory = numbers(2, 3, D), numbers(2, 5, D)
-    weights: list[Tensor] = []
-    found = attention(state, attention.source(memory, PaddedLayout(2, 5)), weights)
+    context, attn_weights = attention(state, attention.source(memory, PaddedLayout(2, 5)))
     for b in range(2):
         for t in range(3):
             if score == "additive":
@@ -243,28 +245,27 @@ def test_contexts_are_the_papers(score: str) -> None:
             else:
                 scores = memory[b] @ state[b, t] / (D**0.5 if score == "scaled_dot" else 1.0)
             share = scores.exp() / scores.exp().sum()
-            torch.testing.assert_close(weights[0][b, 0, t], share.detach())
-            torch.testing.assert_close(found[b, t], share @ memory[b])
+            torch.testing.assert_close(attn_weights[b, 0, t], share)
+            torch.testing.assert_close(context[b, t], share @ memory[b])
 
 
 def test_bahdanaus_decoder_written_out() -> None:
     """c_i from s_{i-1}; s_i = f(s_{i-1}, [y_i; c_i]); the first state from the memory's first vector (appendix A.2.2)."""
     attention = SourceAttention(D, "additive")
-    layer = lively(RecurrentDecoderLayer(D, attention, cell="gru", looks="before"))
+    layer = lively(RecurrentDecoderLayer(D, attention, cell="gru", style="bahdanau"))
     cell = nn.GRUCell(2 * D, D, dtype=torch.double)
     cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.recurrence.recurrence.state_dict().items()})
     y, memory = numbers(2, 4, D), numbers(2, 5, D)
-    shares: list[Tensor] = []
-    found = layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5), cross_weights=shares)
-    assert [share.shape for share in shares] == [(2, 1, 4, 5)]
+    out, _, attn_weights = layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5), need_weights=True)
+    assert attn_weights.shape == (2, 1, 4, 5)
     state = torch.tanh(memory[:, 0] @ layer.start.weight.T + layer.start.bias)
     for i in range(4):
         scores = attention.energy(torch.tanh(attention.query(state)[:, None] + attention.key(memory)))
         share = scores.softmax(1)
-        torch.testing.assert_close(shares[0][:, 0, i], share[:, :, 0].detach())
+        torch.testing.assert_close(attn_weights[:, 0, i], share[:, :, 0])
         context = (share * memory).sum(1)
         state = cell(torch.cat([y[:, i], context], -1), state)
-        torch.testing.assert_close(found[:, i], torch.tanh(layer.readout(torch.cat([context, state], -1))))
+        torch.testing.assert_close(out[:, i], torch.tanh(layer.readout(torch.cat([context, state], -1))))
 
 
 def test_luongs_decoder_written_out() -> None:
@@ -276,7 +277,7 @@ def test_luongs_decoder_written_out() -> None:
     h, _ = layer.recurrence.recurrence(y, (first[None], torch.zeros_like(first)[None]))
     share = (h @ attention.key(memory).transpose(1, 2)).softmax(-1)
     expected = torch.tanh(torch.cat([share @ memory, h], -1) @ layer.readout.weight.T + layer.readout.bias)
-    torch.testing.assert_close(layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5)), expected)
+    torch.testing.assert_close(layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5))[0], expected)
 
 
 # --- attention to a source
@@ -290,12 +291,12 @@ def test_the_sources_padding_is_not_seen(name: str) -> None:
     other = memory.clone()
     other[~SOURCES] = 50.0
     target, source = PackedLayout(MASK), PackedLayout(SOURCES)
-    expected = target.unpack(stack(target.pack(x), target, source.pack(memory), source))
+    expected = target.unpack(stack(target.pack(x), target, source.pack(memory), source).tokens)
     for one in (memory, other):
-        found = stack(x, PaddedLayout(4, 7, MASK), one, PaddedLayout(4, 6, SOURCES))
+        found = stack(x, PaddedLayout(4, 7, MASK), one, PaddedLayout(4, 6, SOURCES)).tokens
         torch.testing.assert_close(found[MASK], expected[MASK])
     memory.requires_grad_()
-    stack(x, PaddedLayout(4, 7), memory, PaddedLayout(4, 6, SOURCES)).pow(2).sum().backward()
+    stack(x, PaddedLayout(4, 7), memory, PaddedLayout(4, 6, SOURCES)).tokens.pow(2).sum().backward()
     assert memory.grad is not None
     assert ((memory.grad != 0).any(-1) == SOURCES).all()
 
@@ -305,15 +306,14 @@ def test_attention_at_one_layer_alone_is_kept_and_shown() -> None:
     attending = RecurrentDecoderLayer(D, SourceAttention(D))
     stack = lively(DecoderStack([RecurrentDecoderLayer(D), attending]))
     x, memory, source = numbers(2, 5, D), numbers(2, 6, D), PaddedLayout(2, 6)
-    shares: dict[int, Tensor] = {}
-    whole = stack(x, PaddedLayout(2, 5), memory, source, cross_weights=shares, weights_of=(0, 1))
-    assert {number: share.shape for number, share in shares.items()} == {1: (2, 1, 5, 6)}
-    torch.testing.assert_close(shares[1].sum(-1), torch.ones(2, 1, 5, dtype=torch.double))
+    whole = stack(x, PaddedLayout(2, 5), memory, source, attn_layers=(0, 1))
+    assert {index: weights.shape for index, weights in whole.cross_attn_weights.items()} == {1: (2, 1, 5, 6)}
+    torch.testing.assert_close(whole.cross_attn_weights[1].sum(-1), torch.ones(2, 1, 5, dtype=torch.double))
     caches, cross = stack.caches(2, 5, x), stack.cross_caches(2, 6, x)
     assert len(cross) == 1
-    first = stack(x[:, :2], PaddedLayout(2, 2), memory, source, caches=caches, cross_caches=cross)
-    second = stack(x[:, 2:], PaddedLayout(2, 3), caches=caches, cross_caches=cross)
-    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    first = stack(x[:, :2], PaddedLayout(2, 2), memory, source, caches=caches, cross_caches=cross).tokens
+    second = stack(x[:, 2:], PaddedLayout(2, 3), caches=caches, cross_caches=cross).tokens
+    torch.testing.assert_close(torch.cat([first, second], 1), whole.tokens)
 
 
 # --- what cannot be
@@ -327,7 +327,7 @@ def test_settings_that_cannot_be() -> None:
         "kernel 0": lambda: Convolution(D, D, 0, causal=True),
         "depthwise: as many channels": lambda: Convolution(D, 4, 3, depthwise=True),
         "it must be even": lambda: convolution("dilated", 7, 3),
-        "a causal convolution alone": lambda: Convolution(D, D, 3)(torch.zeros(1, 3, D), layout, StateCache(1, 3)),
+        "only a causal convolution": lambda: Convolution(D, D, 3)(torch.zeros(1, 3, D), layout, StateCache(1, 3)),
         "needs its memory": lambda: SourceAttention(D).source(None, None),
         "have no padding": lambda: RecurrentDecoderLayer(D, SourceAttention(D))(
             torch.zeros(1, 3, D),

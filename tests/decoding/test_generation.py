@@ -5,7 +5,6 @@ import torch
 import transformers
 from torch import nn
 
-from protoformer.blocks.fast_decode import can_step
 from protoformer.decoding.beam import BeamParams, beam_search
 from protoformer.decoding.generation import complete, generate
 from protoformer.decoding.sampling import SamplingParams, sample, top_k_filter, top_p_filter
@@ -116,7 +115,7 @@ def test_cached_logits_equal_one_pass(norm: str, attention: list[str], rows: int
                     expected = ours.logits(ours(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0, -1])
                     torch.testing.assert_close(logits[row], expected, atol=2e-5, rtol=1e-4)
                     text.append((7 * step + row) % VOCAB)
-                assert can_step(ours.stack, ids.device)
+                assert ours.stack.supports_fast_decode(ids.device)
                 logits = session.step(torch.tensor([[text[-1]] for text in texts]))
 
 
@@ -138,9 +137,9 @@ def test_cache_size_and_in_place_writes(pair: tuple) -> None:
 
 def test_fast_decode_is_off_with_gradients_or_autocast(pair: tuple) -> None:
     ours, _ = pair
-    assert not can_step(ours.stack, torch.device("cpu"))  # gradients are on
+    assert not ours.stack.supports_fast_decode(torch.device("cpu"))  # gradients are on
     with torch.no_grad(), torch.autocast("cpu"):
-        assert not can_step(ours.stack, torch.device("cpu"))
+        assert not ours.stack.supports_fast_decode(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("beams", [1, 2, 4])

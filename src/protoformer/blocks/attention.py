@@ -1,31 +1,45 @@
 """Multi-head attention (arXiv 1706.03762, sections 3.2.1 and 3.2.2, equation 1).
 
-Attention(Q, K, V) = softmax(Q K^T / sqrt(d_key)) V, in `n_heads` heads side by side. One class serves the encoder
-(padding mask), the decoder (sequence mask, key/value cache), the locally banded layers of GPT-3 and the attention from
-decoder to encoder. Dropout falls on the weights (the paper's code; BERT's `attention_probs_dropout_prob`).
+Attention(Q, K, V) = softmax(Q K^T / sqrt(d_key)) V, in `n_heads` heads side by side. One class serves the encoder (padding
+mask), the decoder (causal mask, key/value cache), the locally banded layers of GPT-3 and the decoder's attention to the
+encoder. Dropout is applied to the attention weights (the paper's code; BERT's `attention_probs_dropout_prob`).
 
-Differs: self-attention projects queries, keys and values by one fused matrix, attention from decoder to encoder keys and
-values. The map is the same, and so is its start: `init.transformer` fills each part as a matrix by itself.
+Differs: self-attention projects queries, keys and values by one fused matrix, cross-attention keys and values. The function
+is the same, and so is its start: `init.transformer` fills each part as a matrix by itself.
 """
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.blocks import masks
 from protoformer.blocks.kernels.cache import KeyValueCache
+from protoformer.blocks.kernels.fast_decode import apply_linear, defines_decode_step
 from protoformer.blocks.kernels.packed_attention import attend_packed
 from protoformer.blocks.kernels.packing import Layout, PackedLayout
+
+
+def scaled_dot_product_attention(
+    q: Float[Tensor, "batch heads queries d_key"],
+    k: Float[Tensor, "batch heads keys d_key"],
+    v: Float[Tensor, "batch heads keys d_head"],
+    allowed: Bool[Tensor, "*#batch #queries keys"] | None = None,
+    dropout: float = 0.0,
+) -> tuple[Float[Tensor, "batch heads queries d_head"], Float[Tensor, "batch heads queries keys"]]:
+    """Equation 1 as it is written, and its attention weights. The kernels below compute the same without keeping them."""
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # Q K^T / sqrt(d_key)
+    attn_weights = masks.masked_softmax(scores, allowed)
+    return functional.dropout(attn_weights, dropout) @ v, attn_weights
 
 
 class MultiHeadAttention(nn.Module):
     """Self-attention, or with `cross=True` attention from one sequence to another.
 
-    `causal` and `window` are the layer's own pattern: a causal layer sees no later position, a causal layer with window w
-    the last w positions (itself among them), a layer with a window alone that many neighbours to either side. Attention
-    to another sequence has no such pattern: ValueError. `d_head` is how wide values are, and queries and keys as well
-    where `d_key` is not given (the paper's d_v and d_k).
+    `causal` and `window` are the layer's own mask: a causal layer sees no later position, a causal layer with window w only
+    the last w positions (its own among them), a layer with a window alone w neighbours to either side. `d_head` is the width
+    of a head's values, and of its queries and keys where `d_key` is not given (the paper's d_v and d_k).
+
+    Raises ValueError where d_model does not divide into the heads, and for a causal mask or a window with `cross`.
     """
 
     def __init__(
@@ -52,19 +66,19 @@ class MultiHeadAttention(nn.Module):
         self.dropout, self.causal, self.window, self.cross = dropout, causal, window, cross
         if cross:
             self.query = nn.Linear(d_model, n_heads * self.d_key)
-            self.key_value = nn.Linear(d_model, sum(self.parts))
+            self.key_value = nn.Linear(d_model, sum(self.fused_sizes))
         else:
-            self.qkv = nn.Linear(d_model, sum(self.parts))
+            self.qkv = nn.Linear(d_model, sum(self.fused_sizes))
         self.output = nn.Linear(n_heads * self.d_head, d_model)
 
     @property
     def fused(self) -> nn.Linear:
-        """The map whose matrix is several, one below the other."""
+        """The fused projection."""
         return self.key_value if self.cross else self.qkv
 
     @property
-    def parts(self) -> list[int]:
-        """Of the fused map how many rows are of queries (if not `cross`), of keys and of values."""
+    def fused_sizes(self) -> list[int]:
+        """Split sizes of the fused projection: (queries,) keys and values."""
         widths = (self.d_key, self.d_head) if self.cross else (self.d_key, self.d_key, self.d_head)
         return [self.n_heads * width for width in widths]
 
@@ -75,77 +89,117 @@ class MultiHeadAttention(nn.Module):
         memory: Float[Tensor, "*sources d_model"] | None = None,
         memory_layout: Layout | None = None,
         cache: KeyValueCache | None = None,
-        weights: list[Tensor] | None = None,
-    ) -> Float[Tensor, "*tokens d_model"]:
-        """`weights`, where given, gets this call's attention weights, `batch heads queries keys`, appended.
+        need_weights: bool = False,
+    ) -> tuple[Float[Tensor, "*tokens d_model"], Float[Tensor, "batch heads queries keys"] | None]:
+        """The output, and with `need_weights` the attention weights, as torch.nn.MultiheadAttention returns them.
 
-        `memory` comes with its own `memory_layout`, and to cross-attention alone: else ValueError.
+        Only cross-attention takes a `memory`, and with it its `memory_layout`; once its cache is filled it needs neither.
+        Raises ValueError otherwise.
         """
         if memory is not None and not self.cross:
             raise ValueError("memory: self-attention takes none; build with cross=True")
         if memory is not None and memory_layout is None:
             raise ValueError("memory_layout: memory needs its own layout; the queries' padding is not the memory's")
-        q, k, v = self._project(x, memory, cache)
-        keys = memory_layout if self.cross and memory_layout is not None else layout
+        key_layout = memory_layout if self.cross and memory_layout is not None else layout
         dropout = self.dropout if self.training else 0.0
-        if isinstance(layout, PackedLayout) and isinstance(keys, PackedLayout) and cache is None and weights is None:
-            mixed = attend_packed(q, k, v, layout, keys, causal=self.causal, window=self.window, dropout=dropout)
-            return self.output(mixed.flatten(-2))
-        rectangle = self._attend(q, k, v, layout, keys, cache, dropout, weights)
-        return self.output(layout.pack(rectangle.transpose(1, 2).flatten(-2)))
+        q, kv = self._project(x, memory, cache)  # each (*tokens, heads, width)
+
+        if (
+            isinstance(layout, PackedLayout)
+            and isinstance(key_layout, PackedLayout)
+            and kv is not None
+            and cache is None
+            and not need_weights
+        ):
+            context = attend_packed(q, *kv, layout, key_layout, causal=self.causal, window=self.window, dropout=dropout)
+            return self.output(context.flatten(-2)), None
+
+        q = layout.unpack(q).transpose(1, 2)  # (batch, heads, queries, d_key)
+        k, v, padding_mask = self._keys_values(kv, key_layout, cache)  # (batch, heads, keys, width)
+        context, attn_weights = self._attend(q, k, v, padding_mask, dropout, need_weights)
+        return self.output(layout.pack(context.transpose(1, 2).flatten(-2))), attn_weights
 
     def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
-        """Room for the keys and values of `max_len` positions, of the type of `like` and where it lies."""
+        """An empty cache for `max_len` positions, of the dtype and on the device of `like`."""
         widths = (self.d_key, self.d_head)
         return KeyValueCache(batch, self.n_heads, max_len, widths, dtype=like.dtype, device=like.device)
 
-    def _project(self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, `*tokens heads d_key` and `d_head`; a filled cross cache needs none of the last two."""
+    def _project(
+        self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Queries, and keys and values: None where a filled cross-attention cache already holds the memory's."""
         if not self.cross:
-            q, k, v = (part.unflatten(-1, (self.n_heads, -1)) for part in self.qkv(x).split(self.parts, -1))
-            return q, k, v
+            q, k, v = self._split(self.qkv(x))
+            return q, (k, v)
         q = self.query(x).unflatten(-1, (self.n_heads, -1))
         if cache is not None and cache.length:
-            return q, q, q
+            return q, None
         if memory is None:
             raise ValueError("attention over another sequence needs that sequence (memory) or a filled cache")
-        k, v = (part.unflatten(-1, (self.n_heads, -1)) for part in self.key_value(memory).split(self.parts, -1))
-        return q, k, v
+        k, v = self._split(self.key_value(memory))
+        return q, (k, v)
+
+    def _split(self, fused: Float[Tensor, "*tokens width"]) -> list[Tensor]:
+        """The parts of a fused projection, each (*tokens, heads, width of one head)."""
+        return [part.unflatten(-1, (self.n_heads, -1)) for part in fused.split(self.fused_sizes, -1)]
+
+    def _keys_values(
+        self, kv: tuple[Tensor, Tensor] | None, key_layout: Layout, cache: KeyValueCache | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All keys and values, those of the cache in front, and which of them are real."""
+        if kv is None:
+            assert cache is not None
+            return *cache.kv(), cache.padding_mask
+        k, v = (key_layout.unpack(part).transpose(1, 2) for part in kv)
+        if cache is None:
+            return k, v, key_layout.padding_mask
+        return *cache.update(k, v, key_layout.padding_mask), cache.padding_mask
 
     def _attend(
         self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        layout: Layout,
-        keys: Layout,
-        cache: KeyValueCache | None,
+        q: Float[Tensor, "batch heads queries d_key"],
+        k: Float[Tensor, "batch heads keys d_key"],
+        v: Float[Tensor, "batch heads keys d_head"],
+        padding_mask: Bool[Tensor, "batch keys"] | None,
         dropout: float,
-        weights: list[Tensor] | None,
-    ) -> Float[Tensor, "batch heads queries d_head"]:
-        """On the rectangle: the library's fused kernel, or the formula itself where the weights are asked for."""
-        q = layout.unpack(q).transpose(1, 2)
-        padding_mask = keys.padding_mask
-        if self.cross and cache is not None and cache.length:
-            k, v, padding_mask = *cache.kv(), cache.padding_mask
-        else:
-            k, v = keys.unpack(k).transpose(1, 2), keys.unpack(v).transpose(1, 2)
-            if cache is not None:
-                k, v = cache.update(k, v, padding_mask)
-                padding_mask = cache.padding_mask
-        queries, known = q.shape[2], k.shape[2]
-        if weights is None and padding_mask is None and self.causal and self.window is None and queries == known:
-            return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
-        allowed = masks.pattern(queries, known, self.causal, self.window, q.device)
+        need_weights: bool,
+    ) -> tuple[Float[Tensor, "batch heads queries d_head"], Float[Tensor, "batch heads queries keys"] | None]:
+        """By torch's fused kernel, or by the formula itself where the attention weights are needed."""
+        n_queries, n_keys = q.shape[2], k.shape[2]
+        plain_causal = padding_mask is None and self.causal and self.window is None and n_queries == n_keys
+        if plain_causal and not need_weights:  # the kernel needs no mask in memory
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout), None
+        allowed = masks.pattern(n_queries, n_keys, self.causal, self.window, q.device)
         if padding_mask is not None:
             real = masks.padding(padding_mask)
             allowed = real if allowed is None else allowed & real
-        if weights is None:
-            return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
-        scores = q @ k.transpose(-2, -1) * self.d_key**-0.5
-        if allowed is None:
-            share = scores.softmax(-1)
-        else:  # finite, then zero: a query that may see nothing gives zeros, and zero gradients
-            share = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~allowed, 0.0)
-        weights.append(share.detach())
-        return functional.dropout(share, dropout) @ v
+        if need_weights:
+            return scaled_dot_product_attention(q, k, v, allowed, dropout)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout), None
+
+    @property
+    def supports_fast_decode(self) -> bool:
+        """Whether `decode_step` may take the place of `forward` for one new token a row."""
+        return self.causal and defines_decode_step(self)
+
+    def decode_step(
+        self,
+        x: Float[Tensor, "rows d_model"],
+        positions: Int[Tensor, "rows"],
+        cache: KeyValueCache,
+        allowed: Bool[Tensor, "rows keys"] | None,
+    ) -> Float[Tensor, "rows d_model"]:
+        """`forward` for one new token a row, without dropout and gradients, in as few operations as there are.
+
+        `allowed` marks the real tokens of the cache, the new one included; None: all are.
+        """
+        # contiguous, since apply_linear may give a transposed result: (rows, heads, 1, width)
+        fused = apply_linear(self.qkv, x).contiguous()
+        q, k, v = (part.view(len(x), self.n_heads, 1, -1) for part in fused.split(self.fused_sizes, 1))
+        keys, values = cache.update(k, v)
+        if self.window is not None and keys.shape[2] > self.window:
+            # the newest position sees the last `window` keys: a slice of the cache in place of a mask
+            keys, values = keys[:, :, -self.window :], values[:, :, -self.window :]
+        mask = None if allowed is None else allowed[:, None, None, -keys.shape[2] :]
+        context = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        return apply_linear(self.output, context.view(len(x), -1))

@@ -1,6 +1,6 @@
-"""From ids to the first hidden states: token, position and segment embeddings, summed.
+"""Input embeddings: the sum of token, position and segment embeddings.
 
-The 2017 model multiplies token embeddings by sqrt(d_model) (arXiv 1706.03762, section 3.4) and drops out the sum
+The 2017 model multiplies token embeddings by sqrt(d_model) (arXiv 1706.03762, section 3.4) and applies dropout to the sum
 (section 5.4); BERT adds segments and normalises before the dropout (arXiv 1810.04805, section 3, figure 2, and its code).
 """
 
@@ -11,7 +11,7 @@ from protoformer.blocks.kernels.dropout import Dropout
 
 
 class Embeddings(nn.Module):
-    """Sum of token, position and (where `n_segments` is not 0) segment embeddings; `positions` None: none of them."""
+    """Token embeddings, plus position embeddings (`positions` None: none), plus segment embeddings (`n_segments` 0: none)."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Embeddings(nn.Module):
         n_segments: int = 0,
         norm: nn.Module | None = None,
         dropout: float = 0.0,
-        scaled: bool = False,
+        scale_by_sqrt_d_model: bool = False,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocab_size, d_model)
@@ -30,7 +30,7 @@ class Embeddings(nn.Module):
         self.segment = nn.Embedding(n_segments, d_model) if n_segments else None
         self.norm = norm
         self.dropout = Dropout(dropout)
-        self.scale = d_model**0.5 if scaled else 1.0
+        self.scale = d_model**0.5 if scale_by_sqrt_d_model else 1.0
 
     def forward(
         self,
@@ -38,6 +38,7 @@ class Embeddings(nn.Module):
         position: Int[Tensor, "*positions"],
         segment_ids: Int[Tensor, "*tokens"] | None = None,
     ) -> Float[Tensor, "*tokens d_model"]:
+        """`position` may be `1 seq` for all rows of `batch seq`; without `segment_ids` every token is in segment 0."""
         x = self.token(ids)
         if self.scale != 1.0:
             x = x * self.scale

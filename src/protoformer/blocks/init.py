@@ -1,4 +1,4 @@
-"""Initialisers, one a paper. Each takes a module and fills it and everything inside it."""
+"""Weight initialisation, one function a paper. Each fills a module and everything inside it, in place."""
 
 from torch import nn
 
@@ -7,44 +7,39 @@ from protoformer.blocks.attention import MultiHeadAttention
 
 def bert(module: nn.Module, std: float = 0.02) -> None:
     """Truncated normal (at two deviations) for weights, zero for biases, one for norms: BERT's code."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
-        if isinstance(part, nn.LayerNorm):
-            part.reset_parameters()
+    for submodule in module.modules():
+        if isinstance(submodule, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(submodule.weight, std=std, a=-2 * std, b=2 * std)
+        _reset_bias_and_norm(submodule)
 
 
 def transformer(module: nn.Module) -> None:
-    """Glorot uniform for maps, N(0, 1/d_model) for embeddings: the 2017 paper's code.
-
-    Its queries, keys and values are matrices of their own, so each part of a fused one is filled by itself: Glorot looks
-    at the shape, and over 3 d x d the deviation would be 0.707 of the paper's.
-    """
-    attentions = [part for part in module.modules() if isinstance(part, MultiHeadAttention)]
-    parts = {attention.fused: attention.parts for attention in attentions}
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            for matrix in part.weight.detach().split(parts.get(part, len(part.weight))):
+    """Glorot uniform for linear layers, N(0, 1/d_model) for embeddings: the 2017 paper's code."""
+    attentions = [submodule for submodule in module.modules() if isinstance(submodule, MultiHeadAttention)]
+    fused_sizes = {attention.fused: attention.fused_sizes for attention in attentions}
+    for submodule in module.modules():
+        if isinstance(submodule, nn.Linear):
+            # Glorot's range depends on the shape: a fused 3d x d matrix would get 0.707 of the deviation of three d x d ones
+            for matrix in submodule.weight.detach().split(fused_sizes.get(submodule, len(submodule.weight))):
                 nn.init.xavier_uniform_(matrix)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-        if isinstance(part, nn.Embedding):
-            nn.init.normal_(part.weight, std=part.embedding_dim**-0.5)
-        if isinstance(part, nn.LayerNorm):
-            part.reset_parameters()
+        if isinstance(submodule, nn.Embedding):
+            nn.init.normal_(submodule.weight, std=submodule.embedding_dim**-0.5)
+        _reset_bias_and_norm(submodule)
 
 
 def gpt(module: nn.Module, std: float = 0.02) -> None:
     """N(0, 0.02) for weights (Radford et al. 2018, section 4.1), zero biases."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=std)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
-        if isinstance(part, nn.LayerNorm):
-            part.reset_parameters()
+    for submodule in module.modules():
+        if isinstance(submodule, nn.Linear | nn.Embedding):
+            nn.init.normal_(submodule.weight, std=std)
+        _reset_bias_and_norm(submodule)
+
+
+def _reset_bias_and_norm(submodule: nn.Module) -> None:
+    if isinstance(submodule, nn.Linear) and submodule.bias is not None:
+        nn.init.zeros_(submodule.bias)
+    if isinstance(submodule, nn.LayerNorm):
+        submodule.reset_parameters()
 
 
 def scale_residual(projections: list[nn.Linear], n_layers: int) -> None:

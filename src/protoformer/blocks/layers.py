@@ -6,19 +6,20 @@ x + Dropout(Sublayer(LayerNorm(x))), which needs one more normalisation at the e
 
 from typing import Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.dropout import Dropout
+from protoformer.blocks.kernels.fast_decode import apply_norm, defines_decode_step
 from protoformer.blocks.kernels.packing import Layout
 
 Norm = Literal["pre", "post"]
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then feed-forward, each with its residual and normalisation."""
+    """Self-attention, then feed-forward, each with its residual connection and normalisation."""
 
     def __init__(
         self,
@@ -41,18 +42,19 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self,
-        x: Float[Tensor, "*tokens d_model"],
-        layout: Layout,
-        cache: KeyValueCache | None = None,
-        weights: list[Tensor] | None = None,
-    ) -> Float[Tensor, "*tokens d_model"]:
-        """`weights`, where given, is appended to: this layer's attention weights, `batch heads queries keys`."""
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, need_weights: bool = False
+    ) -> tuple[Float[Tensor, "*tokens d_model"], Float[Tensor, "batch heads seq seq"] | None]:
+        """The layer's output, and with `need_weights` its attention weights."""
+        add = self.dropout.add  # x + Dropout(sublayer)
         if self.norm == "post":
-            x = self.attention_norm(self.dropout.add(x, self.attention(x, layout, cache=cache, weights=weights)))
-            return self.feed_forward_norm(self.dropout.add(x, self.feed_forward(x)))
-        x = self.dropout.add(x, self.attention(self.attention_norm(x), layout, cache=cache, weights=weights))
-        return self.dropout.add(x, self.feed_forward(self.feed_forward_norm(x)))
+            h, attn_weights = self.attention(x, layout, need_weights=need_weights)
+            x = self.attention_norm(add(x, h))
+            x = self.feed_forward_norm(add(x, self.feed_forward(x)))
+        else:
+            h, attn_weights = self.attention(self.attention_norm(x), layout, need_weights=need_weights)
+            x = add(x, h)
+            x = add(x, self.feed_forward(self.feed_forward_norm(x)))
+        return x, attn_weights
 
 
 class DecoderLayer(nn.Module):
@@ -85,9 +87,11 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
+        """An empty cache of the self-attention."""
         return self.attention.cache(batch, max_len, like)
 
     def cross_cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache | None:
+        """An empty cache of the attention over a memory of `sources` positions; None without such attention."""
         return None if self.cross_attention is None else self.cross_attention.cache(batch, sources, like)
 
     def forward(
@@ -98,22 +102,55 @@ class DecoderLayer(nn.Module):
         memory_layout: Layout | None = None,
         cache: KeyValueCache | None = None,
         cross_cache: KeyValueCache | None = None,
-        weights: list[Tensor] | None = None,
-        cross_weights: list[Tensor] | None = None,
-    ) -> Float[Tensor, "*tokens d_model"]:
-        """`weights` and `cross_weights`, where given, are appended to: the attention weights over the sequence itself and
-        over the memory, `batch heads queries keys` each.
-        """
-        post = self.norm == "post"
-        h = self.attention(x if post else self.attention_norm(x), layout, cache=cache, weights=weights)
-        x = self.dropout.add(x, h)
-        x = self.attention_norm(x) if post else x
-        if self.cross_attention is not None and self.cross_attention_norm is not None:
-            h = self.cross_attention(
-                x if post else self.cross_attention_norm(x), layout, memory, memory_layout, cross_cache, cross_weights
-            )
-            x = self.dropout.add(x, h)
-            x = self.cross_attention_norm(x) if post else x
-        h = self.feed_forward(x if post else self.feed_forward_norm(x))
-        x = self.dropout.add(x, h)
-        return self.feed_forward_norm(x) if post else x
+        need_weights: bool = False,
+    ) -> tuple[
+        Float[Tensor, "*tokens d_model"],
+        Float[Tensor, "batch heads targets keys"] | None,
+        Float[Tensor, "batch heads targets sources"] | None,
+    ]:
+        """The layer's output, and with `need_weights` its attention weights over the sequence and over the memory."""
+        add = self.dropout.add  # x + Dropout(sublayer)
+        source = (memory, memory_layout, cross_cache)
+        cross_attn_weights = None
+        if self.norm == "post":
+            h, attn_weights = self.attention(x, layout, cache=cache, need_weights=need_weights)
+            x = self.attention_norm(add(x, h))
+            if self.cross_attention is not None and self.cross_attention_norm is not None:
+                h, cross_attn_weights = self.cross_attention(x, layout, *source, need_weights)
+                x = self.cross_attention_norm(add(x, h))
+            x = self.feed_forward_norm(add(x, self.feed_forward(x)))
+        else:
+            h, attn_weights = self.attention(self.attention_norm(x), layout, cache=cache, need_weights=need_weights)
+            x = add(x, h)
+            if self.cross_attention is not None and self.cross_attention_norm is not None:
+                h, cross_attn_weights = self.cross_attention(
+                    self.cross_attention_norm(x), layout, *source, need_weights
+                )
+                x = add(x, h)
+            x = add(x, self.feed_forward(self.feed_forward_norm(x)))
+        return x, attn_weights, cross_attn_weights
+
+    @property
+    def supports_fast_decode(self) -> bool:
+        """Whether `decode_step` may take the place of `forward`: both sublayers are asked, and what they do not know is no."""
+        sublayers = (self.attention, self.feed_forward)
+        return (
+            self.cross_attention is None
+            and defines_decode_step(self)
+            and all(getattr(sublayer, "supports_fast_decode", False) for sublayer in sublayers)
+        )
+
+    def decode_step(
+        self,
+        x: Float[Tensor, "rows d_model"],
+        positions: Int[Tensor, "rows"],
+        cache: KeyValueCache,
+        allowed: Bool[Tensor, "rows keys"] | None,
+    ) -> Float[Tensor, "rows d_model"]:
+        """`forward` for one new token a row, without dropout and gradients (see `MultiHeadAttention.decode_step`)."""
+        attention, feed_forward = self.attention.decode_step, self.feed_forward.decode_step
+        if self.norm == "post":
+            x = apply_norm(self.attention_norm, x + attention(x, positions, cache, allowed))
+            return apply_norm(self.feed_forward_norm, x + feed_forward(x))  # type: ignore[operator]
+        x = x + attention(apply_norm(self.attention_norm, x), positions, cache, allowed)
+        return x + feed_forward(apply_norm(self.feed_forward_norm, x))  # type: ignore[operator]

@@ -1,8 +1,8 @@
 """Masks: which key positions a query may attend to.
 
-Boolean, **True = may attend**, everywhere in this project; `padding_mask` is True on real tokens. Masks are made here and
-nowhere else. "Attention Is All You Need" (arXiv 1706.03762), section 3.2.3, sets what it forbids to minus infinity before
-the softmax; that is what a False does.
+Boolean, **True = may attend**, everywhere in this project; `padding_mask` is True on real tokens. The patterns of the papers
+are built here, and so is the softmax that obeys them: *Attention Is All You Need* (arXiv 1706.03762, section 3.2.3) sets
+forbidden scores to minus infinity.
 """
 
 import torch
@@ -18,9 +18,9 @@ def padding(padding_mask: Bool[Tensor, "batch keys"]) -> Bool[Tensor, "batch 1 1
 def sequence(
     queries: int, keys: int, window: int | None = None, device: torch.device | None = None
 ) -> Bool[Tensor, "queries keys"]:
-    """No query attends to a later position; with `window` w, nor to one w or more positions before it.
+    """The causal mask: no query attends to a later position; with `window` w, nor to one w or more positions before it.
 
-    The last query stands at the last key, so that a decoder that continues from a cache gets the lower rows.
+    The last query is at the last key, so that a decoder that continues from a cache gets the lower rows.
     """
     key = torch.arange(keys, device=device)
     query = torch.arange(keys - queries, keys, device=device)[:, None]
@@ -38,17 +38,28 @@ def band(queries: int, keys: int, window: int, device: torch.device | None = Non
 def pattern(
     queries: int, keys: int, causal: bool, window: int | None, device: torch.device | None = None
 ) -> Bool[Tensor, "queries keys"] | None:
-    """The mask that a layer's own pattern asks for, or None where every query may see every key."""
+    """The mask of a layer with these options, or None where every query may see every key."""
     if causal and queries == 1 and (window is None or keys <= window):
-        return None  # the last position
+        return None  # decoding: the newest position may see all that the cache holds
     if causal:
         return sequence(queries, keys, window, device)
     return None if window is None else band(queries, keys, window, device)
 
 
-def bias(allowed: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """What is added to scores in a mask's place: 0 where a query may attend, else half of the least float32.
+def masked_softmax(
+    scores: Float[Tensor, "*queries keys"], allowed: Bool[Tensor, "*#queries #keys"] | None
+) -> Float[Tensor, "*queries keys"]:
+    """softmax(scores) over the keys that are allowed, 0 elsewhere; all zeros for a query that may see nothing."""
+    if allowed is None:
+        return scores.softmax(-1)
+    # the least finite number in place of -inf, then zero: a row of -inf would be NaN, in the gradients too
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~allowed, lowest).softmax(-1).masked_fill(~allowed, 0.0)
 
-    Finite, so that a query that may see nothing gives zero gradients and not NaN; the half leaves room for the score.
+
+def bias(allowed: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The mask as a term added to scores: 0 where a query may attend, else half of the least float32.
+
+    Finite, so that a query that may see nothing has zero gradients and not NaN; the half leaves room for the score.
     """
     return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, torch.finfo(torch.float32).min / 2)

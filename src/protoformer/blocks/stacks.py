@@ -1,15 +1,18 @@
-"""Stacks of layers (arXiv 1706.03762, section 3.1). A pre-norm stack ends in one more normalisation.
+"""Stacks of layers (arXiv 1706.03762, section 3.1). A pre-norm stack ends with one more normalisation.
 
-Layers of any kind may stand in them that are called as `EncoderLayer` and `DecoderLayer` are (`recurrent`, `convolution`).
+A stack takes any layers with the call signature of `EncoderLayer` or `DecoderLayer`, such as those of `baselines`.
 """
 
 from collections.abc import Collection, Sequence
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from protoformer.blocks.kernels.cache import Cache, KeyValueCache
-from protoformer.blocks.kernels.packing import Layout
+from protoformer.blocks.kernels.fast_decode import defines_decode_step
+from protoformer.blocks.kernels.packing import HiddenStates, Layout
 
 
 class EncoderStack(nn.Module):
@@ -21,19 +24,18 @@ class EncoderStack(nn.Module):
         self.final_norm = final_norm
 
     def forward(
-        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, weights: dict[int, Tensor] | None = None,
-        weights_of: Collection[int] = (),
-    ) -> Float[Tensor, "*tokens d_model"]:  # fmt: skip
-        """`weights_of` names layers whose attention weights (`batch heads seq seq`) are put into `weights`.
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, attn_layers: Collection[int] = ()
+    ) -> HiddenStates:
+        """Hidden states, with the attention weights of the layers whose indices are in `attn_layers`.
 
-        Only the named layers leave the fast kernel.
+        Only those layers leave the fused kernel.
         """
-        for number, layer in enumerate(self.layers):
-            asked: list[Tensor] | None = [] if weights is not None and number in weights_of else None
-            x = layer(x, layout, weights=asked)
-            if asked and weights is not None:
-                weights[number] = asked[0]
-        return x if self.final_norm is None else self.final_norm(x)
+        attn_weights: dict[int, Tensor] = {}
+        for index, layer in enumerate(self.layers):
+            x, weights = layer(x, layout, need_weights=index in attn_layers)
+            if weights is not None:
+                attn_weights[index] = weights
+        return HiddenStates(x if self.final_norm is None else self.final_norm(x), layout, attn_weights, {})
 
 
 class DecoderStack(nn.Module):
@@ -45,13 +47,13 @@ class DecoderStack(nn.Module):
         self.final_norm = final_norm
 
     def caches(self, batch: int, max_len: int, like: Tensor) -> list[Cache]:
-        """Room for what each layer keeps of `max_len` positions, of the type of `like` and where it lies."""
+        """One empty cache a layer for `max_len` positions, of the dtype and on the device of `like`."""
         return [layer.cache(batch, max_len, like) for layer in self.layers]  # type: ignore[operator]
 
     def cross_caches(self, batch: int, sources: int, like: Tensor) -> list[KeyValueCache]:
-        """Room for what each layer keeps of a memory of `sources` positions; none for layers that look at none."""
-        made = [layer.cross_cache(batch, sources, like) for layer in self.layers]  # type: ignore[operator]
-        return [cache for cache in made if cache is not None]
+        """One empty cache a layer that attends to a memory of `sources` positions."""
+        caches = [layer.cross_cache(batch, sources, like) for layer in self.layers]  # type: ignore[operator]
+        return [cache for cache in caches if cache is not None]
 
     def forward(
         self,
@@ -61,31 +63,50 @@ class DecoderStack(nn.Module):
         memory_layout: Layout | None = None,
         caches: Sequence[Cache] | None = None,
         cross_caches: Sequence[KeyValueCache] | None = None,
-        weights: dict[int, Tensor] | None = None,
-        cross_weights: dict[int, Tensor] | None = None,
-        weights_of: Collection[int] = (),
-    ) -> Float[Tensor, "*tokens d_model"]:
-        """`weights_of` names layers whose attention weights are put into `weights` (over the sequence itself) and
-        `cross_weights` (over the memory), `batch heads queries keys` each, of whichever is given.
-
-        Only the named layers leave the fast kernel.
+        attn_layers: Collection[int] = (),
+    ) -> HiddenStates:
+        """Hidden states, with the attention weights of the layers whose indices are in `attn_layers`, over the sequence
+        itself and over the memory. Only those layers leave the fused kernel.
         """
-        held = iter(cross_caches or ())
-        for number, layer in enumerate(self.layers):
-            own: list[Tensor] | None = [] if weights is not None and number in weights_of else None
-            cross: list[Tensor] | None = [] if cross_weights is not None and number in weights_of else None
-            x = layer(
+        attn_weights: dict[int, Tensor] = {}
+        cross_attn_weights: dict[int, Tensor] = {}
+        next_cross_cache = iter(cross_caches or ())  # only layers with cross-attention have one
+        for index, layer in enumerate(self.layers):
+            x, weights, cross_weights = layer(
                 x,
                 layout,
                 memory,
                 memory_layout,
-                cache=None if caches is None else caches[number],
-                cross_cache=None if layer.cross_attention is None else next(held, None),
-                weights=own,
-                cross_weights=cross,
+                cache=None if caches is None else caches[index],
+                cross_cache=None if layer.cross_attention is None else next(next_cross_cache, None),
+                need_weights=index in attn_layers,
             )
-            if own and weights is not None:
-                weights[number] = own[0]
-            if cross and cross_weights is not None:
-                cross_weights[number] = cross[0]
+            if weights is not None:
+                attn_weights[index] = weights
+            if cross_weights is not None:
+                cross_attn_weights[index] = cross_weights
+        x = x if self.final_norm is None else self.final_norm(x)
+        return HiddenStates(x, layout, attn_weights, cross_attn_weights)
+
+    def supports_fast_decode(self, device: torch.device) -> bool:
+        """Whether `decode_step` may take the place of `forward`: every layer says so, and neither dropout nor gradients nor
+        autocast, which it leaves out, are on."""
+        left_out = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
+        return (
+            not left_out
+            and defines_decode_step(self)
+            and all(getattr(layer, "supports_fast_decode", False) for layer in self.layers)
+        )
+
+    def decode_step(
+        self, x: Float[Tensor, "rows d_model"], positions: Int[Tensor, "rows"], caches: Sequence[Cache]
+    ) -> Float[Tensor, "rows d_model"]:
+        """The hidden states of one new token a row, at these positions, which is added to the caches.
+
+        Raises IndexError when they are full.
+        """
+        padding_mask = caches[0].padding_mask  # the same in every layer; the new token is real
+        allowed = None if padding_mask is None else functional.pad(padding_mask, (0, 1), value=True)
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x = layer.decode_step(x, positions, cache, allowed)  # type: ignore[operator]
         return x if self.final_norm is None else self.final_norm(x)

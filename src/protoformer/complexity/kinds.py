@@ -61,8 +61,15 @@ class Kind:
     layer: Callable[[Sizes, int, bool], nn.Module]
 
 
-def _attention(d: int, causal: bool, window: int | None = None) -> MultiHeadAttention:
-    return MultiHeadAttention(d, max(1, d // D_HEAD), causal=causal, window=window)
+class SelfAttention(nn.Module):
+    """Multi-head attention, of which the output alone is returned."""
+
+    def __init__(self, d: int, causal: bool, window: int | None = None) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(d, max(1, d // D_HEAD), causal=causal, window=window)
+
+    def forward(self, x: Float[Tensor, "*tokens d"], layout: Layout) -> Float[Tensor, "*tokens d"]:
+        return self.attention(x, layout)[0]
 
 
 KINDS = (
@@ -70,7 +77,7 @@ KINDS = (
         "self-attention", "n^2 d", "1", "1",
         lambda s: s.n**2 * s.d, lambda s: 1, lambda s: 1,
         lambda s: 8 * s.n * s.d**2,
-        lambda s, number, causal: _attention(s.d, causal),
+        lambda s, number, causal: SelfAttention(s.d, causal),
     ),
     Kind(
         "recurrent (LSTM)", "n d^2", "n", "n",
@@ -100,7 +107,7 @@ KINDS = (
         "self-attention, restricted", "r n d", "1", "n/r",
         lambda s: min(s.r, s.n) * s.n * s.d, lambda s: 1, lambda s: max(1.0, s.n / s.r),
         lambda s: 8 * s.n * s.d**2,
-        lambda s, number, causal: _attention(s.d, causal, s.r if causal else s.r // 2),
+        lambda s, number, causal: SelfAttention(s.d, causal, s.r if causal else s.r // 2),
     ),
 )  # fmt: skip
 ATTENTION, RECURRENT = KINDS[0], KINDS[1]

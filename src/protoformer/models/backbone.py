@@ -54,10 +54,9 @@ class Backbone(nn.Module):
         ids: Int[Tensor, "batch seq"],
         padding_mask: Bool[Tensor, "batch seq"],
         segment_ids: Int[Tensor, "batch seq"] | None = None,
-        weights: dict[int, Tensor] | None = None,
-        weights_of: Collection[int] = (),
+        attn_layers: Collection[int] = (),
     ) -> HiddenStates:
-        """`weights_of` names layers whose attention weights, `batch heads seq seq`, are put into `weights`.
+        """Hidden states, with the attention weights of the layers whose indices are in `attn_layers`.
 
         Raises IndexError when a sequence is longer than the model's positions.
         """
@@ -69,4 +68,4 @@ class Backbone(nn.Module):
             layout.positions(ids.device),
             None if segment_ids is None or self.embeddings.segment is None else layout.pack(segment_ids),
         )
-        return HiddenStates(self.stack(x, layout, weights=weights, weights_of=weights_of), layout)
+        return self.stack(x, layout, attn_layers=attn_layers)

@@ -6,12 +6,10 @@ and then token by token. The room is all that decoding needs besides the weights
 position, or 72 KiB a token in float32; nothing is copied as a text grows.
 """
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from protoformer.blocks import fast_decode
+from protoformer.blocks.kernels import fast_decode
 from protoformer.blocks.kernels.cache import Cache
 from protoformer.blocks.kernels.packing import PaddedLayout
 from protoformer.blocks.stacks import DecoderStack
@@ -25,9 +23,7 @@ class Decoder(Backbone):
     stack: DecoderStack
 
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
-        if hidden.ndim == 2 and not torch.is_grad_enabled():
-            return fast_decode.linear(hidden, self.embeddings.token.weight)
-        return functional.linear(hidden, self.embeddings.token.weight)
+        return fast_decode.linear(hidden, self.embeddings.token.weight)
 
     def caches(self, batch: int, max_len: int) -> list[Cache]:
         """One a layer, each for `max_len` positions."""
@@ -49,9 +45,9 @@ class Decoder(Backbone):
         longest = ids.shape[1] + (first if isinstance(first, int) else int(first.max()))
         if longest > self.max_seq_len:
             raise IndexError(f"{longest} tokens; the model has {self.max_seq_len} positions")
-        if ids.shape[1] == 1 and padding_mask is None and fast_decode.can_step(self.stack, ids.device):
-            place = first if isinstance(first, Tensor) else torch.full_like(ids[0], first)
-            return fast_decode.step(self.stack, self.embeddings(ids[:, 0], place), caches)[:, None]
+        if ids.shape[1] == 1 and padding_mask is None and self.stack.supports_fast_decode(ids.device):
+            positions = first if isinstance(first, Tensor) else ids.new_full((len(ids),), first)
+            return self.stack.decode_step(self.embeddings(ids[:, 0], positions), positions, caches)[:, None]
         layout = PaddedLayout(ids.shape[0], ids.shape[1], padding_mask, first)
         x = self.embeddings(ids, layout.positions(ids.device))
-        return self.stack(x, layout, caches=caches)
+        return self.stack(x, layout, caches=caches).tokens

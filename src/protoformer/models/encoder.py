@@ -49,8 +49,7 @@ class Encoder(Backbone):
         ids: Int[Tensor, "batch seq"],
         padding_mask: Bool[Tensor, "batch seq"],
         segment_ids: Int[Tensor, "batch seq"] | None = None,
-        weights: dict[int, Tensor] | None = None,
-        weights_of: Collection[int] = (),
+        attn_layers: Collection[int] = (),
     ) -> HiddenStates:
-        hidden = super().forward(ids, padding_mask, segment_ids, weights, weights_of)
-        return hidden if self.top is None else HiddenStates(self.top(hidden.tokens, hidden.layout), hidden.layout)
+        hidden = super().forward(ids, padding_mask, segment_ids, attn_layers)
+        return hidden if self.top is None else hidden._replace(tokens=self.top(hidden.tokens, hidden.layout))

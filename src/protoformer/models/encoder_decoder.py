@@ -69,37 +69,24 @@ class EncoderDecoder(nn.Module):
         self,
         ids: Int[Tensor, "batch sources"],
         padding_mask: Bool[Tensor, "batch sources"],
-        weights: dict[int, Tensor] | None = None,
-        weights_of: Collection[int] = (),
+        attn_layers: Collection[int] = (),
     ) -> HiddenStates:
-        """The memory. `weights_of` names layers whose attention weights, `batch heads sources sources`, go into `weights`."""
+        """The memory, with the attention weights of the layers whose indices are in `attn_layers`."""
         layout = self._layout(padding_mask)
         x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
-        return HiddenStates(self.encoder(x, layout, weights=weights, weights_of=weights_of), layout)
+        return self.encoder(x, layout, attn_layers=attn_layers)
 
     def decode(
         self,
         ids: Int[Tensor, "batch targets"],
         padding_mask: Bool[Tensor, "batch targets"],
         memory: HiddenStates,
-        weights: dict[int, Tensor] | None = None,
-        cross_weights: dict[int, Tensor] | None = None,
-        weights_of: Collection[int] = (),
+        attn_layers: Collection[int] = (),
     ) -> HiddenStates:
-        """Hidden states that have seen the memory and the targets up to themselves; `weights` as in `encode`, and
-        `cross_weights`, `batch heads targets sources`, over the memory."""
+        """Hidden states that have seen the memory and the targets up to themselves, with attention weights as in `encode`."""
         layout = self._layout(padding_mask)
         x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
-        hidden = self.decoder(
-            x,
-            layout,
-            memory.tokens,
-            memory.layout,
-            weights=weights,
-            cross_weights=cross_weights,
-            weights_of=weights_of,
-        )
-        return HiddenStates(hidden, layout)
+        return self.decoder(x, layout, memory.tokens, memory.layout, attn_layers=attn_layers)
 
     def forward(
         self,
@@ -127,7 +114,7 @@ class EncoderDecoder(nn.Module):
         layout = PaddedLayout(rows, new, None, so_far.length)
         memory, so_far.memory = so_far.memory, None
         positions = layout.positions(ids.device).expand(rows, new)
-        hidden = self.decoder(
+        hidden: HiddenStates = self.decoder(
             self.embeddings(ids, positions),
             layout,
             None if memory is None else memory.tokens,
@@ -136,7 +123,7 @@ class EncoderDecoder(nn.Module):
             cross_caches=so_far.cross,
         )
         so_far.length += new
-        return hidden
+        return hidden.tokens
 
     def _layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
         batch, seq = padding_mask.shape

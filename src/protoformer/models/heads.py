@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.blocks import init
-from protoformer.blocks.feed_forward import Activation, activated
+from protoformer.blocks.feed_forward import Activation, activate
 from protoformer.blocks.kernels.dropout import Dropout
 
 
@@ -56,7 +56,7 @@ class MaskedLMHead(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "*tokens d_model"], embedding: Float[Tensor, "vocab d_model"]
     ) -> Float[Tensor, "*tokens vocab"]:
-        return functional.linear(self.norm(activated(self.transform(hidden), self.activation)), embedding, self.bias)
+        return functional.linear(self.norm(activate(self.transform(hidden), self.activation)), embedding, self.bias)
 
 
 class NextSentenceHead(nn.Module):

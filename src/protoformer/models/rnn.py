@@ -56,7 +56,7 @@ def rnn(
             d_model,
             SourceAttention(d_model, attention) if attends and number == looking else None,
             cell=cell,
-            looks=looks,
+            style="luong" if looks == "after" else "bahdanau",
             residual=residual and number > 0,
             norm=norm,
             dropout=dropout,

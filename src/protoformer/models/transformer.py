@@ -90,7 +90,9 @@ def transformer(
     places = LearnedPositions if positions == "learned" else SinusoidalPositions
     order = () if positions == "learned" else (sinusoid,)
     model = EncoderDecoder(
-        Embeddings(vocab_size, d_model, places(max_seq_len, d_model, *order), dropout=dropout, scaled=True),
+        Embeddings(
+            vocab_size, d_model, places(max_seq_len, d_model, *order), dropout=dropout, scale_by_sqrt_d_model=True
+        ),
         EncoderStack([encoder_layer() for _ in range(n_layers)], final_norm()),
         DecoderStack([decoder_layer() for _ in range(decoder_layers)], final_norm()),
         d_model=d_model,

@@ -58,7 +58,7 @@ def transformer_encoder(
         else SinusoidalPositions(max_seq_len, d_model, sinusoid)
     )
     encoder = Encoder(
-        Embeddings(vocab_size, d_model, places, dropout=dropout, scaled=True),
+        Embeddings(vocab_size, d_model, places, dropout=dropout, scale_by_sqrt_d_model=True),
         EncoderStack(
             [layer() for _ in range(n_layers)],
             final_norm=nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None,

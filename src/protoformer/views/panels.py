@@ -4,7 +4,7 @@ An encoder or a decoder alone is one panel; an encoder-decoder has three (arXiv 
 the source, the decoder over the target, and the decoder over the source.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,11 +74,10 @@ def attending(model: nn.Module) -> list[MultiHeadAttention | SourceAttention]:
 @torch.no_grad()
 def of_backbone(model: Backbone, text: Sequenced, layers: Sequence[int]) -> list[Panel]:
     """The self-attention of an encoder or of a decoder alone; `layers` count from 1."""
-    found: dict[int, Tensor] = {}
     # forward itself: a model that is compiled in place would be compiled anew for this one call
-    model.forward(*_batch(model, text), weights=found, weights_of=[layer - 1 for layer in layers])
+    hidden = model.forward(*_batch(model, text), attn_layers=[layer - 1 for layer in layers])
     name = "decoder self-attention" if model.causal else "encoder self-attention"
-    return [_self_attention(name, model.stack, text, found)]
+    return [_self_attention(name, model.stack, text, hidden.attn_weights)]
 
 
 @torch.no_grad()
@@ -89,19 +88,16 @@ def of_encoder_decoder(
 
     A stack that lacks a layer shows the others; one that has none of them shows no panel.
     """
-    wanted = [layer - 1 for layer in layers]
-    read: dict[int, Tensor] = {}
-    written: dict[int, Tensor] = {}
-    looked: dict[int, Tensor] = {}
-    memory = model.encode(*_batch(model, source)[:2], read, wanted)
-    model.decode(*_batch(model, target)[:2], memory, written, looked, wanted)
+    attn_layers = [layer - 1 for layer in layers]
+    memory = model.encode(*_batch(model, source)[:2], attn_layers)
+    hidden = model.decode(*_batch(model, target)[:2], memory, attn_layers)
     panels = []
-    if read:
-        panels.append(_self_attention("encoder self-attention", model.encoder, source, read))
-    if written:
-        panels.append(_self_attention("decoder self-attention", model.decoder, target, written))
-    if looked:
-        panels.append(_cross_attention(source, target, looked))
+    if memory.attn_weights:
+        panels.append(_self_attention("encoder self-attention", model.encoder, source, memory.attn_weights))
+    if hidden.attn_weights:
+        panels.append(_self_attention("decoder self-attention", model.decoder, target, hidden.attn_weights))
+    if hidden.cross_attn_weights:
+        panels.append(_cross_attention(source, target, hidden.cross_attn_weights))
     return panels
 
 
@@ -112,28 +108,28 @@ def _batch(model: nn.Module, text: Sequenced) -> tuple[Tensor, Tensor, Tensor]:
     return text.ids[None].to(device), text.padding_mask.to(device), segments[None].to(device)
 
 
-def _cross_attention(source: Sequenced, target: Sequenced, found: dict[int, Tensor]) -> Panel:
+def _cross_attention(source: Sequenced, target: Sequenced, attn_weights: Mapping[int, Tensor]) -> Panel:
     real = masks.padding(source.padding_mask)[0]
-    allowed = real.expand(len(found), len(target.ids), -1)
-    layers = [number + 1 for number in sorted(found)]
+    allowed = real.expand(len(attn_weights), len(target.ids), -1)
+    layers = [number + 1 for number in sorted(attn_weights)]
     name = "attention to the source"
-    return Panel(name, target.tokens, source.tokens, layers, _stacked(found), allowed, crosses=True)
+    return Panel(name, target.tokens, source.tokens, layers, _stacked(attn_weights), allowed, crosses=True)
 
 
-def _self_attention(name: str, stack: nn.Module, text: Sequenced, found: dict[int, Tensor]) -> Panel:
+def _self_attention(name: str, stack: nn.Module, text: Sequenced, attn_weights: Mapping[int, Tensor]) -> Panel:
     parts = [part for part in attending(stack) if isinstance(part, MultiHeadAttention) and not part.cross]
     seq = len(text.ids)
     real = masks.padding(text.padding_mask)[0, 0]
     allowed = []
-    for number in sorted(found):
+    for number in sorted(attn_weights):
         pattern = masks.pattern(seq, seq, parts[number].causal, parts[number].window)
         allowed.append(real.expand(seq, seq) if pattern is None else pattern & real)
-    layers = [number + 1 for number in sorted(found)]
-    return Panel(name, text.tokens, text.tokens, layers, _stacked(found), torch.stack(allowed))
+    layers = [number + 1 for number in sorted(attn_weights)]
+    return Panel(name, text.tokens, text.tokens, layers, _stacked(attn_weights), torch.stack(allowed))
 
 
-def _stacked(found: dict[int, Tensor]) -> Float[Tensor, "layers heads queries keys"]:
-    return torch.stack([found[number][0].float().cpu() for number in sorted(found)])
+def _stacked(attn_weights: Mapping[int, Tensor]) -> Float[Tensor, "layers heads queries keys"]:
+    return torch.stack([attn_weights[number][0].float().cpu() for number in sorted(attn_weights)])
 
 
 def _real(tokens: Iterable[Token]) -> Bool[Tensor, "seq"]:

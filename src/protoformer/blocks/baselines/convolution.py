@@ -1,12 +1,12 @@
-"""Convolutional layers over each sequence of a batch: symmetric for an encoder, padded on the left for a decoder.
+"""Convolutional layers over each sequence of a batch: symmetric for an encoder, causal (padded on the left) for a decoder.
 
 - gated: (GLU(conv(x)) + x) / sqrt(2) (ConvS2S, arXiv 1705.03122, sections 3.2 and 3.4; GLU: arXiv 1612.08083);
-- dilated: a residual block that narrows to half the width, convolves there, and widens (ByteNet, arXiv 1610.10099, with its
-  dilations doubling from layer to layer);
-- separable: each channel by itself, then all of them at each position (Xception's, arXiv 1610.02357, as in SliceNet,
+- dilated: a residual block that narrows to half the width, convolves there, and widens (ByteNet, arXiv 1610.10099, whose
+  dilations double from layer to layer);
+- separable: a depthwise convolution, then a linear layer at each position (Xception's, arXiv 1610.02357, as in SliceNet,
   arXiv 1706.03059).
 
-Outside of a sequence stand zeros, so that a padded batch equals single examples.
+Every sequence is surrounded by zeros, so that a padded batch equals single examples.
 """
 
 from typing import Literal, get_args
@@ -22,15 +22,16 @@ from protoformer.blocks.kernels.dropout import Dropout
 from protoformer.blocks.kernels.packing import Layout, PackedLayout
 
 Kind = Literal["gated", "dilated", "separable"]
-HALF = 0.5**0.5  # keeps the variance of a sum of two (ConvS2S, section 3.4)
+SQRT_HALF = 0.5**0.5  # keeps the variance of a sum of two (ConvS2S, section 3.4)
 
 
 class Convolution(nn.Module):
-    """Each position from `kernel` of its neighbours, `dilation` apart: those to either side, or with `causal` those before it
-    and itself. `depthwise`: each channel from itself alone.
+    """torch.nn.Conv1d over each sequence: symmetric, or with `causal` over the position itself and those before it.
 
-    Differs: a convolution that mixes channels is one matrix product over neighbours side by side, of real tokens alone; the
-    map is that of `torch.nn.Conv1d`. Raises ValueError for an even kernel that is to be symmetric.
+    `kernel` neighbours are `dilation` apart; with `depthwise` each channel depends on itself alone. Raises ValueError for an
+    even kernel without `causal`.
+
+    Differs: a convolution that mixes channels is one matrix product over concatenated neighbours, of real tokens alone.
     """
 
     def __init__(
@@ -49,42 +50,42 @@ class Convolution(nn.Module):
         )
 
     @property
-    def reach(self) -> int:
-        """Positions from the first neighbour to the last."""
+    def receptive_field(self) -> int:
+        """Distance from the first neighbour to the last."""
         return (self.kernel - 1) * self.dilation
 
     def forward(
         self, x: Float[Tensor, "*tokens d_in"], layout: Layout, cache: StateCache | None = None
     ) -> Float[Tensor, "*tokens d_out"]:
-        """`cache` holds the last inputs, `reach` of them, and gets those of this call. Raises ValueError for a cache where
-        the convolution is not causal."""
+        """`cache` holds the last `receptive_field` inputs and is updated. Raises ValueError for a cache without `causal`."""
         rows = layout.unpack(x)
-        if layout.padding_mask is not None and not isinstance(layout, PackedLayout):  # which unpacks to zeros
+        if layout.padding_mask is not None and not isinstance(layout, PackedLayout):  # a packed one unpacks to zeros
             rows = rows * layout.padding_mask[:, :, None].to(rows.dtype)
         if cache is None:
-            left = self.reach if self.causal else self.reach // 2
-            rows = functional.pad(rows, (0, 0, left, self.reach - left))
+            left = self.receptive_field if self.causal else self.receptive_field // 2
+            rows = functional.pad(rows, (0, 0, left, self.receptive_field - left))
         else:
-            rows = self._after_the_last(rows, layout, cache)
+            rows = self._with_cached_inputs(rows, layout, cache)
         if self.depthwise:
             return layout.pack(self.map(rows.transpose(1, 2)).transpose(1, 2))
-        places = [rows[:, first : first + layout.seq] for first in range(0, self.reach + 1, self.dilation)]
-        return self.map(torch.cat([layout.pack(place) for place in places], dim=-1))
+        # one shifted copy of the sequence for each tap of the kernel, side by side: (*tokens, kernel * d_in)
+        taps = [rows[:, shift : shift + layout.seq] for shift in range(0, self.receptive_field + 1, self.dilation)]
+        return self.map(torch.cat([layout.pack(tap) for tap in taps], dim=-1))
 
-    def _after_the_last(
+    def _with_cached_inputs(
         self, rows: Float[Tensor, "batch new d_in"], layout: Layout, cache: StateCache
     ) -> Float[Tensor, "batch reached d_in"]:
         if not self.causal:
-            raise ValueError("step by step goes a causal convolution alone; this one sees later positions")
-        (before,) = cache.state or (rows.new_zeros(len(rows), self.reach, rows.shape[2]),)
+            raise ValueError("step by step: only a causal convolution can be cached; this one sees later positions")
+        (previous,) = cache.state or (rows.new_zeros(len(rows), self.receptive_field, rows.shape[2]),)
         cache.advance(layout.seq, layout.padding_mask)
-        both = torch.cat([before, rows], dim=1)
-        cache.state = (both[:, both.shape[1] - self.reach :],)
-        return both
+        inputs = torch.cat([previous, rows], dim=1)
+        cache.state = (inputs[:, inputs.shape[1] - self.receptive_field :],)
+        return inputs
 
 
 class GatedConvolution(nn.Module):
-    """(GLU(conv(Dropout(x))) + x) / sqrt(2). Weights start at N(0, 4 (1 - dropout) / inputs) (ConvS2S, section 3.5).
+    """(GLU(conv(Dropout(x))) + x) / sqrt(2). Weights start as N(0, 4 (1 - dropout) / inputs) (ConvS2S, section 3.5).
 
     Differs: no weight normalisation.
     """
@@ -100,14 +101,14 @@ class GatedConvolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "*tokens d_model"], layout: Layout, cache: StateCache | None = None
     ) -> Float[Tensor, "*tokens d_model"]:
-        return (functional.glu(self.convolution(self.dropout(x), layout, cache), dim=-1) + x) * HALF
+        return (functional.glu(self.convolution(self.dropout(x), layout, cache), dim=-1) + x) * SQRT_HALF
 
 
 class DilatedConvolution(nn.Module):
-    """x + conv(...), ByteNet's residual block with ReLU: norm, ReLU, a map to half the width; norm, ReLU, the dilated
-    convolution; norm, ReLU, a map back (its figure 3).
+    """ByteNet's residual block with ReLU (its figure 3): x + f(x), where f is norm, ReLU, linear to half the width; norm, ReLU,
+    dilated convolution; norm, ReLU, linear back.
 
-    Differs: dropout on what is added, which the paper has not.
+    Differs: dropout on f(x), which the paper does not have.
     """
 
     def __init__(
@@ -131,8 +132,7 @@ class DilatedConvolution(nn.Module):
 
 
 class SeparableConvolution(nn.Module):
-    """x + Dropout(LayerNorm(SepConv(ReLU(x)))), SepConv a depthwise convolution and then a map of each position: SliceNet's
-    ConvStep.
+    """SliceNet's ConvStep: x + Dropout(LayerNorm(SepConv(ReLU(x)))), SepConv a depthwise convolution, then a linear layer.
 
     Differs: each step has its residual connection; the paper's spans two steps or four.
     """
@@ -154,32 +154,33 @@ class SeparableConvolution(nn.Module):
 def convolution(
     kind: Kind, d_model: int, kernel: int, *, dilation: int = 1, causal: bool = False, dropout: float = 0.0
 ) -> GatedConvolution | DilatedConvolution | SeparableConvolution:
-    """A layer of this kind; `dilation` is the dilated one's."""
+    """A layer of this kind; only the dilated one uses `dilation`."""
     if kind not in get_args(Kind):
         raise ValueError(f"kind {kind!r}: one of {', '.join(get_args(Kind))}")
     if kind == "dilated":
         return DilatedConvolution(d_model, kernel, dilation=dilation, causal=causal, dropout=dropout)
-    made = GatedConvolution if kind == "gated" else SeparableConvolution
-    return made(d_model, kernel, causal=causal, dropout=dropout)
+    layer = GatedConvolution if kind == "gated" else SeparableConvolution
+    return layer(d_model, kernel, causal=causal, dropout=dropout)
 
 
 class ConvolutionEncoderLayer(nn.Module):
-    """A convolution that sees to either side."""
+    """A symmetric convolution."""
 
     def __init__(self, convolution: nn.Module) -> None:
         super().__init__()
         self.convolution = convolution
 
     def forward(
-        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, weights: list[Tensor] | None = None
-    ) -> Float[Tensor, "*tokens d_model"]:
-        """There are no attention weights: `weights` stays as it is."""
-        return self.convolution(x, layout)
+        self, x: Float[Tensor, "*tokens d_model"], layout: Layout, need_weights: bool = False
+    ) -> tuple[Float[Tensor, "*tokens d_model"], None]:
+        """As `EncoderLayer.forward`; there are no attention weights."""
+        return self.convolution(x, layout), None
 
 
 class ConvolutionDecoderLayer(nn.Module):
-    """A causal convolution; with `cross_attention` each layer looks at the source by itself (ConvS2S, section 3.3):
-    d = W h + b is compared with the memory, and the context, scaled by m sqrt(1/m) for m source tokens (section 3.4), is added.
+    """A causal convolution; with `cross_attention` every layer attends to the source (ConvS2S, section 3.3).
+
+    The query is d = W h + b; the context, scaled by m sqrt(1/m) for m source tokens (section 3.4), is added to h.
 
     Differs: the embedding of the target is not added to d again, nor that of the source to the memory's vectors; residual
     connections carry both.
@@ -205,17 +206,18 @@ class ConvolutionDecoderLayer(nn.Module):
         memory_layout: Layout | None = None,
         cache: StateCache | None = None,
         cross_cache: KeyValueCache | None = None,
-        weights: list[Tensor] | None = None,
-        cross_weights: list[Tensor] | None = None,
-    ) -> Float[Tensor, "*tokens d_model"]:
-        """As `DecoderLayer`; there are no attention weights over the sequence itself, so `weights` stays as it is."""
+        need_weights: bool = False,
+    ) -> tuple[Float[Tensor, "*tokens d_model"], None, Float[Tensor, "batch 1 targets sources"] | None]:
+        """As `DecoderLayer.forward`; there are no attention weights over the sequence itself."""
         h = self.convolution(x, layout, cache)
         if self.cross_attention is None or self.query is None or self.context is None:
-            return h
+            return h, None, None
         source = self.cross_attention.source(memory, memory_layout, cross_cache)
-        context = self.cross_attention(layout.unpack(self.query(h)), source, cross_weights)
+        context, attn_weights = self.cross_attention(layout.unpack(self.query(h)), source)
+        # m sqrt(1/m) = sqrt(m)
         if source.padding_mask is None:
             context = context * source.keys.shape[1] ** 0.5
         else:
             context = context * source.padding_mask.sum(1).to(context.dtype).sqrt()[:, None, None]
-        return (h + self.context(layout.pack(context))) * HALF
+        out = (h + self.context(layout.pack(context))) * SQRT_HALF
+        return out, None, attn_weights if need_weights else None

@@ -1,18 +1,18 @@
-"""Attention from a decoder to the memory of its source, as it was before the Transformer: one head.
+"""Attention from a decoder to its source, as it was before the Transformer: one head. Scores of a state s and a source h:
 
 - additive: v^T tanh(W s + U h) (Bahdanau et al. 2014, arXiv 1409.0473, appendix A.1.2);
 - dot: s^T h, and general: s^T W h (Luong et al. 2015, arXiv 1508.04025, section 3.1, equation 8);
-- scaled_dot: s^T h / sqrt(d_model) (arXiv 1706.03762, equation 1), for memories as large as layer normalisation makes them.
+- scaled_dot: s^T h / sqrt(d_model) (arXiv 1706.03762, equation 1), for sources as large as layer normalisation makes them.
 
-The context is the mean of the memory's vectors by the softmax of these scores.
+The context is the mean of the source's vectors, weighted by the softmax of the scores.
 """
 
 from typing import Literal, NamedTuple, get_args
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor, nn, tanh
 
+from protoformer.blocks import masks
 from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.packing import Layout
 
@@ -20,7 +20,7 @@ Score = Literal["additive", "dot", "scaled_dot", "general"]
 
 
 class Source(NamedTuple):
-    """What is looked at: keys that scores are made of, values that the context is made of, and which of them are real."""
+    """The encoder's output as keys (for the scores) and values (for the context), with its padding mask."""
 
     keys: Float[Tensor, "batch sources d_model"]
     values: Float[Tensor, "batch sources d_model"]
@@ -28,20 +28,20 @@ class Source(NamedTuple):
 
 
 class SourceAttention(nn.Module):
-    """Contexts for the states of a decoder. The memory is read once (`source`), and looked at as often as need be."""
+    """Contexts for the states of a decoder. The source is projected once (`source`) and attended to any number of times."""
 
     def __init__(self, d_model: int, score: Score = "general") -> None:
         super().__init__()
         if score not in get_args(Score):
             raise ValueError(f"score {score!r}: one of {', '.join(get_args(Score))}")
         self.d_model, self.score = d_model, score
-        own = score in ("additive", "general")
-        self.key = nn.Linear(d_model, d_model, bias=score == "additive") if own else nn.Identity()
+        projects_keys = score in ("additive", "general")
+        self.key = nn.Linear(d_model, d_model, bias=score == "additive") if projects_keys else nn.Identity()
         self.query = nn.Linear(d_model, d_model, bias=False) if score == "additive" else nn.Identity()
         self.energy = nn.Linear(d_model, 1, bias=False) if score == "additive" else None
 
     def cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache:
-        """Room for the keys and values of a memory."""
+        """An empty cache for the keys and values of a memory."""
         return KeyValueCache(batch, 1, sources, (self.d_model, self.d_model), dtype=like.dtype, device=like.device)
 
     def source(
@@ -50,9 +50,9 @@ class SourceAttention(nn.Module):
         layout: Layout | None,
         cache: KeyValueCache | None = None,
     ) -> Source:
-        """The memory's keys and values, kept in `cache`; where it is filled, those that it holds.
+        """Keys and values of the memory, which are put into `cache`, or those of a cache that is filled.
 
-        Raises ValueError where there is neither a memory with its layout nor a filled cache.
+        Raises ValueError without both a memory with its layout and a filled cache.
         """
         if cache is not None and cache.length:
             return Source(cache.keys[:, 0], cache.values[:, 0], cache.padding_mask)
@@ -64,16 +64,12 @@ class SourceAttention(nn.Module):
         return Source(keys, values, layout.padding_mask)
 
     def forward(
-        self, states: Float[Tensor, "batch targets d_model"], source: Source, weights: list[Tensor] | None = None
-    ) -> Float[Tensor, "batch targets d_model"]:
-        """A context for each state. `weights`, where given, gets `batch 1 targets sources` appended."""
-        scores = self._scores(self.query(states), source.keys)
-        if source.padding_mask is not None:
-            scores = scores.masked_fill(~source.padding_mask[:, None], torch.finfo(scores.dtype).min)
-        share = scores.softmax(-1)
-        if weights is not None:
-            weights.append(share.detach()[:, None])
-        return share @ source.values
+        self, states: Float[Tensor, "batch targets d_model"], source: Source
+    ) -> tuple[Float[Tensor, "batch targets d_model"], Float[Tensor, "batch 1 targets sources"]]:
+        """A context for each state, and the attention weights, those of one head."""
+        allowed = None if source.padding_mask is None else source.padding_mask[:, None]  # (batch, 1, sources)
+        attn_weights = masks.masked_softmax(self._scores(self.query(states), source.keys), allowed)
+        return attn_weights @ source.values, attn_weights[:, None]
 
     def _scores(
         self, queries: Float[Tensor, "batch targets d_model"], keys: Float[Tensor, "batch sources d_model"]
@@ -81,4 +77,5 @@ class SourceAttention(nn.Module):
         if self.energy is None:
             products = queries @ keys.transpose(1, 2)
             return products * self.d_model**-0.5 if self.score == "scaled_dot" else products
-        return self.energy(torch.tanh(queries[:, :, None] + keys[:, None])).squeeze(-1)
+        # (batch, targets, 1, d) + (batch, 1, sources, d): every pair of a state and a source
+        return self.energy(tanh(queries[:, :, None] + keys[:, None])).squeeze(-1)
