@@ -17,6 +17,7 @@ from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.fast_decode import apply_linear, defines_decode_step
 from protoformer.blocks.kernels.packed_attention import attend_packed
 from protoformer.blocks.kernels.packing import Layout, PackedLayout
+from protoformer.blocks.positions import RotaryPositions
 
 
 def scaled_dot_product_attention(
@@ -37,9 +38,10 @@ class MultiHeadAttention(nn.Module):
 
     `causal` and `window` are the layer's own mask: a causal layer sees no later position, a causal layer with window w only
     the last w positions (its own among them), a layer with a window alone w neighbours to either side. `d_head` is the width
-    of a head's values, and of its queries and keys where `d_key` is not given (the paper's d_v and d_k).
+    of a head's values, and of its queries and keys where `d_key` is not given (the paper's d_v and d_k). `rotary` turns
+    queries and keys by their positions.
 
-    Raises ValueError where d_model does not divide into the heads, and for a causal mask or a window with `cross`.
+    Raises ValueError where d_model does not divide into the heads, and for a causal mask, a window or `rotary` with `cross`.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         window: int | None = None,
         cross: bool = False,
+        rotary: RotaryPositions | None = None,
     ) -> None:
         super().__init__()
         if d_head is None and d_model % n_heads:
@@ -61,6 +64,8 @@ class MultiHeadAttention(nn.Module):
             raise ValueError("causal: attention to another sequence (cross) has no order of its own to keep to")
         if cross and window is not None:
             raise ValueError(f"window {window}: attention to another sequence (cross) has no neighbourhood")
+        if cross and rotary is not None:
+            raise ValueError("rotary: attention to another sequence (cross) has no distances to depend on")
         self.n_heads, self.d_head = n_heads, d_model // n_heads if d_head is None else d_head
         self.d_key = self.d_head if d_key is None else d_key
         self.dropout, self.causal, self.window, self.cross = dropout, causal, window, cross
@@ -70,6 +75,7 @@ class MultiHeadAttention(nn.Module):
         else:
             self.qkv = nn.Linear(d_model, sum(self.fused_sizes))
         self.output = nn.Linear(n_heads * self.d_head, d_model)
+        self.rotary = rotary
 
     @property
     def fused(self) -> nn.Linear:
@@ -102,7 +108,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError("memory_layout: memory needs its own layout; the queries' padding is not the memory's")
         key_layout = memory_layout if self.cross and memory_layout is not None else layout
         dropout = self.dropout if self.training else 0.0
-        q, kv = self._project(x, memory, cache)  # each (*tokens, heads, width)
+        q, kv = self._project(x, layout, memory, cache)  # each (*tokens, heads, width)
 
         if (
             isinstance(layout, PackedLayout)
@@ -125,11 +131,14 @@ class MultiHeadAttention(nn.Module):
         return KeyValueCache(batch, self.n_heads, max_len, widths, dtype=like.dtype, device=like.device)
 
     def _project(
-        self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None
+        self, x: Tensor, layout: Layout, memory: Tensor | None, cache: KeyValueCache | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Queries, and keys and values: None where a filled cross-attention cache already holds the memory's."""
         if not self.cross:
             q, k, v = self._split(self.qkv(x))
+            if self.rotary is not None:  # before the cache, which so keeps keys turned by their own positions
+                position = layout.positions(x.device)
+                q, k = self.rotary(q, position), self.rotary(k, position)
             return q, (k, v)
         q = self.query(x).unflatten(-1, (self.n_heads, -1))
         if cache is not None and cache.length:
@@ -193,13 +202,14 @@ class MultiHeadAttention(nn.Module):
 
         `allowed` marks the real tokens of the cache, the new one included; None: all are.
         """
-        # contiguous, since apply_linear may give a transposed result: (rows, heads, 1, width)
-        fused = apply_linear(self.qkv, x).contiguous()
-        q, k, v = (part.view(len(x), self.n_heads, 1, -1) for part in fused.split(self.fused_sizes, 1))
-        keys, values = cache.update(k, v)
+        # contiguous, since apply_linear may give a transposed result
+        q, k, v = self._split(apply_linear(self.qkv, x).contiguous())  # (rows, heads, width)
+        if self.rotary is not None:
+            q, k = self.rotary(q, positions), self.rotary(k, positions)
+        keys, values = cache.update(k[:, :, None], v[:, :, None])
         if self.window is not None and keys.shape[2] > self.window:
             # the newest position sees the last `window` keys: a slice of the cache in place of a mask
             keys, values = keys[:, :, -self.window :], values[:, :, -self.window :]
         mask = None if allowed is None else allowed[:, None, None, -keys.shape[2] :]
-        context = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        context = functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=mask)
         return apply_linear(self.output, context.view(len(x), -1))

@@ -1,10 +1,13 @@
-"""Positions: learned vectors, or the sinusoids of arXiv 1706.03762, section 3.5."""
+"""Position information: learned vectors, sinusoids (arXiv 1706.03762, section 3.5), or rotations of queries and keys (RoFormer,
+arXiv 2104.09864)."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+Positions = Literal["learned", "sinusoidal", "rotary"]
 
 
 def sinusoids(
@@ -14,6 +17,7 @@ def sinusoids(
 
     `interleaved` is the paper's formula; `halves` puts all sines first, as the paper's own code did.
     """
+    # float64, since float32 has lost the fraction of a large angle before the sine is taken
     angle = torch.arange(max_seq_len, dtype=torch.float64)[:, None] / 10000 ** (
         torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
     )
@@ -33,7 +37,7 @@ class LearnedPositions(nn.Embedding):
 
 
 class SinusoidalPositions(nn.Module):
-    """Fixed sinusoids; nothing is trained and nothing is saved."""
+    """Fixed sinusoids; no parameters, nothing in checkpoints."""
 
     def __init__(self, max_seq_len: int, d_model: int, order: Literal["interleaved", "halves"] = "interleaved") -> None:
         super().__init__()
@@ -42,3 +46,42 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, position: Int[Tensor, "*tokens"]) -> Float[Tensor, "*tokens d_model"]:
         return self.table[position]
+
+
+class RotaryPositions(nn.Module):
+    """Rotation of queries and keys by angles that grow with the position (RoFormer, section 3.2.2, equation 34).
+
+    The pair (x_i, x_{i + d/2}) of a head's d dimensions is turned by m / 10000^(2i/d) at position m, the angles of the 2017
+    sinusoids. A query at m and a key at n are turned by m - n against each other, so scores depend on that distance alone.
+    No parameters, nothing in checkpoints. Raises ValueError for an odd width.
+
+    Differs: the paper pairs neighbours, (x_2i, x_2i+1); GPT-NeoX and Llama pair halves as here. The one is the other with the
+    rows of the query and key projections permuted.
+    """
+
+    def __init__(self, max_seq_len: int, d_key: int) -> None:
+        super().__init__()
+        if d_key % 2:
+            raise ValueError(f"rotary positions turn pairs of dimensions; a head has {d_key}, an odd number")
+        self.sine_cosine: Tensor
+        self.register_buffer("sine_cosine", sinusoids(max_seq_len, d_key, "halves"), persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "*tokens heads d_key"], position: Int[Tensor, "*#tokens"]
+    ) -> Float[Tensor, "*tokens heads d_key"]:
+        sine, cosine = self.sine_cosine[position][..., None, :].chunk(2, -1)  # (*tokens, 1, d_key / 2): for all heads
+        first, second = x.chunk(2, -1)
+        rotated = torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+        return rotated.to(x.dtype)  # under autocast x is of half precision, the table is not
+
+
+def absolute_positions(positions: Positions, max_seq_len: int, d_model: int) -> nn.Module | None:
+    """What is added to token embeddings: learned vectors or sinusoids, nothing with rotary positions.
+
+    Raises ValueError for another name.
+    """
+    if positions not in get_args(Positions):
+        raise ValueError(f"positions {positions!r}: one of {', '.join(get_args(Positions))}")
+    if positions == "learned":
+        return LearnedPositions(max_seq_len, d_model)
+    return SinusoidalPositions(max_seq_len, d_model) if positions == "sinusoidal" else None

@@ -13,7 +13,7 @@ from protoformer.blocks.baselines.recurrent import BiLSTM
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import EncoderLayer, Norm
-from protoformer.blocks.positions import LearnedPositions
+from protoformer.blocks.positions import Positions, RotaryPositions, absolute_positions
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.encoder import Encoder
 from protoformer.models.poolers import FirstTokenPooler
@@ -27,6 +27,7 @@ def bert(
     n_heads: int,
     d_ff: int,
     max_seq_len: int = 512,
+    positions: Positions = "learned",
     n_segments: int = 2,
     dropout: float = 0.1,
     attention_dropout: float | None = None,
@@ -40,14 +41,17 @@ def bert(
 ) -> Encoder:
     """BERT's encoder with freshly initialised weights (truncated normal of deviation `init_std`, 0.02 as published).
 
+    `positions` are learned vectors, sinusoids (tokens then times sqrt(d_model), as in the 2017 model) or rotary.
     `dropout` is BERT's hidden dropout; `attention_dropout` null means the same. `attention="causal"` is the left-to-right
     rival of section 5.1, and `top="bilstm"` puts over the stack what was put over it there.
     """
     share = dropout if attention_dropout is None else attention_dropout
 
+    rotary = RotaryPositions(max_seq_len, d_model // n_heads) if positions == "rotary" else None
+
     def layer() -> EncoderLayer:
         return EncoderLayer(
-            MultiHeadAttention(d_model, n_heads, dropout=share, causal=attention == "causal"),
+            MultiHeadAttention(d_model, n_heads, dropout=share, causal=attention == "causal", rotary=rotary),
             FeedForward(d_model, d_ff, activation),
             d_model=d_model,
             norm=norm,
@@ -59,10 +63,11 @@ def bert(
         Embeddings(
             vocab_size,
             d_model,
-            LearnedPositions(max_seq_len, d_model),
+            absolute_positions(positions, max_seq_len, d_model),
             n_segments=n_segments,
             norm=nn.LayerNorm(d_model, eps=norm_eps),
             dropout=dropout,
+            scale_by_sqrt_d_model=positions == "sinusoidal",
         ),
         EncoderStack(
             [layer() for _ in range(n_layers)],

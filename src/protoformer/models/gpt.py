@@ -17,7 +17,7 @@ from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import DecoderLayer, Norm
-from protoformer.blocks.positions import LearnedPositions
+from protoformer.blocks.positions import LearnedPositions, Positions, RotaryPositions, absolute_positions
 from protoformer.blocks.stacks import DecoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.decoder import Decoder
@@ -34,6 +34,7 @@ def gpt(
     n_heads: int,
     d_ff: int,
     max_seq_len: int = 512,
+    positions: Positions = "learned",
     dropout: float = 0.1,
     attention_dropout: float | None = None,
     embedding_dropout: float | None = None,
@@ -50,8 +51,9 @@ def gpt(
     """A decoder with freshly initialised weights.
 
     `attention` is repeated over the layers: a banded layer sees the last `band` positions, itself among them.
-    `attention_dropout`, `embedding_dropout` and `position_std` null mean the same as `dropout` and `init_std`. Raises
-    ValueError for a banded layer without a band.
+    `positions` are learned vectors, sinusoids (tokens then times sqrt(d_model), as in the 2017 model) or rotary.
+    `attention_dropout`, `embedding_dropout` and `position_std` (of learned positions) null mean the same as `dropout` and
+    `init_std`. Raises ValueError for a banded layer without a band.
     """
     if "banded" in attention and band is None:
         raise ValueError("attention: a banded layer needs a band, the number of positions that it sees")
@@ -59,10 +61,12 @@ def gpt(
         raise ValueError("attention: name at least one pattern, dense or banded")
     share = dropout if attention_dropout is None else attention_dropout
 
+    rotary = RotaryPositions(max_seq_len, d_model // n_heads) if positions == "rotary" else None
+
     def layer(pattern: Pattern) -> DecoderLayer:
         window = band if pattern == "banded" else None
         return DecoderLayer(
-            MultiHeadAttention(d_model, n_heads, dropout=share, causal=True, window=window),
+            MultiHeadAttention(d_model, n_heads, dropout=share, causal=True, window=window, rotary=rotary),
             None,
             FeedForward(d_model, d_ff, activation),
             d_model=d_model,
@@ -72,9 +76,14 @@ def gpt(
         )
 
     layers = [layer(pattern) for pattern in islice(cycle(attention), n_layers)]
-    positions = LearnedPositions(max_seq_len, d_model)
     decoder = Decoder(
-        Embeddings(vocab_size, d_model, positions, dropout=dropout if embedding_dropout is None else embedding_dropout),
+        Embeddings(
+            vocab_size,
+            d_model,
+            absolute_positions(positions, max_seq_len, d_model),
+            dropout=dropout if embedding_dropout is None else embedding_dropout,
+            scale_by_sqrt_d_model=positions == "sinusoidal",
+        ),
         DecoderStack(layers, final_norm=nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None),
         TokenPooler(),
         d_model=d_model,
@@ -85,8 +94,8 @@ def gpt(
         norm_eps=norm_eps,
     )
     init.gpt(decoder, init_std)
-    if position_std is not None:
-        nn.init.normal_(positions.weight, std=position_std)
+    if position_std is not None and isinstance(decoder.embeddings.position, LearnedPositions):
+        nn.init.normal_(decoder.embeddings.position.weight, std=position_std)
     if scaled_residuals:
         init.scale_residual([part for one in layers for part in residual_projections(one)], n_layers)
     return decoder
