@@ -33,6 +33,7 @@ class ClassificationEvaluation(Evaluation):
     """All of a split in order of id: logits `examples labels`, references `examples` (-1: hidden)."""
 
     lists_misclassified = True
+    percent_metrics = frozenset(glue.METRICS)
 
     ids: Int[Tensor, "examples"]
     logits: Float[Tensor, "examples labels"]
@@ -55,6 +56,12 @@ class ClassificationEvaluation(Evaluation):
                 "label": None if gold == -1 else self.labels[int(gold)],
                 "probabilities": {word: round(p, 5) for word, p in zip(self.labels, share, strict=True)},
             }
+
+    def example_scores(self) -> Mapping[str, Sequence[float]]:
+        """Accuracy; a correlation, and F1 over a class, are no means over examples."""
+        if self.labels is None or bool((self.references == -1).any()):
+            return {}
+        return {"accuracy": (self.logits.argmax(-1) == self.references).float().tolist()}
 
     def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
         """The last column is the probability (regression: the distance)."""

@@ -13,13 +13,16 @@ EvalOutputs = tuple[Tensor, ...]  # what was observed of examples, row by row; t
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """`scores` are the task's main metrics, between 0 and 1 at best; `other_metrics` is what else is to be logged.
+    """The metrics and predictions of one split.
 
-    Both are empty where the references are hidden. `notes` say in words how numbers were come by, such as sacreBLEU's
-    signature. A kind adds what its predictions are made of, and says whether single ones of them can be mistakes.
+    `scores` are the task's main metrics, between 0 and 1 at best; `other_metrics` is what else is to be logged. Both are
+    empty where the references are hidden. `notes` say how a number was computed, such as sacreBLEU's signature. A kind of
+    task adds its predictions, and says by class attributes how reports are to read them.
     """
 
     lists_misclassified: ClassVar[bool] = False  # only then is its data asked for the texts of its rows
+    percent_metrics: ClassVar[frozenset[str]] = frozenset()  # names of metrics that papers print times 100
+    free_text: ClassVar[bool] = False  # predictions are texts that the model writes, seldom equal to the reference
 
     scores: Mapping[str, float]
     other_metrics: Mapping[str, float]
@@ -28,6 +31,13 @@ class Evaluation:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Predictions: one mapping an example with `id`, `prediction` and `label`, in order of row number."""
         return iter(())
+
+    def example_scores(self) -> Mapping[str, Sequence[float]]:
+        """Metrics that are means over examples: name -> the score of each of `rows`, in their order.
+
+        Runs can be compared by these (`protoformer compare`). Empty where there are none, or references are hidden.
+        """
+        return {}
 
     def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
         """Text, gold, predicted, and how sure the model was, the worst first. `texts` are those of all rows."""

@@ -53,6 +53,8 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageEvaluation(Evaluation):
+    free_text = True
+
     samples: Sequence[Sample] = ()
 
     def rows(self) -> Iterator[dict[str, Any]]:

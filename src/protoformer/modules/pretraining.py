@@ -46,6 +46,10 @@ class PretrainingOutput(NamedTuple):
     nsp_logits: Float[Tensor, "batch 2"] | None
 
 
+class PretrainingEvaluation(Evaluation):
+    percent_metrics = frozenset({"mlm_accuracy", "nsp_accuracy"})
+
+
 class PretrainingModule(TaskModule):
     """`metrics` are those whose mean is the score; `nsp=False` leaves next-sentence prediction out."""
 
@@ -133,7 +137,7 @@ class PretrainingModule(TaskModule):
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], sums[real].double(), pairs[real].double()
 
-    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> Evaluation:
+    def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> PretrainingEvaluation:
         _, sums, pairs = outputs
         loss, count, hits = sums.sum(0).tolist()
         found = {"mlm_loss": loss / max(1.0, count), "mlm_accuracy": hits / max(1.0, count)}
@@ -143,7 +147,7 @@ class PretrainingModule(TaskModule):
             found["nsp_loss"], found["nsp_accuracy"] = known.mean(0).tolist()
         found["loss"] = found["mlm_loss"] + found.get("nsp_loss", 0.0)
         scores: dict[str, float] = {name: found.pop(name) for name in self.metrics if name in found}
-        return Evaluation(scores=scores, other_metrics=found)
+        return PretrainingEvaluation(scores=scores, other_metrics=found)
 
 
 def _wanted(batch: PretrainingBatch) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:

@@ -45,6 +45,7 @@ class SpanEvaluation(Evaluation):
     """Each question's n-best and the answer that is given, by id; `gold` None where it is hidden."""
 
     lists_misclassified = True
+    percent_metrics = frozenset({"exact_match", "f1", "best_exact_match", "best_f1"})
 
     n_best: Mapping[str, Sequence[Answer]]
     given: Mapping[str, str]
@@ -55,6 +56,12 @@ class SpanEvaluation(Evaluation):
         for number, (name, text) in enumerate(self.given.items()):
             label = None if self.gold is None else list(self.gold[name])
             yield {"id": number, "question": name, "prediction": text, "label": label}
+
+    def example_scores(self) -> Mapping[str, Sequence[float]]:
+        if self.gold is None:
+            return {}
+        scored = squad.each(self.given, self.gold)
+        return {"exact_match": list(scored.exact_match.values()), "f1": list(scored.f1.values())}
 
     def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
         """The last column is the answer's share among the n-best."""

@@ -56,6 +56,9 @@ class Translations(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationEvaluation(Evaluation):
+    percent_metrics = frozenset({"bleu", "compound_bleu"})
+    free_text = True
+
     ids: Sequence[int]
     sources: Sequence[str]
     targets: Sequence[str]

@@ -92,6 +92,10 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def example_scores(self) -> Path:
+        return self.path / "example_scores"
+
+    @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
 

@@ -1,7 +1,7 @@
-"""Predictions on disk: one line an example, in order of row number, and what further files a kind of task has."""
+"""Writer of predictions: one JSON line an example, in order of row number, and what further files a kind of task has."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,26 @@ from protoformer.atomic import write_text
 
 
 def write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]], files: Mapping[str, Any]) -> None:
-    """`<name>.jsonl` and, in a folder `<name>`, further files; each whole or not at all."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    if lines:
-        write_text(folder / f"{name}.jsonl", "".join(lines))
+    """`<name>.jsonl`, a line a row, and the further `files` (file name -> JSON content) in a folder `<name>`."""
+    _write_lines(folder / f"{name}.jsonl", rows)
     for file, content in files.items():
         write_text(folder / name / file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_scores(
+    folder: Path, name: str, rows: Iterable[Mapping[str, Any]], scores: Mapping[str, Sequence[float]]
+) -> None:
+    """`<name>.jsonl`: the id of each row with its score by each metric; no file where there are no scores."""
+    if scores:
+        columns = zip(*scores.values(), strict=True)
+        lines = (
+            {"id": row["id"], **dict(zip(scores, values, strict=True))}
+            for row, values in zip(rows, columns, strict=True)
+        )
+        _write_lines(folder / f"{name}.jsonl", lines)
+
+
+def _write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    if lines:
+        write_text(file, "".join(lines))

@@ -173,6 +173,7 @@ class TrainingSession:
             "task": config["choices"]["task"],
             "family": config["choices"]["family"],
             "kind": config["task"]["kind"],
+            "task_type": self._task_type(),
             "seed": config["seed"],
             "score": metrics.get("val/score"),
             "metrics": dict(metrics),
@@ -218,6 +219,16 @@ class TrainingSession:
             "peak_memory_gib": round(memory.peak(on_gpu) / 2**30, 2),
         }
 
+    def _task_type(self) -> dict[str, Any]:
+        """What reports need to know of a kind of task, from its evaluations and its data."""
+        evaluations = [found for splits in self.parts.module.evaluations.values() for found in splits.values()]
+        return {
+            "main_metrics": list(dict.fromkeys(name for found in evaluations for name in found.scores)),
+            "percent_metrics": sorted({name for found in evaluations for name in found.percent_metrics}),
+            "free_text": any(found.free_text for found in evaluations),
+            "incomplete_data": dict(self.parts.data.incomplete_data),
+        }
+
     def _averaged(self) -> list[int] | None:
         """Steps of the checkpoints that were averaged."""
         from protoformer.models.weights import read_pickle
@@ -240,9 +251,9 @@ class TrainingSession:
 
         for stage, splits in self.parts.module.evaluations.items():
             for split, outputs in splits.items():
-                predictions.write(
-                    self.folder.predictions, f"{stage}_{split}" if split else stage, outputs.rows(), outputs.files()
-                )
+                name = f"{stage}_{split}" if split else stage
+                predictions.write(self.folder.predictions, name, outputs.rows(), outputs.files())
+                predictions.write_scores(self.folder.example_scores, name, outputs.rows(), outputs.example_scores())
         self.parts.tokenizer.save(self.folder.path / "tokenizer")
         self.folder.write_result(result)
 

@@ -107,6 +107,7 @@ class BlocksDataModule(pl.LightningDataModule):
     """
 
     writes: ClassVar[str] = "blocks"
+    incomplete_data: ClassVar[Mapping[str, str]] = {"skipped": "rows left out"}
 
     def __init__(
         self,

@@ -94,6 +94,7 @@ class PretrainingDataModule(pl.LightningDataModule):
     """
 
     writes: ClassVar[str] = "mask_id"  # beside texts: a format that knows no [MASK] is for other kinds
+    incomplete_data: ClassVar[Mapping[str, str]] = {"truncated": "truncated rows", "skipped": "rows left out"}
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ A context longer than the model can read is cut into overlapping windows; each i
 by where they stand in the context, in characters, so that an answer is a piece of the original text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -68,6 +68,11 @@ class SpanDataModule(TableDataModule[SpanTable]):
 
     writes: ClassVar[str] = "windows"
     table = SpanTable
+    incomplete_data: ClassVar[Mapping[str, str]] = {
+        "questions_truncated": "truncated questions",
+        "unseen": "answers that no window shows",
+        "skipped": "rows left out",
+    }
 
     def __init__(self, *, stride: int = 128, max_question: int = 64, **shared: Any) -> None:
         super().__init__(**shared)

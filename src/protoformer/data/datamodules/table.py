@@ -36,6 +36,8 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     writes: ClassVar[str]  # the format method that this kind needs
     table: ClassVar[type[Table]]  # what it keeps on disk
+    # facts of a table that count what was not used whole -> what a report calls them
+    incomplete_data: ClassVar[Mapping[str, str]] = {"truncated": "truncated rows", "skipped": "rows left out"}
 
     def __init__(
         self,

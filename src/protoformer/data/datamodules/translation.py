@@ -1,7 +1,7 @@
 """Batches of texts and their translations."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -67,6 +67,11 @@ class TranslationDataModule(TableDataModule[PairTable]):
 
     writes: ClassVar[str] = "translation"
     table = PairTable
+    incomplete_data: ClassVar[Mapping[str, str]] = {
+        "truncated": "truncated rows",
+        "skipped": "rows left out",
+        "too_long": "pairs left out as too long",
+    }
 
     def write(self, raw: RawTable, role: Role) -> PairTable:
         examples: PairExamples = self.rows.read(raw, role, self.on_bad_row)

@@ -1,0 +1,40 @@
+"""Predictions and the scores of single examples on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from protoformer.runs import predictions
+
+ROWS = [{"id": 0, "prediction": "é", "label": "a"}, {"id": 3, "prediction": "b", "label": "b"}]
+
+
+def lines(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_predictions_are_a_line_a_row_with_further_files_in_a_folder(tmp_path: Path) -> None:
+    predictions.write(tmp_path, "val", iter(ROWS), {"nbest.json": {"q": [1]}})
+    assert lines(tmp_path / "val.jsonl") == ROWS
+    assert "é" in (tmp_path / "val.jsonl").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "val" / "nbest.json").read_text()) == {"q": [1]}
+
+
+def test_without_rows_there_is_no_file(tmp_path: Path) -> None:
+    predictions.write(tmp_path, "val", [], {})
+    predictions.write_scores(tmp_path, "val", ROWS, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_go_by_the_id_of_the_row(tmp_path: Path) -> None:
+    predictions.write_scores(tmp_path, "val", iter(ROWS), {"accuracy": [0.0, 1.0], "f1": [0.5, 1.0]})
+    assert lines(tmp_path / "val.jsonl") == [
+        {"id": 0, "accuracy": 0.0, "f1": 0.5},
+        {"id": 3, "accuracy": 1.0, "f1": 1.0},
+    ]
+
+
+def test_as_many_scores_as_rows(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        predictions.write_scores(tmp_path, "val", ROWS, {"accuracy": [1.0]})
