@@ -8,7 +8,7 @@ from pathlib import Path
 from protoformer.atomic import write_text
 from protoformer.errors import ConfigurationError
 
-HELP = "what a layer of attention, recurrence or convolution costs: formulas, FLOPs, time"
+HELP = "costs of attention, recurrent and convolutional layers: formulas, FLOPs, time, memory"
 
 N, D = (32, 64, 128, 256, 512, 1024, 2048), (64, 128, 256, 512)
 QUICK_N, QUICK_D = (16, 32, 64, 128), (16, 32)
@@ -22,25 +22,25 @@ def main(
     quick: bool = False,
     threads: int = 1,
 ) -> None:
-    """Measure, print the tables, and leave complexity.md, .csv and .svg in `out`; `quick` has a smaller grid, in seconds.
+    """Measure, print the tables, and write complexity.md, .csv and .svg into `out`. `quick` measures a small grid, in seconds.
 
-    Raises ConfigurationError for sizes that cannot be and a folder that cannot be written.
+    Raises ConfigurationError for invalid sizes and for a folder that cannot be made.
     """
     import torch
 
     from protoformer.complexity.figure import draw
     from protoformer.complexity.page import markdown, tables, write_csv
-    from protoformer.complexity.table import Grid, measure
+    from protoformer.complexity.results import SizeGrid, measure_grid
     from protoformer.reporting.tables import table
 
     if threads < 1:
         raise ConfigurationError(f"--threads {threads}: at least 1")
-    grid = Grid(
+    grid = SizeGrid(
         n=tuple(n or (QUICK_N if quick else N)),
         d=tuple(d or (QUICK_D if quick else D)),
         r=9 if quick else 33,
         path_n=16 if quick else 64,
-        least=0.0 if quick else 0.1,
+        min_seconds=0.0 if quick else 0.1,
     )
     folder = Path(out).expanduser()
     try:
@@ -50,15 +50,15 @@ def main(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = measure(grid)
+        results = measure_grid(grid)
     finally:
         torch.set_num_threads(before)
-    for title, heads, rows in tables(found):
-        table(heads, rows, f"{title}; {found.threads} thread(s)")
+    for title, heads, rows in tables(results):
+        table(heads, rows, f"{title}; {results.threads} thread(s)")
         print()
-    write_text(folder / "complexity.md", markdown(found, _command(n, d, quick, threads)))
-    write_csv(found, folder / "complexity.csv")
-    draw(found, folder / "complexity.svg")
+    write_text(folder / "complexity.md", markdown(results, _command(n, d, quick, threads)))
+    write_csv(results, folder / "complexity.csv")
+    draw(results, folder / "complexity.svg")
     print(f"{folder / 'complexity.md'}, .csv, .svg")
 
 

@@ -1,1 +1,1 @@
-"""What a layer of each kind costs, and how far apart it leaves two positions: by the paper's formulas, counted, measured."""
+"""Table 1 of arXiv 1706.03762: costs and path lengths of layer types, by the paper's formulas, counted and measured."""

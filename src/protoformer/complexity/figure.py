@@ -1,19 +1,19 @@
-"""One figure: time over n and over d, memory over n, each with its fitted exponent; and the crossings over d."""
+"""The figure: time over n and over d, memory over n, each with its fitted exponent, and the crossovers over d."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.atomic import replace_atomically
-from protoformer.complexity.kinds import KINDS
-from protoformer.complexity.table import Found
+from protoformer.complexity.layer_types import LAYER_TYPES
+from protoformer.complexity.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 COLOURS = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3", "#d98c1f", "#3aa6b9")
-MARKS = ("o", "s", "^", "v", "D", "P")
-WAYS = (
+MARKERS = ("o", "s", "^", "v", "D", "P")
+COSTS = (
     ("formula", "paper's formula: n = d", QUIET, "--"),
     ("flops", "counted FLOPs", COLOURS[0], "-"),
     ("flops_without_projections", "counted, no projections", COLOURS[4], ":"),
@@ -21,8 +21,8 @@ WAYS = (
 )
 
 
-def draw(found: Found, path: Path) -> None:
-    """Write the figure as SVG; the same numbers give the same file."""
+def draw(results: Results, path: Path) -> None:
+    """Write the figure as SVG; the same results give the same file."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -31,41 +31,47 @@ def draw(found: Found, path: Path) -> None:
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(11, 8.4), layout="constrained")
         FigureCanvasSVG(figure)
-        (time_n, time_d), (memory, crossed) = figure.subplots(2, 2)
-        n, d = found.grid.n, found.grid.d
-        _curves(time_n, found, "seconds", over_n=True, unit=1e3)
+        (time_n, time_d), (memory, crossovers) = figure.subplots(2, 2)
+        n, d = results.grid.n, results.grid.d
+        _draw_costs(time_n, results, "seconds", over_n=True, unit=1e3)
         _frame(time_n, f"Time of a sequence, forward and backward (d = {d[-1]})", "n", "ms", n)
-        _curves(time_d, found, "seconds", over_n=False, unit=1e3)
+        _draw_costs(time_d, results, "seconds", over_n=False, unit=1e3)
         _frame(time_d, f"The same over d (n = {n[-1]})", "d", "ms", d)
-        _curves(memory, found, "kept", over_n=True, unit=2**-20)
-        _frame(memory, f"Kept for backward (d = {d[-1]})", "n", "MiB", n)
-        _crossings(crossed, found)
-        _frame(crossed, "From which n on self-attention costs more than an LSTM", "d", "n", d)
+        _draw_costs(memory, results, "saved_bytes", over_n=True, unit=2**-20)
+        _frame(memory, f"Saved for backward (d = {d[-1]})", "n", "MiB", n)
+        _draw_crossovers(crossovers, results)
+        _frame(crossovers, "From which n on self-attention costs more than an LSTM", "d", "n", d)
         with replace_atomically(path) as tmp:
             figure.savefig(tmp, format="svg", metadata={"Date": None})
 
 
-def _curves(axes: "Axes", found: Found, what: str, *, over_n: bool, unit: float) -> None:
-    n, d = found.grid.n, found.grid.d
-    for kind, colour, mark in zip(KINDS, COLOURS, MARKS, strict=True):
+def _draw_costs(axes: "Axes", results: Results, cost: str, *, over_n: bool, unit: float) -> None:
+    n, d = results.grid.n, results.grid.d
+    for layer_type, colour, marker in zip(LAYER_TYPES, COLOURS, MARKERS, strict=True):
         sizes = n if over_n else d
-        costs = found.over_n(kind, d[-1], what) if over_n else found.over_d(kind, n[-1], what)
-        power = found.exponents(kind, what)[0 if over_n else 1]
-        label = f"{kind.name}: {'n' if over_n else 'd'}$^{{{power:.2f}}}$"
+        costs = results.over_n(layer_type, d[-1], cost) if over_n else results.over_d(layer_type, n[-1], cost)
+        exponent = results.exponents(layer_type, cost)[0 if over_n else 1]
+        label = f"{layer_type.name}: {'n' if over_n else 'd'}$^{{{exponent:.2f}}}$"
         axes.plot(
-            sizes, [cost * unit for cost in costs], color=colour, marker=mark, markersize=4, linewidth=1.4, label=label
+            sizes,
+            [value * unit for value in costs],
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.4,
+            label=label,
         )
 
 
-def _crossings(axes: "Axes", found: Found) -> None:
-    known = found.crossings()
-    for name, label, colour, line in WAYS:
-        points = [(one.d, value) for one in known if (value := getattr(one, name)) is not None]
+def _draw_crossovers(axes: "Axes", results: Results) -> None:
+    crossovers = results.crossovers()
+    for name, label, colour, line in COSTS:
+        points = [(crossover.d, value) for crossover in crossovers if (value := getattr(crossover, name)) is not None]
         if points:
             x, y = zip(*points, strict=True)
-            wide = 4.0 if name == "flops" else 1.6
+            linewidth = 4.0 if name == "flops" else 1.6
             axes.plot(
-                x, y, color=colour, linestyle=line, marker="o", markersize=4, linewidth=wide, label=label,
+                x, y, color=colour, linestyle=line, marker="o", markersize=4, linewidth=linewidth, label=label,
                 alpha=0.45 if name == "flops" else 1.0,
             )  # fmt: skip
 

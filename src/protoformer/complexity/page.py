@@ -1,123 +1,124 @@
-"""What was found, as text: the tables that are printed, the page that explains them, a row a cell as CSV."""
+"""Results as text: the tables that are printed, the Markdown page that explains them, and a CSV file of all measurements."""
 
 import csv
 import platform
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 import torch
 
 from protoformer.atomic import replace_atomically
-from protoformer.complexity.kinds import KINDS, Kind, Sizes
-from protoformer.complexity.table import Crossing, Found, path_neighbourhood
+from protoformer.complexity.layer_types import LAYER_TYPES, LayerSizes, LayerType
+from protoformer.complexity.results import Crossover, Results
 
-Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, heads, rows
-COLUMNS = (
-    "kind", "n", "d", "k", "r", "formula_operations", "formula_sequential", "formula_path", "flops",
-    "flops_without_projections", "seconds", "kept_bytes",
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, column heads, rows
+CSV_COLUMNS = (
+    "layer_type", "n", "d", "k", "r", "formula_operations", "formula_sequential", "formula_path", "flops",
+    "flops_without_projections", "seconds", "saved_bytes",
 )  # fmt: skip
-HOW = """FLOPs are those of a forward pass, counted by torch's counter. Milliseconds are processor time, forward and backward,
-for one sequence of a batch of {batch}; the quickest pass counts. MiB are what forward keeps for backward, beside the weights.
+METHOD = """FLOPs are those of a forward pass, by torch's counter. Milliseconds are processor time, forward and backward,
+of one sequence in a batch of {batch}, for the fastest pass. MiB are what the forward pass saves for backward, without weights.
 Exponents are fitted over the larger half of n (at the greatest d) and of d (at the greatest n). Paths are measured by
-gradients: after how many operations the last position has one by the first input.
-"""
-WHY = """## Why the crossings differ
-
-- **The paper's formula** compares n^2 d with n d^2 and drops constants: even at n = d.
-- **Counted FLOPs** keep them. Attention makes two products of n x n x d, 4 n^2 d FLOPs; an LSTM makes four gates of its state,
-  8 n d^2. Even at n = 2d. The maps of each position by itself (queries, keys, values and the output; an LSTM's gates of its
-  input) are 8 n d^2 on either side, so with them it is n = 2d again. It is the LSTM's four gates that put it there: a GRU has
-  three, hence 1.5d without the maps (6 n d^2) and d with them (12 n d^2 against 8 n d^2 + 4 n^2 d); a plain recurrence has one
-  matrix, hence d/2 without them, and with them attention always costs more.
-- **Measured time** is the count over a speed, and speeds differ (last table). Attention reads and writes n x n scores and takes
-  their softmax, which no FLOP here counts. A recurrence makes n products one after another: with a small d each is too small to
-  fill the processor, and with a large one its weights, 32 d^2 bytes, are read anew at every step and outgrow the nearest cache.
-  What slows attention brings the crossing down, what slows the recurrence brings it up. On hardware with more parallel units
-  than these threads the second grows: sequential operations, the paper's second column, are no matter of FLOPs at all.
-
-Restricted attention is counted above r n d: its queries are taken in tiles, each against all keys that any of them may see.
-Dilated convolutions are measured with causal layers, as in a decoder: with symmetric ones and zeros outside, some pairs of
-positions are never connected, since the way between them would lead out of the sequence.
+gradients: after how many operations the output at the last position depends on the first input.
 """
 
 
-def tables(found: Found) -> list[Table]:
-    """Table 1 with what was measured beside the formulas; the crossings."""
-    grid = found.grid
+def tables(results: Results) -> list[Table]:
+    """Table 1 with measurements beside the formulas, the crossovers, and the speeds."""
+    grid = results.grid
     n, d = grid.n[-1], grid.d[-1]
-    rows = []
-    for kind in KINDS:
-        cell = found.cells[kind.name, n, d]
-        in_n, in_d = found.exponents(kind, "seconds")
-        rows.append(
-            (
-                kind.name, kind.complexity, kind.sequential, kind.path, f"{found.paths[kind.name]}",
-                f"{cell.flops / 1e9:.3g}", f"{cell.flops_without_projections / 1e9:.3g}", f"{cell.seconds * 1e3:.3g}",
-                f"{cell.kept / 2**20:.3g}", f"n^{in_n:.2f} d^{in_d:.2f}", f"n^{found.exponents(kind, 'kept')[0]:.2f}",
-            )
-        )  # fmt: skip
     heads = (
         "layer", "complexity", "sequential", "path", "path, measured", "GFLOP", "no projections", "ms", "MiB", "time grows as",
         "memory as",
     )  # fmt: skip
-    paths = f"paths at n = {grid.path_n}, r = {path_neighbourhood(grid)}"
-    title = f"Table 1: one sequence of n = {n}, d = {d}; k = {grid.k}, r = {grid.r} ({paths})"
-    crossed = [_crossing(one, found) for one in found.crossings()]
-    ways = ("d", "paper's formula", "counted FLOPs", "counted, no projections", "measured time")
+    title = (
+        f"Table 1: one sequence of n = {n}, d = {d}; k = {grid.k}, r = {grid.r} "
+        f"(paths at n = {grid.path_n}, r = {grid.path_r})"
+    )
+    costs = ("d", "paper's formula", "counted FLOPs", "counted, no projections", "measured time")
+    speed_title = f"Speed in GFLOP/s at n = {n}: three times the forward count (backward is two) over the time"
     return [
-        (title, heads, rows),
-        ("From which n on self-attention costs more than an LSTM", ways, crossed),
+        (title, heads, [_table_row(layer_type, results) for layer_type in LAYER_TYPES]),
         (
-            f"Speed in GFLOP/s at n = {n}: three times the forward count (backward is two) over the time",
-            *_speeds(found),
+            "From which n on self-attention costs more than an LSTM",
+            costs,
+            [_crossover_row(crossover, results) for crossover in results.crossovers()],
         ),
+        (speed_title, ("d", *(layer_type.name for layer_type in LAYER_TYPES)), _speed_rows(results)),
     ]
 
 
-def _speeds(found: Found) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    def speed(kind: Kind, d: int) -> str:
-        cell = found.cells[kind.name, found.grid.n[-1], d]
-        return f"{3 * cell.flops / cell.seconds / 1e9:.0f}"
+def _table_row(layer_type: LayerType, results: Results) -> Sequence[str]:
+    measurement = results.measurements[layer_type.name, results.grid.n[-1], results.grid.d[-1]]
+    time_in_n, time_in_d = results.exponents(layer_type, "seconds")
+    memory_in_n, _ = results.exponents(layer_type, "saved_bytes")
+    return (
+        layer_type.name,
+        layer_type.complexity,
+        layer_type.sequential,
+        layer_type.path,
+        f"{results.paths[layer_type.name]}",
+        f"{measurement.flops / 1e9:.3g}",
+        f"{measurement.flops_without_projections / 1e9:.3g}",
+        f"{measurement.seconds * 1e3:.3g}",
+        f"{measurement.saved_bytes / 2**20:.3g}",
+        f"n^{time_in_n:.2f} d^{time_in_d:.2f}",
+        f"n^{memory_in_n:.2f}",
+    )
 
-    heads = ("d", *(kind.name for kind in KINDS))
-    return heads, [(str(d), *(speed(kind, d) for kind in KINDS)) for d in found.grid.d]
+
+def _speed_rows(results: Results) -> list[Sequence[str]]:
+    def speed(layer_type: LayerType, d: int) -> str:
+        measurement = results.measurements[layer_type.name, results.grid.n[-1], d]
+        return f"{3 * measurement.flops / measurement.seconds / 1e9:.0f}"
+
+    return [(str(d), *(speed(layer_type, d) for layer_type in LAYER_TYPES)) for d in results.grid.d]
 
 
-def _crossing(one: Crossing, found: Found) -> tuple[str, ...]:
-    def told(n: float | None) -> str:
+def _crossover_row(crossover: Crossover, results: Results) -> Sequence[str]:
+    n_min, n_max = results.grid.n[0], results.grid.n[-1]
+
+    def formatted(n: float | None) -> str:
         if n is None:
-            return f"over {found.grid.n[-1]}"
-        size = f"{n:.0f}" if n > found.grid.n[0] else f"{found.grid.n[0]} or less"
-        return f"{size} ({n / one.d:.2g} d)"
+            return f"over {n_max}"
+        size = f"{n:.0f}" if n > n_min else f"{n_min} or less"
+        return f"{size} ({n / crossover.d:.2g} d)"
 
-    counted = (one.flops, one.flops_without_projections, one.seconds)
-    return (str(one.d), f"{one.formula:.0f} (1 d)", *map(told, counted))
+    measured = (crossover.flops, crossover.flops_without_projections, crossover.seconds)
+    return (str(crossover.d), f"{crossover.formula:.0f} (1 d)", *map(formatted, measured))
 
 
-def markdown(found: Found, command: str) -> str:
-    """The page: tables, how they came about, why the crossings differ."""
-    grid = found.grid
+def markdown(results: Results, command: str) -> str:
+    """The page: the tables, how they were measured, and why the crossovers differ (page_notes.md)."""
     parts = [
         "# What a layer costs: Table 1, counted and measured\n",
-        f"`{command}`, on {platform.machine()}, torch {torch.__version__}, {found.threads} thread(s), fp32.\n",
-        HOW.format(batch=grid.batch),
+        f"`{command}`, on {platform.machine()}, torch {torch.__version__}, {results.threads} thread(s), fp32.\n",
+        METHOD.format(batch=results.grid.batch),
     ]
-    for title, heads, rows in tables(found):
+    for title, heads, rows in tables(results):
         lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)]
         parts.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
-    parts.append("![time, memory and crossings](complexity.svg)\n")
-    return "\n".join([*parts, WHY])
+    parts.append("![time, memory and crossovers](complexity.svg)\n")
+    notes = (resources.files("protoformer.complexity") / "page_notes.md").read_text(encoding="utf-8")
+    return "\n".join([*parts, notes])
 
 
-def write_csv(found: Found, path: Path) -> None:
-    """A row a cell."""
+def write_csv(results: Results, path: Path) -> None:
+    """One row for each layer type and size."""
+    grid = results.grid
     with replace_atomically(path) as tmp, tmp.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for kind in KINDS:
-            for d in found.grid.d:
-                for n in found.grid.n:
-                    sizes, cell = Sizes(n, d, found.grid.k, found.grid.r), found.cells[kind.name, n, d]
-                    formulas = (kind.operations(sizes), kind.steps(sizes), round(kind.longest(sizes), 3))
-                    counted = (cell.flops, cell.flops_without_projections, f"{cell.seconds:.3e}", cell.kept)
-                    writer.writerow([kind.name, *sizes, *formulas, *counted])
+        writer.writerow(CSV_COLUMNS)
+        for layer_type in LAYER_TYPES:
+            for d in grid.d:
+                for n in grid.n:
+                    sizes = LayerSizes(n, d, grid.k, grid.r)
+                    cell = results.measurements[layer_type.name, n, d]
+                    formulas = (
+                        layer_type.operations(sizes),
+                        layer_type.steps(sizes),
+                        round(layer_type.path_length(sizes), 3),
+                    )
+                    costs = (cell.flops, cell.flops_without_projections, f"{cell.seconds:.3e}", cell.saved_bytes)
+                    writer.writerow([layer_type.name, *sizes, *formulas, *costs])

@@ -1,6 +1,7 @@
 """What a pass through a model costs, measured on the meta device: operations and memory without doing either."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,33 @@ class Cost:
     activations: int
 
 
+class SavedTensors:
+    """The memory that autograd saves for the backward pass, apart from tensors that exist anyway (parameters, inputs).
+
+    Storages are counted once, however many views of them are saved.
+    """
+
+    def __init__(self, excluded: Iterable[Tensor]) -> None:
+        self._excluded = {tensor.untyped_storage()._cdata for tensor in excluded}
+        self._storages: dict[int, torch.UntypedStorage] = {}
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record what forward passes within this context save."""
+        with torch.autograd.graph.saved_tensors_hooks(self._record, lambda tensor: tensor):
+            yield
+
+    def _record(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._excluded:
+            self._storages[storage._cdata] = storage
+        return tensor
+
+    @property
+    def nbytes(self) -> int:
+        return sum(storage.nbytes() for storage in self._storages.values())
+
+
 def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     """Of one forward and backward pass of `loss`, which uses `module`; both on the meta device.
 
@@ -31,19 +59,11 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     parameters = list(module.parameters())
     if any(not p.is_meta for p in parameters):
         raise ValueError("the module is not on the meta device")
-    own = {p.untyped_storage()._cdata for p in parameters}
-    kept: dict[int, torch.UntypedStorage] = {}  # by storage: views of one tensor are kept once
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return tensor
-
+    saved = SavedTensors(parameters)
     with FlopCounterMode(display=False) as forward, torch.no_grad():  # some losses make their gradients on the way
         loss()
     with FlopCounterMode(display=False) as training:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with saved.recorded():
             total = loss()
         total.backward()
     return Cost(
@@ -51,7 +71,7 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         forward_flops=forward.get_total_flops(),
         training_flops=training.get_total_flops(),
-        activations=sum(storage.nbytes() for storage in kept.values()),
+        activations=saved.nbytes,
     )
 
 

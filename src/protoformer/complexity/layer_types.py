@@ -1,8 +1,7 @@
-"""The rows of Table 1 (arXiv 1706.03762, section 4): the paper's formulas, and a layer of each kind.
+"""The layer types of Table 1 (arXiv 1706.03762, section 4): the paper's formulas, and a layer of each type.
 
-The paper has no row for the two parts of a convolution and says of them in the text: separable convolutions cost
-k n d + n d^2, and dilated ones shorten the longest path from n/k to log_k n. A neighbourhood of r is r positions in all: to
-either side, or for a causal layer the last r.
+Dilated and separable convolutions have no row in the paper's table; its text gives their costs (separable: k n d + n d^2) and
+paths (dilated: log_k n instead of n/k). A neighbourhood of r has r positions: on both sides, or the last r of a causal layer.
 """
 
 import math
@@ -21,8 +20,8 @@ from protoformer.blocks.kernels.packing import Layout
 D_HEAD = 64
 
 
-class Sizes(NamedTuple):
-    """Of a layer: positions, width, a convolution's kernel, the neighbourhood of restricted attention."""
+class LayerSizes(NamedTuple):
+    """Sizes of a layer: positions n, width d, a convolution's kernel k, the neighbourhood r of restricted attention."""
 
     n: int
     d: int
@@ -30,8 +29,8 @@ class Sizes(NamedTuple):
     r: int = 33
 
 
-class Separable(nn.Module):
-    """A depthwise convolution, then a map of each position."""
+class SeparableConvolution(nn.Module):
+    """A depthwise convolution, then a linear map of each position."""
 
     def __init__(self, d: int, k: int, causal: bool) -> None:
         super().__init__()
@@ -43,26 +42,27 @@ class Separable(nn.Module):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A row: its formulas in words and as functions of the sizes, and how to make its layers.
+class LayerType:
+    """A row of Table 1.
 
-    `layer(sizes, number, causal)` is called as layer(x, layout); `number` counts a stack's layers from 0. `projections` are the
-    FLOPs, forward, of maps of each position by itself that the paper's formula leaves out.
+    `complexity`, `sequential` and `path` are its formulas as text; `operations`, `steps` and `path_length` are the same as
+    functions of the sizes. `projections` are the forward FLOPs of linear maps of single positions, which the paper's formula
+    leaves out. `layer(sizes, index, causal)` makes the layer at `index` (from 0) of a stack; it is called as layer(x, layout).
     """
 
     name: str
     complexity: str
     sequential: str
     path: str
-    operations: Callable[[Sizes], float]
-    steps: Callable[[Sizes], int]
-    longest: Callable[[Sizes], float]
-    projections: Callable[[Sizes], int]
-    layer: Callable[[Sizes, int, bool], nn.Module]
+    operations: Callable[[LayerSizes], float]
+    steps: Callable[[LayerSizes], int]
+    path_length: Callable[[LayerSizes], float]
+    projections: Callable[[LayerSizes], int]
+    layer: Callable[[LayerSizes, int, bool], nn.Module]
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention, of which the output alone is returned."""
+    """Multi-head self-attention of which only the output is returned, not the weights."""
 
     def __init__(self, d: int, causal: bool, window: int | None = None) -> None:
         super().__init__()
@@ -72,42 +72,42 @@ class SelfAttention(nn.Module):
         return self.attention(x, layout)[0]
 
 
-KINDS = (
-    Kind(
+LAYER_TYPES = (
+    LayerType(
         "self-attention", "n^2 d", "1", "1",
         lambda s: s.n**2 * s.d, lambda s: 1, lambda s: 1,
         lambda s: 8 * s.n * s.d**2,
-        lambda s, number, causal: SelfAttention(s.d, causal),
+        lambda s, index, causal: SelfAttention(s.d, causal),
     ),
-    Kind(
+    LayerType(
         "recurrent (LSTM)", "n d^2", "n", "n",
         lambda s: s.n * s.d**2, lambda s: s.n, lambda s: s.n,
         lambda s: 8 * s.n * s.d**2,
-        lambda s, number, causal: UnidirectionalRNN(s.d),
+        lambda s, index, causal: UnidirectionalRNN(s.d),
     ),
-    Kind(
+    LayerType(
         "convolutional", "k n d^2", "1", "n/k",
         lambda s: s.k * s.n * s.d**2, lambda s: 1, lambda s: s.n / s.k,
         lambda s: 0,
-        lambda s, number, causal: Convolution(s.d, s.d, s.k, causal=causal),
+        lambda s, index, causal: Convolution(s.d, s.d, s.k, causal=causal),
     ),
-    Kind(
+    LayerType(
         "convolutional, dilated", "k n d^2", "1", "log_k n",
         lambda s: s.k * s.n * s.d**2, lambda s: 1, lambda s: math.log(s.n, s.k),
         lambda s: 0,
-        lambda s, number, causal: Convolution(s.d, s.d, s.k, dilation=s.k**number, causal=causal),
+        lambda s, index, causal: Convolution(s.d, s.d, s.k, dilation=s.k**index, causal=causal),
     ),
-    Kind(
+    LayerType(
         "convolutional, separable", "k n d + n d^2", "1", "n/k",
         lambda s: s.k * s.n * s.d + s.n * s.d**2, lambda s: 1, lambda s: s.n / s.k,
         lambda s: 0,
-        lambda s, number, causal: Separable(s.d, s.k, causal),
+        lambda s, index, causal: SeparableConvolution(s.d, s.k, causal),
     ),
-    Kind(
+    LayerType(
         "self-attention, restricted", "r n d", "1", "n/r",
         lambda s: min(s.r, s.n) * s.n * s.d, lambda s: 1, lambda s: max(1.0, s.n / s.r),
         lambda s: 8 * s.n * s.d**2,
-        lambda s, number, causal: SelfAttention(s.d, causal, s.r if causal else s.r // 2),
+        lambda s, index, causal: SelfAttention(s.d, causal, s.r if causal else s.r // 2),
     ),
 )  # fmt: skip
-ATTENTION, RECURRENT = KINDS[0], KINDS[1]
+ATTENTION, RECURRENT = LAYER_TYPES[0], LAYER_TYPES[1]
