@@ -1,9 +1,10 @@
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
-from protoformer.config.coerce import fitted
+from protoformer.config.coerce import coerce
 from protoformer.errors import ConfigurationError
+from protoformer.ranges import Positive
 
 Norm = Literal["pre", "post"]
 
@@ -29,7 +30,7 @@ Norm = Literal["pre", "post"]
     ],
 )
 def test_values_that_fit_come_back_in_their_type(value: Any, annotation: Any, wanted: Any) -> None:
-    found = fitted(value, annotation, "node.key")
+    found = coerce(value, annotation, "node.key")
     assert found == wanted
     assert type(found) is type(wanted)
 
@@ -53,4 +54,39 @@ def test_values_that_fit_come_back_in_their_type(value: Any, annotation: Any, wa
 )
 def test_values_that_do_not_fit_name_key_value_and_what_is_allowed(value: Any, annotation: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said.replace("?", r"\?")):
-        fitted(value, annotation, "node.key")
+        coerce(value, annotation, "node.key")
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        (-1, Annotated[int, "at least 1, or -1 for no limit"], -1),
+        (10000, Annotated[float, "at least 0 (a fraction when below 1)"], 10000.0),
+        (2, Annotated[float, "above 0 and at most 1.0"] | Positive | None, 2),
+        (0.5, Annotated[float, "above 0 and at most 1.0"] | Positive | None, 0.5),
+        (None, Annotated[float, "above 0 and at most 1.0"] | Positive | None, None),
+    ],
+)
+def test_numbers_in_their_range_are_kept(value: Any, annotation: Any, expected: Any) -> None:
+    assert repr(coerce(value, annotation, "node.key")) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "message"),
+    [
+        (
+            0,
+            Annotated[int, "at least 1, or -1 for no limit"],
+            "node.key=0 is out of range; it wants a value at least 1",
+        ),
+        (2.0, Annotated[float, "above 0 and at most 1.0"] | Positive, "node.key=2.0 is out of range; it wants a value"),
+        (0, Annotated[float, "above 0 and at most 1.0"] | Positive, "node.key=0.0 is out of range; it wants a value"),
+        (float("inf"), Annotated[float, "above 0 and below inf"], "node.key=inf is out of range"),
+        (float("nan"), Annotated[float, "at least 0"], "node.key=nan is out of range"),
+        ([0.9, 1.0], Annotated[tuple[float, float], "each below 1"], r"node.key=\[0.9, 1.0\] is out of range"),
+        (" ", Annotated[str, "a folder"], "node.key is empty; it wants a folder"),
+    ],
+)
+def test_numbers_outside_their_range_are_refused_with_the_rule(value: Any, annotation: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        coerce(value, annotation, "node.key")

@@ -1,6 +1,5 @@
 """Keys, values and pairs of a config, without Hydra."""
 
-import ast
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import Any
 import pytest
 
 from protoformer.config.compose import compose
-from protoformer.config.schema import Recipe
+from protoformer.config.schema import SUPPLIED, Recipe
 from protoformer.config.signatures import members, signature
-from protoformer.config.validate import LATE, check, keys_of
+from protoformer.config.validate import check, keys_of
 from protoformer.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[2]
 Edit = Callable[[dict[str, Any]], None]
 
 
@@ -83,7 +81,7 @@ def test_nodes_without_a_target_are_filled_with_the_schemas_defaults(config: dic
         (put("recipe.lr", 0.0), "recipe.lr=0.0 is out of range; it wants a value above 0"),
         (put("recipe.batch_size", 0), "at least 1"),
         (put("model.dropout", 1.0), "at least 0 and below 1"),
-        (put("seed", -1), "from 0"),
+        (put("seed", -1), "at least 0 and below 4294967296"),
         (put("recipe.optimizer", "lmab"), "did you mean lamb? Choose from: lamb, adamw"),
         (put("init_from", ""), "init_from is empty; it wants auto, scratch, a hub id or a folder"),
         (put("paths.outputs", " "), "paths.outputs is empty; it wants a folder"),
@@ -99,7 +97,6 @@ def test_nodes_without_a_target_are_filled_with_the_schemas_defaults(config: dic
         (put("task.data", {}), "task.data has no _target_"),
         (put("source", {}), "source has no _target_"),
         (put("task.splits", "train"), "set its keys, as in task.splits.key=value: validation, test, train"),
-        (put("model.n_heads", 3), "model.d_model=128 is no multiple of model.n_heads=3"),
         (put("task.max_len", 513), "task.max_len=513 is longer than model.max_seq_len=512"),
         (put("hardware", {"precision": "fp16", "accelerator": "cpu"}), "choose hardware.precision=bf16"),
         (put("source._target_", "protoformer.data.SampelSource"), "did you mean SampleSource?"),
@@ -149,46 +146,43 @@ def test_a_kind_that_the_models_format_cannot_write_is_refused_with_the_models_t
         check(config)
 
 
-def test_the_arguments_that_the_program_gives_are_those_of_the_assembly() -> None:
-    """The assembly finishes the datamodule and the module by keyword: the same names that a config may not set."""
-    room = ROOT / "src/protoformer/assembly"
-    given: dict[str, set[str]] = {}
-    for call in (node for name in ("build.py", "model.py") for node in ast.walk(ast.parse((room / name).read_text()))):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Call):
-            first = ast.unparse(call.func.args[0]).replace("['", ".").replace("']", "")
-            given[first] = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
-    given["task.module"] |= {"labels", "aux_lm_weight"}  # said of the rows, and of the recipe
-    for path in ("task.data", "task.module"):
-        late = {name for name, known in signature_of(path).items() if name in LATE[path]}
-        assert late == given[path], path
+@pytest.mark.parametrize(
+    ("task", "shared"),
+    [
+        ("glue/mnli", {"labels": ["entailment", "neutral", "contradiction"], "aux_lm_weight": 0.5}),
+        ("glue/stsb", {"labels": None, "aux_lm_weight": 0.5}),
+        ("squad/v1", {"unanswerable": False}),
+        ("squad/v2", {"unanswerable": True}),
+        ("swag", {"choices": ["ending0", "ending1", "ending2", "ending3"], "aux_lm_weight": 0.5}),
+        ("story_cloze", {"choices": ["sentence_quiz1", "sentence_quiz2"], "aux_lm_weight": 0.5}),
+    ],
+)
+def test_a_module_reads_by_interpolation_what_it_shares_with_rows_data_and_recipe(
+    task: str, shared: dict[str, Any]
+) -> None:
+    module = compose(["model=bert", f"task={task}", "recipe.aux_lm_weight=0.5"])["task"]["module"]
+    assert {name: value for name, value in module.items() if name not in ("_target_", "metrics")} == shared
 
 
-@pytest.mark.parametrize("task", ["glue/mnli", "glue/stsb", "squad/v1", "squad/v2", "swag", "pretrain/mlm_nsp"])
-def test_what_is_said_of_rows_is_given_to_the_module_and_refused_in_its_config(task: str) -> None:
-    from protoformer.assembly.model import said_of_rows
+def test_assembly_passes_only_arguments_that_are_declared_as_supplied(config: dict[str, Any]) -> None:
+    from protoformer.assembly.instantiate import instantiate
 
-    config = compose(["model=bert", f"task={task}"])["task"]
-    said = said_of_rows(config)
-    assert (
-        said
-        == {
-            "glue/mnli": {"labels": ["entailment", "neutral", "contradiction"]},
-            "glue/stsb": {"labels": None},
-            "squad/v1": {"unanswerable": False},
-            "squad/v2": {"unanswerable": True},
-            "swag": {"choices": ["ending0", "ending1", "ending2", "ending3"]},
-            "pretrain/mlm_nsp": {},
-        }[task]
-    )
-    assert said.keys() <= LATE["task.module"].keys()
+    with pytest.raises(RuntimeError, match=r"task\.rows: labels not declared in schema\.SUPPLIED"):
+        instantiate(config, "task.rows", labels=["a", "b"])
+    for path, arguments in SUPPLIED.items():
+        node = config
+        for name in path.split("."):
+            node = node[name]
+        assert arguments.keys() <= signature(node["_target_"]).parameters.keys(), path
 
 
-def signature_of(path: str) -> dict[str, Any]:
-    targets = {
-        "task.data": "protoformer.data.ClassificationDataModule",
-        "task.module": "protoformer.modules.ClassificationModule",
-    }
-    return dict(signature(targets[path]).parameters)
+def test_what_a_builder_refuses_is_one_line_that_names_the_node(config: dict[str, Any]) -> None:
+    from protoformer.assembly.instantiate import instantiate_node
+    from protoformer.assembly.model import builder_arguments
+
+    config["model"]["n_heads"] = 3
+    with pytest.raises(ConfigurationError, match=r"^model: d_model 128 does not divide into 3 heads; give d_head$"):
+        instantiate_node(builder_arguments(check(config)["model"]), "model", packing="off")
 
 
 def test_the_one_datamodule_names_a_method_that_the_one_format_has() -> None:

@@ -13,9 +13,8 @@ import yaml
 from protoformer.assembly.model import OF_THE_FAMILY
 from protoformer.config.compose import compose
 from protoformer.config.groups import options
-from protoformer.config.schema import Model
+from protoformer.config.schema import SUPPLIED, Model
 from protoformer.config.signatures import members
-from protoformer.config.validate import LATE
 from protoformer.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +59,7 @@ def binds(config: dict[str, Any]) -> None:
         taken = inspect.signature(target).parameters
         given = set(node) - {"_target_"} - (set(OF_THE_FAMILY) if path == "model" else set())
         assert given <= set(taken), f"{path}: {node['_target_']} takes no {given - set(taken)}"
-        late = set(LATE.get(path, {}))
+        late = set(SUPPLIED.get(path, {}))
         named = {key: item for key, item in taken.items() if item.kind is not item.VAR_KEYWORD}
         needed = {key for key, item in named.items() if item.default is item.empty} - given - late
         assert not needed, f"{path}: {node['_target_']} needs {needed}"

@@ -21,9 +21,9 @@ def test_every_pair_composes_and_builds(model: str, task: str) -> None:
     with torch.device("meta"):
         module = task_module(config, builder_arguments(config["model"]))
     assert module.label_smoothing == 0.1
-    rows = instantiate(config["task"]["rows"])
+    rows = instantiate(config, "task.rows")
     assert f"{rows.source}_{rows.target}" == task[-5:]
-    assert instantiate(config["task"]["vocabulary"]).size == config["task"]["vocabulary"]["size"]
+    assert instantiate(config, "task.vocabulary").size == config["task"]["vocabulary"]["size"]
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("transformer", 63_082_496), ("transformer_big", 214_245_376)])

@@ -42,7 +42,7 @@ def write_run(place: Path, task: str, *overrides: str) -> Path:
 
 
 def our_batch(loaded: Any, a: list[str], b: list[str]) -> dict[str, torch.Tensor]:
-    format = instantiate(loaded.config["model"]["format"], _partial_=True)(loaded.tokenizer)
+    format = instantiate(loaded.config, "model.format", tokenizer=loaded.tokenizer)
     written = format.texts(loaded.tokenizer.encode(a), loaded.tokenizer.encode(b), 32)
     lengths = (written.offsets[1:] - written.offsets[:-1]).tolist()
     batch = {name: torch.zeros(len(a), max(lengths), dtype=torch.long) for name in ("ids", "segment_ids")}
@@ -141,7 +141,7 @@ def test_a_multiple_choice_run(tmp_path: Path) -> None:
 
 def back_again(loaded: Any, out: Path, kind: str) -> None:
     """Our own reader opens it: the same tensors, head included, for this kind alone."""
-    layout = instantiate(loaded.config["model"]["published"])
+    layout = instantiate(loaded.config, "model.published")
     body, head = read_folder(out, layout, kind)
     expected = split_state(loaded.model.state_dict())
     for found, wanted in zip((body, head.state), expected, strict=True):

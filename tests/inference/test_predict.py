@@ -141,7 +141,7 @@ def test_choices_are_ordered_by_their_scores(tmp_path: Path) -> None:
     loaded = opened(tmp_path, "swag")
     endings = ["y", "z z x", "?", "x y z ? x"]
     (title, guesses), = predict(loaded, Question("x y", choices=endings))  # fmt: skip
-    format = instantiate(loaded.config["model"]["format"], _partial_=True)(loaded.tokenizer)
+    format = instantiate(loaded.config, "model.format", tokenizer=loaded.tokenizer)
     model: Any = loaded.model
     scores = {}
     for ending in endings:

@@ -34,7 +34,7 @@ class Parts:
 
 def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: bool = True) -> Parts:
     """Everything but the trainer. `initialise=False` leaves the weights random (a checkpoint will replace them)."""
-    source = instantiate(config["source"])
+    source = instantiate(config, "source")
     start = initial(config)
     config = adopted(config, start)
     words = tokenizer(config, start, source)
@@ -73,12 +73,14 @@ def datamodule(
         # a limit counts these batches, so under one they must be the same rows on any number of ranks
         evaluation_rows=EVALUATION_ROWS if limited else EVALUATION_ROWS * ranks,
     )
-    return instantiate(task["data"], _partial_=True)(
-        rows=instantiate(task["rows"]),
+    return instantiate(
+        config,
+        "task.data",
+        rows=instantiate(config, "task.rows"),
         splits=task["splits"],
         source=source,
         tokenizer=words,
-        format=instantiate(config["model"]["format"], _partial_=True)(words),
+        format=instantiate(config, "model.format", tokenizer=words),
         max_len=longest,
         batching=batching,
         cache=Path(config["paths"]["cache"]),

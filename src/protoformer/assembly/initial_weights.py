@@ -98,7 +98,7 @@ def put_initial(module: TaskModule, config: Mapping[str, Any], start: Initial) -
     folder, task = start.folder, config["task"]
     if folder is None:
         return
-    layout: WeightsLayout = instantiate(config["model"]["published"])
+    layout: WeightsLayout = instantiate(config, "model.published")
     tested_only = task["splits"].get("train") is None
     body, head = read_run(folder) if start.is_run else read_folder(folder, layout, task["kind"], module.hf_head)
     fresh = () if tested_only else FRESH if start.is_run else (*FRESH, *layout.optional_prefixes)

@@ -1,21 +1,38 @@
-"""Hydra's `instantiate`, whose errors are one line."""
+"""From a node of the config with a `_target_` to the object that it describes."""
 
-import logging
+from collections.abc import Mapping
 from typing import Any
 
 from hydra import utils as hydra_utils
 from hydra.errors import InstantiationException
 
-from protoformer.errors import UserError
+from protoformer.config.schema import SUPPLIED
+from protoformer.errors import ConfigurationError, UserError
 
-log = logging.getLogger(__name__)
+
+def instantiate(config: Mapping[str, Any], path: str, **supplied: Any) -> Any:
+    """What the node at a dotted path builds; `supplied` are those arguments that the program gives (`schema.SUPPLIED`).
+
+    Raises ConfigurationError, naming the path, where the target refuses its arguments by a ValueError.
+    """
+    node: Any = config
+    for name in path.split("."):
+        node = node[name]
+    return instantiate_node(node, path, **supplied)
 
 
-def instantiate(node: Any, **more: Any) -> Any:
-    """Hydra's, but a user error of what is built stays one."""
+def instantiate_node(node: Mapping[str, Any], path: str, **supplied: Any) -> Any:
+    """As `instantiate`, of a node that is not, or not as it stands, in a config."""
+    if undeclared := supplied.keys() - SUPPLIED.get(path, {}).keys():
+        raise RuntimeError(f"{path}: {', '.join(sorted(undeclared))} not declared in schema.SUPPLIED")
     try:
-        return hydra_utils.instantiate(node, **more)
+        # not given to Hydra, which copies what it is given
+        return hydra_utils.instantiate(node, _partial_=True, _convert_="all")(**supplied)
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
+        if isinstance(error.__cause__, ValueError):
+            raise ConfigurationError(f"{path}: {error.__cause__}") from error.__cause__
         raise
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error

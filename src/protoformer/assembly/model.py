@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.assembly.initial_weights import Initial
-from protoformer.assembly.instantiate import instantiate
+from protoformer.assembly.instantiate import instantiate, instantiate_node
 from protoformer.config.signatures import signature
 from protoformer.data.datamodules.table import named_splits
 from protoformer.data.sources.source import Role
@@ -43,7 +43,7 @@ def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict
     if start.is_run and start.folder is not None:
         given = run_sizes(start.folder, keys)
     elif start.folder is not None:
-        given = instantiate(config["model"]["published"]).sizes(weights.read_config(start.folder))
+        given = instantiate(config, "model.published").sizes(weights.read_config(start.folder))
     else:
         given = {} if "model.vocab_size" in explicit else {"vocab_size": words.vocab_size}
     for name, value in given.items():
@@ -64,7 +64,7 @@ def with_room(config: Mapping[str, Any], sizes: dict[str, Any], words: Tokenizer
     from hydra.utils import get_class
 
     writes = get_class(config["task"]["data"]["_target_"]).writes  # type: ignore[attr-defined]
-    format = instantiate(config["model"]["format"], _partial_=True)(words)
+    format = instantiate(config, "model.format", tokenizer=words)
     needed = format.largest_id(writes) + 1
     if needed > sizes["vocab_size"]:
         log.info("%d new embeddings for the format's special tokens", needed - sizes["vocab_size"])
@@ -103,32 +103,12 @@ def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> TaskModule:
-    """The model under its task's loss and metrics, with fresh weights; `sizes` are the builder's arguments.
-
-    What the module takes that is said of the rows (labels, choices, ...) is handed on.
-    """
-    task, splits = config["task"], config["task"]["splits"]
-    return instantiate(task["module"], _partial_=True, _convert_="all")(
-        backbone=instantiate({**sizes, "packing": config["hardware"]["packing"]}),
+    """The model under its task's loss and metrics, with fresh weights; `sizes` are the builder's arguments."""
+    splits = config["task"]["splits"]
+    return instantiate(
+        config,
+        "task.module",
+        backbone=instantiate_node(sizes, "model", packing=config["hardware"]["packing"]),
         splits={stage: list(named_splits(splits.get(role))) for stage, role in STAGES.items()},
         optimization=Optimization.from_recipe(config["recipe"]),
-        **said_of_rows(task),
-        **said_of_recipe(task, config["recipe"]),
     )
-
-
-def said_of_recipe(task: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a task's module that belong to the fit, and that some kinds alone know."""
-    taken = signature(task["module"]["_target_"]).parameters
-    return {name: recipe[name] for name in ("aux_lm_weight", "label_smoothing") if name in taken and name in recipe}
-
-
-def said_of_rows(task: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a task's module shares with its rows."""
-    taken = signature(task["module"]["_target_"]).parameters
-    offered = signature(task["rows"]["_target_"]).parameters
-    return {
-        name: task["rows"].get(name, offered[name].default)
-        for name in taken
-        if name in offered and name not in task["module"]
-    }

@@ -45,7 +45,7 @@ def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeni
     if own:
         return read_tokenizer(own)
     if config["task"].get("vocabulary") and config["task"]["splits"].get("train"):
-        learner, rows = instantiate(config["task"]["vocabulary"]), instantiate(config["task"]["rows"])
+        learner, rows = instantiate(config, "task.vocabulary"), instantiate(config, "task.rows")
         return learner.learn(rows, source, config["task"]["splits"]["train"], Path(config["paths"]["cache"]))
     texts = source.corpus()
     if texts is not None:

@@ -22,7 +22,7 @@ def main(overrides: Sequence[str]) -> None:
     config = compose(overrides)
     from protoformer.assembly.instantiate import instantiate
 
-    source = instantiate(config["source"])
+    source = instantiate(config, "source")
     words, sizes = _model(config, source)
     _data(config, source, words, sizes)
     print(f"now without a network:  HF_HUB_OFFLINE=1 {rerun(overrides)}")

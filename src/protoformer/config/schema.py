@@ -1,123 +1,126 @@
-"""What the composed config may hold, node by node, where the node is not the signature of a `_target_`.
+"""The keys of a config, node by node, with their types, ranges and defaults.
 
-Light on purpose (dataclasses alone): it is imported before anything is built, so that a misspelt key costs no start-up.
-A node with a `_target_` is held against that target's own signature instead.
+A node with a `_target_` is held against that target's own signature instead (of `model` only these keys are stated here).
+Imports nothing heavy: a misspelt key is answered before anything is built. Ranges are types, see `protoformer.ranges`.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 from protoformer.optim.optimization import Optimization
+from protoformer.ranges import NonNegative, Positive
 
-NEUTRAL = (  # what cannot change a result, and so is no part of a run's name (DESIGN: runs are idempotent)
-    "paths",
-    "tracking",
-    "views",
-    "row",  # only in what it changes
-    "force",
-    "reuse",
-    "choices",
-    "model.pretraining",
-    "task.train_examples",
-    "hardware.accelerator",
-    "hardware.devices",
-    "hardware.nodes",
-    "hardware.micro_batch",
-    "hardware.workers",
-    "hardware.compile",
-    "hardware.threads",
-    "hardware.grace",
-    "hardware.timeout",
-    "hardware.rendezvous",
-    "trainer.checkpoint_every",
-    "trainer.log_every",
-)
+TARGETS = ("model.format", "task.rows", "task.data", "task.module", "source")  # nodes that must have a `_target_`
+COMPLETE = ("model", "source", "task.rows")  # nodes whose target gets all its required arguments from the config
+SUPPLIED = {  # arguments that `assembly` passes to a node's target, each with the key that decides it
+    "model": {"packing": "hardware.packing"},
+    "model.format": {"tokenizer": "model.tokenizer"},
+    "task.data": {
+        "rows": "task.rows",
+        "splits": "task.splits",
+        "source": "source",
+        "tokenizer": "model.tokenizer",
+        "format": "model.format",
+        "max_len": "task.max_len",
+        "batching": "recipe.batching",
+        "cache": "paths.cache",
+    },
+    "task.module": {"backbone": "model", "splits": "task.splits", "optimization": "recipe"},
+}
+Folder = Annotated[str, "a folder"]
+Limit = Annotated[float, "above 0 and at most 1.0 (a fraction of an epoch), or a whole number of batches"] | Positive
 
 
 @dataclass(frozen=True)
 class Model:
     """Keys of `model` besides the builder's own arguments."""
 
-    format: dict[str, Any]
-    tokenizer: str = "auto"
-    cleanup: Literal["original", "bert"] | None = None  # of texts for GPT's vocabulary; null: as its file says
-    pretraining: dict[str, Any] | None = None  # what the family's pretraining recipe takes of this size
-    published: dict[str, Any] | None = None  # how Hugging Face lays this family out, and where its weights lie
+    format: dict[str, Any]  # the input template: how a text, or a pair, is written as token ids
+    tokenizer: Annotated[str, "auto, a file, a folder or a hub id"] = "auto"  # auto: the one of the initial weights
+    cleanup: Literal["original", "bert"] | None = None  # text normalization of GPT's tokenizer; null: as its file says
+    pretraining: dict[str, Any] | None = None  # values for this size that the family's pretraining recipe reads
+    published: dict[str, Any] | None = None  # the family's Hugging Face layout, and the repository of its weights
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Names of a data set's splits; a mapping gives several dev or test sets, reported apart."""
+    """The data set's split of each role; a mapping names several dev or test sets, which are reported apart."""
 
     validation: str | dict[str, str] | None
     test: str | dict[str, str] | None
-    train: str | None = None
+    train: str | None = None  # null: the task only tests
 
 
 @dataclass(frozen=True)
 class Task:
-    """A data set and the kind that reads it."""
+    """A data set and how it is read, batched, trained on and scored."""
 
-    kind: str
-    max_len: int
-    rows: dict[str, Any]
+    kind: str  # classification, span, ...: the kind of task that result files name
+    max_len: Annotated[int, "at least 4: special tokens and one of each text"]  # longest sequence, in tokens
+    rows: dict[str, Any]  # the data set, and the reader of its columns
     splits: Splits
-    data: dict[str, Any]
-    module: dict[str, Any]
-    starts_from: Literal["published", "scratch"] = "published"  # what init_from=auto means
-    train_examples: int | None = None  # of the published training split, for `protoformer plan`
-    vocabulary: dict[str, Any] | None = None  # learnt from the training text, where the model brings none
-    needs_head: bool = True  # whether a test without training needs a trained head
+    data: dict[str, Any]  # the LightningDataModule
+    module: dict[str, Any]  # the LightningModule
+    starts_from: Literal["published", "scratch"] = "published"  # the initial weights that init_from=auto means
+    train_examples: int | None = None  # size of the training split, for `protoformer plan`
+    vocabulary: dict[str, Any] | None = (
+        None  # how a vocabulary is learnt from the training text where the model has none
+    )
+    needs_head: bool = True  # false: a run that only tests needs no trained head
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Optimization):
-    """How a model is fitted. `batch_size` is global: over ranks and accumulated micro-batches."""
+    """How a model is trained: the optimisation, and its batches."""
 
-    batch_size: int
-    epochs: int | None = None
-    max_steps: int = -1
-    aux_lm_weight: float = 0.0  # fine-tuning of a decoder: lambda of its language model's loss
-    label_smoothing: float = 0.0  # translation: epsilon
+    batch_size: Positive  # over all ranks and accumulated micro-batches
+    epochs: Positive | None = None
+    max_steps: Annotated[int, "at least 1, or -1 for no limit"] = -1  # optimizer steps
+    aux_lm_weight: Annotated[float, "at least 0 (0: no language model beside the task)"] = 0.0  # of a decoder's LM loss
+    label_smoothing: Annotated[float, "at least 0 (none) and below 1"] = 0.0  # of a translation's targets
     batching: Literal["random", "length_grouped", "tokens"] = (
         "random"  # tokens: batch_size and micro_batch count tokens
     )
-    average: int = 1  # of how many of its last checkpoints the run takes the mean
-    average_every: int | None = None  # optimizer steps between those; null: one at each validation
+    average: Annotated[int, "at least 1 (the one checkpoint)"] = (
+        1  # number of last checkpoints whose mean is the result
+    )
+    average_every: Annotated[int, "at least 1, or null for each validation"] | None = (
+        None  # optimizer steps between those
+    )
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Limits and intervals, handed to Lightning's Trainer; null leaves its own default."""
+    """Limits and intervals, passed to Lightning's Trainer; null leaves Lightning's default."""
 
     max_epochs: int | None = None
     max_steps: int = -1
-    limit_train_batches: int | float | None = None
-    limit_val_batches: int | float | None = None
-    limit_test_batches: int | float | None = None
-    val_check_interval: int | float | None = None
-    check_val_every_n_epoch: int | None = None
+    limit_train_batches: Limit | None = None
+    limit_val_batches: Limit | None = None
+    limit_test_batches: Limit | None = None
+    val_check_interval: Limit | None = None  # global batches between validations
+    check_val_every_n_epoch: Positive | None = None
     deterministic: bool = False
-    checkpoint_every: int = 500  # optimizer steps between checkpoints to continue from
-    log_every: int = 10  # optimizer steps between lines of metrics.jsonl
+    checkpoint_every: Positive = 500  # optimizer steps between checkpoints
+    log_every: Positive = 10  # optimizer steps between lines of metrics.jsonl
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What changes speed and, but for precision and packing, nothing else."""
+    """Devices and speed; only precision and packing can change a result."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int | Literal["all"] = 1
-    nodes: int = 1
+    devices: Annotated[int, "at least 1, or all"] | Literal["all"] = 1  # of one machine
+    nodes: Positive = 1  # machines
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    packing: Literal["auto", "on", "off"] = "auto"
-    micro_batch: int | None = None  # rows a rank holds at once; null: the whole share
-    workers: int = 0
-    threads: int | None = None
-    compile: bool = False
-    grace: int = 300  # seconds that ranks get to save after TERM
-    timeout: int = 1800  # seconds before a silent rank is given up
-    rendezvous: str | None = None  # host:port of the first node, with nodes > 1
+    packing: Literal["auto", "on", "off"] = "auto"  # whether padding is left out of the computation
+    micro_batch: Positive | None = None  # rows that a device holds at once; null: its part of the whole batch
+    workers: NonNegative = 0  # processes that load data
+    threads: Positive | None = None  # CPU threads of a rank; null: torch's choice
+    compile: bool = False  # torch.compile
+    grace: Annotated[int, "at least 0 (seconds)"] = 300  # seconds for ranks to save in after SIGTERM
+    timeout: Annotated[int, "at least 1 (seconds)"] = 1800  # seconds after which a silent rank is given up
+    rendezvous: str | None = None  # host:port of the first machine, for nodes > 1
 
 
 @dataclass(frozen=True)
@@ -132,34 +135,41 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Paths:
-    """Folders; also by environment variable."""
+    """Folders; also by the variables PROTOFORMER_OUTPUTS and PROTOFORMER_CACHE."""
 
-    outputs: str
-    cache: str
+    outputs: Folder
+    cache: Folder
 
 
 @dataclass(frozen=True)
 class Views:
-    """Pictures that a run leaves at its end."""
+    """Pages and pictures made at the end of a run."""
 
-    attention: bool = False  # heads over a dev example: a page in the run folder, pictures in the tracker
+    attention: bool = False  # the attention heads over one dev example, in the run folder and the tracker
 
 
 @dataclass(frozen=True)
 class Run:
-    """The whole."""
+    """The whole config of a run."""
 
     model: Model
     task: Task
     recipe: Recipe
     trainer: Trainer
     hardware: Hardware
-    source: dict[str, Any]
+    source: dict[str, Any]  # where data sets come from
     tracking: Tracking
     paths: Paths
     views: Views
-    row: dict[str, Any] | None = None  # of a table that is a sweep: what this run changes, read by ${row.key}
-    seed: int = 42
-    init_from: str = "auto"
-    force: bool = False
-    reuse: bool = False
+    row: dict[str, Any] | None = None  # a sweep's ablation variant: values that its yaml reads by ${row.key}
+    seed: Annotated[int, f"at least 0 and below {2**32}"] = 42
+    init_from: Annotated[str, "auto, scratch, a hub id or a folder"] = "auto"  # the initial weights
+    force: bool = False  # run anew, in a new attempt folder
+    reuse: bool = False  # accept a recorded result although the code has changed since
+
+
+NEUTRAL = (  # keys that cannot change a result: no part of a run's name
+    *("paths", "tracking", "views", "row", "force", "reuse", "choices", "model.pretraining", "task.train_examples"),
+    *("trainer.checkpoint_every", "trainer.log_every"),
+    *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
+)

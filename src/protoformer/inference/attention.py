@@ -87,7 +87,7 @@ def subject_of(run: LoadedRun, source: str) -> Subject:
     """A run's model, and its texts written as its task writes them."""
     choices = run.config.get("choices", {})
     name = f"{choices['model']}, {choices['task']}" if {"model", "task"} <= choices.keys() else source
-    format = instantiate(run.config["model"]["format"], _partial_=True)(run.tokenizer)
+    format = instantiate(run.config, "model.format", tokenizer=run.tokenizer)
     return subject(name, run.model.backbone, run.tokenizer, format, reads_on=run.config["task"]["kind"] == "causal_lm")
 
 

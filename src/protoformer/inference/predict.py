@@ -82,7 +82,7 @@ def _batch(run: LoadedRun, a: Sequence[str], b: Sequence[str] | None) -> dict[st
 def _format(run: LoadedRun) -> Any:
     from protoformer.assembly.instantiate import instantiate
 
-    return instantiate(run.config["model"]["format"], _partial_=True)(run.tokenizer)
+    return instantiate(run.config, "model.format", tokenizer=run.tokenizer)
 
 
 def _longest(run: LoadedRun) -> int:
@@ -165,13 +165,13 @@ def _answer(run: LoadedRun, question: Question) -> list[tuple[str, list[Guess]]]
 
 def _data(run: LoadedRun) -> tuple[Any, Any]:
     """The run's own rows and datamodule, to write a text as its data were written."""
-    from protoformer.assembly.instantiate import instantiate
+    from protoformer.assembly.instantiate import instantiate, instantiate_node
 
-    task = run.config["task"]
-    rows = instantiate(task["rows"])
-    data = instantiate(task["data"], _partial_=True)(
+    rows = instantiate(run.config, "task.rows")
+    data = instantiate_node(
+        {**run.config["task"]["data"], "on_bad_row": "skip"}, "task.data",
         rows=rows, splits={"test": "test"}, source=None, tokenizer=run.tokenizer, format=_format(run),
-        max_len=_longest(run), batching=None, cache=None, on_bad_row="skip",
+        max_len=_longest(run), batching=None, cache=None,
     )  # fmt: skip
     return rows, data
 

@@ -113,7 +113,7 @@ class Translator:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = run.model.backbone.to(self.device)
         self.tokenizer = run.tokenizer
-        self.format = instantiate(run.config["model"]["format"], _partial_=True)(run.tokenizer)
+        self.format = instantiate(run.config, "model.format", tokenizer=run.tokenizer)
         beam = BeamParams(num_beams=request.beams, length_penalty="gnmt", alpha=request.alpha)
         self.params = Seq2SeqParams(
             self.format.start, self.format.end, self.format.never, beam, request.max_extra_tokens

@@ -17,20 +17,21 @@ from protoformer.blocks.positions import Positions, RotaryPositions, absolute_po
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.encoder import Encoder
 from protoformer.models.poolers import FirstTokenPooler
+from protoformer.ranges import DropoutRate, Positive
 
 
 def bert(
     *,
-    vocab_size: int,
-    d_model: int,
-    n_layers: int,
-    n_heads: int,
-    d_ff: int,
-    max_seq_len: int = 512,
+    vocab_size: Positive,
+    d_model: Positive,
+    n_layers: Positive,
+    n_heads: Positive,
+    d_ff: Positive,
+    max_seq_len: Positive = 512,
     positions: Positions = "learned",
     n_segments: int = 2,
-    dropout: float = 0.1,
-    attention_dropout: float | None = None,
+    dropout: DropoutRate = 0.1,
+    attention_dropout: DropoutRate | None = None,
     attention: Literal["bidirectional", "causal"] = "bidirectional",
     activation: Activation = "gelu",
     norm: Norm = "post",

@@ -26,20 +26,21 @@ from protoformer.models.decoder import Decoder
 from protoformer.models.encoder import Encoder
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.rnn import Role, in_role
+from protoformer.ranges import DropoutRate, Positive
 
 
 def cnn(
     *,
-    vocab_size: int,
-    d_model: int,
-    n_layers: int,
+    vocab_size: Positive,
+    d_model: Positive,
+    n_layers: Positive,
     role: Role = "encoder",
     kind: Kind = "gated",
     kernel: int = 3,
     dilations: Sequence[int] = (1, 2, 4, 8, 16),
     positions: Literal["learned", "none"] = "learned",
-    max_seq_len: int = 512,
-    dropout: float = 0.1,
+    max_seq_len: Positive = 512,
+    dropout: DropoutRate = 0.1,
     packing: PackingMode = "auto",
 ) -> Encoder | Decoder | EncoderDecoder:
     """A network with fresh weights, its encoder and decoder of `n_layers` layers each; `dilations` are repeated over those of

@@ -22,21 +22,22 @@ from protoformer.blocks.stacks import DecoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.decoder import Decoder
 from protoformer.models.poolers import TokenPooler
+from protoformer.ranges import DropoutRate, Positive
 
 Pattern = Literal["dense", "banded"]
 
 
 def gpt(
     *,
-    vocab_size: int,
-    d_model: int,
-    n_layers: int,
-    n_heads: int,
-    d_ff: int,
-    max_seq_len: int = 512,
+    vocab_size: Positive,
+    d_model: Positive,
+    n_layers: Positive,
+    n_heads: Positive,
+    d_ff: Positive,
+    max_seq_len: Positive = 512,
     positions: Positions = "learned",
-    dropout: float = 0.1,
-    attention_dropout: float | None = None,
+    dropout: DropoutRate = 0.1,
+    attention_dropout: DropoutRate | None = None,
     embedding_dropout: float | None = None,
     activation: Activation = "gelu_tanh",
     norm: Norm = "post",

@@ -25,21 +25,22 @@ from protoformer.models.decoder import Decoder
 from protoformer.models.encoder import Encoder
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.poolers import MeanPooler, TokenPooler
+from protoformer.ranges import DropoutRate, Positive
 
 Role = Literal["encoder", "decoder", "encoder_decoder"]
 
 
 def rnn(
     *,
-    vocab_size: int,
-    d_model: int,
-    n_layers: int,
+    vocab_size: Positive,
+    d_model: Positive,
+    n_layers: Positive,
     role: Role = "encoder",
     cell: Cell = "lstm",
     attention: Score = "general",
     looks: Literal["before", "after"] = "after",
-    max_seq_len: int = 512,
-    dropout: float = 0.1,
+    max_seq_len: Positive = 512,
+    dropout: DropoutRate = 0.1,
     residual: bool = True,
     norm: RecurrentNorm = "none",
     packing: PackingMode = "auto",

@@ -21,6 +21,7 @@ from protoformer.blocks.positions import LearnedPositions, SinusoidalPositions
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.ranges import DropoutRate, Positive
 
 Positions = Literal["sinusoidal", "learned"]
 Sinusoid = Literal["interleaved", "halves"]
@@ -28,23 +29,23 @@ Sinusoid = Literal["interleaved", "halves"]
 
 def transformer(
     *,
-    vocab_size: int,
-    d_model: int,
-    n_layers: int,
-    n_heads: int,
-    d_ff: int,
-    n_decoder_layers: int | None = None,
-    d_head: int | None = None,
-    d_key: int | None = None,
-    max_seq_len: int = 1024,
-    dropout: float = 0.1,
-    attention_dropout: float = 0.0,
+    vocab_size: Positive,
+    d_model: Positive,
+    n_layers: Positive,
+    n_heads: Positive,
+    d_ff: Positive,
+    n_decoder_layers: Positive | None = None,
+    d_head: Positive | None = None,
+    d_key: Positive | None = None,
+    max_seq_len: Positive = 1024,
+    dropout: DropoutRate = 0.1,
+    attention_dropout: DropoutRate = 0.0,
     activation: Activation = "relu",
     norm: Norm = "post",
     norm_eps: float = 1e-5,
     positions: Positions = "sinusoidal",
     sinusoid: Sinusoid = "interleaved",
-    window: int | None = None,
+    window: Positive | None = None,
     output_bias: bool = False,
     packing: PackingMode = "auto",
 ) -> EncoderDecoder:

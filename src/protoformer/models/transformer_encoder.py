@@ -17,26 +17,27 @@ from protoformer.models.backbone import PackingMode
 from protoformer.models.encoder import Encoder
 from protoformer.models.poolers import MeanPooler
 from protoformer.models.transformer import Positions, Sinusoid
+from protoformer.ranges import DropoutRate, Positive
 
 
 def transformer_encoder(
     *,
-    vocab_size: int,
-    d_model: int,
-    n_layers: int,
-    n_heads: int,
-    d_ff: int,
-    d_head: int | None = None,
-    d_key: int | None = None,
-    max_seq_len: int = 1024,
-    dropout: float = 0.1,
-    attention_dropout: float = 0.0,
+    vocab_size: Positive,
+    d_model: Positive,
+    n_layers: Positive,
+    n_heads: Positive,
+    d_ff: Positive,
+    d_head: Positive | None = None,
+    d_key: Positive | None = None,
+    max_seq_len: Positive = 1024,
+    dropout: DropoutRate = 0.1,
+    attention_dropout: DropoutRate = 0.0,
     activation: Activation = "relu",
     norm: Norm = "post",
     norm_eps: float = 1e-5,
     positions: Positions = "sinusoidal",
     sinusoid: Sinusoid = "interleaved",
-    window: int | None = None,
+    window: Positive | None = None,
     packing: PackingMode = "auto",
 ) -> Encoder:
     """The encoder with fresh weights. `window` r: a position sees r others to either side, so n positions are n / r layers

@@ -5,7 +5,7 @@ This file imports no torch, so that a config can be checked against its fields b
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from protoformer.optim.schedules import Schedule
 
@@ -14,19 +14,24 @@ from protoformer.optim.schedules import Schedule
 class Optimization:
     """How weights are fitted. These are the keys of `recipe` that concern the optimizer, with their defaults."""
 
-    lr: float  # the peak learning rate; with schedule="noam" a factor on d_model^-0.5
-    warmup: float = 0.0  # a fraction of all steps when below 1, else a number of steps
+    lr: Annotated[
+        float, "above 0 and below inf"
+    ]  # the peak learning rate; with schedule="noam" a factor on d_model^-0.5
+    warmup: Annotated[float, "at least 0 (a fraction of all steps when below 1, else steps)"] = 0.0
     schedule: Schedule = "linear"
-    weight_decay: float = 0.01  # decoupled; of matrices alone (`groups.decay_groups`)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-6
+    weight_decay: Annotated[float, "at least 0"] = 0.01  # decoupled; of matrices alone (`groups.decay_groups`)
+    betas: Annotated[tuple[float, float], "two numbers, each at least 0 and below 1"] = (0.9, 0.999)
+    eps: Annotated[float, "above 0"] = 1e-6
     bias_correction: bool = True
     optimizer: Literal["adamw", "lamb"] = "adamw"
-    clip: float | None = 1.0  # the largest norm of the whole gradient; None: no clipping
-    decay: float = (
-        1.0  # the fraction of all steps after which the schedule has ended (GPT-3's ends before training does)
+    clip: Annotated[float, "above 0, or null for none"] | None = (
+        1.0  # the largest norm of the whole gradient; None: no clipping
     )
-    final_lr: float = 0.0  # the learning rate at the schedule's end, as a fraction of `lr`
+    # the fraction of all steps after which the schedule has ended (GPT-3's ends before training does)
+    decay: Annotated[float, "a fraction of the run, above 0 and at most 1"] = 1.0
+    final_lr: Annotated[float, "a fraction of recipe.lr, at least 0 and at most 1"] = (
+        0.0  # the learning rate at the schedule's end, as a fraction of `lr`
+    )
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "Optimization":

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from protoformer.data.sources.source import RawStream, RawTable, _table_stream
+from protoformer.ranges import Positive
 
 
 class SampleSource:
     """The built-in sample: made by a grammar, labelled by construction, in the hub's schemas; needs no network."""
 
-    def __init__(self, seed: int = 0, rows: int | None = None) -> None:
+    def __init__(self, seed: int = 0, rows: Positive | None = None) -> None:
         self.seed, self.rows = seed, rows
         self._made: dict[str, RawTable] = {}
 
