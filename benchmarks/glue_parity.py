@@ -33,7 +33,7 @@ TOLERANCE = 1e-4
 
 def main() -> int:
     options = _options()
-    console.set_up(None, 0)
+    console.configure_logging(None, 0)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as place:
         words = _words(options, Path(place))
@@ -137,7 +137,7 @@ class Losses(pl.Callback):
         self.seen: list[float] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
-        self.seen.append(float(pl_module.step_metrics["train/loss"]))
+        self.seen.append(pl_module.step_metrics.loss)
 
 
 def _prepared(words: list[str], steps: int) -> tuple[dict[str, Any], Parts]:
@@ -145,7 +145,7 @@ def _prepared(words: list[str], steps: int) -> tuple[dict[str, Any], Parts]:
     pl.seed_everything(config["seed"], verbose=False)
     parts = build(config)
     parts.data.setup("fit")
-    parts.module.total_steps = steps
+    parts.module.connect(total_steps=steps)
     return config, parts
 
 

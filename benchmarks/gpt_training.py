@@ -85,6 +85,9 @@ def transformers_side(shape: Shape, dropout: float) -> tuple[nn.Module, Loss]:
     return model, lambda ids: model(input_ids=ids, labels=ids).loss
 
 
+OPTIMIZATION = Optimization(lr=1e-4, betas=(0.9, 0.95), eps=1e-8)
+
+
 def our_side(shape: Shape, dropout: float, state: dict[str, Tensor] | None = None) -> tuple[LanguageModule, Loss]:
     """With the other side's weights, where `state` gives them."""
     torch.manual_seed(0)
@@ -102,7 +105,9 @@ def our_side(shape: Shape, dropout: float, state: dict[str, Tensor] | None = Non
     if state is not None:
         copies = {name: tensor.clone() for name, tensor in Gpt2Weights().from_hf(state)[0].items()}
         weights.load_into(decoder, copies, "transformers")
-    module = LanguageModule(backbone=decoder, splits={"val": [], "test": []}, sample_tokens=0).train()
+    module = LanguageModule(
+        backbone=decoder, splits={"val": [], "test": []}, sample_tokens=0, optimization=OPTIMIZATION
+    ).train()
     return module, lambda ids: _mean(module, ids)
 
 
@@ -179,7 +184,7 @@ class Clock(pl.Callback):
 def in_lightning(shape: Shape, turns: int) -> list[Taken]:
     """Of our steps within Lightning's loop, the first two left out."""
     module, _ = our_side(shape, 0.1)
-    module.optimization, module.total_steps = Optimization(lr=1e-4, betas=(0.9, 0.95), eps=1e-8), turns + 2
+    module.connect(total_steps=turns + 2)
     draws = torch.Generator().manual_seed(0)
     ids = [torch.randint(shape.vocab_size, (shape.batch, shape.seq), generator=draws) for _ in range(turns + 2)]
     clock = Clock()

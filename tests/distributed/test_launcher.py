@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from protoformer.distributed.launcher import launch
-from protoformer.distributed.world import World, _adopt_slurm, first_host, world
+from protoformer.distributed.world import World, first_host, set_torch_environment, world
 from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
 
 
@@ -79,7 +79,7 @@ def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     before = set(os.environ)
     try:
-        _adopt_slurm(World("rank", 4, 2))
+        set_torch_environment(World("rank", 4, 2))
         told = {
             name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
         }

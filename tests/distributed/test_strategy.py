@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from protoformer.distributed import strategy
-from protoformer.distributed.strategy import _use_tf32
+from protoformer.distributed.strategy import enable_tf32
 
 
 @pytest.mark.parametrize(("accelerator", "precision", "lines"), [("cpu", "highest", 1), ("gpu", "high", 0)])
@@ -18,7 +18,7 @@ def test_tf32_is_for_gpus_and_the_cpu_says_so(accelerator: str, precision: str, 
     strategy.log.addHandler(handler)
     strategy.log.setLevel(logging.INFO)
     try:
-        _use_tf32(accelerator)
+        enable_tf32(accelerator)
         assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision(before)

@@ -98,7 +98,7 @@ def test_what_goes_wrong_after_the_result_costs_a_line(
 
     monkeypatch.setattr(tracking, "finish", finished)
     monkeypatch.setattr(card, "write_card", broken)
-    monkeypatch.setattr(attention_snapshot, "leave", broken)
+    monkeypatch.setattr(attention_snapshot, "write_snapshot", broken)
     monkeypatch.setattr(results, "print_results", broken)
     folder = run(tmp_path, *KINDS["classification"], "views.attention=true")
     assert ended == [0]
@@ -107,7 +107,7 @@ def test_what_goes_wrong_after_the_result_costs_a_line(
         "card.md: left out (ValueError: no room left)",
         "views.attention: left out (ValueError: no room left)",
         "the tracker's summary: left out (ConnectionError)",
-        "the tracker's table of mistakes: left out (ValueError: no room left)",
+        "the tracker's table of misclassified examples: left out (ValueError: no room left)",
         "the end of the tracked run: left out (ValueError: no room left)",
         "the table of results: left out (ValueError: no room left)",
     ]

@@ -61,7 +61,7 @@ def test_the_peak_of_a_job_is_its_own() -> None:
     assert with_it - before >= 60 * MIB
     del large
     try:
-        memory.PEAKS.write_text(memory.RESIDENT)
+        memory.CLEAR_REFS.write_text(memory.RESET_PEAK_RSS)
     except OSError:
         pytest.skip("this system keeps the peak of a process")
     memory.begin()
@@ -69,7 +69,7 @@ def test_the_peak_of_a_job_is_its_own() -> None:
 
 
 def test_without_a_way_to_forget_the_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "PEAKS", tmp_path / "no" / "clear_refs")
+    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "no" / "clear_refs")
     monkeypatch.setattr(memory, "STATUS", tmp_path / "no" / "status")
     memory.begin()
     assert memory.peak(on_gpu=False) > 10 * MIB

@@ -27,6 +27,7 @@ from protoformer.modules.multiple_choice import MultipleChoiceModule
 from protoformer.modules.span import SpanModule
 from protoformer.modules.targets import sequence_losses
 from protoformer.optim.optimization import Optimization
+from protoformer.training.lightning_internals import is_accumulating
 
 VOCAB = 50
 SPLITS = {"val": [""], "test": [""]}
@@ -60,7 +61,7 @@ def module(aux_lm_weight: float, kind: str = "text", packing: Any = "auto") -> A
         if kind == "choices"
         else ClassificationModule(labels=["a", "b", "c"], **shared)
     )
-    made.total_steps = 6
+    made.connect(total_steps=6)
     return made
 
 
@@ -139,9 +140,9 @@ class Losses(pl.Callback):
         self.seen: list[tuple[float, ...]] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
-        if not trainer.fit_loop._should_accumulate():
+        if not is_accumulating(trainer):
             named = ("train/loss", "train/lm_loss", "train/grad_norm")
-            self.seen.append(tuple(float(pl_module.step_metrics[name]) for name in named))
+            self.seen.append(tuple(pl_module.step_metrics.named()[name] for name in named))
 
 
 def fitted(kind: str, micro: int | None) -> tuple[list[tuple[float, ...]], torch.Tensor]:

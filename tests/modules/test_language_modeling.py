@@ -120,12 +120,12 @@ class Gradients(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
         if trainer.global_step > len(self.steps):
             found = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
-            self.steps.append((pl_module.step_metrics["train/loss"], found))
+            self.steps.append((pl_module.step_metrics.loss, found))
 
 
 def fitted(micro: int | None) -> list[tuple[float, dict[str, Tensor]]]:
     ours = module(optimization=Optimization(lr=1e-3, clip=0.5))
-    ours.total_steps = 3
+    ours.connect(total_steps=3)
     batching = Batching(8, micro, seed=1)
     loader = BatchLoader(BatchSampler(np.ones(21, dtype=int), batching, shuffle=True), Rows())
     seen = Gradients()

@@ -29,6 +29,7 @@ from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.pretraining import PretrainingModule
 from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
+from protoformer.training.lightning_internals import is_accumulating
 from protoformer.training.run import train
 
 SIZES = {"vocab_size": 50, "d_model": 24, "n_layers": 2, "n_heads": 4, "d_ff": 48, "max_seq_len": 24}
@@ -85,7 +86,7 @@ def module(nsp: bool = True, **settings: Any) -> PretrainingModule:
     )
     for parameter in made.parameters():  # larger than BERT's own, so that a wrong gradient shows
         nn.init.normal_(parameter, std=0.2)
-    made.total_steps = 4
+    made.connect(total_steps=4)
     return made
 
 
@@ -231,8 +232,8 @@ def fitted(micro: int | None, size: int = 8, nsp: bool = True) -> tuple[list[dic
 
     class Look(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
-            if not trainer.fit_loop._should_accumulate():
-                numbers.append({name: float(value) for name, value in ours.step_metrics.items()})
+            if not is_accumulating(trainer):
+                numbers.append(ours.step_metrics.named())
                 found.append(gradients(ours))
 
     trainer = pl.Trainer(

@@ -16,6 +16,7 @@ from protoformer.errors import DivergedError
 from protoformer.models.bert import bert
 from protoformer.modules.classification import ClassificationModule
 from protoformer.optim.optimization import Optimization
+from protoformer.training.lightning_internals import is_accumulating
 
 
 def table(examples: int = 21, regression: bool = False) -> TokenTable:
@@ -41,7 +42,7 @@ def module(optimization: Optimization | None = None, regression: bool = False) -
         splits={"val": [""], "test": [""]},
         optimization=optimization or Optimization(1e-2),
     )
-    made.total_steps = 6
+    made.connect(total_steps=6)
     return made
 
 
@@ -56,10 +57,8 @@ class Losses(pl.Callback):
         self.seen: list[tuple[float, float]] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
-        if not trainer.fit_loop._should_accumulate():
-            self.seen.append(
-                (float(pl_module.step_metrics["train/loss"]), float(pl_module.step_metrics["train/grad_norm"]))
-            )
+        if not is_accumulating(trainer):
+            self.seen.append((pl_module.step_metrics.loss, pl_module.step_metrics.grad_norm))
 
 
 def trainer(**settings: Any) -> pl.Trainer:
@@ -178,3 +177,10 @@ def test_a_gradient_that_is_no_number_stops_too() -> None:
     with pytest.raises(DivergedError, match="the gradient's norm is inf at step 0; stopped before the weights"):
         trainer(max_steps=3, callbacks=[Spoil()]).fit(model, loader())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_module_is_connected_to_one_run() -> None:
+    model = module()
+    with pytest.raises(RuntimeError, match="connected to a run already"):
+        model.connect(total_steps=7)
+    assert model.total_steps == 6

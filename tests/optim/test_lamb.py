@@ -116,7 +116,7 @@ def test_the_recipe_chooses(options: dict, kind: type) -> None:
     module = TaskModule(Optimization(lr=1e-3, **options))
     module.layer = nn.Linear(2, 2)
     module.backbone = SimpleNamespace(d_model=2)  # type: ignore[assignment]
-    module.total_steps = 10
+    module.connect(total_steps=10)
     optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
     assert type(optimizer) is kind
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]

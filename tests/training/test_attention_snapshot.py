@@ -14,7 +14,7 @@ from protoformer.config.compose import compose
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.identity import run_id
 from protoformer.training import attention_snapshot
-from protoformer.training.tracking import log_pictures
+from protoformer.training.tracking import log_images
 from protoformer.views.attention_grid import draw
 from protoformer.views.panels import Panel, Token
 
@@ -40,7 +40,7 @@ def leave(place: Path, *overrides: str) -> list[dict[str, Any]]:
     )
     parts = build(config)
     parts.data.setup()
-    attention_snapshot.leave(config, parts, RunFolder(place, "id"), [], 7)
+    attention_snapshot.write_snapshot(config, parts, RunFolder(place, "id"), [], 7)
     page = (place / "attention.html").read_text(encoding="utf-8")
     found = re.search(r'id="data">(.*?)</script', page)
     assert found
@@ -57,7 +57,7 @@ def test_every_kind_leaves_a_page_and_pictures(task: str, tmp_path: Path) -> Non
     tokens = panels[0]["queries"]
     assert first is None or tokens[0][0] == first
     assert [kind for *_, kind in tokens].count(2) == attention_snapshot.PADDING
-    assert len(tokens) <= attention_snapshot.LENGTH + attention_snapshot.PADDING
+    assert len(tokens) <= attention_snapshot.MAX_TOKENS + attention_snapshot.PADDING
     for name in names:
         picture = tmp_path / f"attention_{re.sub('[ -]', '_', name)}.png"
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -86,7 +86,7 @@ def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
     tokens = [Token("a")] * 4
     panel = Panel("encoder self-attention", tokens, tokens, [1, 2], weights, torch.ones(2, 4, 4, dtype=torch.bool))
     picture = draw(panel, "a model", tmp_path / "heads.png")
-    log_pictures([logger], 7, {"attention/encoder self-attention": picture})
+    log_images([logger], 7, {"attention/encoder self-attention": picture})
     logger.finalize("success")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

@@ -25,10 +25,11 @@ class Net(nn.Module):
 
 
 def trained(keep: SaveSnapshots, net: Any, steps: range, validate: int | None = None) -> None:
-    loop = SimpleNamespace(_should_accumulate=lambda: False)
+    loop = SimpleNamespace(_should_accumulate=lambda: False)  # see training.lightning_internals
     trainer: Any = SimpleNamespace(
         is_global_zero=True,
         fit_loop=loop,
+        strategy=SimpleNamespace(lightning_module_state_dict=net.state_dict),
         sanity_checking=False,
         state=SimpleNamespace(fn="fit"),
         global_step=steps.start,

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 import torch
 
+from protoformer.modules.gradient_normalizer import StepMetrics
 from protoformer.training.progress import ProgressBar, ProgressLines, short
-from protoformer.training.throughput import Throughput
+from protoformer.training.throughput import Rates, Throughput
 
 
 def fake(step: int) -> tuple[Any, Any]:
     metrics = {"val/score": torch.tensor(0.75)}
     trainer = SimpleNamespace(global_step=step, is_global_zero=True, callback_metrics=metrics, sanity_checking=False)
     trainer.state = SimpleNamespace(fn="fit")
-    return trainer, SimpleNamespace(step_metrics={"train/loss": 0.5}, total_steps=100)
+    return trainer, SimpleNamespace(step_metrics=StepMetrics(0.5, 1.0, 1e-3, {}), total_steps=100)
 
 
 def test_the_bar_shows_loss_dev_score_and_speed() -> None:
@@ -22,7 +23,7 @@ def test_the_bar_shows_loss_dev_score_and_speed() -> None:
     trainer, module = fake(3)
     bar = ProgressBar(speed)
     assert bar.get_metrics(trainer, module) == {"loss": "0.5000", "dev": "0.7500"}
-    speed.rates = (123.4, 12605.0)
+    speed.rates = Rates(123.4, 12605.0, 1e9)
     assert bar.get_metrics(trainer, module) == {"loss": "0.5000", "dev": "0.7500", "ex/s": "123", "tok/s": "12.6k"}
     assert [short(number) for number in (0.123, 9.99, 999, 1000, 123456)] == ["0.123", "9.99", "999", "1k", "123k"]
 
@@ -33,7 +34,7 @@ def test_lines_come_now_and_then_with_the_time_left(
     now = [0.0]
     monkeypatch.setattr("protoformer.training.progress.time.monotonic", lambda: now[0])
     speed = Throughput()
-    speed.rates = (50.0, 2000.0)
+    speed.rates = Rates(50.0, 2000.0, 1e9)
     lines = ProgressLines(speed, every=15)
     trainer, module = fake(20)  # a run that continues from step 20
     lines.on_train_start(trainer, module)

@@ -14,9 +14,9 @@ from protoformer.config.compose import compose
 from protoformer.errors import DivergedError, InterruptedRunError
 from protoformer.models.weights import read_pickle
 from protoformer.runs.metrics import read_metrics
-from protoformer.training import checkpoints
+from protoformer.training import checkpoint_callbacks
 from protoformer.training.run import train
-from protoformer.training.throughput import Throughput
+from protoformer.training.step_logger import StepLogger
 
 WORDS = [
     "model=bert_l2_h128",
@@ -110,7 +110,7 @@ def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monk
     def never(*rest: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(checkpoints.SaveLastCheckpoint, "on_fit_start", never)
+    monkeypatch.setattr(checkpoint_callbacks.SaveLastCheckpoint, "on_fit_start", never)
     assert train(config(tmp_path / "out"), "") == first
 
 
@@ -120,11 +120,11 @@ def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pyt
     train(config(tmp_path / "whole", *words), "")
     expected = what_counts(only_run(tmp_path / "whole"))
 
-    def stop(self: Throughput, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
-        module.stop_wanted = int(trainer.global_step >= 3)
+    def stop(self: StepLogger, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
+        module.stop.signal_number = int(trainer.global_step >= 3)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Throughput, "on_train_batch_start", stop)
+        patched.setattr(StepLogger, "on_train_batch_start", stop)
         with pytest.raises(InterruptedRunError, match="stopped at step 4"):
             train(config(tmp_path / "again", *words, "hardware.micro_batch=3"), "")
     train(config(tmp_path / "again", *words, "hardware.micro_batch=2"), "")
@@ -136,13 +136,13 @@ def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pyt
 
 
 def test_weights_that_are_no_numbers_replace_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(self: Throughput, trainer: pl.Trainer, module: Any, batch: Any, number: int) -> None:
+    def spoil(self: StepLogger, trainer: pl.Trainer, module: Any, batch: Any, number: int) -> None:
         if trainer.global_step == 4:
             optimizer = trainer.optimizers[0]
             optimizer.param_groups[0]["lr"] = math.inf
 
     with monkeypatch.context() as patched:
-        patched.setattr(Throughput, "on_train_batch_start", spoil)
+        patched.setattr(StepLogger, "on_train_batch_start", spoil)
         with pytest.raises(DivergedError, match="at step 5; the last good checkpoint is kept"):
             train(config(tmp_path / "out"), "")
     saved = read_pickle(only_run(tmp_path / "out") / "checkpoints" / "last.ckpt")

@@ -1,16 +1,21 @@
-"""Collectives outside training: join the group, broadcast from rank 0, rank 0 first."""
+"""Collectives outside of training: initialise the process group, broadcast from rank 0, run on rank 0 first.
+
+torch is imported in the functions: a run of one process, or one that is finished, gets here without it.
+"""
 
 import datetime
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from protoformer.distributed.world import is_main, world_size
 from protoformer.errors import UserError
 
+T = TypeVar("T")
+
 
 def init_process_group(hardware: Mapping[str, Any]) -> None:
-    """Enter the process group of all ranks, unless this one is in it."""
+    """Initialise the process group of all ranks (nccl on GPUs, else gloo), unless it is initialised."""
     import torch
     from torch import distributed
 
@@ -19,40 +24,43 @@ def init_process_group(hardware: Mapping[str, Any]) -> None:
     on_gpu = hardware["accelerator"] != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    limit = datetime.timedelta(seconds=hardware["timeout"])
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
+    timeout = datetime.timedelta(seconds=hardware["timeout"])
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
 
 
-def broadcast_from_rank0(work: Callable[[], Any]) -> Any:
-    """What `work` gives on rank 0, on every rank. Its user error is raised on rank 0; the others leave without a word."""
+def broadcast_from_rank0(function: Callable[[], T]) -> T:
+    """Call `function` on rank 0; every rank returns its value.
+
+    A UserError is raised on rank 0 alone; the other ranks end with its exit code and print nothing.
+    """
     from torch import distributed
 
-    told: list[Any] = [None]
+    message: list[Any] = [None]
     error: UserError | None = None
     if is_main():
         try:
-            told = [("done", work())]
-        except UserError as caught:
-            error, told = caught, [("failed", caught.exit_code)]
-    distributed.broadcast_object_list(told, src=0)
+            message = [("value", function())]
+        except UserError as raised:
+            error, message = raised, [("exit_code", raised.exit_code)]
+    distributed.broadcast_object_list(message, src=0)
     if error is not None:
         raise error
-    word, value = told[0]
-    if word == "failed":
+    kind, value = message[0]
+    if kind == "exit_code":
         raise SystemExit(value)
     return value
 
 
-def rank0_first(work: Callable[[], Any]) -> None:
-    """`work` on the first rank of each machine, then on the others."""
+def rank0_first(function: Callable[[], None]) -> None:
+    """Call `function` on the first rank of each machine, then on its other ranks, which find what the first has cached."""
     if world_size() == 1:
-        work()
+        function()
         return
     from torch import distributed
 
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if first:
-        work()
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if is_first:
+        function()
     distributed.barrier()
-    if not first:
-        work()
+    if not is_first:
+        function()

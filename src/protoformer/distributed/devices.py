@@ -1,11 +1,13 @@
-"""How fast a device could compute at best, against which a run's speed is held (model FLOPs utilisation, arXiv 2204.02311,
-appendix B)."""
+"""Peak speed of devices, in FLOP/s: the denominator of the model FLOPs utilisation (arXiv 2204.02311, appendix B).
+
+torch is imported in the functions that need it: a plan for GPUs is made without it.
+"""
 
 import time
 from collections.abc import Mapping
 from typing import Any
 
-# TFLOP/s of dense products, from the vendor's data sheets, by a part of the device's name: (fp16 and bf16, tf32, fp32)
+# part of the device's name -> TFLOP/s of dense matrix products in (fp16 and bf16, tf32, fp32), from the vendor's data sheets
 DATA_SHEETS: tuple[tuple[str, tuple[float, float, float]], ...] = (
     ("H200", (989.0, 494.0, 67.0)),
     ("H100 PCIe", (756.0, 378.0, 51.0)),
@@ -22,37 +24,35 @@ DATA_SHEETS: tuple[tuple[str, tuple[float, float, float]], ...] = (
 
 
 def peak_flops(hardware: Mapping[str, Any], accelerator: str) -> float | None:
-    """FLOP/s of one rank's device: a GPU's as its data sheet has it (None: not in the list), a CPU's as measured now, with
+    """Peak FLOP/s of one rank's device: a GPU's from its data sheet (None: not in the list), a CPU's as measured now, with
     this process's threads."""
     if accelerator == "cpu":
-        from protoformer.distributed.devices import matrix_flops
-
         return matrix_flops("cpu", hardware["precision"], seconds=0.05, rows=1024, width=512)
     import torch
 
     name = torch.cuda.get_device_name()
-    found = next((speeds for part, speeds in DATA_SHEETS if part in name), None)
-    if found is None:
+    speeds = next((speeds for part, speeds in DATA_SHEETS if part in name), None)
+    if speeds is None:
         return None
-    which = {"bf16": 0, "fp16": 0, "tf32": 1, "fp32": 2}[hardware["precision"]]
-    return found[which] * 1e12
+    column = {"bf16": 0, "fp16": 0, "tf32": 1, "fp32": 2}[hardware["precision"]]
+    return speeds[column] * 1e12
 
 
 def matrix_flops(device: str, precision: str, seconds: float = 0.3, rows: int = 2048, width: int = 1024) -> float:
-    """FLOP/s of matrix products (rows x width by width x width) on this machine, measured."""
+    """Measured FLOP/s of matrix products, (rows x width) times (width x width), on this machine."""
     import torch
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     a, b = torch.randn(rows, width, device=device, dtype=dtype), torch.randn(width, width, device=device, dtype=dtype)
 
-    def multiply(times: int) -> float:
-        begun = time.perf_counter()
+    def seconds_per_product(times: int) -> float:
+        started_at = time.perf_counter()
         for _ in range(times):
             a @ b
         if device == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - begun) / times
+        return (time.perf_counter() - started_at) / times
 
-    multiply(2)
-    once = multiply(2)
-    return 2 * rows * width * width / multiply(max(2, int(seconds / once)))
+    seconds_per_product(2)  # warm-up
+    once = seconds_per_product(2)
+    return 2 * rows * width * width / seconds_per_product(max(2, int(seconds / once)))

@@ -1,12 +1,17 @@
-"""Starting the ranks of a run.
+"""Launcher: starts the ranks of a run.
 
-Lightning never re-runs the command. The command composes once; then, unless an outer launcher has already started one
-process a rank, this module starts them through torch's elastic launcher, each running the same importable function on
-the plain config. Works the same under --multirun: every trial has a process group of its own and leaves nothing behind.
+Lightning never re-runs the command. The command composes its config once; then, unless another launcher has already started one
+process a rank, this module starts them by torch's elastic launcher. Each rank calls the same importable function with the
+plain config. Works the same under --multirun: every trial has a process group of its own and leaves nothing behind.
+
+Parent and ranks share a temporary folder: each rank writes `pid-<pid>` when it can take signals, and `error-<rank>` when it
+fails. torch is imported in the functions: a run of one process is launched without it.
 """
 
 import contextlib
+import ctypes
 import json
+import logging
 import os
 import signal
 import socket
@@ -14,141 +19,164 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from protoformer import errors
-from protoformer.distributed.signals import Stop, stopped
-from protoformer.distributed.world import World, _adopt_slurm, rank, world
+from protoformer.distributed.signals import STOP_SIGNALS, StopRequest, interrupted_error
+from protoformer.distributed.world import World, rank, set_torch_environment, world
 from protoformer.errors import InterruptedRunError, LostRankError, UserError
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig
 
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: a signal to this process when its parent ends
 
 
 def launch(function: Callable[..., Any], config: Mapping[str, Any], *arguments: Any) -> Any:
-    """`function(config, *arguments)` on every rank; gives back what rank 0 returns.
+    """Call `function(config, *arguments)` on every rank; returns what it returns on rank 0.
 
-    A UserError of a rank is raised here again, once; anything else ends in a RuntimeError with that rank's traceback.
+    A UserError of a rank is raised here, once; any other error of a rank as a RuntimeError with that rank's traceback. Raises
+    InterruptedRunError when the ranks were asked to stop, LostRankError when one of them was killed.
     """
     hardware = config["hardware"]
-    plan = world(hardware, os.environ)
-    if plan.role == "rank":
-        _adopt_slurm(plan)
-    if plan.role != "parent":
+    process = world(hardware, os.environ)
+    if process.role == "rank":
+        set_torch_environment(process)
+    if process.role != "parent":
         return function(config, *arguments)
-    with tempfile.TemporaryDirectory(prefix="protoformer-ranks-") as place:
-        return _Parent(plan, hardware, Path(place)).run(function, (config, *arguments))
+    with tempfile.TemporaryDirectory(prefix="protoformer-ranks-") as folder:
+        return _Parent(process, hardware, Path(folder)).run(function, (config, *arguments))
 
 
 class _Parent:
-    """The process that starts local ranks, passes signals on, and gathers what they return or die of."""
+    """The process that starts the local ranks, forwards signals to them, and collects their results or errors."""
 
-    def __init__(self, plan: World, hardware: Mapping[str, Any], place: Path) -> None:
-        self.plan, self.hardware, self.place = plan, hardware, place
-        self.signalled: int | None = None
-        self.ended = threading.Event()
+    def __init__(self, process: World, hardware: Mapping[str, Any], folder: Path) -> None:
+        self.process, self.hardware, self.folder = process, hardware, folder
+        self.signal_number: int | None = None  # the last signal that was forwarded
+        self.ranks_ended = threading.Event()
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        import logging
-
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+        from torch.distributed.launcher.api import elastic_launch
 
-        for chatter in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
-            logging.getLogger(chatter).setLevel(logging.CRITICAL)  # its failures are told by us, once
-        usual, tempfile.tempdir = tempfile.tempdir, str(self.place)  # what torch leaves of failed ranks goes with it
-        endpoint = self.hardware["rendezvous"] if self.plan.nodes > 1 else f"127.0.0.1:{_free_port()}"
-        settings = LaunchConfig(
-            min_nodes=self.plan.nodes,
-            max_nodes=self.plan.nodes,
-            nproc_per_node=self.plan.local_ranks,
-            run_id=os.environ.get("SLURM_JOB_ID", f"protoformer-{endpoint if self.plan.nodes > 1 else os.getpid()}"),
+        for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of ranks are reported here, once
+        with self._forward_signals(), _temporary_files_in(self.folder):
+            start_ranks = elastic_launch(self._launch_config(), _run_rank)
+            try:
+                results = start_ranks(function, arguments, str(self.folder), self.process.local_ranks, list(sys.path))
+            except ChildFailedError as failure:
+                raise self._error(*failure.get_first_failure()) from None
+            finally:
+                self.ranks_ended.set()
+        return results[min(results)]  # by rank; rank 0 may be on another machine
+
+    def _launch_config(self) -> "LaunchConfig":
+        from torch.distributed.launcher.api import LaunchConfig
+
+        nodes = self.process.nodes
+        endpoint = self.hardware["rendezvous"] if nodes > 1 else f"127.0.0.1:{_free_port()}"
+        return LaunchConfig(
+            min_nodes=nodes,
+            max_nodes=nodes,
+            nproc_per_node=self.process.local_ranks,
+            run_id=os.environ.get("SLURM_JOB_ID", f"protoformer-{endpoint if nodes > 1 else os.getpid()}"),
             rdzv_backend="c10d",
             rdzv_endpoint=endpoint,
             max_restarts=0,
             start_method="spawn",
-            signals_to_handle="SIGQUIT",  # the others are ours: they are passed on, and the ranks save
+            signals_to_handle="SIGQUIT",  # the others are forwarded here, so that the ranks can save
         )
-        before = {number: signal.signal(number, self._forward) for number in FORWARDED}
+
+    @contextlib.contextmanager
+    def _forward_signals(self) -> Iterator[None]:
+        previous = {number: signal.signal(number, self._forward) for number in STOP_SIGNALS}
         try:
-            returned = elastic_launch(settings, _rank)(
-                function, arguments, str(self.place), self.plan.local_ranks, list(sys.path)
-            )
-        except ChildFailedError as failure:
-            raise self._told(*failure.get_first_failure()) from None
+            yield
         finally:
-            self.ended.set()
-            tempfile.tempdir = usual
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
-        return returned[min(returned)]  # by rank; rank 0 may be on another machine
 
-    def _forward(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal to the ranks, also to those that are only starting; ranks know no Ctrl-C, for them it is TERM.
+    def _forward(self, signal_number: int, frame: FrameType | None) -> None:
+        """Signal handler: forward to the ranks, SIGINT as TERM, since they ignore a terminal's Ctrl-C.
 
-        After `hardware.grace` seconds without an end they are killed.
+        A thread forwards, because ranks that are only starting take signals later. After `hardware.grace` seconds it kills
+        the ranks that have not ended.
         """
-        first, self.signalled = self.signalled is None, number
-        passed = signal.SIGTERM if number == signal.SIGINT else number
-        told: set[int] = set()
+        is_first, self.signal_number = self.signal_number is None, signal_number
+        forwarded = signal.SIGTERM if signal_number == signal.SIGINT else signal_number
 
-        def see_through() -> None:
+        def forward_until_ended() -> None:
             deadline = time.monotonic() + float(self.hardware["grace"])
-            while not self.ended.wait(0.1):
+            signalled: set[int] = set()
+            while not self.ranks_ended.wait(0.1):
                 if time.monotonic() > deadline:
-                    self._kill()
+                    for pid in self._pids():
+                        _send(pid, signal.SIGKILL)
                     return
-                for pid in set(self._pids()) - told:
-                    told.add(pid)
-                    _send(pid, passed)
+                for pid in set(self._pids()) - signalled:
+                    signalled.add(pid)
+                    _send(pid, forwarded)
 
-        if first:
-            threading.Thread(target=see_through, daemon=True).start()
-
-    def _kill(self) -> None:
-        for pid in self._pids():
-            _send(pid, signal.SIGKILL)
+        if is_first:
+            threading.Thread(target=forward_until_ended, daemon=True).start()
 
     def _pids(self) -> list[int]:
-        return [int(file.name.removeprefix("pid-")) for file in self.place.glob("pid-*")]
+        return [int(file.name.removeprefix("pid-")) for file in self.folder.glob("pid-*")]
 
-    def _told(self, rank: int, failure: "ProcessFailure") -> Exception:
-        """What ended the run: the wish to stop, a rank's own error (the first), or somebody who killed a rank.
+    def _error(self, rank: int, failure: "ProcessFailure") -> Exception:
+        """The error that ended the run: the request to stop, a rank's own error (the earliest), or the loss of a rank.
 
-        When one rank is gone the launcher stops the others, so what they say of having been stopped counts only where
-        this process was asked to stop.
+        When one rank is gone the launcher stops the others, so their InterruptedRunErrors count only if this process was
+        asked to stop.
         """
-        files = sorted(self.place.glob("error-*"), key=lambda file: file.stat().st_mtime_ns)
-        told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        interrupted = [error for error in told if error["kind"] == InterruptedRunError.__name__]
-        others = [error for error in told if error not in interrupted]
+        files = sorted(self.folder.glob("error-*"), key=lambda file: file.stat().st_mtime_ns)
+        reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        interrupted = [report for report in reports if report["type"] == InterruptedRunError.__name__]
+        failed = [report for report in reports if report not in interrupted]
         # a signal to the whole process group also ends ranks that are only starting and have no handler yet
-        unheard = not told and failure.exitcode != -signal.SIGKILL
-        if self.signalled is not None and (interrupted or unheard):
-            stop = stopped(self.signalled)
+        ended_without_report = not reports and failure.exitcode != -signal.SIGKILL
+        if self.signal_number is not None and (interrupted or ended_without_report):
+            error = interrupted_error(self.signal_number)
             if interrupted:
-                stop.args = (interrupted[0]["message"],)
-            return stop
-        if failure.exitcode < 0 and not (self.place / f"error-{rank}").exists():
+                error.args = (interrupted[0]["message"],)
+            return error
+        if failure.exitcode < 0 and not (self.folder / f"error-{rank}").exists():
             name = signal.Signals(-failure.exitcode).name
             cause = "; too little memory is the usual cause" if name == "SIGKILL" else ""
             return LostRankError(f"rank {rank} was ended by {name}{cause}. The same command continues the run")
-        for error in others[:1]:
-            kind = getattr(errors, error["kind"], None)
-            if isinstance(kind, type) and issubclass(kind, UserError):
-                return kind(error["message"])
-            return RuntimeError(f"rank {error['rank']} failed:\n{error['traceback']}")
-        return RuntimeError(f"rank {rank} ended with exit code {failure.exitcode} and without a word")
+        if not failed:
+            return RuntimeError(f"rank {rank} ended with exit code {failure.exitcode} and without an error message")
+        return _error_of(failed[0])
 
 
-def _send(pid: int, number: int) -> None:
+def _error_of(report: Mapping[str, Any]) -> Exception:
+    """A rank's error from its report: a UserError of the same type, or a RuntimeError with the traceback."""
+    error_type = getattr(errors, report["type"], None)
+    if isinstance(error_type, type) and issubclass(error_type, UserError):
+        return error_type(report["message"])
+    return RuntimeError(f"rank {report['rank']} failed:\n{report['traceback']}")
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let torch write its files of failed ranks into `folder`, which is removed at the end."""
+    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = previous
+
+
+def _send(pid: int, signal_number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        os.kill(pid, signal_number)
 
 
 def _free_port() -> int:
@@ -157,40 +185,39 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], place: str, ranks: int, path: list[str]) -> Any:
-    """What each started process runs: its share of the cores, its errors written down, its end tied to its parent's."""
+def _run_rank(
+    function: Callable[..., Any], arguments: tuple[Any, ...], folder: str, local_ranks: int, path: list[str]
+) -> Any:
+    """The main function of a started process: takes its part of the CPU cores, reports its error in `folder`, and ends with
+    its parent."""
     sys.path[:] = path
-    _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the parent decides
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes: the parent decides
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(number, Stop().ask)
-    Path(place, f"pid-{os.getpid()}").touch()
+        signal.signal(number, StopRequest().handle)
+    Path(folder, f"pid-{os.getpid()}").touch()
     import torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
     try:
         return function(*arguments)
     except BaseException as error:
-        import traceback
-
         report = {
             "rank": rank(),
-            "kind": type(error).__name__,
+            "type": type(error).__name__,
             "message": str(error),
             "traceback": "".join(traceback.format_exception(error)),
         }
-        Path(place, f"error-{rank()}").write_text(json.dumps(report), encoding="utf-8")
+        Path(folder, f"error-{rank()}").write_text(json.dumps(report), encoding="utf-8")
         raise
 
 
-def _die_with_parent() -> None:
-    """The kernel ends this process when its parent is gone; elsewhere than on Linux a thread looks for it."""
+def _end_with_parent() -> None:
+    """End this process when its parent does: by the kernel on Linux, elsewhere by a thread that looks once a second."""
     parent = os.getppid()
     if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the call
             os._exit(1)
         return
 

@@ -1,61 +1,73 @@
-"""What TERM, USR1, HUP and Ctrl-C do to a run: end it where it can be continued, with an exit code that says so."""
+"""Signals: TERM, USR1, HUP and Ctrl-C end a run where it can be continued, with an exit code that says so."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
 
 from protoformer.errors import InterruptedRunError
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
-BY_HAND = 130
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+SIGINT_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
 
-def stopped(number: int, step: int | None = None) -> InterruptedRunError:
+def interrupted_error(signal_number: int, step: int | None = None) -> InterruptedRunError:
     """The error that a stopped run ends with; Ctrl-C has an exit code of its own."""
-    where = "" if step is None else f" at step {step}"
-    error = InterruptedRunError(f"stopped{where}; the same command continues from there")
-    if number == signal.SIGINT:
-        error.exit_code = BY_HAND
+    at_step = "" if step is None else f" at step {step}"
+    error = InterruptedRunError(f"stopped{at_step}; the same command continues from there")
+    if signal_number == signal.SIGINT:
+        error.exit_code = SIGINT_EXIT_CODE
     return error
 
 
-class Stoppable(Protocol):
-    """A module that ends its training after the current step when it is asked to."""
+class StopRequest:
+    """A request to stop the run: made on one rank by a signal, agreed on by all ranks, granted after a step.
 
-    stoppable: bool
-    stop_wanted: int
-
-
-class Stop:
-    """Who is asked to stop. While training steps run that is the module, and all ranks stop after the same step, having
-    saved; before and after them nothing is to be saved that is not on the disk, and the run ends at once."""
+    While training steps run, a signal is only noted. `requested` then travels to the other ranks with the step's own
+    reduction (see `modules.gradient_normalizer`), which calls `agree` on each of them: so all ranks save and stop after the
+    same step. Before and after training nothing is unsaved, and a signal ends the run at once.
+    """
 
     def __init__(self) -> None:
-        self.module: Stoppable | None = None
+        self.signal_number = 0  # 0: no signal has come
+        self.agreed = False
+        self._steps_run = False
 
-    def watch(self, module: Stoppable, trainer: Any) -> None:
-        """From now on `module` is asked. Lightning's own handlers would end the process with exit code 0, and run a
-        collective inside a signal handler: they stay out."""
-        self.module = module
-        trainer._signal_connector.register_signal_handlers = lambda: None
+    @property
+    def requested(self) -> bool:
+        """Whether this rank was asked to stop."""
+        return self.signal_number > 0
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        if self.module is None or not self.module.stoppable:
-            raise stopped(number)
-        if number == signal.SIGINT and self.module.stop_wanted == number:
-            raise KeyboardInterrupt  # asked twice
-        self.module.stop_wanted = number
+    def begin_steps(self) -> None:
+        """From now on a signal is noted and granted after a step."""
+        self._steps_run = True
+
+    def end_steps(self) -> None:
+        """From now on a signal ends the run at once."""
+        self._steps_run = False
+
+    def agree(self, agreed: bool) -> None:
+        """Take over what all ranks know after a step: whether any of them was asked to stop."""
+        self.agreed = agreed
+
+    def handle(self, signal_number: int, frame: FrameType | None) -> None:
+        """Signal handler. Raises InterruptedRunError outside of training steps, KeyboardInterrupt on a second Ctrl-C."""
+        if not self._steps_run:
+            raise interrupted_error(signal_number)
+        if signal_number == signal.SIGINT and self.signal_number == signal_number:
+            raise KeyboardInterrupt
+        self.signal_number = signal_number
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Stop]:
-    """Handles SIGNALS for a run's whole life; one that is ignored (Ctrl-C in a rank, which its parent passes on) stays so."""
-    stop = Stop()
-    before = {n: signal.signal(n, stop.ask) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Handle STOP_SIGNALS within the block; a signal that is ignored stays ignored (Ctrl-C in a rank, which its parent
+    forwards as TERM)."""
+    stop = StopRequest()
+    handled = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop.handle) for number in handled}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

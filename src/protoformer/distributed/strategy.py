@@ -1,4 +1,4 @@
-"""Lightning's strategy, device and precision for a hardware config."""
+"""Strategy, device and precision of Lightning's Trainer, from a hardware config."""
 
 import datetime
 import logging
@@ -11,27 +11,26 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from protoformer.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
-
-
 PRECISIONS: Mapping[str, Any] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def device(hardware: Mapping[str, Any]) -> str:
-    """`gpu` or `cpu`. Raises ConfigurationError when a GPU is asked for and none is there."""
-    there = torch.cuda.is_available()
-    wanted = hardware["accelerator"]
-    if wanted == "gpu" and not there:
+    """The accelerator, `gpu` or `cpu`. Raises ConfigurationError for a GPU that torch does not see, and for fp16 on a CPU."""
+    has_gpu = torch.cuda.is_available()
+    requested = hardware["accelerator"]
+    if requested == "gpu" and not has_gpu:
         raise ConfigurationError("hardware.accelerator=gpu, but torch sees no GPU here; hardware=cpu or hardware=auto")
-    chosen = "gpu" if there and wanted != "cpu" else "cpu"
-    idle = torch.cuda.device_count() - 1 if wanted == "auto" and there else 0
+    accelerator = "gpu" if has_gpu and requested != "cpu" else "cpu"
+    idle = torch.cuda.device_count() - 1 if requested == "auto" and has_gpu else 0
     if idle > 0 and hardware["devices"] == 1:
         log.info("%d GPUs of this machine stay idle; hardware=ddp uses all of them", idle)
-    if chosen == "cpu" and hardware["precision"] == "fp16":
+    if accelerator == "cpu" and hardware["precision"] == "fp16":
         raise ConfigurationError("fp16 on the CPU is not supported (and slow); use hardware.precision=bf16 or fp32")
-    return chosen
+    return accelerator
 
 
-def _use_tf32(accelerator: str) -> None:
+def enable_tf32(accelerator: str) -> None:
+    """Let matrix products of float32 run in TF32 on the GPU; on the CPU the log says that it has no effect."""
     if accelerator == "gpu":
         torch.set_float32_matmul_precision("high")
     else:
@@ -39,7 +38,12 @@ def _use_tf32(accelerator: str) -> None:
 
 
 def strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:
-    """One process, or DDP over nccl or gloo with a time-out, so that a lost rank ends the job."""
+    """Lightning's strategy: `auto` for one process, else DDP over nccl or gloo, whose timeout ends the job on a lost rank.
+
+    A strategy that shards weights must also reduce `modules.gradient_normalizer.global_norm`, gather
+    `training.checkpoints.collect_state_dict`, and keep the token embedding in the root unit: modules read its weight outside
+    of its own forward.
+    """
     if ranks == 1:
         return "auto"
     return DDPStrategy(

@@ -1,4 +1,4 @@
-"""The processes of a run: how many, which one this is, and who started them."""
+"""World: the processes of a run, which one this is, and who started them."""
 
 import os
 import re
@@ -11,7 +11,8 @@ from protoformer.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class World:
-    """How this process takes part: `alone`, as a `rank` that somebody else started, or as the `parent` of local ranks."""
+    """How this process takes part: `alone`, as a `rank` that another launcher started, or as the `parent` that starts the
+    `local_ranks` of this machine, one of `nodes`."""
 
     role: Literal["alone", "rank", "parent"]
     local_ranks: int = 1
@@ -19,28 +20,32 @@ class World:
 
 
 def world(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> World:
-    """Only a world of several processes counts as already launched: WORLD_SIZE over 1 (torchrun), or an srun step of
-    several tasks. sbatch, `srun --pty` and launchers of one task a node also set SLURM_PROCID=0, and there the ranks of
-    this node are still to be started."""
+    """This process's part, from the hardware config and the environment variables of launchers.
+
+    Only a world of several processes counts as already launched: WORLD_SIZE over 1 (torchrun), or an srun step of several
+    tasks. sbatch, `srun --pty` and launchers of one task a node also set SLURM_PROCID=0, and there the ranks of this node
+    are still to be started. Raises ConfigurationError for several nodes without an address to meet at.
+    """
     if int(environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in environ:
         return World("rank", int(environ.get("LOCAL_WORLD_SIZE", "1")))
-    per_node = _devices(hardware)
+    devices = device_count(hardware)
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
     step_nodes = int(environ.get("SLURM_STEP_NUM_NODES", "1"))
-    if tasks > 1 and not (step_nodes == tasks and per_node > 1):
+    if tasks > 1 and not (step_nodes == tasks and devices > 1):
         return World("rank", max(1, tasks // step_nodes), step_nodes)
     nodes = int(hardware["nodes"])
     if nodes > 1 and not hardware["rendezvous"]:
         raise ConfigurationError("hardware.nodes over 1 needs hardware.rendezvous=HOST:PORT, the first node's address")
-    return World("parent" if per_node * nodes > 1 else "alone", per_node, nodes)
+    return World("parent" if devices * nodes > 1 else "alone", devices, nodes)
 
 
-def _devices(hardware: Mapping[str, Any]) -> int:
+def device_count(hardware: Mapping[str, Any]) -> int:
+    """Devices of this machine that a run uses, each by one process."""
     if hardware["devices"] != "all":
         return int(hardware["devices"])
     if hardware["accelerator"] == "cpu":
         return len(os.sched_getaffinity(0))
-    import torch
+    import torch  # slow to import, and not needed for a fixed number of devices
 
     return max(1, torch.cuda.device_count())
 
@@ -51,28 +56,30 @@ def rank() -> int:
 
 
 def world_size() -> int:
+    """The number of ranks; 1 where there is one process."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main() -> bool:
+    """Whether this is rank 0."""
     return rank() == 0
 
 
-def _adopt_slurm(plan: World) -> None:
-    """An srun step speaks SLURM; the rest of the program speaks torch."""
+def set_torch_environment(process: World) -> None:
+    """Set torch's environment variables (RANK, WORLD_SIZE, MASTER_ADDR, ...) from SLURM's, in a rank that srun started."""
     if "RANK" in os.environ:
         return
-    first = first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
-    os.environ.setdefault("MASTER_ADDR", first if plan.nodes > 1 else "127.0.0.1")
+    host = first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
+    os.environ.setdefault("MASTER_ADDR", host if process.nodes > 1 else "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000))
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
     os.environ["LOCAL_RANK"] = os.environ.get("SLURM_LOCALID", "0")
-    os.environ["LOCAL_WORLD_SIZE"] = str(plan.local_ranks)
+    os.environ["LOCAL_WORLD_SIZE"] = str(process.local_ranks)
     os.environ.setdefault("TORCHELASTIC_RUN_ID", os.environ.get("SLURM_JOB_ID", "srun"))
 
 
 def first_host(nodes: str) -> str:
-    """Of SLURM's compressed list: `gpu-node-[01-04],x` -> `gpu-node-01`."""
-    found = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
-    return "".join(part or "" for part in found.groups()) if found else nodes
+    """The first host of SLURM's compressed list: `gpu-node-[01-04],x` -> `gpu-node-01`."""
+    match = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    return "".join(part or "" for part in match.groups()) if match else nodes

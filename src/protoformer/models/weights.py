@@ -56,10 +56,13 @@ def _read_safetensors(path: Path) -> State:
         raise WeightsError(f"{path}: corrupt or truncated ({error}); fetch it again") from None
 
 
-def read_pickle(path: Path) -> Any:
-    """A file of `torch.save` with tensors and plain containers. Raises WeightsError where it is corrupt or holds more."""
+def read_pickle(path: Path, *, mmap: bool = False) -> Any:
+    """A torch file of tensors and plain containers, nothing else; with `mmap` a tensor is read when it is first used.
+
+    Raises WeightsError for a corrupt file, or one with anything else in it.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{path}: corrupt, or holds more than tensors ({reason})") from None

@@ -17,8 +17,8 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
+from protoformer.modules.loss import Loss
 from protoformer.modules.targets import follows, sequence_losses
-from protoformer.modules.task_module import Loss
 
 
 class AuxiliaryLanguageModel:

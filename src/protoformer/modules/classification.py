@@ -19,7 +19,8 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
-from protoformer.modules.task_module import Loss, TaskModule
+from protoformer.modules.loss import Loss
+from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import glue
 from protoformer.scoring.glue import Metric

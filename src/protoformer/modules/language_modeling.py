@@ -22,8 +22,9 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.loss import Loss
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, TaskModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 
 

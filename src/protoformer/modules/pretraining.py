@@ -19,8 +19,9 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.loss import Loss
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, TaskModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 
 PretrainingMetric = Literal["mlm_accuracy", "nsp_accuracy"]

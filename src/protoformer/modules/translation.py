@@ -23,8 +23,9 @@ from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_ta
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.loss import Loss
 from protoformer.modules.targets import places
-from protoformer.modules.task_module import Loss, TaskModule
+from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.bleu import bleu, compound_bleu
 

@@ -1,4 +1,4 @@
-"""What a finished run can do without: a card, a picture, a table for the tracker."""
+"""Optional extras of a finished run: a card, an image, a table for the tracker. Their failure costs no run."""
 
 import logging
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def optional(what: str, *raised: type[Exception]) -> Iterator[None]:
-    """Whatever goes wrong inside costs `what` and a line in the log, never the run.
+    """An error inside the block is logged as `what: left out (...)` and swallowed.
 
-    Only `raised`, and the wish to stop, come through.
+    InterruptedRunError and the types in `raised` pass through.
     """
     try:
         yield
     except (InterruptedRunError, *raised):
         raise
     except Exception as error:
-        words = " ".join(str(error).split())
-        log.warning("%s: left out (%s%s)", what, type(error).__name__, f": {words}" if words else "")
+        message = " ".join(str(error).split())  # in one line
+        log.warning("%s: left out (%s%s)", what, type(error).__name__, f": {message}" if message else "")

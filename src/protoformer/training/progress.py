@@ -1,9 +1,8 @@
-"""Progress on a terminal (a bar) or in a log file (a line now and then)."""
+"""Progress of training: a bar on a terminal, lines in a log file."""
 
 import logging
 import os
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,60 +14,61 @@ log = logging.getLogger(__name__)
 
 
 def step_loss(module: pl.LightningModule) -> float | None:
-    """The loss of the last optimizer step, a target."""
-    return getattr(module, "step_metrics", {}).get("train/loss")
+    """The mean loss of the last optimizer step (None before the first)."""
+    metrics = getattr(module, "step_metrics", None)
+    return None if metrics is None else metrics.loss
 
 
 def short(number: float) -> str:
-    """Three digits, such as 12.6k: a bar has little room."""
+    """Three digits, such as 12.6k, for the narrow bar."""
     return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
 
 
 class ProgressBar(RichProgressBar):
-    """Loss, dev score, examples and tokens a second; Lightning's own columns give the time left."""
+    """Loss, dev score, examples and tokens a second, beside Lightning's own columns with the time left."""
 
     def __init__(self, throughput: Throughput) -> None:
         super().__init__()
         self.throughput = throughput
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict]:
-        known: Mapping[str, Any] = trainer.callback_metrics
-        shown: dict[str, int | str | float | dict] = {}
-        for word, value in (("loss", step_loss(pl_module)), ("dev", known.get("val/score"))):
+        metrics: dict[str, int | str | float | dict] = {}
+        for name, value in (("loss", step_loss(pl_module)), ("dev", trainer.callback_metrics.get("val/score"))):
             if value is not None:
-                shown[word] = f"{float(value):.4f}"
-        if self.throughput.rates is not None:
-            shown["ex/s"], shown["tok/s"] = (short(rate) for rate in self.throughput.rates)
-        return shown
+                metrics[name] = f"{float(value):.4f}"
+        rates = self.throughput.rates
+        if rates is not None:
+            metrics |= {"ex/s": short(rates.examples_per_s), "tok/s": short(rates.tokens_per_s)}
+        return metrics
 
 
 class ProgressLines(Callback):
-    """For a terminal that is none (a log file, a job): one line now and then instead of a bar."""
+    """A line every `every` seconds and after each validation, where the output is no terminal (a log file, a job)."""
 
     def __init__(self, throughput: Throughput, every: float = 15.0) -> None:
         self.throughput, self.every = throughput, every
-        self.last = self.begun = 0.0
+        self.printed_at = self.started_at = 0.0
         self.first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.begun = self.last = time.monotonic()
+        self.started_at = self.printed_at = time.monotonic()
         self.first_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.monotonic()
-        if trainer.is_global_zero and now - self.last >= self.every and self.throughput.rates:
-            self.last = now
-            total = getattr(pl_module, "total_steps", None) or 0
-            done = trainer.global_step - self.first_step
-            left = (now - self.begun) / max(1, done) * (total - trainer.global_step)
-            loss = step_loss(pl_module) or float("nan")
-            print(
-                f"step {trainer.global_step}/{total}  loss {loss:.4f}  {self.throughput.rates[0]:.0f} ex/s  "
-                f"{self.throughput.rates[1]:.0f} tok/s  {left / 60:.1f} min left",
-                flush=True,
-            )
+        now, rates = time.monotonic(), self.throughput.rates
+        if not trainer.is_global_zero or now - self.printed_at < self.every or rates is None:
+            return
+        self.printed_at = now
+        step, total = trainer.global_step, getattr(pl_module, "total_steps", None) or 0
+        seconds_left = (now - self.started_at) / max(1, step - self.first_step) * (total - step)
+        loss = step_loss(pl_module)
+        print(
+            f"step {step}/{total}  loss {float('nan') if loss is None else loss:.4f}  {rates.examples_per_s:.0f} ex/s  "
+            f"{rates.tokens_per_s:.0f} tok/s  {seconds_left / 60:.1f} min left",
+            flush=True,
+        )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         score = trainer.callback_metrics.get("val/score")
@@ -76,6 +76,6 @@ class ProgressLines(Callback):
             print(f"step {trainer.global_step}  dev score {float(score):.4f}", flush=True)
 
 
-def interactive() -> bool:
-    """Whether a person looks at the output."""
+def is_interactive() -> bool:
+    """Whether standard output is a terminal that can show a bar."""
     return os.isatty(1) and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,10 @@
-"""One run, from a plain config to a result: continue what was begun, return what is done, else build, fit, test, record."""
+"""Training run: claim the run folder, launch the ranks, return the result.
+
+    train -> _claim (the folder: finished, continued or new) -> launcher.launch -> run_rank -> TrainingSession.run
+
+A finished run returns its recorded result at once; an interrupted one continues. That needs neither torch nor Lightning, so
+they are imported only where a rank starts to work.
+"""
 
 import logging
 import os
@@ -9,108 +15,110 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from protoformer.atomic import write_text
-from protoformer.distributed import launcher, memory, world
+from protoformer.distributed import launcher, memory
 from protoformer.distributed.collectives import broadcast_from_rank0, init_process_group
 from protoformer.distributed.signals import stop_on_signal
-from protoformer.distributed.world import is_main, world_size
+from protoformer.distributed.world import is_main, rank, world, world_size
 from protoformer.errors import StaleResultError
+from protoformer.reporting import card, results
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.lock import RunLock
 from protoformer.training.optional import optional
-from protoformer.training.session import TrainingSession
 
 log = logging.getLogger(__name__)
 
 
 def train(config: dict[str, Any], command: str) -> float | None:
-    """Run `config` and give its `val/score` (None for a task that is only tested), printing the table of results.
+    """Run `config`, print its table of results, and return its `val/score` (None for a task that is only tested).
 
-    Raises StaleResultError for a finished run whose code has changed since, unless reuse or force is set.
+    `command` is what the user typed, for the record. Raises StaleResultError for a finished run whose code has changed
+    since, unless `reuse` or `force` is set.
     """
-    from protoformer.reporting.results import print_results
-
-    started = world.world(config["hardware"], os.environ)
-    if started.role == "rank" or started.nodes > 1:  # nobody here is alone in deciding: rank 0 does, for all
-        claim = launcher.launch(_train_together, config, command)
+    process = world(config["hardware"], os.environ)
+    if process.role == "rank" or process.nodes > 1:  # others take part: rank 0 decides for all
+        claim = launcher.launch(_train_with_other_ranks, config, command)
     else:
-        with ExitStack() as held:
-            claim = _claim(config, held)
+        with ExitStack() as lock:
+            claim = _claim(config, lock)
             if claim.result is None:
-                claim = claim._replace(result=launcher.launch(run_rank, config, claim.place, command))
+                claim = claim._replace(result=launcher.launch(run_rank, config, claim.folder, command))
     if claim.result is None:
         raise RuntimeError("a run ended without a result")
     if is_main():
-        with optional("the table of results", BrokenPipeError):  # nobody reads on: the caller's to judge
-            print_results(claim.result, Path(claim.place))
+        with optional("the table of results", BrokenPipeError):  # a closed pipe is for the caller to judge
+            results.print_results(claim.result, Path(claim.folder))
     return claim.result["score"]
 
 
 class Claim(NamedTuple):
     """A run folder, and the result of a run that is finished."""
 
-    place: str
+    folder: str
     result: dict[str, Any] | None = None
 
 
-def _claim(config: Mapping[str, Any], held: ExitStack) -> Claim:
-    """Find the run's folder; give its result where it is finished, else own it for as long as `held` is open."""
+def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
+    """Find the run's folder. If the run is finished return its result, otherwise own the folder while `lock` is open."""
     folder = RunFolder.locate(config, force=config["force"])
     if folder.state == "finished":
-        result = folder.read_result()
-        if result["digests"]["code"] != code_digest() and not config["reuse"]:
-            raise StaleResultError(
-                f"{folder.path} is finished, but the code has changed since: reuse=true takes its result as it is, "
-                "force=true runs it anew"
-            )
-        if not (folder.path / "card.md").exists():  # killed between the two
-            from protoformer.reporting.card import write_card
-
-            with optional("card.md"):
-                write_card(folder.path)
-        print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
-        return Claim(str(folder.path), result)
-    held.enter_context(RunLock(folder.path, lost=lambda: _lost(folder.path)))
-    begun = folder.path / "code_digest"
-    by_other_code = begun.exists() and begun.read_text(encoding="utf-8").strip() != code_digest()
-    if folder.last_checkpoint.exists() and by_other_code and not config["reuse"]:
+        return Claim(str(folder.path), _finished_result(config, folder))
+    lock.enter_context(RunLock(folder.path, lost=lambda: _exit_on_lost_lock(folder.path)))
+    digest_file = folder.path / "code_digest"
+    code_changed = digest_file.exists() and digest_file.read_text(encoding="utf-8").strip() != code_digest()
+    if folder.last_checkpoint.exists() and code_changed and not config["reuse"]:
         raise StaleResultError(
             f"{folder.path} was begun by other code: reuse=true goes on all the same, force=true runs it anew"
         )
-    write_text(begun, code_digest() + "\n")
+    write_text(digest_file, code_digest() + "\n")
     folder.write_config(config)
     return Claim(str(folder.path))
 
 
-def _train_together(config: dict[str, Any], command: str) -> Claim:
-    """One of several ranks that another launcher, or several machines', started: rank 0 claims the folder for all."""
+def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
+    result = folder.read_result()
+    if result["digests"]["code"] != code_digest() and not config["reuse"]:
+        raise StaleResultError(
+            f"{folder.path} is finished, but the code has changed since: reuse=true takes its result as it is, "
+            "force=true runs it anew"
+        )
+    if not (folder.path / "card.md").exists():  # killed between result and card
+        with optional("card.md"):
+            card.write_card(folder.path)
+    print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
+    return result
+
+
+def _train_with_other_ranks(config: dict[str, Any], command: str) -> Claim:
+    """One of several ranks, started by another launcher or on several machines: rank 0 claims the folder for all."""
     init_process_group(config["hardware"])
-    with ExitStack() as held:
-        place, result = broadcast_from_rank0(lambda: tuple(_claim(config, held)))
-        return Claim(place, result or run_rank(config, place, command))
+    with ExitStack() as lock:
+        claim = broadcast_from_rank0(lambda: _claim(config, lock))
+        return Claim(claim.folder, claim.result or run_rank(config, claim.folder, command))
 
 
-def _lost(folder: Path) -> None:
-    """Somebody took us for dead (a machine that slept): write nothing more, at once. Ranks die with their parent."""
+def _exit_on_lost_lock(folder: Path) -> None:
+    """Another job has taken the folder over, as after this machine slept: end at once and write nothing. Ranks end with
+    their parent."""
     print(f"error: {folder} has been taken over by another job; this one ends", file=sys.stderr, flush=True)
     os._exit(2)
 
 
-def run_rank(config: dict[str, Any], place: str, command: str) -> dict[str, Any]:
-    """One rank's whole work; every rank gives the result back, rank 0 writes it down."""
-    with stop_on_signal() as stop:
+def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str, Any]:
+    """One rank's whole work. Every rank returns the result; rank 0 writes it to the folder."""
+    with stop_on_signal() as stop:  # before the slow imports: a signal may come at any time
         import torch
 
         from protoformer.distributed.strategy import device
         from protoformer.training import console
+        from protoformer.training.session import TrainingSession
 
-        folder = RunFolder.open(Path(place))
-        rank, ranks = world.rank(), world_size()
-        console.set_up(folder.log_file, rank)
-        device(config["hardware"])  # what is not here is told before anything is fetched
-        if config["hardware"]["threads"]:
-            torch.set_num_threads(config["hardware"]["threads"])
-        if ranks > 1:
-            init_process_group(config["hardware"])
+        hardware, folder = config["hardware"], RunFolder.open(Path(folder_path))
+        console.configure_logging(folder.log_file, rank())
+        device(hardware)  # a missing GPU is reported before anything is downloaded
+        if hardware["threads"]:
+            torch.set_num_threads(hardware["threads"])
+        if world_size() > 1:
+            init_process_group(hardware)
         memory.begin()
-        return TrainingSession(config, folder, command, rank, ranks, stop).run()
+        return TrainingSession(config, folder, command, rank(), world_size(), stop).run()

@@ -1,67 +1,86 @@
 """Throughput: examples, tokens and FLOPs a second over all ranks."""
 
-import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from protoformer.modules.task_module import TaskModule
+from protoformer.training.lightning_internals import is_accumulating
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates of one window, over all ranks. `mfu` is the model FLOPs utilisation (arXiv 2204.02311, appendix B): the
+    fraction of the devices' peak that the model's own operations reach (None: the peak is not known)."""
+
+    examples_per_s: float
+    tokens_per_s: float
+    flops_per_s: float
+    mfu: float | None = None
 
 
 class Throughput(Callback):
-    """Examples, tokens and estimated FLOPs a second over all ranks, training steps alone (no validation, no checkpoint).
-    `peak` is what one rank's device could reach, for the share of it (MFU).
+    """Measures windows of `log_every` optimizer steps (the last one of an epoch may be shorter), training steps alone: no
+    validation, no checkpoint. `peak` is the FLOP/s that one rank's device could reach.
 
-    It also hands the step's own numbers to the loggers, at once and under the count of optimizer steps: Lightning does so
-    after the checkpoint callbacks, and a run that is stopped there would miss a line.
+    After a batch that ends a window `window_ended` is True and `rates` are those of the window; `examples`, `tokens`,
+    `flops` and `seconds` are those of the whole run, also of one that was continued.
     """
 
     def __init__(self, log_every: int = 10, peak: float | None = None) -> None:
         self.log_every, self.peak = log_every, peak
-        self.examples = self.tokens = self.flops = 0.0
-        self.seconds = 0.0
-        self.pending = 0.0  # seconds of the current window, before a validation broke in
-        self.rates: tuple[float, float] | None = None
-        self.begun = 0.0
+        self.examples = self.tokens = self.flops = self.seconds = 0.0
+        self.rates: Rates | None = None
+        self.window_ended = False
+        self._counts: Tensor | None = None  # (examples, tokens, FLOPs) of this window on this rank
+        self._started_at: float | None = None  # None: the clock stands
+        self._seconds_before = 0.0  # seconds of this window before a validation interrupted it
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self.begun = self.begun or time.perf_counter()
+        if self._started_at is None:
+            self._started_at = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (trainer.global_step % self.log_every or trainer.fit_loop._should_accumulate()) and (
-            batch_idx + 1 < trainer.num_training_batches
-        ):
-            return
         if not isinstance(pl_module, TaskModule):
-            return
-        counts = trainer.strategy.reduce(pl_module.seen.clone(), reduce_op="sum")  # waits for the device
-        pl_module.seen.zero_()
-        examples, tokens, flops = counts.tolist()
-        now = time.perf_counter()
-        seconds, self.begun, self.pending = now - self.begun + self.pending, 0.0, 0.0
-        self.examples, self.tokens, self.flops = self.examples + examples, self.tokens + tokens, self.flops + flops
-        self.seconds += seconds
-        self.rates = (examples / seconds, tokens / seconds)
-        values = {name: float(value) for name, value in pl_module.step_metrics.items()}
-        values |= {"train/examples_per_s": self.rates[0], "train/tokens_per_s": self.rates[1]}
-        values["train/flops_per_s"] = flops / seconds
-        if self.peak:
-            values["train/mfu"] = flops / seconds / (self.peak * trainer.world_size)
-        for logger in trainer.loggers:
-            logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step)
+            raise TypeError("Throughput needs a TaskModule")
+        self._count(pl_module, batch)
+        is_step_to_log = trainer.global_step % self.log_every == 0 and not is_accumulating(trainer)
+        self.window_ended = is_step_to_log or batch_idx + 1 >= trainer.num_training_batches
+        if self.window_ended:
+            self._end_window(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.begun:
-            self.pending += time.perf_counter() - self.begun
-        self.begun = 0.0
+        if self._started_at is not None:
+            self._seconds_before += time.perf_counter() - self._started_at
+        self._started_at = None
+
+    def _count(self, module: TaskModule, batch: Any) -> None:
+        """Add a batch's counts, without waiting for the device."""
+        real = batch["example_ids"] >= 0
+        tokens = (batch["padding_mask"].flatten(1).sum(1) * real).sum()
+        counts = torch.stack([real.sum(), tokens, module.flops(batch)]).double()
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def _end_window(self, trainer: pl.Trainer) -> None:
+        assert self._counts is not None
+        assert self._started_at is not None
+        counts, self._counts = trainer.strategy.reduce(self._counts, reduce_op="sum"), None
+        examples, tokens, flops = counts.tolist()  # waits for the device: only then is the clock right
+        seconds = time.perf_counter() - self._started_at + self._seconds_before
+        self._started_at, self._seconds_before = None, 0.0
+        self.examples, self.tokens, self.flops = self.examples + examples, self.tokens + tokens, self.flops + flops
+        self.seconds += seconds
+        mfu = flops / seconds / (self.peak * trainer.world_size) if self.peak else None
+        self.rates = Rates(examples / seconds, tokens / seconds, flops / seconds, mfu)
 
     def state_dict(self) -> dict[str, float]:
         return {"examples": self.examples, "tokens": self.tokens, "flops": self.flops, "seconds": self.seconds}

@@ -1,9 +1,14 @@
-"""Trackers: Weights & Biases through Lightning's logger, or TensorBoard. The run folder keeps its own log in any case."""
+"""Trackers: Weights & Biases through Lightning's logger, or TensorBoard. The run folder has its own log in any case.
+
+wandb and TensorBoard are imported where they are used: they are slow to import, and TensorBoard is optional.
+"""
 
 import contextlib
 import logging
+import netrc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +20,13 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 log = logging.getLogger(__name__)
-MISTAKES = 100  # rows of the table of mistakes
+MAX_MISCLASSIFIED = 100  # rows of the table of misclassified examples
 
 
 def tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | None":
-    """The logger that `tracking` names. `auto` is W&B: online where a key is set, else offline, and says where."""
-    tracking = config["tracking"]
-    mode = tracking["mode"]
+    """The logger of `tracking.mode` (None for `none`). `auto` is W&B: online where a key is set, otherwise offline, and the log
+    says where."""
+    mode = config["tracking"]["mode"]
     if mode == "none":
         return None
     if mode == "tensorboard":
@@ -31,34 +36,32 @@ def tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | None":
             return TensorBoardLogger(save_dir=folder.path, name="", version="tensorboard")
         except ModuleNotFoundError as error:
             raise ConfigurationError("tracking=tensorboard needs `pip install protoformer[tensorboard]`") from error
-    return _wandb(config, folder, mode)
+    return _wandb_logger(config, folder, mode)
 
 
-def has_key() -> bool:
-    """Whether W&B would know who we are: an environment variable, or `wandb login` once upon a time."""
-    import netrc
-
+def has_api_key() -> bool:
+    """Whether W&B has an API key: in the environment, or in a netrc file, where `wandb login` writes it."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1]
-    for place in (os.environ.get("NETRC"), Path.home() / ".netrc", Path.home() / "_netrc"):
+    for file in (os.environ.get("NETRC"), Path.home() / ".netrc", Path.home() / "_netrc"):
         with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if place and netrc.netrc(str(place)).authenticators(host) is not None:
+            if file and netrc.netrc(str(file)).authenticators(host) is not None:
                 return True
     return False
 
 
-def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
+def _wandb_logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
     choices, tracking = config["choices"], config["tracking"]
-    asked = os.environ.get("WANDB_MODE", "")
-    offline = mode == "wandb_offline" or (mode == "auto" and (asked == "offline" or not has_key()))
+    requested_mode = os.environ.get("WANDB_MODE", "")
+    offline = mode == "wandb_offline" or (mode == "auto" and (requested_mode == "offline" or not has_api_key()))
     if offline and mode == "auto":
-        why = "WANDB_MODE=offline" if asked == "offline" else "no W&B key is set"
-        log.info("%s: tracking offline in %s (`wandb sync` sends it later)", why, folder.path / "wandb")
-    # begun by ourselves: Lightning's own call uses a setting that is on its way out, and says so every time
+        reason = "WANDB_MODE=offline" if requested_mode == "offline" else "no W&B key is set"
+        log.info("%s: tracking offline in %s (`wandb sync` sends it later)", reason, folder.path / "wandb")
+    # not by WandbLogger: its call uses a deprecated setting and warns about it every time
     settings: dict[str, Any] = {
         "project": tracking["project"],
         "entity": tracking["entity"],
@@ -68,7 +71,7 @@ def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
         "tags": [choices["model"], choices["task"], *tracking["tags"]],
         "config": {k: v for k, v in config.items() if k not in ("paths", "tracking")},
         "dir": str(folder.path),
-        "mode": "offline" if offline else "disabled" if asked == "disabled" else "online",
+        "mode": "offline" if offline else "disabled" if requested_mode == "disabled" else "online",
         "resume": None if offline else "allow",
         "settings": wandb.Settings(silent=True, console="off"),
     }
@@ -82,7 +85,7 @@ def _wandb(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
 
 
 def log_samples(loggers: Sequence["Logger"], step: int, samples: Sequence[Sequence[str]]) -> None:
-    """What a language model wrote at this step, as (prompt, text), where a tracker takes text."""
+    """Send what a language model generated at this step, as (prompt, text), to the trackers that show text."""
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
     for logger in loggers:
@@ -99,27 +102,27 @@ def log_samples(loggers: Sequence["Logger"], step: int, samples: Sequence[Sequen
                 logger.experiment.add_text(f"samples/{number}", fenced(prompt + text), step)  # shown, not read as HTML
 
 
-def log_pictures(loggers: Sequence["Logger"], step: int, pictures: Mapping[str, Path]) -> None:
-    """PNG files, by name, where a tracker takes pictures."""
+def log_images(loggers: Sequence["Logger"], step: int, images: Mapping[str, Path]) -> None:
+    """Send PNG files, name -> path, to the trackers that show images."""
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            images = {name: wandb.Image(str(path)) for name, path in pictures.items()}
-            logger.experiment.log({**images, "trainer/global_step": step})
+            logged = {name: wandb.Image(str(path)) for name, path in images.items()}
+            logger.experiment.log({**logged, "trainer/global_step": step})
         elif isinstance(logger, TensorBoardLogger):
             from matplotlib.image import imread
 
-            for name, path in pictures.items():
+            for name, path in images.items():
                 logger.experiment.add_image(name, imread(path), step, dataformats="HWC")
 
 
-def finish(logger: "Logger | None", summary: Mapping[str, Any], mistakes: list[list[Any]], exit_code: int) -> None:
-    """The best dev metrics, a table of mistakes, and the end of the tracked run with the run's own exit code.
+def finish(logger: "Logger | None", summary: Mapping[str, Any], misclassified: list[list[Any]], exit_code: int) -> None:
+    """Send the best dev metrics and a table of misclassified examples, and end the tracked run with the run's exit code.
 
-    What a tracker does not take is told in the log: the run has its result, or an error of its own.
+    What a tracker refuses costs a line in the log: the run has its result, or an error of its own.
     """
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
@@ -134,9 +137,33 @@ def finish(logger: "Logger | None", summary: Mapping[str, Any], mistakes: list[l
     with optional("the tracker's summary"):
         for key, value in summary.items():
             run.summary[f"best/{key}"] = value
-    if mistakes:
-        with optional("the tracker's table of mistakes"):
+    if misclassified:
+        with optional("the tracker's table of misclassified examples"):
             columns: list[str | int] = ["text", "gold", "predicted", "probability"]
-            run.log({"mistakes": wandb.Table(columns=columns, data=mistakes[:MISTAKES])})
+            run.log({"mistakes": wandb.Table(columns=columns, data=misclassified[:MAX_MISCLASSIFIED])})
     with optional("the end of the tracked run"):
         run.finish(exit_code=exit_code)
+
+
+@dataclass
+class TrackedRun:
+    """A run's logger (None: without a tracker), and what it is sent at its end."""
+
+    logger: "Logger | None"
+    summary: Mapping[str, float] = field(default_factory=dict)
+    misclassified: list[list[Any]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def tracked_run(config: Mapping[str, Any], folder: RunFolder) -> Iterator[TrackedRun]:
+    """Open the tracker for the block; at its end, also by an error, the tracked run is finished."""
+    run = TrackedRun(tracker(config, folder))
+    exit_code = 1
+    try:
+        yield run
+        exit_code = 0
+    except BaseException as error:
+        exit_code = getattr(error, "exit_code", 1)
+        raise
+    finally:
+        finish(run.logger, run.summary, run.misclassified, exit_code)

@@ -1,4 +1,4 @@
-"""Lightning's Trainer for a config: hardware in its words, our checkpoints, logs and progress."""
+"""The Lightning Trainer of a run: its hardware, checkpoints, loggers and progress."""
 
 import logging
 import os
@@ -11,11 +11,13 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
 from protoformer.assembly.steps import LIMITS
-from protoformer.distributed.strategy import PRECISIONS, _use_tf32, device, strategy
+from protoformer.distributed.strategy import PRECISIONS, device, enable_tf32, strategy
 from protoformer.runs.folder import RunFolder
-from protoformer.training.checkpoint_io import AtomicCheckpointIO
-from protoformer.training.checkpoints import RandomState, SaveBestCheckpoint, SaveLastCheckpoint
-from protoformer.training.progress import ProgressBar, ProgressLines, interactive
+from protoformer.training.checkpoint_callbacks import SaveBestCheckpoint, SaveLastCheckpoint
+from protoformer.training.checkpoints import AtomicCheckpointIO
+from protoformer.training.progress import ProgressBar, ProgressLines, is_interactive
+from protoformer.training.random_state import RandomState
+from protoformer.training.step_logger import StepLogger
 from protoformer.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
@@ -32,17 +34,19 @@ def trainer(
     limits: Mapping[str, Any],
     extra: Sequence[Callback] = (),
 ) -> pl.Trainer:
-    """A trainer whose checkpoints, logs and metrics go to the run's folder and nowhere else; `limits` in micro-batches."""
+    """A trainer that writes to the run's folder and nowhere else. `accumulation` are the micro-batches of a step, `limits` the
+    Trainer's limits in micro-batches of one rank (see `assembly.steps`), `extra` further callbacks."""
     hardware = config["hardware"]
     accelerator = device(hardware)
     if hardware["precision"] == "tf32":
-        _use_tf32(accelerator)
+        enable_tf32(accelerator)
     nodes = hardware["nodes"] if ranks > 1 else 1
-    bar = interactive()
+    shows_bar = is_interactive()
     callbacks: list[Callback] = [
         throughput,
+        StepLogger(throughput),
         RandomState(),
-        ProgressBar(throughput) if bar else ProgressLines(throughput),
+        ProgressBar(throughput) if shows_bar else ProgressLines(throughput),
         SaveBestCheckpoint(folder.best_checkpoint),
         SaveLastCheckpoint(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
         *extra,
@@ -62,7 +66,7 @@ def trainer(
         plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
         default_root_dir=folder.path,
         enable_model_summary=False,
-        enable_progress_bar=bar,
+        enable_progress_bar=shows_bar,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )

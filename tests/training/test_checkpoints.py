@@ -1,6 +1,8 @@
 """Checkpoints are whole or absent, and hold nothing that would have to be unpickled."""
 
+import gc
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from omegaconf import OmegaConf
 
 from protoformer.errors import WeightsError
 from protoformer.models.weights import read_pickle
-from protoformer.training.checkpoint_io import AtomicCheckpointIO
+from protoformer.training.checkpoints import AtomicCheckpointIO, CheckpointHeader, read_header, write_checkpoint
 
 
 def test_what_is_saved_is_read_back_weights_only(tmp_path: Path) -> None:
@@ -49,3 +51,20 @@ def test_a_truncated_one_is_named(tmp_path: Path) -> None:
     place.write_bytes(place.read_bytes()[:2000])
     with pytest.raises(WeightsError, match=r"last\.ckpt"):
         read_pickle(place)
+
+
+def test_a_header_is_read_without_the_tensors(tmp_path: Path) -> None:
+    """The weights of 64 MB are mapped into memory; what is read of them stays far below."""
+    path = tmp_path / "last.ckpt"
+    weights = torch.ones(16 * 2**20)
+    write_checkpoint({"state_dict": {"w": weights}, "global_step": 5, "epoch": 2, "loops": {"a": [1]}}, path)
+    before = resident_bytes()
+    assert read_header(path) == CheckpointHeader(global_step=5, epoch=2)
+    assert resident_bytes() - before < 16 * 2**20
+    write_checkpoint({"state_dict": {}, "global_step": 9, "averaged_steps": [8, 9]}, path)
+    assert read_header(path) == CheckpointHeader(9, None, [8, 9])
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -1,0 +1,120 @@
+"""When checkpoints are saved: SaveBestCheckpoint (`best.ckpt`) and SaveLastCheckpoint (`last.ckpt`)."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
+
+from protoformer.distributed.signals import interrupted_error
+from protoformer.errors import DivergedError
+from protoformer.modules.gradient_normalizer import DIVERGED_ADVICE, global_norm
+from protoformer.modules.task_module import TaskModule
+from protoformer.training.lightning_internals import (
+    is_accumulating,
+    rescale_batch_progress,
+    validation_or_end_follows,
+)
+
+log = logging.getLogger(__name__)
+
+
+class SaveBestCheckpoint(Checkpoint):
+    """Saves `best.ckpt`, the weights of the highest `val/score`; of equal scores the earliest.
+
+    Lightning's ModelCheckpoint forgets what was best when a run folder has been moved, and overwrites it with something worse.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.score: float | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        logged = trainer.callback_metrics.get("val/score")
+        if trainer.state.fn != "fit" or trainer.sanity_checking or logged is None:
+            return
+        score = float(logged)
+        if self.score is None or score > self.score:
+            self.score = score
+            trainer.save_checkpoint(self.path, weights_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score = state_dict["score"]
+
+
+class SaveLastCheckpoint(Checkpoint):
+    """Saves `last.ckpt` every `every` optimizer steps, after each validation and epoch, and when all ranks have agreed to
+    stop; then it ends the run with InterruptedRunError.
+
+    As a Checkpoint it is called after all other callbacks (and after SaveBestCheckpoint, listed before it), whose state it
+    saves. A checkpoint of weights that are not finite is never written (DivergedError): the last good one stays.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.saved_at_step = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _task_module(pl_module).stop.begin_steps()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _task_module(pl_module).stop.end_steps()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if is_accumulating(trainer):
+            return
+        module = _task_module(pl_module)
+        if _is_last_step(trainer, module):
+            trainer.should_stop = True  # validates now, also where `max_steps` ends an epoch early
+        if validation_or_end_follows(trainer):
+            return  # saved by the hooks below, which come after it
+        if module.stop.agreed or trainer.global_step % self.every == 0:
+            self._save(trainer, module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer, _task_module(pl_module))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.saved_at_step != trainer.global_step:
+            self._save(trainer, _task_module(pl_module))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["accumulation"] = trainer.accumulate_grad_batches
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        before, now = checkpoint.get("accumulation", 1), trainer.accumulate_grad_batches
+        if before != now:
+            log.info("continuing with %d micro-batches a step, before there were %d", now, before)
+            rescale_batch_progress(checkpoint, before, now)
+
+    def _save(self, trainer: pl.Trainer, module: TaskModule) -> None:
+        if not math.isfinite(float(global_norm(p.detach() for p in module.parameters()))):
+            raise DivergedError(
+                f"weights are not finite at step {trainer.global_step}; the last good checkpoint is kept ({DIVERGED_ADVICE})"
+            )
+        trainer.save_checkpoint(self.path)
+        self.saved_at_step = trainer.global_step
+        if module.stop.agreed and not _is_last_step(trainer, module):
+            raise interrupted_error(module.stop.signal_number, trainer.global_step)
+
+
+def _task_module(module: pl.LightningModule) -> TaskModule:
+    if not isinstance(module, TaskModule):
+        raise TypeError("SaveLastCheckpoint needs a TaskModule")
+    return module
+
+
+def _is_last_step(trainer: pl.Trainer, module: TaskModule) -> bool:
+    return module.total_steps is not None and trainer.global_step >= module.total_steps

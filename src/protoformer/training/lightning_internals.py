@@ -1,0 +1,48 @@
+"""Lightning's private members: every use in the package, each behind a function that says why it is needed.
+
+Lightning is pinned to one minor version in pyproject.toml; `tests/training/test_lightning_internals.py` fails when an
+upgrade renames one of these members or changes what it means.
+"""
+
+from typing import Any
+
+import lightning.pytorch as pl
+
+
+def is_accumulating(trainer: pl.Trainer) -> bool:
+    """Whether the micro-batch that has just ended was not the last one of an optimizer step.
+
+    The count of optimizer steps does not tell: it is the same after each micro-batch of the next step.
+    """
+    return trainer.fit_loop._should_accumulate()
+
+
+def validation_or_end_follows(trainer: pl.Trainer) -> bool:
+    """Whether Lightning validates, or ends the epoch, right after this batch.
+
+    A checkpoint written between the step and what follows it cannot be continued from: the loop's counters say that the
+    batch is done, and the validation would be left out.
+    """
+    fetcher, epoch_loop = trainer.fit_loop._data_fetcher, trainer.fit_loop.epoch_loop
+    return fetcher is None or epoch_loop._should_check_val_fx(fetcher) or epoch_loop._is_training_done
+
+
+def keep_own_signal_handlers(trainer: pl.Trainer) -> None:
+    """Stop the trainer from installing signal handlers when it fits.
+
+    Lightning's would end the process with exit code 0, and run a collective inside a signal handler.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
+
+def rescale_batch_progress(checkpoint: dict[str, Any], before: int, now: int) -> None:
+    """Rewrite a checkpoint's counters of micro-batches for `now` micro-batches an optimizer step (`before`: as written).
+
+    Lightning counts micro-batches; a run may continue with smaller ones, cut from the same global batches.
+    """
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+        if isinstance(counts, dict):
+            unfinished = counts["ready"] - counts["completed"]
+            for name in ("ready", "started", "processed"):
+                counts[name] = counts[name] // before * now
+            counts["completed"] = counts["ready"] - unfinished

@@ -1,0 +1,57 @@
+"""RandomState: every rank's random number generators in every checkpoint."""
+
+import logging
+import random
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+log = logging.getLogger(__name__)
+
+
+class RandomState(Callback):
+    """Saves and restores the states of torch's and Python's generators, so that a continued run draws the same dropout
+    masks. All ranks enter when a checkpoint is saved: their states are gathered."""
+
+    def __init__(self) -> None:
+        self.loaded: list[dict[str, Any]] | None = None  # one state a rank, from the checkpoint that is continued
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        version, numbers, gauss = random.getstate()
+        state = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "python": [version, list(numbers), gauss],
+        }
+        states: list[Any] = [state]
+        if trainer.world_size > 1:
+            states = [None] * trainer.world_size
+            torch.distributed.all_gather_object(states, state)
+        checkpoint["random_state"] = states
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.loaded = checkpoint.get("random_state")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """As late as possible: the sanity check and the set-up draw numbers of their own."""
+        if self.loaded is None:
+            return
+        if len(self.loaded) != trainer.world_size:
+            log.info(
+                "continuing on %d processes, before there were %d: dropout draws other numbers from here on",
+                trainer.world_size,
+                len(self.loaded),
+            )
+            return
+        state, self.loaded = self.loaded[trainer.global_rank], None
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"])
+        version, numbers, gauss = state["python"]
+        random.setstate((version, tuple(numbers), gauss))

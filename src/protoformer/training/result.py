@@ -1,0 +1,123 @@
+"""Result: what `result.json` says of a finished run."""
+
+import datetime
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+
+from protoformer.distributed import memory
+from protoformer.distributed.strategy import device
+from protoformer.runs.digests import code_digest
+from protoformer.runs.folder import RunFolder
+from protoformer.training.checkpoints import read_header
+from protoformer.training.throughput import Throughput
+
+if TYPE_CHECKING:
+    from protoformer.assembly.build import Parts
+
+PACKAGES = ("protoformer", "torch", "lightning", "hydra-core", "tokenizers", "datasets", "torchmetrics", "numpy")
+
+
+def run_result(
+    config: Mapping[str, Any], folder: RunFolder, parts: "Parts", metrics: Mapping[str, float], **measured: Any
+) -> dict[str, Any]:
+    """The content of `result.json`. `measured` are its entries of this very process: `training`, `hardware`, ..."""
+    tables = {
+        f"{role}/{split}".rstrip("/"): table.facts
+        for role, splits in parts.data.tables.items()
+        for split, table in splits.items()
+    }
+    return {
+        "run_id": folder.run_id,
+        "attempt": folder.attempt,
+        "model": config["choices"]["model"],
+        "task": config["choices"]["task"],
+        "family": config["choices"]["family"],
+        "kind": config["task"]["kind"],
+        "task_type": task_type(parts),
+        "seed": config["seed"],
+        "score": metrics.get("val/score"),
+        "metrics": dict(metrics),
+        "best": best_step(folder),
+        "averaged": averaged_steps(folder),
+        "notes": {
+            f"{stage}/{split}".rstrip("/"): dict(evaluation.notes)
+            for stage, splits in parts.module.evaluations.items()
+            for split, evaluation in splits.items()
+            if evaluation.notes
+        },
+        "parameters": sum(p.numel() for p in parts.module.parameters()),
+        "data": {
+            name: {key: value for key, value in stats.items() if key != "digest"} for name, stats in tables.items()
+        },
+        "digests": {
+            "code": code_digest(),
+            "data": {name: stats["digest"] for name, stats in tables.items()},
+            "weights": parts.start.digest,
+        },
+        "init_from": parts.start.origin,
+        "data_commits": getattr(parts.source, "commits", {}),
+        "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **measured,
+    }
+
+
+def task_type(parts: "Parts") -> dict[str, Any]:
+    """What reports need to know of the kind of task, from its evaluations and its data."""
+    evaluations = [each for splits in parts.module.evaluations.values() for each in splits.values()]
+    return {
+        "main_metrics": list(dict.fromkeys(name for each in evaluations for name in each.scores)),
+        "percent_metrics": sorted({name for each in evaluations for name in each.percent_metrics}),
+        "free_text": any(each.free_text for each in evaluations),
+        "incomplete_data": dict(parts.data.incomplete_data),
+    }
+
+
+def training_stats(trainer: pl.Trainer, throughput: Throughput, wall_seconds: float) -> dict[str, Any]:
+    """Steps, epochs, seconds, and mean rates over all training steps (None: nothing was trained)."""
+    seconds, peak = throughput.seconds, throughput.peak
+    flops_per_s = throughput.flops / seconds if seconds else None
+    return {
+        "steps": trainer.global_step,
+        "epochs": trainer.current_epoch,
+        "seconds": round(seconds, 1),
+        "examples_per_s": round(throughput.examples / seconds, 2) if seconds else None,
+        "tokens_per_s": round(throughput.tokens / seconds, 1) if seconds else None,
+        "flops_per_s": None if flops_per_s is None else round(flops_per_s),
+        "mfu": round(flops_per_s / (peak * trainer.world_size), 4) if flops_per_s is not None and peak else None,
+        "wall_seconds": round(wall_seconds, 1),
+    }
+
+
+def hardware_stats(hardware: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """The device's name, the number of ranks, the precision."""
+    on_gpu = device(hardware) == "gpu"
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else f"CPU ({torch.get_num_threads()} threads)",
+        "ranks": ranks,
+        "precision": hardware["precision"],
+    }
+
+
+def peak_memory_gib(hardware: Mapping[str, Any]) -> float:
+    """Peak memory of this rank since `memory.begin`, on the GPU or else resident, in GiB."""
+    return round(memory.peak(device(hardware) == "gpu") / 2**30, 2)
+
+
+def best_step(folder: RunFolder) -> dict[str, int | None] | None:
+    """Step and epoch of the best checkpoint (None: there is none)."""
+    if not folder.best_checkpoint.exists():
+        return None
+    header = read_header(folder.best_checkpoint)
+    return {"step": header.global_step, "epoch": header.epoch}
+
+
+def averaged_steps(folder: RunFolder) -> list[int] | None:
+    """Steps of the checkpoints that were averaged (None: none were)."""
+    path = folder.averaged_checkpoint
+    return read_header(path).averaged_steps if path.exists() else None

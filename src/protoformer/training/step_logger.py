@@ -1,0 +1,34 @@
+"""StepLogger: metrics of training steps and their throughput, to the loggers."""
+
+from dataclasses import asdict
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from protoformer.modules.task_module import TaskModule
+from protoformer.training.throughput import Throughput
+
+
+class StepLogger(Callback):
+    """Logs the step's metrics with the rates of the window that ends with it, under the count of optimizer steps. Stands
+    after `throughput` in the list of callbacks.
+
+    At once, not by `LightningModule.log`: Lightning writes after the checkpoint callbacks, and a run that is stopped there
+    would miss a line.
+    """
+
+    def __init__(self, throughput: Throughput) -> None:
+        self.throughput = throughput
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.throughput.window_ended or not isinstance(pl_module, TaskModule):
+            return
+        metrics = {} if pl_module.step_metrics is None else pl_module.step_metrics.named()
+        if self.throughput.rates is not None:
+            rates = asdict(self.throughput.rates)
+            metrics |= {f"train/{name}": rate for name, rate in rates.items() if rate is not None}
+        for logger in trainer.loggers:
+            logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, step=trainer.global_step)
