@@ -1,4 +1,4 @@
-"""One name a rival, whatever the task: its family's recipes give it the role that a task asks for."""
+"""One name a rival, whatever the task: its family's recipes give it the architecture that a task asks for."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ FOLDERS = search_path()
 RIVALS = [name for name in options("model", FOLDERS) if name.startswith(("rnn", "cnn"))]
 ENCODERS = [name for name in options("model", FOLDERS) if name.startswith("transformer_encoder")]
 TASKS = options("task", FOLDERS)
-ROLES = {"causal_lm": "decoder", "translation": "encoder_decoder"}
+ARCHITECTURES = {"causal_lm": "decoder", "translation": "encoder_decoder"}
 
 
 def composed(model: str, task: str) -> dict[str, Any]:
@@ -20,10 +20,10 @@ def composed(model: str, task: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("task", ["glue/mnli", "squad/v2", "swag", "pretrain/mlm_nsp", "pretrain/clm"])
-def test_a_task_gives_a_role(task: str) -> None:
+def test_task_decides_the_architecture(task: str) -> None:
     for model in ("rnn", "cnn"):
         config = composed(model, task)
-        assert config["model"]["role"] == ROLES.get(config["task"]["kind"], "encoder")
+        assert config["model"]["architecture"] == ARCHITECTURES.get(config["task"]["kind"], "encoder")
 
 
 def test_rivals_run_every_task() -> None:
@@ -32,15 +32,15 @@ def test_rivals_run_every_task() -> None:
         assert can("cnn", task, FOLDERS), task
 
 
-def test_sizes_and_kinds_hold_in_every_role() -> None:
+def test_sizes_and_kinds_hold_in_every_architecture() -> None:
     assert {"rnn", "rnn_small", "rnn_tiny", "cnn", "cnn_small", "cnn_tiny", "cnn_dilated", "cnn_separable"} == set(
         RIVALS
     )
     for model in ("rnn_small", "cnn_dilated"):
         nodes = [composed(model, task)["model"] for task in ("glue/rte", "pretrain/clm", "translate/wmt14_en_de")]
-        own = [{k: v for k, v in node.items() if k not in ("role", "format")} for node in nodes]
+        own = [{k: v for k, v in node.items() if k not in ("architecture", "format")} for node in nodes]
         assert own[0] == own[1] == own[2]
-        assert [node["role"] for node in nodes] == ["encoder", "decoder", "encoder_decoder"]
+        assert [node["architecture"] for node in nodes] == ["encoder", "decoder", "encoder_decoder"]
 
 
 def test_rivals_translate_by_the_transformers_recipe() -> None:

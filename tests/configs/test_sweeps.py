@@ -179,7 +179,7 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
     """Table 5 of Radford et al. 2018, by the command in the header."""
     lines = (SWEEPS / "experiment" / "gpt_ablation" / "full.yaml").read_text().splitlines()
     command, *lstm = (line.lstrip("# ").split() for line in lines if "python train.py" in line)
-    assert compose(lstm[0][2:])["model"]["role"] == "decoder"
+    assert compose(lstm[0][2:])["model"]["architecture"] == "decoder"
     assert lstm[1][4].removeprefix("task=").split(",") == GPT_TASKS
     assert command[:5] == ["python", "train.py", "-m", "--config-dir", "sweeps"]
     monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))

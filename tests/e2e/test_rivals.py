@@ -120,7 +120,7 @@ def test_a_task_is_learnt(model: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["model=cnn_tiny"], ["model=rnn_tiny", "model.attention=additive", "recipe.epochs=12"]]
+    "words", [["model=cnn_tiny"], ["model=rnn_tiny", "model.attention_score=additive", "recipe.epochs=12"]]
 )
 def test_translation_is_learnt(words: list[str], tmp_path: Path) -> None:
     place = Place(tmp_path)

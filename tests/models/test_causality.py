@@ -129,7 +129,7 @@ def test_caches_equal_one_pass(attention: list[str], cuts: tuple[int, ...], pack
     ids = torch.randint(VOCAB, (2, SEQ))
     caches = model.caches(2, SEQ)
     with torch.no_grad():
-        pieces = [model.logits(model.read(ids[:, a:b], caches)) for a, b in pairwise(cuts)]
+        pieces = [model.logits(model.decode_step(ids[:, a:b], caches)) for a, b in pairwise(cuts)]
     torch.testing.assert_close(torch.cat(pieces, 1), logits(model, ids), atol=1e-5, rtol=0)
 
 
@@ -143,8 +143,8 @@ def test_caches_behind_padding_equal_each_prompt_alone(attention: list[str], ste
     ids = torch.randint(VOCAB, (len(lengths), longest + more))
     caches = model.caches(len(lengths), longest + more)
     with torch.no_grad():
-        pieces = [model.read(ids[:, :longest], caches, real)]
-        pieces += [model.read(ids[:, a : a + step], caches) for a in range(longest, longest + more, step)]
+        pieces = [model.decode_step(ids[:, :longest], caches, real)]
+        pieces += [model.decode_step(ids[:, a : a + step], caches) for a in range(longest, longest + more, step)]
     together = model.logits(torch.cat(pieces, 1))
     for row, length in enumerate(lengths):
         alone = ids[row : row + 1, longest - length :]
@@ -160,7 +160,7 @@ def test_what_padding_holds_does_not_reach_the_caches() -> None:
     for given in (ids, other):
         caches = model.caches(2, 9)
         with torch.no_grad():
-            first, later = model.read(given[:, :6], caches, real), model.read(given[:, 6:], caches)
+            first, later = model.decode_step(given[:, :6], caches, real), model.decode_step(given[:, 6:], caches)
         found.append((first[real], later))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])

@@ -145,10 +145,10 @@ def test_cached_logits_equal_those_of_one_pass(attention: list[str]) -> None:
     caches = model.caches(3, 18)
     with torch.no_grad():
         whole = model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()
-        pieces = [model.read(ids[:, a:b], caches) for a, b in ((0, 9), (9, 10), (10, 11), (11, 16), (16, 18))]
+        pieces = [model.decode_step(ids[:, a:b], caches) for a, b in ((0, 9), (9, 10), (10, 11), (11, 16), (16, 18))]
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=0)
     with pytest.raises(IndexError, match="the cache holds 18 positions"):
-        model.read(ids[:, :1], caches)
+        model.decode_step(ids[:, :1], caches)
 
 
 def test_prompts_of_unequal_length_are_read_as_if_alone() -> None:
@@ -159,8 +159,8 @@ def test_prompts_of_unequal_length_are_read_as_if_alone() -> None:
     more = torch.randint(1, 40, (3, 5))
     caches = model.caches(3, 14)
     with torch.no_grad():
-        model.read(ids, caches, real)
-        together = torch.cat([model.read(more[:, i : i + 1], caches) for i in range(5)], 1)
+        model.decode_step(ids, caches, real)
+        together = torch.cat([model.decode_step(more[:, i : i + 1], caches) for i in range(5)], 1)
         for row, length in enumerate(lengths):
             alone = torch.cat([ids[row, 9 - length :], more[row]])[None]
             expected = model(alone, torch.ones_like(alone, dtype=torch.bool)).to_padded()[0, length:]
@@ -170,7 +170,7 @@ def test_prompts_of_unequal_length_are_read_as_if_alone() -> None:
 def test_too_many_tokens_are_told() -> None:
     model = gpt(**TINY)
     with pytest.raises(IndexError, match="25 tokens; the model has 24 positions"):
-        model.read(torch.zeros(1, 25, dtype=torch.long), model.caches(1, 30))
+        model.decode_step(torch.zeros(1, 25, dtype=torch.long), model.caches(1, 30))
 
 
 @pytest.mark.parametrize(

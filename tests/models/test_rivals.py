@@ -15,24 +15,28 @@ from protoformer.models.encoder import Encoder
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.poolers import MeanPooler
 from protoformer.models.rnn import rnn
-from protoformer.models.transformer_encoder import transformer_encoder
+from protoformer.models.transformer import transformer_encoder
 
 VOCAB, END = 30, 3
 TINY = {"vocab_size": VOCAB, "d_model": 16, "n_layers": 2, "max_seq_len": 40, "dropout": 0.0}
 KINDS = {
-    "luong": lambda role: rnn(**TINY, role=role, looks="after", attention="general"),
-    "bahdanau": lambda role: rnn(**TINY, role=role, cell="gru", looks="before", attention="additive", norm="post"),
-    "gated": lambda role: cnn(**TINY, role=role),
-    "dilated": lambda role: cnn(**TINY, role=role, kind="dilated", positions="none", dilations=(1, 2)),
-    "separable": lambda role: cnn(**TINY, role=role, kind="separable"),
+    "luong": lambda architecture: rnn(**TINY, architecture=architecture, attention="luong"),
+    "bahdanau": lambda architecture: rnn(
+        **TINY, architecture=architecture, cell="gru", attention="bahdanau", attention_score="additive", norm="post"
+    ),
+    "gated": lambda architecture: cnn(**TINY, architecture=architecture),
+    "dilated": lambda architecture: cnn(
+        **TINY, architecture=architecture, kind="dilated", positions="none", dilations=(1, 2)
+    ),
+    "separable": lambda architecture: cnn(**TINY, architecture=architecture, kind="separable"),
 }
 LENGTHS = torch.tensor([9, 4, 1])
 MASK = torch.arange(9)[None] < LENGTHS[:, None]
 
 
-def built(kind: str, role: str) -> nn.Module:
+def built(kind: str, architecture: str) -> nn.Module:
     """Sharp enough that no two tokens are as likely."""
-    model = KINDS[kind](role).eval()
+    model = KINDS[kind](architecture).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return model

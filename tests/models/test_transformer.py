@@ -212,15 +212,15 @@ def test_step_by_step_is_the_same_as_at_once(norm: str) -> None:
     with torch.no_grad():
         memory = model.encode(sources, source_mask)
         expected = model.decode(targets, whole, memory).to_padded()
-        so_far = model.begin(memory, targets.shape[1])
-        parts = [model.read(targets[:, :3], so_far)]
-        parts += [model.read(targets[:, place : place + 1], so_far) for place in range(3, 6)]
-        so_far.select(torch.tensor([2, 0]))  # the sources are other ones now
+        state = model.init_state(memory, targets.shape[1])
+        parts = [model.decode_step(targets[:, :3], state)]
+        parts += [model.decode_step(targets[:, place : place + 1], state) for place in range(3, 6)]
+        state.select(torch.tensor([2, 0]))  # the sources are other ones now
         parts = [part[[2, 0]] for part in parts]
-        parts += [model.read(targets[[2, 0], place : place + 1], so_far) for place in range(6, 8)]
+        parts += [model.decode_step(targets[[2, 0], place : place + 1], state) for place in range(6, 8)]
     torch.testing.assert_close(torch.cat(parts, 1), expected[[2, 0]], atol=1e-5, rtol=1e-5)
     with pytest.raises(IndexError):
-        model.read(targets[[2, 0], :1], so_far)
+        model.decode_step(targets[[2, 0], :1], state)
 
 
 def test_what_stands_behind_masks_changes_nothing() -> None:

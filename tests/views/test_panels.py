@@ -113,19 +113,19 @@ def test_what_attends_is_found() -> None:
     assert attending(torch.nn.LSTM(3, 3)) == []
 
 
-@pytest.mark.parametrize("looks", ["before", "after"])
-def test_a_recurrent_translator_shows_what_it_looks_at(looks: Literal["before", "after"]) -> None:
-    model = rnn(vocab_size=50, d_model=16, n_layers=2, role="encoder_decoder", looks=looks).eval()
+@pytest.mark.parametrize("attention", ["bahdanau", "luong"])
+def test_a_recurrent_translator_shows_what_it_looks_at(attention: Literal["bahdanau", "luong"]) -> None:
+    model = rnn(vocab_size=50, d_model=16, n_layers=2, architecture="encoder_decoder", attention=attention).eval()
     (panel,) = of_encoder_decoder(model, text(6, padding=3), text(4, padding=1), [1, 2])
     assert (panel.name, panel.crosses) == ("attention to the source", True)
-    assert panel.layers == [1 if looks == "before" else 2]
+    assert panel.layers == [1 if attention == "bahdanau" else 2]
     assert panel.weights.shape == (1, 1, 5, 9)
     checked(panel, 4, 6)
-    assert of_encoder_decoder(model, text(6), text(4), [2 if looks == "before" else 1]) == []
+    assert of_encoder_decoder(model, text(6), text(4), [2 if attention == "bahdanau" else 1]) == []
 
 
 def test_each_layer_of_a_convolutional_translator_looks() -> None:
-    model = cnn(vocab_size=50, d_model=16, n_layers=2, role="encoder_decoder").eval()
+    model = cnn(vocab_size=50, d_model=16, n_layers=2, architecture="encoder_decoder").eval()
     (panel,) = of_encoder_decoder(model, text(6, padding=3), text(4, padding=1), [1, 2])
     assert panel.layers == [1, 2]
     checked(panel, 4, 6)

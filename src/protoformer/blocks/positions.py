@@ -8,10 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
+SinusoidOrder = Literal["interleaved", "halves"]
 
 
 def sinusoids(
-    max_seq_len: int, d_model: int, order: Literal["interleaved", "halves"] = "interleaved"
+    max_seq_len: int, d_model: int, order: SinusoidOrder = "interleaved"
 ) -> Float[Tensor, "max_seq_len d_model"]:
     """PE(pos, 2i) = sin(pos / 10000^(2i/d_model)), PE(pos, 2i+1) = cos of the same angle.
 
@@ -39,7 +40,7 @@ class LearnedPositions(nn.Embedding):
 class SinusoidalPositions(nn.Module):
     """Fixed sinusoids; no parameters, nothing in checkpoints."""
 
-    def __init__(self, max_seq_len: int, d_model: int, order: Literal["interleaved", "halves"] = "interleaved") -> None:
+    def __init__(self, max_seq_len: int, d_model: int, order: SinusoidOrder = "interleaved") -> None:
         super().__init__()
         self.table: Tensor
         self.register_buffer("table", sinusoids(max_seq_len, d_model, order), persistent=False)
@@ -75,7 +76,9 @@ class RotaryPositions(nn.Module):
         return rotated.to(x.dtype)  # under autocast x is of half precision, the table is not
 
 
-def absolute_positions(positions: Positions, max_seq_len: int, d_model: int) -> nn.Module | None:
+def absolute_positions(
+    positions: Positions, max_seq_len: int, d_model: int, order: SinusoidOrder = "interleaved"
+) -> nn.Module | None:
     """What is added to token embeddings: learned vectors or sinusoids, nothing with rotary positions.
 
     Raises ValueError for another name.
@@ -84,4 +87,4 @@ def absolute_positions(positions: Positions, max_seq_len: int, d_model: int) -> 
         raise ValueError(f"positions {positions!r}: one of {', '.join(get_args(Positions))}")
     if positions == "learned":
         return LearnedPositions(max_seq_len, d_model)
-    return SinusoidalPositions(max_seq_len, d_model) if positions == "sinusoidal" else None
+    return SinusoidalPositions(max_seq_len, d_model, order) if positions == "sinusoidal" else None

@@ -41,7 +41,7 @@ class EncoderDecoderSession:
         self, model: EncoderDecoder, memory: HiddenStates, max_len: int, suppressed_ids: Collection[int] = ()
     ) -> None:
         self.model = model
-        self.state = model.begin(memory, max_len)
+        self.state = model.init_state(memory, max_len)
         self.suppressed_ids = torch.tensor(sorted(suppressed_ids), dtype=torch.long, device=memory.tokens.device)
 
     def step(
@@ -50,7 +50,7 @@ class EncoderDecoderSession:
         """All targets have the same length: a padding mask is a ValueError."""
         if padding_mask is not None:
             raise ValueError("targets of a batch grow by the same number of tokens, without padding")
-        logits = self.model.logits(self.model.read(ids, self.state)[:, -1])
+        logits = self.model.logits(self.model.decode_step(ids, self.state)[:, -1])
         return logits if not len(self.suppressed_ids) else logits.index_fill(-1, self.suppressed_ids, -torch.inf)
 
     def select(self, rows: Int[Tensor, "selected"]) -> None:

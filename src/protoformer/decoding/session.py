@@ -36,7 +36,7 @@ class DecoderSession:
         self, ids: Int[Tensor, "rows new"], padding_mask: Bool[Tensor, "rows new"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
         """Padding stands on the left, and in the first call only."""
-        hidden = self.model.read(ids, self.caches, padding_mask)  # (rows, new, d_model)
+        hidden = self.model.decode_step(ids, self.caches, padding_mask)  # (rows, new, d_model)
         return self.model.logits(hidden[:, -1])
 
     def select(self, rows: Int[Tensor, "selected"]) -> None:

@@ -1,4 +1,4 @@
-"""A model without its head: embeddings, a stack of layers, a pooler. Rectangles come in; what runs inside may be packed."""
+"""A model without its head: embeddings, a stack of layers, a pooler. Batches come padded; layers may run on packed tokens."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -23,7 +23,7 @@ class Backbone(nn.Module):
     `norm_eps` are kept for heads that are built alike.
     """
 
-    causal: bool  # a token sees none that come after it
+    causal: bool  # a token attends to none after itself
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import EncoderLayer, Norm
 from protoformer.blocks.positions import Positions, RotaryPositions, absolute_positions
 from protoformer.blocks.stacks import EncoderStack
+from protoformer.models.backbone import PackingMode
 from protoformer.models.encoder import Encoder
 from protoformer.models.poolers import FirstTokenPooler
 from protoformer.ranges import DropoutRate, Positive
@@ -38,21 +39,23 @@ def bert(
     norm_eps: float = 1e-12,
     init_std: float = 0.02,
     top: Literal["none", "bilstm"] = "none",
-    packing: Literal["auto", "on", "off"] = "auto",
+    packing: PackingMode = "auto",
 ) -> Encoder:
-    """BERT's encoder with freshly initialised weights (truncated normal of deviation `init_std`, 0.02 as published).
+    """BERT's encoder with freshly initialised weights: truncated normal of standard deviation `init_std`, 0.02 as published.
 
-    `positions` are learned vectors, sinusoids (tokens then times sqrt(d_model), as in the 2017 model) or rotary.
-    `dropout` is BERT's hidden dropout; `attention_dropout` null means the same. `attention="causal"` is the left-to-right
-    rival of section 5.1, and `top="bilstm"` puts over the stack what was put over it there.
+    `positions` are learned vectors, sinusoids (token embeddings then times sqrt(d_model), as in the 2017 model) or rotary.
+    `dropout` is BERT's hidden dropout; `attention_dropout` None means the same. `attention="causal"` is the left-to-right
+    baseline of section 5.1, and `top="bilstm"` the BiLSTM that the paper puts on top of it.
     """
-    share = dropout if attention_dropout is None else attention_dropout
+    attention_dropout = dropout if attention_dropout is None else attention_dropout
 
     rotary = RotaryPositions(max_seq_len, d_model // n_heads) if positions == "rotary" else None
 
     def layer() -> EncoderLayer:
         return EncoderLayer(
-            MultiHeadAttention(d_model, n_heads, dropout=share, causal=attention == "causal", rotary=rotary),
+            MultiHeadAttention(
+                d_model, n_heads, dropout=attention_dropout, causal=attention == "causal", rotary=rotary
+            ),
             FeedForward(d_model, d_ff, activation),
             d_model=d_model,
             norm=norm,

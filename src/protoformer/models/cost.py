@@ -1,8 +1,9 @@
-"""What a pass through a model costs, measured on the meta device: operations and memory without doing either."""
+"""The cost of a training step: FLOPs and memory of a module, measured on the meta device, and an estimate for a batch."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
@@ -15,13 +16,13 @@ from protoformer.models.backbone import Backbone
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs count a multiplication and an addition as two; `activations` are the bytes kept for the backward pass."""
+    """Counts of one forward and backward pass; a multiplication and an addition are two FLOPs."""
 
     parameters: int
     parameter_bytes: int
     forward_flops: int
     training_flops: int
-    activations: int
+    activations: int  # bytes kept for the backward pass
 
 
 class SavedTensors:
@@ -31,6 +32,7 @@ class SavedTensors:
     """
 
     def __init__(self, excluded: Iterable[Tensor]) -> None:
+        # tensors on the meta device have no address: a storage is known by its C++ object
         self._excluded = {tensor.untyped_storage()._cdata for tensor in excluded}
         self._storages: dict[int, torch.UntypedStorage] = {}
 
@@ -52,15 +54,18 @@ class SavedTensors:
 
 
 def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
-    """Of one forward and backward pass of `loss`, which uses `module`; both on the meta device.
+    """The cost of one forward and backward pass of `loss`, which uses `module`; both on the meta device.
 
-    Raises ValueError for a module that holds real tensors, since those would take the memory that is to be foretold.
+    Raises ValueError for a module that holds real tensors, which would take the memory that is to be predicted.
     """
     parameters = list(module.parameters())
     if any(not p.is_meta for p in parameters):
         raise ValueError("the module is not on the meta device")
     saved = SavedTensors(parameters)
-    with FlopCounterMode(display=False) as forward, torch.no_grad():  # some losses make their gradients on the way
+    with (
+        FlopCounterMode(display=False) as forward,
+        torch.no_grad(),
+    ):  # with gradients some losses compute them on the way
         loss()
     with FlopCounterMode(display=False) as training:
         with saved.recorded():
@@ -75,10 +80,19 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     )
 
 
+_coefficients: WeakKeyDictionary[Backbone, tuple[float, float]] = WeakKeyDictionary()
+
+
 def backbone_flops(backbone: Backbone, lengths: Int[Tensor, "*rows"]) -> Tensor:
-    """Forward and backward operations for sequences of these lengths, estimated: 6 a weight of the stack and token, and 12 a
-    layer of attention, dimension and pair of tokens (arXiv 2204.02311, appendix B). Embeddings are looked up for nothing."""
-    attentions = sum(isinstance(part, MultiHeadAttention) for part in backbone.stack.modules())
-    weights = sum(p.numel() for p in backbone.stack.parameters())
+    """FLOPs of a training step on sequences of these lengths (tokens), estimated.
+
+    6 per weight of the stack and token, and 12 per attention layer, dimension and pair of tokens (arXiv 2204.02311, appendix
+    B). Embedding look-ups count as nothing.
+    """
+    if backbone not in _coefficients:  # walking over all parameters costs more than the rest: done once a model
+        attentions = sum(isinstance(module, MultiHeadAttention) for module in backbone.stack.modules())
+        weights = sum(p.numel() for p in backbone.stack.parameters())
+        _coefficients[backbone] = (6.0 * weights, 12.0 * attentions * backbone.d_model)
+    per_token, per_pair = _coefficients[backbone]
     real = lengths.double()
-    return 6.0 * weights * real.sum() + 12.0 * attentions * backbone.d_model * (real**2).sum()
+    return per_token * real.sum() + per_pair * (real**2).sum()

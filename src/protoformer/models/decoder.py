@@ -1,9 +1,8 @@
-"""A decoder alone (Radford et al. 2018, section 3.1): a backbone that reads from left to right, and says what comes next by
-the matrix of its own token embedding.
+"""A decoder-only language model with tied input and output embeddings (Radford et al. 2018, section 3.1).
 
-Step by step it keeps what it has read: `caches` makes room once, and `read` writes into it in place, the prompt in one pass
-and then token by token. The room is all that decoding needs besides the weights: of GPT-2 small, 2 x 768 numbers a layer and
-position, or 72 KiB a token in float32; nothing is copied as a text grows.
+Decoding over a cache: `caches` allocates keys and values for all positions once, and `decode_step` writes new tokens into them
+in place, a prompt in one pass and then token by token. Besides the weights that is all the memory decoding takes: for GPT-2
+small 2 x 768 numbers a layer and position, or 72 KiB a token in float32. Nothing is copied as a text grows.
 """
 
 from jaxtyping import Bool, Float, Int
@@ -26,28 +25,30 @@ class Decoder(Backbone):
         return fast_decode.linear(hidden, self.embeddings.token.weight)
 
     def caches(self, batch: int, max_len: int) -> list[Cache]:
-        """One a layer, each for `max_len` positions."""
+        """One cache a layer, each for `max_len` positions."""
         return self.stack.caches(batch, max_len, self.embeddings.token.weight)
 
-    def read(
+    def decode_step(
         self,
         ids: Int[Tensor, "batch new"],
         caches: list[Cache],
         padding_mask: Bool[Tensor, "batch new"] | None = None,
     ) -> Float[Tensor, "batch new d_model"]:
-        """The hidden states of tokens that follow what `caches` hold, which they are added to.
+        """Hidden states of new tokens, which attend to those in `caches` and are added to them.
 
-        Rows of unequal length are padded in front in the first call. Raises IndexError beyond the model's positions or the
-        caches' room.
+        Rows of unequal length are padded on the left, in the first call. Raises IndexError beyond the model's positions or the
+        caches' capacity.
         """
-        known = caches[0].padding_mask
-        first = caches[0].length if known is None else known.sum(1)
-        longest = ids.shape[1] + (first if isinstance(first, int) else int(first.max()))
-        if longest > self.max_seq_len:
-            raise IndexError(f"{longest} tokens; the model has {self.max_seq_len} positions")
+        cached_mask = caches[0].padding_mask
+        offset = (
+            caches[0].length if cached_mask is None else cached_mask.sum(1)
+        )  # real tokens before: of all rows, or of each
+        length = ids.shape[1] + (offset if isinstance(offset, int) else int(offset.max()))
+        if length > self.max_seq_len:
+            raise IndexError(f"{length} tokens; the model has {self.max_seq_len} positions")
         if ids.shape[1] == 1 and padding_mask is None and self.stack.supports_fast_decode(ids.device):
-            positions = first if isinstance(first, Tensor) else ids.new_full((len(ids),), first)
+            positions = offset if isinstance(offset, Tensor) else ids.new_full((len(ids),), offset)
             return self.stack.decode_step(self.embeddings(ids[:, 0], positions), positions, caches)[:, None]
-        layout = PaddedLayout(ids.shape[0], ids.shape[1], padding_mask, first)
+        layout = PaddedLayout(ids.shape[0], ids.shape[1], padding_mask, offset)
         x = self.embeddings(ids, layout.positions(ids.device))
         return self.stack(x, layout, caches=caches).tokens

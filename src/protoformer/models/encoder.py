@@ -1,4 +1,4 @@
-"""An encoder as a whole: a backbone that reads both ways, or for a rival one way, and what may stand on top of it."""
+"""An encoder: a bidirectional backbone (causal for one baseline), with an optional BiLSTM on top."""
 
 from collections.abc import Collection
 
@@ -14,7 +14,7 @@ from protoformer.models.backbone import Backbone, PackingMode
 
 
 class Encoder(Backbone):
-    """ids -> hidden states, by way of `top` where there is one."""
+    """ids -> hidden states, passed through `top` if there is one."""
 
     def __init__(
         self,

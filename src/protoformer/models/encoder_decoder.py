@@ -1,8 +1,8 @@
-"""An encoder and a decoder that looks at what it gave (arXiv 1706.03762, section 3.1, figure 1).
+"""Encoder-decoder with cross-attention (arXiv 1706.03762, section 3.1, figure 1).
 
-One matrix embeds the words of both languages and, transposed, says what comes next (section 3.4). The stacks may be of any
-kind that keeps to the interface of `EncoderStack` and `DecoderStack`. Step by step the decoder keeps what it has read, and of
-the source the keys and values, which are made once.
+One matrix embeds the tokens of both languages and, transposed, is the output layer (section 3.4). The stacks may be of any kind
+with the interface of `EncoderStack` and `DecoderStack`. Decoding step by step caches the keys and values of the targets, and
+those of the memory, which are computed once.
 """
 
 from collections.abc import Collection
@@ -18,34 +18,36 @@ from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayou
 from protoformer.models.backbone import PackingMode
 
 
-class ReadSoFar:
-    """What a decoder keeps of `rows` targets while they grow, and of the memories that each of them looks at."""
+class DecoderState:
+    """What decoding keeps of `rows` growing targets: their caches, and the memory that each row attends to."""
 
-    def __init__(self, own: list[Cache], cross: list[KeyValueCache], memory: HiddenStates) -> None:
-        self.own, self.cross = own, cross
-        self.memory: HiddenStates | None = memory  # until it has been read once
+    def __init__(self, caches: list[Cache], cross_caches: list[KeyValueCache], memory: HiddenStates) -> None:
+        self.caches, self.cross_caches = caches, cross_caches
+        self.memory: HiddenStates | None = memory  # until the first step, which puts it into the cross caches
         self.length = 0
-        self.texts = torch.arange(memory.layout.batch, device=memory.tokens.device)  # the source of each row
+        self.source_index = torch.arange(memory.layout.batch, device=memory.tokens.device)  # the source of each row
 
     def select(self, rows: Int[Tensor, "chosen"]) -> None:
-        """Keep these rows, in this order; one may be named several times. Rows of one source share its keys and values, so
-        those are moved only where the sources of the rows change."""
-        if torch.equal(rows, torch.arange(len(self.texts), device=rows.device)):
-            return  # every row goes on as it is: so always where there is one beam
-        for cache in self.own:
+        """Keep these rows, in this order; a row may be named several times.
+
+        Rows of one source share its keys and values, so those are moved only where the sources of the rows change.
+        """
+        if torch.equal(rows, torch.arange(len(self.source_index), device=rows.device)):
+            return  # every row stays: always so with one beam
+        for cache in self.caches:
             cache.select(rows)
-        texts = self.texts[rows]
-        if not torch.equal(texts, self.texts):
-            for cache in self.cross:
+        source_index = self.source_index[rows]
+        if not torch.equal(source_index, self.source_index):
+            for cache in self.cross_caches:
                 cache.select(rows)
-        self.texts = texts
+        self.source_index = source_index
 
 
 class EncoderDecoder(nn.Module):
     """Source ids -> memory; target ids and memory -> hidden states -> logits of the next target token.
 
-    `packing` is as in `Backbone`. `output_bias` adds one number a word to the logits (Marian's). Raises IndexError where a
-    sequence is longer than the model's positions.
+    `packing` is as in `Backbone`. `output_bias` adds a bias to the logits (Marian's). Raises IndexError where a sequence is
+    longer than the model's positions.
     """
 
     def __init__(
@@ -83,7 +85,10 @@ class EncoderDecoder(nn.Module):
         memory: HiddenStates,
         attn_layers: Collection[int] = (),
     ) -> HiddenStates:
-        """Hidden states that have seen the memory and the targets up to themselves, with attention weights as in `encode`."""
+        """Hidden states of the targets, which attend to the memory and causally to each other.
+
+        They come with the attention weights of `attn_layers`, over the targets and over the memory.
+        """
         layout = self._layout(padding_mask)
         x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
         return self.decoder(x, layout, memory.tokens, memory.layout, attn_layers=attn_layers)
@@ -95,42 +100,42 @@ class EncoderDecoder(nn.Module):
         target_ids: Int[Tensor, "batch targets"],
         target_mask: Bool[Tensor, "batch targets"],
     ) -> HiddenStates:
-        """Both one after the other."""
+        """Hidden states of the targets: `encode`, then `decode`."""
         return self.decode(target_ids, target_mask, self.encode(source_ids, source_mask))
 
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
         return functional.linear(hidden, self.embeddings.token.weight, self.bias)
 
-    def begin(self, memory: HiddenStates, max_len: int) -> ReadSoFar:
-        """Targets of up to `max_len` tokens, one for each row of the memory, of which nothing has been read yet."""
+    def init_state(self, memory: HiddenStates, max_len: int) -> DecoderState:
+        """Empty targets of up to `max_len` tokens, one for each row of the memory."""
         rows, sources = memory.layout.batch, memory.layout.seq
-        own = self.decoder.caches(rows, max_len, memory.tokens)  # type: ignore[operator]
-        return ReadSoFar(own, self.decoder.cross_caches(rows, sources, memory.tokens), memory)  # type: ignore[operator]
+        caches = self.decoder.caches(rows, max_len, memory.tokens)  # type: ignore[operator]
+        return DecoderState(caches, self.decoder.cross_caches(rows, sources, memory.tokens), memory)  # type: ignore[operator]
 
-    def read(self, ids: Int[Tensor, "rows new"], so_far: ReadSoFar) -> Float[Tensor, "rows new d_model"]:
-        """The hidden states of tokens that follow what `so_far` holds, which they are added to."""
+    def decode_step(self, ids: Int[Tensor, "rows new"], state: DecoderState) -> Float[Tensor, "rows new d_model"]:
+        """Hidden states of new target tokens, which attend to those in `state` and are added to them."""
         rows, new = ids.shape
-        self._check(so_far.length + new)
-        layout = PaddedLayout(rows, new, None, so_far.length)
-        memory, so_far.memory = so_far.memory, None
+        self._check_length(state.length + new)
+        layout = PaddedLayout(rows, new, None, state.length)
+        memory, state.memory = state.memory, None
         positions = layout.positions(ids.device).expand(rows, new)
         hidden: HiddenStates = self.decoder(
             self.embeddings(ids, positions),
             layout,
             None if memory is None else memory.tokens,
             None if memory is None else memory.layout,
-            caches=so_far.own,
-            cross_caches=so_far.cross,
+            caches=state.caches,
+            cross_caches=state.cross_caches,
         )
-        so_far.length += new
+        state.length += new
         return hidden.tokens
 
     def _layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
         batch, seq = padding_mask.shape
-        self._check(seq)
+        self._check_length(seq)
         packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
         return PackedLayout(padding_mask) if packed else PaddedLayout(batch, seq, padding_mask)
 
-    def _check(self, seq: int) -> None:
+    def _check_length(self, seq: int) -> None:
         if seq > self.max_seq_len:
             raise IndexError(f"a sequence of {seq} tokens; the model has {self.max_seq_len} positions")

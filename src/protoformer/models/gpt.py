@@ -51,23 +51,24 @@ def gpt(
 ) -> Decoder:
     """A decoder with freshly initialised weights.
 
-    `attention` is repeated over the layers: a banded layer sees the last `band` positions, itself among them.
-    `positions` are learned vectors, sinusoids (tokens then times sqrt(d_model), as in the 2017 model) or rotary.
-    `attention_dropout`, `embedding_dropout` and `position_std` (of learned positions) null mean the same as `dropout` and
-    `init_std`. Raises ValueError for a banded layer without a band.
+    `attention` is a pattern that is repeated over the layers: a banded layer attends to the last `band` positions, itself
+    included. `positions` are learned vectors, sinusoids (token embeddings then times sqrt(d_model), as in the 2017 model) or
+    rotary. `attention_dropout` and `embedding_dropout` None mean `dropout`, `position_std` (of learned positions) None means
+    `init_std`. Raises ValueError for a banded layer without a band, and for an empty pattern.
     """
     if "banded" in attention and band is None:
         raise ValueError("attention: a banded layer needs a band, the number of positions that it sees")
     if not attention:
         raise ValueError("attention: name at least one pattern, dense or banded")
-    share = dropout if attention_dropout is None else attention_dropout
+    attention_dropout = dropout if attention_dropout is None else attention_dropout
+    embedding_dropout = dropout if embedding_dropout is None else embedding_dropout
 
     rotary = RotaryPositions(max_seq_len, d_model // n_heads) if positions == "rotary" else None
 
-    def layer(pattern: Pattern) -> DecoderLayer:
+    def decoder_layer(pattern: Pattern) -> DecoderLayer:
         window = band if pattern == "banded" else None
         return DecoderLayer(
-            MultiHeadAttention(d_model, n_heads, dropout=share, causal=True, window=window, rotary=rotary),
+            MultiHeadAttention(d_model, n_heads, dropout=attention_dropout, causal=True, window=window, rotary=rotary),
             None,
             FeedForward(d_model, d_ff, activation),
             d_model=d_model,
@@ -76,13 +77,13 @@ def gpt(
             dropout=dropout,
         )
 
-    layers = [layer(pattern) for pattern in islice(cycle(attention), n_layers)]
+    layers = [decoder_layer(pattern) for pattern in islice(cycle(attention), n_layers)]
     decoder = Decoder(
         Embeddings(
             vocab_size,
             d_model,
             absolute_positions(positions, max_seq_len, d_model),
-            dropout=dropout if embedding_dropout is None else embedding_dropout,
+            dropout=embedding_dropout,
             scale_by_sqrt_d_model=positions == "sinusoidal",
         ),
         DecoderStack(layers, final_norm=nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None),
@@ -98,11 +99,11 @@ def gpt(
     if position_std is not None and isinstance(decoder.embeddings.position, LearnedPositions):
         nn.init.normal_(decoder.embeddings.position.weight, std=position_std)
     if scaled_residuals:
-        init.scale_residual([part for one in layers for part in residual_projections(one)], n_layers)
+        init.scale_residual([linear for layer in layers for linear in residual_projections(layer)], n_layers)
     return decoder
 
 
 def residual_projections(layer: DecoderLayer) -> tuple[nn.Linear, nn.Linear]:
-    """The last maps of a layer's two sublayers, which write into the residual stream."""
+    """The output projections of a layer's attention and feed-forward, which add to the residual stream."""
     assert isinstance(layer.feed_forward, FeedForward)
     return layer.attention.output, layer.feed_forward.outer

@@ -1,4 +1,4 @@
-"""Task heads: small maps from pooled vectors or token vectors to what a task asks for."""
+"""Task heads: small layers from a pooled vector, or from each token's hidden state, to logits."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from protoformer.blocks.kernels.dropout import Dropout
 
 
 class ClassificationHead(nn.Module):
-    """Dropout and one linear map to a logit a label, initialised as BERT's (arXiv 1810.04805, section 4.1).
+    """Dropout and a linear layer to one logit per label, initialised as BERT's (arXiv 1810.04805, section 4.1).
 
     With one label it is a regression head.
     """
@@ -27,7 +27,7 @@ class ClassificationHead(nn.Module):
 
 
 class SpanHead(nn.Module):
-    """A start and an end vector; each token's score is its product with them (arXiv 1810.04805, section 4.2)."""
+    """A start and an end vector, whose products with each hidden state are its logits (arXiv 1810.04805, section 4.2)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class SpanHead(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Which word belongs here: a dense layer, activation and norm, then the token embedding's own matrix and a bias for each
-    word (arXiv 1810.04805, section 3.1, and its code)."""
+    """Masked language model: logits = LayerNorm(act(W h + b)) E^T + c, with the token embedding E and a bias c for each token
+    of the vocabulary (arXiv 1810.04805, section 3.1, and its code)."""
 
     def __init__(self, d_model: int, vocab_size: int, activation: Activation = "gelu", norm_eps: float = 1e-12) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class MaskedLMHead(nn.Module):
 
 
 class NextSentenceHead(nn.Module):
-    """Whether the second part follows the first (logit 0) or comes from elsewhere (1), from the pooled vector."""
+    """Next sentence prediction from the pooled vector: the second part follows the first (logit 0), or is random (logit 1)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()

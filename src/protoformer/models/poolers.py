@@ -1,4 +1,4 @@
-"""Poolers: from the hidden states of a sequence to the one vector that a task's head reads."""
+"""Poolers: hidden states of a sequence -> the one vector that a task's head reads."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,7 +8,7 @@ from protoformer.blocks.kernels.packing import HiddenStates
 
 
 class FirstTokenPooler(nn.Module):
-    """tanh(W h + b) of the vector at the format's pooler position, for BERT its [CLS] (arXiv 1810.04805, section 3)."""
+    """tanh(W h + b) of the hidden state at the pooler position, BERT's [CLS] (arXiv 1810.04805, section 3)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class FirstTokenPooler(nn.Module):
 
 
 class MeanPooler(nn.Module):
-    """The mean of a sequence's vectors, of models that give no token of its own to the whole; the position is not read."""
+    """The mean of a sequence's hidden states, for models without a token that stands for the whole; `position` is not used."""
 
     def forward(self, hidden: HiddenStates, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
         rows, real = hidden.to_padded(), hidden.layout.padding_mask
@@ -29,8 +29,8 @@ class MeanPooler(nn.Module):
 
 
 class TokenPooler(nn.Module):
-    """The vector at the format's pooler position as it is: of a decoder its last token's, which has seen the whole text
-    (Radford et al. 2018, section 3.2)."""
+    """The hidden state at the pooler position, of a decoder the last token's, which attends to the whole text (Radford et al.
+    2018, section 3.2)."""
 
     def forward(self, hidden: HiddenStates, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
         return hidden.at(position)
