@@ -18,7 +18,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         model: str = "bert",
         task: str = "glue/mrpc",
         seed: int = 42,
-        metrics: dict[str, float] | None = None,
+        metrics: dict[str, float | None] | None = None,
         predictions: dict[str, list[dict[str, Any]]] | None = None,
         losses: list[float] | None = None,
         finished: bool = True,
@@ -51,7 +51,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             text = "".join(json.dumps({"id": place, "label": None} | line) + "\n" for place, line in enumerate(lines))
             (folder / "predictions" / f"{name}.jsonl").write_text(text)
         metrics = {"val/accuracy": 0.84, "val/f1": 0.88, "val/loss": 0.4} if metrics is None else metrics
-        main = [value for key, value in metrics.items() if key.startswith("val/") and not key.endswith("loss")]
+        main = [value or 0.0 for key, value in metrics.items() if key.startswith("val/") and not key.endswith("loss")]
         result = {
             "run_id": run_id,
             "attempt": attempt,

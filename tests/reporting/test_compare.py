@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 
 from protoformer import cli
+from protoformer.errors import UserError
 from protoformer.reporting.compare import compare
 
 
 def rows(right: int, of: int = 100) -> dict[str, list[dict]]:
     """A split with known labels, of which the first are told rightly, and one whose labels are hidden."""
-    told = [{"prediction": "yes" if i < right else "no", "label": "yes"} for i in range(of)]
-    return {"val": told, "test": [{"prediction": "yes"}]}
+    labelled = [
+        {"prediction": "yes" if i < right else "no", "label": "yes", "probabilities": {"yes": 0.5, "no": 0.5}}
+        for i in range(of)
+    ]
+    return {"val": labelled, "test": [{"prediction": "yes"}]}
 
 
 def test_seeds_are_averaged_and_a_gain_is_told(write_run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +57,21 @@ def test_spans_have_both_of_their_metrics(write_run) -> None:
     assert f1.theirs == [pytest.approx((2 / 3 + 1) / 2)]
 
 
+def test_scores_that_the_run_wrote_are_taken_whatever_its_kind(write_run) -> None:
+    predictions = {"val": [{"prediction": "x", "label": "x"}, {"prediction": "y", "label": "z"}]}
+    for name, ranks in (("a", (1.0, 0.5)), ("b", (0.25, 0.25))):
+        folder = write_run(name, task="rank/documents", predictions=predictions)
+        file = folder / "example_scores" / "val.jsonl"
+        file.parent.mkdir()
+        file.write_text("".join(f'{{"id": {i}, "reciprocal_rank": {rank}}}\n' for i, rank in enumerate(ranks)))
+    runs = file.parents[2]
+    (found,) = compare([runs / "a"], [runs / "b"])
+    assert (found.metric, found.ours, found.theirs, found.difference.mean) == ("reciprocal_rank", [0.75], [0.25], 0.5)
+    file.write_text('{"id": 7, "reciprocal_rank": 1.0}\n')
+    with pytest.raises(UserError, match=r"example_scores/val\.jsonl is not of the rows"):
+        compare([runs / "a"], [runs / "b"])
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: Path | str) -> str:
     assert cli.main(["compare", *map(str, words)]) == 2
     return capsys.readouterr().err
@@ -68,7 +87,8 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     assert "is not finished" in refused(capsys, good, "--with", write_run("d", finished=False))
     assert "did not predict that split" in refused(capsys, good, "--with", write_run("e"))
     assert "no split whose labels are known" in refused(capsys, write_run("f"), "--with", good)
-    numbers = [write_run(name, task="glue/stsb", rows={"text_a": "a"}, predictions=rows(1)) for name in "gh"]
+    similar = {"val": [{"prediction": 2.5, "label": 3.0}]}
+    numbers = [write_run(name, task="glue/stsb", rows={"text_a": "a"}, predictions=similar) for name in "gh"]
     assert "not means over examples" in refused(capsys, numbers[0], "--with", numbers[1])
     assert "holds no config.yaml" in refused(capsys, tmp_path, "--with", good)
     assert "--draws 0: at least one" in refused(capsys, good, "--with", other, "--draws", "0")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from protoformer.reporting import paper_results
+from protoformer.runs.upgrade import PERCENT_METRICS
 from protoformer.scoring import glue
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -18,8 +19,8 @@ def test_every_row_is_whole_and_stands_once() -> None:
     for row in rows:
         assert all((row.paper, row.table, row.row, row.model, row.task, row.protocol)), row
         assert row.split.split("/")[0] in ("val", "test"), row
-        assert row.metric in {*paper_results.PERCENT, "perplexity"}, row
-        assert (10 if row.metric in paper_results.PERCENT else 1) < row.value < 100, row
+        assert row.metric in {*PERCENT_METRICS, "score", "perplexity"}, row
+        assert (10 if row.metric in {*PERCENT_METRICS, "score"} else 1) < row.value < 100, row
 
 
 def test_table_3_is_found_by_what_a_run_changes() -> None:
@@ -122,11 +123,16 @@ def test_the_ablation_averages_are_those_that_gpts_paper_prints(row: str, averag
 
 
 def test_values_are_printed_as_the_papers_print_them() -> None:
-    assert paper_results.printed("val/matched/accuracy", 0.84071) == "84.07"
-    assert paper_results.printed("val/score", 0.5) == "50.00"
-    assert paper_results.printed("val/loss", 0.40321) == "0.4032"
-    assert paper_results.printed("val/pearson", math.nan) == "nan"
-    assert paper_results.printed("val/f1", None) == "-"
+    result = {"task_type": {"percent_metrics": ["accuracy"]}}
+    assert [paper_results.is_percent(key, result) for key in ("val/matched/accuracy", "val/score", "val/loss")] == [
+        True,
+        True,
+        False,
+    ]
+    assert paper_results.format_metric(0.84071, percent=True) == "84.07"
+    assert paper_results.format_metric(0.40321, percent=False) == "0.4032"
+    assert paper_results.format_metric(math.nan, percent=True) == "nan"
+    assert paper_results.format_metric(None, percent=True) == "-"
 
 
 def test_scores_are_told_from_losses() -> None:

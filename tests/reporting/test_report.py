@@ -229,3 +229,12 @@ def test_a_result_of_the_needed_keys_alone_is_reported(write_run, tmp_path: Path
     (folder / "result.json").write_text(json.dumps(result))
     report.main([str(tmp_path)])
     assert "50.00" in capsys.readouterr().out
+
+
+def test_an_undefined_correlation_is_a_sign_of_failure_and_stays_in_the_table(
+    write_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run("x", task="glue/stsb", metrics={"val/pearson": None, "val/spearman": 0.5})
+    report.main([str(tmp_path)], csv=str(tmp_path / "runs.csv"))
+    assert "val/pearson is undefined" in capsys.readouterr().out
+    assert ",nan," in (tmp_path / "runs.csv").read_text()

@@ -9,11 +9,14 @@ from rich.console import Console
 
 from protoformer.reporting import results
 from protoformer.reporting.tables import duration
+from protoformer.runs import reader
 
 
 def printed(folder: Path, width: int = 80) -> str:
     stream = io.StringIO()
-    results.print_results(json.loads((folder / "result.json").read_text()), folder, Console(file=stream, width=width))
+    result = reader.read_result(folder)
+    assert result is not None
+    results.print_results(result, folder, Console(file=stream, width=width))
     return stream.getvalue()
 
 

@@ -12,6 +12,8 @@ from protoformer.runs.folder import RunFolder
 
 CONFIG = ["model=bert", "task=glue/rte"]
 
+RESULT = {"run_id": "x", "model": "bert", "task": "glue/mrpc", "metrics": {}}
+
 
 def config(tmp_path: Path) -> dict[str, object]:
     return compose([*CONFIG, f"paths.outputs={tmp_path}"])
@@ -25,7 +27,7 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     assert RunFolder.locate(config(tmp_path)).state == "unfinished"
     folder.result_file.write_text('{"finished": "2026')  # cut off
     assert folder.state == "unfinished"
-    folder.write_result({"finished": "2026-01-01", "score": 0.5})
+    folder.write_result({**RESULT, "finished": "2026-01-01", "score": 0.5})
     assert folder.state == "finished"
     assert folder.read_result()["score"] == 0.5
     assert folder.read_config()["choices"]["model"] == "bert"
@@ -40,7 +42,7 @@ def test_force_makes_a_fresh_attempt_and_later_commands_find_the_latest(tmp_path
     second.write_config({**config(tmp_path), "force": True})
     assert RunFolder.locate(config(tmp_path)) == second
     assert RunFolder.locate(config(tmp_path), force=True) == second  # begun by force: the same command continues it
-    second.write_result({"finished": "now"})
+    second.write_result({**RESULT, "finished": "now"})
     assert RunFolder.locate(config(tmp_path), force=True).attempt == 3
     assert RunFolder.open(second.path) == second
     assert first.path.exists()
@@ -83,7 +85,7 @@ def test_the_trackers_id_is_drawn_once_and_an_agents_wins(tmp_path: Path, monkey
 
 def test_what_is_no_number_is_null_on_disk_and_comes_back(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, "x")
-    folder.write_result({"metrics": {"val/pearson": math.nan}, "training": {"rate": None}})
+    folder.write_result({**RESULT, "metrics": {"val/pearson": math.nan}, "training": {"rate": None}})
     assert json.loads(folder.result_file.read_text())["metrics"] == {"val/pearson": None}
     assert "NaN" not in folder.result_file.read_text()
     assert math.isnan(folder.read_result()["metrics"]["val/pearson"])

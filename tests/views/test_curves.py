@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from protoformer.errors import RunFolderError
+from protoformer.runs.metrics import read_curves
 from protoformer.views import curves
+
+SCORES = ("accuracy", "f1", "exact_match", "best_f1")
+
+
+def draw(file: Path) -> Path:
+    return curves.draw(file, SCORES)
 
 
 def written(folder: Path, rows: list[dict]) -> Path:
@@ -33,7 +40,7 @@ def run(n: int = 40) -> list[dict]:
 
 
 def test_a_run_is_drawn_in_two_panels_with_its_best_step(tmp_path: Path) -> None:
-    path = curves.draw(written(tmp_path, run()))
+    path = draw(written(tmp_path, run()))
     assert path == tmp_path / "curves.svg"
     text = words(path)
     for word in ("Loss", "Dev scores", "learning rate", "accuracy", "best: step 30"):
@@ -43,17 +50,17 @@ def test_a_run_is_drawn_in_two_panels_with_its_best_step(tmp_path: Path) -> None
 def test_numbers_of_another_scale_do_not_flatten_the_scores(tmp_path: Path) -> None:
     rows = run()
     rows += [{"step": 20, "val/perplexity": 300.0, "val/mlm_loss": 5.7, "val/null_threshold": -9.5}]
-    text = words(curves.draw(written(tmp_path, rows)))
+    text = words(draw(written(tmp_path, rows)))
     assert "<!-- accuracy -->" in text
     assert "<!-- dev -->" in text
     assert not any(word in text for word in ("perplexity", "mlm_loss", "null_threshold"))
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
-    first = curves.draw(written(tmp_path / "a", run())).read_bytes()
-    second = curves.draw(written(tmp_path / "b", run())).read_bytes()
+    first = draw(written(tmp_path / "a", run())).read_bytes()
+    second = draw(written(tmp_path / "b", run())).read_bytes()
     assert first == second
-    assert curves.draw(written(tmp_path / "c", run(30))).read_bytes() != first
+    assert draw(written(tmp_path / "c", run(30))).read_bytes() != first
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,7 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
     ],
 )
 def test_little_and_undefined_numbers_are_drawn(tmp_path: Path, rows: list[dict], said: list[str]) -> None:
-    text = words(curves.draw(written(tmp_path, rows)))
+    text = words(draw(written(tmp_path, rows)))
     assert all(f"<!-- {word} -->" in text for word in said)
 
 
@@ -75,15 +82,15 @@ def test_a_continued_run_counts_the_later_line_of_a_step(tmp_path: Path) -> None
     rows = [{"step": s, "train/loss": float(s)} for s in (1, 2, 3)] + [
         {"step": s, "train/loss": 10.0 * s} for s in (2, 3, 4)
     ]
-    assert curves.read(written(tmp_path, rows)) == {"train/loss": ([1, 2, 3, 4], [1.0, 20.0, 30.0, 40.0])}
+    assert read_curves(written(tmp_path, rows)) == {"train/loss": ([1, 2, 3, 4], [1.0, 20.0, 30.0, 40.0])}
 
 
 def test_a_line_cut_off_at_the_end_is_left_out_and_one_in_the_middle_named(tmp_path: Path) -> None:
     file = written(tmp_path, run(5))
-    whole = curves.read(file)
+    whole = read_curves(file)
     text = file.read_text()
     file.write_text(text + '{"step": 5, "train/lo')
-    assert curves.read(file) == whole
+    assert read_curves(file) == whole
     file.write_text('{"step": 5, "tr\n' + text)
     with pytest.raises(RunFolderError, match=r"metrics\.jsonl, line 1"):
-        curves.read(file)
+        read_curves(file)

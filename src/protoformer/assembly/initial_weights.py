@@ -130,12 +130,11 @@ def read_folder(
 
 def read_run(folder: Path) -> tuple[weights.State, Head]:
     """Encoder and head of a run: of its best checkpoint, or its last where there was nothing to choose by."""
-    import yaml
-
     from protoformer.runs.folder import RunFolder
 
-    state = weights.read_pickle(RunFolder(folder, folder.name).chosen_checkpoint)["state_dict"]
-    earlier = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    run = RunFolder(folder, folder.name)
+    state = weights.read_pickle(run.chosen_checkpoint)["state_dict"]
+    earlier = run.read_config()
     body, head = split_state(state)
     return body, Head(head, earlier["task"]["kind"], labels_of(earlier["task"]))
 

@@ -15,6 +15,7 @@ from protoformer.models import weights
 from protoformer.modules.evaluation import Stage
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
+from protoformer.runs import reader
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,7 @@ def run_sizes(folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_model(folder: Path) -> dict[str, Any]:
     """The model's part of a run's config."""
-    import yaml
-
-    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["model"]
+    return reader.read_config(folder)["model"]
 
 
 def adopted(config: dict[str, Any], start: Initial) -> dict[str, Any]:

@@ -19,7 +19,8 @@ def write_card(folder: Path) -> Path:
         raise RunFolderError(f"{folder} is not finished: it holds no result.json")
     drawn = (folder / "metrics.jsonl").exists()
     if drawn:
-        curves.draw(folder / "metrics.jsonl")
+        task_type = record.result["task_type"]
+        curves.draw(folder / "metrics.jsonl", {*task_type["main_metrics"], *task_type["percent_metrics"]})
     result, config = record.result, record.config
     sections = [
         f"# {escape(record.model)} on {escape(record.task)}",

@@ -3,7 +3,7 @@
 Reads what the runs predicted, example by example; nothing is run again. Several runs of a side are its seeds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +16,6 @@ from protoformer.scoring import squad
 from protoformer.scoring.bootstrap import Difference, paired_bootstrap
 
 Row = Mapping[str, Any]
-# by task kind, metrics that are means over examples
-MEASURES: dict[str, dict[str, Callable[[Row], float]]] = {
-    "classification": {"accuracy": lambda row: float(row["prediction"] == row["label"])},
-    "multiple_choice": {"accuracy": lambda row: float(row["prediction"] == row["label"])},
-    "span": {
-        "exact_match": lambda row: squad.exact_match(row["prediction"], row["label"]),
-        "f1": lambda row: squad.f1(row["prediction"], row["label"]),
-    },
-}
 
 
 class Comparison(NamedTuple):
@@ -74,33 +65,66 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], draws: int = 10_000) -
             raise UserError(f"{record.folder} is not finished: the same command as before continues it")
     if len(tasks := sorted({record.task for record in everyone})) > 1:
         raise UserError(f"runs of different tasks cannot be compared: {', '.join(tasks)}")
-    task = everyone[0].config["task"]
-    measures = MEASURES.get(task["kind"], {})
-    if not measures or (task["kind"] == "classification" and not task["rows"].get("labels")):
-        raise UserError(f"{tasks[0]}: its metrics are not means over examples, which this comparison is made of")
-    found = []
+    found, labelled = [], False
     for name in sorted({file.stem for file in (everyone[0].folder / "predictions").glob("*.jsonl")}):
         rows = [[_rows(record.folder / "predictions" / f"{name}.jsonl") for record in side] for side in sides]
         first = rows[0][0]
         if any(row["label"] is None for row in first):
             continue  # hidden
+        labelled = True
         for record, each in zip(everyone, (each for side in rows for each in side), strict=True):
             if [(row["id"], row["label"]) for row in each] != [(row["id"], row["label"]) for row in first]:
                 raise UserError(f"{record.folder} and {everyone[0].folder} did not predict the same rows of {name}")
-        for metric, measure in measures.items():
-            values = [np.asarray([[measure(row) for row in each] for each in side]) for side in rows]
+        scores = [
+            [_example_scores(record, name, each) for record, each in zip(records, side, strict=True)]
+            for records, side in zip(sides, rows, strict=True)
+        ]
+        for metric in scores[0][0]:
+            values = [np.asarray([run[metric] for run in side]) for side in scores]
             mine, others = (side.mean(axis=1).tolist() for side in values)
             difference = paired_bootstrap(*values, draws=draws)
             found.append(Comparison(name, metric, len(first), mine, others, difference))
+    if labelled and not found:
+        raise UserError(f"{tasks[0]}: its metrics are not means over examples, which this comparison is made of")
     if not found:
         raise UserError(f"{everyone[0].folder}/predictions: no split whose labels are known")
     return found
 
 
+def _example_scores(record: reader.Record, split: str, rows: Sequence[Row]) -> dict[str, list[float]]:
+    """The score of each row by each metric that is a mean over examples; those of older runs come from the predictions."""
+    written = reader.read_example_scores(record.folder, split)
+    scores = _scores_of_predictions(rows) if written is None else written
+    if written is not None and [row["id"] for row in written] != [row["id"] for row in rows]:
+        raise UserError(
+            f"{record.folder}: example_scores/{split}.jsonl is not of the rows of predictions/{split}.jsonl"
+        )
+    metrics = [name for name in (scores[0] if scores else ()) if name != "id"]
+    return {name: [float(row[name]) for row in scores] for name in metrics}
+
+
+def _scores_of_predictions(rows: Sequence[Row]) -> list[dict[str, float]]:
+    """For runs of versions that wrote no example scores.
+
+    Answers to a question have a list of references, and a predicted label has probabilities; of others nothing is known.
+    """
+    if all(isinstance(row["label"], list) for row in rows):
+        return [
+            {
+                "exact_match": squad.exact_match(row["prediction"], row["label"]),
+                "f1": squad.f1(row["prediction"], row["label"]),
+            }
+            for row in rows
+        ]
+    if all("probabilities" in row for row in rows):
+        return [{"accuracy": float(row["prediction"] == row["label"])} for row in rows]
+    return []
+
+
 def _rows(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         raise UserError(f"{file} is not there: this run did not predict that split")
-    return [{"label": None, **row} for row in reader.predictions(file)]
+    return [{"label": None, **row} for row in reader.read_predictions(file)]
 
 
 def _mean(values: Sequence[float]) -> str:

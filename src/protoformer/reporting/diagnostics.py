@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.runs import reader
+from protoformer.runs.metrics import read_curves
 from protoformer.scoring import squad
-from protoformer.views import curves
 
-WRITES = ("translation",)  # kinds that write texts of their own, which are hardly ever the reference to the letter
 CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
 ONE_NUMBER = 0.01  # predicted numbers that differ by less are one answer
 FALL = 0.98  # a training loss that ends above this share of its start did not fall
@@ -23,11 +22,11 @@ POINTS = 8  # fewer points of the training loss say nothing
 
 def signs(record: reader.Record) -> list[str]:
     """What speaks against a finished run, in words; none for a sound one. A file that is broken is a RunFolderError."""
-    written = (record.result or {}).get("kind") in WRITES
+    free_text = record.result is not None and record.result["task_type"]["free_text"]
     found = [
         sign
         for file in sorted((record.folder / "predictions").glob("val*.jsonl"))
-        if (sign := _of_predictions(reader.predictions(file), file.stem, written)) is not None
+        if (sign := _of_predictions(reader.read_predictions(file), file.stem, free_text)) is not None
     ]
     metrics: Mapping[str, Any] = (record.result or {}).get("metrics") or {}
     if not found:
@@ -40,7 +39,7 @@ def signs(record: reader.Record) -> list[str]:
     return found if stuck is None else [*found, stuck]
 
 
-def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str, written: bool) -> str | None:
+def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str, free_text: bool) -> str | None:
     answers = [row["prediction"] for row in rows]
     if len(answers) < 2:
         return None
@@ -48,10 +47,10 @@ def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str, written: bool)
         one = max(answers) - min(answers) < ONE_NUMBER
         return f"the same number for every row of {name}" if one else None
     if len(set(answers)) == 1:
-        what = "label" if not written and not any(isinstance(row.get("label"), list) for row in rows) else "text"
+        what = "label" if not free_text and not any(isinstance(row.get("label"), list) for row in rows) else "text"
         return f"the same {what} for every row of {name}: {answers[0] or '(empty)'}"
     labelled = [row for row in rows if row.get("label") is not None]
-    if written or not labelled:
+    if free_text or not labelled:
         return None
     if all(isinstance(row["label"], list) for row in labelled):  # gold answers, any of which is right; none is frequent
         found = any(squad.exact_match(row["prediction"], row["label"]) for row in labelled)
@@ -66,7 +65,7 @@ def _of_predictions(rows: Sequence[Mapping[str, Any]], name: str, written: bool)
 def _of_losses(metrics_file: Path) -> str | None:
     if not metrics_file.exists():
         return None
-    _, losses = curves.read(metrics_file).get("train/loss", ([], []))
+    _, losses = read_curves(metrics_file).get("train/loss", ([], []))
     if any(not math.isfinite(loss) for loss in losses):
         return "the training loss is not a number"
     if len(losses) < POINTS:

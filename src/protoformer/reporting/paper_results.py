@@ -16,27 +16,11 @@ from importlib import resources
 from typing import Any
 
 BASE = "base"  # the name of the row that an ablation's others differ from
-PERCENT = frozenset(
-    {
-        *(
-            "accuracy",
-            "f1",
-            "matthews_correlation",
-            "pearson",
-            "spearman",
-            "exact_match",
-            "best_f1",
-            "best_exact_match",
-        ),
-        *("mlm_accuracy", "nsp_accuracy", "bleu", "compound_bleu"),
-        "score",
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A published number; `value` in the paper's units (`PERCENT` metrics times 100)."""
+    """A published number; `value` in the paper's units (accuracies, F1, correlations and BLEU times 100)."""
 
     paper: str
     table: str
@@ -135,13 +119,18 @@ def _setting(config: Any, key: str) -> Any:
     return config
 
 
-def printed(key: str, value: float | None, digits: int = 2) -> str:
-    """A value of the metric `key` as the papers print it: accuracy 0.8407 as 84.07; a loss with two digits more."""
+def is_percent(key: str, result: Mapping[str, Any]) -> bool:
+    """Whether papers print the metric `key` of this run times 100, as they do accuracy; the mean of the main metrics is."""
+    name = key.rpartition("/")[2]
+    return name == "score" or name in result["task_type"]["percent_metrics"]
+
+
+def format_metric(value: float | None, percent: bool, digits: int = 2) -> str:
+    """A number as the papers print it: accuracy 0.8407 as 84.07; what is no percentage with two digits more."""
     if value is None:
         return "-"
     if math.isnan(value):
         return "nan"
-    percent = key.rsplit("/", 1)[-1] in PERCENT
     return f"{100 * value:.{digits}f}" if percent else f"{value:.{digits + 2}f}"
 
 

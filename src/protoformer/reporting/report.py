@@ -18,9 +18,10 @@ from protoformer.atomic import replace_atomically, write_text
 from protoformer.config.schema import NEUTRAL
 from protoformer.errors import RunFolderError
 from protoformer.reporting import diagnostics, paper_results
+from protoformer.reporting.paper_results import is_percent
 from protoformer.reporting.tables import escape
 from protoformer.runs import reader
-from protoformer.views import curves
+from protoformer.runs.metrics import read_curves
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +112,7 @@ def collect(folders: Sequence[str]) -> Harvest:
     """Read every run; of several attempts at one run the last finished one counts."""
     harvest = Harvest()
     attempts: dict[tuple[Path, str], Run] = {}
-    for folder in reader.walk(folders):
+    for folder in reader.find_runs(folders):
         try:
             record = reader.read(folder)
             if record.result is None:
@@ -197,8 +198,10 @@ def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
         failed = sum(bool(run.signs) for run in runs)
         marks = ["best on dev"] if best is not None and any(run is best for run in runs) else []
         marks += [f"{failed} of {len(runs)} degenerate"] if failed else []
-        cells = [spread("val/score", [run.score for run in runs])] if several else []
-        cells += [spread(key, [run.result["metrics"].get(key) for run in runs]) for key in keys]
+        cells = [mean_std([run.score for run in runs], percent=True)] if several else []
+        cells += [
+            mean_std([run.result["metrics"].get(key) for run in runs], is_percent(key, runs[0].result)) for key in keys
+        ]
         speeds = [
             speed for run in runs if (speed := (run.result.get("training") or {}).get("examples_per_s")) is not None
         ]
@@ -220,22 +223,22 @@ def _theirs(rows: Iterable[paper_results.Row], columns: Sequence[str]) -> list[l
     return [[name, "", *(values.get(key, "") for key in columns), "", ""] for name, values in found.items()]
 
 
-def spread(key: str, values: Sequence[float | None]) -> str:
+def mean_std(values: Sequence[float | None], percent: bool) -> str:
     """Mean and standard deviation in the papers' units: `84.31 ± 0.52`; of one run its value."""
     numbers = [value for value in values if value is not None]
     if not numbers:
         return "-"
-    mean = paper_results.printed(key, statistics.fmean(numbers))
+    mean = paper_results.format_metric(statistics.fmean(numbers), percent)
     if len(numbers) == 1 or any(math.isnan(number) for number in numbers):
         return mean
-    return f"{mean} ± {paper_results.printed(key, statistics.stdev(numbers))}"
+    return f"{mean} ± {paper_results.format_metric(statistics.stdev(numbers), percent)}"
 
 
 def remarks(block: Block) -> list[str]:
     """Lines under a block's table: the best run, runs that failed, and what is not the paper's experiment."""
     lines = []
     if block.best is not None:
-        score = paper_results.printed("val/score", block.best.score)
+        score = paper_results.format_metric(block.best.score, percent=True)
         lines.append(f"best on dev: {score}, seed {_seed(block.best)}, {block.best.record.folder}")
     for run in block.runs:
         lines += (
@@ -284,10 +287,12 @@ def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
         for recipe, runs in block.recipes.items():
             for run in runs:
                 state = "best on dev" if run is block.best else "degenerate" if run.signs else "finished"
-                values = {key: _number(key, value) for key, value in run.result["metrics"].items()}
+                values = {
+                    key: _number(value, is_percent(key, run.result)) for key, value in run.result["metrics"].items()
+                }
                 rows.append({"state": state, "model": block.model, "task": block.task, "recipe": recipe} | values)
                 rows[-1] |= {"seed": _seed(run), "run_id": run.result["run_id"], "attempt": _attempt(run)}
-                rows[-1] |= {"score": _number("val/score", run.score), "remarks": "; ".join(run.signs)}
+                rows[-1] |= {"score": _number(run.score, percent=True), "remarks": "; ".join(run.signs)}
                 rows[-1] |= {"folder": str(run.record.folder)}
                 rows[-1] |= {key: _written(run.settings[key]) for key in differ if key in run.settings}
         for row in _known(block):
@@ -338,7 +343,7 @@ def _print(block: Block, console: "Console") -> None:
 
 def _progress(folder: Path) -> str:
     file = folder / "metrics.jsonl"
-    steps = [steps[-1] for steps, _ in curves.read(file).values()] if file.exists() else []
+    steps = [steps[-1] for steps, _ in read_curves(file).values()] if file.exists() else []
     return f"at step {max(steps):,}" if steps else "no step yet"
 
 
@@ -355,8 +360,7 @@ def _attempt(run: Run) -> int:
     return int(run.result.get("attempt") or 1)
 
 
-def _number(key: str, value: float) -> float:
-    percent = key == "val/score" or key.rpartition("/")[2] in paper_results.PERCENT
+def _number(value: float, percent: bool) -> float:
     return round(100 * value, 4) if percent else value
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protoformer.reporting import paper_results
+from protoformer.reporting.paper_results import format_metric, is_percent
 from protoformer.reporting.tables import duration
 from protoformer.runs import reader
 
@@ -32,20 +33,11 @@ class Score(NamedTuple):
         return "-" if self.row is None else f"{self.row.value:g}"
 
 
-LOSSES = {  # what of the data was not seen whole -> how the table names it
-    "truncated": "truncated rows",
-    "questions_truncated": "truncated questions",
-    "unseen": "answers that no window shows",
-    "skipped": "rows left out",
-    "too_long": "pairs left out as too long",
-}
-
-
 def scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[Score]:
     """A run's scores with the published number of the same metric and split, then what was printed for others only."""
     model, task, metrics = result["model"], result["task"], result["metrics"]
     lines = [
-        Score(key, paper_results.printed(key, metrics[key]), paper_results.beside(model, task, key, config))
+        Score(key, format_metric(metrics[key], is_percent(key, result)), paper_results.beside(model, task, key, config))
         for key in paper_results.score_keys(metrics)
     ]
     for row in paper_results.published(model, task):
@@ -59,12 +51,12 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
     training, best, hardware = (result.get(key) or {} for key in ("training", "best", "hardware"))
     metrics = result["metrics"]
     found: dict[str, str | None] = {
-        "dev score": paper_results.printed("val/score", result["score"]) if result.get("score") is not None else None,
+        "dev score": format_metric(result["score"], percent=True) if result.get("score") is not None else None,
         "averaged": f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, to step {steps[-1]}"
         if (steps := result.get("averaged"))
         else None,
         "best checkpoint at": _joined(_counted(best, "step", "step {}"), _counted(best, "epoch", "epoch {}")),
-        "dev loss": paper_results.printed("val/loss", metrics["val/loss"]) if "val/loss" in metrics else None,
+        "dev loss": format_metric(metrics["val/loss"], percent=False) if "val/loss" in metrics else None,
         "training": _joined(
             _counted(training, "steps", "{} steps"),
             _counted(training, "epochs", "{} epochs"),
@@ -80,7 +72,9 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
             hardware.get("device"), _counted(hardware, "ranks", "{} process(es)"), hardware.get("precision")
         ),
         "peak memory": f"{gib:.2f} GiB" if (gib := result.get("peak_memory_gib")) is not None else None,
-        **{title: _by_split(result.get("data"), fact) for fact, title in LOSSES.items()},
+        **{
+            title: _by_split(result.get("data"), fact) for fact, title in result["task_type"]["incomplete_data"].items()
+        },
     }
     notes = [f"{name} {text}" for each in (result.get("notes") or {}).values() for name, text in each.items()]
     found["counted by"] = "; ".join(dict.fromkeys(notes))

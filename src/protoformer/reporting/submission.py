@@ -108,7 +108,7 @@ def _answers(sheet: Sheet, record: reader.Record) -> list[str]:
     file = record.folder / "predictions" / f"{sheet.stage}.jsonl"
     if not file.exists():
         raise RunFolderError(f"{record.folder} holds no test predictions: no predictions/{file.name}")
-    rows = reader.predictions(file)
+    rows = reader.read_predictions(file)
     if not rows:
         raise RunFolderError(f"{file} is empty")
     wrong = next((place for place, row in enumerate(rows) if row["id"] != place), None)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from protoformer.atomic import write_text
 from protoformer.errors import RunFolderError
+from protoformer.runs import reader
 from protoformer.runs.identity import run_id
 
 State = Literal["new", "unfinished", "finished"]
@@ -127,23 +128,16 @@ class RunFolder:
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:
-        import yaml
-
-        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        return reader.read_config(self.path)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_text(self.result_file, json.dumps(_finite(result), indent=2, ensure_ascii=False) + "\n")
 
     def read_result(self) -> dict[str, Any]:
-        """Raises RunFolderError when there is none that can be read."""
-        try:
-            result = json.loads(self.result_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self.result_file}: {error}") from error
-        if not isinstance(result, dict):
-            raise RunFolderError(f"{self.result_file}: not a result")
-        if isinstance(result.get("metrics"), dict):
-            result["metrics"] = {key: math.nan if value is None else value for key, value in result["metrics"].items()}
+        """Raises RunFolderError where there is none, or none that can be read."""
+        result = reader.read_result(self.path)
+        if result is None:
+            raise RunFolderError(f"{self.result_file}: the run is not finished")
         return result
 
     def tracker_id(self) -> str:

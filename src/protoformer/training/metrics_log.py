@@ -1,7 +1,5 @@
 """metrics.jsonl: every logged number, one JSON object a line, in the run folder whatever tracker is used."""
 
-import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +9,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from protoformer.atomic import write_text
-from protoformer.runs.metrics import _odd, read_metrics
+from protoformer.runs.metrics import read_metrics, to_json_line
 
 
 class MetricsLog(Logger):
@@ -36,9 +34,8 @@ class MetricsLog(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = {key: float(value) for key, value in metrics.items()}
         line: dict[str, Any] = {"step": step, "epoch": int(values.pop("epoch", 0)), "time": round(time.time(), 3)}
-        line |= {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(to_json_line(line | values))
 
     @rank_zero_only
     def truncate_after(self, step: int) -> None:
@@ -46,5 +43,4 @@ class MetricsLog(Logger):
         if not self.file.exists():
             return
         kept = [line for line in read_metrics(self.file) if line["step"] is not None and line["step"] <= step]
-        lines = [json.dumps({k: v if not _odd(v) else str(v) for k, v in line.items()}) for line in kept]
-        write_text(self.file, "".join(f"{line}\n" for line in lines))
+        write_text(self.file, "".join(map(to_json_line, kept)))

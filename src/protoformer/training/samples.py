@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from protoformer.atomic import write_text
 from protoformer.modules.language_modeling import LanguageEvaluation, Sample
+from protoformer.runs.metrics import read_json_lines
 from protoformer.training import tracking
 
 SHOWN = 160  # characters of a sample on the terminal
@@ -45,14 +46,8 @@ class LogSamples(Callback):
 
 
 def read_samples(path: Path) -> list[dict[str, Any]]:
-    """All whole lines."""
-    found = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(text))
-        except ValueError:
-            continue  # the line that a killed run was writing
-    return found
+    """All complete lines."""
+    return read_json_lines(path)
 
 
 def _line(sample: dict[str, Any]) -> str:

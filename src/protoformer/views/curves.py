@@ -3,62 +3,33 @@
 Drawn from metrics.jsonl alone, as an SVG that is the same, byte for byte, for the same numbers.
 """
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.atomic import replace_atomically
-from protoformer.errors import RunFolderError
+from protoformer.runs.metrics import Curve, read_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Curve = tuple[list[int], list[float]]
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 LOSS, RATE = "#1f5fa8", "#d98c1f"
 DEV = "#c2452d"
 SCORES = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3")
-NO_SCORES = (
-    "loss",
-    "perplexity",
-    "bits_per_byte",
-    "threshold",
-    "score",
-)  # dev numbers of another scale, or drawn otherwise
 
 
-def read(metrics_file: Path) -> dict[str, Curve]:
-    """The curves of metrics.jsonl: for each key its steps, in order, and values.
+def draw(metrics_file: Path, score_metrics: Collection[str]) -> Path:
+    """Write `curves.svg` beside metrics.jsonl and return its path.
 
-    A run that was continued wrote some steps twice, and the later line counts; a last line that was cut off in writing
-    is left out. Any other line that is no JSON object with a step is a RunFolderError that names it.
+    `score_metrics` names the metrics that are drawn as dev scores, whatever their split: `accuracy` of `val/matched/accuracy`.
     """
-    points: dict[str, dict[int, float]] = {}
-    lines = metrics_file.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row: dict[str, Any] = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break
-            raise RunFolderError(f"{metrics_file}, line {number}: no metrics can be read ({error})") from error
-        for key, value in row.items():
-            if "/" in key and isinstance(value, int | float):
-                points.setdefault(key, {})[step] = float(value)
-    return {key: (sorted(curve), [curve[step] for step in sorted(curve)]) for key, curve in points.items()}
-
-
-def draw(metrics_file: Path) -> Path:
-    """Write `curves.svg` beside metrics.jsonl and return its path."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    curves = read(metrics_file)
+    curves = read_curves(metrics_file)
     path = metrics_file.with_name("curves.svg")
     style: Any = {"svg.hashsalt": "protoformer", "font.size": 9, "text.color": INK, "axes.labelcolor": INK}
     with matplotlib.rc_context(style):
@@ -69,7 +40,7 @@ def draw(metrics_file: Path) -> Path:
         for axes in (training, scores):
             axes.set_xlim(0, max(1, last) * 1.03)
         _draw_training(training, curves)
-        _draw_scores(scores, curves)
+        _draw_scores(scores, curves, score_metrics)
         with replace_atomically(path) as tmp:
             figure.savefig(tmp, format="svg", metadata={"Date": None})
     return path
@@ -104,9 +75,9 @@ def _draw_training(axes: "Axes", curves: dict[str, Curve]) -> None:
     return None
 
 
-def _draw_scores(axes: "Axes", curves: dict[str, Curve]) -> None:
+def _draw_scores(axes: "Axes", curves: dict[str, Curve], score_metrics: Collection[str]) -> None:
     _frame(axes, "Dev scores")
-    names = [key for key in curves if key.startswith("val/") and not _is_dev(key, *NO_SCORES)]
+    names = [key for key in curves if key.startswith("val/") and key.rpartition("/")[2] in score_metrics]
     best = _finite(curves.get("val/score", ([], [])))
     drawn = {name: curve for name in names if (curve := _finite(curves[name]))[0]}
     if not drawn:
