@@ -1,7 +1,7 @@
-"""Tokens a second of greedy decoding: our decoder against `transformers`, the same random GPT-2, in one process.
+"""Speed of greedy decoding in tokens a second: this decoder and `transformers`, the same random GPT-2, in one process.
 
-Each takes its turn for a short stretch, over and over; medians are reported, so that what else the machine does falls on both.
-A stretch is a whole call, the prompt's pass included. Texts must be the same. `python benchmarks/decoding.py --help`.
+The two take turns, one call each, over and over; medians are reported, so that other load on the machine affects both. A call
+includes the pass over the prompt. The generated tokens must be equal. See `python benchmarks/decoding.py --help`.
 """
 
 import argparse
@@ -29,67 +29,71 @@ def pair(d_model: int, n_layers: int, n_heads: int, vocab: int) -> tuple[Decoder
     return ours, theirs
 
 
-def turns(ours: Decoder, theirs: transformers.GPT2LMHeadModel, ids: torch.Tensor, new: int, rounds: int) -> None:
-    """Rounds of one stretch each, and what came of them."""
+def take_turns(ours: Decoder, theirs: transformers.GPT2LMHeadModel, ids: torch.Tensor, new: int, rounds: int) -> None:
+    """Rounds of one call each; prints a row of the table."""
     prompts, batch = ids.tolist(), len(ids)
-    how = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+    options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
     mask = torch.ones_like(ids)
     calls: dict[str, Callable[[], list[list[int]]]] = {
         "ours": lambda: complete(ours, prompts, max_new_tokens=new),
-        "theirs": lambda: theirs.generate(ids, attention_mask=mask, **how)[:, ids.shape[1] :].tolist(),
+        "theirs": lambda: theirs.generate(ids, attention_mask=mask, **options)[:, ids.shape[1] :].tolist(),
     }
-    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    durations: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     texts = {}
     for _ in range(rounds):
         for name, call in calls.items():
-            begun = time.perf_counter(), time.process_time()
+            start = time.perf_counter(), time.process_time()
             texts[name] = call()
-            spent[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-    wall, busy = (
-        {name: batch * new / statistics.median(one[place] for one in all) for name, all in spent.items()}
-        for place in (0, 1)
+            durations[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    wall, cpu = (
+        {name: batch * new / statistics.median(one[clock] for one in all) for name, all in durations.items()}
+        for clock in (0, 1)
     )
-    same = "the same texts" if texts["ours"] == texts["theirs"] else "OTHER TEXTS"
+    same = "the same texts" if texts["ours"] == texts["theirs"] else "DIFFERENT TEXTS"
     print(
         f"| {batch} | {wall['ours']:.1f} | {wall['theirs']:.1f} | {wall['ours'] / wall['theirs']:.2f} | "
-        f"{busy['ours']:.1f} | {busy['theirs']:.1f} | {busy['ours'] / busy['theirs']:.2f} | {same} |",
+        f"{cpu['ours']:.1f} | {cpu['theirs']:.1f} | {cpu['ours'] / cpu['theirs']:.2f} | {same} |",
         flush=True,
     )
 
 
 def bound(ours: Decoder, rounds: int) -> None:
-    """How fast the weights alone can be read, which a step at one row cannot beat."""
-    matrices = [part for part in ours.parameters() if part.ndim == 2 and part is not ours.embeddings.position.weight]
-    size, times = sum(part.nbytes for part in matrices), []
+    """The time to read the weights alone, a lower bound for a step of one row."""
+    matrices = [
+        matrix for matrix in ours.parameters() if matrix.ndim == 2 and matrix is not ours.embeddings.position.weight
+    ]
+    size, times = sum(matrix.nbytes for matrix in matrices), []
     with torch.inference_mode():
-        rows = {width: torch.randn(1, width) for width in {part.shape[1] for part in matrices}}
+        rows = {width: torch.randn(1, width) for width in {matrix.shape[1] for matrix in matrices}}
         for _ in range(rounds):
-            begun = time.perf_counter(), time.process_time()
-            for part in matrices:
-                torch.nn.functional.linear(rows[part.shape[1]], part)
-            times.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-    wall, busy = (statistics.median(one[place] for one in times) for place in (0, 1))
+            start = time.perf_counter(), time.process_time()
+            for matrix in matrices:
+                torch.nn.functional.linear(rows[matrix.shape[1]], matrix)
+            times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    wall, cpu = (statistics.median(one[clock] for one in times) for clock in (0, 1))
     print(
         f"\nThe matrices alone, {size / 1e6:.0f} MB, by one row: {1 / wall:.1f} times a second ({size / wall / 1e9:.1f} GB/s), "
-        f"{1 / busy:.1f} a second of processor time ({size / busy / 1e9:.1f} GB/s)."
+        f"{1 / cpu:.1f} a second of processor time ({size / cpu / 1e9:.1f} GB/s)."
     )
 
 
 def products(ours: Decoder, rounds: int) -> None:
-    """All the matrices by some rows, both ways round, in ms of processor time."""
-    matrices = [part for part in ours.parameters() if part.ndim == 2 and part is not ours.embeddings.position.weight]
+    """All matrices times some rows, in both orders of the product, in ms of processor time."""
+    matrices = [
+        matrix for matrix in ours.parameters() if matrix.ndim == 2 and matrix is not ours.embeddings.position.weight
+    ]
     print("| rows | x W^T, ms | W x^T, ms |\n|---|---|---|")
     with torch.inference_mode():
         for count in (1, 4, 8, 16, 32, 64):
-            rows = {width: torch.randn(count, width) for width in {part.shape[1] for part in matrices}}
+            rows = {width: torch.randn(count, width) for width in {matrix.shape[1] for matrix in matrices}}
             times: tuple[list[float], list[float]] = ([], [])
             for _ in range(rounds):
-                for turned, spent in zip((False, True), times, strict=True):
-                    begun = time.process_time()
-                    for part in matrices:
-                        x = rows[part.shape[1]]
-                        _ = part @ x.t() if turned else x @ part.t()
-                    spent.append(1e3 * (time.process_time() - begun))
+                for transposed, durations in zip((False, True), times, strict=True):
+                    start = time.process_time()
+                    for matrix in matrices:
+                        x = rows[matrix.shape[1]]
+                        _ = matrix @ x.t() if transposed else x @ matrix.t()
+                    durations.append(1e3 * (time.process_time() - start))
             print(f"| {count} | {statistics.median(times[0]):.1f} | {statistics.median(times[1]):.1f} |", flush=True)
 
 
@@ -99,10 +103,10 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=50257)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--prompt", type=int, default=8, help="tokens of each prompt")
-    parser.add_argument("--new", type=int, default=32, help="tokens to add in a stretch")
+    parser.add_argument("--new", type=int, default=32, help="new tokens of a call")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--products", action="store_true", help="the matrices by some rows, both ways round, alone")
+    parser.add_argument("--products", action="store_true", help="only time the matrix products, in both orders")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ours, theirs = pair(*options.shape, options.vocab)
@@ -119,11 +123,11 @@ def main() -> None:
         ids = torch.randint(options.vocab, (batch, options.prompt))
         complete(ours, ids.tolist(), max_new_tokens=2)  # warm
         theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, do_sample=False, pad_token_id=0)
-        turns(ours, theirs, ids, options.new, options.rounds)
+        take_turns(ours, theirs, ids, options.new, options.rounds)
     bound(ours, 3 * options.rounds)
-    room = DecoderSession(ours, max(options.batch), options.prompt + options.new)
-    held = sum(cache.keys.nbytes + cache.values.nbytes for cache in room.caches)  # type: ignore[attr-defined]
-    print(f"The cache of {max(options.batch)} texts: {held / 2**20:.1f} MiB, made once.")
+    session = DecoderSession(ours, max(options.batch), options.prompt + options.new)
+    cache_bytes = sum(cache.keys.nbytes + cache.values.nbytes for cache in session.caches)  # type: ignore[attr-defined]
+    print(f"The cache of {max(options.batch)} texts: {cache_bytes / 2**20:.1f} MiB, allocated once.")
 
 
 if __name__ == "__main__":

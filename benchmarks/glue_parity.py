@@ -1,4 +1,4 @@
-"""BERT fine-tuning held against `transformers`: the same first losses, and the speed of both in one run.
+"""BERT fine-tuning compared with `transformers`: the same first losses, and the speed of both in one run.
 
     python benchmarks/glue_parity.py                                      # random weights, the built-in sample
     python benchmarks/glue_parity.py --weights DIR --data DIR --task mrpc # real ones, as in results/glue-minilm.md
@@ -6,7 +6,7 @@
 Losses: dropout 0, one order of batches, AdamW, clip and schedule of the recipe on either side; the largest difference over
 the first steps is printed, and one above the tolerance ends in exit code 1. Speed: fp32, dropout as published, dynamic
 padding; our side is the whole Lightning run, the other side a bare loop without a trainer around it. The two take turns
-in short stretches, so that a machine that slows down slows both.
+in short turns, so that a machine that slows down slows both.
 """
 
 import argparse
@@ -35,10 +35,10 @@ def main() -> int:
     options = _options()
     console.configure_logging(None, 0)
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as place:
-        words = _words(options, Path(place))
-        difference, losses = compare_losses(words, options.steps)
-        speeds = compare_speed(words, options.turns, options.stretch) if options.turns else {}
+    with tempfile.TemporaryDirectory() as tmp:
+        overrides = _overrides(options, Path(tmp))
+        difference, losses = compare_losses(overrides, options.steps)
+        speeds = compare_speed(overrides, options.turns, options.turn_steps) if options.turns else {}
     report = {
         "task": options.task,
         "weights": options.weights or "random",
@@ -61,14 +61,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--task", default="mrpc", help="a GLUE task (default: mrpc)")
     parser.add_argument("--steps", type=int, default=50, help="losses to compare (default: 50)")
     parser.add_argument("--turns", type=int, default=3, help="turns of the speed comparison; 0 leaves it out")
-    parser.add_argument("--stretch", type=int, default=20, help="steps a turn")
+    parser.add_argument("--turn-steps", type=int, default=20, help="steps a turn")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
 
-def _words(options: argparse.Namespace, place: Path) -> list[str]:
+def _overrides(options: argparse.Namespace, folder: Path) -> list[str]:
     source = ["source=local", f"source.root={options.data}"] if options.data else ["source=sample"]
-    weights = options.weights or str(random_weights(place / "weights"))
+    weights = options.weights or str(random_weights(folder / "weights"))
     return [
         "model=bert",
         f"task=glue/{options.task}",
@@ -76,27 +76,26 @@ def _words(options: argparse.Namespace, place: Path) -> list[str]:
         "recipe.eps=1e-8",
         "hardware=cpu",
         "tracking=none",
-        f"paths.cache={place / 'cache'}",
+        f"paths.cache={folder / 'cache'}",
         *source,
     ]
 
 
 def random_weights(folder: Path) -> Path:
-    """A BERT of four layers that nobody trained, with the sample's words, as the other library writes it."""
+    """A BERT of four layers with random weights and the sample's vocabulary, as the other library writes it."""
     from transformers import BertConfig, BertModel
 
     from protoformer.sample import corpus
-    from protoformer.text.tokenizers import whole_words
 
-    words = whole_words(corpus(), "the sample")
+    tokenizer = whole_words(corpus(), "the sample")
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
     torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=words.vocab_size, **sizes)).save_pretrained(folder)
-    words.save(folder)
+    BertModel(BertConfig(vocab_size=tokenizer.vocab_size, **sizes)).save_pretrained(folder)
+    tokenizer.save(folder)
     return folder
 
 
-class Theirs:
+class HFTrainer:
     """The other library's model under the same optimizer, schedule and clip, in a bare loop."""
 
     def __init__(self, config: dict[str, Any], labels: int, total: int, *, dropout: bool) -> None:
@@ -140,8 +139,8 @@ class Losses(pl.Callback):
         self.seen.append(pl_module.step_metrics.loss)
 
 
-def _prepared(words: list[str], steps: int) -> tuple[dict[str, Any], Parts]:
-    config = compose(words)
+def _prepared(overrides: list[str], steps: int) -> tuple[dict[str, Any], Parts]:
+    config = compose(overrides)
     pl.seed_everything(config["seed"], verbose=False)
     parts = build(config)
     parts.data.setup("fit")
@@ -169,15 +168,15 @@ def _labels(parts: Parts) -> int:
     return len(module.labels) if module.labels else 1
 
 
-def compare_losses(words: list[str], steps: int) -> tuple[float, list[float]]:
+def compare_losses(overrides: list[str], steps: int) -> tuple[float, list[float]]:
     """The largest difference between the two sides' losses, and ours."""
-    config, parts = _prepared([*words, "model.dropout=0"], steps)
+    config, parts = _prepared([*overrides, "model.dropout=0"], steps)
     data: Any = parts.data
     batches = list(_endless(data, steps))
-    theirs = Theirs(config, _labels(parts), steps, dropout=False)
+    theirs = HFTrainer(config, _labels(parts), steps, dropout=False)
     module: Any = parts.module
     module.head.linear.load_state_dict(theirs.model.classifier.state_dict())
-    pooler = theirs.model.bert.pooler.dense.state_dict()  # random in weights that come without one
+    pooler = theirs.model.bert.pooler.dense.state_dict()  # random where the weights have none
     module.backbone.pooler.dense.load_state_dict(pooler)
     seen = Losses()
     _fit(parts, steps, seen)
@@ -186,21 +185,21 @@ def compare_losses(words: list[str], steps: int) -> tuple[float, list[float]]:
 
 
 def _endless(data: Any, steps: int) -> Iterator[Any]:
-    loader, given = data.train_dataloader(), 0
+    loader, served = data.train_dataloader(), 0
     while True:
         for batch in loader:
-            if given == steps:
+            if served == steps:
                 return
-            given += 1
+            served += 1
             yield batch
 
 
-def compare_speed(words: list[str], turns: int, stretch: int) -> dict[str, Any]:
+def compare_speed(overrides: list[str], turns: int, turn_steps: int) -> dict[str, Any]:
     """Examples a second of either side over all turns, and their ratio; the first steps of each only warm up."""
-    config, parts = _prepared(words, turns * stretch * 2)
-    theirs = Theirs(config, _labels(parts), turns * stretch * 2, dropout=True)
+    config, parts = _prepared(overrides, turns * turn_steps * 2)
+    theirs = HFTrainer(config, _labels(parts), turns * turn_steps * 2, dropout=True)
     data: Any = parts.data
-    batches = list(_endless(data, stretch))
+    batches = list(_endless(data, turn_steps))
     rows, padded = sum(len(b["ids"]) for b in batches), sum(b["ids"].numel() for b in batches)
     real = sum(int(b["padding_mask"].sum()) for b in batches)
     for batch in batches[:3]:
@@ -209,12 +208,12 @@ def compare_speed(words: list[str], turns: int, stretch: int) -> dict[str, Any]:
     seconds = {"ours": [], "theirs": []}
     for _ in range(turns):
         speed = Throughput(log_every=1)
-        _fit(parts, stretch, speed)
+        _fit(parts, turn_steps, speed)
         seconds["ours"].append(speed.seconds)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for batch in batches:
             theirs.step(batch)
-        seconds["theirs"].append(time.perf_counter() - begun)
+        seconds["theirs"].append(time.perf_counter() - start)
     rates = {side: rows * turns / sum(taken) for side, taken in seconds.items()}
     return {
         "examples_per_s": {side: round(rate, 2) for side, rate in rates.items()},

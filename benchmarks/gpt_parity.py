@@ -1,14 +1,14 @@
-"""GPT and GPT-2 held against other libraries: logits of models of full shape, and ids of the published vocabularies.
+"""GPT and GPT-2 compared with other libraries: logits of models of full size, and ids of the published vocabularies.
 
     python benchmarks/gpt_parity.py logits [--models gpt gpt2 gpt2_medium]
-    python benchmarks/gpt_parity.py words --gpt <openai-gpt vocabulary> --gpt2 <gpt2 vocabulary> [--texts <parquet> ...]
-    python benchmarks/gpt_parity.py cleanup --texts <parquet> ...
+    python benchmarks/gpt_parity.py ids --gpt <openai-gpt vocabulary> --gpt2 <gpt2 vocabulary> [--texts <parquet> ...]
+    python benchmarks/gpt_parity.py normalization --texts <parquet> ...
     python benchmarks/gpt_parity.py sizes
 
 `logits` fills a model of `transformers` at random (biases and norms too), in its published shape, and compares one text as long
-as it has positions, there and back. `words` needs folders with `vocab.json` and `merges.txt`, and `tiktoken` with its
-`r50k_base` (offline: TIKTOKEN_CACHE_DIR); its strings are fuzzed, and cells of the given files. `cleanup` needs `ftfy` and
-`spacy`, which the project does not, and holds `model.cleanup=original` against the paper code's pipeline made of them.
+as it has positions, there and back. `ids` needs folders with `vocab.json` and `merges.txt`, and `tiktoken` with its
+`r50k_base` (offline: TIKTOKEN_CACHE_DIR); its strings are fuzzed, and cells of the given files. `normalization` needs `ftfy`
+and `spacy`, which the project does not, and compares `model.cleanup=original` with the paper code's pipeline made of them.
 `sizes` counts parameters on the meta device.
 """
 # ruff: noqa: RUF001
@@ -71,13 +71,13 @@ ALPHABETS = {
 def fuzzed(count: int, seed: int) -> Iterator[tuple[str, str]]:
     """Strings and the alphabets they are of: one, several, or all of Unicode (as far as Python's tables know it)."""
     draw = random.Random(seed)
-    known = [chr(n) for n in range(0x110000) if unicodedata.category(chr(n)) not in ("Cn", "Cs", "Co")]
+    assigned = [chr(n) for n in range(0x110000) if unicodedata.category(chr(n)) not in ("Cn", "Cs", "Co")]
     for number in range(count):
         names = draw.sample(sorted(ALPHABETS), draw.choice((1, 1, 2, 3)))
         everything = number % 10 == 0
-        letters: Sequence[str] = known if everything else "".join(ALPHABETS[name] for name in names)
+        characters: Sequence[str] = assigned if everything else "".join(ALPHABETS[name] for name in names)
         size = int(draw.expovariate(1 / 40))
-        text = "".join(draw.choice(letters) * draw.choice((1, 1, 1, 1, 2, 5)) for _ in range(size))
+        text = "".join(draw.choice(characters) * draw.choice((1, 1, 1, 1, 2, 5)) for _ in range(size))
         yield "all of Unicode" if everything else "one alphabet" if len(names) == 1 else "several alphabets", text
 
 
@@ -102,10 +102,8 @@ def filled(model: Any) -> Any:
 
 
 @torch.no_grad()
-def logits(names: Sequence[str]) -> None:
-    print(
-        "| model | parameters | tokens | largest logit | read from theirs | written for them |\n|---|---|---|---|---|---|"
-    )
+def compare_logits(names: Sequence[str]) -> None:
+    print("| model | parameters | tokens | largest logit | import error | export error |\n|---|---|---|---|---|---|")
     for name in names:
         torch.manual_seed(0)
         shape = SHAPES[name]
@@ -116,20 +114,23 @@ def logits(names: Sequence[str]) -> None:
         )
         ids = torch.randint(shape["vocab_size"], (1, shape["n_positions"]))
         expected = theirs(ids).logits
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
+        with tempfile.TemporaryDirectory() as tmp:
+            folder = Path(tmp)
             theirs.save_pretrained(folder)
             model = read(folder, layout)
-            found = told(model, ids)
+            ours = last_logits(model, ids)
             written = {k: v.contiguous() for k, v in layout.to_hf("causal_lm", model.state_dict(), {}).items()}
             sizes = layout.sizes(weights.read_config(folder))
             save_file(written, folder / "model.safetensors", metadata={"format": "pt"})
             (folder / "config.json").write_text(json.dumps(layout.hf_config("causal_lm", sizes)))
             again = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits
         count = sum(parameter.numel() for parameter in model.parameters())
-        there, back = ((one - expected).abs().max().item() for one in (found, again))
+        import_error, export_error = ((one - expected).abs().max().item() for one in (ours, again))
         largest = expected.abs().max().item()
-        print(f"| {name} | {count:,} | {ids.numel():,} | {largest:.2f} | {there:.1e} | {back:.1e} |", flush=True)
+        print(
+            f"| {name} | {count:,} | {ids.numel():,} | {largest:.2f} | {import_error:.1e} | {export_error:.1e} |",
+            flush=True,
+        )
 
 
 def read(folder: Path, layout: GptWeights) -> Decoder:
@@ -138,11 +139,11 @@ def read(folder: Path, layout: GptWeights) -> Decoder:
     return model.eval()
 
 
-def told(model: Decoder, ids: torch.Tensor) -> torch.Tensor:
+def last_logits(model: Decoder, ids: torch.Tensor) -> torch.Tensor:
     return model.logits(model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())
 
 
-def words(gpt_folder: Path, gpt2_folder: Path, texts: Sequence[tuple[str, str]]) -> None:
+def compare_ids(gpt_folder: Path, gpt2_folder: Path, texts: Sequence[tuple[str, str]]) -> None:
     import tiktoken
 
     plain = [text for _, text in texts]
@@ -158,7 +159,7 @@ def words(gpt_folder: Path, gpt2_folder: Path, texts: Sequence[tuple[str, str]])
         ),
     }
     kinds = dict.fromkeys(kind for kind, _ in texts)
-    print("| held against each other | strings | of | tokens | differ |\n|---|---|---|---|---|")
+    print("| compared | strings | of | tokens | differ |\n|---|---|---|---|---|")
     for title, (ours, theirs) in table.items():
         for kind in kinds:
             rows = [(a, b, text) for a, b, (of, text) in zip(ours, theirs, texts, strict=True) if of == kind]
@@ -170,7 +171,7 @@ def words(gpt_folder: Path, gpt2_folder: Path, texts: Sequence[tuple[str, str]])
     print(f"| GPT-2's ids decoded and the text | {len(plain):,} | all of these | {sum(map(len, ids)):,} | {back} |")
 
 
-def cleanup(texts: Sequence[str]) -> None:
+def compare_normalization(texts: Sequence[str]) -> None:
     import ftfy
     import spacy
 
@@ -179,9 +180,9 @@ def cleanup(texts: Sequence[str]) -> None:
     for text in texts:
         parsed = english(standardized(ftfy.fix_text(text)))
         theirs = ["\n" if token.text == "\n " else token.text.lower() for token in parsed]
-        equal += [word for word in normalizer.normalize_str(text).split(" ") if word] == theirs
+        equal += [token for token in normalizer.normalize_str(text).split(" ") if token] == theirs
     print(
-        f"| ftfy {ftfy.__version__}, spaCy {spacy.__version__} | {len(texts):,} texts | {equal:,} in the same words |"
+        f"| ftfy {ftfy.__version__}, spaCy {spacy.__version__} | {len(texts):,} texts | {equal:,} equal token by token |"
     )
 
 
@@ -210,22 +211,22 @@ def sizes() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("logits", "words", "cleanup", "sizes"))
+    parser.add_argument("comparison", choices=("logits", "ids", "normalization", "sizes"))
     parser.add_argument("--models", nargs="+", default=["gpt", "gpt2"], choices=sorted(SHAPES))
     parser.add_argument("--gpt", type=Path)
     parser.add_argument("--gpt2", type=Path)
     parser.add_argument("--texts", type=Path, nargs="*", default=[])
     parser.add_argument("--most", type=int, default=150, help="cells of each text column")
     parser.add_argument("--fuzzed", type=int, default=100_000)
-    given = parser.parse_args()
-    if given.what == "logits":
-        logits(given.models)
-    elif given.what == "words":
-        words(given.gpt, given.gpt2, [*fuzzed(given.fuzzed, seed=0), *lines(given.texts, given.most)])
-    elif given.what == "sizes":
+    options = parser.parse_args()
+    if options.comparison == "logits":
+        compare_logits(options.models)
+    elif options.comparison == "ids":
+        compare_ids(options.gpt, options.gpt2, [*fuzzed(options.fuzzed, seed=0), *lines(options.texts, options.most)])
+    elif options.comparison == "sizes":
         sizes()
     else:
-        cleanup(list(dict.fromkeys(text for _, text in lines(given.texts, given.most))))
+        compare_normalization(list(dict.fromkeys(text for _, text in lines(options.texts, options.most))))
 
 
 if __name__ == "__main__":

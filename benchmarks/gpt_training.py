@@ -5,9 +5,9 @@
 
 A step is the forward pass, the loss, the backward pass, the clip at 1.0 and torch's fused AdamW, in fp32 with dropout 0.1. Both
 sides have the same random weights, the same batches and the same bare loop, and take turns in one process, a step each. What is
-told is the median over turns; for the ratio, the median of the ratios within turns, by the clock and by the CPU seconds used,
-which other work on the machine does not count into. Memory is the peak of a process of its own that takes two steps (Linux),
-above what it held before the model was made.
+reported is the median over turns; for the ratio, the median of the ratios within turns, by wall clock and by CPU seconds (which
+other work on the machine does not change). Memory is the peak of a process of its own that takes two steps (Linux),
+above its memory before the model was built.
 
     python benchmarks/gpt_training.py --shapes small --lightning        # what Lightning's loop adds to ours
     python benchmarks/gpt_training.py --loss                            # the loss in chunks, and with whole logits
@@ -208,17 +208,17 @@ def lightning_line(name: str, turns: int) -> str:
     module, loss = our_side(shape, 0.1)
     loop = Loop(module, loss, shape)
     loop.step()
-    found = {"bare": [loop.step() for _ in range(turns)], "in Lightning": in_lightning(shape, turns)}
-    told = [
-        f"{way} {shape.tokens / statistics.median(step.clock for step in steps):,.0f} tokens/s, "
+    steps_by_setting = {"bare": [loop.step() for _ in range(turns)], "in Lightning": in_lightning(shape, turns)}
+    descriptions = [
+        f"{setting} {shape.tokens / statistics.median(step.clock for step in steps):,.0f} tokens/s, "
         f"{statistics.median(step.cpu for step in steps):.3f} CPU seconds a step"
-        for way, steps in found.items()
+        for setting, steps in steps_by_setting.items()
     ]
-    return f"{name}: {'; '.join(told)}"
+    return f"{name}: {'; '.join(descriptions)}"
 
 
-def held(which: str) -> float:
-    """GiB of this process, now (VmRSS) or at most (VmHWM); the system's own peak would count what a parent held."""
+def memory_gib(which: str) -> float:
+    """GiB of this process, now (VmRSS) or at its peak (VmHWM). (getrusage's peak would include the parent process.)"""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 2**20
 
@@ -227,12 +227,12 @@ def peak(side: str, shape: Shape) -> float:
     """GiB."""
     if side == "transformers":
         import transformers.models.gpt2.modeling_gpt2  # noqa: F401  # its own size is none of the model's
-    before = held("VmRSS")
+    before = memory_gib("VmRSS")
     model, loss = our_side(shape, 0.1) if side == "ours" else transformers_side(shape, 0.1)
     loop = Loop(model, loss, shape)
     for _ in range(2):
         loop.step()
-    return held("VmHWM") - before
+    return memory_gib("VmHWM") - before
 
 
 def alone(*arguments: object) -> str:
@@ -241,37 +241,39 @@ def alone(*arguments: object) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def softmax_cost(way: str, tokens: int) -> str:
+def softmax_cost(variant: str, tokens: int) -> str:
     """Of the loss and its gradients alone, at GPT-2's width and vocabulary."""
     torch.manual_seed(0)
     hidden = torch.randn(tokens, 768, requires_grad=True)
     weight = torch.nn.Parameter(torch.randn(50257, 768) * 0.02)
     targets, taken = torch.randint(50257, (tokens,)), []
-    before, losses = held("VmRSS"), torch.empty(0)
+    before, losses = memory_gib("VmRSS"), torch.empty(0)
     for _ in range(4):
         weight.grad = hidden.grad = None
-        begun = time.process_time()
-        if way == "chunks":
+        start = time.process_time()
+        if variant == "chunks":
             losses = linear_cross_entropy(hidden, weight, targets)
         else:
             losses = functional.cross_entropy(functional.linear(hidden, weight), targets, reduction="none")
         losses.sum().backward()
-        taken.append(time.process_time() - begun)
+        taken.append(time.process_time() - start)
     seconds = statistics.median(taken[1:])
-    return f"| {tokens:,} | {way} | {held('VmHWM') - before:.2f} | {seconds:.2f} | {losses.mean().item():.6f} |"
+    return (
+        f"| {tokens:,} | {variant} | {memory_gib('VmHWM') - before:.2f} | {seconds:.2f} | {losses.mean().item():.6f} |"
+    )
 
 
 def row(name: str, shape: Shape, options: argparse.Namespace) -> str:
-    told = losses(shape)
-    if abs(told["ours"] / told["transformers"] - 1) > 1e-5:
-        raise SystemExit(f"{name}: the losses differ: {told}")
+    first_losses = losses(shape)
+    if abs(first_losses["ours"] / first_losses["transformers"] - 1) > 1e-5:
+        raise SystemExit(f"{name}: the losses differ: {first_losses}")
     taken = times(shape, options.turns)
     cells = [f"{shape.tokens / statistics.median(step.clock for step in taken[side]):,.0f}" for side in SIDES]
     for which in Taken._fields:
         turns = zip(*([getattr(step, which) for step in taken[side]] for side in SIDES), strict=True)
         cells.append(f"{statistics.median(theirs / ours for ours, theirs in turns):.2f}")
     cells += [f"{float(alone('--peak', side, '--shapes', name, '--threads', options.threads)):.2f}" for side in SIDES]
-    cells.append(f"{told['ours']:.5f} / {told['transformers']:.5f}")
+    cells.append(f"{first_losses['ours']:.5f} / {first_losses['transformers']:.5f}")
     sizes = f"{shape.n_layers} x {shape.d_model}, {shape.vocab_size:,} words, {shape.batch} x {shape.seq} tokens"
     return f"| {sizes} | {' | '.join(cells)} |"
 
@@ -283,7 +285,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lightning", action="store_true")
     parser.add_argument("--loss", action="store_true")
-    parser.add_argument("--way", choices=("chunks", "whole"), help=argparse.SUPPRESS)
+    parser.add_argument("--variant", choices=("chunks", "whole"), help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--peak", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -291,14 +293,14 @@ def main() -> None:
     if options.peak:
         print(peak(options.peak, SHAPES[options.shapes[0]]))
         return
-    if options.way:
-        print(softmax_cost(options.way, options.tokens))
+    if options.variant:
+        print(softmax_cost(options.variant, options.tokens))
         return
     if options.loss:
         print("| tokens | logits | peak GiB | CPU seconds | mean loss |\n| --- | --- | --- | --- | --- |")
         for tokens in (1024, 4096):
-            for way in ("chunks", "whole"):
-                print(alone("--way", way, "--tokens", tokens, "--threads", options.threads), flush=True)
+            for variant in ("chunks", "whole"):
+                print(alone("--variant", variant, "--tokens", tokens, "--threads", options.threads), flush=True)
         return
     if options.lightning:
         for name in options.shapes:

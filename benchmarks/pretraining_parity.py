@@ -1,10 +1,10 @@
-"""BERT's pretraining heads held against `transformers`, on published weights: logits, and masked tokens told again.
+"""BERT's pretraining heads compared with `transformers` on published weights: logits, and predictions of masked tokens.
 
     python benchmarks/pretraining_parity.py --weights <folder with BertForPreTraining>
     python benchmarks/pretraining_parity.py --weights <folder> --texts <file, a text a line>
 
 Texts are cut into the longest pieces that the vocabulary holds (SMILES have no words); each token in turn is masked, and
-counts as told when it is the likeliest one in its place.
+counts as correct when it is the most probable one.
 """
 
 import argparse
@@ -43,17 +43,17 @@ def ours(folder: Path) -> PretrainingModule:
     return module.eval()
 
 
-def everything_told(ids: torch.Tensor, padding_mask: torch.Tensor, segment_ids: torch.Tensor) -> PretrainingBatch:
-    """A batch in which every token is to be told, so that all logits can be compared."""
+def all_targets(ids: torch.Tensor, padding_mask: torch.Tensor, segment_ids: torch.Tensor) -> PretrainingBatch:
+    """A batch in which every token is a target, so that all logits can be compared."""
     rows, seq = ids.shape
-    places = torch.arange(seq).expand(rows, -1)
+    positions = torch.arange(seq).expand(rows, -1)
     return PretrainingBatch(
         ids=ids,
         padding_mask=padding_mask,
         segment_ids=segment_ids,
         pooler_position=torch.zeros(rows, dtype=torch.long),
         example_ids=torch.arange(rows),
-        target_position=places,
+        target_position=positions,
         target_ids=torch.where(padding_mask, 0, -1),
         next_sentence=torch.zeros(rows, dtype=torch.long),
         targets=torch.tensor([int(padding_mask.sum()), rows]),
@@ -67,26 +67,26 @@ def difference(module: PretrainingModule, theirs: Any) -> tuple[float, float]:
     ids = torch.randint(5, vocab, (4, 96))
     padding_mask = torch.arange(96)[None] < torch.tensor([96, 60, 33, 5])[:, None]
     segment_ids = (torch.arange(96)[None] >= torch.tensor([40, 30, 10, 2])[:, None]).long() * padding_mask
-    told = module(everything_told(ids, padding_mask, segment_ids))
-    there = theirs(ids, padding_mask.long(), segment_ids)
-    words = (told.mlm_logits - there.prediction_logits[padding_mask]).abs().max()
-    return float(words), float((told.nsp_logits - there.seq_relationship_logits).abs().max())
+    outputs = module(all_targets(ids, padding_mask, segment_ids))
+    expected = theirs(ids, padding_mask.long(), segment_ids)
+    mlm_difference = (outputs.mlm_logits - expected.prediction_logits[padding_mask]).abs().max()
+    return float(mlm_difference), float((outputs.nsp_logits - expected.seq_relationship_logits).abs().max())
 
 
 def recovered(module: PretrainingModule, vocabulary: list[str], text: str) -> tuple[int, int]:
-    """How many of a text's tokens are told when masked, one at a time, and how many there are."""
-    number = {word: place for place, word in enumerate(vocabulary)}
+    """How many of a text's tokens are predicted when masked, one at a time, and how many there are."""
+    token_id = {token: index for index, token in enumerate(vocabulary)}
     pieces = re.findall("|".join(re.escape(word) for word in sorted(vocabulary, key=len, reverse=True)), text)
     if "".join(pieces) != text:
         raise SystemExit(f"the vocabulary cannot write {text!r}")
-    ids = torch.tensor([number["[CLS]"], *(number[piece] for piece in pieces), number["[SEP]"]])
+    ids = torch.tensor([token_id["[CLS]"], *(token_id[piece] for piece in pieces), token_id["[SEP]"]])
     rows = ids.repeat(len(pieces), 1)
-    places = torch.arange(1, len(pieces) + 1)
-    rows[torch.arange(len(pieces)), places] = number["[MASK]"]
-    batch = everything_told(rows, torch.ones_like(rows, dtype=torch.bool), torch.zeros_like(rows))
-    batch["target_position"], batch["target_ids"] = places[:, None], ids[1:-1, None]
-    told = module(batch)
-    return int((told.mlm_logits.argmax(-1) == told.target_ids).sum()), len(pieces)
+    positions = torch.arange(1, len(pieces) + 1)
+    rows[torch.arange(len(pieces)), positions] = token_id["[MASK]"]
+    batch = all_targets(rows, torch.ones_like(rows, dtype=torch.bool), torch.zeros_like(rows))
+    batch["target_position"], batch["target_ids"] = positions[:, None], ids[1:-1, None]
+    outputs = module(batch)
+    return int((outputs.mlm_logits.argmax(-1) == outputs.target_ids).sum()), len(pieces)
 
 
 def main() -> None:
@@ -94,20 +94,20 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--texts", type=Path)
     options = parser.parse_args()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     module = ours(options.weights)
     theirs = transformers.BertForPreTraining.from_pretrained(options.weights).eval()
     with torch.no_grad():
-        words, pairs = difference(module, theirs)
-        print(f"largest difference of logits: masked LM {words:.2e}, next sentence {pairs:.2e}")
+        mlm, nsp = difference(module, theirs)
+        print(f"largest difference of logits: masked LM {mlm:.2e}, next sentence {nsp:.2e}")
         vocabulary = (options.weights / "vocab.txt").read_text(encoding="utf-8").splitlines()
         texts = options.texts.read_text(encoding="utf-8").splitlines() if options.texts else REACTIONS
         counts = [recovered(module, vocabulary, text) for text in texts]
-        for text, (told, of) in zip(texts, counts, strict=True):
-            print(f"{told:3d} of {of:3d} tokens told  {text}")
-    told, of = (sum(column) for column in zip(*counts, strict=True))
-    print(f"{told} of {of} ({told / of:.1%}) in {time.perf_counter() - begun:.1f} s")
-    if max(words, pairs) > 1e-5:
+        for text, (correct, count) in zip(texts, counts, strict=True):
+            print(f"{correct:3d} of {count:3d} tokens predicted  {text}")
+    correct, count = (sum(column) for column in zip(*counts, strict=True))
+    print(f"{correct} of {count} ({correct / count:.1%}) in {time.perf_counter() - start:.1f} s")
+    if max(mlm, nsp) > 1e-5:
         raise SystemExit("differs by more than 1e-5")
 
 
