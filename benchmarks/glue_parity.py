@@ -86,6 +86,7 @@ def random_weights(folder: Path) -> Path:
     from transformers import BertConfig, BertModel
 
     from protoformer.sample import corpus
+    from protoformer.text.tokenizers import whole_words
 
     tokenizer = whole_words(corpus(), "the sample")
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
