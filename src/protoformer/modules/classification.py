@@ -15,11 +15,13 @@ from torch.nn import functional
 
 from protoformer.batches import ChoiceBatch, ClassificationBatch
 from protoformer.blocks.kernels.packing import HiddenStates
+from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.loss import Loss
+from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedPredictions, ranked
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import glue
@@ -125,6 +127,19 @@ class ClassificationModule(TaskModule):
             example_ids=zeros[:, 0],
             labels=zeros[:, 0] if self.labels else zeros[:, 0].float(),
         )
+
+    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+        reader = encoder.reader
+        paired = reader.text_b is not None
+        if paired != (query.pair is not None):
+            takes = "two texts: --text A --pair B" if paired else "one text: --text A, without --pair"
+            raise ConfigurationError(f"this run's task takes {takes}")
+        columns = {reader.text_a: [query.text]} | ({reader.text_b: [query.pair]} if paired else {})
+        (batch,) = encoder.encode_rows(columns).batches()
+        (logits,) = self(batch)
+        if self.labels is None:
+            return [RankedPredictions("value", [Prediction(f"{float(logits[0]):.4f}")])]
+        return [RankedPredictions("label", ranked(self.labels, logits, query.top))]
 
     def loss(self, batch: AnyBatch) -> Loss:
         real = batch["example_ids"] >= 0

@@ -68,6 +68,8 @@ class LanguageModule(TaskModule):
     the `top_k` likeliest; the empty prompt is the beginning of a document. The score is the mean probability of a token
     (geometric: one over the perplexity)."""
 
+    is_causal_lm = True
+
     def __init__(
         self,
         *,

@@ -12,16 +12,20 @@ from torch import Tensor
 
 from protoformer.batches import ChoiceBatch
 from protoformer.blocks.kernels.packing import HiddenStates
+from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.classification import AnyBatch, ClassificationModule
 from protoformer.modules.evaluation import Stage
+from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.glue import Metric
 
 
 class MultipleChoiceModule(ClassificationModule):
     """`choices` are the names of the choices, of any number."""
+
+    takes_choices = True
 
     def __init__(
         self,
@@ -45,6 +49,16 @@ class MultipleChoiceModule(ClassificationModule):
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
         return self.head(self.pooled(hidden, batch).flatten(0, 1)).view(batch["pooler_position"].shape)
+
+    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+        if len(query.choices) < 2 or query.pair is not None:
+            raise ConfigurationError(
+                "this run's task selects one of several choices: --text A --choice B --choice C ..., without --pair"
+            )
+        batch = encoder.encode_texts([query.text] * len(query.choices), query.choices)
+        # the choices are the sequences of one example: (1, choices, seq)
+        (logits,) = self({name: tensor[None] for name, tensor in batch.items() if name != "example_ids"})
+        return [RankedPredictions("choice", ranked(query.choices, logits, query.top))]
 
     def dummy_batch(self, batch: int, seq: int) -> ChoiceBatch:
         choices = len(self.labels or ())

@@ -20,6 +20,7 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.loss import Loss
+from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
 from protoformer.modules.targets import places
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
@@ -78,6 +79,31 @@ class PretrainingModule(TaskModule):
         pooled = self.backbone.pooler(hidden, batch["pooler_position"]) if self.head.next is not None else None
         following = None if self.head.next is None or pooled is None else self.head.next(pooled)
         return PretrainingOutput(row, batch["target_ids"][row, number], logits, following)
+
+    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+        """Fill in each [MASK]; a model that reads from left to right predicts the token after the text."""
+        tokenizer, mask_token = encoder.tokenizer, "[MASK]"
+        batch = encoder.encode_texts([query.text], None if query.pair is None else [query.pair])
+        ids = batch["ids"][0]
+        if self.backbone.causal:
+            title, positions = "next", [len(ids) - 2]  # the last token before the template's end
+        else:
+            title, positions = mask_token, (ids == tokenizer.id(mask_token)).nonzero()[:, 0].tolist()
+        if not positions:
+            raise ConfigurationError(
+                f"there is no {mask_token} in {query.text!r} (or it was cut off): write one in place of a word"
+            )
+        batch["target_position"] = torch.tensor([positions])
+        batch["target_ids"] = torch.zeros_like(batch["target_position"])
+        names = [
+            tokenizer.rust.id_to_token(index) or f"id {index}"
+            for index in range(self.backbone.embeddings.token.num_embeddings)
+        ]
+        titles = [title] if len(positions) == 1 else [f"{title} {number}" for number in range(1, len(positions) + 1)]
+        return [
+            RankedPredictions(title, ranked(names, logits, query.top))
+            for title, logits in zip(titles, self(batch).mlm_logits, strict=True)
+        ]
 
     def dummy_batch(self, batch: int, seq: int) -> PretrainingBatch:
         """With a seventh of the tokens to tell, as at length 128."""

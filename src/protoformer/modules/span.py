@@ -22,8 +22,9 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
 from protoformer.modules.auxiliary import AuxiliaryLanguageModel
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
 from protoformer.modules.loss import Loss
+from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedPredictions
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import spans, squad
@@ -138,6 +139,18 @@ class SpanModule(TaskModule):
 
     def flops(self, batch: SpanBatch) -> Tensor:
         return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
+
+    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+        if query.pair is None:
+            raise ConfigurationError(
+                "this run's task answers a question from a context: --text QUESTION --pair CONTEXT"
+            )
+        reader = encoder.reader
+        rows = encoder.encode_rows({reader.id: ["0"], reader.question: [query.text], reader.context: [query.pair]})
+        outputs = gather_examples([self.eval_step(batch) for batch in rows.batches()], world_size=1)
+        answers = self.n_best_answers(outputs, rows.references)["0"][: query.top]
+        predictions = [Prediction(answer.text or "(no answer)", answer.probability) for answer in answers]
+        return [RankedPredictions("answer", predictions)]
 
     def dummy_batch(self, batch: int, seq: int) -> SpanBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from protoformer.distributed.signals import StopRequest
+from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops
 from protoformer.models.hf.layout import HeadLayout
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
 from protoformer.modules.gradient_normalizer import GradientNormalizer, StepMetrics
 from protoformer.modules.loss import Loss
+from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions
 from protoformer.optim.build import build_lr_scheduler, build_optimizer
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.main_score import main_score
@@ -37,6 +39,8 @@ class TaskModule(pl.LightningModule):
     `evaluations[stage][split]`, of the last validation or test.
     """
 
+    takes_choices: ClassVar[bool] = False  # whether a query names choices
+    is_causal_lm: ClassVar[bool] = False  # whether it reads plain text, without the template's special tokens
     splits: Mapping[Stage, Sequence[str]]
     backbone: Backbone
     head: nn.Module
@@ -101,6 +105,15 @@ class TaskModule(pl.LightningModule):
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> Evaluation:
         """Scores of a split, from the outputs of all ranks, each example once and in order of id."""
         raise NotImplementedError
+
+    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+        """The model's predictions for a text that is not of its data, as `protoformer predict` prints them.
+
+        Raises ConfigurationError for a query without a text that the kind needs, or with one that it does not take.
+        """
+        raise ConfigurationError(
+            "this run's task makes no predictions from a single text (see `protoformer generate` and `translate`)"
+        )
 
     def term_weights(self, batch: Any) -> Float[Tensor, "terms"]:
         """Factors for the sums of the loss terms: all become means once divided by the first term's number of targets."""

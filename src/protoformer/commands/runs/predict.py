@@ -1,8 +1,8 @@
-"""`protoformer predict`: what a trained run says of a text: fills in [MASK], labels, answers, chooses."""
+"""`protoformer predict`: predictions of a trained run for a text: labels, answers, choices, words for [MASK]."""
 
 import argparse
 
-HELP = "what a trained run says of a text: fills in [MASK], labels, answers, chooses"
+HELP = "predictions of a trained run for a text: labels, answers, choices, words for [MASK]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,13 +11,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text", required=True, help="the text, or the question; a pretraining run fills in each [MASK]"
     )
     parser.add_argument("--pair", metavar="TEXT", help="the second text of a pair, or the context of a question")
-    parser.add_argument("--choice", action="append", default=[], metavar="TEXT", help="a way to go on; give several")
+    parser.add_argument("--choice", action="append", default=[], metavar="TEXT", help="a choice; give several")
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="how many guesses to print (default: %(default)s)"
+        "--top", type=int, default=5, metavar="N", help="how many predictions to print (default: %(default)s)"
     )
 
 
 def run(options: argparse.Namespace) -> None:
     from protoformer.inference import predict
+    from protoformer.modules.queries import Query
 
-    predict.main(options.run, predict.Question(options.text, options.pair, options.choice, options.top))
+    predict.main(options.run, Query(options.text, options.pair, options.choice, options.top))

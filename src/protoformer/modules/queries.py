@@ -1,0 +1,70 @@
+"""Queries: a text that a trained run is asked about, and its ranked predictions.
+
+`TaskModule.predict_query` answers a query: it checks which texts its kind needs, has them encoded as the run's own data are
+(`QueryEncoder`), and ranks what the model predicts.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from protoformer.text.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Query:
+    """A text; beside it the second text of a pair (or the context of a question) or choices; and the number of predictions."""
+
+    text: str
+    pair: str | None = None
+    choices: Sequence[str] = ()
+    top: int = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label, word, answer or choice with its probability; of a regression the number, without one."""
+
+    text: str
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class RankedPredictions:
+    """Predictions of one thing (`title`: "label", "answer", one mask of several), the most probable first."""
+
+    title: str
+    predictions: Sequence[Prediction]
+
+
+class EncodedRows(Protocol):
+    """Rows encoded by a run's datamodule: their batches, and the references that their evaluation needs (texts, answers)."""
+
+    @property
+    def references(self) -> Any: ...
+
+    def batches(self) -> Iterator[Any]: ...
+
+
+class QueryEncoder(Protocol):
+    """Encodes texts as the run's own data are encoded. `reader` names the columns of the run's data set."""
+
+    tokenizer: Tokenizer
+    reader: Any
+
+    def encode_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """A batch of texts, or of pairs, by the model's input template alone."""
+        ...
+
+    def encode_rows(self, columns: Mapping[str, Sequence[Any]]) -> EncodedRows:
+        """Rows of the data set, by name of column, as the datamodule encodes them."""
+        ...
+
+
+def ranked(names: Sequence[str], logits: Float[Tensor, "classes"], top: int) -> list[Prediction]:
+    """The `top` classes of a softmax over `logits`."""
+    probs, indices = logits.softmax(-1).topk(min(top, len(names)))
+    return [Prediction(names[index], prob) for prob, index in zip(probs.tolist(), indices.tolist(), strict=True)]
