@@ -39,7 +39,7 @@ def reference(
 
 
 def pattern(causal: bool, window: int | None) -> torch.Tensor:
-    """The rule in words: True where a query may look."""
+    """The rule written out: True where a query may attend."""
     allowed = torch.ones(SEQ, SEQ, dtype=torch.bool)
     for query in range(SEQ):
         for key in range(SEQ):
@@ -221,29 +221,29 @@ def test_packed_attention_with_dropout_keeps_mask_in_backward(
 
 @pytest.mark.parametrize(("causal", "window"), [(True, None), (True, 4), (False, 2), (False, None)])
 @pytest.mark.parametrize("padding", [PADDING, torch.ones_like(PADDING)])
-def test_the_librarys_kernel_on_what_was_packed(causal: bool, window: int | None, padding: torch.Tensor) -> None:
-    """The way of devices other than the CPU, on the CPU."""
+def test_unpacked_kernel_equals_packed(causal: bool, window: int | None, padding: torch.Tensor) -> None:
+    """What runs on devices other than the CPU, here on the CPU."""
     packing = PackedLayout(padding)
     q, k, v = torch.randn(3, int(padding.sum()), HEADS, 6)
     ours = attend_packed(q, k, v, packing, packing, causal=causal, window=window)
-    found = attend_unpacked(q, k, v, packing, packing, causal=causal, window=window)
-    torch.testing.assert_close(found, ours, atol=1e-6, rtol=1e-5)
+    out = attend_unpacked(q, k, v, packing, packing, causal=causal, window=window)
+    torch.testing.assert_close(out, ours, atol=1e-6, rtol=1e-5)
 
 
-def test_dropout_on_the_weights_keeps_their_share_and_the_mean() -> None:
+def test_dropout_on_the_weights_keeps_rate_and_mean() -> None:
     """With values that pick single keys out, each output is a weight: 0, or itself times 1 / (1 - p)."""
     seq = 200
     q, k = torch.randn(2, seq, 4, seq)
     v = torch.eye(seq)[:, None].expand(-1, 4, -1).contiguous()
     packing = PackedLayout(torch.ones(1, seq, dtype=torch.bool))
     whole = attend_packed(q, k, v, packing, packing, causal=True)
-    found = attend_packed(q, k, v, packing, packing, causal=True, dropout=0.25)
+    out = attend_packed(q, k, v, packing, packing, causal=True, dropout=0.25)
     real = whole > 0
     assert real.sum() == 4 * seq * (seq + 1) / 2
-    kept = found[real] > 0
-    torch.testing.assert_close(found[real][kept], whole[real][kept] / 0.75)
+    kept = out[real] > 0
+    torch.testing.assert_close(out[real][kept], whole[real][kept] / 0.75)
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.005)
-    assert (found[~real] == 0).all()
+    assert (out[~real] == 0).all()
 
 
 def test_a_long_sequence_costs_no_square() -> None:
@@ -352,10 +352,10 @@ def test_sequence_mask_lower_rows_continue_from_a_cache() -> None:
 
 
 @pytest.mark.parametrize("cross", [False, True])
-@pytest.mark.parametrize("layout", ["rectangle", "one by one", "grouped", "weights", "cache"])
+@pytest.mark.parametrize("layout", ["rectangle", "alone", "grouped", "weights", "cache"])
 def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """d_key 2 beside d_head 6 (table 3's rows B) is attention whose keys' other four dimensions are zero, at another scale."""
-    monkeypatch.setattr(packed_attention, "MAX_GROUPED_SIZE", 0 if layout == "one by one" else 1 << 14)
+    monkeypatch.setattr(packed_attention, "MAX_GROUPED_SIZE", 0 if layout == "alone" else 1 << 14)
     narrow = MultiHeadAttention(D_MODEL, HEADS, d_key=2, cross=cross, causal=not cross)
     wide = MultiHeadAttention(D_MODEL, HEADS, cross=cross, causal=not cross)
     assert sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in narrow.parameters()) == (
@@ -366,9 +366,9 @@ def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest
     for small, large, parts, wider in maps:
         for name in ("weight", "bias"):
             pieces = getattr(small, name).detach().split(parts), getattr(large, name).data.zero_().split(wider)
-            for piece, room in zip(*pieces, strict=True):
+            for piece, target in zip(*pieces, strict=True):
                 heads = piece.unflatten(0, (HEADS, -1))
-                room.unflatten(0, (HEADS, -1))[:, : heads.shape[1]] = heads * (3**0.25 if heads.shape[1] == 2 else 1)
+                target.unflatten(0, (HEADS, -1))[:, : heads.shape[1]] = heads * (3**0.25 if heads.shape[1] == 2 else 1)
     wide.output.load_state_dict(narrow.output.state_dict())
     x, memory = torch.randn(BATCH, SEQ, D_MODEL), torch.randn(BATCH, SEQ, D_MODEL) if cross else None
     outs = [_read(attention, layout, x, memory) for attention in (narrow, wide)]
@@ -376,8 +376,8 @@ def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest
 
 
 def _read(attention: MultiHeadAttention, how: str, x: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
-    """The outputs of real tokens, read in one of the ways there are, and below them the gradients of the weights of values."""
-    packed = how in ("one by one", "grouped")
+    """The outputs of real tokens, computed by one of the code paths, then the gradients of the value weights."""
+    packed = how in ("alone", "grouped")
     layout = PackedLayout(PADDING) if packed else PaddedLayout(BATCH, SEQ, PADDING)
     tokens, source = layout.pack(x), None if memory is None else layout.pack(memory)
     cache = attention.cache(BATCH, SEQ, x) if how == "cache" else None

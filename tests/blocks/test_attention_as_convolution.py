@@ -22,7 +22,7 @@ def as_convolutions(attention: MultiHeadAttention, kernels: Tensor, x: Tensor) -
     return functional.conv1d(h, attention.output.weight[:, :, None], attention.output.bias).transpose(1, 2)
 
 
-def made(**settings: object) -> MultiHeadAttention:
+def random_attention(**settings: object) -> MultiHeadAttention:
     attention = MultiHeadAttention(D, HEADS, **settings).double()
     for parameter in attention.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -30,15 +30,15 @@ def made(**settings: object) -> MultiHeadAttention:
 
 
 def test_any_kernel_in_the_place_of_the_softmax() -> None:
-    """Its own values and output map, around weights a(j - i) that are given: exactly, at the edges too."""
-    attention = made()
+    """Its own values and output map, around weights a(j - i): exactly, at the edges too."""
+    attention = random_attention()
     kernels = torch.randn(HEADS, 2 * REACH + 1, dtype=torch.double)
     x = torch.randn(2, N, D, dtype=torch.double)
     distance = torch.arange(N)[None] - torch.arange(N)[:, None]  # key - query
     inside = distance.abs() <= REACH
-    share = kernels[:, (distance + REACH).clamp(0, 2 * REACH)] * inside
+    attn_weights = kernels[:, (distance + REACH).clamp(0, 2 * REACH)] * inside
     value = attention.qkv(x)[..., 2 * D :].unflatten(-1, (HEADS, D_HEAD))
-    mixed = torch.einsum("hij,bjhd->bihd", share, value)
+    mixed = torch.einsum("hij,bjhd->bihd", attn_weights, value)
     torch.testing.assert_close(
         as_convolutions(attention, kernels, x), attention.output(mixed.flatten(-2)), atol=1e-12, rtol=1e-12
     )
@@ -72,36 +72,36 @@ def placed(attention: MultiHeadAttention, centre: Tensor, width: Tensor) -> Tens
 def test_real_attention_that_looks_at_positions_is_a_convolution(packed: bool) -> None:
     """The softmax itself, over a neighbourhood. Where the neighbourhood lies within the sequence the kernel is the softmax of
     the scores of its distances; at the edges what is left of it is brought to a sum of 1, which a convolution of ones does."""
-    attention = made(window=REACH)
+    attention = random_attention(window=REACH)
     centre, width = torch.tensor([-2.0, 0.0, 1.0]), torch.tensor([0.7, 0.1, 2.0])
     x = placed(attention, centre, width)
     distances = torch.arange(-REACH, REACH + 1, dtype=torch.double)
     scores = -width[:, None] * (distances - centre[:, None]) ** 2
     kernels = scores.double().softmax(-1)
     layout = PackedLayout(torch.ones(2, N, dtype=torch.bool)) if packed else PaddedLayout(2, N)
-    found = layout.unpack(attention(layout.pack(x), layout)[0])
+    out = layout.unpack(attention(layout.pack(x), layout)[0])
     inner = slice(REACH, N - REACH)
-    torch.testing.assert_close(found[:, inner], as_convolutions(attention, kernels, x)[:, inner], atol=1e-6, rtol=0)
+    torch.testing.assert_close(out[:, inner], as_convolutions(attention, kernels, x)[:, inner], atol=1e-6, rtol=0)
     ones = torch.ones(1, D, N, dtype=torch.double)
     kernel = kernels.repeat_interleave(D_HEAD, 0)[:, None]
     value = (x @ attention.qkv.weight[2 * D :].T + attention.qkv.bias[2 * D :]).transpose(1, 2)
     mixed = functional.conv1d(value, kernel, padding=REACH, groups=D)
     whole = functional.conv1d(ones, kernel, padding=REACH, groups=D)
-    torch.testing.assert_close(found, attention.output((mixed / whole).transpose(1, 2)), atol=1e-6, rtol=0)
-    assert (found - as_convolutions(attention, kernels, x))[:, 0].abs().max() > 1e-3  # the edge is not the same without
+    torch.testing.assert_close(out, attention.output((mixed / whole).transpose(1, 2)), atol=1e-6, rtol=0)
+    assert (out - as_convolutions(attention, kernels, x))[:, 0].abs().max() > 1e-3  # the edge is not the same without
 
 
 def test_content_makes_it_more_than_a_convolution() -> None:
     """With queries and keys that read content the same layer is no convolution: it does not commute with a shift."""
-    attention = made(window=REACH)
+    attention = random_attention(window=REACH)
     x = torch.randn(1, N, D, dtype=torch.double)
     x[:, :, :2] = 0
     kernels = torch.full((HEADS, 2 * REACH + 1), 1 / (2 * REACH + 1), dtype=torch.double)
     inner = slice(REACH, N - REACH)
-    found = attention(x, PaddedLayout(1, N))[0][:, inner]
-    assert (found - as_convolutions(attention, kernels, x)[:, inner]).abs().max() > 0.1
+    out = attention(x, PaddedLayout(1, N))[0][:, inner]
+    assert (out - as_convolutions(attention, kernels, x)[:, inner]).abs().max() > 0.1
     with torch.no_grad():  # without scores it is the mean of the neighbourhood
         attention.qkv.weight[: 2 * D] = 0
         attention.qkv.bias[: 2 * D] = 0
-    found = attention(x, PaddedLayout(1, N))[0][:, inner]
-    torch.testing.assert_close(found, as_convolutions(attention, kernels, x)[:, inner], atol=1e-12, rtol=0)
+    out = attention(x, PaddedLayout(1, N))[0][:, inner]
+    torch.testing.assert_close(out, as_convolutions(attention, kernels, x)[:, inner], atol=1e-12, rtol=0)

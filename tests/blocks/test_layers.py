@@ -254,7 +254,7 @@ class ShiftedStack(DecoderStack):
 @torch.no_grad()
 @pytest.mark.parametrize("changed", ["attention", "feed_forward", "plain", "layer", "stack", "cross"])
 def test_fast_decoding_is_refused_where_a_subclass_changes_forward(changed: str) -> None:
-    """Inherited `decode_step`s would leave the change out; nothing is skipped without a word."""
+    """Inherited `decode_step`s would leave the change out; nothing is skipped silently."""
     attention = (ShiftedAttention if changed == "attention" else MultiHeadAttention)(D, H, causal=True)
     cross = MultiHeadAttention(D, H, cross=True) if changed == "cross" else None
     feed_forward = {"feed_forward": ShiftedFeedForward(D, FF), "plain": PlainFeedForward()}.get(
@@ -309,7 +309,7 @@ def test_embeddings_sum_scale_and_default_segment() -> None:
     assert not torch.equal(embeddings(ids, position, segments), expected)
 
 
-def test_layouts_place_and_find_tokens() -> None:
+def test_layouts_pack_and_gather_tokens() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
     packing, rectangle = PackedLayout(mask), PaddedLayout(2, 3, mask)
     x = torch.randn(2, 3, 4)
@@ -326,7 +326,7 @@ def test_layouts_place_and_find_tokens() -> None:
     assert PaddedLayout(2, 2, offset=7).positions(x.device).tolist() == [[7, 8]]
 
 
-def test_dropout_keeps_the_mean_and_the_share() -> None:
+def test_dropout_keeps_mean_and_rate() -> None:
     dropout = Dropout(0.1)
     out = dropout(torch.ones(1000, 1001))
     dropped = (out == 0).float().mean().item()
@@ -345,15 +345,15 @@ def test_dropout_before_a_residual_sum(half: bool) -> None:
     """x + Dropout(sublayer), of the same draw, gradients too; a half sublayer leaves the stream in its own precision."""
     dropout, x = Dropout(0.25), torch.randn(50, 40, requires_grad=True)
     sublayer = torch.randn(50, 40, dtype=torch.bfloat16 if half else torch.float32, requires_grad=True)
-    found = []
+    results = []
     for add in (dropout.add, lambda x, y: x + dropout(y)):
         torch.manual_seed(1)
         out = add(x, sublayer)
-        found.append((out, *torch.autograd.grad(out.square().sum(), (x, sublayer))))
-    assert found[0][0].dtype == torch.float32
-    for ours, plain in zip(*found, strict=True):
+        results.append((out, *torch.autograd.grad(out.square().sum(), (x, sublayer))))
+    assert results[0][0].dtype == torch.float32
+    for ours, plain in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain)
-    assert (found[0][0] == x).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert (results[0][0] == x).float().mean().item() == pytest.approx(0.25, abs=0.03)
     torch.testing.assert_close(dropout.eval().add(x, sublayer), x + sublayer)
 
 

@@ -23,11 +23,11 @@ MASK = torch.arange(7)[None] < LENGTHS[:, None]
 
 def torchs(ours: BiLSTM, d_model: int) -> nn.LSTM:
     """torch's bidirectional LSTM with the same weights."""
-    made = nn.LSTM(d_model, d_model // 2, batch_first=True, bidirectional=True)
+    result = nn.LSTM(d_model, d_model // 2, batch_first=True, bidirectional=True)
     state = {name: tensor.clone() for name, tensor in ours.forwards.state_dict().items()}
     state |= {f"{name}_reverse": tensor.clone() for name, tensor in ours.backwards.state_dict().items()}
-    made.load_state_dict(state)
-    return made
+    result.load_state_dict(state)
+    return result
 
 
 def test_packed_and_padded_equal_torchs_own() -> None:
@@ -53,13 +53,13 @@ def test_packed_and_padded_equal_torchs_own() -> None:
     names = [f"{name}{end}" for end in ("", "_reverse") for name, _ in ours.forwards.named_parameters()]
     own = dict(theirs.named_parameters())
     assert inputs.grad is not None
-    wanted = [inputs.grad[MASK], *(own[name].grad for name in names)]
+    expected = [inputs.grad[MASK], *(own[name].grad for name in names)]
     for name in results:
         torch.testing.assert_close(results[name], expected.detach()[MASK], atol=1e-6, rtol=1e-5)
-        assert len(gradients[name]) == len(wanted) == 9
-        for found, gradient in zip(gradients[name], wanted, strict=True):
-            assert torch.isfinite(found).all()
-            torch.testing.assert_close(found, gradient, atol=1e-5, rtol=1e-4)
+        assert len(gradients[name]) == len(expected) == 9
+        for actual, gradient in zip(gradients[name], expected, strict=True):
+            assert torch.isfinite(actual).all()
+            torch.testing.assert_close(actual, gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_without_a_mask_there_is_no_padding() -> None:
@@ -72,10 +72,10 @@ def test_without_a_mask_there_is_no_padding() -> None:
 # --- on top of an encoder
 
 
-def config(place: Path, *overrides: str) -> dict[str, Any]:
-    made = compose(["model=bert", "task=glue/mrpc", "source=sample", f"paths.outputs={place}", *overrides])
-    made["model"] |= {"vocab_size": 30, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 16, "max_seq_len": 16}
-    return made
+def config(folder: Path, *overrides: str) -> dict[str, Any]:
+    result = compose(["model=bert", "task=glue/mrpc", "source=sample", f"paths.outputs={folder}", *overrides])
+    result["model"] |= {"vocab_size": 30, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 16, "max_seq_len": 16}
+    return result
 
 
 def module(of: dict[str, Any], seed: int) -> Any:
@@ -83,12 +83,12 @@ def module(of: dict[str, Any], seed: int) -> Any:
     return task_module(of, builder_arguments(of["model"]))
 
 
-def run_of(place: Path, *overrides: str) -> tuple[Any, Initial]:
+def run_of(root: Path, *overrides: str) -> tuple[Any, Initial]:
     """A run folder with a best checkpoint."""
-    told = config(place, *overrides)
-    trained = module(told, 1)
-    folder = RunFolder(place / "run", "run")
-    folder.write_config(told)
+    settings = config(root, *overrides)
+    trained = module(settings, 1)
+    folder = RunFolder(root / "run", "run")
+    folder.write_config(settings)
     folder.checkpoints.mkdir()
     torch.save({"state_dict": trained.state_dict(), "global_step": 1, "epoch": 0}, folder.best_checkpoint)
     return trained, Initial(str(folder.path), folder.path, is_run=True)
@@ -96,12 +96,12 @@ def run_of(place: Path, *overrides: str) -> tuple[Any, Initial]:
 
 def test_an_encoder_gives_its_weights_to_one_with_more_on_top(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trained, start = run_of(tmp_path)
-    told = config(tmp_path, "model.top=bilstm")
-    ours = module(told, 2)
+    settings = config(tmp_path, "model.top=bilstm")
+    ours = module(settings, 2)
     fresh = {name: tensor.clone() for name, tensor in ours.state_dict().items() if ".top." in name}
     assert len(fresh) == 8
     with caplog.at_level(logging.INFO):
-        put_initial(ours, told, start)
+        put_initial(ours, settings, start)
     state = ours.state_dict()
     assert state.keys() == trained.state_dict().keys() | fresh.keys()
     for name, tensor in {**trained.state_dict(), **fresh}.items():
@@ -121,6 +121,6 @@ def test_an_encoder_gives_its_weights_to_one_with_more_on_top(tmp_path: Path, ca
 
 def test_what_was_trained_on_top_is_not_dropped_unsaid(tmp_path: Path) -> None:
     _, start = run_of(tmp_path, "model.top=bilstm")
-    told = config(tmp_path)
+    settings = config(tmp_path)
     with pytest.raises(WeightsError, match=r"unexpected: top\."):
-        put_initial(module(told, 2), told, start)
+        put_initial(module(settings, 2), settings, start)

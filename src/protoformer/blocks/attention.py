@@ -30,6 +30,7 @@ def scaled_dot_product_attention(
     """Equation 1 as it is written, and its attention weights. The kernels below compute the same without keeping them."""
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # Q K^T / sqrt(d_key)
     attn_weights = masks.masked_softmax(scores, allowed)
+    # dropout zeroes whole connections; the weights that are returned are those before it
     return functional.dropout(attn_weights, dropout) @ v, attn_weights
 
 
@@ -66,14 +67,19 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"window {window}: attention to another sequence (cross) has no neighbourhood")
         if cross and rotary is not None:
             raise ValueError("rotary: attention to another sequence (cross) has no distances to depend on")
+        # d_v in the paper, d_model / n_heads unless given
         self.n_heads, self.d_head = n_heads, d_model // n_heads if d_head is None else d_head
+        # d_k in the paper: 16 or 32 beside d_v = 64 in its table 3, rows B
         self.d_key = self.d_head if d_key is None else d_key
         self.dropout, self.causal, self.window, self.cross = dropout, causal, window, cross
         if cross:
+            # queries come from one sequence, keys and values from another: two projections
             self.query = nn.Linear(d_model, n_heads * self.d_key)
             self.key_value = nn.Linear(d_model, sum(self.fused_sizes))
         else:
+            # one product reads x once, in place of three that read it three times
             self.qkv = nn.Linear(d_model, sum(self.fused_sizes))
+        # W^O, over the heads side by side
         self.output = nn.Linear(n_heads * self.d_head, d_model)
         self.rotary = rotary
 
@@ -106,10 +112,12 @@ class MultiHeadAttention(nn.Module):
             raise ValueError("memory: self-attention takes none; build with cross=True")
         if memory is not None and memory_layout is None:
             raise ValueError("memory_layout: memory needs its own layout; the queries' padding is not the memory's")
+        # keys lie in the memory's layout, with its lengths and its padding
         key_layout = memory_layout if self.cross and memory_layout is not None else layout
         dropout = self.dropout if self.training else 0.0
         q, kv = self._project(x, layout, memory, cache)  # each (*tokens, heads, width)
 
+        # training and scoring: attention within each sequence, nothing computed for padding
         if (
             isinstance(layout, PackedLayout)
             and isinstance(key_layout, PackedLayout)
@@ -118,11 +126,14 @@ class MultiHeadAttention(nn.Module):
             and not need_weights
         ):
             context = attend_packed(q, *kv, layout, key_layout, causal=self.causal, window=self.window, dropout=dropout)
+            # (tokens, heads, d_head) -> (tokens, heads * d_head)
             return self.output(context.flatten(-2)), None
 
+        # decoding, or attention weights are needed: on the rectangle
         q = layout.unpack(q).transpose(1, 2)  # (batch, heads, queries, d_key)
         k, v, padding_mask = self._keys_values(kv, key_layout, cache)  # (batch, heads, keys, width)
         context, attn_weights = self._attend(q, k, v, padding_mask, dropout, need_weights)
+        # heads side by side again: (batch, queries, heads * d_head)
         return self.output(layout.pack(context.transpose(1, 2).flatten(-2))), attn_weights
 
     def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
@@ -141,6 +152,7 @@ class MultiHeadAttention(nn.Module):
                 q, k = self.rotary(q, position), self.rotary(k, position)
             return q, (k, v)
         q = self.query(x).unflatten(-1, (self.n_heads, -1))
+        # the memory does not change while targets grow: it was projected in the first step
         if cache is not None and cache.length:
             return q, None
         if memory is None:
@@ -157,8 +169,10 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """All keys and values, those of the cache in front, and which of them are real."""
         if kv is None:
+            # cross-attention from the second step on
             assert cache is not None
             return *cache.kv(), cache.padding_mask
+        # (batch, heads, new, width)
         k, v = (key_layout.unpack(part).transpose(1, 2) for part in kv)
         if cache is None:
             return k, v, key_layout.padding_mask
@@ -178,8 +192,10 @@ class MultiHeadAttention(nn.Module):
         plain_causal = padding_mask is None and self.causal and self.window is None and n_queries == n_keys
         if plain_causal and not need_weights:  # the kernel needs no mask in memory
             return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout), None
+        # (queries, keys), the same for all sequences
         allowed = masks.pattern(n_queries, n_keys, self.causal, self.window, q.device)
         if padding_mask is not None:
+            # (batch, 1, 1, keys); the two together are (batch, 1, queries, keys)
             real = masks.padding(padding_mask)
             allowed = real if allowed is None else allowed & real
         if need_weights:
@@ -210,6 +226,7 @@ class MultiHeadAttention(nn.Module):
         if self.window is not None and keys.shape[2] > self.window:
             # the newest position sees the last `window` keys: a slice of the cache in place of a mask
             keys, values = keys[:, :, -self.window :], values[:, :, -self.window :]
+        # left-padded prompts: their padding stays in the cache
         mask = None if allowed is None else allowed[:, None, None, -keys.shape[2] :]
         context = functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=mask)
         return apply_linear(self.output, context.view(len(x), -1))

@@ -25,6 +25,7 @@ class Embeddings(nn.Module):
         scale_by_sqrt_d_model: bool = False,
     ) -> None:
         super().__init__()
+        # its matrix is often the output layer's too (1706.03762, section 3.4)
         self.token = nn.Embedding(vocab_size, d_model)
         self.position = positions
         self.segment = nn.Embedding(n_segments, d_model) if n_segments else None
@@ -40,10 +41,13 @@ class Embeddings(nn.Module):
     ) -> Float[Tensor, "*tokens d_model"]:
         """`position` may be `1 seq` for all rows of `batch seq`; without `segment_ids` every token is in segment 0."""
         x = self.token(ids)
+        # brings N(0, 1/d_model) vectors to the size of the sinusoids that are added
         if self.scale != 1.0:
             x = x * self.scale
         if self.position is not None:
             x = x + self.position(position)
         if self.segment is not None:
+            # one row broadcast to all tokens: no lookup where there is one segment alone
             x = x + (self.segment.weight[0] if segment_ids is None else self.segment(segment_ids))
+        # BERT normalises the sum; the others only drop out
         return self.dropout(x if self.norm is None else self.norm(x))

@@ -36,8 +36,10 @@ class EncoderLayer(nn.Module):
             raise ValueError(f"norm {norm!r}: pre or post")
         self.norm = norm
         self.attention = attention
+        # each sublayer has one norm, on its output (post) or on its input (pre)
         self.attention_norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.feed_forward = feed_forward
+        # one module for both sublayers: dropout has no state
         self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.dropout = Dropout(dropout)
 
@@ -47,10 +49,12 @@ class EncoderLayer(nn.Module):
         """The layer's output, and with `need_weights` its attention weights."""
         add = self.dropout.add  # x + Dropout(sublayer)
         if self.norm == "post":
+            # the residual sum is normalised: the next sublayer reads LayerNorm(x + sublayer(x))
             h, attn_weights = self.attention(x, layout, need_weights=need_weights)
             x = self.attention_norm(add(x, h))
             x = self.feed_forward_norm(add(x, self.feed_forward(x)))
         else:
+            # the sublayer reads a normalised copy; the sum itself stays as it is from the first layer to the last
             h, attn_weights = self.attention(self.attention_norm(x), layout, need_weights=need_weights)
             x = add(x, h)
             x = add(x, self.feed_forward(self.feed_forward_norm(x)))
@@ -81,6 +85,7 @@ class DecoderLayer(nn.Module):
         self.attention = attention
         self.attention_norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.cross_attention = cross_attention
+        # a decoder alone has two sublayers, and two norms
         self.cross_attention_norm = None if cross_attention is None else nn.LayerNorm(d_model, eps=norm_eps)
         self.feed_forward = feed_forward
         self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
@@ -88,6 +93,7 @@ class DecoderLayer(nn.Module):
 
     def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
         """An empty cache of the self-attention."""
+        # head widths are known to the attention alone
         return self.attention.cache(batch, max_len, like)
 
     def cross_cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache | None:
@@ -110,9 +116,11 @@ class DecoderLayer(nn.Module):
     ]:
         """The layer's output, and with `need_weights` its attention weights over the sequence and over the memory."""
         add = self.dropout.add  # x + Dropout(sublayer)
+        # with a filled cross_cache all three sublayers run without the memory
         source = (memory, memory_layout, cross_cache)
         cross_attn_weights = None
         if self.norm == "post":
+            # each line: sublayer, residual sum, normalisation
             h, attn_weights = self.attention(x, layout, cache=cache, need_weights=need_weights)
             x = self.attention_norm(add(x, h))
             if self.cross_attention is not None and self.cross_attention_norm is not None:
@@ -120,8 +128,10 @@ class DecoderLayer(nn.Module):
                 x = self.cross_attention_norm(add(x, h))
             x = self.feed_forward_norm(add(x, self.feed_forward(x)))
         else:
+            # each line: normalisation, sublayer, residual sum
             h, attn_weights = self.attention(self.attention_norm(x), layout, cache=cache, need_weights=need_weights)
             x = add(x, h)
+            # queries from the decoder, keys and values from the encoder (section 3.2.3)
             if self.cross_attention is not None and self.cross_attention_norm is not None:
                 h, cross_attn_weights = self.cross_attention(
                     self.cross_attention_norm(x), layout, *source, need_weights
@@ -133,6 +143,7 @@ class DecoderLayer(nn.Module):
     @property
     def supports_fast_decode(self) -> bool:
         """Whether `decode_step` may take the place of `forward`: both sublayers are asked, and what they do not know is no."""
+        # a position scheme or an adapter inside a sublayer answers for itself
         sublayers = (self.attention, self.feed_forward)
         return (
             self.cross_attention is None
@@ -148,6 +159,7 @@ class DecoderLayer(nn.Module):
         allowed: Bool[Tensor, "rows keys"] | None,
     ) -> Float[Tensor, "rows d_model"]:
         """`forward` for one new token a row, without dropout and gradients (see `MultiHeadAttention.decode_step`)."""
+        # the two branches of `forward`, less dropout, which does nothing here
         attention, feed_forward = self.attention.decode_step, self.feed_forward.decode_step
         if self.norm == "post":
             x = apply_norm(self.attention_norm, x + attention(x, positions, cache, allowed))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 def padding(padding_mask: Bool[Tensor, "batch keys"]) -> Bool[Tensor, "batch 1 1 keys"]:
     """No query attends to padding."""
+    # broadcast over heads and queries
     return padding_mask[:, None, None, :]
 
 
@@ -22,6 +23,7 @@ def sequence(
 
     The last query is at the last key, so that a decoder that continues from a cache gets the lower rows.
     """
+    # columns are keys, rows queries; the queries are the last ones of the keys
     key = torch.arange(keys, device=device)
     query = torch.arange(keys - queries, keys, device=device)[:, None]
     allowed = key <= query
@@ -32,6 +34,7 @@ def band(queries: int, keys: int, window: int, device: torch.device | None = Non
     """Restricted self-attention (arXiv 1706.03762, section 4): a neighbourhood of `window` positions to either side."""
     key = torch.arange(keys, device=device)
     query = torch.arange(keys - queries, keys, device=device)[:, None]
+    # in both directions, as an encoder reads
     return (query - key).abs() <= window
 
 
@@ -41,6 +44,7 @@ def pattern(
     """The mask of a layer with these options, or None where every query may see every key."""
     if causal and queries == 1 and (window is None or keys <= window):
         return None  # decoding: the newest position may see all that the cache holds
+    # (queries, keys), broadcast over batch and heads
     if causal:
         return sequence(queries, keys, window, device)
     return None if window is None else band(queries, keys, window, device)

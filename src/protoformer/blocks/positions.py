@@ -22,6 +22,7 @@ def sinusoids(
     angle = torch.arange(max_seq_len, dtype=torch.float64)[:, None] / 10000 ** (
         torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
     )
+    # an odd d_model has one sine more than cosines
     sine, cosine = angle.sin(), angle.cos()[:, : d_model // 2]
     if order == "halves":
         return torch.cat([sine, cosine], dim=1).float()
@@ -43,6 +44,7 @@ class SinusoidalPositions(nn.Module):
     def __init__(self, max_seq_len: int, d_model: int, order: SinusoidOrder = "interleaved") -> None:
         super().__init__()
         self.table: Tensor
+        # not persistent: computed anew, so that no checkpoint holds it
         self.register_buffer("table", sinusoids(max_seq_len, d_model, order), persistent=False)
 
     def forward(self, position: Int[Tensor, "*tokens"]) -> Float[Tensor, "*tokens d_model"]:
@@ -71,6 +73,7 @@ class RotaryPositions(nn.Module):
         self, x: Float[Tensor, "*tokens heads d_key"], position: Int[Tensor, "*#tokens"]
     ) -> Float[Tensor, "*tokens heads d_key"]:
         sine, cosine = self.sine_cosine[position][..., None, :].chunk(2, -1)  # (*tokens, 1, d_key / 2): for all heads
+        # (a + ib) e^(i angle) = (a cos - b sin) + i (b cos + a sin)
         first, second = x.chunk(2, -1)
         rotated = torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
         return rotated.to(x.dtype)  # under autocast x is of half precision, the table is not

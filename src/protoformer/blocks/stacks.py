@@ -28,13 +28,16 @@ class EncoderStack(nn.Module):
     ) -> HiddenStates:
         """Hidden states, with the attention weights of the layers whose indices are in `attn_layers`.
 
-        Only those layers leave the fused kernel.
+        Only those layers are computed without the fused kernel.
         """
+        # by layer index; (batch, heads, seq, seq) each
         attn_weights: dict[int, Tensor] = {}
         for index, layer in enumerate(self.layers):
+            # layers without attention return None whatever they are asked
             x, weights = layer(x, layout, need_weights=index in attn_layers)
             if weights is not None:
                 attn_weights[index] = weights
+        # pre-norm: the sum of all sublayers is still to be normalised
         return HiddenStates(x if self.final_norm is None else self.final_norm(x), layout, attn_weights, {})
 
 
@@ -66,12 +69,13 @@ class DecoderStack(nn.Module):
         attn_layers: Collection[int] = (),
     ) -> HiddenStates:
         """Hidden states, with the attention weights of the layers whose indices are in `attn_layers`, over the sequence
-        itself and over the memory. Only those layers leave the fused kernel.
+        itself and over the memory. Only those layers are computed without the fused kernel.
         """
         attn_weights: dict[int, Tensor] = {}
         cross_attn_weights: dict[int, Tensor] = {}
         next_cross_cache = iter(cross_caches or ())  # only layers with cross-attention have one
         for index, layer in enumerate(self.layers):
+            # memory may be None after the first step: the cross caches hold its keys and values
             x, weights, cross_weights = layer(
                 x,
                 layout,
@@ -85,12 +89,14 @@ class DecoderStack(nn.Module):
                 attn_weights[index] = weights
             if cross_weights is not None:
                 cross_attn_weights[index] = cross_weights
+        # pre-norm, as in the encoder
         x = x if self.final_norm is None else self.final_norm(x)
         return HiddenStates(x, layout, attn_weights, cross_attn_weights)
 
     def supports_fast_decode(self, device: torch.device) -> bool:
         """Whether `decode_step` may take the place of `forward`: every layer says so, and neither dropout nor gradients nor
         autocast, which it leaves out, are on."""
+        # autocast would cast weights in every step; a graph would keep what a cache has overwritten
         left_out = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
         return (
             not left_out
@@ -108,5 +114,6 @@ class DecoderStack(nn.Module):
         padding_mask = caches[0].padding_mask  # the same in every layer; the new token is real
         allowed = None if padding_mask is None else functional.pad(padding_mask, (0, 1), value=True)
         for layer, cache in zip(self.layers, caches, strict=True):
+            # (rows, d_model): without an axis of positions, since there is one alone
             x = layer.decode_step(x, positions, cache, allowed)  # type: ignore[operator]
         return x if self.final_norm is None else self.final_norm(x)

@@ -44,6 +44,7 @@ class Convolution(nn.Module):
             raise ValueError(f"depthwise: as many channels go out ({d_out}) as come in ({d_in})")
         self.kernel, self.dilation, self.causal, self.depthwise = kernel, dilation, causal, depthwise
         self.map: nn.Module = (
+            # depthwise: no channels to mix, so no matrix product to gain from
             nn.Conv1d(d_in, d_in, kernel, dilation=dilation, groups=d_in)
             if depthwise
             else nn.Linear(kernel * d_in, d_out)
@@ -62,11 +63,13 @@ class Convolution(nn.Module):
         if layout.padding_mask is not None and not isinstance(layout, PackedLayout):  # a packed one unpacks to zeros
             rows = rows * layout.padding_mask[:, :, None].to(rows.dtype)
         if cache is None:
+            # causal: all of the zeros in front
             left = self.receptive_field if self.causal else self.receptive_field // 2
             rows = functional.pad(rows, (0, 0, left, self.receptive_field - left))
         else:
             rows = self._with_cached_inputs(rows, layout, cache)
         if self.depthwise:
+            # Conv1d wants (batch, channels, seq)
             return layout.pack(self.map(rows.transpose(1, 2)).transpose(1, 2))
         # one shifted copy of the sequence for each tap of the kernel, side by side: (*tokens, kernel * d_in)
         taps = [rows[:, shift : shift + layout.seq] for shift in range(0, self.receptive_field + 1, self.dilation)]
@@ -77,9 +80,11 @@ class Convolution(nn.Module):
     ) -> Float[Tensor, "batch reached d_in"]:
         if not self.causal:
             raise ValueError("step by step: only a causal convolution can be cached; this one sees later positions")
+        # at the start of a text: zeros, as the padding of an uncached call
         (previous,) = cache.state or (rows.new_zeros(len(rows), self.receptive_field, rows.shape[2]),)
         cache.advance(layout.seq, layout.padding_mask)
         inputs = torch.cat([previous, rows], dim=1)
+        # the last inputs that the next token's kernel reaches back to
         cache.state = (inputs[:, inputs.shape[1] - self.receptive_field :],)
         return inputs
 
@@ -95,12 +100,14 @@ class GatedConvolution(nn.Module):
         self.convolution = Convolution(d_model, 2 * d_model, kernel, causal=causal)
         self.dropout = Dropout(dropout)
         assert isinstance(self.convolution.map, nn.Linear)
+        # gates of about 1/2 quarter the variance, dropout divides it by 1 - p: 4 (1 - p) undoes both
         nn.init.normal_(self.convolution.map.weight, std=(4 * (1 - dropout) / (kernel * d_model)) ** 0.5)
         nn.init.zeros_(self.convolution.map.bias)
 
     def forward(
         self, x: Float[Tensor, "*tokens d_model"], layout: Layout, cache: StateCache | None = None
     ) -> Float[Tensor, "*tokens d_model"]:
+        # GLU(a, b) = a sigmoid(b): the two halves of 2 d_model channels
         return (functional.glu(self.convolution(self.dropout(x), layout, cache), dim=-1) + x) * SQRT_HALF
 
 
@@ -118,6 +125,7 @@ class DilatedConvolution(nn.Module):
         if d_model % 2:
             raise ValueError(f"d_model={d_model}: the block convolves at half of it, so it must be even")
         inner = d_model // 2
+        # 1 x 1 convolutions are linear layers of each position
         self.narrow = nn.Sequential(nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, inner))
         self.entry = nn.Sequential(nn.LayerNorm(inner), nn.ReLU())
         self.convolution = Convolution(inner, inner, kernel, dilation=dilation, causal=causal)
@@ -127,6 +135,7 @@ class DilatedConvolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "*tokens d_model"], layout: Layout, cache: StateCache | None = None
     ) -> Float[Tensor, "*tokens d_model"]:
+        # half the width: a quarter of the products
         inner = self.convolution(self.entry(self.narrow(x)), layout, cache)
         return x + self.dropout(self.widen(inner))
 
@@ -157,6 +166,7 @@ def convolution(
     """A layer of this kind; only the dilated one uses `dilation`."""
     if kind not in get_args(Kind):
         raise ValueError(f"kind {kind!r}: one of {', '.join(get_args(Kind))}")
+    # the other two look at direct neighbours
     if kind == "dilated":
         return DilatedConvolution(d_model, kernel, dilation=dilation, causal=causal, dropout=dropout)
     layer = GatedConvolution if kind == "gated" else SeparableConvolution
@@ -209,15 +219,18 @@ class ConvolutionDecoderLayer(nn.Module):
         need_weights: bool = False,
     ) -> tuple[Float[Tensor, "*tokens d_model"], None, Float[Tensor, "batch 1 targets sources"] | None]:
         """As `DecoderLayer.forward`; there are no attention weights over the sequence itself."""
+        # residual connections are inside the convolution
         h = self.convolution(x, layout, cache)
         if self.cross_attention is None or self.query is None or self.context is None:
             return h, None, None
         source = self.cross_attention.source(memory, memory_layout, cross_cache)
+        # (batch, targets, d_model)
         context, attn_weights = self.cross_attention(layout.unpack(self.query(h)), source)
         # m sqrt(1/m) = sqrt(m)
         if source.padding_mask is None:
             context = context * source.keys.shape[1] ** 0.5
         else:
+            # m differs from sequence to sequence: its real tokens
             context = context * source.padding_mask.sum(1).to(context.dtype).sqrt()[:, None, None]
         out = (h + self.context(layout.pack(context))) * SQRT_HALF
         return out, None, attn_weights if need_weights else None

@@ -53,9 +53,13 @@ class BidirectionalRNN(nn.Module):
             lengths = layout.padding_mask.sum(1, keepdim=True)
             reversed_column = torch.where(column < lengths, lengths - 1 - column, column)
         index = reversed_column[:, :, None]
+        # padding at the end of a row comes after its real tokens, and changes none of them
         left_to_right, _ = self.forwards(rows)
+        # reversed copies through the second recurrence
         right_to_left, _ = self.backwards(rows.gather(1, index.expand_as(rows)))
+        # and back into the order of the text: the same index is its own inverse
         right_to_left = right_to_left.gather(1, index.expand_as(right_to_left))
+        # (batch, seq, d_model / 2) twice
         return layout.pack(torch.cat([left_to_right, right_to_left], dim=-1))
 
 
@@ -71,6 +75,7 @@ class UnidirectionalRNN(nn.Module):
 
     def __init__(self, d_model: int, cell: Cell = "lstm", d_input: int | None = None) -> None:
         super().__init__()
+        # Bahdanau's decoder reads [embedding; context], which is wider
         self.recurrence = recurrence(cell, d_input or d_model, d_model)
 
     def forward(
@@ -80,6 +85,7 @@ class UnidirectionalRNN(nn.Module):
         rows = layout.unpack(x)
         if cache is None:
             return layout.pack(self.run_unpadded(rows, start)[0])
+        # cached: the state after the last real token is kept
         out, state = self.run_padded(rows, layout.padding_mask, cache.state or start)
         cache.advance(layout.seq, layout.padding_mask)
         cache.state = state
@@ -100,20 +106,24 @@ class UnidirectionalRNN(nn.Module):
             return self.run_unpadded(rows, state)
         # packed sequences want padding at the end: move the real tokens of each row to the front, and back afterwards
         order = (~padding_mask).long().argsort(dim=1, stable=True)[:, :, None]
+        # (batch, seq, d_input), real tokens first, and their number a row
         packed = pack_padded_sequence(
             rows.gather(1, order.expand_as(rows)),
+            # torch refuses a length of 0: an empty row reads one token, whose state nobody uses
             padding_mask.sum(1).clamp_min(1).cpu(),
             batch_first=True,
             enforce_sorted=False,
         )
         out, last = self.recurrence(packed, self._to_torch(state))
         padded, _ = pad_packed_sequence(out, batch_first=True, total_length=rows.shape[1])
+        # outputs back to their own columns
         return torch.zeros_like(padded).scatter(1, order.expand_as(padded), padded), self._from_torch(last)
 
     def _to_torch(self, state: State) -> Tensor | State | None:
         """Torch wants a leading axis of layers, a tuple for an LSTM and one tensor for a GRU."""
         if not state:
             return None
+        # (1, batch, d_model) each
         parts = tuple(part[None].contiguous() for part in state)
         return parts if isinstance(self.recurrence, nn.LSTM) else parts[0]
 
@@ -132,6 +142,7 @@ class ResidualNorm(nn.Module):
         if norm not in get_args(RecurrentNorm):
             raise ValueError(f"norm {norm!r}: one of {', '.join(get_args(RecurrentNorm))}")
         self.residual, self.norm_position = residual, norm
+        # one LayerNorm, used on one side
         self.norm = None if norm == "none" else nn.LayerNorm(d_model, eps=norm_eps)
         self.dropout = Dropout(dropout)
 
@@ -191,6 +202,7 @@ class RecurrentDecoderLayer(ResidualNorm):
         self.style, self.cross_attention = style, cross_attention
         context_in_input = cross_attention is not None and style == "bahdanau"
         self.recurrence = UnidirectionalRNN(d_model, cell, 2 * d_model if context_in_input else d_model)
+        # the first state is made from the source (Bahdanau, appendix A.2.2)
         self.start = nn.Linear(d_model, d_model) if cross_attention is not None else None
         self.readout = nn.Linear(2 * d_model, d_model) if cross_attention is not None else None
 
@@ -216,25 +228,31 @@ class RecurrentDecoderLayer(ResidualNorm):
         """
         h = self.normalized_input(x)
         if self.cross_attention is None or self.readout is None:
+            # a language model, or a layer below the one that attends
             return self.add_residual(x, self.recurrence(h, layout, cache)), None, None
         if cache is not None and layout.padding_mask is not None:
             raise ValueError("targets that are decoded step by step have no padding")
+        # projected once a text, then from the cache
         source = self.cross_attention.source(memory, memory_layout, cross_cache)
         state = cache.state if cache is not None and cache.state else self._initial_state(source.values)
         if self.style == "luong":
+            # all states first, then all contexts at once
             states = layout.unpack(self.recurrence(h, layout, cache, state))
             context, attn_weights = self.cross_attention(states, source)
         else:
+            # a context needs the state before it: one token after another
             states, context, attn_weights, state = self._step_by_step(layout.unpack(h), source, state)
             if cache is not None:
                 cache.advance(layout.seq)
                 cache.state = state
+        # Luong's equation 5: attentional hidden state tanh(W [c; h])
         h = torch.tanh(self.readout(layout.pack(torch.cat([context, states], dim=-1))))
         return self.add_residual(x, h), None, attn_weights if need_weights else None
 
     def _initial_state(self, memory: Float[Tensor, "batch sources d_model"]) -> State:
         assert self.start is not None
         hidden = torch.tanh(self.start(memory[:, 0]))
+        # an LSTM's cell state starts at zero
         return (hidden, torch.zeros_like(hidden)) if isinstance(self.recurrence.recurrence, nn.LSTM) else (hidden,)
 
     def _step_by_step(
@@ -245,7 +263,9 @@ class RecurrentDecoderLayer(ResidualNorm):
         assert self.cross_attention is not None
         states, contexts, attn_weights = [], [], []
         for step in range(rows.shape[1]):
+            # state[0] is the hidden state: (batch, 1, d_model) as a query
             context, weights = self.cross_attention(state[0][:, None], source)
+            # s_i = f(s_{i-1}, [y_{i-1}; c_i])
             out, state = self.recurrence.run_unpadded(torch.cat([rows[:, step : step + 1], context], dim=-1), state)
             states.append(out)
             contexts.append(context)

@@ -36,6 +36,7 @@ class SourceAttention(nn.Module):
             raise ValueError(f"score {score!r}: one of {', '.join(get_args(Score))}")
         self.d_model, self.score = d_model, score
         projects_keys = score in ("additive", "general")
+        # U (additive) or W (general) is applied to the source, once a text
         self.key = nn.Linear(d_model, d_model, bias=score == "additive") if projects_keys else nn.Identity()
         self.query = nn.Linear(d_model, d_model, bias=False) if score == "additive" else nn.Identity()
         self.energy = nn.Linear(d_model, 1, bias=False) if score == "additive" else None
@@ -55,9 +56,11 @@ class SourceAttention(nn.Module):
         Raises ValueError without both a memory with its layout and a filled cache.
         """
         if cache is not None and cache.length:
+            # the one head's axis is dropped: (batch, sources, d_model)
             return Source(cache.keys[:, 0], cache.values[:, 0], cache.padding_mask)
         if memory is None or layout is None:
             raise ValueError("attention to a source needs its memory with a layout, or a filled cache")
+        # values are the memory itself: contexts are means of it
         keys, values = layout.unpack(self.key(memory)), layout.unpack(memory)
         if cache is not None:
             cache.update(keys[:, None], values[:, None], layout.padding_mask)
@@ -69,12 +72,14 @@ class SourceAttention(nn.Module):
         """A context for each state, and the attention weights, those of one head."""
         allowed = None if source.padding_mask is None else source.padding_mask[:, None]  # (batch, 1, sources)
         attn_weights = masks.masked_softmax(self._scores(self.query(states), source.keys), allowed)
+        # an axis for the one head, as multi-head attention has one for each
         return attn_weights @ source.values, attn_weights[:, None]
 
     def _scores(
         self, queries: Float[Tensor, "batch targets d_model"], keys: Float[Tensor, "batch sources d_model"]
     ) -> Float[Tensor, "batch targets sources"]:
         if self.energy is None:
+            # (batch, targets, sources)
             products = queries @ keys.transpose(1, 2)
             return products * self.d_model**-0.5 if self.score == "scaled_dot" else products
         # (batch, targets, 1, d) + (batch, 1, sources, d): every pair of a state and a source

@@ -12,7 +12,9 @@ class Cache:
     """
 
     def __init__(self, batch: int, max_len: int, device: torch.device | str = "cpu") -> None:
+        # True = real token, as every padding mask
         self.mask = torch.ones(batch, max_len, dtype=torch.bool, device=device)
+        # the same for all rows: shorter texts are padded
         self.length = 0
         self.has_padding = False
 
@@ -22,6 +24,7 @@ class Cache:
         if end > capacity:
             raise IndexError(f"the cache holds {capacity} positions; {end} were asked of it")
         if padding_mask is not None:
+            # without a mask the new tokens are real, as the buffer says already
             self.mask[:, self.length : end] = padding_mask
             self.has_padding = True
         self.length = end
@@ -29,6 +32,7 @@ class Cache:
 
     def select(self, rows: Int[Tensor, "selected"]) -> None:
         """Keep these rows, in this order; one may be named several times."""
+        # beams move: rows may be dropped, doubled and exchanged
         self.mask = self.mask[rows]
 
     @property
@@ -54,7 +58,9 @@ class KeyValueCache(Cache):
     ) -> None:
         super().__init__(batch, max_len, device)
         self.keys, self.values = (
-            torch.empty(batch, n_heads, max_len, width, dtype=dtype, device=device) for width in widths
+            # heads before positions, so that attention reads each head's keys in one stretch
+            torch.empty(batch, n_heads, max_len, width, dtype=dtype, device=device)
+            for width in widths
         )
 
     def update(
@@ -66,6 +72,7 @@ class KeyValueCache(Cache):
         """Append, and return views of all keys and values so far. Raises IndexError when the cache is full."""
         begin = self.length
         end = self.advance(keys.shape[2], padding_mask)
+        # in place: growing by concatenation would copy the whole text in every step
         self.keys[:, :, begin:end] = keys
         self.values[:, :, begin:end] = values
         return self.kv()
@@ -80,6 +87,7 @@ class KeyValueCache(Cache):
             for buffer in (self.keys, self.values):
                 buffer[:, :, : self.length] = buffer[rows, :, : self.length]
         else:
+            # fewer rows or more: new buffers
             self.keys, self.values = self.keys[rows], self.values[rows]
         super().select(rows)
 
@@ -96,5 +104,6 @@ class StateCache(Cache):
 
     def select(self, rows: Int[Tensor, "selected"]) -> None:
         """Keep these rows, in this order; one may be named several times."""
+        # a state has no positions: rows are all there is to move
         self.state = tuple(part[rows] for part in self.state)
         super().select(rows)

@@ -24,7 +24,9 @@ def sign_encode_dropped(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "
     The sign is the dropout mask, at no cost in memory. The returned values times `dropout_scale(p)` keep the mean. CPU only.
     """
     signs = _random_signs(x, p).to(x.dtype)
+    # x keeps its size and takes the sign: what is dropped is -x, and still readable for backward
     x.copysign_(signs)
+    # max(x, 0) into the memory of the signs
     return torch.clamp_min(x, 0.0, out=signs)
 
 
@@ -35,6 +37,7 @@ def dropout_scale(p: float) -> float:
 
 def _random_signs(like: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
     """Numbers below 0 with probability p, in float32 or wider."""
+    # one call of the generator for four values
     bits = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     # each int64 read as four int16, uniform on [-2^15, 2^15); shifted so that a fraction p is negative
     lanes = bits.view(torch.int16)[: like.numel()].view(like.shape)
@@ -62,4 +65,5 @@ class Dropout(nn.Module):
         on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
         if not on_cpu or not self.training or self.p == 0.0 or x.dtype != sublayer.dtype:
             return x + self(sublayer)
+        # the product is a fresh tensor, so x may be added in place
         return (sublayer * keep_mask(sublayer, self.p)).add_(x)

@@ -17,6 +17,7 @@ def linear(
     x: Float[Tensor, "*rows inner"], weight: Float[Tensor, "outer inner"], bias: Float[Tensor, "outer"] | None = None
 ) -> Float[Tensor, "*rows outer"]:
     """x W^T + b, by the faster of the two products. Without gradients the result may be transposed in memory."""
+    # with gradients, other shapes, other devices: the usual product
     if (
         x.ndim != 2
         or not MIN_ROWS <= x.shape[0] <= MAX_ROWS
@@ -25,7 +26,9 @@ def linear(
         or torch.is_grad_enabled()
     ):
         return functional.linear(x, weight, bias)
+    # W x^T streams the rows of W once past a few columns
     transposed = weight @ x.t() if bias is None else torch.addmm(bias[:, None], weight, x.t())
+    # a view: (rows, outer), column by column in memory
     return transposed.t()
 
 

@@ -31,6 +31,7 @@ def linear_cross_entropy(
     if chunk < 1:
         raise ValueError(f"chunk {chunk}: at least one token at a time")
     device, dtype = hidden.device.type, hidden.dtype
+    # a custom Function is not seen by autocast: its dtype is asked for here
     if device != "meta" and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     grad_enabled = torch.is_grad_enabled()
@@ -52,6 +53,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         needs_grad: tuple[bool, bool],
     ) -> Tensor:
         ctx.chunk, ctx.dtype, ctx.needs_grad = chunk, dtype, needs_grad
+        # both gradients are computed in forward, while the chunk's probabilities are in the cache
         losses, ctx.grad_hidden, ctx.grad_weight = _chunked_pass(hidden, weight, targets, chunk, dtype, needs_grad)
         if any(needs_grad):
             ctx.save_for_backward(hidden, weight, targets)
@@ -66,8 +68,10 @@ class LinearCrossEntropy(torch.autograd.Function):
         factor = _common_factor(grads[0])
         if factor is None:
             grad_weight = None
+        # d loss_i / d hidden_i times the upstream gradient of token i
         if grad_hidden is not None and factor != 1.0:
             grad_hidden.mul_(grads[0][:, None])
+        # a sum over tokens: one factor can still be applied to it, different ones cannot
         if grad_weight is not None and factor is not None and factor != 1.0:
             grad_weight.mul_(factor)
         missing = (ctx.needs_grad[0] and grad_hidden is None, ctx.needs_grad[1] and grad_weight is None)
@@ -84,6 +88,7 @@ def _common_factor(grad: Float[Tensor, "tokens"]) -> float | None:
     """The upstream gradient where it is the same for all tokens, else None; 1 on the meta device, which has no values."""
     if grad.is_meta or not len(grad):
         return 1.0
+    # sum() and mean() give an expanded scalar of stride 0: no values need to be compared
     if grad.stride() != (0,) and not bool((grad == grad[0]).all()):
         return None
     return float(grad[0])
@@ -99,6 +104,7 @@ def _chunked_pass(
     scales: Float[Tensor, "tokens"] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Losses, and where `needs_grad` the gradients of their sum (with `scales`, of their weighted sum)."""
+    # bf16 logits would lose the small differences that the loss is made of
     precise = torch.promote_types(dtype, torch.float32)
     losses = torch.empty(len(targets), dtype=precise, device=hidden.device)
     grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
@@ -119,12 +125,15 @@ def _chunked_pass(
         if not any(needs_grad):
             continue
         probs.scatter_add_(1, target, probs.new_full(target.shape, -1.0))  # p - y
+        # second pass with different upstream gradients
         if scales is not None:
             probs.mul_(scales[rows, None])
         grad_logits = probs.to(dtype)
         if grad_hidden is not None:
+            # (chunk, vocab) (vocab, d_model)
             grad_hidden[rows] = torch.mm(grad_logits, cast_weight)
         if grad_weight is not None:
+            # (vocab, chunk) (chunk, d_model), added up in the precision of the weight
             _add_product(grad_weight, grad_logits.t(), cast_hidden[rows])
     return losses, grad_hidden, grad_weight
 

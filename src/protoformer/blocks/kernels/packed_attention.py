@@ -70,10 +70,12 @@ def _sequence_group(
 ) -> SequenceGroup:
     if len(group) == 1:
         one = group[0]
+        # alone: no padding, and no gathering of tokens
         pattern = masks.pattern(layout.lengths[one], keys.lengths[one], causal, window)
         return SequenceGroup(
             layout.token_slice(one), None, keys.token_slice(one), None, _tiles(layout.lengths[one], pattern, None, None)
         )
+    # (group, longest) token indices
     queries, real_queries = layout.group_indices(group)
     key_indices, real_keys = keys.group_indices(group)
     pattern = masks.pattern(queries.shape[1], key_indices.shape[1], causal, window)
@@ -93,11 +95,14 @@ def _tiles(
         allowed = None if real_keys is None else masks.padding(real_keys)
         return [_tile(slice(0, queries), slice(0, None), allowed, real_queries)]
     tiles = []
+    # tiles of equal size
     size = math.ceil(queries / max(1, math.ceil(queries / TILE_SIZE)))
     for start in range(0, max(1, queries), max(1, size)):
         rows = slice(start, min(start + size, queries))
+        # keys that some query of the tile may see: one range, for causal masks and bands alike
         visible = pattern[rows].any(0).nonzero().flatten().tolist()
         columns = slice(visible[0], visible[-1] + 1) if visible else slice(0, 0)
+        # (1, 1, tile, keys of the tile)
         allowed = pattern[None, None, rows, columns]
         if real_keys is not None:
             allowed = allowed & masks.padding(real_keys[:, columns])
@@ -116,6 +121,7 @@ def _tile(
     fully_masked = ~allowed.any(-1, keepdim=True)
     # outputs of padded queries are never read, so they need no zeroing
     to_zero = fully_masked if real_queries is None else fully_masked & real_queries[:, None, :, None]
+    # in a causal tile all queries see the first keys: the bias is added from the first masked key on
     masked_keys = (~allowed).flatten(0, 2).any(0).nonzero().flatten().tolist()
     bias = masks.bias(allowed[..., masked_keys[0] :]) if masked_keys else None
     return Tile(queries, keys, bias, fully_masked if to_zero.any() else None)
@@ -134,6 +140,7 @@ def attend_packed(
 ) -> Float[Tensor, "tokens heads d_head"]:
     """softmax(Q K^T / sqrt(d_key)) V, each sequence of `layout` against the same one of `keys`."""
     if q.device.type == "cpu":
+        # autograd of many small calls costs more than the products: one Function for the whole batch
         groups = attention_groups(layout, keys, causal, window, q.shape[1] * q.shape[2])
         return PackedAttentionFunction.apply(q, k, v, groups, dropout, torch.is_grad_enabled())
     return attend_unpacked(q, k, v, layout, keys, causal=causal, window=window, dropout=dropout)
@@ -183,6 +190,7 @@ class PackedAttentionFunction(torch.autograd.Function):
         dropout: float,
         grad_enabled: bool = True,
     ) -> Tensor:
+        # every token is written once: no need for zeros
         out = q.new_empty(*q.shape[:2], v.shape[-1])
         scale = dropout_scale(dropout)
         saved: list[Tensor] = []
@@ -190,8 +198,10 @@ class PackedAttentionFunction(torch.autograd.Function):
         for group in groups:
             query, key, value = _gather(q, group.queries), _gather(k, group.keys), _gather(v, group.keys)
             contexts = []
+            # one softmax a tile: its keys hold all that its queries may see
             for tile in group.tiles:
                 probs = _attn_weights(query[:, tile.queries], key[:, tile.keys], tile)
+                # A without its scale, which the next product applies for free
                 kept = sign_encode_dropped(probs, dropout) if dropout else probs
                 contexts.append(_product(kept, value[:, tile.keys], scale))
                 if needs_grad:
@@ -219,11 +229,13 @@ class PackedAttentionFunction(torch.autograd.Function):
             for tile in group.tiles:
                 probs, grad_tile = next(saved_probs), grad_out[:, tile.queries]
                 kept = probs.clamp_min(0.0) if ctx.dropout else probs  # A without its scale: 0 where dropped
+                # dV = A^T dO
                 grad_value.add(tile, kept.transpose(1, 2), grad_tile, scale)
                 # P dP, then dS = P dP - P rowsum; with dropout P itself is the saved value without its sign
                 grad_scores = _product(grad_tile, value[:, tile.keys].transpose(1, 2), scale).mul_(kept)
                 probs = torch.abs(probs, out=kept) if ctx.dropout else probs
                 grad_scores.addcmul_(probs, row_sum[:, tile.queries], value=-1.0)
+                # dQ = dS K / sqrt(d_key), dK = dS^T Q / sqrt(d_key)
                 grad_query.append(_product(grad_scores, key[:, tile.keys], inv_sqrt_d))
                 grad_key.add(tile, grad_scores.transpose(1, 2), query[:, tile.queries], inv_sqrt_d)
             _scatter(grad_q, group.queries, group.real_queries, _concatenated(grad_query))
@@ -240,6 +252,7 @@ class _TileSum:
         self.total = like if self.single else torch.zeros_like(like)
 
     def add(self, tile: Tile, a: Tensor, b: Tensor, factor: float) -> None:
+        # no zeros to add to
         if self.single:
             self.total = _product(a, b, factor)
         else:
@@ -261,6 +274,7 @@ def _attn_weights(
     if tile.bias is not None:
         by_sequence = scores.unflatten(0, (len(tile.bias), -1))  # (group, heads, queries, keys)
         by_sequence[..., scores.shape[2] - tile.bias.shape[3] :].add_(tile.bias)
+    # in place: scores are not needed again
     torch.softmax(scores, -1, out=scores)
     if tile.fully_masked is not None:
         scores.unflatten(0, (len(tile.fully_masked), -1)).masked_fill_(tile.fully_masked, 0.0)
@@ -275,6 +289,7 @@ def _gather(x: Float[Tensor, "tokens heads d_head"], index: TokenIndex) -> Float
     """(tokens, heads, d_head) -> (sequences x heads, seq, d_head)."""
     if isinstance(index, slice):
         return x[index].transpose(0, 1)
+    # (group, seq, heads, d_head), padding filled with copies of some real token
     by_token = x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
     return by_token.transpose(1, 2).flatten(0, 1)
 
@@ -291,6 +306,7 @@ def _scatter(
         return
     by_token = values.unflatten(0, (len(index), -1)).transpose(1, 2)
     if real is None:
+        # no padding in the group
         x.index_copy_(0, index.flatten(), by_token.flatten(0, 1))
     else:
         x.index_copy_(0, index[real], by_token[real])

@@ -41,6 +41,7 @@ class PaddedLayout:
         offset = self.offset if isinstance(self.offset, int) else self.offset.to(device)[:, None]
         if self.padding_mask is None:
             return torch.arange(self.seq, device=device)[None] + offset
+        # counts real tokens only; clamped for padding in front, whose positions are never used
         return (self.padding_mask.cumsum(1) - 1).clamp_min(0) + offset
 
     def gather(
@@ -57,6 +58,7 @@ class PackedLayout:
         self.batch, self.seq = padding_mask.shape
         self.padding_mask = padding_mask
         self.flat_index = padding_mask.flatten().nonzero().squeeze(1)
+        # one synchronisation with the device a batch: group sizes decide which calls are made
         self.lengths: list[int] = padding_mask.sum(1).tolist()
         self._starts: list[int] = [0, *accumulate(self.lengths)]
         self.attention_groups: dict[Any, Any] = {}  # attention's own plan for this batch, shared by all layers
@@ -67,6 +69,7 @@ class PackedLayout:
 
         Sequences longer than `max_grouped_len` stay alone.
         """
+        # longest first, so that each group begins with its longest
         order = sorted(range(self.batch), key=lambda i: -self.lengths[i])
         groups: list[list[int]] = []
         for i in order:
@@ -87,7 +90,9 @@ class PackedLayout:
         """Token indices of a group as a small rectangle, and its padding mask (None: all real)."""
         lengths = [self.lengths[i] for i in sequences]
         longest = max(lengths)
+        # (group,)
         starts = torch.tensor([self._starts[i] for i in sequences], device=self.flat_index.device)
+        # (longest,), added to each start
         columns = torch.arange(longest, device=self.flat_index.device)
         if min(lengths) == longest:
             return starts[:, None] + columns, None
@@ -97,11 +102,13 @@ class PackedLayout:
         return torch.where(real, starts[:, None] + columns, dummy), real
 
     def pack(self, padded: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "tokens *rest"]:
+        # (batch * seq, ...) -> real tokens
         return padded.flatten(0, 1).index_select(0, self.flat_index)
 
     def unpack(self, tokens: Shaped[Tensor, "tokens *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
         """Padding becomes zero."""
         rest = tokens.shape[1:]
+        # the inverse: real tokens back into a rectangle of zeros
         padded = tokens.new_zeros(self.batch * self.seq, *rest).index_copy(0, self.flat_index, tokens)
         return padded.view(self.batch, self.seq, *rest)
 
@@ -115,6 +122,7 @@ class PackedLayout:
         self, tokens: Float[Tensor, "tokens d_model"], row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]
     ) -> Float[Tensor, "picked d_model"]:
         """The vectors at these rows and columns of the rectangle, which must be real tokens."""
+        # (batch, seq): the number of each real token in the concatenation
         token_index = (self.padding_mask.flatten().cumsum(0) - 1).view(self.batch, self.seq)
         return tokens.index_select(0, token_index[row, column])
 
@@ -139,6 +147,7 @@ class HiddenStates(NamedTuple):
 
     def at(self, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
         """One vector a sequence: the one at column `position` of the rectangle."""
+        # row i, column position[i]
         return self.gather(torch.arange(self.layout.batch, device=self.tokens.device), position)
 
     def gather(self, row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]) -> Float[Tensor, "picked d_model"]:

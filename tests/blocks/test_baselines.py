@@ -26,10 +26,10 @@ MASK = torch.arange(7)[None] < LENGTHS[:, None]
 SOURCES = torch.arange(6)[None] < torch.tensor([3, 6, 1, 4])[:, None]
 Make = Callable[[SourceAttention | None], nn.Module]
 DECODERS: dict[str, Make] = {
-    "lstm, then looks": lambda a: RecurrentDecoderLayer(D, a, cell="lstm", residual=True),
-    "gru, then looks": lambda a: RecurrentDecoderLayer(D, a, cell="gru", norm="pre"),
-    "lstm, looks first": lambda a: RecurrentDecoderLayer(D, a, style="bahdanau", norm="post"),
-    "gru, looks first": lambda a: RecurrentDecoderLayer(D, a, cell="gru", style="bahdanau", residual=True),
+    "lstm, luong": lambda a: RecurrentDecoderLayer(D, a, cell="lstm", residual=True),
+    "gru, luong": lambda a: RecurrentDecoderLayer(D, a, cell="gru", norm="pre"),
+    "lstm, bahdanau": lambda a: RecurrentDecoderLayer(D, a, style="bahdanau", norm="post"),
+    "gru, bahdanau": lambda a: RecurrentDecoderLayer(D, a, cell="gru", style="bahdanau", residual=True),
     "gated": lambda a: ConvolutionDecoderLayer(convolution("gated", D, 3, causal=True), D, a),
     "gated, even": lambda a: ConvolutionDecoderLayer(convolution("gated", D, 4, causal=True), D, a),
     "dilated": lambda a: ConvolutionDecoderLayer(convolution("dilated", D, 3, dilation=2, causal=True), D, a),
@@ -45,18 +45,18 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def decoder(name: str, score: str | None = None, layers: int = 2) -> DecoderStack:
-    """Every layer looks at the source, or none; weights are large enough to make a difference seen."""
-    made = DecoderStack([DECODERS[name](None if score is None else SourceAttention(D, score)) for _ in range(layers)])
-    return lively(made)
+    """Every layer attends to the source, or none; weights are large enough to make a difference seen."""
+    stack = DecoderStack([DECODERS[name](None if score is None else SourceAttention(D, score)) for _ in range(layers)])
+    return with_large_weights(stack)
 
 
-def lively(module: nn.Module) -> nn.Module:
+def with_large_weights(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.4)
     return module.double().eval()
 
 
-def numbers(*shape: int) -> Tensor:
+def randn(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.double)
 
 
@@ -66,7 +66,7 @@ def numbers(*shape: int) -> Tensor:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_sees_no_padding(name: str) -> None:
     """Packed, padded and one by one: forward and backward."""
-    stack = lively(EncoderStack([ENCODERS[name](), ENCODERS[name]()]))
+    stack = with_large_weights(EncoderStack([ENCODERS[name](), ENCODERS[name]()]))
     same_in_every_layout(lambda x, layout: stack(x, layout).tokens, stack)
 
 
@@ -77,9 +77,9 @@ def test_a_decoder_sees_no_padding(name: str) -> None:
 
 
 def same_in_every_layout(run: Callable[[Tensor, Layout], Tensor], stack: nn.Module) -> None:
-    x = numbers(4, 7, D)
+    x = randn(4, 7, D)
     x[~MASK] = 1e3  # what stands in padding must not matter
-    found = {}
+    results = {}
     for name, layout in {"packed": PackedLayout(MASK), "padded": PaddedLayout(4, 7, MASK)}.items():
         stack.zero_grad()
         inputs = x.clone().requires_grad_()
@@ -87,23 +87,23 @@ def same_in_every_layout(run: Callable[[Tensor, Layout], Tensor], stack: nn.Modu
         (out**2).sum().backward()
         assert inputs.grad is not None
         assert (inputs.grad[~MASK] == 0).all()
-        found[name] = [out.detach(), inputs.grad[MASK], *(p.grad for p in stack.parameters() if p.grad is not None)]
-    for packed, padded in zip(*found.values(), strict=True):
+        results[name] = [out.detach(), inputs.grad[MASK], *(p.grad for p in stack.parameters() if p.grad is not None)]
+    for packed, padded in zip(*results.values(), strict=True):
         torch.testing.assert_close(packed, padded)
     alone = [run(x[i : i + 1, :n], PaddedLayout(1, n))[0] for i, n in enumerate(LENGTHS.tolist())]
-    torch.testing.assert_close(found["packed"][0], torch.cat(alone).detach())
-    assert found["packed"][0].std() > 0.05
+    torch.testing.assert_close(results["packed"][0], torch.cat(alone).detach())
+    assert results["packed"][0].std() > 0.05
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_sees_to_both_sides(name: str) -> None:
-    stack = lively(EncoderStack([ENCODERS[name]()]))
-    x = numbers(1, 9, D).requires_grad_()
+    stack = with_large_weights(EncoderStack([ENCODERS[name]()]))
+    x = randn(1, 9, D).requires_grad_()
     stack(x, PaddedLayout(1, 9)).tokens[0, 4].sum().backward()
     assert x.grad is not None
     reached = x.grad[0].abs().sum(-1).nonzero().flatten().tolist()
-    wanted = {"gated": [3, 4, 5], "dilated": [2, 4, 6], "separable": [2, 3, 4, 5, 6]}
-    assert reached == wanted.get(name, list(range(9)))
+    expected = {"gated": [3, 4, 5], "dilated": [2, 4, 6], "separable": [2, 3, 4, 5, 6]}
+    assert reached == expected.get(name, list(range(9)))
 
 
 # --- order
@@ -114,10 +114,10 @@ def test_an_encoder_sees_to_both_sides(name: str) -> None:
 def test_no_token_sees_a_later_one(name: str, packed: bool) -> None:
     stack = decoder(name, "general")
     layout = PackedLayout(MASK) if packed else PaddedLayout(4, 7, MASK)
-    memory = numbers(4, 6, D)
-    x = numbers(4, 7, D)
+    memory = randn(4, 6, D)
+    x = randn(4, 7, D)
     changed = x.clone()
-    changed[:, 4] = numbers(4, D)
+    changed[:, 4] = randn(4, D)
     before, after = (
         layout.unpack(stack(layout.pack(one), layout, memory, PaddedLayout(4, 6, SOURCES)).tokens)
         for one in (x, changed)
@@ -135,15 +135,15 @@ def test_no_token_sees_a_later_one(name: str, packed: bool) -> None:
 @pytest.mark.parametrize("name", DECODERS)
 def test_read_in_pieces_it_is_the_same(name: str, score: str | None) -> None:
     stack = decoder(name, score)
-    x, memory, source = numbers(4, 9, D), numbers(4, 6, D), PaddedLayout(4, 6, SOURCES)
+    x, memory, source = randn(4, 9, D), randn(4, 6, D), PaddedLayout(4, 6, SOURCES)
     whole = stack(x, PaddedLayout(4, 9), memory, source).tokens
     caches, cross = stack.caches(4, 9, x), stack.cross_caches(4, 6, x)
     assert len(cross) == (0 if score is None else 2)
     pieces = []
     for a, b in ((0, 3), (3, 4), (4, 5), (5, 9)):
-        given = (memory, source) if a == 0 else (None, None)  # it is read once
+        source_inputs = (memory, source) if a == 0 else (None, None)  # it is read once
         pieces.append(
-            stack(x[:, a:b], PaddedLayout(4, b - a, None, a), *given, caches=caches, cross_caches=cross).tokens
+            stack(x[:, a:b], PaddedLayout(4, b - a, None, a), *source_inputs, caches=caches, cross_caches=cross).tokens
         )
     torch.testing.assert_close(torch.cat(pieces, 1), whole)
     with pytest.raises(IndexError, match="the cache holds 9 positions; 10 were asked of it"):
@@ -151,10 +151,10 @@ def test_read_in_pieces_it_is_the_same(name: str, score: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_rows_change_places(name: str) -> None:
+def test_selected_rows_of_caches(name: str) -> None:
     """As a beam search moves them: rows are left out, doubled and exchanged in the middle of a text."""
     stack = decoder(name, "general")
-    x, memory, source = numbers(4, 6, D), numbers(4, 6, D), PaddedLayout(4, 6, SOURCES)
+    x, memory, source = randn(4, 6, D), randn(4, 6, D), PaddedLayout(4, 6, SOURCES)
     caches, cross = stack.caches(4, 6, x), stack.cross_caches(4, 6, x)
     stack(x[:, :4], PaddedLayout(4, 4), memory, source, caches=caches, cross_caches=cross)
     rows = torch.tensor([2, 0, 2])
@@ -168,7 +168,7 @@ def test_rows_change_places(name: str) -> None:
 def test_texts_of_unequal_length_are_read_as_if_alone(name: str) -> None:
     """Padding stands in front in the first call."""
     stack = decoder(name)
-    x, more = numbers(3, 6, D), numbers(3, 2, D)
+    x, more = randn(3, 6, D), randn(3, 2, D)
     lengths = [6, 2, 1]
     real = torch.arange(6)[None] >= 6 - torch.tensor(lengths)[:, None]
     caches = stack.caches(3, 8, x)
@@ -196,7 +196,7 @@ def test_the_recurrences_are_torchs_own(cell: str) -> None:
         for side, end in ((layer.recurrence.forwards, ""), (layer.recurrence.backwards, "_reverse")):
             for name, parameter in side.named_parameters():
                 parameter.data.copy_(getattr(theirs, name.replace("l0", f"l{number}") + end))
-    x = numbers(4, 7, D)
+    x = randn(4, 7, D)
     packed = nn.utils.rnn.pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
     expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
     layout = PackedLayout(MASK)
@@ -209,11 +209,11 @@ def test_the_recurrences_are_torchs_own(cell: str) -> None:
 )
 def test_a_convolution_is_torchs_own(kernel: int, dilation: int, causal: bool, depthwise: bool) -> None:
     out = D if depthwise else 6
-    ours = lively(Convolution(D, out, kernel, dilation=dilation, causal=causal, depthwise=depthwise))
+    ours = with_large_weights(Convolution(D, out, kernel, dilation=dilation, causal=causal, depthwise=depthwise))
     theirs = nn.Conv1d(D, out, kernel, dilation=dilation, groups=D if depthwise else 1, dtype=torch.double)
     weight = ours.map.weight if depthwise else ours.map.weight.view(out, kernel, D).transpose(1, 2)
     theirs.load_state_dict({"weight": weight, "bias": ours.map.bias})
-    x = numbers(2, 11, D)
+    x = randn(2, 11, D)
     reach = (kernel - 1) * dilation
     left = reach if causal else reach // 2
     expected = theirs(functional.pad(x.transpose(1, 2), (left, reach - left))).transpose(1, 2)
@@ -232,8 +232,8 @@ def test_the_gated_layer_keeps_the_variance() -> None:
 
 @pytest.mark.parametrize("score", ["additive", "dot", "scaled_dot", "general"])
 def test_contexts_are_the_papers(score: str) -> None:
-    attention = lively(SourceAttention(D, score))
-    state, memory = numbers(2, 3, D), numbers(2, 5, D)
+    attention = with_large_weights(SourceAttention(D, score))
+    state, memory = randn(2, 3, D), randn(2, 5, D)
     context, attn_weights = attention(state, attention.source(memory, PaddedLayout(2, 5)))
     for b in range(2):
         for t in range(3):
@@ -244,26 +244,26 @@ def test_contexts_are_the_papers(score: str) -> None:
                 scores = torch.stack([state[b, t] @ attention.key.weight @ h for h in memory[b]])
             else:
                 scores = memory[b] @ state[b, t] / (D**0.5 if score == "scaled_dot" else 1.0)
-            share = scores.exp() / scores.exp().sum()
-            torch.testing.assert_close(attn_weights[b, 0, t], share)
-            torch.testing.assert_close(context[b, t], share @ memory[b])
+            attn_probs = scores.exp() / scores.exp().sum()
+            torch.testing.assert_close(attn_weights[b, 0, t], attn_probs)
+            torch.testing.assert_close(context[b, t], attn_probs @ memory[b])
 
 
 def test_bahdanaus_decoder_written_out() -> None:
     """c_i from s_{i-1}; s_i = f(s_{i-1}, [y_i; c_i]); the first state from the memory's first vector (appendix A.2.2)."""
     attention = SourceAttention(D, "additive")
-    layer = lively(RecurrentDecoderLayer(D, attention, cell="gru", style="bahdanau"))
+    layer = with_large_weights(RecurrentDecoderLayer(D, attention, cell="gru", style="bahdanau"))
     cell = nn.GRUCell(2 * D, D, dtype=torch.double)
     cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.recurrence.recurrence.state_dict().items()})
-    y, memory = numbers(2, 4, D), numbers(2, 5, D)
+    y, memory = randn(2, 4, D), randn(2, 5, D)
     out, _, attn_weights = layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5), need_weights=True)
     assert attn_weights.shape == (2, 1, 4, 5)
     state = torch.tanh(memory[:, 0] @ layer.start.weight.T + layer.start.bias)
     for i in range(4):
         scores = attention.energy(torch.tanh(attention.query(state)[:, None] + attention.key(memory)))
-        share = scores.softmax(1)
-        torch.testing.assert_close(attn_weights[:, 0, i], share[:, :, 0])
-        context = (share * memory).sum(1)
+        attn_probs = scores.softmax(1)
+        torch.testing.assert_close(attn_weights[:, 0, i], attn_probs[:, :, 0])
+        context = (attn_probs * memory).sum(1)
         state = cell(torch.cat([y[:, i], context], -1), state)
         torch.testing.assert_close(out[:, i], torch.tanh(layer.readout(torch.cat([context, state], -1))))
 
@@ -271,12 +271,12 @@ def test_bahdanaus_decoder_written_out() -> None:
 def test_luongs_decoder_written_out() -> None:
     """Equation 5: tanh(W [c; h]), c made from h itself."""
     attention = SourceAttention(D, "general")
-    layer = lively(RecurrentDecoderLayer(D, attention))
-    y, memory = numbers(2, 4, D), numbers(2, 5, D)
+    layer = with_large_weights(RecurrentDecoderLayer(D, attention))
+    y, memory = randn(2, 4, D), randn(2, 5, D)
     first = torch.tanh(layer.start(memory[:, 0]))
     h, _ = layer.recurrence.recurrence(y, (first[None], torch.zeros_like(first)[None]))
-    share = (h @ attention.key(memory).transpose(1, 2)).softmax(-1)
-    expected = torch.tanh(torch.cat([share @ memory, h], -1) @ layer.readout.weight.T + layer.readout.bias)
+    attn_probs = (h @ attention.key(memory).transpose(1, 2)).softmax(-1)
+    expected = torch.tanh(torch.cat([attn_probs @ memory, h], -1) @ layer.readout.weight.T + layer.readout.bias)
     torch.testing.assert_close(layer(y, PaddedLayout(2, 4), memory, PaddedLayout(2, 5))[0], expected)
 
 
@@ -287,14 +287,14 @@ def test_luongs_decoder_written_out() -> None:
 def test_the_sources_padding_is_not_seen(name: str) -> None:
     """Packed or padded, and whatever stands in it; every real source token makes a difference."""
     stack = decoder(name, "general")
-    x, memory = numbers(4, 7, D), numbers(4, 6, D)
+    x, memory = randn(4, 7, D), randn(4, 6, D)
     other = memory.clone()
     other[~SOURCES] = 50.0
     target, source = PackedLayout(MASK), PackedLayout(SOURCES)
     expected = target.unpack(stack(target.pack(x), target, source.pack(memory), source).tokens)
     for one in (memory, other):
-        found = stack(x, PaddedLayout(4, 7, MASK), one, PaddedLayout(4, 6, SOURCES)).tokens
-        torch.testing.assert_close(found[MASK], expected[MASK])
+        out = stack(x, PaddedLayout(4, 7, MASK), one, PaddedLayout(4, 6, SOURCES)).tokens
+        torch.testing.assert_close(out[MASK], expected[MASK])
     memory.requires_grad_()
     stack(x, PaddedLayout(4, 7), memory, PaddedLayout(4, 6, SOURCES)).tokens.pow(2).sum().backward()
     assert memory.grad is not None
@@ -302,10 +302,10 @@ def test_the_sources_padding_is_not_seen(name: str) -> None:
 
 
 def test_attention_at_one_layer_alone_is_kept_and_shown() -> None:
-    """As Luong's, whose top layer alone looks at the source: caches and weights go to the layer that asks for them."""
+    """As Luong's, whose top layer alone attends to the source: caches and weights go to the layer that asks for them."""
     attending = RecurrentDecoderLayer(D, SourceAttention(D))
-    stack = lively(DecoderStack([RecurrentDecoderLayer(D), attending]))
-    x, memory, source = numbers(2, 5, D), numbers(2, 6, D), PaddedLayout(2, 6)
+    stack = with_large_weights(DecoderStack([RecurrentDecoderLayer(D), attending]))
+    x, memory, source = randn(2, 5, D), randn(2, 6, D), PaddedLayout(2, 6)
     whole = stack(x, PaddedLayout(2, 5), memory, source, attn_layers=(0, 1))
     assert {index: weights.shape for index, weights in whole.cross_attn_weights.items()} == {1: (2, 1, 5, 6)}
     torch.testing.assert_close(whole.cross_attn_weights[1].sum(-1), torch.ones(2, 1, 5, dtype=torch.double))
@@ -342,8 +342,8 @@ def test_settings_that_cannot_be() -> None:
 
 
 def test_a_recurrence_goes_on_from_its_state() -> None:
-    ours = lively(UnidirectionalRNN(D, "gru"))
-    x = numbers(2, 6, D)
+    ours = with_large_weights(UnidirectionalRNN(D, "gru"))
+    x = randn(2, 6, D)
     cache = StateCache(2, 6)
     parts = [ours(x[:, a:b], PaddedLayout(2, b - a), cache) for a, b in ((0, 2), (2, 6))]
     torch.testing.assert_close(torch.cat(parts, 1), ours.recurrence(x)[0])
