@@ -51,13 +51,13 @@ def test_packed_and_padded_equal_torchs_own() -> None:
     expected = pad_packed_sequence(theirs(packed)[0], batch_first=True)[0]
     (expected[MASK] ** 2).sum().backward()
     names = [f"{name}{end}" for end in ("", "_reverse") for name, _ in ours.forwards.named_parameters()]
-    own = dict(theirs.named_parameters())
+    parameters = dict(theirs.named_parameters())
     assert inputs.grad is not None
-    expected = [inputs.grad[MASK], *(own[name].grad for name in names)]
+    expected_gradients = [inputs.grad[MASK], *(parameters[name].grad for name in names)]
     for name in results:
         torch.testing.assert_close(results[name], expected.detach()[MASK], atol=1e-6, rtol=1e-5)
-        assert len(gradients[name]) == len(expected) == 9
-        for actual, gradient in zip(gradients[name], expected, strict=True):
+        assert len(gradients[name]) == len(expected_gradients) == 9
+        for actual, gradient in zip(gradients[name], expected_gradients, strict=True):
             assert torch.isfinite(actual).all()
             torch.testing.assert_close(actual, gradient, atol=1e-5, rtol=1e-4)
 
