@@ -86,9 +86,9 @@ def random_weights(folder: Path) -> Path:
     from transformers import BertConfig, BertModel
 
     from protoformer.sample import corpus
-    from protoformer.text.tokenizers import whole_words
+    from protoformer.text.tokenizers import whole_word_tokenizer
 
-    tokenizer = whole_words(corpus(), "the sample")
+    tokenizer = whole_word_tokenizer(corpus(), "the sample")
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
     torch.manual_seed(0)
     BertModel(BertConfig(vocab_size=tokenizer.vocab_size, **sizes)).save_pretrained(folder)

@@ -13,7 +13,7 @@ from protoformer.config.compose import compose
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.models import weights
 from protoformer.runs.folder import RunFolder
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 TEXTS = ["the dog sleeps", "a cat walks in the garden"]
 
@@ -21,7 +21,7 @@ TEXTS = ["the dog sleeps", "a cat walks in the garden"]
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A tiny BERT with random weights, finished on MRPC."""
-    words = whole_words(TEXTS, "here")
+    words = whole_word_tokenizer(TEXTS, "here")
     sizes = {"vocab_size": words.vocab_size, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_seq_len": 24}
     config = compose(["model=bert", "task=glue/mrpc", "source=sample", f"paths.outputs={tmp_path}"])
     config["model"] |= sizes
@@ -39,7 +39,7 @@ def test_model_tokenizer_and_config(run: Path) -> None:
     state = weights.read_pickle(run / "checkpoints" / "best.ckpt")["state_dict"]
     assert not loaded.model.training
     assert loaded.config["model"]["d_model"] == 16
-    assert loaded.tokenizer.encode(TEXTS) == whole_words(TEXTS, "").encode(TEXTS)
+    assert loaded.tokenizer.encode(TEXTS) == whole_word_tokenizer(TEXTS, "").encode(TEXTS)
     assert loaded.model.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.model.state_dict().items())
     assert isinstance(protoformer.load(str(run)).config, dict)

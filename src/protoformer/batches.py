@@ -1,7 +1,7 @@
-"""The batch contracts: what data gives and models take. Rectangular; True in `padding_mask` is a real token.
+"""Batch contracts: typed dicts of tensors that data modules make and models read.
 
-`example_ids` are row numbers in the split; -1 marks a row that only fills a batch up (so that every rank has as many) and
-counts in no loss and no score.
+Batches are rectangular; `padding_mask` is True on real tokens. `example_ids` are row numbers in the split; -1 marks a dummy
+row, which only fills a batch up so that every rank has as many, and counts in no loss and no score.
 """
 
 from typing import TypedDict
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class TextBatch(TypedDict):
-    """What an encoder reads."""
+    """Input of an encoder."""
 
     ids: Int[Tensor, "batch seq"]
     padding_mask: Bool[Tensor, "batch seq"]
@@ -21,9 +21,9 @@ class TextBatch(TypedDict):
 
 
 class ClassificationBatch(TypedDict):
-    """One label a text (or pair); -1 where a test split hides it. Floats for regression.
+    """Texts or pairs with one label each: a class, or a float for regression; -1 where a test split hides it.
 
-    The axis `orders` is there only where each pair is written in both orders (two of them).
+    The axis `orders` exists only where each pair is encoded in both orders (size 2).
     """
 
     ids: Int[Tensor, "batch *orders seq"]
@@ -35,18 +35,21 @@ class ClassificationBatch(TypedDict):
 
 
 class SpanBatch(TextBatch):
-    """A window of a question and its context. Answers lie where `context_mask` is True and start where `own_mask` is; both
-    positions are the null position where this window shows no answer. `example_ids` are window numbers."""
+    """Windows of a question and its context; `example_ids` are window numbers.
+
+    Answers lie where `context_mask` is True and start where `max_context_mask` is: on tokens that have more context in this
+    window than in any other. Start and end are the null position where this window shows no answer.
+    """
 
     context_mask: Bool[Tensor, "batch seq"]
-    own_mask: Bool[Tensor, "batch seq"]
+    max_context_mask: Bool[Tensor, "batch seq"]
     null_position: Int[Tensor, "batch"]
     start_position: Int[Tensor, "batch"]
     end_position: Int[Tensor, "batch"]
 
 
 class ChoiceBatch(TypedDict):
-    """Several ways to go on from one text, of which `labels` names the right one (-1: hidden)."""
+    """Contexts with several choices each, of which `labels` is the index of the right one (-1: hidden)."""
 
     ids: Int[Tensor, "batch choices seq"]
     padding_mask: Bool[Tensor, "batch choices seq"]
@@ -57,11 +60,12 @@ class ChoiceBatch(TypedDict):
 
 
 class PretrainingBatch(TextBatch):
-    """Texts of which some tokens are to be told. `target_position` holds columns of `ids`, `target_ids` the tokens that
-    belong there (-1 where a row has fewer targets than the widest); `next_sentence` is 0 where the second part follows the
-    first in its document, 1 where it is from another one, -1 where there are no two parts.
+    """Texts with tokens to predict.
 
-    `targets` counts this micro-batch's tokens to tell and pairs to judge, fillers left out.
+    `target_position` holds positions in `ids`, `target_ids` the tokens that belong there (-1 where a row has fewer targets than
+    the widest). `next_sentence` is 0 where the second part follows the first in its document, 1 where it is from another
+    document, -1 where there are no two parts. `targets` counts this micro-batch's token targets and next-sentence targets,
+    without dummy rows.
     """
 
     target_position: Int[Tensor, "batch predictions"]
@@ -71,8 +75,10 @@ class PretrainingBatch(TextBatch):
 
 
 class LanguageBatch(TypedDict):
-    """Running text of which each token is to tell the next: `target_ids`, -1 where a row has ended or counts nowhere.
-    `example_ids` are block numbers; several rows may be parts of one block."""
+    """Running text; `target_ids` is the next token at each position, -1 after a row's end and on dummy rows.
+
+    `example_ids` are block numbers; several rows may be parts of one block.
+    """
 
     ids: Int[Tensor, "batch seq"]
     padding_mask: Bool[Tensor, "batch seq"]
@@ -81,8 +87,10 @@ class LanguageBatch(TypedDict):
 
 
 class TranslationBatch(TypedDict):
-    """Texts with their translations. The decoder reads `decoder_ids`, a start and the target, and is to tell `target_ids`, the
-    target and its end; -1 where a row has ended or counts nowhere. `example_ids` are numbers of pairs in the split."""
+    """Source texts and targets: `decoder_ids` is `bos target`, `target_ids` is `target eos`.
+
+    `target_ids` is -1 after a row's end and on dummy rows. `example_ids` are pair numbers in the split.
+    """
 
     ids: Int[Tensor, "batch sources"]
     padding_mask: Bool[Tensor, "batch sources"]

@@ -15,16 +15,16 @@ FOLDERS = search_path()
 def stub_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of options with a decoder that writes text alone and a task that needs spans."""
     (tmp_path / "kinds_of_stub.py").write_text(
-        "class TextFormat:\n    def text(self): ...\nclass SpanFormat(TextFormat):\n    def spans(self): ...\n"
-        "class TextData:\n    writes = 'text'\nclass SpanData:\n    writes = 'spans'\n"
+        "class TextTemplate:\n    def text(self): ...\nclass SpanTemplate(TextTemplate):\n    def spans(self): ...\n"
+        "class TextData:\n    template_method = 'text'\nclass SpanData:\n    template_method = 'spans'\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     conf = tmp_path / "conf"
     for name, text in {
         "train": "defaults: [_self_]\n",
-        "model/small": "model: {format: {_target_: kinds_of_stub.TextFormat}}\n",
+        "model/small": "model: {template: {_target_: kinds_of_stub.TextTemplate}}\n",
         "model/wide": "# @package _global_\ndefaults: [small, override /family@_global_.family: spans, _self_]\n"
-        "model: {d_model: 8, format: {_target_: kinds_of_stub.SpanFormat}}\n",
+        "model: {d_model: 8, template: {_target_: kinds_of_stub.SpanTemplate}}\n",
         "task/_text": "kind: lm\ndata: {_target_: kinds_of_stub.TextData}\n",
         "task/set/lm": "defaults: [_text, _self_]\nrows: {dataset: some/set}\nsplits: {train: train}\n",
         "task/set/spans": "kind: span\ndata: {_target_: kinds_of_stub.SpanData}\nsplits: {train: null}\n",

@@ -73,7 +73,7 @@ def test_nodes_without_a_target_are_filled_with_the_schemas_defaults(config: dic
         (put("source.sede", 1), "did you mean source.seed?"),
         (put("model.packing", "on"), "given by the program; the key for it is hardware.packing"),
         (put("task.data.max_len", 8), "given by the program; the key for it is task.max_len"),
-        (put("model.format.tokenizer", "x"), "the key for it is model.tokenizer"),
+        (put("model.template.tokenizer", "x"), "the key for it is model.tokenizer"),
         (put("model.norm", "pree"), "did you mean pre? Choose from: pre, post"),
         (put("recipe.schedule", "liner"), "did you mean linear? Choose from: linear, "),
         (put("model.n_layers", "two"), "model.n_layers=two does not fit; it wants a whole number"),
@@ -129,19 +129,19 @@ def test_a_folders_own_sizes_are_not_judged_by_the_yamls(config: dict[str, Any])
     assert check(config)["task"]["max_len"] == 1024
 
 
-def test_a_kind_that_the_models_format_cannot_write_is_refused_with_the_models_that_can(
+def test_a_kind_that_the_models_template_cannot_write_is_refused_with_the_models_that_can(
     config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "kind_of_stub.py").write_text(
-        "from typing import ClassVar\nclass SpanDataModule:\n    writes: ClassVar[str] = 'spans'\n"
-        "    def __init__(self) -> None: ...\nclass TextsDataModule(SpanDataModule):\n    writes = 'texts'\n"
+        "from typing import ClassVar\nclass SpanDataModule:\n    template_method: ClassVar[str] = 'spans'\n"
+        "    def __init__(self) -> None: ...\nclass TextsDataModule(SpanDataModule):\n    template_method = 'encode_texts'\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config["task"]["data"] = {"_target_": "kind_of_stub.TextsDataModule"}
     check(config)
     config["task"]["data"] = {"_target_": "kind_of_stub.SpanDataModule"}
     with pytest.raises(
-        ConfigurationError, match=r"needs a format with spans\(\).*model=bert_l2_h128 has not; .*none yet"
+        ConfigurationError, match=r"needs a template with spans\(\).*model=bert_l2_h128 has not; .*none yet"
     ):
         check(config)
 
@@ -185,6 +185,6 @@ def test_what_a_builder_refuses_is_one_line_that_names_the_node(config: dict[str
         instantiate_node(builder_arguments(check(config)["model"]), "model", packing="off")
 
 
-def test_the_one_datamodule_names_a_method_that_the_one_format_has() -> None:
-    assert members("protoformer.data.ClassificationDataModule")["writes"] == "texts"
-    assert "texts" in members("protoformer.text.BertFormat")
+def test_the_one_datamodule_names_a_method_that_the_one_template_has() -> None:
+    assert members("protoformer.data.ClassificationDataModule")["template_method"] == "encode_texts"
+    assert "encode_texts" in members("protoformer.text.BertTemplate")

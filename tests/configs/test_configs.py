@@ -67,7 +67,7 @@ def binds(config: dict[str, Any]) -> None:
 
 
 def reader(task: str) -> str:
-    """A model whose format writes this task's texts."""
+    """A model whose template writes this task's texts."""
     return "gpt2" if task in RUNNING else "transformer" if task.startswith("translate/") else "bert"
 
 
@@ -79,7 +79,7 @@ def family_of(model: str) -> str:
 def on_some_task(model: str) -> dict[str, Any]:
     try:
         return compose([f"model={model}", "task=glue/mnli"])
-    except ConfigurationError:  # its format writes nothing but translations
+    except ConfigurationError:  # its template writes nothing but translations
         return compose([f"model={model}", "task=translate/multi30k_en_de"])
 
 
@@ -123,11 +123,11 @@ def test_every_model_composes_and_binds(model: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_composes_and_binds_and_its_format_writes_it(task: str) -> None:
+def test_every_task_composes_and_binds_and_its_template_encodes_it(task: str) -> None:
     config = compose([f"model={reader(task)}", f"task={task}"])
     binds(config)
-    writes = members(config["task"]["data"]["_target_"])["writes"]
-    assert writes in members(config["model"]["format"]["_target_"])
+    method = members(config["task"]["data"]["_target_"])["template_method"]
+    assert method in members(config["model"]["template"]["_target_"])
     if reader(task) != "bert":
         return
     fitted = FITTED.get(task, (32, 3))  # arXiv 1810.04805, section 4.1

@@ -38,7 +38,7 @@ def test_sizes_and_kinds_hold_in_every_architecture() -> None:
     )
     for model in ("rnn_small", "cnn_dilated"):
         nodes = [composed(model, task)["model"] for task in ("glue/rte", "pretrain/clm", "translate/wmt14_en_de")]
-        own = [{k: v for k, v in node.items() if k not in ("architecture", "format")} for node in nodes]
+        own = [{k: v for k, v in node.items() if k not in ("architecture", "template")} for node in nodes]
         assert own[0] == own[1] == own[2]
         assert [node["architecture"] for node in nodes] == ["encoder", "decoder", "encoder_decoder"]
 

@@ -167,8 +167,8 @@ def test_table_5_compares_on_equal_terms() -> None:
     )
     assert base["task"]["data"]["masking"] == no_nsp["task"]["data"]["masking"]
     assert ltr["task"]["data"]["masking"]["_target_"].endswith("NextTokens")
-    assert (ltr["model"]["attention"], ltr["model"]["format"]["summary"]) == ("causal", "last")
-    assert {key for key in ltr["model"] if ltr["model"][key] != base["model"].get(key)} == {"attention", "format"}
+    assert (ltr["model"]["attention"], ltr["model"]["template"]["pooled_token"]) == ("causal", "last")
+    assert {key for key in ltr["model"] if ltr["model"][key] != base["model"].get(key)} == {"attention", "template"}
 
 
 GPT_ROWS = ("full", "no_aux_lm", "no_pretraining")

@@ -9,7 +9,7 @@ from protoformer.data.cache import Table, cached
 
 
 def test_a_cache_has_the_modes_of_the_umask_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    table = Table(np.arange(3), np.zeros(3, dtype=np.uint8), np.array([0, 1, 3]), facts={"origin": "here"})
+    table = Table(np.arange(3), np.zeros(3, dtype=np.uint8), np.array([0, 1, 3]), stats={"origin": "here"})
     before = os.umask(0o022)
     try:
         cached(tmp_path, {"a": 1}, lambda: table, Table)

@@ -14,7 +14,7 @@ from protoformer.commands import train
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
 from protoformer.sample import GLUE, corpus, generate
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 Row = dict[str, Any]
 
@@ -27,7 +27,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("weights")
-    words = whole_words(corpus(), "here")
+    words = whole_word_tokenizer(corpus(), "here")
     sizes = {"vocab_size": words.vocab_size, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_seq_len": 64}
     layout = BertWeights()
     save_file(

@@ -23,7 +23,7 @@ from safetensors.torch import save as to_safetensors
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
 from protoformer.sample import generate
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 from .hub_server import Hub, Repository
 
@@ -54,10 +54,10 @@ NEWER, NOWHERE = "a" * 40, "b" * 40
 def weights(commit: str = MODEL_COMMIT) -> Repository:
     """A tiny random BERT with a vocab.txt, its tensors named as in the files of 2018."""
     tables = [generate(DATA, "mnli", split, 0, rows) for split, rows in SPLITS.items()]
-    words = whole_words(
+    words = whole_word_tokenizer(
         (text for table in tables for name in ("premise", "hypothesis") for text in table.column(name).to_pylist()), ""
     )
-    vocab = sorted(words.rust.get_vocab(), key=words.rust.get_vocab().get)
+    vocab = sorted(words.hf_tokenizer.get_vocab(), key=words.hf_tokenizer.get_vocab().get)
     sizes = {"vocab_size": len(vocab), **SIZES}
     layout = BertWeights()
     state = layout.to_hf("pretraining", bert(**sizes).state_dict(), {"masked.bias": torch.zeros(len(vocab))})

@@ -25,7 +25,7 @@ TEXTS = ["the cat sleeps in the garden", "a dog walks"] * 3
 
 def first_form() -> Repository:
     """No prefix, no output matrix, the masks of attention as tensors; vocab.json and merges.txt."""
-    words = json.loads(train(lambda: TEXTS, "bytelevel", 280).rust.to_str())["model"]
+    words = json.loads(train(lambda: TEXTS, "bytelevel", 280).hf_tokenizer.to_str())["model"]
     sizes = {"vocab_size": len(words["vocab"]), "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 160}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
     state = {

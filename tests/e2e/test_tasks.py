@@ -121,13 +121,13 @@ def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys
 def test_a_causal_run_stays_causal_and_takes_a_bilstm(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     words = [word.replace("mlm_nsp", "ltr") for word in PRETRAINING]
-    pretrained = run(outputs, *words, "model.attention=causal", "model.format.summary=last")
+    pretrained = run(outputs, *words, "model.attention=causal", "model.template.pooled_token=last")
     assert "val/nsp_accuracy" not in result(pretrained)["metrics"]
     tuned = run(outputs, "task=glue/rte", f"init_from={pretrained}", "recipe.epochs=1", "model.top=bilstm")
     import yaml
 
     built = yaml.safe_load((tuned / "config.yaml").read_text())["model"]
-    assert (built["attention"], built["format"]["summary"], built["top"]) == ("causal", "last", "bilstm")
+    assert (built["attention"], built["template"]["pooled_token"], built["top"]) == ("causal", "last", "bilstm")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
   loss, the scores, and a sha256 of each file of predictions;
 - `names`: the names of the run folders of some commands, without training. Under `settings` each has a second digest of what
   the name is made of, less the dotted paths of code (`_target_`): a moved class may rename a run, and changes no setting;
-- `formats`: ids, segments and positions of texts, as each format writes them.
+- `formats`: ids, segments and positions of texts, as each template writes them.
 
 Names and formats must be equal everywhere. Numbers of runs depend on the processor and on torch's build, so the file says where
 it was written (`fingerprint`). Where the fingerprint is the same, losses and scores must be equal to the last bit, and the
@@ -77,25 +77,25 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
 
 def vocabulary(texts: Sequence[str]) -> Any:
     """A small tokenizer of all the words in `texts`."""
-    from protoformer.text.tokenizers import whole_words
+    from protoformer.text.tokenizers import whole_word_tokenizer
 
-    return whole_words(texts, "the golden texts")
+    return whole_word_tokenizer(texts, "the golden texts")
 
 
 def text_formats(tokenizer: Any) -> dict[str, Any]:
     """Formats of texts and of pairs, under the names that golden.json knows them by."""
-    from protoformer.text.templates import BertFormat, GptFormat, SeparatedFormat
+    from protoformer.text.templates import BertTemplate, GptTemplate, SeparatedTemplate
 
     return {
-        "bert": BertFormat(tokenizer),
-        "bert_last": BertFormat(tokenizer, summary="last"),
-        "gpt": GptFormat(tokenizer),
-        "separated": SeparatedFormat(tokenizer),
+        "bert": BertTemplate(tokenizer),
+        "bert_last": BertTemplate(tokenizer, pooled_token="last"),
+        "gpt": GptTemplate(tokenizer),
+        "separated": SeparatedTemplate(tokenizer),
     }
 
 
-def written_texts(format: Any, a: list[list[int]], b: list[list[int]] | None, max_len: int) -> dict[str, Any]:
-    written = format.texts(a, b, max_len)
+def written_texts(template: Any, a: list[list[int]], b: list[list[int]] | None, max_len: int) -> dict[str, Any]:
+    written = template.encode_texts(a, b, max_len)
     return {
         "ids": written.ids.tolist(),
         "segment_ids": written.segment_ids.tolist(),
@@ -105,8 +105,8 @@ def written_texts(format: Any, a: list[list[int]], b: list[list[int]] | None, ma
     }
 
 
-def written_windows(format: Any, questions: list[list[int]], contexts: list[list[int]]) -> dict[str, Any]:
-    written = format.windows(questions, contexts, max_len=16, stride=4, max_question=5)
+def written_windows(template: Any, questions: list[list[int]], contexts: list[list[int]]) -> dict[str, Any]:
+    written = template.encode_windows(questions, contexts, max_len=16, stride=4, max_question=5)
     return {
         "ids": written.ids.tolist(),
         "segment_ids": written.segment_ids.tolist(),
@@ -121,12 +121,12 @@ def written_windows(format: Any, questions: list[list[int]], contexts: list[list
 
 
 def written_translation(tokenizer: Any, sources: list[list[int]], targets: list[list[int]]) -> dict[str, Any]:
-    from protoformer.text.translation_template import TranslationFormat
+    from protoformer.text.translation_template import TranslationTemplate
 
-    format = TranslationFormat(tokenizer)
-    written = format.translation(sources, targets, 8)
+    template = TranslationTemplate(tokenizer)
+    written = template.encode_pairs(sources, targets, 8)
     return {
-        "start": format.start,
+        "start": template.bos_id,
         "ids": written.ids.tolist(),
         "offsets": written.offsets.tolist(),
         "target_ids": written.target_ids.tolist(),
@@ -162,7 +162,13 @@ RUNS: dict[str, tuple[str, ...]] = {
     "bert-choice": (*BERT, "task=swag", *TEXTS),
     "bert-span": (*BERT, "task=squad/v2", *TEXTS, "task.data.stride=16"),
     "bert-masked": (*BERT, "task=pretrain/mlm_nsp", *CORPUS),
-    "bert-left-to-right": (*BERT, "task=pretrain/ltr", "model.attention=causal", "model.format.summary=last", *CORPUS),
+    "bert-left-to-right": (
+        *BERT,
+        "task=pretrain/ltr",
+        "model.attention=causal",
+        "model.template.pooled_token=last",
+        *CORPUS,
+    ),
     "gpt2-language": (*GPT2, "task=pretrain/clm", *CORPUS),
     "gpt3-language": (*GPT3, "task=pretrain/clm", *CORPUS),
     "rnn-language": (*RNN, "task=pretrain/clm", *CORPUS),
@@ -289,16 +295,16 @@ SECOND = ("The lamp was sold by the doctor who had bought it , unseen .", "A dog
 
 
 def encoded() -> dict[str, Any]:
-    """Texts and pairs as each format writes them; the first pair is too long, the last one's first text is empty."""
+    """Texts and pairs as each template writes them; the first pair is too long, the last one's first text is empty."""
     tokenizer = vocabulary([*FIRST, *SECOND[:2]])
     a, b = tokenizer.encode(FIRST), tokenizer.encode(SECOND)
     found: dict[str, Any] = {"tokens": {"a": a, "b": b}}
-    for name, format in text_formats(tokenizer).items():
+    for name, template in text_formats(tokenizer).items():
         found[name] = {
-            "one": written_texts(format, a, None, 16),
-            "pair": written_texts(format, a, b, 16),
-            "other_order": written_texts(format, b, a, 16),
-            "windows": written_windows(format, a, b),
+            "one": written_texts(template, a, None, 16),
+            "pair": written_texts(template, a, b, 16),
+            "other_order": written_texts(template, b, a, 16),
+            "windows": written_windows(template, a, b),
         }
     found["translation"] = written_translation(tokenizer, a, b)
     return found

@@ -17,12 +17,12 @@ from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference import attention
 from protoformer.inference.attention import Looking, look, opened
 from protoformer.runs.folder import RunFolder
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 from protoformer.views.inspected_model import fits
 
 from ..text.marian import other, write_model
 
-WORDS = whole_words(["the cat sat on mats and dogs ran off ."], "here")
+WORDS = whole_word_tokenizer(["the cat sat on mats and dogs ran off ."], "here")
 TINY = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 32}
 
 
@@ -188,8 +188,8 @@ def test_marians_weights_write_a_target_and_look_at_the_source(tmp_path: Path) -
     ]
     assert (panels[-1].queries[0].text, panels[-1].queries[0].special) == ("<pad>", True)
     source, target = (torch.tensor([ids]) for ids in (
-        [*model.tokenizer.encode(["the cat sleeps"])[0], model.format.end],
-        [model.format.start, *model.tokenizer.encode_targets(other(["the dog sleeps"]))[0]],
+        [*model.tokenizer.encode(["the cat sleeps"])[0], model.template.eos_id],
+        [model.template.bos_id, *model.tokenizer.encode_targets(other(["the dog sleeps"]))[0]],
     ))  # fmt: skip
     theirs.set_attn_implementation("eager")
     with torch.no_grad():
@@ -273,15 +273,21 @@ def test_a_translation_is_shown_over_its_source(tmp_path: Path) -> None:
 
 def test_without_a_target_the_model_translates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path, *TRANSLATION)
-    format = opened(str(run)).format
+    template = opened(str(run)).template
 
     def generate_targets(
         model: Any, ids: torch.Tensor, mask: torch.Tensor, params: Seq2SeqParams
     ) -> list[list[Hypothesis]]:
-        assert ids.tolist() == [[*WORDS.encode(["the cat sat"])[0], format.end]]
+        assert ids.tolist() == [[*WORDS.encode(["the cat sat"])[0], template.eos_id]]
         assert mask.all()
-        assert (params.start_id, params.end_id, params.suppressed_ids) == (format.start, format.end, format.never)
-        return [[Hypothesis([*WORDS.encode(["dogs ran"])[0], format.end], -1.0), Hypothesis([format.end], -2.0)]]
+        assert (params.start_id, params.end_id, params.suppressed_ids) == (
+            template.bos_id,
+            template.eos_id,
+            template.suppressed_ids,
+        )
+        return [
+            [Hypothesis([*WORDS.encode(["dogs ran"])[0], template.eos_id], -1.0), Hypothesis([template.eos_id], -2.0)]
+        ]
 
     monkeypatch.setattr(attention, "generate_targets", generate_targets)
     out = tmp_path / "page.html"

@@ -18,7 +18,7 @@ from protoformer.errors import RunFolderError, WeightsError
 from protoformer.inference import export
 from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizer_files import read_tokenizer
-from protoformer.text.tokenizers import Tokenizer, whole_words
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
 
 PAIRS = [
     ("The dog sleeps in Käse.", "A cat!"),
@@ -78,10 +78,10 @@ def write_run(place: Path, task: str, words: Tokenizer, *overrides: str, name: s
 
 def our_logits(run: Path) -> Tensor:
     loaded: Any = protoformer.load(run)
-    format = instantiate(loaded.config, "model.format", tokenizer=loaded.tokenizer)
+    template = instantiate(loaded.config, "model.template", tokenizer=loaded.tokenizer)
     logits = []
     for a, b in PAIRS:
-        written = format.texts(
+        written = template.encode_texts(
             loaded.tokenizer.encode([a]), loaded.tokenizer.encode([b]), loaded.config["task"]["max_len"]
         )
         ids = torch.from_numpy(written.ids).long()[None]
@@ -112,7 +112,7 @@ def their_logits(folder: Path) -> tuple[Tensor, Any]:
 @pytest.mark.parametrize("casing", ["uncased", "cased"])
 @pytest.mark.parametrize("task", ["glue/mnli", "glue/stsb"])
 def test_transformers_gives_the_same_logits_on_the_same_text(tmp_path: Path, task: str, casing: str) -> None:
-    words = cased(tmp_path / "words") if casing == "cased" else whole_words([b for _, b in PAIRS], "here")
+    words = cased(tmp_path / "words") if casing == "cased" else whole_word_tokenizer([b for _, b in PAIRS], "here")
     run = write_run(tmp_path / "outputs", task, words)
     assert command(["export", str(run), "--to", "hf", str(tmp_path / "out")]) == 0
     logits, config = their_logits(tmp_path / "out")
@@ -127,7 +127,7 @@ def test_an_export_can_be_fine_tuned_from(tmp_path: Path) -> None:
     """Our own reader opens it too: the same tensors, head included."""
     from protoformer.models import weights
 
-    run = write_run(tmp_path / "outputs", "glue/mnli", whole_words([b for _, b in PAIRS], "here"))
+    run = write_run(tmp_path / "outputs", "glue/mnli", whole_word_tokenizer([b for _, b in PAIRS], "here"))
     export.main(str(run), "hf", str(tmp_path / "out"))
     layout = instantiate(compose(["model=bert", "task=glue/mnli"]), "model.published")
     body, heads = layout.from_hf(weights.read_state(tmp_path / "out"))
@@ -140,7 +140,7 @@ def test_an_export_can_be_fine_tuned_from(tmp_path: Path) -> None:
 
 
 def test_another_folder_is_left_alone(tmp_path: Path) -> None:
-    words = whole_words([b for _, b in PAIRS], "here")
+    words = whole_word_tokenizer([b for _, b in PAIRS], "here")
     run, other = (write_run(tmp_path / "outputs", "glue/mrpc", words, name=name) for name in ("seed1-a", "seed2-b"))
     out = tmp_path / "out"
     out.mkdir()
@@ -164,7 +164,7 @@ def test_another_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_every_file_has_the_mode_of_the_umask(tmp_path: Path) -> None:
-    words = whole_words([b for _, b in PAIRS], "here")
+    words = whole_word_tokenizer([b for _, b in PAIRS], "here")
     run = write_run(tmp_path / "outputs", "glue/mrpc", words)
     before = os.umask(0o027)
     try:
@@ -175,7 +175,7 @@ def test_every_file_has_the_mode_of_the_umask(tmp_path: Path) -> None:
 
 
 def test_what_the_other_library_cannot_express_is_refused(tmp_path: Path) -> None:
-    words = whole_words([b for _, b in PAIRS], "here")
+    words = whole_word_tokenizer([b for _, b in PAIRS], "here")
     run = write_run(tmp_path / "outputs", "glue/mrpc", words, "model.norm=pre")
     with pytest.raises(WeightsError, match=r"model\.norm=pre"):
         export.main(str(run), "hf", str(tmp_path / "out"))
@@ -188,7 +188,7 @@ def test_errors_of_the_command_are_one_line(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_mark_names_the_run(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "outputs", "glue/mrpc", whole_words([b for _, b in PAIRS], "here"))
+    run = write_run(tmp_path / "outputs", "glue/mrpc", whole_word_tokenizer([b for _, b in PAIRS], "here"))
     export.main(str(run), "hf", str(tmp_path / "out"))
     mark = json.loads((tmp_path / "out" / "protoformer.json").read_text())
     assert mark == {"run": "seed42-abc", "model_and_task": "bert/glue/mrpc"}

@@ -18,7 +18,7 @@ from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
 from protoformer.models import weights
 from protoformer.runs.folder import RunFolder
-from protoformer.text.tokenizers import Tokenizer, cleaned
+from protoformer.text.tokenizers import Tokenizer, with_normalization
 from protoformer.text.vocabulary_training import train
 
 TEXTS = ["where is the dog ? the dog sleeps in the garden , and a cat walks", "Über 12 mice — no cheese!\n\n  Two."]
@@ -49,7 +49,7 @@ def write_run(place: Path, model: str, words: Tokenizer, *overrides: str, task: 
     [
         ("gpt2", BYTES, transformers.GPT2LMHeadModel),
         ("gpt", PAIRS, transformers.OpenAIGPTLMHeadModel),
-        ("gpt", cleaned(PAIRS, "original"), transformers.OpenAIGPTLMHeadModel),
+        ("gpt", with_normalization(PAIRS, "original"), transformers.OpenAIGPTLMHeadModel),
     ],
     ids=["gpt2", "gpt", "gpt-original"],
 )

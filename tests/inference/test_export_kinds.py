@@ -18,9 +18,9 @@ from protoformer.errors import WeightsError
 from protoformer.inference import export
 from protoformer.models import weights
 from protoformer.runs.folder import RunFolder
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
-WORDS = whole_words(["where is the dog ? the dog sleeps in the garden , and a cat walks"], "here")
+WORDS = whole_word_tokenizer(["where is the dog ? the dog sleeps in the garden , and a cat walks"], "here")
 A, B = "Where is the [MASK]?", "The dog sleeps in the garden, and a cat walks"
 
 
@@ -42,8 +42,8 @@ def write_run(place: Path, task: str, *overrides: str) -> Path:
 
 
 def our_batch(loaded: Any, a: list[str], b: list[str]) -> dict[str, torch.Tensor]:
-    format = instantiate(loaded.config, "model.format", tokenizer=loaded.tokenizer)
-    written = format.texts(loaded.tokenizer.encode(a), loaded.tokenizer.encode(b), 32)
+    template = instantiate(loaded.config, "model.template", tokenizer=loaded.tokenizer)
+    written = template.encode_texts(loaded.tokenizer.encode(a), loaded.tokenizer.encode(b), 32)
     lengths = (written.offsets[1:] - written.offsets[:-1]).tolist()
     batch = {name: torch.zeros(len(a), max(lengths), dtype=torch.long) for name in ("ids", "segment_ids")}
     for row, (at, length) in enumerate(zip(written.offsets.tolist(), lengths, strict=False)):
@@ -153,7 +153,7 @@ def back_again(loaded: Any, out: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("setting", ["model.top=bilstm", "model.attention=causal"])
 def test_what_the_other_library_cannot_express_is_refused(tmp_path: Path, setting: str) -> None:
-    more = ["+model.format.summary=last"] if "causal" in setting else []
+    more = ["+model.template.pooled_token=last"] if "causal" in setting else []
     run = write_run(tmp_path / "outputs", "squad/v1", setting, *more)
     with pytest.raises(WeightsError, match=f"{setting} has no counterpart"):
         export.main(str(run), "hf", str(tmp_path / "out"))

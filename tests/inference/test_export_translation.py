@@ -53,7 +53,7 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
         WORDS.vocab_size,
         WORDS.vocab_size + 1,
     )
-    again = instantiate(loaded.config, "model.format", tokenizer=read_tokenizer(out))
+    again = instantiate(loaded.config, "model.template", tokenizer=read_tokenizer(out))
     assert (again.start, again.end, again.never) == (WORDS.vocab_size, WORDS.vocab_size + 1, [WORDS.vocab_size])
     assert read_tokenizer(out).encode(TEXTS) == WORDS.encode(TEXTS)
     assert (theirs.generation_config.num_beams, theirs.generation_config.max_length) == (4, 64)

@@ -14,7 +14,7 @@ from protoformer.assembly.model import builder_arguments, task_module, with_room
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.runs.folder import RunFolder
-from protoformer.text.tokenizers import Tokenizer, whole_words
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
 from protoformer.text.vocabulary_training import train
 
 TEXTS = ["where is the dog ? the dog sleeps in the garden , and a cat walks", "Über 12 mice — no cheese!"]
@@ -148,7 +148,7 @@ def test_unreadable_prompt_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_source_that_is_no_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tokenizer = whole_words(TEXTS, "here")
+    tokenizer = whole_word_tokenizer(TEXTS, "here")
     run = write_run(tmp_path, "bert_l2_h128", "glue/sst2", tokenizer)
     assert command(["generate", str(run), "--prompt", "a"]) == 2
     assert "is no decoder" in capsys.readouterr().err

@@ -18,15 +18,15 @@ from protoformer.inference.predict import predict
 from protoformer.modules.queries import Prediction, Query, RankedPredictions
 from protoformer.modules.task_module import TaskModule
 from protoformer.runs.folder import RunFolder
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
-WORDS = whole_words(["x y z ?"], "here")
+WORDS = whole_word_tokenizer(["x y z ?"], "here")
 D_MODEL = 16
 PREDICTED = {2: "y", 3: "x", 4: "z"}  # the token that the hand-made model predicts at each position
 
 
 def id_of(word: str) -> int:
-    return WORDS.rust.token_to_id(word)
+    return WORDS.hf_tokenizer.token_to_id(word)
 
 
 def by_hand(module: Any, answers: dict[int, str]) -> None:
@@ -110,7 +110,7 @@ def test_text_without_a_mask_is_an_error(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_causal_model_predicts_the_next_token(tmp_path: Path) -> None:
-    settings = ["model.attention=causal", "+model.format.summary=last"]
+    settings = ["model.attention=causal", "+model.template.pooled_token=last"]
     loaded = opened(tmp_path, "pretrain/ltr", *settings, answers=PREDICTED)
     assert first(predict(loaded, Query("z y"))) == {"next": "y"}
     assert first(predict(loaded, Query("z y y"))) == {"next": "x"}
@@ -144,11 +144,11 @@ def test_choices_are_ranked_by_their_scores(tmp_path: Path) -> None:
     loaded = opened(tmp_path, "swag")
     endings = ["y", "z z x", "?", "x y z ? x"]
     (ranking,) = predict(loaded, Query("x y", choices=endings))
-    format = instantiate(loaded.config, "model.format", tokenizer=loaded.tokenizer)
+    template = instantiate(loaded.config, "model.template", tokenizer=loaded.tokenizer)
     model: Any = loaded.model
     scores = {}
     for ending in endings:
-        written = format.texts(loaded.tokenizer.encode(["x y"]), loaded.tokenizer.encode([ending]), 32)
+        written = template.encode_texts(loaded.tokenizer.encode(["x y"]), loaded.tokenizer.encode([ending]), 32)
         ids = torch.from_numpy(written.ids).long()[None]
         segments = torch.from_numpy(written.segment_ids).long()[None]
         with torch.no_grad():

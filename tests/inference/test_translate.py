@@ -14,7 +14,7 @@ from protoformer.inference.load import LoadedRun
 from protoformer.inference.translate import TranslationRequest, Translator, decoded, output_lines
 from protoformer.models.transformer import transformer
 from protoformer.modules.translation import TranslationModule
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 TEXTS = ["the dog runs", "", "a cat", "the old tree stands by the old river and the dog runs", "tree", "  "]
 
@@ -22,7 +22,7 @@ TEXTS = ["the dog runs", "", "a cat", "the old tree stands by the old river and 
 @pytest.fixture
 def run() -> LoadedRun:
     """A random model; its start and end are new embeddings behind the vocabulary's words."""
-    tokenizer = whole_words(TEXTS, "these texts")
+    tokenizer = whole_word_tokenizer(TEXTS, "these texts")
     model = transformer(
         vocab_size=tokenizer.vocab_size + 2,
         d_model=16,
@@ -37,7 +37,7 @@ def run() -> LoadedRun:
     splits: Any = {"val": [""], "test": [""]}
     config = {
         "task": {"kind": "translation", "max_len": 9},
-        "model": {"format": {"_target_": "protoformer.text.TranslationFormat"}},
+        "model": {"template": {"_target_": "protoformer.text.TranslationTemplate"}},
     }
     return LoadedRun(TranslationModule(backbone=model, splits=splits).eval(), tokenizer, config)
 

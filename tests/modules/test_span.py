@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from protoformer.batches import SpanBatch
 from protoformer.data.batching.samplers import Batching
 from protoformer.data.datamodules.span import SpanDataModule, SpanReferences, SpanTable
-from protoformer.data.examples.questions import QuestionExamples, Questions
+from protoformer.data.examples.questions import ExtractiveQAReader, QuestionExamples
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
@@ -27,8 +27,8 @@ from protoformer.modules.evaluation import EvalOutputs, gather_examples
 from protoformer.modules.span import SpanEvaluation, SpanModule
 from protoformer.runs import predictions
 from protoformer.scoring import spans, squad
-from protoformer.text.templates import BertFormat
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.templates import BertTemplate
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 NAMES = ("ids", "padding_mask", "segment_ids")
 LONGEST = 30
@@ -51,7 +51,7 @@ def random_batch(seq: int = 15) -> SpanBatch:
         pooler_position=torch.zeros(3, dtype=torch.long),
         example_ids=torch.arange(3),
         context_mask=context,
-        own_mask=context,
+        max_context_mask=context,
         null_position=torch.zeros(3, dtype=torch.long),
         start_position=torch.tensor([3, 0, 8]),
         end_position=torch.tensor([12, 0, 8]),
@@ -150,10 +150,10 @@ class Source:
 
 
 def data(cache: Path, unanswerable: bool = False, **splits: RawTable) -> SpanDataModule:
-    tokenizer = whole_words([words(300, 0), "?"], "here")
+    tokenizer = whole_word_tokenizer([words(300, 0), "?"], "here")
     made = SpanDataModule(
-        rows=Questions("squad", unanswerable=unanswerable), splits={name: name for name in splits},
-        source=Source(**splits), tokenizer=tokenizer, format=BertFormat(tokenizer), max_len=45,
+        rows=ExtractiveQAReader("squad", unanswerable=unanswerable), splits={name: name for name in splits},
+        source=Source(**splits), tokenizer=tokenizer, template=BertTemplate(tokenizer), max_len=45,
         batching=Batching(4, evaluation_rows=5), cache=cache, stride=9,
     )  # fmt: skip
     made.setup()
@@ -515,8 +515,8 @@ def test_the_answers_of_a_whole_dev_set_take_seconds() -> None:
     made = SpanTable(
         ids=np.zeros(1, np.int32), segment_ids=np.zeros(1, np.uint8), offsets=np.arange(len(example) + 1),
         null_position=0 * ones, example=example, context_start=12 * ones, first_token=0 * ones,
-        context_tokens=TOKENS * ones, own_from=0 * ones, own_to=TOKENS * ones, start_position=ones,
-        end_position=ones, row=np.arange(QUESTIONS), place_offsets=TOKENS * np.arange(QUESTIONS + 1),
+        context_tokens=TOKENS * ones, max_context_start=0 * ones, max_context_end=TOKENS * ones, start_position=ones,
+        end_position=ones, row=np.arange(QUESTIONS), context_offsets=TOKENS * np.arange(QUESTIONS + 1),
         char_start=np.tile(ends - lengths, QUESTIONS), char_end=np.tile(ends, QUESTIONS),
     )  # fmt: skip
     answers = [[] if i % 3 == 0 else [context[:20], context[4:30], context[-12:]] for i in range(QUESTIONS)]

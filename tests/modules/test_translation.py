@@ -87,7 +87,7 @@ def evaluated(made: TranslationModule, given: TranslationBatch, language: str = 
     texts = SimpleNamespace(
         tokenizer=Words(),
         row=list(range(9)),
-        format=SimpleNamespace(start=START, end=END, never=[START]),
+        template=SimpleNamespace(bos_id=START, eos_id=END, suppressed_ids=[START]),
         language=language,
         sources=["a", "b", "c", "d"],
         targets=[Words().decode(row[(row >= 0) & (row != END)].tolist()) for row in given["target_ids"]],

@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from protoformer.data.examples.questions import QuestionExamples, Questions
+from protoformer.data.examples.questions import ExtractiveQAReader, QuestionExamples
 from protoformer.data.sources.sample import SampleSource
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import DataError
 from protoformer.sample import BUCKETS, GLUE, available, corpus, generate, size
 from protoformer.sample.grammar.lexicon import AGENTS, BAD, GOOD, OPPOSITE, THINGS, VERBS
 from protoformer.sample.grammar.meaning import bucket
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 SQUAD = ("rajpurkar/squad", "plain_text")
 SQUAD_V2 = ("rajpurkar/squad_v2", "squad_v2")
@@ -133,11 +133,11 @@ def test_the_same_rows_in_another_process() -> None:
 
 @pytest.mark.parametrize("name", NEW)
 def test_the_vocabulary_of_the_sample_holds_every_word(name: tuple[str, str]) -> None:
-    words = whole_words(corpus(), "the sample")
+    words = whole_word_tokenizer(corpus(), "the sample")
     for split in splits(name):
         texts = [text for row in generate(*name, split, 1, 600).to_pylist() for text in said(row)]
         for text, ids in zip(texts, words.encode(texts), strict=True):
-            pieces = [words.rust.id_to_token(number) for number in ids]
+            pieces = [words.hf_tokenizer.id_to_token(number) for number in ids]
             assert not [piece for piece in pieces if piece == "[UNK]" or piece.startswith("##")], text
 
 
@@ -188,7 +188,7 @@ def test_the_corpus_tells_nothing_of_the_validation_splits(name: tuple[str, str]
 
 def read(version: str, split: str, rows: int) -> QuestionExamples:
     source = SampleSource(rows=rows)
-    questions = Questions(*SQUADS[version], unanswerable=version == "two")
+    questions = ExtractiveQAReader(*SQUADS[version], unanswerable=version == "two")
     raw: RawTable = source.load(questions.dataset, questions.subset, split)
     return questions.read(raw, "train")  # the role under which starts are checked
 

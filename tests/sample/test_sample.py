@@ -14,7 +14,7 @@ from protoformer.sample import GLUE, SPLITS, available, corpus, generate, glue
 from protoformer.sample.grammar.inference import contradicted, entailed, unknown
 from protoformer.sample.grammar.lexicon import OPPOSITE, VERBS
 from protoformer.sample.grammar.meaning import Event, bucket, draw, realise
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 COLUMNS = {
     "cola": ["sentence", "label", "idx"],
@@ -159,7 +159,7 @@ def test_half_of_a_pair_does_not_give_the_label_away(subset: str, column: int, b
 
 
 def test_the_corpus_holds_every_word_of_every_split() -> None:
-    words = whole_words(corpus(), "the sample")
+    words = whole_word_tokenizer(corpus(), "the sample")
     unknown_id = words.id("[UNK]")
     for dataset, subset, split in available():
         if dataset != GLUE:

@@ -12,9 +12,9 @@ from protoformer.assembly.initial_weights import Initial
 from protoformer.assembly.tokenizer import tokenizer as chosen
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
-from protoformer.text.normalization import original
+from protoformer.text.normalization import gpt_normalizer
 from protoformer.text.tokenizer_files import read_tokenizer
-from protoformer.text.tokenizers import Tokenizer, cleaned, whole_words
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer, with_normalization
 from protoformer.text.vocabulary_training import train
 
 TEXTS = [
@@ -45,7 +45,7 @@ def fuzzed(count: int, seed: int = 0) -> list[str]:
 
 def files(words: Tokenizer, folder: Path) -> Path:
     """The two files that published vocabularies come as."""
-    model = json.loads(words.rust.to_str())["model"]
+    model = json.loads(words.hf_tokenizer.to_str())["model"]
     folder.mkdir(exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
     merges = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
@@ -71,7 +71,7 @@ def test_words_are_split_as_gpts_of_transformers(tmp_path: Path, pairs: Tokenize
     ours, theirs = read_tokenizer(folder), transformers.OpenAIGPTTokenizer.from_pretrained(folder)
     texts = fuzzed(3000, seed=1)
     assert ours.encode(texts) == theirs(texts, add_special_tokens=False)["input_ids"]
-    assert cleaned(ours, "bert").encode(texts) == ours.encode(texts)
+    assert with_normalization(ours, "bert").encode(texts) == ours.encode(texts)
 
 
 GOLDEN = [
@@ -101,32 +101,32 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("text", "words"), GOLDEN)
 def test_the_papers_clean_up(text: str, words: str) -> None:
-    found = original().normalize_str(text)
+    found = gpt_normalizer().normalize_str(text)
     assert [word for word in found.split(" ") if word] == [word for word in words.split(" ") if word]
 
 
 def test_a_clean_up_is_part_of_the_tokenizer(tmp_path: Path, pairs: Tokenizer) -> None:
-    paper = cleaned(pairs, "original")
+    paper = with_normalization(pairs, "original")
     assert paper.digest != pairs.digest
-    assert cleaned(paper, "bert").digest == pairs.digest
+    assert with_normalization(paper, "bert").digest == pairs.digest
     paper.save(tmp_path)
     assert read_tokenizer(tmp_path).digest == paper.digest
     text = "“Don’t”, he’d.\r\nThe  dogs"
-    ids, places = read_tokenizer(tmp_path).encode_with_places([text])
+    ids, places = read_tokenizer(tmp_path).encode_with_offsets([text])
     pieces = [text[begin:end] for begin, end in places[0]]
     assert "".join(pieces) == text.replace(" ", "").replace("\r", "")  # every place is one of the text as it was given
-    assert paper.rust.id_to_token(ids[0][-1]).removesuffix("</w>") == "s"
+    assert paper.hf_tokenizer.id_to_token(ids[0][-1]).removesuffix("</w>") == "s"
 
 
 def test_the_config_chooses_the_clean_up(tmp_path: Path, pairs: Tokenizer) -> None:
     pairs.save(tmp_path)
     words = ["model=gpt_tiny", "task=pretrain/clm", "source=sample", f"model.tokenizer={tmp_path}"]
     found = {name: chosen(compose([*words, *more]), Initial("scratch"), None) for name, more in (
-        ("null", []), ("bert", ["model.cleanup=bert"]), ("original", ["model.cleanup=original"]),
+        ("null", []), ("bert", ["model.normalization=bert"]), ("original", ["model.normalization=original"]),
     )}  # fmt: skip
     assert found["null"].digest == found["bert"].digest == pairs.digest
-    assert found["original"].digest == cleaned(pairs, "original").digest
-    with pytest.raises(ConfigurationError, match=r"model\.cleanup.*original.*bert"):
-        compose([*words, "model.cleanup=spacy"])
+    assert found["original"].digest == with_normalization(pairs, "original").digest
+    with pytest.raises(ConfigurationError, match=r"model\.normalization.*original.*bert"):
+        compose([*words, "model.normalization=spacy"])
     with pytest.raises(ConfigurationError, match="do not end in </w>"):
-        cleaned(whole_words(TEXTS, "here"), "original")
+        with_normalization(whole_word_tokenizer(TEXTS, "here"), "original")

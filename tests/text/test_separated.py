@@ -1,4 +1,4 @@
-"""The format of models without a token for the whole: `a sep`, `a sep b`."""
+"""The template of models without a token for the whole: `a sep`, `a sep b`."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from protoformer.errors import UserError
-from protoformer.text.templates import SeparatedFormat
+from protoformer.text.templates import SeparatedTemplate
 from protoformer.text.tokenizer_files import read_tokenizer
-from protoformer.text.tokenizers import Tokenizer, whole_words
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
 from protoformer.text.vocabulary_training import train
 
 A, B = [[11, 12, 13], [14], []], [[21, 22], [23, 24, 25, 26], [27]]
@@ -16,7 +16,7 @@ A, B = [[11, 12, 13], [14], []], [[21, 22], [23, 24, 25, 26], [27]]
 
 @pytest.fixture
 def words() -> Tokenizer:
-    return whole_words(["the cat sat on the mat"], "some words")
+    return whole_word_tokenizer(["the cat sat on the mat"], "some words")
 
 
 def split(written: object) -> list[list[int]]:
@@ -25,12 +25,12 @@ def split(written: object) -> list[list[int]]:
 
 
 def test_texts_and_pairs(words: Tokenizer) -> None:
-    format = SeparatedFormat(words)
+    template = SeparatedTemplate(words)
     sep = words.id("[SEP]")
-    one = format.texts(A, None, 8)
+    one = template.encode_texts(A, None, 8)
     assert split(one) == [[11, 12, 13, sep], [14, sep], [sep]]
     assert one.pooler_position.tolist() == [3, 1, 0]
-    pair = format.texts(A, B, 8)
+    pair = template.encode_texts(A, B, 8)
     assert split(pair) == [[11, 12, 13, sep, 21, 22], [14, sep, 23, 24, 25, 26], [sep, 27]]
     assert pair.pooler_position.tolist() == [3, 1, 0]
     assert [row.tolist() for row in map(pair.segment_ids.__getitem__, map(slice, pair.offsets[:-1], pair.offsets[1:]))] == [
@@ -42,18 +42,18 @@ def test_texts_and_pairs(words: Tokenizer) -> None:
 
 
 def test_what_is_too_long_is_cut_to_the_last_place(words: Tokenizer) -> None:
-    format = SeparatedFormat(words)
+    template = SeparatedTemplate(words)
     long = [list(range(10, 20))], [list(range(30, 40))]
-    assert len(format.texts([list(range(10, 40))], None, 12).ids) == 12
-    pair = format.texts(*long, 12)
+    assert len(template.encode_texts([list(range(10, 40))], None, 12).ids) == 12
+    pair = template.encode_texts(*long, 12)
     assert len(pair.ids) == 12
     assert pair.truncated == 1
 
 
 def test_windows_lose_no_context(words: Tokenizer) -> None:
-    format = SeparatedFormat(words)
+    template = SeparatedTemplate(words)
     sep = words.id("[SEP]")
-    made = format.windows([[11, 12]], [list(range(30, 41))], max_len=8, stride=3, max_question=4)
+    made = template.encode_windows([[11, 12]], [list(range(30, 41))], max_len=8, stride=3, max_question=4)
     pieces = split(made)
     assert all(piece[:3] == [11, 12, sep] and len(piece) <= 8 for piece in pieces)
     assert pieces[0] == [11, 12, sep, 30, 31, 32, 33, 34]
@@ -75,15 +75,15 @@ def test_a_vocabulary_without_a_separator_gets_one(tmp_path: Path) -> None:
     texts = ["the cat sat on the mat", "a dog sat"] * 20
     train(lambda: iter(texts), "bytelevel", 300).save(tmp_path)
     tokenizer = read_tokenizer(tmp_path)
-    format = SeparatedFormat(tokenizer)
-    assert format.between == tokenizer.vocab_size
-    assert format.largest_id("texts") == tokenizer.vocab_size
+    template = SeparatedTemplate(tokenizer)
+    assert template.sep_id == tokenizer.vocab_size
+    assert template.largest_id("encode_texts") == tokenizer.vocab_size
     with pytest.raises(UserError, match=r"lacks the special token \[MASK\]"):
-        _ = format.mask_id
+        _ = template.mask_id
 
 
 def test_a_vocabulary_with_one_needs_no_more(words: Tokenizer) -> None:
-    format = SeparatedFormat(words)
-    assert format.largest_id("texts") < words.vocab_size
-    assert format.mask_id == words.id("[MASK]")
-    assert format.special_ids == (words.id("[SEP]"),)
+    template = SeparatedTemplate(words)
+    assert template.largest_id("encode_texts") < words.vocab_size
+    assert template.mask_id == words.id("[MASK]")
+    assert template.special_ids == (words.id("[SEP]"),)

@@ -1,4 +1,4 @@
-"""Tokenizers against `transformers`, BERT's format by example, truncation against the original loop."""
+"""Tokenizers against `transformers`, BERT's template by example, truncation against the original loop."""
 
 import json
 import random
@@ -8,9 +8,9 @@ import pytest
 from transformers import BertTokenizer, GPT2Tokenizer, OpenAIGPTTokenizer
 
 from protoformer.errors import UserError
-from protoformer.text.templates import BertFormat, truncated_lengths
+from protoformer.text.templates import BertTemplate, truncated_lengths
 from protoformer.text.tokenizer_files import read_tokenizer
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 from protoformer.text.vocabulary_training import Kind, train
 
 WORDS = [
@@ -60,9 +60,9 @@ def test_vocab_lines_end_at_a_newline_alone(tmp_path: Path, end: str, last: bool
 
 def test_json_file_is_preferred_and_its_truncation_and_padding_are_dropped(vocab: Path) -> None:
     plain = read_tokenizer(vocab)
-    plain.rust.enable_truncation(2)
-    plain.rust.enable_padding(length=9)
-    plain.rust.save(str(vocab / "tokenizer.json"))
+    plain.hf_tokenizer.enable_truncation(2)
+    plain.hf_tokenizer.enable_padding(length=9)
+    plain.hf_tokenizer.save(str(vocab / "tokenizer.json"))
     (vocab / "vocab.txt").unlink()
     assert read_tokenizer(vocab).encode(["the cat sat the cat"]) == [[5, 6, 7, 5, 6]]
 
@@ -83,7 +83,7 @@ def test_pair_files_equal_transformers(kind: Kind, tmp_path: Path) -> None:
     """GPT's and GPT-2's vocab.json and merges.txt, on text that was not made for them."""
     words = ["the cat's café", "lower lowest newer newest wider", "don't we'll", "naïve 1999 2024"] * 30
     trained = train(lambda: words, kind, 420 if kind == "bytelevel" else 120)
-    trained.rust.model.save(str(tmp_path))
+    trained.hf_tokenizer.model.save(str(tmp_path))
     found = read_tokenizer(tmp_path)
     theirs = (GPT2Tokenizer if kind == "bytelevel" else OpenAIGPTTokenizer).from_pretrained(tmp_path)
     draw = random.Random(0)
@@ -127,7 +127,7 @@ def test_what_is_no_tokenizer_is_named(tmp_path: Path) -> None:
 
 def test_vocabulary_of_whole_words_is_deterministic_and_covers_its_words() -> None:
     texts = ["the old man sees a small dog", "a dog sees the old man"]
-    one, two = (whole_words(iter(texts), "here") for _ in range(2))
+    one, two = (whole_word_tokenizer(iter(texts), "here") for _ in range(2))
     assert one.digest == two.digest
     assert one.id("[CLS]") == 2
     assert [len(ids) for ids in one.encode(["The old dog", "gold"])] == [3, 4]
@@ -153,16 +153,16 @@ def test_truncation_equals_the_original_loop() -> None:
         assert truncated_lengths(a, b, room) == original_truncation(a, b, room)
 
 
-def test_bert_format_writes_singles_and_pairs(vocab: Path) -> None:
-    form = BertFormat(read_tokenizer(vocab))
-    single = form.texts([[5, 6], [7]], None, 8)
+def test_bert_template_encodes_singles_and_pairs(vocab: Path) -> None:
+    template = BertTemplate(read_tokenizer(vocab))
+    single = template.encode_texts([[5, 6], [7]], None, 8)
     assert single.ids.tolist() == [2, 5, 6, 3, 2, 7, 3]
     assert single.offsets.tolist() == [0, 4, 7]
     assert single.segment_ids.tolist() == [0] * 7
-    pair = form.texts([[5, 6], [5]], [[7], [6, 6, 6, 6, 6]], 8)
+    pair = template.encode_texts([[5, 6], [5]], [[7], [6, 6, 6, 6, 6]], 8)
     assert pair.ids.tolist() == [2, 5, 6, 3, 7, 3, 2, 5, 3, 6, 6, 6, 6, 3]
     assert pair.segment_ids.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1]
     assert pair.offsets.tolist() == [0, 6, 14]
     assert pair.truncated == 1
     assert pair.pooler_position.tolist() == [0, 0]
-    assert form.texts([[5] * 20], None, 8).truncated == 1
+    assert template.encode_texts([[5] * 20], None, 8).truncated == 1

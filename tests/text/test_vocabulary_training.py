@@ -61,7 +61,7 @@ def test_the_file_is_what_read_tokenizer_opens(kind, tmp_path: Path) -> None:
     read = read_tokenizer(tmp_path / "tokenizer.json")
     assert read.digest == made.digest
     assert read.vocab_size == SIZE[kind]
-    assert sorted(read.rust.get_vocab().values()) == list(range(SIZE[kind]))
+    assert sorted(read.hf_tokenizer.get_vocab().values()) == list(range(SIZE[kind]))
     ids = read.encode(["katomi sunrethings café!"])[0]
     expected = {"wordpiece": "katomi sunrethings cafe!", "bpe": "katomi sunrethings cafe !"}
     assert read.decode(ids) == expected.get(kind, "katomi sunrethings café!")
@@ -70,14 +70,14 @@ def test_the_file_is_what_read_tokenizer_opens(kind, tmp_path: Path) -> None:
 
 def test_wordpiece_is_laid_out_as_berts() -> None:
     made = train(texts, "wordpiece", 200)
-    vocab = [made.rust.id_to_token(number) for number in range(200)]
+    vocab = [made.hf_tokenizer.id_to_token(number) for number in range(200)]
     assert tuple(vocab[:5]) == BERT_SPECIAL
     letters = sorted(set("".join(TEXTS).lower().replace("é", "e")) - {" "})
     assert vocab[5 : 5 + len(letters)] == letters
     assert vocab[5 + len(letters) : 5 + 2 * len(letters)] == [f"##{letter}" for letter in letters]
-    added = [token["content"] for token in json.loads(made.rust.to_str())["added_tokens"]]
+    added = [token["content"] for token in json.loads(made.hf_tokenizer.to_str())["added_tokens"]]
     assert tuple(added) == BERT_SPECIAL  # the letters are no special tokens
-    assert made.rust.encode("KAFÉ").tokens == made.rust.encode("kafe").tokens
+    assert made.hf_tokenizer.encode("KAFÉ").tokens == made.hf_tokenizer.encode("kafe").tokens
     assert made.encode(["中"]) == [[made.id("[UNK]")]]
     assert made.encode(["[MASK]"]) == [[made.id("[MASK]")]]
 
@@ -87,26 +87,26 @@ def test_wordpiece_reads_as_transformers_reads_the_same_vocabulary(tmp_path: Pat
 
     made = train(texts, "wordpiece", 200, cased=True)
     made.save(tmp_path)
-    (tmp_path / "vocab.txt").write_text("".join(f"{made.rust.id_to_token(number)}\n" for number in range(200)))
+    (tmp_path / "vocab.txt").write_text("".join(f"{made.hf_tokenizer.id_to_token(number)}\n" for number in range(200)))
     theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=False)
     tries = [*TEXTS[:20], "KATO kato, Café 中 [SEP] quzoing" + "a" * 101]
     assert made.encode(tries) == [theirs.encode(text, add_special_tokens=False) for text in tries]
-    assert made.rust.encode("Café").tokens[0].startswith("C")
+    assert made.hf_tokenizer.encode("Café").tokens[0].startswith("C")
 
 
 def test_bpe_is_laid_out_as_gpts() -> None:
     made = train(texts, "bpe", 200)
-    assert made.rust.id_to_token(0) == "<unk>"
-    tokens = made.rust.encode("Katomi katomi").tokens
+    assert made.hf_tokenizer.id_to_token(0) == "<unk>"
+    tokens = made.hf_tokenizer.encode("Katomi katomi").tokens
     assert tokens[: len(tokens) // 2] == tokens[len(tokens) // 2 :]
     assert tokens[-1].endswith("</w>")
-    assert made.rust.encode("中").tokens == ["<unk>"]
-    assert made.rust.encode("z").tokens == ["z</w>"]  # a letter that never ended a word
+    assert made.hf_tokenizer.encode("中").tokens == ["<unk>"]
+    assert made.hf_tokenizer.encode("z").tokens == ["z</w>"]  # a letter that never ended a word
 
 
 def test_bytelevel_is_laid_out_as_gpt2s() -> None:
     made = train(texts, "bytelevel", 400)
-    assert [made.rust.id_to_token(number) for number in (0, 1, 220, 399)] == ["!", '"', "Ġ", "<|endoftext|>"]
+    assert [made.hf_tokenizer.id_to_token(number) for number in (0, 1, 220, 399)] == ["!", '"', "Ġ", "<|endoftext|>"]
     assert made.encode(["<|endoftext|>"]) == [[399]]
     text = "Any text, 中文 \n\n\tand \x00 bytes 🙂"
     assert made.decode(made.encode([text])[0]) == text
@@ -114,9 +114,9 @@ def test_bytelevel_is_laid_out_as_gpt2s() -> None:
 
 def test_the_most_frequent_letters_are_kept() -> None:
     made = train(lambda: ["aaa bbb cc", "aaa bbb 中"], "wordpiece", 12, letters=2)
-    vocab = [made.rust.id_to_token(number) for number in range(made.vocab_size)]
+    vocab = [made.hf_tokenizer.id_to_token(number) for number in range(made.vocab_size)]
     assert vocab[5:9] == ["a", "b", "##a", "##b"]
-    assert made.rust.encode("aab cc").tokens[-1] == "[UNK]"
+    assert made.hf_tokenizer.encode("aab cc").tokens[-1] == "[UNK]"
 
 
 def test_letters_are_counted_as_whole_texts_are_normalised() -> None:

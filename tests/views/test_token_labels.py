@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import pre_tokenizers
 
-from protoformer.text.tokenizers import Tokenizer, byte_level, marked_words, whole_words
+from protoformer.text.tokenizers import Tokenizer, byte_level_bpe, end_of_word_bpe, whole_word_tokenizer
 from protoformer.views.token_labels import labels
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def shown(rust: RustTokenizer, text: str) -> list[str]:
-    tokenizer = Tokenizer(rust, "here")
+def shown(hf_tokenizer: HFTokenizer, text: str) -> list[str]:
+    tokenizer = Tokenizer(hf_tokenizer, "here")
     return labels(tokenizer, tokenizer.encode([text])[0])
 
 
@@ -21,27 +21,27 @@ def numbered(words: list[str]) -> Mapping[str, int]:
 
 
 def test_pieces_and_special_tokens_are_as_the_vocabulary_has_them() -> None:
-    tokenizer = whole_words(["the cat sat"], "here")
+    tokenizer = whole_word_tokenizer(["the cat sat"], "here")
     ids = [tokenizer.id("[CLS]"), *tokenizer.encode(["the cats"])[0], 10_000]
     assert labels(tokenizer, ids) == ["[CLS]", "the", "cat", "##s", "id 10000"]
 
 
 def test_bytes_become_letters_where_they_are_whole() -> None:
     words = numbered([*BYTES, "th", "Ġth", "the", "Ġthe", "Ã©"])
-    rust = byte_level(words, [("t", "h"), ("Ġ", "th"), ("th", "e"), ("Ġth", "e"), ("Ã", "©")])
-    assert shown(rust, "the the") == ["the", "·the"]
-    assert shown(rust, "a\n") == ["a", "⏎"]
-    assert shown(rust, "é") == ["é"]
-    assert shown(rust, "ü") == ["Ã", "¼"]  # two bytes, neither a letter by itself
+    hf_tokenizer = byte_level_bpe(words, [("t", "h"), ("Ġ", "th"), ("th", "e"), ("Ġth", "e"), ("Ã", "©")])
+    assert shown(hf_tokenizer, "the the") == ["the", "·the"]
+    assert shown(hf_tokenizer, "a\n") == ["a", "⏎"]
+    assert shown(hf_tokenizer, "é") == ["é"]
+    assert shown(hf_tokenizer, "ü") == ["Ã", "¼"]  # two bytes, neither a letter by itself
 
 
 def test_what_ends_no_word_says_so() -> None:
-    rust = marked_words(numbered(["<unk>", "u", "n", "n</w>", "un", "un</w>"]), [("u", "n"), ("u", "n</w>")])
-    assert shown(rust, "un unun") == ["un", "un-", "un"]
+    hf_tokenizer = end_of_word_bpe(numbered(["<unk>", "u", "n", "n</w>", "un", "un</w>"]), [("u", "n"), ("u", "n</w>")])
+    assert shown(hf_tokenizer, "un unun") == ["un", "un-", "un"]
 
 
 def test_what_would_steer_the_reader_is_written_as_a_number() -> None:
-    tokenizer = Tokenizer(byte_level(numbered(BYTES), []), "here")
-    tokenizer.rust.add_tokens(["\u202eabc", "a\x1b[31m"])
+    tokenizer = Tokenizer(byte_level_bpe(numbered(BYTES), []), "here")
+    tokenizer.hf_tokenizer.add_tokens(["\u202eabc", "a\x1b[31m"])
     known = [tokenizer.id("\u202eabc"), tokenizer.id("a\x1b[31m")]
     assert labels(tokenizer, known) == ["<202e>abc", "a<1b>[31m"]

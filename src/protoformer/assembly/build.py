@@ -29,7 +29,7 @@ class Parts:
     sizes: dict[str, Any]
     start: Initial
     source: Any
-    format: dict[str, Any]
+    template: dict[str, Any]
 
 
 def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: bool = True) -> Parts:
@@ -43,7 +43,7 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
     module = task_module(config, sizes)
     if initialise and start.folder is not None:
         put_initial(module, config, start)
-    return Parts(module, data, words, sizes, start, source, config["model"]["format"])
+    return Parts(module, data, words, sizes, start, source, config["model"]["template"])
 
 
 def datamodule(
@@ -80,7 +80,7 @@ def datamodule(
         splits=task["splits"],
         source=source,
         tokenizer=words,
-        format=instantiate(config, "model.format", tokenizer=words),
+        template=instantiate(config, "model.template", tokenizer=words),
         max_len=longest,
         batching=batching,
         cache=Path(config["paths"]["cache"]),

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 # keys of `model` that its builder does not take
-OF_THE_FAMILY = ("tokenizer", "cleanup", "format", "published", "pretraining")
+OF_THE_FAMILY = ("tokenizer", "normalization", "template", "published", "pretraining")
 
 
 FREE = (
@@ -61,14 +61,14 @@ def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict
 
 
 def with_room(config: Mapping[str, Any], sizes: dict[str, Any], words: Tokenizer) -> dict[str, Any]:
-    """Sizes with an embedding for each special token that the model's format puts into this task's texts."""
+    """Sizes with an embedding for each special token that the model's template puts into this task's texts."""
     from hydra.utils import get_class
 
-    writes = get_class(config["task"]["data"]["_target_"]).writes  # type: ignore[attr-defined]
-    format = instantiate(config, "model.format", tokenizer=words)
-    needed = format.largest_id(writes) + 1
+    method = get_class(config["task"]["data"]["_target_"]).template_method  # type: ignore[attr-defined]
+    template = instantiate(config, "model.template", tokenizer=words)
+    needed = template.largest_id(method) + 1
     if needed > sizes["vocab_size"]:
-        log.info("%d new embeddings for the format's special tokens", needed - sizes["vocab_size"])
+        log.info("%d new embeddings for the template's special tokens", needed - sizes["vocab_size"])
     return {**sizes, "vocab_size": max(sizes["vocab_size"], needed)}
 
 
@@ -89,11 +89,11 @@ def read_model(folder: Path) -> dict[str, Any]:
 
 
 def adopted(config: dict[str, Any], start: Initial) -> dict[str, Any]:
-    """The config with the format of the run that it starts from: what a model reads for the whole it has learnt there."""
+    """The config with the template of the run that it starts from: what a model reads for the whole it has learnt there."""
     explicit = config["choices"].get("set", ())
-    if not start.is_run or start.folder is None or any(key.startswith("model.format") for key in explicit):
+    if not start.is_run or start.folder is None or any(key.startswith("model.template") for key in explicit):
         return config
-    return {**config, "model": {**config["model"], "format": read_model(start.folder)["format"]}}
+    return {**config, "model": {**config["model"], "template": read_model(start.folder)["template"]}}
 
 
 def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:

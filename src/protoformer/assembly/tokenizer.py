@@ -10,15 +10,15 @@ from protoformer.assembly.initial_weights import Initial
 from protoformer.assembly.instantiate import instantiate
 from protoformer.errors import ConfigurationError
 from protoformer.text.tokenizer_files import TOKENIZER_FILES, read_tokenizer
-from protoformer.text.tokenizers import Tokenizer, cleaned, whole_words
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer, with_normalization
 
 log = logging.getLogger(__name__)
 
 
 def tokenizer(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
-    """The vocabulary of `model.tokenizer`, which cleans texts up as `model.cleanup` says."""
-    found, cleanup = vocabulary(config, start, source), config["model"].get("cleanup")
-    return found if cleanup is None else cleaned(found, cleanup)
+    """The vocabulary of `model.tokenizer`, which cleans texts up as `model.normalization` says."""
+    found, normalization = vocabulary(config, start, source), config["model"].get("normalization")
+    return found if normalization is None else with_normalization(found, normalization)
 
 
 def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
@@ -36,7 +36,7 @@ def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeni
         given = read_tokenizer(path if path.exists() else hub.fetch(wanted, None, weights=False)[0])
         if own and any((own / name).exists() for name in TOKENIZER_FILES):
             theirs = read_tokenizer(own)
-            if other := given.differing(theirs):
+            if other := given.count_differing_ids(theirs):
                 raise ConfigurationError(
                     f"model.tokenizer={wanted}: {other} of its {given.vocab_size} tokens have another id, or none, in the "
                     f"vocabulary that {start.origin} was trained with; leave model.tokenizer out"
@@ -49,7 +49,7 @@ def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeni
         return learner.learn(rows, source, config["task"]["splits"]["train"], Path(config["paths"]["cache"]))
     texts = source.corpus()
     if texts is not None:
-        return whole_words(texts, "the source's own words")
+        return whole_word_tokenizer(texts, "the source's own words")
     published = config["model"].get("published") or {}
     if not published.get("repo"):
         raise ConfigurationError("this model has no published tokenizer: name one by model.tokenizer=FILE")

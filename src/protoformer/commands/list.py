@@ -142,14 +142,14 @@ def _hardware(folders: tuple[Path, ...]) -> Rows:
 
 
 def _matrix(folders: tuple[Path, ...]) -> Rows:
-    """A row for each family and format, a column for each kind and the format method it needs."""
+    """A row for each family and template, a column for each kind and the template method it needs."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for name in options("task", folders):
         node = option("task", name, folders)
         kinds.setdefault((node["kind"], node["data"]["_target_"]), []).append(name)
     lines: dict[tuple[str, str], list[str]] = {}
     for name in options("model", folders):
-        lines.setdefault((family(name, folders), model(name, folders)["format"]["_target_"]), []).append(name)
+        lines.setdefault((family(name, folders), model(name, folders)["template"]["_target_"]), []).append(name)
     rows = [
         (
             f"{whose} ({len(names)} model{'s' * (len(names) > 1)})",

@@ -61,8 +61,8 @@ def _data(config: Mapping[str, Any], source: Any, words: Any, sizes: Mapping[str
     data.setup()
     for role, tables in data.tables.items():
         for name, table in tables.items():
-            facts = [f"{len(table)} examples", f"{int(table.lengths.sum())} tokens", *data.told(table)]
-            _say(f"{role} {name}".strip(), table.facts["origin"], ", ".join(facts))
+            facts = [f"{len(table)} examples", f"{int(table.lengths.sum())} tokens", *data.log_lines(table)]
+            _say(f"{role} {name}".strip(), table.stats["origin"], ", ".join(facts))
     for dataset, commit in getattr(source, "commits", {}).items():
         _say("data set", f"{dataset}@{commit}", source.places[dataset])
     _say("tokens", str(Path(config["paths"]["cache"]) / "tokens"))

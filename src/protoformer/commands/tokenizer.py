@@ -45,7 +45,7 @@ def main(
     watched = sys.stderr.isatty()
     reading = _told if watched else texts
     words = train(lambda: reading(files), kind, size, cased=cased, letters=letters, progress=watched)
-    write_text(target, words.rust.to_str(pretty=True) + "\n")
+    write_text(target, words.hf_tokenizer.to_str(pretty=True) + "\n")
     fit = coverage(words, kind, texts(files))
     fewer = f" (of {size:,}: no other pair was seen twice)" if words.vocab_size < size else ""
     print(

@@ -124,18 +124,18 @@ def heading(group: str, name: str, folders: Sequence[Path]) -> str:
     return ""
 
 
-def writes(format_target: str, data_target: str) -> bool:
-    """Whether a format has the method that a datamodule writes examples with (its class attribute `writes`)."""
+def supports(format_target: str, data_target: str) -> bool:
+    """Whether a template has the method that a datamodule writes examples with (its class attribute `template_method`)."""
     return wanted(data_target) in members(format_target)
 
 
 def wanted(data_target: str) -> str:
-    """The format method that a datamodule needs."""
-    return str(members(data_target).get("writes", "texts"))
+    """The template method that a datamodule needs."""
+    return str(members(data_target).get("template_method", "encode_texts"))
 
 
 def models_for(data_target: str, folders: tuple[Path, ...]) -> list[str]:
-    """The models whose format can write this kind of task."""
+    """The models whose template can write this kind of task."""
     tasks = [
         name for name in options("task", folders) if option("task", name, folders)["data"]["_target_"] == data_target
     ]
@@ -143,12 +143,12 @@ def models_for(data_target: str, folders: tuple[Path, ...]) -> list[str]:
 
 
 def can(name: str, task: str, folders: tuple[Path, ...]) -> bool:
-    """Whether a model's format writes a task: its own, or the one that its family's recipe for the task names."""
-    form = model(name, folders)["format"]
+    """Whether a model's template writes a task: its own, or the one that its family's recipe for the task names."""
+    template = model(name, folders)["template"]
     recipe = f"{family(name, folders)}/{task}"
     if any((folder / "recipe" / f"{recipe}.yaml").is_file() for folder in folders):
-        form = form | option("recipe", recipe, folders).get("model", {}).get("format", {})
-    return writes(form["_target_"], option("task", task, folders)["data"]["_target_"])
+        template = template | option("recipe", recipe, folders).get("model", {}).get("template", {})
+    return supports(template["_target_"], option("task", task, folders)["data"]["_target_"])
 
 
 def family(name: str, folders: tuple[Path, ...]) -> str:

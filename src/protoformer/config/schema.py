@@ -10,17 +10,17 @@ from typing import Annotated, Any, Literal
 from protoformer.optim.optimization import Optimization
 from protoformer.ranges import NonNegative, Positive
 
-TARGETS = ("model.format", "task.rows", "task.data", "task.module", "source")  # nodes that must have a `_target_`
+TARGETS = ("model.template", "task.rows", "task.data", "task.module", "source")  # nodes that must have a `_target_`
 COMPLETE = ("model", "source", "task.rows")  # nodes whose target gets all its required arguments from the config
 SUPPLIED = {  # arguments that `assembly` passes to a node's target, each with the key that decides it
     "model": {"packing": "hardware.packing"},
-    "model.format": {"tokenizer": "model.tokenizer"},
+    "model.template": {"tokenizer": "model.tokenizer"},
     "task.data": {
         "rows": "task.rows",
         "splits": "task.splits",
         "source": "source",
         "tokenizer": "model.tokenizer",
-        "format": "model.format",
+        "template": "model.template",
         "max_len": "task.max_len",
         "batching": "recipe.batching",
         "cache": "paths.cache",
@@ -35,9 +35,9 @@ Limit = Annotated[float, "above 0 and at most 1.0 (a fraction of an epoch), or a
 class Model:
     """Keys of `model` besides the builder's own arguments."""
 
-    format: dict[str, Any]  # the input template: how a text, or a pair, is written as token ids
+    template: dict[str, Any]  # the input template: how a text, or a pair, is written as token ids
     tokenizer: Annotated[str, "auto, a file, a folder or a hub id"] = "auto"  # auto: the one of the initial weights
-    cleanup: Literal["original", "bert"] | None = None  # text normalization of GPT's tokenizer; null: as its file says
+    normalization: Literal["original", "bert"] | None = None  # of texts for GPT's tokenizer; null: as its file says
     pretraining: dict[str, Any] | None = None  # values for this size that the family's pretraining recipe reads
     published: dict[str, Any] | None = None  # the family's Hugging Face layout, and the repository of its weights
 

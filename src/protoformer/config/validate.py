@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from protoformer.config import schema
 from protoformer.config.coerce import MISSING, KeyedError, coerce, described
-from protoformer.config.groups import models_for, search_path, wanted, writes
+from protoformer.config.groups import models_for, search_path, supports, wanted
 from protoformer.config.signatures import Opaque, Parameter, signature
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
@@ -154,14 +154,14 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
         config["init_from"] in ("auto", "scratch") and longest and task["max_len"] > longest
     ):  # a folder has its own sizes
         raise ConfigurationError(f"task.max_len={task['max_len']} is longer than model.max_seq_len={longest}")
-    if model.get("attention") == "causal" and model["format"].get("summary", "first") == "first":
+    if model.get("attention") == "causal" and model["template"].get("pooled_token", "first") == "first":
         raise ConfigurationError(
             "model.attention=causal reads from left to right, where the first token has seen nothing; add "
-            "+model.format.summary=last"
+            "+model.template.pooled_token=last"
         )
-    if not writes(model["format"]["_target_"], task["data"]["_target_"]):
+    if not supports(model["template"]["_target_"], task["data"]["_target_"]):
         able = models_for(task["data"]["_target_"], search_path())
         raise ConfigurationError(
-            f"task={choices.get('task')} needs a format with {wanted(task['data']['_target_'])}(), which the format of "
+            f"task={choices.get('task')} needs a template with {wanted(task['data']['_target_'])}(), which the template of "
             f"model={choices.get('model')} has not; models that can: {', '.join(able) or 'none yet'}"
         )

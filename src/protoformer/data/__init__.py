@@ -2,17 +2,17 @@
 
 from protoformer.data.corpus.masking import MaskedTokens, NextTokens
 from protoformer.data.datamodules.classification import ClassificationDataModule
-from protoformer.data.datamodules.language_modeling import BlocksDataModule
+from protoformer.data.datamodules.language_modeling import LanguageModelingDataModule
 from protoformer.data.datamodules.multiple_choice import MultipleChoiceDataModule
 from protoformer.data.datamodules.pretraining import PretrainingDataModule
 from protoformer.data.datamodules.span import SpanDataModule
 from protoformer.data.datamodules.translation import TranslationDataModule
-from protoformer.data.examples.choices import Choices
+from protoformer.data.examples.choices import MultipleChoiceReader
 from protoformer.data.examples.documents import Corpus
-from protoformer.data.examples.labelled import LabelledTexts
-from protoformer.data.examples.pairs import Pairs
-from protoformer.data.examples.questions import Questions
-from protoformer.data.learned_vocabulary import LearntVocabulary
+from protoformer.data.examples.labelled import LabelledTextReader
+from protoformer.data.examples.pairs import ParallelTextReader
+from protoformer.data.examples.questions import ExtractiveQAReader
+from protoformer.data.learned_vocabulary import LearnedVocabulary
 from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.hub import HubSource
 from protoformer.data.sources.local import LocalSource
@@ -20,22 +20,22 @@ from protoformer.data.sources.parallel import ParallelSource
 from protoformer.data.sources.sample import SampleSource
 
 __all__ = [
-    "BlocksDataModule",
-    "Choices",
     "ClassificationDataModule",
     "Corpus",
+    "ExtractiveQAReader",
     "FilesSource",
     "HubSource",
-    "LabelledTexts",
-    "LearntVocabulary",
+    "LabelledTextReader",
+    "LanguageModelingDataModule",
+    "LearnedVocabulary",
     "LocalSource",
     "MaskedTokens",
     "MultipleChoiceDataModule",
+    "MultipleChoiceReader",
     "NextTokens",
-    "Pairs",
     "ParallelSource",
+    "ParallelTextReader",
     "PretrainingDataModule",
-    "Questions",
     "SampleSource",
     "SpanDataModule",
     "TranslationDataModule",

@@ -21,12 +21,12 @@ from protoformer.runs.digests import source_digest
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as ids: row i holds `offsets[i]` to `offsets[i + 1]` of the flat arrays. All fields but `facts` are arrays."""
+    """Rows as ids: row i holds `offsets[i]` to `offsets[i + 1]` of the flat arrays. All fields but `stats` are arrays."""
 
     ids: Int[ndarray, "tokens"]
     segment_ids: UInt8[ndarray, "tokens"]
     offsets: Int[ndarray, "rows_1"]
-    facts: Mapping[str, Any] = field(default_factory=dict, kw_only=True)  # truncated, skipped, origin, digest
+    stats: Mapping[str, Any] = field(default_factory=dict, kw_only=True)  # truncated, skipped, origin, digest
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -38,10 +38,10 @@ class Table:
 
     @classmethod
     def arrays(cls) -> list[str]:
-        return [item.name for item in fields(cls) if item.name != "facts"]
+        return [item.name for item in fields(cls) if item.name != "stats"]
 
-    def with_facts(self, **more: Any) -> Self:
-        return replace(self, facts={**self.facts, **more})
+    def with_stats(self, **more: Any) -> Self:
+        return replace(self, stats={**self.stats, **more})
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def save(table: Table, place: Path) -> None:
     with create_folder_atomically(place) as tmp:
         for name in table.arrays():
             np.save(tmp / f"{name}.npy", getattr(table, name), allow_pickle=False)
-        (tmp / "facts.json").write_text(json.dumps(dict(table.facts)), encoding="utf-8")
+        (tmp / "stats.json").write_text(json.dumps(dict(table.stats)), encoding="utf-8")
 
 
 def load(place: Path, kind: type[AnyTable]) -> AnyTable:
     arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in kind.arrays()}
-    return kind(**arrays, facts=json.loads((place / "facts.json").read_text(encoding="utf-8")))
+    return kind(**arrays, stats=json.loads((place / "stats.json").read_text(encoding="utf-8")))

@@ -29,7 +29,7 @@ class TextRows(Protocol):
 
 
 @dataclass(frozen=True)
-class LearntVocabulary:
+class LearnedVocabulary:
     """`size` tokens, or fewer where no pair of tokens is left that was seen twice, shared by all languages of the text."""
 
     size: int
@@ -46,8 +46,8 @@ class LearntVocabulary:
             log.info("%s: learning a vocabulary of %d tokens (%s)", stream.origin, self.size, self.kind)
             learnt = train(lambda: rows.texts(stream), self.kind, self.size, cased=self.cased)
             with replace_atomically(place) as tmp:
-                learnt.rust.save(str(tmp))
-        return Tokenizer(read_tokenizer(place).rust, f"the vocabulary learnt from {stream.origin}")
+                learnt.hf_tokenizer.save(str(tmp))
+        return Tokenizer(read_tokenizer(place).hf_tokenizer, f"the vocabulary learnt from {stream.origin}")
 
 
 def _writer_digest() -> str:

@@ -87,8 +87,10 @@ def subject_of(run: LoadedRun, source: str) -> Subject:
     """A run's model, and its texts written as its task writes them."""
     choices = run.config.get("choices", {})
     name = f"{choices['model']}, {choices['task']}" if {"model", "task"} <= choices.keys() else source
-    format = instantiate(run.config, "model.format", tokenizer=run.tokenizer)
-    return subject(name, run.model.backbone, run.tokenizer, format, reads_on=run.config["task"]["kind"] == "causal_lm")
+    template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)
+    return subject(
+        name, run.model.backbone, run.tokenizer, template, reads_on=run.config["task"]["kind"] == "causal_lm"
+    )
 
 
 def _of_weights(folder: Path, name: str) -> Subject:
@@ -139,9 +141,9 @@ def written(subject: Subject, wanted: Looking) -> list[Sequenced]:
         if not tokens:
             raise ConfigurationError(f"{name} {text!r} is empty: there is no token in it")
     if isinstance(subject.model, EncoderDecoder):
-        source = [*encoded[0], subject.format.end]
+        source = [*encoded[0], subject.template.eos_id]
         _has_room(subject, len(source))  # before it is translated
-        target = [subject.format.start, *(encoded[1] if encoded[1:] else _translated(subject, source))]
+        target = [subject.template.bos_id, *(encoded[1] if encoded[1:] else _translated(subject, source))]
         return [_padded(subject, ids, [0] * len(ids), wanted.padding) for ids in (source, target)]
     return [_padded(subject, *_sequence(subject, *encoded), wanted.padding)]
 
@@ -162,19 +164,19 @@ def _has_room(subject: Subject, tokens: int) -> None:
 def _translated(subject: Subject, source: list[int]) -> list[int]:
     """What the model makes of a source, by the paper's beam search."""
     assert isinstance(subject.model, EncoderDecoder)
-    format, ids = subject.format, torch.tensor([source])
+    template, ids = subject.template, torch.tensor([source])
     hypotheses = generate_targets(
         subject.model,
         ids,
         torch.ones_like(ids, dtype=torch.bool),
-        Seq2SeqParams(format.start, format.end, format.never),
+        Seq2SeqParams(template.bos_id, template.eos_id, template.suppressed_ids),
     )
-    return best_tokens(hypotheses[0], format.end)
+    return best_tokens(hypotheses[0], template.eos_id)
 
 
 def _sequence(subject: Subject, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
-    if subject.format is not None:
-        found = subject.format.texts([a], None if b is None else [b], len(a) + len(b or ()) + 3)
+    if subject.template is not None:
+        found = subject.template.encode_texts([a], None if b is None else [b], len(a) + len(b or ()) + 3)
         return found.ids.tolist(), found.segment_ids.tolist()
     if b is not None:
         raise ConfigurationError("--text-b: this model reads one running text; leave it out")

@@ -48,7 +48,7 @@ def main(run: str, to: str, out: str) -> None:
     task_type, module_head = task["kind"], loaded.model.hf_head
     hf_config = layout.hf_config(task_type, sizes, labels_of(task), head, module_head)
     _check_carried(sizes, layout.sizes(hf_config), layout.not_in_config)
-    template = instantiate(config, "model.format", tokenizer=loaded.tokenizer)
+    template = instantiate(config, "model.template", tokenizer=loaded.tokenizer)
     hf_config |= layout.special_token_ids(template)
     hf_state = layout.to_hf(task_type, body, head, module_head)
     max_len = min(task["max_len"], sizes.get("max_seq_len", task["max_len"]))

@@ -19,7 +19,7 @@ from protoformer.errors import ConfigurationError, DataError, WeightsError
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.hf import FAMILIES, family_of
-from protoformer.text.templates import GptFormat
+from protoformer.text.templates import GptTemplate
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
 
@@ -86,9 +86,9 @@ def _generator(model: Decoder, tokenizer: Tokenizer, source: str | Path) -> Text
         raise WeightsError(
             f"{source}: {tokenizer.origin} has {tokenizer.vocab_size} tokens, the weights {rows}: they do not belong together"
         )
-    format = GptFormat(tokenizer)
+    template = GptTemplate(tokenizer)
     return TextGenerator(
-        model, tokenizer, [token for token in dict.fromkeys((format.end, format.last)) if token < rows]
+        model, tokenizer, [token for token in dict.fromkeys((template.end_of_text_id, template.eos_id)) if token < rows]
     )
 
 

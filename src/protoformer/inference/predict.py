@@ -66,7 +66,7 @@ class RunEncoder:
     def __init__(self, run: LoadedRun) -> None:
         self.tokenizer = run.tokenizer
         self.reader: Any = instantiate(run.config, "task.rows") if "rows" in run.config["task"] else None
-        self.template = instantiate(run.config, "model.format", tokenizer=run.tokenizer)
+        self.template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)
         self.max_len = min(run.config["task"]["max_len"], run.model.backbone.max_seq_len)
         self._data_config = {**run.config["task"]["data"], "on_bad_row": "skip"}
 
@@ -86,7 +86,7 @@ class RunEncoder:
         data = instantiate_node(
             self._data_config, "task.data",
             rows=self.reader, splits={"test": "test"}, source=InMemorySource(raw), tokenizer=self.tokenizer,
-            format=self.template, max_len=self.max_len, batching=None, cache=None,
+            template=self.template, max_len=self.max_len, batching=None, cache=None,
         )  # fmt: skip
         table = data.write(raw, "test")
         data.tables = {"test": {"": table}}

@@ -82,7 +82,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def output_lines(index: int, translations: list[ScoredText], n_best: int | None) -> Iterator[str]:
-    """The best translation; or up to `n_best`, as `index ||| text ||| score` (Moses' n-best format, lines from 0)."""
+    """The best translation; or up to `n_best`, as `index ||| text ||| score` (Moses' n-best template, lines from 0)."""
     if n_best is None:
         yield translations[0].text
         return
@@ -113,10 +113,10 @@ class Translator:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = run.model.backbone.to(self.device)
         self.tokenizer = run.tokenizer
-        self.format = instantiate(run.config, "model.format", tokenizer=run.tokenizer)
+        self.template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)
         beam = BeamParams(num_beams=request.beams, length_penalty="gnmt", alpha=request.alpha)
         self.params = Seq2SeqParams(
-            self.format.start, self.format.end, self.format.never, beam, request.max_extra_tokens
+            self.template.bos_id, self.template.eos_id, self.template.suppressed_ids, beam, request.max_extra_tokens
         )
         self.max_source_tokens = min(run.config["task"]["max_len"], self.model.max_seq_len)
         self.truncated: list[int] = []
@@ -145,10 +145,10 @@ class Translator:
         return results
 
     def _translate_batch(self, sources: list[list[int]]) -> list[list[ScoredText]]:
-        flat, offsets = self.format.closed(sources, self.max_source_tokens)
+        flat, offsets = self.template.with_eos(sources, self.max_source_tokens)
         lengths = np.diff(offsets)
         mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(mask.shape, self.format.pad_id, dtype=np.int64)  # (batch, longest)
+        ids = np.full(mask.shape, self.template.pad_id, dtype=np.int64)  # (batch, longest)
         ids[mask] = flat
         source_ids, source_mask = (torch.from_numpy(array).to(self.device) for array in (ids, mask))
         return [
@@ -159,7 +159,7 @@ class Translator:
 
     def _text(self, tokens: list[int]) -> str:
         """A translation in one line, whatever the tokens are."""
-        text = self.tokenizer.decode([token for token in tokens if token != self.format.end])
+        text = self.tokenizer.decode([token for token in tokens if token != self.template.eos_id])
         return " ".join(text.split())
 
 

@@ -96,7 +96,7 @@ class PretrainingModule(TaskModule):
         batch["target_position"] = torch.tensor([positions])
         batch["target_ids"] = torch.zeros_like(batch["target_position"])
         names = [
-            tokenizer.rust.id_to_token(index) or f"id {index}"
+            tokenizer.hf_tokenizer.id_to_token(index) or f"id {index}"
             for index in range(self.backbone.embeddings.token.num_embeddings)
         ]
         titles = [title] if len(positions) == 1 else [f"{title} {number}" for number in range(1, len(positions) + 1)]

@@ -1,7 +1,7 @@
 """Answers that are a span of a context (arXiv 1810.04805, sections 4.2 and 4.3): encoder, start and end vectors.
 
 The loss of a window is the mean of two cross-entropies, over where the answer starts and where it ends; a window that does
-not show its question's answer has both at the null position (the format's: BERT's [CLS], GPT's extract token). What an
+not show its question's answer has both at the null position (the template's: BERT's [CLS], GPT's extract token). What an
 evaluated window leaves behind is its best few spans, never its logits.
 
 Differs: padding takes no part in the softmax (in the paper's code it does).
@@ -162,7 +162,7 @@ class SpanModule(TaskModule):
             pooler_position=zeros[:, 0],
             example_ids=zeros[:, 0],
             context_mask=ones,
-            own_mask=ones,
+            max_context_mask=ones,
             null_position=zeros[:, 0],
             start_position=zeros[:, 0],
             end_position=zeros[:, 0],
@@ -190,7 +190,7 @@ class SpanModule(TaskModule):
         found = spans.candidates(
             start,
             end,
-            batch["context_mask"] & batch["own_mask"],
+            batch["context_mask"] & batch["max_context_mask"],
             batch["context_mask"],
             batch["null_position"],
             n_best=self.n_best,

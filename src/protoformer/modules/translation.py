@@ -37,18 +37,18 @@ class Words(Protocol):
 
 
 class Ends(Protocol):
-    """A format: the tokens that begin and end a target, and those that stand in none."""
+    """A template: the tokens that begin and end a target, and those that stand in none."""
 
-    start: int
-    end: int
-    never: list[int]
+    bos_id: int
+    eos_id: int
+    suppressed_ids: list[int]
 
 
 class Translations(Protocol):
     """Of a split: how to write, the texts of all its rows, and where in the file they stand."""
 
     tokenizer: Words
-    format: Ends
+    template: Ends
     language: str
     sources: list[str]
     targets: list[str]
@@ -154,14 +154,14 @@ class TranslationModule(TaskModule):
         smoothed, plain, row = self(batch)
         sums = torch.zeros(len(batch["ids"]), 3, dtype=torch.double, device=plain.device)
         sums.index_add_(0, row, torch.stack([plain, smoothed, torch.ones_like(plain)], dim=1).double())
-        format = next(iter(found for splits in self.references.values() for found in splits.values())).format
+        template = next(iter(found for splits in self.references.values() for found in splits.values())).template
         beam = self.beam if self.trainer.testing else self.dev_beam
-        params = Seq2SeqParams(format.start, format.end, format.never, beam, self.extra)
+        params = Seq2SeqParams(template.bos_id, template.eos_id, template.suppressed_ids, beam, self.extra)
         written = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
         for row_index, hypotheses in enumerate(
             generate_targets(self.backbone, batch["ids"], batch["padding_mask"], params)
         ):
-            tokens = best_tokens(hypotheses, format.end)
+            tokens = best_tokens(hypotheses, template.eos_id)
             written[row_index, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], sums[real], written[real.cpu()]

@@ -1,6 +1,6 @@
 """Tokenizers, and input templates: how a model family writes an example down as ids. yaml names the templates."""
 
-from protoformer.text.templates import BertFormat, GptFormat, SeparatedFormat
-from protoformer.text.translation_template import TranslationFormat
+from protoformer.text.templates import BertTemplate, GptTemplate, SeparatedTemplate
+from protoformer.text.translation_template import TranslationTemplate
 
-__all__ = ["BertFormat", "GptFormat", "SeparatedFormat", "TranslationFormat"]
+__all__ = ["BertTemplate", "GptTemplate", "SeparatedTemplate", "TranslationTemplate"]

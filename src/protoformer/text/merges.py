@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from protoformer.errors import UserError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import Tokenizer as HFTokenizer
 
 END, UNKNOWN = "</w>", "<unk>"
 HEAD = b"#version"
@@ -29,7 +29,7 @@ def is_merges(path: Path) -> bool:
         return file.read(len(HEAD)) == HEAD
 
 
-def read_merges(path: Path) -> "RustTokenizer":
+def read_merges(path: Path) -> "HFTokenizer":
     """Raises UserError for a line that is no pair of tokens."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")[1:]
@@ -45,9 +45,9 @@ def read_merges(path: Path) -> "RustTokenizer":
     return tokenizer(pairs)
 
 
-def tokenizer(merges: Sequence[tuple[str, str]]) -> "RustTokenizer":
+def tokenizer(merges: Sequence[tuple[str, str]]) -> "HFTokenizer":
     from tokenizers import Regex, decoders, models, pre_tokenizers
-    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import Tokenizer as HFTokenizer
 
     merged = {letter for pair in merges for token in pair for letter in token.removesuffix(END)}
     letters = sorted(merged | set(WESTERN))
@@ -55,8 +55,8 @@ def tokenizer(merges: Sequence[tuple[str, str]]) -> "RustTokenizer":
         [UNKNOWN, *letters, *(f"{letter}{END}" for letter in letters), *(left + right for left, right in merges)]
     )
     vocab = {token: number for number, token in enumerate(ordered)}
-    rust = RustTokenizer(models.BPE(vocab, list(merges), unk_token=UNKNOWN, end_of_word_suffix=END))
-    rust.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
-    rust.decoder = decoders.BPEDecoder(suffix=END)
-    rust.add_special_tokens([UNKNOWN])
-    return rust
+    hf_tokenizer = HFTokenizer(models.BPE(vocab, list(merges), unk_token=UNKNOWN, end_of_word_suffix=END))
+    hf_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
+    hf_tokenizer.decoder = decoders.BPEDecoder(suffix=END)
+    hf_tokenizer.add_special_tokens([UNKNOWN])
+    return hf_tokenizer

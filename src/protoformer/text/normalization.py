@@ -13,7 +13,7 @@ from typing import Literal
 
 from tokenizers import Regex, normalizers
 
-Cleanup = Literal["original", "bert"]
+Normalization = Literal["original", "bert"]
 
 # single marks that are a word each; of the others a run is one word (text_standardize in the paper's code)
 SINGLE, IN_RUNS = r"""!";?,()*\[\]{}_+""", ("-", "~", r"\\", "/", r"\|")
@@ -61,7 +61,7 @@ OPENING = rf"['\u00a7%=#&:<>\u00bf\u00a1\u00b7{MONEY}{QUOTES}]"  # at the beginn
 CLOSING = rf"[:<>#&\u00bf\u00a1\u00b7{QUOTES}]"  # at its end
 
 
-def original() -> normalizers.Normalizer:
+def gpt_normalizer() -> normalizers.Normalizer:
     """The paper code's clean-up: words apart by one space each, lower-cased."""
     return normalizers.Sequence(
         [

@@ -15,7 +15,7 @@ from protoformer.errors import UserError
 from protoformer.text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import Tokenizer as HFTokenizer
 
 NUMBERS, SOURCE, TARGET = FILES = ("vocab.json", "source.spm", "target.spm")
 UNKNOWN = "<unk>"
@@ -23,10 +23,10 @@ RARELY, NEVER = -1e4, -1e7  # log-probabilities of pieces that a side's own file
 UNIGRAM, NORMAL = 1, 1  # in the file's own numbers: the kind of model, and of piece
 
 
-class SidedTokenizer(Tokenizer):
+class SourceTargetTokenizer(Tokenizer):
     """Sources and targets are cut apart, and numbered together. `files` are those that it was read from."""
 
-    def __init__(self, source: "RustTokenizer", target: "RustTokenizer", files: dict[str, bytes], origin: str) -> None:
+    def __init__(self, source: "HFTokenizer", target: "HFTokenizer", files: dict[str, bytes], origin: str) -> None:
         super().__init__(source, origin)
         self.target, self.files = Tokenizer(target, origin), files
         self.digest += self.target.digest
@@ -44,7 +44,7 @@ class SidedTokenizer(Tokenizer):
             (folder / name).write_bytes(content)
 
 
-def read_sides(folder: Path) -> SidedTokenizer:
+def read_source_target_tokenizer(folder: Path) -> SourceTargetTokenizer:
     """Raises UserError where a file lacks, or holds something else than pieces of a unigram model and their numbers."""
     try:
         files = {name: (folder / name).read_bytes() for name in FILES}
@@ -61,26 +61,26 @@ def read_sides(folder: Path) -> SidedTokenizer:
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise UserError(f"{folder / NUMBERS}: its numbers are not those from 0 to {len(numbers) - 1}, each once")
     source, target = (_side(folder / name, files[name], numbers) for name in (SOURCE, TARGET))
-    return SidedTokenizer(source, target, files, str(folder))
+    return SourceTargetTokenizer(source, target, files, str(folder))
 
 
-def _side(path: Path, content: bytes, numbers: dict[str, int]) -> "RustTokenizer":
-    from tokenizers import Tokenizer as RustTokenizer
+def _side(path: Path, content: bytes, numbers: dict[str, int]) -> "HFTokenizer":
+    from tokenizers import Tokenizer as HFTokenizer
     from tokenizers import decoders, models, pre_tokenizers
 
     model = _parsed(path, content)
     own = {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
     scores = {piece: RARELY if len(piece) == 1 else NEVER for piece in numbers} | own
-    rust = RustTokenizer(
+    hf_tokenizer = HFTokenizer(
         models.Unigram([(piece, scores[piece]) for piece in sorted(numbers, key=numbers.__getitem__)], numbers[UNKNOWN])
     )
-    rust.normalizer = _normalizer(model.normalizer_spec)
-    rust.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    rust.decoder = decoders.Metaspace(prepend_scheme="always")
-    rust.add_tokens(
+    hf_tokenizer.normalizer = _normalizer(model.normalizer_spec)
+    hf_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    hf_tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    hf_tokenizer.add_tokens(
         [piece for piece in numbers if piece.startswith(">>") and piece.endswith("<<")]
     )  # names of languages
-    return rust
+    return hf_tokenizer
 
 
 def _parsed(path: Path, content: bytes) -> Any:

@@ -1,8 +1,8 @@
-"""Formats: how one family writes an example down as ids.
+"""Input templates: how one model family encodes an example as ids.
 
-A format is named by the model's yaml. Each of its methods serves one shape of example and gives a `Written`; a model whose
-format lacks a method cannot run the tasks that need it. Besides ids a format names the positions that heads read:
-`pooler_position`, the vector that stands for the whole, and `null_position`, the place of "no answer".
+A template is named by the model's yaml. Each of its methods encodes one shape of example; a model whose template lacks a method
+cannot run the tasks that need it. A template also names the positions that heads read: `pooler_position`, the vector for the
+whole sequence, and `null_position`, the position that stands for "no answer".
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,15 @@ from numpy import ndarray
 from protoformer.errors import ConfigurationError
 from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
 
+PooledToken = Literal["first", "separator", "last"]
+
 
 @dataclass(frozen=True)
-class Written:
-    """Examples as flat arrays: example i holds `offsets[i]` to `offsets[i + 1]`."""
+class EncodedExamples:
+    """Examples as flat arrays: example i is `ids[offsets[i] : offsets[i + 1]]`.
+
+    `truncated` counts examples that lost tokens.
+    """
 
     ids: Int[ndarray, "tokens"]
     segment_ids: UInt8[ndarray, "tokens"]
@@ -30,10 +35,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Windows:
-    """Question-context pairs cut into windows. Window i holds `offsets[i]` to `offsets[i + 1]` of `ids`.
+    """Question-context pairs cut into windows: window i is `ids[offsets[i] : offsets[i + 1]]`.
 
-    Its context tokens begin at `context_start[i]` in the window and are `context_tokens[i]` of the context's own tokens, from
-    number `first_token[i]` on. `example[i]` is the number of the pair it is cut from.
+    Window i shows `context_tokens[i]` tokens of the context of pair `example[i]`, from context token `first_token[i]` on. They
+    begin at position `context_start[i]` of the window. `truncated` counts questions that lost tokens.
     """
 
     ids: Int[ndarray, "tokens"]
@@ -44,84 +49,84 @@ class Windows:
     context_start: Int[ndarray, "windows"]
     first_token: Int[ndarray, "windows"]
     context_tokens: Int[ndarray, "windows"]
-    truncated: int  # questions that lost tokens
+    truncated: int
 
 
-def truncated_lengths(a: int, b: int, room: int) -> tuple[int, int]:
-    """How much of a pair is kept: tokens leave the longer side's end, one by one, b first where both are as long.
+def truncated_lengths(a: int, b: int, max_tokens: int) -> tuple[int, int]:
+    """Lengths of a pair cut to `max_tokens`: the longer side loses tokens one by one, b first where both are as long.
 
     BERT's "longest first" (its code, `_truncate_seq_pair`), in closed form.
     """
-    excess = a + b - room
+    excess = a + b - max_tokens
     if excess <= 0:
         return a, b
-    level = min(excess, abs(a - b))
-    a, b = (a - level, b) if a > b else (a, b - level)
-    rest = excess - level
+    # the longer side alone loses tokens until both are as long
+    leveling = min(excess, abs(a - b))
+    a, b = (a - leveling, b) if a > b else (a, b - leveling)
+    # then both in turn
+    rest = excess - leveling
     return a - rest // 2, b - (rest + 1) // 2
 
 
-class Format:
-    """Texts between three special tokens: `first a last`, or `first a between b last`.
+class InputTemplate:
+    """Texts between three special tokens: `bos a eos`, or `bos a sep b eos`.
 
-    A subclass names them, and may leave some out (`head`, `tail`); `summary` is the token that heads read for the whole, and
-    that stands for no answer. `both_orders` says that a pair whose texts may change places is written in both orders.
+    A subclass names the ids, and may leave some out (`prefix`, `suffix`). `pooled_token` says which of the three tokens heads
+    read for the whole sequence; it also stands for "no answer". With `both_orders` symmetric pairs are encoded in both orders.
     """
 
-    first: int
-    between: int
-    last: int
+    bos_id: int
+    sep_id: int
+    eos_id: int
     pad_id: int
-    summary: Literal["first", "between", "last"]
+    pooled_token: PooledToken
     both_orders: bool = False
 
     @property
-    def head(self) -> list[int]:
-        """What stands before the first text."""
-        return [self.first]
+    def prefix(self) -> list[int]:
+        """Ids before the first text."""
+        return [self.bos_id]
 
-    def tail(self, pair: bool) -> list[int]:
-        """What stands after one text, or after the second of a pair."""
-        return [self.last]
+    def suffix(self, pair: bool) -> list[int]:
+        """Ids after a single text, or after the second text of a pair."""
+        return [self.eos_id]
 
-    def largest_id(self, writes: str) -> int:
-        """The largest of its special ids that the method `writes` puts into a text; a model must have an embedding for it."""
-        return max(self.first, self.between, self.last)
+    def largest_id(self, method: str) -> int:
+        """The largest special id that `method` puts into a text; a model must have an embedding for it."""
+        return max(self.bos_id, self.sep_id, self.eos_id)
 
-    def texts(self, a: Sequence[list[int]], b: Sequence[list[int]] | None, max_len: int) -> Written:
-        """One text or a pair; longer ones than `max_len` are truncated longest first, and counted."""
+    def encode_texts(self, a: Sequence[list[int]], b: Sequence[list[int]] | None, max_len: int) -> EncodedExamples:
+        """Encoded texts or pairs of at most `max_len` tokens, truncated longest first."""
         ids: list[int] = []
-        seconds: list[int] = []  # tokens of segment 1, per example
-        lengths: list[int] = []
-        head, tail = self.head, self.tail(b is not None)
+        first_lengths: list[int] = []  # tokens of segment 0, per example
+        second_lengths: list[int] = []  # tokens of segment 1
+        prefix, suffix = self.prefix, self.suffix(b is not None)
         truncated = 0
-        for number, first in enumerate(a):
-            second = None if b is None else b[number]
-            if second is None:
-                kept = min(len(first), max_len - len(head) - len(tail))
-                truncated += kept < len(first)
-                ids += [*head, *first[:kept], *tail]
-                seconds.append(0)
-                lengths.append(len(head) + kept + len(tail))
+        for index, first in enumerate(a):
+            if b is None:
+                kept = min(len(first), max_len - len(prefix) - len(suffix))
+                truncated += int(kept < len(first))
+                ids += [*prefix, *first[:kept], *suffix]
+                first_lengths.append(len(prefix) + kept + len(suffix))
+                second_lengths.append(0)
                 continue
-            kept_a, kept_b = truncated_lengths(len(first), len(second), max_len - len(head) - 1 - len(tail))
-            truncated += kept_a + kept_b < len(first) + len(second)
-            ids += [*head, *first[:kept_a], self.between, *second[:kept_b], *tail]
-            seconds.append(kept_b + len(tail))
-            lengths.append(len(head) + kept_a + 1 + kept_b + len(tail))
-        size = np.asarray(lengths, dtype=np.int64)
-        second_size = np.asarray(seconds, dtype=np.int64)
-        parts = np.stack([size - second_size, second_size], axis=1).ravel()
-        segment_ids = np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(size)), parts)
-        return Written(
+            second = b[index]
+            kept_a, kept_b = truncated_lengths(len(first), len(second), max_len - len(prefix) - 1 - len(suffix))
+            truncated += int(kept_a + kept_b < len(first) + len(second))
+            ids += [*prefix, *first[:kept_a], self.sep_id, *second[:kept_b], *suffix]
+            first_lengths.append(len(prefix) + kept_a + 1)
+            second_lengths.append(kept_b + len(suffix))
+        boundaries = np.asarray(first_lengths, dtype=np.int64)
+        lengths = boundaries + np.asarray(second_lengths, dtype=np.int64)
+        return EncodedExamples(
             ids=np.asarray(ids, dtype=np.int32),
-            segment_ids=segment_ids,
-            offsets=np.concatenate([[0], np.cumsum(size)]),
-            pooler_position=self._summaries(size, size - second_size),
+            segment_ids=_segment_ids(boundaries, lengths),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            pooler_position=self._pooled_positions(boundaries, lengths),
             truncated=truncated,
         )
 
-    def windows(
+    def encode_windows(
         self,
         questions: Sequence[list[int]],
         contexts: Sequence[list[int]],
@@ -129,72 +134,82 @@ class Format:
         stride: int,
         max_question: int,
     ) -> Windows:
-        """`first question between part of the context last`: as many as the context needs, each `stride` tokens further on.
+        """Encoded windows `bos question sep context-part eos`: as many as a context needs, each `stride` tokens further on.
 
-        As in BERT's code for SQuAD: questions are cut to `max_question` tokens (and counted), contexts never lose a token.
-        Raises ConfigurationError when a window has no room to advance by `stride`.
+        As in BERT's code for SQuAD: questions are cut to `max_question` tokens, contexts never lose a token.
+        Raises ConfigurationError where a window is too short to advance by `stride`.
         """
         ids: list[int] = []
-        tail = self.tail(True)
-        parts: list[tuple[int, int, int, int, int]] = []  # example, context start, first token, tokens, length
+        suffix = self.suffix(True)
+        rows: list[tuple[int, int, int, int, int]] = []  # example, context_start, first_token, context_tokens, length
         truncated = 0
-        for number, (question, context) in enumerate(zip(questions, contexts, strict=True)):
-            truncated += len(question) > max_question
-            head = [*self.head, *question[:max_question], self.between]
-            room = max_len - len(head) - len(tail)
-            if room < min(stride, len(context)):
+        for example, (question, context) in enumerate(zip(questions, contexts, strict=True)):
+            truncated += int(len(question) > max_question)
+            prefix = [*self.prefix, *question[:max_question], self.sep_id]
+            capacity = max_len - len(prefix) - len(suffix)
+            if capacity < min(stride, len(context)):
                 raise ConfigurationError(
-                    f"max_len={max_len} leaves {room} tokens for a context, fewer than the stride of {stride}, so tokens "
+                    f"max_len={max_len} leaves {capacity} tokens for a context, fewer than the stride of {stride}, so tokens "
                     "would be skipped; a longer task.max_len, a smaller task.data.stride or task.data.max_question"
                 )
-            first = 0
+            first_token = 0
             while True:
-                part = context[first : first + room]
-                ids += [*head, *part, *tail]
-                parts.append((number, len(head), first, len(part), len(head) + len(part) + len(tail)))
-                if first + len(part) >= len(context):
+                part = context[first_token : first_token + capacity]
+                ids += [*prefix, *part, *suffix]
+                rows.append((example, len(prefix), first_token, len(part), len(prefix) + len(part) + len(suffix)))
+                if first_token + len(part) >= len(context):
                     break
-                first += stride
-        example, starts, firsts, tokens, sizes = np.asarray(parts, dtype=np.int64).reshape(-1, 5).T
-        pieces = np.stack([starts, sizes - starts], axis=1).ravel()
+                first_token += stride
+        examples, starts, first_tokens, tokens, lengths = np.asarray(rows, dtype=np.int64).reshape(-1, 5).T
         return Windows(
             ids=np.asarray(ids, dtype=np.int32),
-            segment_ids=np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(sizes)), pieces),
-            offsets=np.concatenate([[0], np.cumsum(sizes)]),
-            null_position=self._summaries(sizes, starts),
-            example=example,
+            segment_ids=_segment_ids(starts, lengths),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            null_position=self._pooled_positions(starts, lengths),
+            example=examples,
             context_start=starts.astype(np.int32),
-            first_token=firsts.astype(np.int32),
+            first_token=first_tokens.astype(np.int32),
             context_tokens=tokens.astype(np.int32),
             truncated=truncated,
         )
 
-    def _summaries(
-        self, sizes: Int[ndarray, "examples"], seconds: Int[ndarray, "examples"]
+    def _pooled_positions(
+        self, boundaries: Int[ndarray, "examples"], lengths: Int[ndarray, "examples"]
     ) -> Int[ndarray, "examples"]:
-        """Where each summary stands, in texts of these sizes whose second part begins at `seconds`."""
-        if self.summary == "first":
-            return np.zeros_like(sizes).astype(np.int32)
-        return (sizes - 1 if self.summary == "last" else seconds - 1).astype(np.int32)
+        """Position of the pooled token in sequences whose second segment begins at `boundaries`."""
+        match self.pooled_token:
+            case "first":
+                positions = np.zeros_like(lengths)
+            case "separator":
+                positions = boundaries - 1
+            case "last":
+                positions = lengths - 1
+        return positions.astype(np.int32)
 
 
-class BertFormat(Format):
+def _segment_ids(boundaries: Int[ndarray, "examples"], lengths: Int[ndarray, "examples"]) -> UInt8[ndarray, "tokens"]:
+    """0 up to each sequence's boundary and 1 from there on, flat."""
+    runs = np.stack([boundaries, lengths - boundaries], axis=1).ravel()
+    return np.repeat(np.tile(np.array([0, 1], dtype=np.uint8), len(lengths)), runs)
+
+
+class BertTemplate(InputTemplate):
     """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, segments 0 and 1 (arXiv 1810.04805, section 3).
 
-    `summary` is [CLS], the first token, or for a model that reads from left to right (section 5.1) the last, since its first
-    token has seen nothing.
+    The pooled token is [CLS], the first. For a left-to-right model (section 5.1) it is the last, since its first token has seen
+    nothing else.
     """
 
-    def __init__(self, tokenizer: Tokenizer, summary: Literal["first", "last"] = "first") -> None:
-        self.summary = summary
-        self.first, self.between = tokenizer.id("[CLS]"), tokenizer.id("[SEP]")
-        self.last = self.between
+    def __init__(self, tokenizer: Tokenizer, pooled_token: Literal["first", "last"] = "first") -> None:
+        self.pooled_token = pooled_token
+        self.bos_id, self.sep_id = tokenizer.id("[CLS]"), tokenizer.id("[SEP]")
+        self.eos_id = self.sep_id
         self.pad_id = tokenizer.id("[PAD]")
-        self.special_ids = (self.first, self.between)
+        self.special_ids = (self.bos_id, self.sep_id)
         self._tokenizer = tokenizer
 
     def __repr__(self) -> str:
-        return f"{type(self).__qualname__}(summary={self.summary!r})"
+        return f"{type(self).__qualname__}(pooled_token={self.pooled_token!r})"
 
     @property
     def mask_id(self) -> int:
@@ -202,32 +217,32 @@ class BertFormat(Format):
         return self._tokenizer.id("[MASK]")
 
 
-class SeparatedFormat(Format):
-    """`a sep`, or `a sep b`: for models that give no token of its own to the whole (the 2017 encoder, RNN, CNN).
+class SeparatedTemplate(InputTemplate):
+    """`a sep`, or `a sep b`, for models without a token for the whole sequence (the 2017 encoder, RNN, CNN).
 
-    The separator is the vocabulary's [SEP] where it has one, else a new embedding, numbered after its own tokens. Of a question
-    it stands for no answer.
+    The separator is the vocabulary's [SEP], or else a new embedding, numbered after the vocabulary.
+    It also stands for "no answer".
     """
 
-    summary: Literal["first", "between", "last"] = "between"
+    pooled_token: PooledToken = "separator"
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        found = tokenizer.rust.token_to_id("[SEP]")
-        self.between = tokenizer.vocab_size if found is None else found
-        self.first = self.last = self.between
-        self.pad_id = 0  # masked, so that any id would do
-        self.special_ids = (self.between,)
+        sep_id = tokenizer.hf_tokenizer.token_to_id("[SEP]")
+        self.sep_id = tokenizer.vocab_size if sep_id is None else sep_id
+        self.bos_id = self.eos_id = self.sep_id
+        self.pad_id = 0  # masked, so any id would do
+        self.special_ids = (self.sep_id,)
         self._tokenizer = tokenizer
 
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}()"
 
     @property
-    def head(self) -> list[int]:
+    def prefix(self) -> list[int]:
         return []
 
-    def tail(self, pair: bool) -> list[int]:
-        return [] if pair else [self.between]
+    def suffix(self, pair: bool) -> list[int]:
+        return [] if pair else [self.sep_id]
 
     @property
     def mask_id(self) -> int:
@@ -235,30 +250,30 @@ class SeparatedFormat(Format):
         return self._tokenizer.id("[MASK]")
 
 
-class GptFormat(Format):
+class GptTemplate(InputTemplate):
     """`start a extract` or `start a delimiter b extract` (Radford et al. 2018, section 3.3 and figure 1).
 
-    The three are new embeddings, numbered after the vocabulary's own tokens. Heads read the extract token, the only one that
-    has seen the whole; of a question it stands for no answer. `end` closes a document of running text: the vocabulary's
-    end-of-text token where it has one (GPT-2's), else the extract token.
+    The three are new embeddings, numbered after the vocabulary: `bos_id`, `sep_id` and `eos_id`. Heads read the extract token,
+    the only one that has seen the whole sequence. Documents of running text end in `end_of_text_id`: the vocabulary's
+    end-of-text token (GPT-2's), or else the extract token.
     """
 
-    summary: Literal["first", "between", "last"] = "last"
+    pooled_token: PooledToken = "last"
 
     def __init__(self, tokenizer: Tokenizer, both_orders: bool = True) -> None:
-        known = tokenizer.vocab_size
-        self.first, self.between, self.last = known, known + 1, known + 2
-        self.pad_id = 0  # masked, so that any id would do
+        new_id = tokenizer.vocab_size
+        self.bos_id, self.sep_id, self.eos_id = new_id, new_id + 1, new_id + 2
+        self.pad_id = 0  # masked, so any id would do
         self.both_orders = both_orders
-        end = tokenizer.rust.token_to_id(END_OF_TEXT)
-        self.end = self.last if end is None else end
+        end_of_text_id = tokenizer.hf_tokenizer.token_to_id(END_OF_TEXT)
+        self.end_of_text_id = self.eos_id if end_of_text_id is None else end_of_text_id
 
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}(both_orders={self.both_orders})"
 
-    def largest_id(self, writes: str) -> int:
-        return self.end if writes == "blocks" else super().largest_id(writes)
+    def largest_id(self, method: str) -> int:
+        return self.end_of_text_id if method == "document_end_id" else super().largest_id(method)
 
-    def blocks(self) -> int:
-        """Running text is written as it is, document after document, and this token closes each."""
-        return self.end
+    def document_end_id(self) -> int:
+        """The token that closes each document of running text, which is otherwise encoded as it is."""
+        return self.end_of_text_id

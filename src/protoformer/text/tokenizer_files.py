@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import Tokenizer as HFTokenizer
 
 from protoformer.errors import UserError
-from protoformer.text.tokenizers import BERT_SPECIAL, END, Tokenizer, byte_level, marked_words
+from protoformer.text.tokenizers import BERT_SPECIAL, END, Tokenizer, byte_level_bpe, end_of_word_bpe
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")  # in a folder, the first that is there
 
@@ -28,21 +28,21 @@ def read_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer(_wordpiece(path), str(path))
     if path.name == "vocab.json":
         if path.with_name("source.spm").exists():
-            from protoformer.text.sentencepiece import read_sides
+            from protoformer.text.sentencepiece import read_source_target_tokenizer
 
-            return read_sides(path.parent)
+            return read_source_target_tokenizer(path.parent)
         return Tokenizer(_byte_pairs(path), str(path))
     from protoformer.text import merges
 
     if merges.is_merges(path):
         return Tokenizer(merges.read_merges(path), str(path))
     try:
-        return Tokenizer(RustTokenizer.from_file(str(path)), str(path))
+        return Tokenizer(HFTokenizer.from_file(str(path)), str(path))
     except Exception as error:  # the Rust side raises nothing narrower
         raise UserError(f"{path}: not a tokenizer file ({error})") from error
 
 
-def _wordpiece(path: Path) -> RustTokenizer:
+def _wordpiece(path: Path) -> HFTokenizer:
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     # a line ends at \n alone: splitlines, and text mode at a lone \r, would cut words that hold a Unicode line break
@@ -53,19 +53,19 @@ def _wordpiece(path: Path) -> RustTokenizer:
         raise UserError(f"{path}: the vocabulary lacks {', '.join(lacking)}")
     settings = path.with_name("tokenizer_config.json")
     config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
-    rust = RustTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
-    rust.normalizer = normalizers.BertNormalizer(
+    hf_tokenizer = HFTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+    hf_tokenizer.normalizer = normalizers.BertNormalizer(
         lowercase=config.get("do_lower_case", True),
         strip_accents=config.get("strip_accents"),
         handle_chinese_chars=config.get("tokenize_chinese_chars", True),
     )
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    rust.decoder = decoders.WordPiece()
-    rust.add_special_tokens([token for token in BERT_SPECIAL if token in vocab])
-    return rust
+    hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    hf_tokenizer.decoder = decoders.WordPiece()
+    hf_tokenizer.add_special_tokens([token for token in BERT_SPECIAL if token in vocab])
+    return hf_tokenizer
 
 
-def _byte_pairs(path: Path) -> RustTokenizer:
+def _byte_pairs(path: Path) -> HFTokenizer:
     """GPT's vocabulary, whose words end in a mark (`</w>`), or GPT-2's of bytes."""
     merges_file = path.with_name("merges.txt")
     try:
@@ -80,7 +80,7 @@ def _byte_pairs(path: Path) -> RustTokenizer:
         raise UserError(f"{merges_file}: {' '.join(wrong)!r} is no pair of tokens")
     merges = [(left, right) for left, right in pairs]
     try:
-        return byte_level(vocab, merges) if END not in "".join(vocab) else marked_words(vocab, merges)
+        return byte_level_bpe(vocab, merges) if END not in "".join(vocab) else end_of_word_bpe(vocab, merges)
     except (
         Exception
     ) as error:  # the Rust side raises nothing narrower: a merge of tokens that are not in the vocabulary

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
-from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import Tokenizer as HFTokenizer
 
 from protoformer.errors import ConfigurationError, UserError
-from protoformer.text.normalization import Cleanup, original
+from protoformer.text.normalization import Normalization, gpt_normalizer
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token
 UNKNOWN_WORD, END = "<unk>", "</w>"  # GPT's
@@ -19,119 +19,123 @@ BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Tokenizer:
-    """Text -> ids, without special tokens: those are the format's."""
+    """Text -> ids, without special tokens: those are the template's."""
 
-    def __init__(self, rust: RustTokenizer, origin: str) -> None:
-        rust.no_truncation()
-        rust.no_padding()
-        self.rust, self.origin = rust, origin
-        self.digest = hashlib.sha256(rust.to_str().encode()).hexdigest()[:16]
+    def __init__(self, hf_tokenizer: HFTokenizer, origin: str) -> None:
+        hf_tokenizer.no_truncation()
+        hf_tokenizer.no_padding()
+        self.hf_tokenizer, self.origin = hf_tokenizer, origin
+        self.digest = hashlib.sha256(hf_tokenizer.to_str().encode()).hexdigest()[:16]
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id."""
-        return max(self.rust.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self.hf_tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     def id(self, token: str) -> int:
         """The id of a special token. Raises UserError when the vocabulary lacks it."""
-        number = self.rust.token_to_id(token)
+        number = self.hf_tokenizer.token_to_id(token)
         if number is None:
             raise UserError(f"{self.origin}: the vocabulary lacks the special token {token}")
         return number
 
-    def special_words(self) -> set[str]:
+    def special_tokens(self) -> set[str]:
         """Tokens that stand in no text."""
-        return {token.content for token in self.rust.get_added_tokens_decoder().values() if token.special}
+        return {token.content for token in self.hf_tokenizer.get_added_tokens_decoder().values() if token.special}
 
-    def differing(self, other: "Tokenizer") -> int:
+    def count_differing_ids(self, other: "Tokenizer") -> int:
         """How many tokens of this vocabulary have another id, or none, in the other one."""
-        theirs = other.rust.get_vocab(with_added_tokens=True)
-        return sum(theirs.get(token) != number for token, number in self.rust.get_vocab(with_added_tokens=True).items())
+        theirs = other.hf_tokenizer.get_vocab(with_added_tokens=True)
+        return sum(
+            theirs.get(token) != number for token, number in self.hf_tokenizer.get_vocab(with_added_tokens=True).items()
+        )
 
-    def continues(self) -> Bool[ndarray, "vocab"] | None:
+    def is_continuation(self) -> Bool[ndarray, "vocab"] | None:
         """Of each id, whether it goes on with the word before it; None where the vocabulary does not say.
 
         WordPiece marks such tokens (`##`), byte-level pair encoding marks the others (a leading space, written Ġ).
         """
-        model = json.loads(self.rust.to_str())
+        model = json.loads(self.hf_tokenizer.to_str())
         prefix = model["model"].get("continuing_subword_prefix") if model["model"]["type"] == "WordPiece" else None
         byte_level = '"ByteLevel"' in json.dumps(model["pre_tokenizer"])
         if not prefix and not byte_level:
             return None
         special = {token["content"] for token in model["added_tokens"]}
         found = np.zeros(self.vocab_size, dtype=bool)
-        for token, number in self.rust.get_vocab(with_added_tokens=True).items():
+        for token, number in self.hf_tokenizer.get_vocab(with_added_tokens=True).items():
             if token not in special:
                 found[number] = token.startswith(prefix) if prefix else not token.startswith("Ġ")
         return found
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, all of them at once on every core."""
-        return [encoding.ids for encoding in self.rust.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [encoding.ids for encoding in self.hf_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts that are to be written, where a vocabulary cuts them otherwise than those that are read."""
         return self.encode(texts)
 
-    def encode_with_places(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+    def encode_with_offsets(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Ids of each text, and for each token where in the text it begins and ends, in characters."""
-        encodings = self.rust.encode_batch(list(texts), add_special_tokens=False)
+        encodings = self.hf_tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings], [encoding.offsets for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.rust.decode(list(ids))
+        return self.hf_tokenizer.decode(list(ids))
 
     def save(self, folder: Path) -> None:
         """`tokenizer.json`, which every reader here and in `transformers` opens."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.rust.save(str(folder / "tokenizer.json"))
+        self.hf_tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def byte_level(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> RustTokenizer:
+def byte_level_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> HFTokenizer:
     """GPT-2's (Radford et al. 2019, section 2.2): every byte is a letter, and words keep the space before them."""
     from tokenizers import decoders, models, pre_tokenizers, processors
 
-    rust = RustTokenizer(models.BPE(dict(vocab), list(merges)))
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    rust.decoder = decoders.ByteLevel()
-    rust.post_processor = processors.ByteLevel(trim_offsets=False)
-    rust.add_special_tokens([token for token in (END_OF_TEXT,) if token in vocab])
-    return rust
+    hf_tokenizer = HFTokenizer(models.BPE(dict(vocab), list(merges)))
+    hf_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    hf_tokenizer.decoder = decoders.ByteLevel()
+    hf_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    hf_tokenizer.add_special_tokens([token for token in (END_OF_TEXT,) if token in vocab])
+    return hf_tokenizer
 
 
-def marked_words(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], *, cased: bool = False) -> RustTokenizer:
+def end_of_word_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], *, cased: bool = False) -> HFTokenizer:
     """GPT's (Radford et al. 2018, section 4.1): lower-cased words split as BERT's are, their last letter marked."""
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-    rust = RustTokenizer(models.BPE(dict(vocab), list(merges), unk_token=UNKNOWN_WORD, end_of_word_suffix=END))
-    rust.normalizer = normalizers.BertNormalizer(lowercase=not cased)
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    rust.decoder = decoders.BPEDecoder(suffix=END)
-    rust.add_special_tokens([token for token in (UNKNOWN_WORD,) if token in vocab])
-    return rust
+    hf_tokenizer = HFTokenizer(models.BPE(dict(vocab), list(merges), unk_token=UNKNOWN_WORD, end_of_word_suffix=END))
+    hf_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+    hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    hf_tokenizer.decoder = decoders.BPEDecoder(suffix=END)
+    hf_tokenizer.add_special_tokens([token for token in (UNKNOWN_WORD,) if token in vocab])
+    return hf_tokenizer
 
 
-def cleaned(tokenizer: Tokenizer, cleanup: Cleanup) -> Tokenizer:
+def with_normalization(tokenizer: Tokenizer, normalization: Normalization) -> Tokenizer:
     """The same vocabulary, its texts cleaned up and split as GPT's own code did (`original`) or as BERT's are (`bert`).
 
     Raises ConfigurationError for a vocabulary that is not of GPT's form, which knows one way alone.
     """
     from tokenizers import models, normalizers, pre_tokenizers
 
-    rust = RustTokenizer.from_str(tokenizer.rust.to_str())
-    if not isinstance(rust.model, models.BPE) or rust.model.end_of_word_suffix != END:
+    hf_tokenizer = HFTokenizer.from_str(tokenizer.hf_tokenizer.to_str())
+    if not isinstance(hf_tokenizer.model, models.BPE) or hf_tokenizer.model.end_of_word_suffix != END:
         raise ConfigurationError(
-            f"model.cleanup={cleanup}: the words of {tokenizer.origin} do not end in {END}, as those of GPT's vocabulary do; "
-            "leave model.cleanup out"
+            f"model.normalization={normalization}: the words of {tokenizer.origin} do not end in {END}, as those of GPT's "
+            "vocabulary do; leave model.normalization out"
         )
-    if cleanup == "original":
-        rust.normalizer, rust.pre_tokenizer = original(), pre_tokenizers.Split(" ", "removed")
+    if normalization == "original":
+        hf_tokenizer.normalizer = gpt_normalizer()
+        hf_tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
     else:
-        rust.normalizer, rust.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    return Tokenizer(rust, tokenizer.origin)
+        hf_tokenizer.normalizer = normalizers.BertNormalizer()
+        hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return Tokenizer(hf_tokenizer, tokenizer.origin)
 
 
-def whole_words(texts: Iterable[str], origin: str) -> Tokenizer:
+def whole_word_tokenizer(texts: Iterable[str], origin: str) -> Tokenizer:
     """A lower-casing WordPiece vocabulary of all the words of `texts`, and their characters for words not seen.
 
     For small closed corpora. Unlike a trained vocabulary (whose ties the library breaks differently from run to run) it is
@@ -146,7 +150,11 @@ def whole_words(texts: Iterable[str], origin: str) -> Tokenizer:
     letters = sorted({letter for word in counts for letter in word})
     words = sorted(counts, key=lambda word: (-counts[word], word))
     ordered = dict.fromkeys([*BERT_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words])
-    rust = RustTokenizer(models.WordPiece({word: i for i, word in enumerate(ordered)}, unk_token="[UNK]"))
-    rust.normalizer, rust.pre_tokenizer, rust.decoder = normalizer, splitter, decoders.WordPiece()
-    rust.add_special_tokens(list(BERT_SPECIAL))
-    return Tokenizer(rust, origin)
+    hf_tokenizer = HFTokenizer(models.WordPiece({word: i for i, word in enumerate(ordered)}, unk_token="[UNK]"))
+    hf_tokenizer.normalizer, hf_tokenizer.pre_tokenizer, hf_tokenizer.decoder = (
+        normalizer,
+        splitter,
+        decoders.WordPiece(),
+    )
+    hf_tokenizer.add_special_tokens(list(BERT_SPECIAL))
+    return Tokenizer(hf_tokenizer, origin)

@@ -1,7 +1,6 @@
-"""How an encoder-decoder reads pairs of texts: `source end` for the encoder, `start target end` for the decoder.
+"""Encoder-decoder input template: `source eos` for the encoder, `bos target eos` for the decoder.
 
-The decoder reads the start and the target, and is to tell the target and the end (arXiv 1706.03762, section 3.1: its input is
-the output shifted right).
+The decoder reads `bos target` and predicts `target eos`: its input is the output shifted right (arXiv 1706.03762, section 3.1).
 """
 
 from collections.abc import Sequence
@@ -13,11 +12,15 @@ from numpy import ndarray
 
 from protoformer.text.tokenizers import Tokenizer
 
+BOS, EOS = "<start>", "<end>"  # in the vocabulary of a run that was exported
+
 
 @dataclass(frozen=True)
-class WrittenPairs:
-    """Sources and targets as flat arrays, each with its end: pair i holds `offsets[i]` to `offsets[i + 1]` of `ids`, and
-    `target_offsets[i]` to `target_offsets[i + 1]` of `target_ids`."""
+class EncodedPairs:
+    """Sources and targets as flat arrays, each ending in eos.
+
+    Pair i is `ids[offsets[i] : offsets[i + 1]]` and `target_ids[target_offsets[i] : target_offsets[i + 1]]`.
+    """
 
     ids: Int[ndarray, "tokens"]
     offsets: Int[ndarray, "pairs_1"]
@@ -25,44 +28,49 @@ class WrittenPairs:
     target_offsets: Int[ndarray, "pairs_1"]
 
 
-START, END = "<start>", "<end>"  # in the vocabulary of a run that was exported
+class TranslationTemplate:
+    """Template of source-target pairs.
 
-
-class TranslationFormat:
-    """`start` and `end` are words of the vocabulary, or null: an exported run's own `<start>` and `<end>`, or new embeddings,
-    numbered after the vocabulary's tokens. `never` are words that no target holds (the start is one anyway). Raises UserError
-    where the vocabulary lacks a word that is named."""
+    `bos_token` and `eos_token` are tokens of the vocabulary. None means an exported run's own `<start>` and `<end>`, or else
+    new embeddings, numbered after the vocabulary. `suppressed_tokens` are never generated (bos never is).
+    Raises UserError where the vocabulary lacks a named token.
+    """
 
     def __init__(
-        self, tokenizer: Tokenizer, start: str | None = None, end: str | None = None, never: Sequence[str] = ()
+        self,
+        tokenizer: Tokenizer,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        suppressed_tokens: Sequence[str] = (),
     ) -> None:
-        known = tokenizer.vocab_size
-        if start is end is None and {START, END} <= tokenizer.special_words():
-            start, end = START, END
-        self.start = known if start is None else tokenizer.id(start)
-        self.end = known + (start is None) if end is None else tokenizer.id(end)
-        self.never = sorted({self.start, *(tokenizer.id(word) for word in never)})
-        self.pad_id = 0  # masked, so that any id would do
-        self._words = (start, end, list(never))
+        if bos_token is None and eos_token is None and {BOS, EOS} <= tokenizer.special_tokens():
+            bos_token, eos_token = BOS, EOS
+        new_id = tokenizer.vocab_size
+        self.bos_id = new_id if bos_token is None else tokenizer.id(bos_token)
+        self.eos_id = new_id + (bos_token is None) if eos_token is None else tokenizer.id(eos_token)
+        self.suppressed_ids = sorted({self.bos_id, *(tokenizer.id(token) for token in suppressed_tokens)})
+        self.pad_id = 0  # masked, so any id would do
+        self._arguments = (
+            f"bos_token={bos_token!r}, eos_token={eos_token!r}, suppressed_tokens={list(suppressed_tokens)!r}"
+        )
 
     def __repr__(self) -> str:
-        start, end, never = self._words
-        return f"{type(self).__qualname__}(start={start!r}, end={end!r}, never={never!r})"
+        return f"{type(self).__qualname__}({self._arguments})"
 
-    def largest_id(self, writes: str) -> int:
-        """The largest of its special ids; a model must have an embedding for it."""
-        return max(self.start, self.end)
+    def largest_id(self, method: str) -> int:
+        """The largest special id; a model must have an embedding for it."""
+        return max(self.bos_id, self.eos_id)
 
-    def translation(self, sources: Sequence[list[int]], targets: Sequence[list[int]], max_len: int) -> WrittenPairs:
-        """Pairs as they are fed to the model; what is longer than `max_len`, the end included, loses its last tokens."""
-        ids, offsets = self.closed(sources, max_len)
-        target_ids, target_offsets = self.closed(targets, max_len)
-        return WrittenPairs(ids, offsets, target_ids, target_offsets)
+    def encode_pairs(self, sources: Sequence[list[int]], targets: Sequence[list[int]], max_len: int) -> EncodedPairs:
+        """Pairs as the model reads them. Sides longer than `max_len`, eos included, lose their last tokens."""
+        ids, offsets = self.with_eos(sources, max_len)
+        target_ids, target_offsets = self.with_eos(targets, max_len)
+        return EncodedPairs(ids, offsets, target_ids, target_offsets)
 
-    def closed(
+    def with_eos(
         self, texts: Sequence[list[int]], max_len: int
     ) -> tuple[Int[ndarray, "tokens"], Int[ndarray, "texts_1"]]:
-        """Texts one after another, each with its end, and where each begins."""
-        kept = [[*text[: max_len - 1], self.end] for text in texts]
-        flat = np.fromiter((number for text in kept for number in text), dtype=np.int32)
-        return flat, np.concatenate([[0], np.cumsum([len(text) for text in kept], dtype=np.int64)])
+        """Flat ids of texts, each cut to `max_len` and ended by eos, and their offsets."""
+        encoded = [[*text[: max_len - 1], self.eos_id] for text in texts]
+        flat = np.fromiter((token_id for text in encoded for token_id in text), dtype=np.int32)
+        return flat, np.concatenate([[0], np.cumsum([len(text) for text in encoded], dtype=np.int64)])

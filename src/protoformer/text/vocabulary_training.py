@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
-from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from protoformer.errors import UserError
@@ -25,8 +25,8 @@ from protoformer.text.tokenizers import (
     END_OF_TEXT,
     UNKNOWN_WORD,
     Tokenizer,
-    byte_level,
-    marked_words,
+    byte_level_bpe,
+    end_of_word_bpe,
 )
 
 Kind = Literal["wordpiece", "bpe", "bytelevel"]
@@ -55,8 +55,8 @@ def train(
     """
     if letters < 1:
         raise UserError(f"{letters} letters are too few; at least 1")
-    rust = _untrained(kind, cased)
-    counts = _letters(texts(), rust.normalizer)
+    hf_tokenizer = _untrained(kind, cased)
+    counts = _letters(texts(), hf_tokenizer.normalizer)
     if not counts:
         raise UserError("there is no text to learn a vocabulary from")
     known = sorted(sorted(counts, key=lambda letter: (-counts[letter], letter))[:letters])
@@ -85,8 +85,8 @@ def train(
         "limit_alphabet": len(known),
         "show_progress": progress,
     }
-    rust.train_from_iterator(_pieces(texts()), _trainer(kind, options))
-    return Tokenizer(_renumbered(rust, kind, first, last), "trained")
+    hf_tokenizer.train_from_iterator(_pieces(texts()), _trainer(kind, options))
+    return Tokenizer(_renumbered(hf_tokenizer, kind, first, last), "trained")
 
 
 @dataclass(frozen=True)
@@ -104,32 +104,32 @@ def coverage(tokenizer: Tokenizer, kind: Kind, texts: Iterable[str], most: int =
     unknown = tokenizer.id(UNKNOWN[kind]) if kind in UNKNOWN else None
     seen = [0, 0, 0, 0]
     for _, text in zip(range(most), _pieces(texts), strict=False):
-        encoding = tokenizer.rust.encode(text, add_special_tokens=False)
+        encoding = tokenizer.hf_tokenizer.encode(text, add_special_tokens=False)
         words = {word for word in encoding.word_ids if word is not None}
         found = (1, len(words), len(encoding.ids), sum(number == unknown for number in encoding.ids))
         seen = [before + now for before, now in zip(seen, found, strict=True)]
     return Coverage(*seen)
 
 
-def _untrained(kind: Kind, cased: bool) -> RustTokenizer:
+def _untrained(kind: Kind, cased: bool) -> HFTokenizer:
     match kind:
         case "wordpiece":
-            rust = RustTokenizer(models.WordPiece(unk_token=UNKNOWN[kind]))
-            rust.decoder = decoders.WordPiece()
+            hf_tokenizer = HFTokenizer(models.WordPiece(unk_token=UNKNOWN[kind]))
+            hf_tokenizer.decoder = decoders.WordPiece()
         case "bpe":
-            rust = RustTokenizer(models.BPE(unk_token=UNKNOWN[kind], end_of_word_suffix=END))
-            rust.decoder = decoders.BPEDecoder(suffix=END)
+            hf_tokenizer = HFTokenizer(models.BPE(unk_token=UNKNOWN[kind], end_of_word_suffix=END))
+            hf_tokenizer.decoder = decoders.BPEDecoder(suffix=END)
         case "bytelevel":
-            rust = RustTokenizer(models.BPE())
-            rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            rust.decoder = decoders.ByteLevel()
-            rust.post_processor = processors.ByteLevel(trim_offsets=False)
-            return rust
+            hf_tokenizer = HFTokenizer(models.BPE())
+            hf_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            hf_tokenizer.decoder = decoders.ByteLevel()
+            hf_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+            return hf_tokenizer
         case _:
             assert_never(kind)
-    rust.normalizer = normalizers.BertNormalizer(lowercase=not cased)
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return rust
+    hf_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+    hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return hf_tokenizer
 
 
 def _trainer(kind: Kind, options: dict[str, Any]) -> Any:
@@ -163,9 +163,9 @@ def _pieces(texts: Iterable[str]) -> Iterator[str]:
         yield text[begin:]
 
 
-def _renumbered(rust: RustTokenizer, kind: Kind, first: list[str], last: list[str]) -> RustTokenizer:
+def _renumbered(hf_tokenizer: HFTokenizer, kind: Kind, first: list[str], last: list[str]) -> HFTokenizer:
     """The same vocabulary in the order of the published ones, its special tokens no others than theirs."""
-    model = json.loads(rust.to_str())["model"]
+    model = json.loads(hf_tokenizer.to_str())["model"]
     learnt = sorted(set(model["vocab"]) - {*first, *last}, key=model["vocab"].__getitem__)
     vocab = {token: number for number, token in enumerate([*first, *learnt, *last])}
     if kind == "wordpiece":
@@ -174,7 +174,7 @@ def _renumbered(rust: RustTokenizer, kind: Kind, first: list[str], last: list[st
         whole.add_special_tokens([*BERT_SPECIAL])
     else:
         merges = [(left, right) for left, right in model["merges"]]
-        whole = marked_words(vocab, merges) if kind == "bpe" else byte_level(vocab, merges)
-    if rust.normalizer is not None:
-        whole.normalizer = rust.normalizer
+        whole = end_of_word_bpe(vocab, merges) if kind == "bpe" else byte_level_bpe(vocab, merges)
+    if hf_tokenizer.normalizer is not None:
+        whole.normalizer = hf_tokenizer.normalizer
     return whole

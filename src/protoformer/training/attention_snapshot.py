@@ -35,7 +35,7 @@ def write_snapshot(
             name,
             parts.module.backbone,
             parts.tokenizer,
-            parts.data.format,
+            parts.data.template,
             reads_on=config["task"]["kind"] == "causal_lm",
         )
         texts = select_example(model, parts.data)

@@ -27,7 +27,7 @@ def run_result(
 ) -> dict[str, Any]:
     """The content of `result.json`. `measured` are its entries of this very process: `training`, `hardware`, ..."""
     tables = {
-        f"{role}/{split}".rstrip("/"): table.facts
+        f"{role}/{split}".rstrip("/"): table.stats
         for role, splits in parts.data.tables.items()
         for split, table in splits.items()
     }

@@ -55,7 +55,10 @@ class TrainingSession:
         hardware = config["hardware"]
         self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, device(hardware)))
         self.metrics_log = MetricsLog(folder.path)
-        self.built_config = {**config, "model": {**config["model"], **self.parts.sizes, "format": self.parts.format}}
+        self.built_config = {
+            **config,
+            "model": {**config["model"], **self.parts.sizes, "template": self.parts.template},
+        }
         if rank == 0:
             folder.write_config(self.built_config)
 

@@ -12,7 +12,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.translation_template import TranslationFormat
+from protoformer.text.translation_template import TranslationTemplate
 from protoformer.views.attention import LARGEST
 from protoformer.views.panels import Panel, Sequenced, Token, attending, of_backbone, of_encoder_decoder
 from protoformer.views.token_labels import labels
@@ -20,14 +20,14 @@ from protoformer.views.token_labels import labels
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to look at. `format` None: it reads running text, without special tokens of a format."""
+    """A model to look at. `template` None: it reads running text, without special tokens of a template."""
 
     name: str
     model: Backbone | EncoderDecoder
     tokenizer: Tokenizer
-    format: Any
+    template: Any
     special_ids: frozenset[int]
-    special_words: Mapping[int, str]  # for ids that a format adds to the vocabulary
+    special_words: Mapping[int, str]  # for ids that a template adds to the vocabulary
 
     @property
     def n_layers(self) -> int:
@@ -40,28 +40,28 @@ class Subject:
         return max(part.n_heads if isinstance(part, MultiHeadAttention) else 1 for part in attending(self.model))
 
 
-def subject(name: str, model: Any, tokenizer: Tokenizer, format: Any, *, reads_on: bool) -> Subject:
+def subject(name: str, model: Any, tokenizer: Tokenizer, template: Any, *, reads_on: bool) -> Subject:
     """A model to look at; `reads_on` says that it reads running text. Raises ConfigurationError when nothing in it attends."""
     if not isinstance(model, Backbone | EncoderDecoder) or not attending(model):
         raise ConfigurationError(f"{name}: no layer of this model attends to tokens, so there is nothing to look at")
-    roles = _roles(format)
-    added = {number for number, token in tokenizer.rust.get_added_tokens_decoder().items() if token.special}
+    roles = _roles(template)
+    added = {number for number, token in tokenizer.hf_tokenizer.get_added_tokens_decoder().items() if token.special}
     return Subject(
         name,
         model.eval(),
         tokenizer,
-        None if reads_on else format,
+        None if reads_on else template,
         frozenset(added | roles.keys()),
         {number: word for number, word in roles.items() if number >= tokenizer.vocab_size},
     )
 
 
-def _roles(format: Any) -> dict[int, str]:
-    """A format's special tokens, and words for them."""
-    if isinstance(format, TranslationFormat):
-        return {format.start: "[start]", format.end: "[end]"}
-    last = "[extract]" if format.summary == "last" else "[end]"
-    return {format.first: "[start]", format.between: "[delimiter]", format.last: last}
+def _roles(template: Any) -> dict[int, str]:
+    """A template's special tokens, and words for them."""
+    if isinstance(template, TranslationTemplate):
+        return {template.bos_id: "[start]", template.eos_id: "[end]"}
+    last = "[extract]" if template.pooled_token == "last" else "[end]"
+    return {template.bos_id: "[start]", template.sep_id: "[delimiter]", template.eos_id: last}
 
 
 def described(subject: Subject) -> str:
@@ -106,7 +106,7 @@ def sequenced(subject: Subject, ids: Sequence[int], segments: Sequence[int], pad
         Token(subject.special_words.get(number, word), number in subject.special_ids, segment=segment)
         for number, word, segment in zip(ids, words, segments, strict=True)
     ]
-    pad_id = 0 if subject.format is None else subject.format.pad_id
+    pad_id = 0 if subject.template is None else subject.template.pad_id
     return Sequenced(
         torch.tensor([*ids, *[pad_id] * padding]),
         [*tokens, *[Token("[PAD]", special=True, padding=True)] * padding],

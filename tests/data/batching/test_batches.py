@@ -24,7 +24,7 @@ def table(examples: int = 5) -> TokenTable:
         pooler_position=np.zeros(examples, dtype=np.int32),
         labels=np.arange(examples),
         row=np.arange(examples) + 100,
-        facts={"truncated": 0},
+        stats={"truncated": 0},
     )
 
 

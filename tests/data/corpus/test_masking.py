@@ -5,8 +5,8 @@ import pytest
 
 from protoformer.data.corpus.masking import Masked, MaskedTokens, NextTokens
 from protoformer.errors import ConfigurationError
-from protoformer.text.templates import BertFormat
-from protoformer.text.tokenizers import Tokenizer, whole_words
+from protoformer.text.templates import BertTemplate
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
 
 VOCAB, MASK, CLS = 1000, 4, 2
 
@@ -100,26 +100,26 @@ def test_shares_that_cannot_be_are_refused() -> None:
 
 
 def byte_level() -> Tokenizer:
-    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import Tokenizer as HFTokenizer
     from tokenizers import models, pre_tokenizers
 
-    rust = RustTokenizer(models.BPE({"a": 0, "b": 1, "Ġ": 2, "Ġa": 3, "ab": 4, "[CLS]": 5}, [("Ġ", "a"), ("a", "b")]))
+    rust = HFTokenizer(models.BPE({"a": 0, "b": 1, "Ġ": 2, "Ġa": 3, "ab": 4, "[CLS]": 5}, [("Ġ", "a"), ("a", "b")]))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     rust.add_special_tokens(["[CLS]"])
     return Tokenizer(rust, "bytes")
 
 
 def test_vocabularies_say_which_tokens_go_on_with_a_word() -> None:
-    words = whole_words(["ab c"], "here")
-    told = words.continues()
+    words = whole_word_tokenizer(["ab c"], "here")
+    told = words.is_continuation()
     assert told is not None
-    names = {number: token for token, number in words.rust.get_vocab().items()}
+    names = {number: token for token, number in words.hf_tokenizer.get_vocab().items()}
     assert {names[number] for number in np.flatnonzero(told)} == {"##a", "##b", "##c"}
-    of_bytes = byte_level().continues()
+    of_bytes = byte_level().is_continuation()
     assert of_bytes is not None
     assert of_bytes.tolist() == [True, True, False, False, True, False]
-    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import Tokenizer as HFTokenizer
     from tokenizers import models
 
-    assert Tokenizer(RustTokenizer(models.WordLevel({"a": 0}, unk_token="a")), "words").continues() is None
-    assert BertFormat(words).mask_id == words.id("[MASK]")
+    assert Tokenizer(HFTokenizer(models.WordLevel({"a": 0}, unk_token="a")), "words").is_continuation() is None
+    assert BertTemplate(words).mask_id == words.id("[MASK]")

@@ -11,7 +11,7 @@ import pytest
 from protoformer.data.corpus.sentence_pairs import Instances, Recipe, _chunks, hashed, instances, sides
 from protoformer.data.corpus.sharding import shards
 from protoformer.data.corpus.shards import Shards
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 
 class Texts:
@@ -27,7 +27,7 @@ class Texts:
 def corpus(folder: Path, lengths: list[list[int]], shard_tokens: int = 10**6) -> Shards:
     """Documents of sentences of so many tokens."""
     texts = ["\n".join("w " * length for length in document) for document in lengths]
-    return shards(folder, Texts(texts), whole_words(["w"], "here"), shard_tokens)
+    return shards(folder, Texts(texts), whole_word_tokenizer(["w"], "here"), shard_tokens)
 
 
 def drawn(documents: int, sentences: tuple[int, int], tokens: tuple[int, int] = (3, 12)) -> list[list[int]]:
@@ -55,7 +55,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shards]:
 
 def test_half_of_the_pairs_are_random_and_never_of_one_document(many: tuple[Path, Shards]) -> None:
     folder, held = many
-    assert held.facts["shards"] > 5
+    assert held.stats["shards"] > 5
     found = made(folder, held, Recipe(64, duplicates=3, short_share=0.0))
     assert len(found) > 9_000
     assert abs(found.is_random.mean() - 0.5) < 0.02
@@ -75,8 +75,8 @@ def test_half_of_the_pairs_are_random_and_never_of_one_document(many: tuple[Path
     apart = (found.b_start - found.a_start - found.a_length)[~found.is_random]
     assert (apart >= 0).all()  # B goes on where A ends, but for what was cut off there
     assert (apart == 0).any()
-    assert found.facts["random"] == found.is_random.sum()
-    assert 0 < found.facts["truncated"] < len(found)
+    assert found.stats["random"] == found.is_random.sum()
+    assert 0 < found.stats["truncated"] < len(found)
 
 
 def test_every_sentence_is_used() -> None:
@@ -113,8 +113,8 @@ def test_a_single_document_has_true_pairs_and_lone_texts(tmp_path: Path) -> None
     assert (found.b_length > 0).mean() > 0.8
     validation = made(tmp_path, held, Recipe(32), "validation")
     border = int(held.offsets(0, 200)[198])
-    assert found.facts["held_out_sentences"] == 2
-    assert found.facts["held_out_documents"] == 0
+    assert found.stats["held_out_sentences"] == 2
+    assert found.stats["held_out_documents"] == 0
     assert validation.a_start.min() == border
     assert (found.a_start + found.a_length).max() <= border
     assert (found.b_start + found.b_length).max() <= border
@@ -128,7 +128,7 @@ def test_a_sentence_longer_than_an_example_loses_both_ends(tmp_path: Path) -> No
     held = corpus(tmp_path, [[400], [300]] * 20)
     found = made(tmp_path, held, Recipe(20, held_out=0.0))
     assert (found.a_length + found.b_length == 17).all()
-    assert found.facts["truncated"] == len(found)
+    assert found.stats["truncated"] == len(found)
     starts = document_of(held, found.a_start) % 2 * 400 + document_of(held, found.a_start) // 2 * 700
     front = found.a_start - starts
     assert abs(front.mean() / 340 - 0.5) < 0.1
@@ -171,7 +171,7 @@ def test_packs_hold_all_tokens_in_order(tmp_path: Path) -> None:
     borders = set(np.concatenate([s.sentences + t for s, t in zip(held.shards, held._tokens, strict=False)]).tolist())
     inside = [end for end in ends.tolist() if end not in borders]
     assert len(inside) == 2  # only the sentence of 90 is cut
-    assert found.facts["truncated"] == 0
+    assert found.stats["truncated"] == 0
 
 
 def test_packs_leave_out_what_is_held_out_and_passes_are_cut_elsewhere(many: tuple[Path, Shards]) -> None:

@@ -15,7 +15,7 @@ from protoformer.data.corpus import sharding
 from protoformer.data.corpus.sharding import shards
 from protoformer.data.corpus.shards import Shards
 from protoformer.errors import DataError
-from protoformer.text.tokenizers import Tokenizer, whole_words
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
 
 WORDS = [f"w{number}" for number in range(40)]
 
@@ -36,7 +36,7 @@ class Texts:
 
 
 def tokenizer() -> Tokenizer:
-    return whole_words([" ".join(WORDS)], "here")
+    return whole_word_tokenizer([" ".join(WORDS)], "here")
 
 
 def documents(count: int = 30, seed: int = 0) -> list[str]:
@@ -51,9 +51,9 @@ def documents(count: int = 30, seed: int = 0) -> list[str]:
 def test_what_was_written_is_read(tmp_path: Path, shard_tokens: int) -> None:
     texts, words = documents(), tokenizer()
     held = shards(tmp_path, Texts([*texts[:9], " \n", *texts[9:]]), words, shard_tokens)
-    assert (held.documents, held.facts["skipped"]) == (30, 1)
-    assert held.facts["shards"] == {1: 30, 10_000: 1}.get(shard_tokens, held.facts["shards"])
-    assert (held.facts["shards"] > 2) == (shard_tokens < 10_000)
+    assert (held.documents, held.stats["skipped"]) == (30, 1)
+    assert held.stats["shards"] == {1: 30, 10_000: 1}.get(shard_tokens, held.stats["shards"])
+    assert (held.stats["shards"] > 2) == (shard_tokens < 10_000)
     assert all(len(shard.ids) <= shard_tokens or len(shard.documents) == 2 for shard in held.shards)
     assert {shard.ids.dtype for shard in held.shards} == {np.dtype(np.uint16)}
     assert words.decode(held.ids(0, held.tokens).tolist()).split() == " ".join(texts).split()
@@ -76,7 +76,7 @@ def test_what_was_written_is_read(tmp_path: Path, shard_tokens: int) -> None:
 
 
 def same(one: Shards, other: Shards) -> bool:
-    return one.facts == other.facts and all(
+    return one.stats == other.stats and all(
         np.array_equal(getattr(a, name), getattr(b, name))
         for a, b in zip(one.shards, other.shards, strict=True)
         for name in ("ids", "sentences", "documents")
@@ -125,7 +125,7 @@ def test_the_key_is_what_can_change_the_ids(tmp_path: Path) -> None:
     places = {
         shards(tmp_path, texts, words, size).place
         for texts in (Texts(documents()), other)
-        for words in (tokenizer(), whole_words(["w0 w1"], "here"))
+        for words in (tokenizer(), whole_word_tokenizer(["w0 w1"], "here"))
         for size in (60, 70)
     }
     assert len(places) == 8

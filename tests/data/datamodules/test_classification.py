@@ -9,23 +9,23 @@ import pytest
 
 from protoformer.data.batching.samplers import Batching
 from protoformer.data.datamodules.classification import ClassificationDataModule, Collate
-from protoformer.data.examples.labelled import LabelledTexts
+from protoformer.data.examples.labelled import LabelledTextReader
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import ConfigurationError
-from protoformer.text.templates import BertFormat, GptFormat
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.templates import BertTemplate, GptTemplate
+from protoformer.text.tokenizers import whole_word_tokenizer
 
-WORDS = whole_words(["x y z ? a b c d e f"], "the test's words")
+WORDS = whole_word_tokenizer(["x y z ? a b c d e f"], "the test's words")
 RAW = RawTable(pa.table({"a": ["x y", "z"], "b": ["z ? a", "a b c d e f"], "label": [0, 1]}), "file", "digest")
 
 
-def module(format: Any, *, max_len: int = 32, symmetric: bool = True, pair: bool = True) -> ClassificationDataModule:
+def module(template: Any, *, max_len: int = 32, symmetric: bool = True, pair: bool = True) -> ClassificationDataModule:
     return ClassificationDataModule(
-        rows=LabelledTexts("set", "a", "b" if pair else None, labels=["no", "yes"], symmetric=symmetric),
+        rows=LabelledTextReader("set", "a", "b" if pair else None, labels=["no", "yes"], symmetric=symmetric),
         splits={"train": "train", "validation": None, "test": None},
         source=None,  # type: ignore[arg-type]
         tokenizer=WORDS,
-        format=format(WORDS),
+        template=template(WORDS),
         max_len=max_len,
         batching=Batching(2),
         cache=Path(),
@@ -34,11 +34,11 @@ def module(format: Any, *, max_len: int = 32, symmetric: bool = True, pair: bool
 
 def words(ids: Any) -> str:
     special = {WORDS.vocab_size: "<s>", WORDS.vocab_size + 1: "<d>", WORDS.vocab_size + 2: "<e>"}
-    return " ".join(special.get(int(i)) or str(WORDS.rust.id_to_token(int(i))) for i in ids)
+    return " ".join(special.get(int(i)) or str(WORDS.hf_tokenizer.id_to_token(int(i))) for i in ids)
 
 
 def test_a_decoder_reads_both_orders() -> None:
-    table = module(GptFormat).write(RAW, "train")
+    table = module(GptTemplate).write(RAW, "train")
     texts = [words(table.ids[begin:end]) for begin, end in zip(table.offsets, table.offsets[1:], strict=False)]
     assert texts == [
         "<s> x y <d> z ? a <e>",
@@ -56,16 +56,16 @@ def test_a_decoder_reads_both_orders() -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "settings"),
+    ("template", "settings"),
     [
-        (BertFormat, {}),
-        (GptFormat, {"symmetric": False}),
-        (GptFormat, {"symmetric": False, "pair": False}),
-        (lambda tokenizer: GptFormat(tokenizer, both_orders=False), {}),
+        (BertTemplate, {}),
+        (GptTemplate, {"symmetric": False}),
+        (GptTemplate, {"symmetric": False, "pair": False}),
+        (lambda tokenizer: GptTemplate(tokenizer, both_orders=False), {}),
     ],
 )
-def test_everything_else_is_read_once(format: Any, settings: dict[str, Any]) -> None:
-    data = module(format, **settings)
+def test_everything_else_is_read_once(template: Any, settings: dict[str, Any]) -> None:
+    data = module(template, **settings)
     table = data.write(RAW, "train")
     assert (len(table), table.sequences) == (2, 1)
     batch = Collate(table, 0)([0, 1])
@@ -74,14 +74,14 @@ def test_everything_else_is_read_once(format: Any, settings: dict[str, Any]) -> 
 
 
 def test_an_encoder_reads_a_symmetric_pair_as_any_other() -> None:
-    found, other = (module(BertFormat, symmetric=symmetric).write(RAW, "train") for symmetric in (True, False))
+    found, other = (module(BertTemplate, symmetric=symmetric).write(RAW, "train") for symmetric in (True, False))
     for name in type(found).arrays():
         np.testing.assert_array_equal(getattr(found, name), getattr(other, name))
 
 
 def test_a_pair_that_loses_tokens_loses_them_in_both_orders_and_is_counted_once() -> None:
-    table = module(GptFormat, max_len=8).write(RAW, "train")
-    assert table.facts["truncated"] == 1
+    table = module(GptTemplate, max_len=8).write(RAW, "train")
+    assert table.stats["truncated"] == 1
     assert np.diff(table.offsets).tolist() == [8, 8, 8, 8]
     assert words(table.ids[-8:]) == "<s> a b c d <d> z <e>"
 
@@ -90,11 +90,11 @@ def test_one_text_cannot_change_places() -> None:
     with pytest.raises(
         ConfigurationError, match="symmetric=true says that two texts may change places, and there is one"
     ):
-        module(GptFormat, pair=False)
+        module(GptTemplate, pair=False)
 
 
 def test_rows_left_out_are_told_of_all_rows() -> None:
-    data = module(BertFormat)
+    data = module(BertTemplate)
     data.on_bad_row = "skip"
     raw = RawTable(pa.table({"a": ["x", "", "y"], "b": ["z", "z", "z"], "label": [0, 1, 1]}), "file", "digest")
-    assert data.told(data.write(raw, "train")) == ["1 of 3 examples left out as unusable"]
+    assert data.log_lines(data.write(raw, "train")) == ["1 of 3 examples left out as unusable"]

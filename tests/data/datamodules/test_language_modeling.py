@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from protoformer.data.batching.samplers import Batching
-from protoformer.data.datamodules.language_modeling import BlocksDataModule, Stream
+from protoformer.data.datamodules.language_modeling import LanguageModelingDataModule, Stream
 from protoformer.data.examples.documents import Corpus
 from protoformer.data.sources.source import RawStream
 from protoformer.errors import ConfigurationError
 from protoformer.text.sentences import PIECE, pieces
-from protoformer.text.templates import GptFormat
+from protoformer.text.templates import GptTemplate
 from protoformer.text.tokenizers import Tokenizer
 from protoformer.text.vocabulary_training import train
 
@@ -47,7 +47,9 @@ def words() -> Tokenizer:
     return train(lambda: DOCUMENTS * 3, "bytelevel", 300)
 
 
-def module(cache: Path, words: Tokenizer, documents: list[Any] = DOCUMENTS, **changes: Any) -> BlocksDataModule:
+def module(
+    cache: Path, words: Tokenizer, documents: list[Any] = DOCUMENTS, **changes: Any
+) -> LanguageModelingDataModule:
     batching = Batching(
         **(
             {"batch_size": 3, "seed": 5}
@@ -55,11 +57,11 @@ def module(cache: Path, words: Tokenizer, documents: list[Any] = DOCUMENTS, **ch
         )
     )
     given: dict[str, Any] = {"splits": {"train": "train", "validation": None, "test": None}, "held_out": 0.0} | changes
-    data = BlocksDataModule(
+    data = LanguageModelingDataModule(
         rows=Corpus([{"dataset": "here"}]),
         source=given.pop("source", Texts(train=documents)),
         tokenizer=words,
-        format=GptFormat(words),
+        template=GptTemplate(words),
         max_len=given.pop("max_len", 8),
         batching=batching,
         cache=cache,
@@ -70,7 +72,7 @@ def module(cache: Path, words: Tokenizer, documents: list[Any] = DOCUMENTS, **ch
 
 
 def whole(words: Tokenizer, documents: list[str] = DOCUMENTS) -> list[int]:
-    end = GptFormat(words).end
+    end = GptTemplate(words).end_of_text_id
     return [end, *(number for ids in words.encode(documents) for number in [*ids, end])]
 
 
@@ -94,7 +96,7 @@ def test_shards_do_not_show(tmp_path: Path, words: Tokenizer, shard_tokens: int)
 def test_every_token_is_told_once_from_what_stands_before_it(tmp_path: Path, words: Tokenizer, across: bool) -> None:
     data = module(tmp_path, words, across_documents=across)
     expected, told = whole(words), {}
-    end = GptFormat(words).end
+    end = GptTemplate(words).end_of_text_id
     for batch in data.train_dataloader():
         for ids, mask, targets, block in zip(
             batch["ids"], batch["padding_mask"], batch["target_ids"], batch["example_ids"].tolist(), strict=True
@@ -143,7 +145,7 @@ def test_the_order_goes_on_where_it_stood(tmp_path: Path, words: Tokenizer) -> N
 def test_whole_documents_are_held_out(tmp_path: Path, words: Tokenizer) -> None:
     data = module(tmp_path, words, held_out=0.3)
     parts = [data.tables[role][""] for role in ("train", "validation")]
-    end = GptFormat(words).end
+    end = GptTemplate(words).end_of_text_id
     texts = []
     for table in parts:
         tokens = table.stream.read(0, 10_000)
@@ -152,10 +154,10 @@ def test_whole_documents_are_held_out(tmp_path: Path, words: Tokenizer) -> None:
     assert sorted(texts[0] + texts[1]) == sorted(DOCUMENTS)
     assert texts[0]
     assert texts[1]
-    facts = [table.facts for table in parts]
-    assert sum(fact["bytes"] for fact in facts) == sum(len(text.encode()) for text in DOCUMENTS)
+    stats = [table.stats for table in parts]
+    assert sum(fact["bytes"] for fact in stats) == sum(len(text.encode()) for text in DOCUMENTS)
     reference = data.references("validation", "")
-    assert reference.bytes_per_token == facts[1]["bytes"] / facts[1]["tokens"]
+    assert reference.bytes_per_token == stats[1]["bytes"] / stats[1]["tokens"]
 
 
 def test_of_one_document_its_end_is_held_out_where_it_is_long(tmp_path: Path, words: Tokenizer) -> None:
@@ -171,7 +173,7 @@ def test_of_one_document_its_end_is_held_out_where_it_is_long(tmp_path: Path, wo
 def test_a_document_shorter_than_a_block_is_one_short_block(tmp_path: Path, words: Tokenizer) -> None:
     data = module(tmp_path, words, ["x"], max_len=64)
     (batch,) = data.train_dataloader()
-    end = GptFormat(words).end
+    end = GptTemplate(words).end_of_text_id
     assert batch["ids"].tolist() == [[end, *words.encode(["x"])[0]]]
     assert batch["target_ids"].tolist() == [[*words.encode(["x"])[0], end]]
 
@@ -180,7 +182,7 @@ def test_a_split_of_its_own_is_validated_on(tmp_path: Path, words: Tokenizer) ->
     source = Texts(train=DOCUMENTS, dev=["A dog saw the cat."])
     splits = {"train": "train", "validation": "dev", "test": None}
     data = module(tmp_path, words, source=source, splits=splits, held_out=0.5)
-    assert data.tables["train"][""].facts["documents"] == len(DOCUMENTS)
+    assert data.tables["train"][""].stats["documents"] == len(DOCUMENTS)
     assert data.tables["validation"][""].stream.read(0, 100).tolist() == whole(words, ["A dog saw the cat."])
 
 

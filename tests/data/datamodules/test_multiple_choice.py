@@ -8,13 +8,15 @@ import pytest
 
 from protoformer.data.batching.samplers import Batching
 from protoformer.data.datamodules.multiple_choice import Collate, MultipleChoiceDataModule
-from protoformer.data.examples.choices import Choices
+from protoformer.data.examples.choices import MultipleChoiceReader
 from protoformer.data.sources.source import RawTable
-from protoformer.text.templates import BertFormat, GptFormat
-from protoformer.text.tokenizers import Tokenizer, byte_level, whole_words
+from protoformer.text.templates import BertTemplate, GptTemplate
+from protoformer.text.tokenizers import Tokenizer, byte_level_bpe, whole_word_tokenizer
 
-WORDS = whole_words(["x y z ? a b c d e f g"], "the test's words")
-ROWS = Choices("set", context=["article", "question"], options="options", choices=["A", "B"], label="answer")
+WORDS = whole_word_tokenizer(["x y z ? a b c d e f g"], "the test's words")
+ROWS = MultipleChoiceReader(
+    "set", context=["article", "question"], options="options", choices=["A", "B"], label="answer"
+)
 RAW = RawTable(
     pa.table(
         {
@@ -39,13 +41,13 @@ class Given:
         return self.raw
 
 
-def module(format: Any = GptFormat, max_len: int = 32, rows: Choices = ROWS, tokenizer: Tokenizer = WORDS) -> Any:
+def module(template: Any = GptTemplate, max_len: int = 32, rows: Any = ROWS, tokenizer: Tokenizer = WORDS) -> Any:
     return MultipleChoiceDataModule(
         rows=rows,
         splits={"train": "train", "validation": None, "test": None},
         source=Given(RAW),  # type: ignore[arg-type]
         tokenizer=tokenizer,
-        format=format(tokenizer),
+        template=template(tokenizer),
         max_len=max_len,
         batching=Batching(2),
         cache=Path(),
@@ -56,7 +58,7 @@ def written(data: Any, raw: RawTable = RAW) -> list[str]:
     table = data.write(raw, "train")
     special = {WORDS.vocab_size: "<s>", WORDS.vocab_size + 1: "<d>", WORDS.vocab_size + 2: "<e>"}
     return [
-        " ".join(special.get(int(i)) or str(WORDS.rust.id_to_token(int(i))) for i in table.ids[begin:end])
+        " ".join(special.get(int(i)) or str(WORDS.hf_tokenizer.id_to_token(int(i))) for i in table.ids[begin:end])
         for begin, end in zip(table.offsets, table.offsets[1:], strict=False)
     ]
 
@@ -68,9 +70,9 @@ def test_parts_are_joined_and_each_choice_follows() -> None:
         "<s> a x ? <d> y <e>",
         "<s> a x ? <d> z <e>",
     ]
-    assert written(module(BertFormat))[3] == "[CLS] a x ? [SEP] z [SEP]"
+    assert written(module(BertTemplate))[3] == "[CLS] a x ? [SEP] z [SEP]"
     table = module().write(RAW, "train")
-    assert (table.sequences, table.labels.tolist(), table.facts["truncated"]) == (2, [1, 0], 0)
+    assert (table.sequences, table.labels.tolist(), table.stats["truncated"]) == (2, [1, 0], 0)
     batch = Collate(table, 0)([1])
     assert batch["ids"].shape == (1, 2, 7)
     assert module().texts("train", "") == ["a b c d e f x y ? | g | z z", "a x ? | y | z"]
@@ -78,9 +80,11 @@ def test_parts_are_joined_and_each_choice_follows() -> None:
 
 def test_the_article_is_cut_and_the_question_is_not() -> None:
     assert written(module(max_len=10))[:2] == ["<s> a b c x y ? <d> g <e>", "<s> a b x y ? <d> z z <e>"]
-    assert module(max_len=10).write(RAW, "train").facts["truncated"] == 2
+    assert module(max_len=10).write(RAW, "train").stats["truncated"] == 2
     assert written(module(max_len=6))[:2] == ["<s> x y <d> g <e>", "<s> x y <d> z <e>"]
-    assert module(max_len=12).told(module(max_len=12).write(RAW, "train")) == ["2 of 4 pairs truncated to 12 tokens"]
+    assert module(max_len=12).log_lines(module(max_len=12).write(RAW, "train")) == [
+        "2 of 4 pairs truncated to 12 tokens"
+    ]
 
 
 def test_one_part_is_written_as_it_always_was() -> None:
@@ -91,7 +95,7 @@ def test_one_part_is_written_as_it_always_was() -> None:
         "two": ["z z z z z z", "z"],
         "label": [0, 1],
     }
-    rows = Choices("set", context="sent", stem="start", choices=["one", "two"])
+    rows = MultipleChoiceReader("set", context="sent", stem="start", choices=["one", "two"])
     raw = RawTable(pa.table(columns), "file", "digest")
     assert written(module(max_len=8, rows=rows), raw) == [
         "<s> a b c <d> x y <e>",
@@ -104,7 +108,7 @@ def test_one_part_is_written_as_it_always_was() -> None:
 def test_a_vocabulary_of_bytes_keeps_the_space_between_parts() -> None:
     """The tokens of the parts are those of the joined text."""
     letters = {letter: number for number, letter in enumerate("abcdefgxyz?Ġ")}
-    tokenizer = Tokenizer(byte_level({**letters, "Ġx": 12}, [("Ġ", "x")]), "bytes")
+    tokenizer = Tokenizer(byte_level_bpe({**letters, "Ġx": 12}, [("Ġ", "x")]), "bytes")
     data = module(tokenizer=tokenizer)
     table = data.write(RAW, "train")
     expected = tokenizer.encode(["a b c d e f x y ?"])[0]
@@ -115,7 +119,7 @@ def test_a_vocabulary_of_bytes_keeps_the_space_between_parts() -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_as_many_choices_as_a_row_lists(count: int) -> None:
     names = ["A", "B", "C"][:count]
-    rows = Choices("set", context="article", options="options", choices=names, label="answer")
+    rows = MultipleChoiceReader("set", context="article", options="options", choices=names, label="answer")
     raw = RawTable(
         pa.table({"article": ["a"], "options": [["x", "y", "z"][:count]], "answer": [names[-1]]}), "file", "digest"
     )
@@ -124,9 +128,9 @@ def test_as_many_choices_as_a_row_lists(count: int) -> None:
 
 
 def test_rows_left_out_are_told_of_all_rows() -> None:
-    data = module(BertFormat)
+    data = module(BertTemplate)
     data.on_bad_row = "skip"
     rows = {**RAW.table.to_pydict(), "question": ["x y ?", ""]}
-    assert data.told(data.write(RawTable(pa.table(rows), "file", "digest"), "train")) == [
+    assert data.log_lines(data.write(RawTable(pa.table(rows), "file", "digest"), "train")) == [
         "1 of 2 examples left out as unusable"
     ]

@@ -16,8 +16,8 @@ from protoformer.data.datamodules.pretraining import PretrainingDataModule
 from protoformer.data.examples.documents import Corpus
 from protoformer.data.sources.source import RawStream
 from protoformer.errors import ConfigurationError, DataError
-from protoformer.text.templates import BertFormat
-from protoformer.text.tokenizers import Tokenizer, whole_words
+from protoformer.text.templates import BertTemplate
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
 
 WORDS = [f"w{number}" for number in range(30)]
 PHASES = ({"share": 0.75, "max_len": 24, "max_predictions": 3}, {"share": 0.25, "max_len": 512, "max_predictions": 76})
@@ -49,7 +49,7 @@ class Source:
 
 
 def words(*texts: list[str]) -> Tokenizer:
-    return whole_words(itertools.chain(*texts), "here")
+    return whole_word_tokenizer(itertools.chain(*texts), "here")
 
 
 def module(
@@ -70,7 +70,7 @@ def module(
     defaults: dict[str, Any] = {"masking": MaskedTokens(), "phases": PHASES, "shard_tokens": 700, "held_out": 0.2}
     made = PretrainingDataModule(
         rows=Corpus([{"dataset": "any"}]), splits=more.pop("splits", {"train": "train"}), source=source,  # type: ignore[arg-type]
-        tokenizer=tokenizer, format=BertFormat(tokenizer), max_len=48, cache=cache,
+        tokenizer=tokenizer, template=BertTemplate(tokenizer), max_len=48, cache=cache,
         batching=Batching(size, micro, rank, ranks, seed, workers=workers, steps=steps),
         **{**defaults, **more},
     )  # fmt: skip
@@ -100,7 +100,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_batches_are_pairs_as_bert_reads_them(cache: Path) -> None:
     data = module(cache)
-    vocabulary = data.tokenizer.rust.get_vocab()
+    vocabulary = data.tokenizer.hf_tokenizer.get_vocab()
     name = {number: token for token, number in vocabulary.items()}
     cls, sep, mask = (vocabulary[token] for token in ("[CLS]", "[SEP]", "[MASK]"))
     batches = list(data.train_dataloader())
@@ -130,14 +130,14 @@ def test_batches_are_pairs_as_bert_reads_them(cache: Path) -> None:
 
 def test_facts_and_validation(cache: Path) -> None:
     data = module(cache)
-    facts = data.tables["train"][""].facts
-    assert set(facts) == {
+    stats = data.tables["train"][""].stats
+    assert set(stats) == {
         "origin", "digest", "documents", "sentences", "tokens", "skipped", "instances", "held_out_documents",
         "held_out_sentences", "random_pairs", "truncated",
     }  # fmt: skip
-    assert (facts["documents"], facts["sentences"], facts["skipped"], facts["origin"]) == (12, 360, 0, "here/train")
-    assert len(facts["instances"]) == 2
-    held = facts["held_out_documents"]
+    assert (stats["documents"], stats["sentences"], stats["skipped"], stats["origin"]) == (12, 360, 0, "here/train")
+    assert len(stats["instances"]) == 2
+    held = stats["held_out_documents"]
     assert held >= 2
     (loader,) = data.val_dataloader()
     one, again = ([rows(batch) for batch in loader] for _ in range(2))
@@ -146,7 +146,7 @@ def test_facts_and_validation(cache: Path) -> None:
     assert [row[0] for row in seen] == list(range(len(data.tables["validation"][""])))
     assert max(len(row[1]) for row in seen) == 48
     assert {row[-1] for row in seen} == {0, 1}
-    name = {number: token for token, number in data.tokenizer.rust.get_vocab().items()}
+    name = {number: token for token, number in data.tokenizer.hf_tokenizer.get_vocab().items()}
 
     def documents(batches: list[list[Row]]) -> set[str]:
         return {
@@ -159,7 +159,7 @@ def test_facts_and_validation(cache: Path) -> None:
     assert not told & trained
     assert data.test_dataloader() == []
     assert data.tables["test"] == {}
-    assert any("pairs truncated" in line for line in data.told(data.tables["train"][""]))
+    assert any("pairs truncated" in line for line in data.log_lines(data.tables["train"][""]))
 
 
 @pytest.mark.parametrize("masks", ["dynamic", "static"])
@@ -229,7 +229,7 @@ def test_the_seed_decides(cache: Path) -> None:
 def test_full_sentences_have_separators_between_documents(cache: Path) -> None:
     source = Source(train=text(40, sentences=2))
     data = module(cache, source, nsp=False, phases=[{"share": 1, "max_len": 48}], shard_tokens=10**6)
-    name = {number: token for token, number in data.tokenizer.rust.get_vocab().items()}
+    name = {number: token for token, number in data.tokenizer.hf_tokenizer.get_vocab().items()}
     crossing = 0
     for row in itertools.chain(*map(rows, data.train_dataloader())):
         tokens = [name[number] for number in restored(row[1:])]
@@ -251,14 +251,16 @@ def test_whole_words_and_next_tokens(cache: Path) -> None:
         for _, ids, _, position, targets, _ in rows(batch):
             assert position == tuple(range(len(ids) - 1))
             assert targets == ids[1:]
-    letters = whole_words(["w 0 1 2 3 4 5 6 7 8 9 d"], "letters")  # each word is one letter and several that go on
+    letters = whole_word_tokenizer(
+        ["w 0 1 2 3 4 5 6 7 8 9 d"], "letters"
+    )  # each word is one letter and several that go on
     data = module(cache, source, tokenizer=letters, masking=MaskedTokens(whole_word=True))
-    continues = letters.continues()
+    continues = letters.is_continuation()
     assert continues is not None
     for row in itertools.chain(*map(rows, data.train_dataloader())):
         goes_on = continues[list(restored(row[1:]))]
         told = np.isin(np.arange(len(goes_on)), row[3])
-        goes_on[1:] &= ~np.isin(restored(row[1:])[:-1], data.format.special_ids)  # a word that lost its first letters
+        goes_on[1:] &= ~np.isin(restored(row[1:])[:-1], data.template.special_ids)  # a word that lost its first letters
         assert goes_on.mean() > 0.5
         assert (told[1:] == told[:-1])[goes_on[1:]].all()
 
@@ -286,12 +288,12 @@ def test_a_corpus_smaller_than_a_batch(cache: Path, caplog: pytest.LogCaptureFix
 def test_a_split_of_its_own_is_validated_whole(cache: Path) -> None:
     source = Source(train=text(12), dev=text(3))
     data = module(cache, source, splits={"train": "train", "validation": "dev"}, duplicates=2)
-    assert data.tables["train"][""].facts["held_out_documents"] == 0
-    facts = data.tables["validation"][""].facts
-    assert (facts["documents"], facts["origin"]) == (3, "here/dev")
-    assert len(facts["instances"]) == 1
+    assert data.tables["train"][""].stats["held_out_documents"] == 0
+    stats = data.tables["validation"][""].stats
+    assert (stats["documents"], stats["origin"]) == (3, "here/dev")
+    assert len(stats["instances"]) == 1
     same = module(cache, splits={"train": "train", "validation": "train"})
-    assert same.tables["validation"][""].facts["held_out_documents"] >= 2
+    assert same.tables["validation"][""].stats["held_out_documents"] >= 2
 
 
 @pytest.mark.parametrize(
@@ -328,11 +330,11 @@ def test_a_vocabulary_without_the_mask_cannot_mask(cache: Path, tmp_path: Path) 
 
 
 def test_words_that_a_vocabulary_does_not_mark_cannot_be_masked_whole(cache: Path) -> None:
-    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import Tokenizer as HFTokenizer
     from tokenizers import models
 
     level = Tokenizer(
-        RustTokenizer(models.WordLevel({"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3}, "[CLS]")), "level"
+        HFTokenizer(models.WordLevel({"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3}, "[CLS]")), "level"
     )
     with pytest.raises(ConfigurationError, match="do not say where words begin"):
         module(cache, tokenizer=level, masking=MaskedTokens(whole_word=True))

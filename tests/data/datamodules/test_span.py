@@ -9,11 +9,11 @@ import pytest
 
 from protoformer.data.batching.samplers import Batching
 from protoformer.data.datamodules.span import SpanDataModule, owned, token_span
-from protoformer.data.examples.questions import Questions
+from protoformer.data.examples.questions import ExtractiveQAReader
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import ConfigurationError, DataError
-from protoformer.text.templates import BertFormat
-from protoformer.text.tokenizers import whole_words
+from protoformer.text.templates import BertTemplate
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 CONTEXT = "the red wine of the old town was sold , and the new wine was not sold at all in the town ."
 ROWS = [
@@ -40,10 +40,10 @@ class Source:
 
 
 def module(cache: Path, table: RawTable, max_len: int = 20, **more: Any) -> SpanDataModule:
-    words = whole_words([CONTEXT, *(question for _, question, _, _ in ROWS)], "here")
+    words = whole_word_tokenizer([CONTEXT, *(question for _, question, _, _ in ROWS)], "here")
     made = SpanDataModule(
-        rows=Questions("squad"), splits={"train": "train"}, source=Source(table), tokenizer=words,
-        format=BertFormat(words), max_len=max_len, batching=Batching(4), cache=cache, **{"stride": 5, **more},
+        rows=ExtractiveQAReader("squad"), splits={"train": "train"}, source=Source(table), tokenizer=words,
+        template=BertTemplate(words), max_len=max_len, batching=Batching(4), cache=cache, **{"stride": 5, **more},
     )  # fmt: skip
     made.setup()
     return made
@@ -62,20 +62,23 @@ def test_answers_are_found_again_and_every_token_has_one_owner(tmp_path: Path) -
             continue
         assert batch["context_mask"][number, start]
         assert batch["context_mask"][number, end]
-        shift = int(table.place_offsets[example]) + int(table.first_token[number]) - int(table.context_start[number])
+        shift = int(table.context_offsets[example]) + int(table.first_token[number]) - int(table.context_start[number])
         found[int(example)].add(CONTEXT[table.char_start[start + shift] : table.char_end[end + shift]])
     assert found == {0: {"red wine"}, 1: {"the town"}}
     for example in (0, 1):
-        mine = [range(table.own_from[w], table.own_to[w]) for w in np.flatnonzero(table.example == example)]
+        mine = [
+            range(table.max_context_start[w], table.max_context_end[w])
+            for w in np.flatnonzero(table.example == example)
+        ]
         tokens = sorted(token for part in mine for token in part)
-        assert tokens == list(range(table.place_offsets[example + 1] - table.place_offsets[example]))
-    assert not (batch["own_mask"] & ~batch["context_mask"]).any()
-    assert table.facts["unseen"] == 0
+        assert tokens == list(range(table.context_offsets[example + 1] - table.context_offsets[example]))
+    assert not (batch["max_context_mask"] & ~batch["context_mask"]).any()
+    assert table.stats["unseen"] == 0
 
 
 def test_the_owner_is_the_window_with_most_context() -> None:
-    own_from, own_to = owned(np.array([0, 0]), np.array([0, 4]), np.array([8, 8]))
-    assert (own_from.tolist(), own_to.tolist()) == ([0, 6], [6, 12])
+    max_context_start, max_context_end = owned(np.array([0, 0]), np.array([0, 4]), np.array([8, 8]))
+    assert (max_context_start.tolist(), max_context_end.tolist()) == ([0, 6], [6, 12])
 
 
 def test_a_span_of_characters_is_a_span_of_tokens() -> None:
@@ -89,7 +92,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     moved = [(*ROWS[0][:3], 5), ROWS[1]]
     with pytest.raises(DataError, match=r"row 0, column 'answers': an answer that does not stand in the context"):
         module(tmp_path, raw(moved))
-    examples = Questions("squad").read(raw(moved), "train", "skip")
+    examples = ExtractiveQAReader("squad").read(raw(moved), "train", "skip")
     assert (examples.ids, examples.skipped) == (["q2"], 1)
     with pytest.raises(ConfigurationError, match="tokens would be skipped"):
         module(tmp_path, raw(ROWS), max_len=10)
@@ -99,16 +102,16 @@ def test_every_answer_that_is_not_shown_is_counted(tmp_path: Path) -> None:
     """Too long for a window, or of characters that the tokenizer drops."""
     long = ("q3", "what was sold ?", CONTEXT[4:60], 4)
     data = module(tmp_path, raw([*ROWS, long]))
-    assert data.tables["train"][""].facts["unseen"] == 1
-    assert data.told(data.tables["train"][""]) == ["1 of 3 answers that no window shows whole"]
+    assert data.tables["train"][""].stats["unseen"] == 1
+    assert data.log_lines(data.tables["train"][""]) == ["1 of 3 answers that no window shows whole"]
     space = ("q4", "what was sold ?", " ", 3)
-    assert module(tmp_path, raw([*ROWS, space])).tables["train"][""].facts["unseen"] == 1
+    assert module(tmp_path, raw([*ROWS, space])).tables["train"][""].stats["unseen"] == 1
 
 
 def test_rows_left_out_are_told_of_all_rows(tmp_path: Path) -> None:
     moved = [(*ROWS[0][:3], 5), ROWS[1]]
     data = module(tmp_path, raw(moved), on_bad_row="skip")
-    assert data.told(data.tables["train"][""]) == ["1 of 2 examples left out as unusable"]
+    assert data.log_lines(data.tables["train"][""]) == ["1 of 2 examples left out as unusable"]
 
 
 @pytest.mark.parametrize("more", [{"stride": 0}, {"stride": -3}, {"max_question": 0}])

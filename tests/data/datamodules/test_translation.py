@@ -12,18 +12,18 @@ from protoformer.data.batching.loader import BatchLoader
 from protoformer.data.batching.samplers import Batching, BatchSampler
 from protoformer.data.batching.token_budget import TokenBudgetSampler
 from protoformer.data.datamodules.translation import TranslationDataModule
-from protoformer.data.examples.pairs import Pairs
-from protoformer.data.learned_vocabulary import LearntVocabulary
+from protoformer.data.examples.pairs import ParallelTextReader
+from protoformer.data.learned_vocabulary import LearnedVocabulary
 from protoformer.data.sources.parallel import ParallelSource
 from protoformer.data.sources.sample import SampleSource
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import AbsentSplitError, ConfigurationError, DataError, UserError
 from protoformer.sample import generate
 from protoformer.sample.translation import foreign, pairs
-from protoformer.text.tokenizers import Tokenizer, whole_words
-from protoformer.text.translation_template import TranslationFormat
+from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
+from protoformer.text.translation_template import TranslationTemplate
 
-ROWS = Pairs("bentrevett/multi30k", "en", "de")
+ROWS = ParallelTextReader("bentrevett/multi30k", "en", "de")
 BUDGET = 60
 
 
@@ -35,7 +35,7 @@ def test_languages_are_columns_or_fields_of_one() -> None:
     plain = ROWS.read(raw(en=["a", "b"], de=["c", "d"]), "train")
     assert (plain.sources, plain.targets, plain.row.tolist()) == (["a", "b"], ["c", "d"], [0, 1])
     struct = raw(translation=[{"de": "c", "en": "a"}, {"de": "d", "en": "b"}])
-    nested = Pairs("wmt/wmt14", "de", "en", column="translation", subset="de-en")
+    nested = ParallelTextReader("wmt/wmt14", "de", "en", column="translation", subset="de-en")
     assert nested.read(struct, "train").targets == ["a", "b"]
     assert nested.read(raw(en=["a"], de=["c"]), "train").sources == ["c"]
 
@@ -61,7 +61,7 @@ def test_empty_lines_are_left_out_on_request_and_no_language_is_its_own_translat
     with pytest.raises(DataError, match="every one of its 1 rows"):
         ROWS.read(raw(en=[""], de=["c"]), "train", "skip")
     with pytest.raises(ConfigurationError, match="both 'de'"):
-        Pairs("x", "de", "de")
+        ParallelTextReader("x", "de", "de")
 
 
 def test_files_of_one_language_each(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_files_of_one_language_each(tmp_path: Path) -> None:
 
 
 def words() -> Tokenizer:
-    return whole_words([text for pair in zip(*sample(), strict=True) for text in pair], "these texts")
+    return whole_word_tokenizer([text for pair in zip(*sample(), strict=True) for text in pair], "these texts")
 
 
 def sample(rows: int = 200) -> tuple[list[str], list[str]]:
@@ -92,27 +92,27 @@ def sample(rows: int = 200) -> tuple[list[str], list[str]]:
     return found.sources, found.targets
 
 
-def test_the_format_puts_new_tokens_or_the_vocabularys_own_around_texts() -> None:
+def test_the_template_puts_new_tokens_or_the_vocabularys_own_around_texts() -> None:
     tokenizer = words()
-    fresh = TranslationFormat(tokenizer)
-    assert (fresh.start, fresh.end) == (tokenizer.vocab_size, tokenizer.vocab_size + 1)
-    assert fresh.largest_id("translation") == tokenizer.vocab_size + 1
-    written = fresh.translation([[5, 6], [7]], [[8, 9, 10, 11], []], max_len=4)
-    end = fresh.end
+    fresh = TranslationTemplate(tokenizer)
+    assert (fresh.bos_id, fresh.eos_id) == (tokenizer.vocab_size, tokenizer.vocab_size + 1)
+    assert fresh.largest_id("encode_pairs") == tokenizer.vocab_size + 1
+    written = fresh.encode_pairs([[5, 6], [7]], [[8, 9, 10, 11], []], max_len=4)
+    end = fresh.eos_id
     assert written.ids.tolist() == [5, 6, end, 7, end]
     assert (written.target_ids.tolist(), written.target_offsets.tolist()) == ([8, 9, 10, end, end], [0, 4, 5])
-    own = TranslationFormat(tokenizer, start="[CLS]", end="[SEP]", never=["[PAD]"])
-    assert own.never == sorted([tokenizer.id("[CLS]"), tokenizer.id("[PAD]")])
-    assert own.largest_id("translation") < tokenizer.vocab_size
+    own = TranslationTemplate(tokenizer, bos_token="[CLS]", eos_token="[SEP]", suppressed_tokens=["[PAD]"])
+    assert own.suppressed_ids == sorted([tokenizer.id("[CLS]"), tokenizer.id("[PAD]")])
+    assert own.largest_id("encode_pairs") < tokenizer.vocab_size
     with pytest.raises(UserError, match="lacks the special token </s>"):
-        TranslationFormat(tokenizer, end="</s>")
+        TranslationTemplate(tokenizer, eos_token="</s>")
 
 
 def data(tmp_path: Path, batching: Batching, max_len: int = 40, **options: Any) -> TranslationDataModule:
     tokenizer = words()
     made = TranslationDataModule(
         rows=ROWS, splits={"train": "train", "validation": "validation", "test": "test"}, source=SampleSource(rows=200),
-        tokenizer=tokenizer, format=TranslationFormat(tokenizer), max_len=max_len, batching=batching, cache=tmp_path,
+        tokenizer=tokenizer, template=TranslationTemplate(tokenizer), max_len=max_len, batching=batching, cache=tmp_path,
         **options,
     )  # fmt: skip
     made.setup()
@@ -123,16 +123,16 @@ def test_batches_hold_shifted_targets_and_references_are_the_texts(tmp_path: Pat
     made = data(tmp_path, Batching(200, order="tokens"))
     batch = next(iter(made.train_dataloader()))
     real = batch["decoder_mask"]
-    assert (batch["decoder_ids"][:, 0] == made.format.start).all()
+    assert (batch["decoder_ids"][:, 0] == made.template.bos_id).all()
     assert torch.equal(batch["decoder_ids"][:, 1:][real[:, 1:]], batch["target_ids"][:, :-1][real[:, 1:]])
     assert torch.equal(batch["target_ids"] >= 0, real)
     ends = batch["target_ids"].gather(1, real.sum(1, keepdim=True) - 1)
-    assert (ends == made.format.end).all()
+    assert (ends == made.template.eos_id).all()
     texts = made.references("validation", "")
     number = 3
     source = made.val_dataloader()[0].collate_fn([number, -1 - 4])
     (told,) = made.tokenizer.encode([texts.sources[number]])
-    assert source["ids"][0][source["padding_mask"][0]].tolist() == [*told, made.format.end]
+    assert source["ids"][0][source["padding_mask"][0]].tolist() == [*told, made.template.eos_id]
     assert source["example_ids"].tolist() == [3, -1]
     assert (source["target_ids"][1] == -1).all()  # a filler counts nowhere
     assert texts.language == "de"
@@ -144,12 +144,12 @@ def test_long_pairs_are_left_out_of_training_and_cut_elsewhere(
     caplog.set_level("INFO")
     made = data(tmp_path, Batching(200, order="tokens"), max_len=10)
     train, test = made.tables["train"][""], made.tables["test"][""]
-    assert len(train) + train.facts["too_long"] == 200
-    assert train.facts["too_long"] > 20
+    assert len(train) + train.stats["too_long"] == 200
+    assert train.stats["too_long"] > 20
     assert max(train.lengths.max(), train.target_lengths.max()) == 10
     assert len(test) == 200
-    assert test.facts["truncated"] > 20
-    assert f"{train.facts['too_long']} pairs left out: a side has more than 10 tokens" in caplog.text
+    assert test.stats["truncated"] > 20
+    assert f"{train.stats['too_long']} pairs left out: a side has more than 10 tokens" in caplog.text
     with pytest.raises(DataError, match=r"more than task\.max_len=4"):
         data(tmp_path, Batching(200), max_len=4)
 
@@ -224,7 +224,7 @@ def test_other_kinds_are_not_batched_by_tokens() -> None:
 
 def test_a_vocabulary_is_learnt_once_from_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SampleSource(rows=300)
-    learnt = LearntVocabulary(size=600).learn(ROWS, source, "train", tmp_path)
+    learnt = LearnedVocabulary(size=600).learn(ROWS, source, "train", tmp_path)
     text = "the Dog läuft nicht ."
     assert learnt.decode(learnt.encode([text])[0]) == text
     for side in ("en", "de"):
@@ -235,7 +235,7 @@ def test_a_vocabulary_is_learnt_once_from_both_languages(tmp_path: Path, monkeyp
     monkeypatch.setattr(
         "protoformer.data.learned_vocabulary.train", lambda *_, **__: pytest.fail("it was learnt already")
     )
-    again = LearntVocabulary(size=600).learn(ROWS, source, "train[:50%]", tmp_path)
+    again = LearnedVocabulary(size=600).learn(ROWS, source, "train[:50%]", tmp_path)
     assert again.digest == learnt.digest
 
 

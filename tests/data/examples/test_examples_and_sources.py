@@ -7,15 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from protoformer.data.examples.choices import Choices
-from protoformer.data.examples.labelled import LabelledTexts
-from protoformer.data.examples.questions import Questions
+from protoformer.data.examples.choices import MultipleChoiceReader
+from protoformer.data.examples.labelled import LabelledTextReader
+from protoformer.data.examples.questions import ExtractiveQAReader
 from protoformer.data.sources.local import LocalSource
 from protoformer.data.sources.source import Part, RawTable, Role
 from protoformer.errors import ConfigurationError, DataError
 
-ROWS = LabelledTexts("set", "a", "b", labels=["no", "yes"])
-NUMBERS = LabelledTexts("set", "a", labels=None)
+ROWS = LabelledTextReader("set", "a", "b", labels=["no", "yes"])
+NUMBERS = LabelledTextReader("set", "a", labels=None)
 
 
 def table(**columns: list) -> RawTable:
@@ -112,7 +112,7 @@ def questions(*rows: tuple[object, object, object]) -> RawTable:
 )
 def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple, message: str) -> None:
     good = (CONTEXT, ["cat", "A cat"], [2, 0])
-    raw, rows = questions(good, row, good), Questions("set")
+    raw, rows = questions(good, row, good), ExtractiveQAReader("set")
     with pytest.raises(DataError, match=message):
         rows.read(raw, "train")
     found = rows.read(raw, "train", "skip")
@@ -133,7 +133,7 @@ def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple,
 def test_what_is_scored_is_never_left_out(role: Role, unanswerable: bool, row: tuple, message: str) -> None:
     raw = questions((CONTEXT, ["cat"], [2]), row)
     with pytest.raises(DataError, match=rf"^set/train\.parquet, {message}$"):
-        Questions("set", unanswerable=unanswerable).read(raw, role, "skip")
+        ExtractiveQAReader("set", unanswerable=unanswerable).read(raw, role, "skip")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,10 @@ def test_what_is_scored_is_never_left_out(role: Role, unanswerable: bool, row: t
 )
 def test_every_question_has_an_id_of_its_own(ids: list, message: str) -> None:
     good = questions(*[(CONTEXT, ["cat"], [2])] * 3).table
-    raw, rows = RawTable(good.set_column(0, "id", pa.array(ids)), "set/train.parquet", "digest"), Questions("set")
+    raw, rows = (
+        RawTable(good.set_column(0, "id", pa.array(ids)), "set/train.parquet", "digest"),
+        ExtractiveQAReader("set"),
+    )
     advice = r"; task\.data\.on_bad_row=skip leaves such rows out"
     with pytest.raises(DataError, match=rf"^set/train\.parquet, {message}{advice}$"):
         rows.read(raw, "train")
@@ -158,24 +161,24 @@ def test_every_question_has_an_id_of_its_own(ids: list, message: str) -> None:
 
 
 def test_questions_without_an_answer_are_rows_of_v2() -> None:
-    found = Questions("set", unanswerable=True).read(questions((CONTEXT, [], [])), "train")
+    found = ExtractiveQAReader("set", unanswerable=True).read(questions((CONTEXT, [], [])), "train")
     assert (found.answers, found.skipped) == ([[]], 0)
 
 
 def test_answers_in_another_form_are_told() -> None:
     raw = table(id=["0"], question=["Who?"], context=[CONTEXT], answers=["cat"])
     with pytest.raises(DataError, match="column 'answers' holds string, not SQuAD's lists"):
-        Questions("set").read(raw, "train")
+        ExtractiveQAReader("set").read(raw, "train")
 
 
 def test_choices_that_are_empty_are_named() -> None:
-    rows = Choices("set", context="a", stem="b", choices=("c", "d"))
+    rows = MultipleChoiceReader("set", context="a", stem="b", choices=("c", "d"))
     raw = table(a=["x", "x"], b=["", "y"], c=["one", "one"], d=["two", ""], label=[0, 1])
     with pytest.raises(DataError, match=r"row \d, column '[bd]': empty text"):
         rows.read(raw, "train")
 
 
-LISTED = Choices("set", context=["a", "b"], options="c", choices=("A", "B"), label="right")
+LISTED = MultipleChoiceReader("set", context=["a", "b"], options="c", choices=("A", "B"), label="right")
 GOOD_LISTED = {"a": ["x", "y"], "b": ["x", "z"], "c": [["one", "two"], ["one", "two"]], "right": ["A", "B"]}
 
 
@@ -185,7 +188,9 @@ def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
     assert (found.choices, found.labels.tolist()) == ([["one", "two"], ["one", "two"]], [0, 1])
     hidden = {name: column for name, column in GOOD_LISTED.items() if name != "right"}
     assert LISTED.read(table(**hidden), "test").labels.tolist() == [-1, -1]
-    three = Choices("set", context=["a", "b", "a"], stem="b", options="c", choices=("A", "B"), label="right")
+    three = MultipleChoiceReader(
+        "set", context=["a", "b", "a"], stem="b", options="c", choices=("A", "B"), label="right"
+    )
     found = three.read(table(**GOOD_LISTED), "train")
     assert (found.contexts, found.last) == (["x x", "y z"], ["x", "y"])
     assert found.choices == [["x one", "x two"], ["z one", "z two"]]
@@ -222,7 +227,7 @@ def test_bad_lists_are_left_out_when_asked_and_stay_in_a_test_split() -> None:
     assert LISTED.read(raw, "test", "skip").choices == [["", ""], ["one", "two"]]
 
 
-COUNTED = Choices("set", context="a", choices=("c", "d"), first_label=1)
+COUNTED = MultipleChoiceReader("set", context="a", choices=("c", "d"), first_label=1)
 
 
 def test_labels_may_count_from_another_number() -> None:
@@ -244,7 +249,7 @@ def test_labels_may_count_from_another_number() -> None:
 )
 def test_choices_that_are_none_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        Choices(**{"dataset": "set", "context": "a", "choices": ["c", "d"], **settings})
+        MultipleChoiceReader(**{"dataset": "set", "context": "a", "choices": ["c", "d"], **settings})
 
 
 def test_rows_without_a_label_are_left_out_of_training_and_dev_alone() -> None:

@@ -45,18 +45,18 @@ class MaskedTokens:
         self,
         ids: Int[ndarray, "seq"],
         special: Bool[ndarray, "seq"],
-        continues: Bool[ndarray, "seq"] | None,
+        is_continuation: Bool[ndarray, "seq"] | None,
         vocab_size: int,
         mask_id: int,
         max_predictions: int,
         generator: np.random.Generator,
     ) -> Masked:
-        """`special` positions are never told; `continues` says of a token that it goes on with the word before it."""
+        """`special` positions are never told; `is_continuation` says of a token that it goes on with the word before it."""
         number = min(max_predictions, max(1, round(self.share * len(ids))))
         free = np.flatnonzero(~special)
         if self.whole_word:
-            assert continues is not None
-            positions = _whole_words(free, continues, number, generator)
+            assert is_continuation is not None
+            positions = _whole_words(free, is_continuation, number, generator)
         else:
             positions = np.sort(generator.permutation(free)[:number])
         drawn = generator.random(len(positions))
@@ -69,10 +69,10 @@ class MaskedTokens:
 
 
 def _whole_words(
-    free: Int[ndarray, "free"], continues: Bool[ndarray, "seq"], number: int, generator: np.random.Generator
+    free: Int[ndarray, "free"], is_continuation: Bool[ndarray, "seq"], number: int, generator: np.random.Generator
 ) -> Int[ndarray, "predictions"]:
     """Words in a drawn order, each that still fits, up to `number` tokens."""
-    begins = ~continues[free]
+    begins = ~is_continuation[free]
     begins[:1] = True
     begins[1:] |= np.diff(free) > 1  # a special token stands between
     word = np.cumsum(begins) - 1  # of each free token
@@ -98,7 +98,7 @@ class NextTokens:
         self,
         ids: Int[ndarray, "seq"],
         special: Bool[ndarray, "seq"],
-        continues: Bool[ndarray, "seq"] | None,
+        is_continuation: Bool[ndarray, "seq"] | None,
         vocab_size: int,
         mask_id: int,
         max_predictions: int,

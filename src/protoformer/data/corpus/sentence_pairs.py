@@ -61,7 +61,7 @@ class Instances:
         self.place = place
         for name in ARRAYS:
             setattr(self, name, np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")))
-        self.facts: Mapping[str, Any] = json.loads((place / "facts.json").read_text(encoding="utf-8"))
+        self.stats: Mapping[str, Any] = json.loads((place / "stats.json").read_text(encoding="utf-8"))
 
     def __len__(self) -> int:
         return len(self.a_start)
@@ -115,11 +115,11 @@ def instances(cache: Path, shards: Shards, recipe: Recipe, side: Side) -> Instan
         if len(documents):
             make(shards, documents, recipe, side, table)
         if not len(table) and side == "train":
-            raise DataError(f"{shards.facts['origin']}: no instance of up to {recipe.length} tokens can be made of it")
+            raise DataError(f"{shards.stats['origin']}: no instance of up to {recipe.length} tokens can be made of it")
         if not len(table):
             return None
         held = shards.documents > 1
-        table.facts |= {
+        table.stats |= {
             "instances": len(table),
             "held_out_documents": len(held_out) if held else 0,
             "held_out_sentences": int((held_out[:, 1] - held_out[:, 0]).sum()),
@@ -214,7 +214,7 @@ class _Growing:
         self.columns = {name: array("q" if name.endswith("start") else "i") for name in ARRAYS}
         self._appends: list[Callable[[int], None]] = [column.append for column in self.columns.values()]
         self.truncated = 0
-        self.facts: dict[str, Any] = {}
+        self.stats: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self.columns["a_start"])
@@ -229,4 +229,4 @@ class _Growing:
             for name, column in self.columns.items():
                 values = np.frombuffer(column, dtype=np.int64 if column.typecode == "q" else np.int32)
                 np.save(tmp / f"{name}.npy", values.astype(bool) if name == "is_random" else values)
-            (tmp / "facts.json").write_text(json.dumps(self.facts), encoding="utf-8")
+            (tmp / "stats.json").write_text(json.dumps(self.stats), encoding="utf-8")

@@ -64,7 +64,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
     """All the shards that do not stand yet, and then the index."""
     place.mkdir(parents=True, exist_ok=True)
     standing = _standing(place)
-    taken = standing[-1].facts["taken"] if standing else 0
+    taken = standing[-1].stats["taken"] if standing else 0
     counts = [shard.counts for shard in standing]
     if standing:
         log.info("%s: goes on after %d documents, which stand in %d shards", texts.origin, taken, len(standing))
@@ -84,7 +84,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
     if not counts:
         raise DataError(f"{texts.origin}: not one token of text ({texts.skipped} rows are null or empty)")
     documents, sentence_count, tokens = map(sum, zip(*counts, strict=True))
-    facts = {
+    stats = {
         "origin": texts.origin,
         "digest": texts.digest,
         "shards": len(counts),
@@ -93,7 +93,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
         "tokens": tokens,
         "skipped": texts.skipped + shard.taken - documents,  # also documents without a token
     }
-    write_text(place / "index.json", json.dumps(facts))
+    write_text(place / "index.json", json.dumps(stats))
     for stray in place.glob(".shard-*"):  # left behind by a process that was killed, unless it is alive and young
         if time.time() - stray.stat().st_mtime > STALE:
             shutil.rmtree(stray, ignore_errors=True)
@@ -131,7 +131,7 @@ class _Growing:
             np.save(tmp / "sentences.npy", np.concatenate([[0], np.cumsum(self.lengths)]))
             np.save(tmp / "bytes.npy", np.asarray(self.bytes, dtype=np.int32))
             np.save(tmp / "documents.npy", np.concatenate([[0], np.cumsum(self.sentences)]))
-            (tmp / "facts.json").write_text(json.dumps({"taken": self.taken}), encoding="utf-8")
+            (tmp / "stats.json").write_text(json.dumps({"taken": self.taken}), encoding="utf-8")
         return len(self.sentences), len(self.lengths), self.tokens
 
 

@@ -37,7 +37,7 @@ class Shard:
             np.asarray(np.load(where / f"{name}.npy", mmap_mode="r", allow_pickle=False))
             for name in ARRAYS
         )
-        self.facts: dict[str, int] = json.loads((where / "facts.json").read_text(encoding="utf-8"))
+        self.stats: dict[str, int] = json.loads((where / "stats.json").read_text(encoding="utf-8"))
         self._borders: ndarray | None = None
         ends = (self.documents[-1], self.documents[-1], self.sentences[-1])
         if ends != (len(self.sentences) - 1, len(self.bytes), len(self.ids)):
@@ -61,8 +61,8 @@ class Shards:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.facts: Mapping[str, Any] = json.loads((place / "index.json").read_text(encoding="utf-8"))
-        self.shards = [Shard(folder(place, number)) for number in range(self.facts["shards"])]
+        self.stats: Mapping[str, Any] = json.loads((place / "index.json").read_text(encoding="utf-8"))
+        self.shards = [Shard(folder(place, number)) for number in range(self.stats["shards"])]
         counts = zip(*(shard.counts for shard in self.shards), strict=True)
         self._documents, self._sentences, self._tokens = ([0, *accumulate(count)] for count in counts)
         self.tokens, self.sentences, self.documents = self._tokens[-1], self._sentences[-1], self._documents[-1]

@@ -1,6 +1,6 @@
 """Batches for one label, or one number, a text or pair of texts.
 
-A pair whose texts may change places is written in both orders where the model's format asks for it (Radford et al. 2018,
+A pair whose texts may change places is written in both orders where the model's template asks for it (Radford et al. 2018,
 section 3.3): such batches have an axis `orders`.
 """
 
@@ -12,22 +12,22 @@ from protoformer.data.cache import TokenTable
 from protoformer.data.datamodules.table import TableDataModule
 from protoformer.data.examples.labelled import LabelledExamples
 from protoformer.data.sources.source import RawTable, Role
-from protoformer.text.templates import Written
+from protoformer.text.templates import EncodedExamples
 
 
-class TextsFormat(Protocol):
-    """A format that writes texts and pairs of texts."""
+class TextTemplate(Protocol):
+    """A template that writes texts and pairs of texts."""
 
     pad_id: int
     both_orders: bool
 
-    def texts(self, a: list[list[int]], b: list[list[int]] | None, max_len: int) -> Written: ...
+    def encode_texts(self, a: list[list[int]], b: list[list[int]] | None, max_len: int) -> EncodedExamples: ...
 
 
 class ClassificationDataModule(TableDataModule[TokenTable]):
-    """`rows` is a LabelledTexts, `format` a TextsFormat."""
+    """`rows` is a LabelledTextReader, `template` a TextTemplate."""
 
-    writes: ClassVar[str] = "texts"
+    template_method: ClassVar[str] = "encode_texts"
     table = TokenTable
 
     def write(self, raw: RawTable, role: Role) -> TokenTable:
@@ -35,9 +35,9 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
         a = self.tokenizer.encode(examples.text_a)
         b = None if examples.text_b is None else self.tokenizer.encode(examples.text_b)
         orders = 1
-        if b is not None and self.rows.symmetric and self.format.both_orders:
+        if b is not None and self.rows.symmetric and self.template.both_orders:
             a, b, orders = _alternating(a, b), _alternating(b, a), 2
-        written = self.format.texts(a, b, self.max_len)
+        written = self.template.encode_texts(a, b, self.max_len)
         return TokenTable(
             ids=written.ids,
             segment_ids=written.segment_ids,
@@ -45,11 +45,11 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
             pooler_position=written.pooler_position,
             labels=examples.labels,
             row=examples.row,
-            facts={"truncated": written.truncated // orders, "skipped": examples.skipped},
+            stats={"truncated": written.truncated // orders, "skipped": examples.skipped},
         )
 
     def collate(self, table: TokenTable) -> "Collate":
-        return Collate(table, self.format.pad_id)
+        return Collate(table, self.template.pad_id)
 
     def texts(self, role: Role, split: str) -> list[str]:
         """The text of every row of a split, as it came; pairs joined by a bar."""

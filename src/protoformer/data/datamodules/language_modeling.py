@@ -32,12 +32,12 @@ from protoformer.text.tokenizers import Tokenizer
 log = logging.getLogger(__name__)
 
 
-class BlocksFormat(Protocol):
-    """A format of running text: it names the token that ends a document."""
+class RunningTextTemplate(Protocol):
+    """A template of running text: it names the token that ends a document."""
 
     pad_id: int
 
-    def blocks(self) -> int: ...
+    def document_end_id(self) -> int: ...
 
 
 class Stream:
@@ -77,7 +77,7 @@ class BlockTable:
 
     stream: Stream
     length: int
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    stats: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return -(-(len(self.stream) - 1) // self.length)
@@ -99,14 +99,14 @@ class RunningText:
     end: int
 
 
-class BlocksDataModule(pl.LightningDataModule):
-    """`rows` is a Corpus, `format` a BlocksFormat; a block has `max_len` tokens.
+class LanguageModelingDataModule(pl.LightningDataModule):
+    """`rows` is a Corpus, `template` a RunningTextTemplate; a block has `max_len` tokens.
 
     `across_documents=False` lets no token see another document: each document's part of a block is a row of its own, whose
     positions begin anew. Of the documents a share `held_out` is validated on, or a split of its own.
     """
 
-    writes: ClassVar[str] = "blocks"
+    template_method: ClassVar[str] = "document_end_id"
     incomplete_data: ClassVar[Mapping[str, str]] = {"skipped": "rows left out"}
 
     def __init__(
@@ -116,7 +116,7 @@ class BlocksDataModule(pl.LightningDataModule):
         splits: Mapping[str, str | Mapping[str, str] | None],
         source: Source,
         tokenizer: Tokenizer,
-        format: Any,
+        template: Any,
         max_len: int,
         batching: Batching,
         cache: Path,
@@ -130,7 +130,7 @@ class BlocksDataModule(pl.LightningDataModule):
             raise ConfigurationError(f"task.data.held_out={held_out}: a share from 0 to below 1")
         if shard_tokens < 1:
             raise ConfigurationError(f"task.data.shard_tokens={shard_tokens}: at least 1")
-        self.rows, self.source, self.tokenizer, self.format = rows, source, tokenizer, format
+        self.rows, self.source, self.tokenizer, self.template = rows, source, tokenizer, template
         self.max_len, self.batching, self.cache, self.on_bad_row = max_len, batching, cache, on_bad_row
         self.across_documents, self.held_out, self.shard_tokens = across_documents, held_out, shard_tokens
         self.splits: dict[Role, dict[str, str]] = {
@@ -156,9 +156,9 @@ class BlocksDataModule(pl.LightningDataModule):
             validation[""] = self._table(corpus, held)
         self.tables = {"train": {"": self._table(corpus, train)}, "validation": validation, "test": {}}
         if not validation:
-            log.info("%s: nothing is held out, so there will be no validation", corpus.facts["origin"])
-        for words in self.told(self.tables["train"][""]):
-            log.info("%s: %s", corpus.facts["origin"], words)
+            log.info("%s: nothing is held out, so there will be no validation", corpus.stats["origin"])
+        for words in self.log_lines(self.tables["train"][""]):
+            log.info("%s: %s", corpus.stats["origin"], words)
 
     def _shards(self, split: str) -> Shards:
         documents = self.rows.documents(self.source, split)
@@ -169,28 +169,28 @@ class BlocksDataModule(pl.LightningDataModule):
         return self._table(corpus, sides(corpus, 0.0)[0])
 
     def _table(self, corpus: Shards, stretches: Int[ndarray, "documents 2"]) -> BlockTable:
-        stream = Stream(corpus, stretches, self.format.blocks())
+        stream = Stream(corpus, stretches, self.template.document_end_id())
         table = BlockTable(stream, self.max_len)
-        told = {name: corpus.facts[name] for name in ("origin", "skipped")}
+        told = {name: corpus.stats[name] for name in ("origin", "skipped")}
         own = {"documents": len(stretches), "tokens": len(stream) - 1, "bytes": stream.bytes, "blocks": len(table)}
-        return BlockTable(stream, self.max_len, {**told, **own, "digest": corpus.facts["digest"][:16]})
+        return BlockTable(stream, self.max_len, {**told, **own, "digest": corpus.stats["digest"][:16]})
 
-    def told(self, table: BlockTable) -> list[str]:
-        """What of a table's facts the log should hold, in words."""
-        facts = table.facts
+    def log_lines(self, table: BlockTable) -> list[str]:
+        """What of a table's stats the log should hold, in words."""
+        stats = table.stats
         words = [
-            f"{facts['documents']} documents, {facts['tokens']} tokens, {facts['bytes']} bytes; "
-            f"{facts['blocks']} blocks of {self.max_len}"
+            f"{stats['documents']} documents, {stats['tokens']} tokens, {stats['bytes']} bytes; "
+            f"{stats['blocks']} blocks of {self.max_len}"
         ]
-        if facts["skipped"]:
-            words.append(f"{facts['skipped']} rows left out: no text")
-        if facts["blocks"] < self.batching.batch_size:
+        if stats["skipped"]:
+            words.append(f"{stats['skipped']} rows left out: no text")
+        if stats["blocks"] < self.batching.batch_size:
             words.append(f"fewer blocks than the batch of {self.batching.batch_size}: every step sees all of them")
         return words
 
     def references(self, role: Role, split: str) -> RunningText:
-        facts = self.tables[role][split].facts
-        return RunningText(facts["bytes"] / facts["tokens"], self.tokenizer, self.format.blocks())
+        stats = self.tables[role][split].stats
+        return RunningText(stats["bytes"] / stats["tokens"], self.tokenizer, self.template.document_end_id())
 
     def texts(self, role: Role, split: str) -> list[str]:
         """A block is no example whose mistakes could be listed."""
@@ -208,7 +208,7 @@ class BlocksDataModule(pl.LightningDataModule):
 
     def _loader(self, table: BlockTable, batching: Batching, *, shuffle: bool) -> BatchLoader:
         sampler = BatchSampler(table.lengths, batching, shuffle=shuffle)
-        return BatchLoader(sampler, Collate(table, self.format.pad_id, self.across_documents), batching.workers)
+        return BatchLoader(sampler, Collate(table, self.template.pad_id, self.across_documents), batching.workers)
 
 
 class Collate:

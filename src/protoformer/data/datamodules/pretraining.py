@@ -32,24 +32,24 @@ from protoformer.data.datamodules.table import named_splits
 from protoformer.data.examples.documents import Corpus
 from protoformer.data.sources.source import Role, Source
 from protoformer.errors import ConfigurationError, UserError
-from protoformer.text.templates import Written
+from protoformer.text.templates import EncodedExamples
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 TRAINING, VALIDATION = 0, 1  # the masks of the two are drawn apart
 
 
-class PretrainingFormat(Protocol):
-    """A format that writes texts and pairs of texts, and says which of its tokens are no text."""
+class PretrainingTemplate(Protocol):
+    """A template that writes texts and pairs of texts, and says which of its tokens are no text."""
 
     pad_id: int
-    between: int
+    sep_id: int
     special_ids: tuple[int, ...]
 
     @property
     def mask_id(self) -> int: ...
 
-    def texts(self, a: list[list[int]], b: list[list[int]] | None, max_len: int) -> Written: ...
+    def encode_texts(self, a: list[list[int]], b: list[list[int]] | None, max_len: int) -> EncodedExamples: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PretrainingTable:
 
     shards: Shards
     phases: tuple[PhaseTable, ...]
-    facts: Mapping[str, Any]
+    stats: Mapping[str, Any]
 
     def __len__(self) -> int:
         return sum(len(phase.instances) for phase in self.phases)
@@ -86,14 +86,14 @@ class PretrainingTable:
 
 
 class PretrainingDataModule(pl.LightningDataModule):
-    """`rows` is a Corpus, `format` a PretrainingFormat; `batching.steps` says how long the run is.
+    """`rows` is a Corpus, `template` a PretrainingTemplate; `batching.steps` says how long the run is.
 
     `phases` are {share, max_len, max_predictions}: the share of the steps, the longest example, and how many of its tokens
     are masked at most (null: as many as `masking` says). Validation examples are of the last phase's kind, from documents
     that are held out, or from a split of their own. Rows without text are left out and counted, whatever `on_bad_row` says.
     """
 
-    writes: ClassVar[str] = "mask_id"  # beside texts: a format that knows no [MASK] is for other kinds
+    template_method: ClassVar[str] = "mask_id"  # beside texts: a template that knows no [MASK] is for other kinds
     incomplete_data: ClassVar[Mapping[str, str]] = {"truncated": "truncated rows", "skipped": "rows left out"}
 
     def __init__(
@@ -103,7 +103,7 @@ class PretrainingDataModule(pl.LightningDataModule):
         splits: Mapping[str, str | Mapping[str, str] | None],
         source: Source,
         tokenizer: Tokenizer,
-        format: Any,
+        template: Any,
         max_len: int,
         batching: Batching,
         cache: Path,
@@ -130,7 +130,7 @@ class PretrainingDataModule(pl.LightningDataModule):
         for name, number in (("duplicates", duplicates), ("shard_tokens", shard_tokens)):
             if number < 1:
                 raise ConfigurationError(f"task.data.{name}={number}: at least 1")
-        self.rows, self.source, self.tokenizer, self.format = rows, source, tokenizer, format
+        self.rows, self.source, self.tokenizer, self.template = rows, source, tokenizer, template
         self.max_len, self.batching, self.cache, self.on_bad_row = max_len, batching, cache, on_bad_row
         self.masking, self.nsp, self.masks, self.shard_tokens = masking, nsp, masks, shard_tokens
         self.splits: dict[Role, dict[str, str]] = {
@@ -141,7 +141,7 @@ class PretrainingDataModule(pl.LightningDataModule):
         self.phases = planned(phases, batching.steps, max_len)
         last = self.phases[-1].max_len
         self.recipe = Recipe(last, nsp, duplicates, held_out, short_share, batching.seed)
-        self.writing = Writing(format, tokenizer, masking)
+        self.writing = Writing(template, tokenizer, masking)
         self.tables: dict[Role, dict[str, PretrainingTable]] = {}
 
     def prepare_data(self) -> None:
@@ -169,9 +169,9 @@ class PretrainingDataModule(pl.LightningDataModule):
             "test": {},
         }
         if not self.tables["validation"]:
-            log.info("%s: nothing is held out, so there will be no validation", train.facts["origin"])
-        for words in self.told(train):
-            log.info("%s: %s", train.facts["origin"], words)
+            log.info("%s: nothing is held out, so there will be no validation", train.stats["origin"])
+        for words in self.log_lines(train):
+            log.info("%s: %s", train.stats["origin"], words)
 
     def _shards(self, split: str) -> Shards:
         return shards(self.cache, self.rows.documents(self.source, split), self.tokenizer, self.shard_tokens)
@@ -185,30 +185,30 @@ class PretrainingDataModule(pl.LightningDataModule):
             if found is None:
                 return None
             made.append(PhaseTable(phase.steps, phase.max_len, phase.max_predictions, found))
-        of_corpus = {name: corpus.facts[name] for name in ("origin", "documents", "sentences", "tokens", "skipped")}
-        facts = {
+        of_corpus = {name: corpus.stats[name] for name in ("origin", "documents", "sentences", "tokens", "skipped")}
+        stats = {
             **of_corpus,
-            "digest": corpus.facts["digest"][:16],
+            "digest": corpus.stats["digest"][:16],
             "instances": [len(phase.instances) for phase in made],
-            "held_out_documents": made[-1].instances.facts["held_out_documents"],
-            "held_out_sentences": made[-1].instances.facts["held_out_sentences"],
-            "random_pairs": sum(phase.instances.facts["random"] for phase in made),
-            "truncated": sum(phase.instances.facts["truncated"] for phase in made),
+            "held_out_documents": made[-1].instances.stats["held_out_documents"],
+            "held_out_sentences": made[-1].instances.stats["held_out_sentences"],
+            "random_pairs": sum(phase.instances.stats["random"] for phase in made),
+            "truncated": sum(phase.instances.stats["truncated"] for phase in made),
         }
-        return PretrainingTable(corpus, tuple(made), facts)
+        return PretrainingTable(corpus, tuple(made), stats)
 
-    def told(self, table: PretrainingTable) -> list[str]:
-        """What of a table's facts the log should hold, in words."""
-        facts = table.facts
+    def log_lines(self, table: PretrainingTable) -> list[str]:
+        """What of a table's stats the log should hold, in words."""
+        stats = table.stats
         words = [
-            f"{facts['documents']} documents, {facts['sentences']} sentences, {facts['tokens']} tokens",
-            f"{' + '.join(map(str, facts['instances']))} examples",
+            f"{stats['documents']} documents, {stats['sentences']} sentences, {stats['tokens']} tokens",
+            f"{' + '.join(map(str, stats['instances']))} examples",
         ]
-        if facts["truncated"]:
-            words.append(f"{facts['truncated']} of {len(table)} pairs truncated")
-        if facts["skipped"]:
-            words.append(f"{facts['skipped']} rows left out: no text")
-        if self.nsp and not facts["random_pairs"]:
+        if stats["truncated"]:
+            words.append(f"{stats['truncated']} of {len(table)} pairs truncated")
+        if stats["skipped"]:
+            words.append(f"{stats['skipped']} rows left out: no text")
+        if self.nsp and not stats["random_pairs"]:
             words.append("one document alone: no pair has another document's text as its second part")
         return words
 
@@ -281,25 +281,25 @@ class Writing:
     """How text becomes what the model reads and what it is to tell. Raises ConfigurationError where the vocabulary lacks what
     the masking needs."""
 
-    def __init__(self, format: PretrainingFormat, tokenizer: Tokenizer, masking: MaskedTokens | NextTokens) -> None:
-        self.format, self.masking, self.vocab_size = format, masking, tokenizer.vocab_size
-        self.continues = tokenizer.continues() if masking.whole_word else None
-        if masking.whole_word and self.continues is None:
+    def __init__(self, template: PretrainingTemplate, tokenizer: Tokenizer, masking: MaskedTokens | NextTokens) -> None:
+        self.template, self.masking, self.vocab_size = template, masking, tokenizer.vocab_size
+        self.is_continuation = tokenizer.is_continuation() if masking.whole_word else None
+        if masking.whole_word and self.is_continuation is None:
             raise ConfigurationError(
                 f"{tokenizer.origin}: its tokens do not say where words begin: task.data.masking.whole_word=false"
             )
         try:
-            self.mask_id = format.mask_id if masking.needs_mask else -1
+            self.mask_id = template.mask_id if masking.needs_mask else -1
         except UserError as error:
             raise ConfigurationError(f"{error}; masked tokens need it") from None
 
-    def written(self, a: list[list[int]], b: list[list[int]], max_len: int) -> Written:
+    def written(self, a: list[list[int]], b: list[list[int]], max_len: int) -> EncodedExamples:
         """Texts (where `b` is empty) and pairs, in their order."""
         paired = [bool(second) for second in b]
         if all(paired) or not any(paired):
-            return self.format.texts(a, b if all(paired) else None, max_len)
-        each = [self.format.texts([x], [y] if y else None, max_len) for x, y in zip(a, b, strict=True)]
-        return Written(
+            return self.template.encode_texts(a, b if all(paired) else None, max_len)
+        each = [self.template.encode_texts([x], [y] if y else None, max_len) for x, y in zip(a, b, strict=True)]
+        return EncodedExamples(
             ids=np.concatenate([one.ids for one in each]),
             segment_ids=np.concatenate([one.segment_ids for one in each]),
             offsets=np.concatenate([[0], np.cumsum([len(one.ids) for one in each])]),
@@ -309,10 +309,10 @@ class Writing:
 
     def masked(self, ids: Int[ndarray, "seq"], max_predictions: int, generator: np.random.Generator) -> Masked:
         special = np.zeros(len(ids), dtype=bool)
-        for number in self.format.special_ids:
+        for number in self.template.special_ids:
             special |= ids == number
-        continues = None if self.continues is None else self.continues[ids]
-        return self.masking(ids, special, continues, self.vocab_size, self.mask_id, max_predictions, generator)
+        is_continuation = None if self.is_continuation is None else self.is_continuation[ids]
+        return self.masking(ids, special, is_continuation, self.vocab_size, self.mask_id, max_predictions, generator)
 
 
 class Counted:
@@ -360,7 +360,7 @@ class Collate:
                 target_ids[number, : counts[number]] = masked.target_ids
         judged = np.where(real, next_sentence, -1)
         return PretrainingBatch(
-            **padded(Table(ids, written.segment_ids, written.offsets), range(len(draws)), self.writing.format.pad_id),
+            **padded(Table(ids, written.segment_ids, written.offsets), range(len(draws)), self.writing.template.pad_id),
             pooler_position=torch.from_numpy(written.pooler_position.astype(np.int64)),
             example_ids=torch.from_numpy(np.where(real, draws, -1)),
             target_position=torch.from_numpy(position),
@@ -385,6 +385,6 @@ class Collate:
                 b = held.ids(int(found.b_start[row]), second).tolist()
                 next_sentence[number] = found.is_random[row]
             elif len(borders := held.borders(start, length)):
-                a = np.insert(a, borders, self.writing.format.between)
+                a = np.insert(a, borders, self.writing.template.sep_id)
             texts.append((a.tolist(), b))
         return texts, next_sentence

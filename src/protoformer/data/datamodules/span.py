@@ -24,12 +24,12 @@ from protoformer.errors import ConfigurationError
 from protoformer.text.templates import Windows
 
 
-class WindowsFormat(Protocol):
-    """A format that writes windows of questions and contexts."""
+class WindowTemplate(Protocol):
+    """A template that writes windows of questions and contexts."""
 
     pad_id: int
 
-    def windows(
+    def encode_windows(
         self,
         questions: Sequence[list[int]],
         contexts: Sequence[list[int]],
@@ -41,11 +41,12 @@ class WindowsFormat(Protocol):
 
 @dataclass(frozen=True)
 class SpanTable(Table):
-    """Rows are windows. Window i shows tokens `first_token[i]` to `first_token[i] + context_tokens[i]` of its context, from
-    position `context_start[i]` on; those from `own_from[i]` to `own_to[i]` have more context here than in any other window.
+    """Windows of questions and contexts.
 
-    `place_offsets` and the flat `char_start`, `char_end` say where each token of each question's context stands. Answers are
-    positions in the window; both are its null position where the answer is not to be seen.
+    Window i shows tokens `first_token[i]` to `first_token[i] + context_tokens[i]` of its context, from position
+    `context_start[i]` on. Those from `max_context_start[i]` to `max_context_end[i]` have more context here than in any other
+    window. `char_start` and `char_end` are the character offsets of every context token, flat; example e's begin at
+    `context_offsets[e]`. Answers are positions in the window, or the null position where the window does not show the answer.
     """
 
     null_position: Int[ndarray, "windows"]
@@ -53,20 +54,20 @@ class SpanTable(Table):
     context_start: Int[ndarray, "windows"]
     first_token: Int[ndarray, "windows"]
     context_tokens: Int[ndarray, "windows"]
-    own_from: Int[ndarray, "windows"]
-    own_to: Int[ndarray, "windows"]
+    max_context_start: Int[ndarray, "windows"]
+    max_context_end: Int[ndarray, "windows"]
     start_position: Int[ndarray, "windows"]
     end_position: Int[ndarray, "windows"]
     row: Int[ndarray, "examples"]
-    place_offsets: Int[ndarray, "examples_1"]
+    context_offsets: Int[ndarray, "examples_1"]
     char_start: Int[ndarray, "context_tokens"]
     char_end: Int[ndarray, "context_tokens"]
 
 
 class SpanDataModule(TableDataModule[SpanTable]):
-    """`rows` is a Questions, `format` a WindowsFormat; windows advance by `stride` tokens."""
+    """`rows` is an ExtractiveQAReader, `template` a WindowTemplate; windows advance by `stride` tokens."""
 
-    writes: ClassVar[str] = "windows"
+    template_method: ClassVar[str] = "encode_windows"
     table = SpanTable
     incomplete_data: ClassVar[Mapping[str, str]] = {
         "questions_truncated": "truncated questions",
@@ -88,13 +89,15 @@ class SpanDataModule(TableDataModule[SpanTable]):
         examples: QuestionExamples = self.rows.read(raw, role, self.on_bad_row)
         questions = self.tokenizer.encode(examples.questions)
         distinct = list(dict.fromkeys(examples.contexts))  # several questions share a context
-        ids, places = self.tokenizer.encode_with_places(distinct)
+        ids, places = self.tokenizer.encode_with_offsets(distinct)
         number = {context: i for i, context in enumerate(distinct)}
         of = [number[context] for context in examples.contexts]
-        windows = self.format.windows(questions, [ids[i] for i in of], self.max_len, self.stride, self.max_question)
+        windows = self.template.encode_windows(
+            questions, [ids[i] for i in of], self.max_len, self.stride, self.max_question
+        )
         sizes = [len(ids[i]) for i in of]
         flat = np.asarray([place for i in of for place in places[i]], dtype=np.int32).reshape(-1, 2)
-        own_from, own_to = owned(windows.example, windows.first_token, windows.context_tokens)
+        max_context_start, max_context_end = owned(windows.example, windows.first_token, windows.context_tokens)
         spans = [
             token_span(places[i], starts[0], starts[0] + len(texts[0])) if texts and starts else None
             for i, texts, starts in zip(of, examples.answers, examples.starts, strict=True)
@@ -112,15 +115,15 @@ class SpanDataModule(TableDataModule[SpanTable]):
             context_start=windows.context_start,
             first_token=windows.first_token,
             context_tokens=windows.context_tokens,
-            own_from=own_from,
-            own_to=own_to,
+            max_context_start=max_context_start,
+            max_context_end=max_context_end,
             start_position=start,
             end_position=end,
             row=examples.row,
-            place_offsets=np.concatenate([[0], np.cumsum(sizes)]),
+            context_offsets=np.concatenate([[0], np.cumsum(sizes)]),
             char_start=flat[:, 0],
             char_end=flat[:, 1],
-            facts={
+            stats={
                 "examples": len(of),
                 "questions_truncated": windows.truncated,
                 "unseen": int((answered & ~seen).sum()),
@@ -128,17 +131,17 @@ class SpanDataModule(TableDataModule[SpanTable]):
             },
         )
 
-    def told(self, table: SpanTable) -> list[str]:
-        kept, skipped = table.facts["examples"], table.facts["skipped"]
+    def log_lines(self, table: SpanTable) -> list[str]:
+        kept, skipped = table.stats["examples"], table.stats["skipped"]
         words = {
             "questions_truncated": (kept, f"questions truncated to {self.max_question} tokens"),
             "unseen": (kept, "answers that no window shows whole"),
             "skipped": (kept + skipped, "examples left out as unusable"),
         }
-        return [f"{table.facts[fact]} of {of} {text}" for fact, (of, text) in words.items() if table.facts[fact]]
+        return [f"{table.stats[fact]} of {of} {text}" for fact, (of, text) in words.items() if table.stats[fact]]
 
     def collate(self, table: SpanTable) -> "Collate":
-        return Collate(table, self.format.pad_id)
+        return Collate(table, self.template.pad_id)
 
     def references(self, role: Role, split: str) -> "SpanReferences":
         examples: QuestionExamples = self.rows.read(self.raw(role, split), role, self.on_bad_row)
@@ -155,7 +158,7 @@ class SpanReferences:
     def __init__(self, table: SpanTable, examples: QuestionExamples) -> None:
         self.table, self.ids, self.contexts = table, examples.ids, examples.contexts
         self.gold = None if examples.hidden else examples.answers
-        self.shift = table.first_token + table.place_offsets[table.example] - table.context_start
+        self.shift = table.first_token + table.context_offsets[table.example] - table.context_start
 
     def question(self, window: int) -> int:
         return int(self.table.example[window])
@@ -180,7 +183,7 @@ def owned(
 
     A token's worth in a window is the lesser of its left and right context there, plus a hundredth of the window's length.
     """
-    own_from, own_to = np.zeros_like(first), np.zeros_like(first)
+    max_context_start, max_context_end = np.zeros_like(first), np.zeros_like(first)
     for windows in np.split(np.arange(len(example)), np.flatnonzero(np.diff(example)) + 1):
         last = windows[-1]
         place = np.arange(first[last] + tokens[last])
@@ -192,8 +195,8 @@ def owned(
         for number, window in enumerate(windows):
             mine = np.flatnonzero(best == number)
             if len(mine):
-                own_from[window], own_to[window] = mine[0], mine[-1] + 1
-    return own_from, own_to
+                max_context_start[window], max_context_end[window] = mine[0], mine[-1] + 1
+    return max_context_start, max_context_end
 
 
 def positions(
@@ -236,7 +239,7 @@ class Collate:
             pooler_position=torch.from_numpy(np.asarray(table.null_position[chosen], dtype=np.int64)),
             example_ids=torch.from_numpy(np.where(real, np.asarray(chosen), -1)),
             context_mask=within(start, start + table.context_tokens[chosen]),
-            own_mask=within(table.own_from[chosen] + shift, table.own_to[chosen] + shift),
+            max_context_mask=within(table.max_context_start[chosen] + shift, table.max_context_end[chosen] + shift),
             null_position=torch.from_numpy(np.asarray(table.null_position[chosen], dtype=np.int64)),
             start_position=torch.from_numpy(np.asarray(table.start_position[chosen], dtype=np.int64)),
             end_position=torch.from_numpy(np.asarray(table.end_position[chosen], dtype=np.int64)),

@@ -31,10 +31,10 @@ def named_splits(splits: str | Mapping[str, str] | None) -> dict[str, str]:
 class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
     """`tables` holds, after `setup`, the tokenised splits by role and our name of the split.
 
-    `rows` names the data set and reads its rows; `format` writes them as ids by the method that `writes` names.
+    `rows` names the data set and reads its rows; `template` writes them as ids by the method that `template_method` names.
     """
 
-    writes: ClassVar[str]  # the format method that this kind needs
+    template_method: ClassVar[str]  # the template method that this kind needs
     table: ClassVar[type[Table]]  # what it keeps on disk
     # facts of a table that count what was not used whole -> what a report calls them
     incomplete_data: ClassVar[Mapping[str, str]] = {"truncated": "truncated rows", "skipped": "rows left out"}
@@ -46,14 +46,14 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         splits: Mapping[str, str | Mapping[str, str] | None],
         source: Source,
         tokenizer: Tokenizer,
-        format: Any,
+        template: Any,
         max_len: int,
         batching: Batching,
         cache: Path,
         on_bad_row: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
-        self.rows, self.source, self.tokenizer, self.format = rows, source, tokenizer, format
+        self.rows, self.source, self.tokenizer, self.template = rows, source, tokenizer, template
         self.max_len, self.batching, self.cache, self.on_bad_row = max_len, batching, cache, on_bad_row
         self.splits: dict[Role, dict[str, str]] = {
             "train": named_splits(splits.get("train")),
@@ -63,7 +63,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         self.tables: dict[Role, dict[str, AnyTable]] = {}
 
     def write(self, raw: RawTable, role: Role) -> AnyTable:
-        """Rows -> ids. `facts` hold what is to be told of them (`truncated`, `skipped`, ...)."""
+        """Rows -> ids. `stats` hold what is to be told of them (`truncated`, `skipped`, ...)."""
         raise NotImplementedError
 
     def collate(self, table: AnyTable) -> Callable[[list[int]], Any]:
@@ -79,17 +79,17 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """What else than rows, tokenizer, format and length can change the ids."""
+        """What else than rows, tokenizer, template and length can change the ids."""
         return {}
 
-    def told(self, table: AnyTable) -> list[str]:
-        """What of a table's facts the log should hold, in words."""
-        skipped = table.facts.get("skipped", 0)
+    def log_lines(self, table: AnyTable) -> list[str]:
+        """What of a table's stats the log should hold, in words."""
+        skipped = table.stats.get("skipped", 0)
         words = {
             "truncated": (f"examples truncated to {self.max_len} tokens", len(table)),
             "skipped": ("examples left out as unusable", len(table) + skipped),
         }
-        return [f"{table.facts[fact]} of {of} {text}" for fact, (text, of) in words.items() if table.facts.get(fact)]
+        return [f"{table.stats[fact]} of {of} {text}" for fact, (text, of) in words.items() if table.stats.get(fact)]
 
     def prepare_data(self) -> None:
         """Tokenise every split once, before other ranks look."""
@@ -123,12 +123,12 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
         def write() -> AnyTable:
             table = self.write(raw, role)
-            return table.with_facts(origin=raw.origin, digest=raw.digest[:16])
+            return table.with_stats(origin=raw.origin, digest=raw.digest[:16])
 
         settings: dict[str, Any] = {
             "data": raw.digest,
             "tokenizer": self.tokenizer.digest,
-            "format": repr(self.format),
+            "template": repr(self.template),
             "kind": type(self).__qualname__,
             "max_len": self.max_len,
             "role": role,
@@ -137,7 +137,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
             **self.settings(),
         }
         table = cached(self.cache, settings, write, self.table)
-        for words in self.told(table):  # type: ignore[arg-type]
+        for words in self.log_lines(table):  # type: ignore[arg-type]
             log.info("%s: %s", raw.origin, words)
         return table  # type: ignore[return-value]
 

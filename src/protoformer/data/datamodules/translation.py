@@ -20,21 +20,21 @@ from protoformer.data.examples.pairs import PairExamples
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import DataError
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.translation_template import WrittenPairs
+from protoformer.text.translation_template import EncodedPairs
 
 log = logging.getLogger(__name__)
 TOGETHER = 100_000  # pairs that are tokenised at once
 
 
-class PairsFormat(Protocol):
-    """A format that writes texts and their translations."""
+class PairTemplate(Protocol):
+    """A template that writes texts and their translations."""
 
     pad_id: int
-    start: int
-    end: int
-    never: list[int]
+    bos_id: int
+    eos_id: int
+    suppressed_ids: list[int]
 
-    def translation(self, sources: list[list[int]], targets: list[list[int]], max_len: int) -> WrittenPairs: ...
+    def encode_pairs(self, sources: list[list[int]], targets: list[list[int]], max_len: int) -> EncodedPairs: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Translations:
     """What an evaluation needs besides its batches: how to write, the texts of all rows, and their numbers in the file."""
 
     tokenizer: Tokenizer
-    format: PairsFormat
+    template: PairTemplate
     language: str  # that is translated into
     sources: list[str]
     targets: list[str]
@@ -62,10 +62,13 @@ class Translations:
 
 
 class TranslationDataModule(TableDataModule[PairTable]):
-    """`rows` is a Pairs, `format` a PairsFormat. Of the training pairs those with a side over `max_len` tokens are left out
-    and counted; in the other splits such a side is cut, and counted too."""
+    """`rows` is a ParallelTextReader, `template` a PairTemplate.
 
-    writes: ClassVar[str] = "translation"
+    Training pairs with a side over `max_len` tokens are left out and counted; in other splits such a side is
+    truncated and counted.
+    """
+
+    template_method: ClassVar[str] = "encode_pairs"
     table = PairTable
     incomplete_data: ClassVar[Mapping[str, str]] = {
         "truncated": "truncated rows",
@@ -85,28 +88,28 @@ class TranslationDataModule(TableDataModule[PairTable]):
             fits = np.asarray([max(map(len, pair)) < self.max_len for pair in zip(*sides, strict=True)])
             long += int((~fits).sum())
             chosen = np.flatnonzero(fits) if role == "train" else np.arange(len(fits))
-            parts.append(self.format.translation(*([side[i] for i in chosen] for side in sides), self.max_len))
+            parts.append(self.template.encode_pairs(*([side[i] for i in chosen] for side in sides), self.max_len))
         table = _joined(parts)
         if not len(table):
             raise DataError(f"{raw.origin}: every pair has a side of more than task.max_len={self.max_len} tokens")
         fact = "too_long" if role == "train" else "truncated"
-        return table.with_facts(**{"skipped": examples.skipped, fact: long})
+        return table.with_stats(**{"skipped": examples.skipped, fact: long})
 
-    def told(self, table: PairTable) -> list[str]:
-        words = super().told(table)
-        if long := table.facts.get("too_long"):
+    def log_lines(self, table: PairTable) -> list[str]:
+        words = super().log_lines(table)
+        if long := table.stats.get("too_long"):
             words.append(
                 f"{long} pair{'s' * (long != 1)} left out: a side has more than {self.max_len} tokens (task.max_len)"
             )
         return words
 
     def collate(self, table: PairTable) -> "Collate":
-        return Collate(table, self.format.pad_id, self.format.start)
+        return Collate(table, self.template.pad_id, self.template.bos_id)
 
     def references(self, role: Role, split: str) -> Translations:
         examples = self.rows.read(self.raw(role, split), role, self.on_bad_row)
         texts = examples.sources, examples.targets
-        return Translations(self.tokenizer, self.format, self.rows.target, *texts, examples.row.tolist())
+        return Translations(self.tokenizer, self.template, self.rows.target, *texts, examples.row.tolist())
 
     def texts(self, role: Role, split: str) -> list[str]:
         """Sources of a split, in the order of its examples."""
@@ -119,7 +122,7 @@ class TranslationDataModule(TableDataModule[PairTable]):
         return BatchLoader(sampler, self.collate(table), batching.workers)
 
 
-def _joined(parts: list[WrittenPairs]) -> PairTable:
+def _joined(parts: list[EncodedPairs]) -> PairTable:
     def offsets(each: list[Any]) -> Int[ndarray, "rows_1"]:
         return np.concatenate([[0], np.cumsum(np.concatenate([np.diff(one) for one in each]))])
 

@@ -27,7 +27,7 @@ class ChoiceExamples:
 
 
 @dataclass(frozen=True)
-class Choices:
+class MultipleChoiceReader:
     """A data set of texts, several ways to go on from each, and the right one's number or name.
 
     `context` is a column, or several whose texts follow one another. `choices` are a column each; where `options` names one
@@ -63,7 +63,7 @@ class Choices:
         return [self.context] if isinstance(self.context, str) else list(self.context)
 
     def read(self, raw: RawTable, role: Role, on_bad_row: Literal["error", "skip"] = "error") -> ChoiceExamples:
-        """Raises DataError as LabelledTexts does, a choice being a label, and for a list of another number of choices."""
+        """Raises DataError as LabelledTextReader does, a choice being a label, and for a list of another number of choices."""
         stem = [self.stem] if self.stem else []
         choices = [self.options] if self.options else list(self.choices)
         reading = Reading(raw, role, on_bad_row, [*self.contexts, *stem, *choices], self.label)

@@ -23,7 +23,7 @@ class LabelledExamples:
 
 
 @dataclass(frozen=True)
-class LabelledTexts:
+class LabelledTextReader:
     """A data set with one or two text columns and a label column.
 
     `labels` are the words of the integer labels, in order; None makes the label a number (regression). `symmetric`: the two

@@ -24,7 +24,7 @@ class PairExamples:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ParallelTextReader:
     """A data set with a text in each of several languages, by the languages' names: each a column, or a field of one column
     (`column`, such as WMT's `translation`); rows that have no such column have the languages as columns.
 

@@ -27,7 +27,7 @@ class QuestionExamples:
 
 
 @dataclass(frozen=True)
-class Questions:
+class ExtractiveQAReader:
     """A data set of questions whose answers are spans of a context, in SQuAD's schema.
 
     `unanswerable` says whether a question may have no answer (v2.0); where it may not, a question without one is a bad row.

@@ -1,4 +1,4 @@
-"""BERT's Hugging Face format (`google-bert/*`), in both directions.
+"""BERT's Hugging Face template (`google-bert/*`), in both directions.
 
 Names of tensors, theirs -> ours ("bert." in front of theirs may be missing; L is a layer's number):
 

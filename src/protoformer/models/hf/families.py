@@ -14,17 +14,17 @@ from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
 from protoformer.models.hf.layout import Family
 from protoformer.models.hf.marian import MarianWeights
 from protoformer.models.transformer import transformer
-from protoformer.text.templates import BertFormat, GptFormat
-from protoformer.text.translation_template import TranslationFormat
+from protoformer.text.templates import BertTemplate, GptTemplate
+from protoformer.text.translation_template import TranslationTemplate
 
 FAMILIES: Mapping[str, Family] = {
-    BertWeights.model_type: Family(bert, BertWeights, BertFormat, "encoder"),
-    GptWeights.model_type: Family(gpt, GptWeights, GptFormat, "decoder"),
-    Gpt2Weights.model_type: Family(gpt, Gpt2Weights, GptFormat, "decoder"),
+    BertWeights.model_type: Family(bert, BertWeights, BertTemplate, "encoder"),
+    GptWeights.model_type: Family(gpt, GptWeights, GptTemplate, "decoder"),
+    Gpt2Weights.model_type: Family(gpt, Gpt2Weights, GptTemplate, "decoder"),
     MarianWeights.model_type: Family(
         transformer,
         MarianWeights,
-        partial(TranslationFormat, start="<pad>", end="</s>", never=["<pad>"]),
+        partial(TranslationTemplate, bos_token="<pad>", eos_token="</s>", suppressed_tokens=["<pad>"]),
         "encoder_decoder",
     ),
 }

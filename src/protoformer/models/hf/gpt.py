@@ -158,7 +158,7 @@ class GptWeights:
 
     def special_token_ids(self, template: Any) -> dict[str, int]:
         """The token that closes a document of the run's corpus; unsaid it would be the published vocabulary's."""
-        return {"bos_token_id": template.end, "eos_token_id": template.end}
+        return {"bos_token_id": template.end_of_text_id, "eos_token_id": template.end_of_text_id}
 
     def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
         """The tokenizer."""

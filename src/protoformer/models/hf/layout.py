@@ -1,4 +1,4 @@
-"""What a family says of its Hugging Face format: names of tensors, sizes in `config.json`, heads, and the files around them.
+"""What a family says of its Hugging Face template: names of tensors, sizes in `config.json`, heads, and the files around them.
 
 A layout is a class that satisfies the Protocol `WeightsLayout`. A run names its layout in the model's yaml
 (`model.hf: {_target_: ..., repo: ...}`), so a family may live outside of this package; a bare folder of weights finds its
@@ -48,13 +48,13 @@ class ExportedRun:
 
 
 class WeightsLayout(Protocol):
-    """A family's Hugging Face format, in both directions. Every method raises WeightsError for what it cannot express."""
+    """A family's Hugging Face template, in both directions. Every method raises WeightsError for what it cannot express."""
 
     model_type: ClassVar[str]
     """`model_type` in `config.json`."""
 
     heads: ClassVar[Mapping[str, HeadLayout]]
-    """The heads that the format has, by task type (`task.kind`)."""
+    """The heads that the template has, by task type (`task.kind`)."""
 
     optional_prefixes: ClassVar[tuple[str, ...]]
     """Prefixes of our parts that a file may lack as a whole ("pooler."); such a part keeps its fresh weights."""
@@ -84,7 +84,7 @@ class WeightsLayout(Protocol):
         """A `config.json` from builder arguments: `transformers` opens it as the class for this task type.
 
         `labels` are the words of a classifier's labels, `head` the names of the head's tensors, `module_head` the layout of a
-        head that the format does not know itself.
+        head that the template does not know itself.
         """
 
     def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:

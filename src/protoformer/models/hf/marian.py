@@ -1,4 +1,4 @@
-"""Marian's Transformer in its Hugging Face format (`Helsinki-NLP/opus-mt-*`), in both directions.
+"""Marian's Transformer in its Hugging Face template (`Helsinki-NLP/opus-mt-*`), in both directions.
 
 Names of tensors, theirs -> ours (S is encoder or decoder, L a layer's number):
 
@@ -28,7 +28,7 @@ from protoformer.errors import WeightsError
 from protoformer.models.hf.layout import ExportedRun, HeadLayout
 from protoformer.models.hf.tokenizer_files import closing_tokenizer_files
 from protoformer.models.weights import State
-from protoformer.text.sentencepiece import SidedTokenizer
+from protoformer.text.sentencepiece import SourceTargetTokenizer
 
 TOKEN, BIAS = "embeddings.token.weight", "bias"  # ours
 SHARED, LOGITS_BIAS = "model.shared.weight", "final_logits_bias"  # theirs
@@ -222,10 +222,10 @@ class MarianWeights:
     def special_token_ids(self, template: Any) -> dict[str, int]:
         """Start and end of a target, as the run's template has them; the start pads too."""
         return {
-            "eos_token_id": template.end,
-            "forced_eos_token_id": template.end,
-            "decoder_start_token_id": template.start,
-            "pad_token_id": template.start,
+            "eos_token_id": template.eos_id,
+            "forced_eos_token_id": template.eos_id,
+            "decoder_start_token_id": template.bos_id,
+            "pad_token_id": template.bos_id,
         }
 
     def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
@@ -234,7 +234,7 @@ class MarianWeights:
         A tokenizer that was read from Marian's own three files is written as these.
         """
         files: dict[str, Mapping[str, Any] | bytes] = {}
-        if isinstance(run.tokenizer, SidedTokenizer):
+        if isinstance(run.tokenizer, SourceTargetTokenizer):
             files |= {**run.tokenizer.files, "tokenizer_config.json": _marian_tokenizer_config(run)}
         else:
             files |= closing_tokenizer_files(run.tokenizer, run.template, run.max_len)
@@ -242,7 +242,7 @@ class MarianWeights:
         files["generation_config.json"] = {
             "num_beams": run.task["module"].get("beams", 4),
             "max_length": run.sizes.get("max_seq_len", config["max_position_embeddings"]),
-            "bad_words_ids": [[token] for token in run.template.never],
+            "bad_words_ids": [[token] for token in run.template.suppressed_ids],
             **self.special_token_ids(run.template),
         }
         return files
@@ -250,14 +250,14 @@ class MarianWeights:
 
 def _marian_tokenizer_config(run: ExportedRun) -> dict[str, Any]:
     """The `tokenizer_config.json` of `MarianTokenizer`."""
-    tokens = {index: token for token, index in run.tokenizer.rust.get_vocab().items()}
+    tokens = {index: token for token, index in run.tokenizer.hf_tokenizer.get_vocab().items()}
     return {
         "tokenizer_class": "MarianTokenizer",
         "model_max_length": run.max_len,
         "source_lang": run.task["rows"].get("source"),
         "target_lang": run.task["rows"].get("target"),
-        "eos_token": tokens[run.template.end],
-        "pad_token": tokens[run.template.start],
+        "eos_token": tokens[run.template.eos_id],
+        "pad_token": tokens[run.template.bos_id],
     }
 
 

@@ -8,7 +8,7 @@ from tokenizers import models, normalizers, processors
 
 from protoformer.errors import WeightsError
 from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
-from protoformer.text.translation_template import END, START, TranslationFormat
+from protoformer.text.translation_template import BOS, EOS, TranslationTemplate
 
 BERT_TOKENS = {
     "pad_token": "[PAD]",
@@ -22,11 +22,13 @@ END_TOKENS = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}  # a language 
 
 def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
     """The two files, truncating at `max_len` tokens. [CLS] and [SEP], if the vocabulary has them, are put around texts."""
-    if tokenizer.rust.token_to_id(BERT_TOKENS["cls_token"]) is None:
-        ends = {name: token for name, token in END_TOKENS.items() if tokenizer.rust.token_to_id(token) is not None}
+    if tokenizer.hf_tokenizer.token_to_id(BERT_TOKENS["cls_token"]) is None:
+        ends = {
+            name: token for name, token in END_TOKENS.items() if tokenizer.hf_tokenizer.token_to_id(token) is not None
+        }
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len, **ends}
-        return {"tokenizer.json": json.loads(tokenizer.rust.to_str()), "tokenizer_config.json": config}
-    hf_tokenizer = HfTokenizer.from_str(tokenizer.rust.to_str())
+        return {"tokenizer.json": json.loads(tokenizer.hf_tokenizer.to_str()), "tokenizer_config.json": config}
+    hf_tokenizer = HfTokenizer.from_str(tokenizer.hf_tokenizer.to_str())
     cls, sep = ((BERT_TOKENS[name], tokenizer.id(BERT_TOKENS[name])) for name in ("cls_token", "sep_token"))
     hf_tokenizer.post_processor = processors.BertProcessing(sep, cls)
     config = {
@@ -47,16 +49,16 @@ def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
     return {"tokenizer.json": json.loads(hf_tokenizer.to_str()), "tokenizer_config.json": config}
 
 
-def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationFormat, max_len: int) -> dict[str, Any]:
+def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationTemplate, max_len: int) -> dict[str, Any]:
     """The two files of a tokenizer that appends the template's end token to each text.
 
     Start and end tokens that the vocabulary lacks are added, under names that it does not use. Raises WeightsError where they
     cannot get the ids that the model was trained with.
     """
-    hf_tokenizer = HfTokenizer.from_str(tokenizer.rust.to_str())
+    hf_tokenizer = HfTokenizer.from_str(tokenizer.hf_tokenizer.to_str())
     tokens = {index: token for token, index in hf_tokenizer.get_vocab(with_added_tokens=True).items()}
     names = {}
-    for name, index in sorted({START: template.start, END: template.end}.items(), key=lambda pair: pair[1]):
+    for name, index in sorted({BOS: template.bos_id, EOS: template.eos_id}.items(), key=lambda pair: pair[1]):
         # "<end>", or "_<end>", "__<end>", ... where the vocabulary uses that word for something else
         names[index] = tokens.get(index) or next(
             token for dashes in range(len(tokens) + 1) if (token := "_" * dashes + name) not in tokens.values()
@@ -66,10 +68,10 @@ def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationFormat, m
             raise WeightsError(
                 f"the vocabulary's numbers have holes, so that none is left for {index}: no tokenizer.json"
             )
-    end = names[template.end]
+    end = names[template.eos_id]
     hf_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {end}", special_tokens=[(end, template.end)]
+        single=f"$A {end}", special_tokens=[(end, template.eos_id)]
     )
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len}
-    config |= {"bos_token": names[template.start], "pad_token": names[template.start], "eos_token": end}
+    config |= {"bos_token": names[template.bos_id], "pad_token": names[template.bos_id], "eos_token": end}
     return {"tokenizer.json": json.loads(hf_tokenizer.to_str()), "tokenizer_config.json": config}
