@@ -8,7 +8,7 @@
 `logits` fills a model of `transformers` at random (biases and norms too), in its published shape, and compares one text as long
 as it has positions, there and back. `ids` needs folders with `vocab.json` and `merges.txt`, and `tiktoken` with its
 `r50k_base` (offline: TIKTOKEN_CACHE_DIR); its strings are fuzzed, and cells of the given files. `normalization` needs `ftfy`
-and `spacy`, which the project does not, and compares `model.normalization=original` with the paper code's pipeline made of them.
+and `spacy`, which the project does not need, and compares `model.normalization=original` with the paper code's pipeline.
 `sizes` counts parameters on the meta device.
 """
 # ruff: noqa: RUF001
