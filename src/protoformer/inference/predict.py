@@ -72,7 +72,9 @@ class RunEncoder:
 
     def encode_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, Tensor]:
         encode = self.tokenizer.encode
-        encoded = self.template.encode_texts(encode(list(texts)), None if pairs is None else encode(list(pairs)), self.max_len)
+        encoded = self.template.encode_texts(
+            encode(list(texts)), None if pairs is None else encode(list(pairs)), self.max_len
+        )
         count = len(encoded.offsets) - 1
         table = Table(np.asarray(encoded.ids), encoded.segment_ids, encoded.offsets)
         return {
