@@ -38,9 +38,9 @@ def logits(model: Decoder, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         return model.logits(model(ids, mask).to_padded())
 
 
-def changed_at(ids: Tensor, place: int) -> Tensor:
+def changed_at(ids: Tensor, position: int) -> Tensor:
     other = ids.clone()
-    other[:, place] = (other[:, place] + 1) % VOCAB
+    other[:, position] = (other[:, position] + 1) % VOCAB
     return other
 
 
@@ -52,16 +52,16 @@ def test_a_changed_token_leaves_all_logits_before_it(attention: list[str], train
     ids = torch.randint(VOCAB, (3, SEQ))
     mask = torch.arange(SEQ)[None] < torch.tensor([SEQ, 9, SEQ - 1])[:, None]
 
-    def told(given: Tensor) -> Tensor:
+    def logits_of(token_ids: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return logits(model, given, mask)
+        return logits(model, token_ids, mask)
 
-    before = told(ids)
-    for place in range(SEQ):
-        after = told(changed_at(ids, place))
-        assert torch.equal(before[:, :place], after[:, :place])
-        here = mask[:, place]
-        assert (before[here, place] - after[here, place]).abs().amax(-1).min() > 1e-3
+    before = logits_of(ids)
+    for position in range(SEQ):
+        after = logits_of(changed_at(ids, position))
+        assert torch.equal(before[:, :position], after[:, :position])
+        here = mask[:, position]
+        assert (before[here, position] - after[here, position]).abs().amax(-1).min() > 1e-3
 
 
 @pytest.mark.parametrize("attention", PATTERNS)
@@ -101,14 +101,14 @@ def reached(model: Decoder, n_tokens: int) -> Tensor:
 @pytest.mark.parametrize("band", [1, 2, BAND, SEQ - 1, SEQ, 2 * SEQ])
 def test_a_banded_layer_sees_exactly_its_band(band: int, packing: str) -> None:
     """Every token sees itself and the `band` - 1 before it."""
-    found = reached(decoder(["banded"], packing, n_layers=1, band=band), SEQ)
+    attended = reached(decoder(["banded"], packing, n_layers=1, band=band), SEQ)
     expected = torch.tensor([[0 <= query - key < band for key in range(SEQ)] for query in range(SEQ)])
-    assert torch.equal(found, expected)
+    assert torch.equal(attended, expected)
 
 
 def test_a_dense_layer_sees_all_that_came_before(packing: str) -> None:
-    found = reached(decoder(["dense"], packing, n_layers=1), SEQ)
-    assert torch.equal(found, torch.ones(SEQ, SEQ, dtype=torch.bool).tril())
+    attended = reached(decoder(["dense"], packing, n_layers=1), SEQ)
+    assert torch.equal(attended, torch.ones(SEQ, SEQ, dtype=torch.bool).tril())
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_a_dense_layer_sees_all_that_came_before(packing: str) -> None:
 )
 def test_bands_reach_further_layer_by_layer(attention: list[str], sight: int, packing: str) -> None:
     """Each banded layer adds `band` - 1 tokens to what is seen through it; one dense layer sees everything."""
-    found = reached(decoder(attention, packing, n_layers=3), SEQ)
+    attended = reached(decoder(attention, packing, n_layers=3), SEQ)
     expected = torch.tensor([[0 <= query - key < sight for key in range(SEQ)] for query in range(SEQ)])
-    assert torch.equal(found, expected)
+    assert torch.equal(attended, expected)
 
 
 @pytest.mark.parametrize("attention", PATTERNS)
@@ -156,11 +156,11 @@ def test_what_padding_holds_does_not_reach_the_caches() -> None:
     real = torch.arange(6)[None] >= torch.tensor([[0], [4]])
     ids = torch.randint(VOCAB, (2, 9))
     other = torch.where(torch.cat([real, torch.ones(2, 3, dtype=torch.bool)], 1), ids, (ids + 1) % VOCAB)
-    found = []
+    outputs = []
     for given in (ids, other):
         caches = model.caches(2, 9)
         with torch.no_grad():
             first, later = model.decode_step(given[:, :6], caches, real), model.decode_step(given[:, 6:], caches)
-        found.append((first[real], later))
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.equal(found[0][1], found[1][1])
+        outputs.append((first[real], later))
+    assert torch.equal(outputs[0][0], outputs[1][0])
+    assert torch.equal(outputs[0][1], outputs[1][1])

@@ -19,15 +19,15 @@ def test_operations_are_those_of_the_formula(d_model: int, n_layers: int, seq: i
         model = bert(
             vocab_size=100, d_model=d_model, n_layers=n_layers, n_heads=d_model // 32, d_ff=4 * d_model, packing="off"
         )
-        found = cost(model, lambda: loss(model, 3, seq))
+        measured = cost(model, lambda: loss(model, 3, seq))
     linear, attention = (
         2 * 12 * d_model**2,
         4 * seq * d_model,
     )  # a token and layer: four projections and d_ff = 4 d_model
-    assert found.forward_flops == 3 * seq * n_layers * (linear + attention)
-    assert found.training_flops == 3 * found.forward_flops
-    assert found.parameters == sum(p.numel() for p in model.parameters())
-    assert found.parameter_bytes == 4 * found.parameters
+    assert measured.forward_flops == 3 * seq * n_layers * (linear + attention)
+    assert measured.training_flops == 3 * measured.forward_flops
+    assert measured.parameters == sum(p.numel() for p in model.parameters())
+    assert measured.parameter_bytes == 4 * measured.parameters
 
 
 def test_activations_grow_with_rows_and_a_real_module_is_refused() -> None:
@@ -62,8 +62,8 @@ def test_a_language_models_softmax_counts_once_forward_and_thrice_in_training() 
         backbone = gpt(vocab_size=vocab, d_model=d_model, n_layers=2, n_heads=2, d_ff=256, packing="off")
         module = LanguageModule(backbone=backbone, splits={}, sample_tokens=0)
         alone = cost(backbone, lambda: loss(backbone, rows, seq))
-        found = cost(module, lambda: module.loss(module.dummy_batch(rows, seq)).total)
+        measured = cost(module, lambda: module.loss(module.dummy_batch(rows, seq)).total)
     softmax = 2 * rows * seq * d_model * vocab
-    assert found.forward_flops - alone.forward_flops == softmax
-    assert found.training_flops - alone.training_flops == 3 * softmax
-    assert found.activations - alone.activations < 4 * rows * seq * vocab  # the logits would take more
+    assert measured.forward_flops - alone.forward_flops == softmax
+    assert measured.training_flops - alone.training_flops == 3 * softmax
+    assert measured.activations - alone.activations < 4 * rows * seq * vocab  # the logits would take more

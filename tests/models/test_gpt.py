@@ -59,8 +59,8 @@ def test_logits_equal_transformers(family: str, shape: tuple, packing: str, tmp_
     with torch.no_grad():
         expected = theirs(ids, attention_mask=mask.long()).logits
         hidden = model(ids, mask)
-        found = hidden.layout.unpack(model.logits(hidden.tokens))
-    torch.testing.assert_close(found[mask], expected[mask], atol=1e-5, rtol=0)
+        actual = hidden.layout.unpack(model.logits(hidden.tokens))
+    torch.testing.assert_close(actual[mask], expected[mask], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -79,8 +79,8 @@ def test_a_written_folder_opens_in_transformers(family: str, tmp_path: Path) -> 
     ids = torch.randint(40, (2, 11))
     with torch.no_grad():
         hidden = model(ids, torch.ones_like(ids, dtype=torch.bool))
-        found = model.logits(hidden.to_padded())
-        torch.testing.assert_close(found, theirs.eval()(ids).logits, atol=1e-5, rtol=0)
+        actual = model.logits(hidden.to_padded())
+        torch.testing.assert_close(actual, theirs.eval()(ids).logits, atol=1e-5, rtol=0)
 
 
 def test_what_is_no_gpt_is_refused(tmp_path: Path) -> None:

@@ -55,21 +55,21 @@ def same(one: weights.State, other: weights.State) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back(kind: str, tmp_path: Path) -> None:
     body, head = written(tmp_path, kind)
-    read_body, found = read_folder(tmp_path, BertWeights(), kind)
+    read_body, head_read = read_folder(tmp_path, BertWeights(), kind)
     assert same(read_body, body)
-    assert same(found.state, head)
-    assert (found.kind, found.labels) == (kind, LABELS if kind == "classification" else None)
+    assert same(head_read.state, head)
+    assert (head_read.kind, head_read.labels) == (kind, LABELS if kind == "classification" else None)
     described = weights.read_config(tmp_path)
     assert described["architectures"] == ["Bert" + BertWeights.heads[kind].model_class]
     assert {k: v for k, v in BertWeights().sizes(described).items() if k != "activation"} == FULL
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("wanted", KINDS)
-def test_a_head_of_another_kind_is_none(kind: str, wanted: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task_type", KINDS)
+def test_a_head_of_another_kind_is_none(kind: str, task_type: str, tmp_path: Path) -> None:
     written(tmp_path, kind)
-    found = read_folder(tmp_path, BertWeights(), wanted)[1]
-    assert bool(found.state) == (kind == wanted)
+    head_read = read_folder(tmp_path, BertWeights(), task_type)[1]
+    assert bool(head_read.state) == (kind == task_type)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_what_transformers_writes_is_taken_by_its_kind_alone(cls: type, kind: st
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, vocab_size=40, **settings
     )
     cls(config).save_pretrained(tmp_path)
-    found = {each: read_folder(tmp_path, BertWeights(), each)[1].state for each in KINDS}
-    assert [each for each, state in found.items() if state] == ([] if kind is None else [kind])
-    for state in found.values():
+    states = {each: read_folder(tmp_path, BertWeights(), each)[1].state for each in KINDS}
+    assert [each for each, state in states.items() if state] == ([] if kind is None else [kind])
+    for state in states.values():
         if state:
             assert state.keys() - {"bias"} <= head_of(kind or "").state_dict().keys()
 

@@ -58,20 +58,20 @@ def test_an_encoder_reads_padded_batches_as_single_texts(kind: str) -> None:
     model.packing = "off"
     padded = model(ids, MASK)
     torch.testing.assert_close(packed.to_padded()[MASK], padded.to_padded()[MASK], atol=1e-5, rtol=1e-4)
-    place = torch.zeros(3, dtype=torch.long)
+    pooler_position = torch.zeros(3, dtype=torch.long)
     for row, length in enumerate(LENGTHS.tolist()):
         alone = model(ids[row : row + 1, :length], torch.ones(1, length, dtype=torch.bool))
         torch.testing.assert_close(alone.to_padded()[0], packed.to_padded()[row, :length], atol=1e-5, rtol=1e-4)
-        mean = model.pooler(alone, place[:1])[0]
+        mean = model.pooler(alone, pooler_position[:1])[0]
         torch.testing.assert_close(mean, alone.to_padded()[0].mean(0))
         for hidden in (packed, padded):
-            torch.testing.assert_close(mean, model.pooler(hidden, place)[row], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(mean, model.pooler(hidden, pooler_position)[row], atol=1e-5, rtol=1e-4)
 
 
 def test_the_mean_of_what_has_no_mask() -> None:
     x = torch.randn(2, 5, 4)
-    found = MeanPooler()(HiddenStates(x, PaddedLayout(2, 5)), torch.zeros(2, dtype=torch.long))
-    torch.testing.assert_close(found, x.mean(1))
+    actual = MeanPooler()(HiddenStates(x, PaddedLayout(2, 5)), torch.zeros(2, dtype=torch.long))
+    torch.testing.assert_close(actual, x.mean(1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,8 +81,8 @@ def test_a_language_model_generates_as_its_whole_logits_say(kind: str) -> None:
     assert isinstance(model, Decoder)
     assert model.causal
     prompts = texts(4)
-    found = complete(model, prompts, max_new_tokens=8)
-    for prompt, new in zip(prompts, found, strict=True):
+    actual = complete(model, prompts, max_new_tokens=8)
+    for prompt, new in zip(prompts, actual, strict=True):
         assert len(new) == 8
         for number, token in enumerate(new):
             ids = torch.tensor([[*prompt, *new[:number]]])
@@ -96,14 +96,14 @@ def test_beams_of_a_language_model_are_scored_as_one_pass_scores_them(kind: str)
     prompts = texts(3)
     session = DecoderSession(model, 3, 30)
     with torch.no_grad():
-        found = beam_search(
+        actual = beam_search(
             session,
             session.step(*left_pad(prompts)),
             max_new_tokens=6,
             eos_ids=(END,),
             params=BeamParams(num_beams=4, alpha=0.0),
         )
-        for prompt, hypotheses in zip(prompts, found, strict=True):
+        for prompt, hypotheses in zip(prompts, actual, strict=True):
             assert len(hypotheses) == 4
             for hypothesis in hypotheses:
                 ids = torch.tensor([[*prompt, *hypothesis.tokens]])
@@ -162,15 +162,15 @@ def test_an_encoder_decoder_is_the_same_packed_and_padded(kind: str) -> None:
     model = built(kind, "encoder_decoder")
     source, target = torch.randint(VOCAB, (3, 9)), torch.randint(VOCAB, (3, 7))
     target_mask = torch.arange(7)[None] < torch.tensor([2, 7, 5])[:, None]
-    found = []
+    actual = []
     for packing in ("on", "off"):
         model.packing = packing
         model.zero_grad()
         hidden = model(source, MASK, target, target_mask)
         logits = model.logits(hidden.to_padded())[target_mask]
         logits.pow(2).sum().backward()
-        found.append([logits.detach(), *(p.grad for p in model.parameters())])
-    for name, one, two in zip(["logits", *dict(model.named_parameters())], *found, strict=True):
+        actual.append([logits.detach(), *(p.grad for p in model.parameters())])
+    for name, one, two in zip(["logits", *dict(model.named_parameters())], *actual, strict=True):
         assert one is not None, name
         assert two is not None, name
         torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
@@ -178,11 +178,11 @@ def test_an_encoder_decoder_is_the_same_packed_and_padded(kind: str) -> None:
 
 def test_the_papers_place_their_attention() -> None:
     """Luong's at the top, Bahdanau's at the bottom, ConvS2S's in every layer."""
-    places = {
+    attending_layers = {
         kind: [number for number, layer in enumerate(built(kind, "encoder_decoder").decoder.layers) if layer.cross_attention]
         for kind in KINDS
     }  # fmt: skip
-    assert places == {"luong": [1], "bahdanau": [0], "gated": [0, 1], "dilated": [0, 1], "separable": [0, 1]}
+    assert attending_layers == {"luong": [1], "bahdanau": [0], "gated": [0, 1], "dilated": [0, 1], "separable": [0, 1]}
 
 
 # --- the 2017 encoder
@@ -194,16 +194,16 @@ def small(**settings: object) -> Encoder:
 
 
 @pytest.mark.parametrize("packing", ["on", "off"])
-@pytest.mark.parametrize(("layers", "window", "reach"), [(1, 2, 2), (2, 2, 4), (1, None, 20)])
+@pytest.mark.parametrize(("layers", "window", "distance"), [(1, 2, 2), (2, 2, 4), (1, None, 20)])
 def test_restricted_attention_reaches_its_neighbourhood(
-    packing: str, layers: int, window: int | None, reach: int
+    packing: str, layers: int, window: int | None, distance: int
 ) -> None:
     """The gradient of one token's vector: `window` others to either side a layer, and nothing else."""
     model = small(n_layers=layers, window=window, packing=packing)
     ids = torch.arange(20)[None]
     model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()[0, 9].pow(2).sum().backward()
     reached = model.embeddings.token.weight.grad.abs().sum(-1).nonzero().flatten().tolist()
-    assert reached == [place for place in range(20) if abs(place - 9) <= reach]
+    assert reached == [position for position in range(20) if abs(position - 9) <= distance]
 
 
 def test_a_wide_window_is_no_window() -> None:
@@ -228,6 +228,6 @@ def test_the_encoder_is_that_of_the_whole_transformer() -> None:
     alone.load_state_dict(state)
     ids = torch.randint(VOCAB, (3, 9))
     expected: Tensor = whole.encode(ids, MASK).tokens
-    found = alone(ids, MASK)
-    assert isinstance(found.layout, PackedLayout)
-    assert torch.equal(found.tokens, expected)
+    actual = alone(ids, MASK)
+    assert isinstance(actual.layout, PackedLayout)
+    assert torch.equal(actual.tokens, expected)

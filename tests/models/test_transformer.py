@@ -74,7 +74,7 @@ def reference(model: EncoderDecoder, norm: str) -> tuple[nn.TransformerEncoder, 
                 )
                 _attention(layer.multihead_attn, fused, cross.output)
                 norms.insert(1, own.cross_attention_norm)
-            pairs += [(getattr(layer, f"norm{place}"), norm) for place, norm in enumerate(norms, start=1)]
+            pairs += [(getattr(layer, f"norm{index}"), norm) for index, norm in enumerate(norms, start=1)]
             for one, other in pairs:
                 one.load_state_dict(other.state_dict())
         if norm == "pre":
@@ -101,8 +101,8 @@ def test_logits_equal_torchs_own_stacks(norm: str, packing: str) -> None:
     encoder, decoder = reference(model, norm)
     sources, source_mask, targets, target_mask = batch()
     table = model.embeddings.token.weight
-    place = torch.arange(24)[:, None] / 10000 ** (torch.arange(0, 16, 2) / 16)
-    positions = torch.stack([place.sin(), place.cos()], dim=-1).flatten(1)
+    angle = torch.arange(24)[:, None] / 10000 ** (torch.arange(0, 16, 2) / 16)
+    positions = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
     def embedded(ids: Tensor) -> Tensor:
         return table[ids] * 4.0 + positions[: ids.shape[1]]
@@ -117,8 +117,8 @@ def test_logits_equal_torchs_own_stacks(norm: str, packing: str) -> None:
             tgt_key_padding_mask=~target_mask,
             memory_key_padding_mask=~source_mask,
         )
-        found = logits(model, sources, source_mask, targets, target_mask)
-    torch.testing.assert_close(found[target_mask], (hidden @ table.T)[target_mask], atol=1e-5, rtol=1e-5)
+        actual = logits(model, sources, source_mask, targets, target_mask)
+    torch.testing.assert_close(actual[target_mask], (hidden @ table.T)[target_mask], atol=1e-5, rtol=1e-5)
 
 
 def marian(decoder_layers: int = 2, activation: str = "swish") -> transformers.MarianMTModel:
@@ -155,8 +155,8 @@ def test_logits_equal_marians(decoder_layers: int, activation: str, packing: str
             decoder_input_ids=targets,
             decoder_attention_mask=target_mask.long(),
         ).logits
-        found = logits(ours(tmp_path, packing), sources, source_mask, targets, target_mask)
-    torch.testing.assert_close(found[target_mask], expected[target_mask], atol=1e-5, rtol=1e-5)
+        actual = logits(ours(tmp_path, packing), sources, source_mask, targets, target_mask)
+    torch.testing.assert_close(actual[target_mask], expected[target_mask], atol=1e-5, rtol=1e-5)
 
 
 def test_a_written_folder_opens_in_transformers_and_is_the_same(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_a_written_folder_opens_in_transformers_and_is_the_same(tmp_path: Path) 
     sources, source_mask, targets, target_mask = batch()
     with torch.no_grad():
         expected = read(input_ids=sources, attention_mask=source_mask.long(), decoder_input_ids=targets).logits
-        found = logits(model, sources, source_mask, targets, target_mask)
-    torch.testing.assert_close(found[target_mask], expected[target_mask], atol=1e-5, rtol=1e-5)
+        actual = logits(model, sources, source_mask, targets, target_mask)
+    torch.testing.assert_close(actual[target_mask], expected[target_mask], atol=1e-5, rtol=1e-5)
 
 
 def test_marians_files_that_are_something_else_are_told(tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_step_by_step_is_the_same_as_at_once(norm: str) -> None:
         expected = model.decode(targets, whole, memory).to_padded()
         state = model.init_state(memory, targets.shape[1])
         parts = [model.decode_step(targets[:, :3], state)]
-        parts += [model.decode_step(targets[:, place : place + 1], state) for place in range(3, 6)]
+        parts += [model.decode_step(targets[:, step : step + 1], state) for step in range(3, 6)]
         state.select(torch.tensor([2, 0]))  # the sources are other ones now
         parts = [part[[2, 0]] for part in parts]
-        parts += [model.decode_step(targets[[2, 0], place : place + 1], state) for place in range(6, 8)]
+        parts += [model.decode_step(targets[[2, 0], step : step + 1], state) for step in range(6, 8)]
     torch.testing.assert_close(torch.cat(parts, 1), expected[[2, 0]], atol=1e-5, rtol=1e-5)
     with pytest.raises(IndexError):
         model.decode_step(targets[[2, 0], :1], state)

@@ -62,10 +62,8 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     if any(not p.is_meta for p in parameters):
         raise ValueError("the module is not on the meta device")
     saved = SavedTensors(parameters)
-    with (
-        FlopCounterMode(display=False) as forward,
-        torch.no_grad(),
-    ):  # with gradients some losses compute them on the way
+    # without gradients, as some losses would compute them in their forward pass
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
         loss()
     with FlopCounterMode(display=False) as training:
         with saved.recorded():
