@@ -25,7 +25,7 @@ from protoformer.modules.classification import ClassificationModule
 from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.multiple_choice import MultipleChoiceModule
 from protoformer.modules.span import SpanModule
-from protoformer.modules.targets import sequence_losses
+from protoformer.modules.targets import next_token_losses
 from protoformer.optim.optimization import Optimization
 from protoformer.training.lightning_internals import is_accumulating
 
@@ -85,7 +85,7 @@ def test_each_sequence_has_the_loss_that_transformers_gives_it(packing: str, tmp
     ids, mask = batch["ids"], batch["padding_mask"]
     assert not mask.all()
     with torch.no_grad():
-        found = sequence_losses(ours(ids, mask), ids, ours.embeddings.token.weight)
+        found = next_token_losses(ours(ids, mask), ids, ours.embeddings.token.weight)
         expected = [theirs(row[m][None], labels=row[m][None]).loss for row, m in zip(ids, mask, strict=True)]
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=0)
 

@@ -250,7 +250,7 @@ def test_answers_are_those_of_trying_every_span(tmp_path: Path, seed: int, null:
     outputs = ours.evaluate("val", "", columns)
     best = {name: next(text for text, _ in answers if text) for name, answers in expected.items()}
     if not null:
-        assert outputs.given == best
+        assert outputs.predictions == best
         plain = squad.score(best, {f"q{i}": gold for i, gold in enumerate(GOLD)})
         assert outputs.scores == {name: plain[name] for name in ("exact_match", "f1")}
         assert set(outputs.other_metrics) == {"loss"}
@@ -362,7 +362,7 @@ def test_the_threshold_is_the_best_of_all(tmp_path: Path) -> None:
     assert min(odds.values()) - 1 < numbers["null_threshold"] < max(odds.values())  # some have an answer, some none
     assert found.scores["f1"] == pytest.approx(numbers["best_f1"])
     assert 0.3 < found.scores["f1"] < 1
-    parts = squad.score(found.given, gold)
+    parts = squad.score(found.predictions, gold)
     assert {name: numbers[name] for name in parts if "/" in name} == {k: v for k, v in parts.items() if "/" in k}
     assert set(numbers) == {
         "loss", "null_threshold", "best_f1", "best_f1_threshold", "best_exact_match", "best_exact_match_threshold",
@@ -375,12 +375,12 @@ def test_a_given_threshold_is_taken_as_it_is(tmp_path: Path) -> None:
     for threshold in (-1e9, 0.0, 1e9):
         _, found, _ = judged(made, null_threshold=threshold)
         assert found.other_metrics["null_threshold"] == threshold
-        assert found.given == {
+        assert found.predictions == {
             name: best(n_best) if found.null_odds[name] <= threshold else "" for name, n_best in found.n_best.items()
         }
-    assert all(found.given.values())
+    assert all(found.predictions.values())
     assert found.scores["f1"] < found.other_metrics["best_f1"]
-    assert len(answers) == len(found.given)
+    assert len(answers) == len(found.predictions)
 
 
 def best(answers: Sequence[spans.Answer]) -> str:
@@ -395,10 +395,10 @@ def test_hidden_answers_take_the_threshold_of_dev(tmp_path: Path) -> None:
     assert outputs.scores == {}
     assert outputs.other_metrics == {"null_threshold": dev.other_metrics["best_f1_threshold"]}
     threshold = dev.other_metrics["best_f1_threshold"]
-    assert outputs.given == {
+    assert outputs.predictions == {
         name: best(answers) if outputs.null_odds[name] <= threshold else "" for name, answers in outputs.n_best.items()
     }
-    assert len(outputs.given) == 9
+    assert len(outputs.predictions) == 9
     assert [row["label"] for row in outputs.rows()] == [None] * 9
     assert outputs.misclassified([""] * 9) == []
 
@@ -433,17 +433,17 @@ def test_questions_of_which_every_candidate_is_nothing(tmp_path: Path) -> None:
         none = torch.full_like(columns[3], spans.IMPOSSIBLE)
         nothing = (*columns[:3], none, none, *columns[5:])
         found = ours.evaluate("val", "", nothing)
-        assert set(found.given.values()) == {""}
+        assert set(found.predictions.values()) == {""}
         assert found.scores["f1"] == pytest.approx(1 / 3)
         json.dumps(found.files(), allow_nan=False)
         some = columns[3].clone()
         some[::2] = spans.IMPOSSIBLE
         found = ours.evaluate("val", "", (*columns[:3], some, some, *columns[5:]))
         json.dumps([found.files(), dict(found.other_metrics)], allow_nan=False)
-        assert "" in found.given.values()
+        assert "" in found.predictions.values()
     plain = module()
     plain.references = ours.references
-    assert set(plain.evaluate("val", "", nothing).given.values()) == {""}
+    assert set(plain.evaluate("val", "", nothing).predictions.values()) == {""}
 
 
 # --- what is kept and written
@@ -480,7 +480,7 @@ def test_the_official_files(tmp_path: Path) -> None:
     )
     names = [f"q{i}" for i in range(24)]
     assert list(given) == list(n_best) == list(odds) == names
-    assert given == found.given
+    assert given == found.predictions
     assert all(isinstance(value, float) and math.isfinite(value) for value in odds.values())
     for answers in n_best.values():
         assert sum(answer["probability"] for answer in answers) == pytest.approx(1)
@@ -541,6 +541,6 @@ def test_the_answers_of_a_whole_dev_set_take_seconds() -> None:
     found = ours.evaluate("val", "", columns)
     spent = time.process_time() - begun
     print(f"{QUESTIONS} questions: {spent:.1f} s")
-    assert len(found.given) == QUESTIONS
+    assert len(found.predictions) == QUESTIONS
     assert len(found.n_best["q5000"]) > 15
     assert spent < 30

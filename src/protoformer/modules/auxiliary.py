@@ -1,11 +1,11 @@
-"""The language model as an auxiliary objective of fine-tuning (Radford et al. 2018, section 3.2, equation 5):
-L3 = L2 + lambda L1, where L2 is the task's own loss.
+"""Auxiliary language-model loss of fine-tuning (Radford et al. 2018, section 3.2, equation 5): L3 = L2 + lambda L1, where L2 is
+the task's loss.
 
 L1 of a sequence is the mean of -log P(token | tokens before it) over its tokens but the first, the special ones among them,
-as in the paper's code; of an example it is the mean over its sequences (its choices, or both orders of a pair). It is a part
-of the loss that is trained on, and of none that is validated.
+as in the paper's code; of an example it is the mean over its sequences (its choices, or both orders of a pair). It is added to
+the training loss only.
 
-Differs: the softmax is over tokens alone (in the paper's code the position embeddings stand in the same matrix).
+Differs: the softmax is over tokens alone (in the paper's code the position embeddings are rows of the same matrix).
 """
 
 import math
@@ -18,13 +18,13 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.loss import Loss
-from protoformer.modules.targets import follows, sequence_losses
+from protoformer.modules.targets import has_next_token, next_token_losses
 
 
 class AuxiliaryLanguageModel:
-    """lambda L1 of a batch, by the token embedding of the decoder that reads it; nothing where lambda is 0.
+    """Adds lambda L1, computed with the decoder's token embedding; `weight` is lambda, and 0 adds nothing.
 
-    Raises ConfigurationError for a lambda below 0, and above 0 for a model that is no decoder.
+    Raises ConfigurationError for a negative weight, and for a positive one with a model that is no decoder.
     """
 
     def __init__(self, backbone: Backbone, weight: float) -> None:
@@ -34,13 +34,13 @@ class AuxiliaryLanguageModel:
             )
         if weight and not isinstance(backbone, Decoder):
             raise ConfigurationError(
-                f"recipe.aux_lm_weight={weight} wants a decoder (gpt, gpt2, ...), which tells each next token; this model is "
-                "none: recipe.aux_lm_weight=0"
+                f"recipe.aux_lm_weight={weight} wants a decoder (gpt, gpt2, ...), which predicts each next token; this model "
+                "is none: recipe.aux_lm_weight=0"
             )
         self.weight = weight
-        self.size = backbone.d_model * backbone.embeddings.token.num_embeddings
+        self.softmax_weights = backbone.d_model * backbone.embeddings.token.num_embeddings
 
-    def added(
+    def add_to(
         self,
         loss: Loss,
         hidden: HiddenStates,
@@ -48,18 +48,22 @@ class AuxiliaryLanguageModel:
         embedding: Float[Tensor, "vocab d_model"],
         real: Bool[Tensor, "batch"],
     ) -> Loss:
-        """L3: a loss whose targets are the real examples, with the language model's added, example by example.
+        """L3 from L2, a loss whose targets are the examples that `real` marks.
 
-        `hidden` are those of `ids`, whose rows are the sequences of one example after another.
+        `ids` has the sequences of the first example, then those of the second, ...; `hidden` are their hidden states.
         """
         if not self.weight:
             return loss
-        each = sequence_losses(hidden, ids, embedding).view(len(real), -1).mean(1)
-        total = (each * real).sum()
+        example_losses = next_token_losses(hidden, ids, embedding).view(len(real), -1).mean(1)
+        total = (example_losses * real).sum()
         return Loss(
             loss.total + self.weight * total, loss.targets, {**loss.running_metrics, "lm_loss": (total, real.sum())}
         )
 
     def flops(self, padding_mask: Bool[Tensor, "*rows seq"]) -> Tensor | float:
-        """Forward and backward operations of the softmax."""
-        return 6.0 * self.size * follows(padding_mask.flatten(0, -2)).sum().double() if self.weight else 0.0
+        """Floating-point operations of the softmax, forward and backward."""
+        return (
+            6.0 * self.softmax_weights * has_next_token(padding_mask.flatten(0, -2)).sum().double()
+            if self.weight
+            else 0.0
+        )

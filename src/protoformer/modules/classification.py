@@ -1,7 +1,5 @@
-"""One label, or one number, a text (arXiv 1810.04805, section 4.1; Radford et al. 2018, section 3.2): backbone, pooler, linear
-head. Of a pair that is written in both orders the two pooled vectors are summed (Radford et al. 2018, section 3.3).
-
-Scores are computed from all examples of a split, each once, whatever the number of ranks: logits go by example id.
+"""Classification and regression of a text or a pair: backbone, pooler, linear head (arXiv 1810.04805, section 4.1; Radford et
+al. 2018, section 3.2). Of a pair that is encoded in both orders the two pooled vectors are summed (the same, section 3.3).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,12 +26,12 @@ from protoformer.scoring import glue
 from protoformer.scoring.glue import Metric
 
 AnyBatch = ClassificationBatch | ChoiceBatch
-RECTANGLES = ("ids", "padding_mask", "segment_ids")
+SEQUENCE_KEYS = ("ids", "padding_mask", "segment_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationEvaluation(Evaluation):
-    """All of a split in order of id: logits `examples labels`, references `examples` (-1: hidden)."""
+    """All examples of a split, in order of id; a reference of -1 is hidden. `labels` None: regression."""
 
     lists_misclassified = True
     percent_metrics = frozenset(glue.METRICS)
@@ -44,20 +42,21 @@ class ClassificationEvaluation(Evaluation):
     labels: Sequence[str] | None
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Labels in words. A hidden reference (-1) is null."""
+        """Labels by name (a hidden one is None), and the probability of each; of a regression the numbers."""
         if self.labels is None:
-            for number, logits, gold in zip(self.ids, self.logits[:, 0], self.references, strict=True):
+            for example_id, prediction, gold in zip(self.ids, self.logits[:, 0], self.references, strict=True):
                 label = None if gold == -1 else round(float(gold), 4)
-                yield {"id": int(number), "prediction": round(float(logits), 4), "label": label}
+                yield {"id": int(example_id), "prediction": round(float(prediction), 4), "label": label}
             return
-        shares = self.logits.softmax(-1).tolist()
-        best = self.logits.argmax(-1).tolist()
-        for number, share, guess, gold in zip(self.ids, shares, best, self.references.tolist(), strict=True):
+        all_probs = self.logits.softmax(-1).tolist()
+        predictions = self.logits.argmax(-1).tolist()
+        columns = zip(self.ids, all_probs, predictions, self.references.tolist(), strict=True)
+        for example_id, probs, prediction, gold in columns:
             yield {
-                "id": int(number),
-                "prediction": self.labels[guess],
+                "id": int(example_id),
+                "prediction": self.labels[prediction],
                 "label": None if gold == -1 else self.labels[int(gold)],
-                "probabilities": {word: round(p, 5) for word, p in zip(self.labels, share, strict=True)},
+                "probabilities": {label: round(p, 5) for label, p in zip(self.labels, probs, strict=True)},
             }
 
     def example_scores(self) -> Mapping[str, Sequence[float]]:
@@ -67,19 +66,19 @@ class ClassificationEvaluation(Evaluation):
         return {"accuracy": (self.logits.argmax(-1) == self.references).float().tolist()}
 
     def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
-        """The last column is the probability (regression: the distance)."""
-        found = []
+        """(text, gold, predicted, probability), the largest probability first; of a regression the distance instead."""
+        rows = []
         for row in self.rows():
             if row["label"] is None or row["label"] == row["prediction"]:
                 continue
-            worth = row["probabilities"][row["prediction"]] if self.labels else abs(row["prediction"] - row["label"])
-            found.append([texts[row["id"]], row["label"], row["prediction"], worth])
-        return sorted(found, key=lambda row: -row[3])
+            prob = row["probabilities"][row["prediction"]] if self.labels else abs(row["prediction"] - row["label"])
+            rows.append([texts[row["id"]], row["label"], row["prediction"], prob])
+        return sorted(rows, key=lambda row: -row[3])
 
 
 class ClassificationModule(TaskModule):
-    """`labels` None makes it regression with squared error; `aux_lm_weight` is lambda, by which the language model's loss
-    counts beside it in training (see `auxiliary`)."""
+    """Cross-entropy over `labels`, or squared error where `labels` is None (regression). `aux_lm_weight` is lambda of the
+    auxiliary language model (see `auxiliary`)."""
 
     def __init__(
         self,
@@ -101,16 +100,16 @@ class ClassificationModule(TaskModule):
         return self.logits(self.hidden(batch), batch)
 
     def hidden(self, batch: AnyBatch) -> HiddenStates:
-        """Of all sequences, those of an example one after another."""
-        ids, padding_mask, segment_ids = (batch[name].flatten(0, -2) for name in RECTANGLES)  # type: ignore[literal-required]
+        """Hidden states of all sequences: `(batch, sequences, seq)` is read as `(batch x sequences, seq)`."""
+        ids, padding_mask, segment_ids = (batch[name].flatten(0, -2) for name in SEQUENCE_KEYS)  # type: ignore[literal-required]
         return self.backbone(ids, padding_mask, segment_ids)
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
-        """The logits."""
+        """The pooled vectors of an example's sequences are summed before the head."""
         return self.head(self.pooled(hidden, batch).sum(1))
 
     def pooled(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch sequences d_model"]:
-        """A vector for each sequence of each example."""
+        """The pooled vector of each sequence of each example; `sequences` is 1, or 2 where a pair has both orders."""
         position = batch["pooler_position"]
         return self.backbone.pooler(hidden, position.flatten()).unflatten(0, (len(position), -1))
 
@@ -145,30 +144,36 @@ class ClassificationModule(TaskModule):
         real = batch["example_ids"] >= 0
         hidden = self.hidden(batch)
         loss = self._loss(self.logits(hidden, batch).float(), batch["labels"], real)
-        return self.auxiliary.added(
+        return self.auxiliary.add_to(
             loss, hidden, batch["ids"].flatten(0, -2), self.backbone.embeddings.token.weight, real
         )
 
     def _loss(self, logits: Tensor, labels: Tensor, real: Tensor) -> Loss:
         if self.labels is None:
-            each = (logits[:, 0] - labels) ** 2
+            example_losses = (logits[:, 0] - labels) ** 2
         else:
-            each = functional.cross_entropy(logits, labels, reduction="none")
-        return Loss((each * real).sum(), real.sum())
+            example_losses = functional.cross_entropy(logits, labels, reduction="none")
+        return Loss((example_losses * real).sum(), real.sum())
 
     def eval_step(self, batch: AnyBatch) -> EvalOutputs:
+        """Ids, logits and references of real examples."""
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], self(batch)[real].float(), batch["labels"][real]
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> ClassificationEvaluation:
         ids, logits, references = outputs
         scores: dict[str, float] = {}
-        numbers: dict[str, float] = {}
-        known = references != -1
-        if known.any():
-            loss = self._loss(logits[known], references[known], known[known])
-            numbers = {"loss": float(loss.total / loss.targets)}
-            scores = glue.score(self.metrics, logits[known], references[known])
+        other_metrics: dict[str, float] = {}
+        labelled = references != -1
+        if labelled.any():
+            loss = self._loss(logits[labelled], references[labelled], labelled[labelled])
+            other_metrics = {"loss": float(loss.total / loss.targets)}
+            scores = glue.score(self.metrics, logits[labelled], references[labelled])
         return ClassificationEvaluation(
-            scores=scores, other_metrics=numbers, ids=ids, logits=logits, references=references, labels=self.labels
+            scores=scores,
+            other_metrics=other_metrics,
+            ids=ids,
+            logits=logits,
+            references=references,
+            labels=self.labels,
         )

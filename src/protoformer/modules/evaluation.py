@@ -1,4 +1,4 @@
-"""What evaluating a split leaves behind, and how it is brought together from all ranks."""
+"""Evaluation of a split: what it consists of, and how examples are gathered from all ranks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 Stage = Literal["val", "test"]
-EvalOutputs = tuple[Tensor, ...]  # what was observed of examples, row by row; the first holds their ids
+# what a kind keeps of examples for their evaluation, each tensor `(examples, ...)`; the first holds their ids
+EvalOutputs = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Evaluation:
         return {}
 
     def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
-        """Text, gold, predicted, and how sure the model was, the worst first. `texts` are those of all rows."""
+        """(text, gold, predicted, confidence) of each wrong prediction, the most confident first; `texts` of all rows."""
         return []
 
     def files(self) -> dict[str, Any]:
@@ -48,14 +49,18 @@ class Evaluation:
         return {}
 
 
-def gather_examples(parts: Sequence[EvalOutputs], world_size: int) -> EvalOutputs:
-    """Every rank's rows, each example once, in order of id."""
-    mine = tuple(torch.cat(column) for column in zip(*parts, strict=True)) if parts else None
-    everyone: list[Any] = [mine]
+def gather_examples(batches: Sequence[EvalOutputs], world_size: int) -> EvalOutputs:
+    """The outputs of all batches of all ranks, each example once, in order of id. Every rank calls it and gets them all.
+
+    An example may come twice, since samplers give every rank as many rows.
+    """
+    local = tuple(torch.cat(tensors) for tensors in zip(*batches, strict=True)) if batches else None
+    ranks: list[EvalOutputs | None] = [local]
     if world_size > 1:
-        everyone = [None] * world_size
-        torch.distributed.all_gather_object(everyone, mine)
-    ids, *columns = (torch.cat(column) for column in zip(*filter(None, everyone), strict=True))
+        ranks = [None] * world_size
+        torch.distributed.all_gather_object(ranks, local)
+    ids, *others = (torch.cat(tensors) for tensors in zip(*filter(None, ranks), strict=True))
     order = torch.argsort(ids, stable=True)
-    order = order[torch.cat([torch.tensor([True]), ids[order][1:] != ids[order][:-1]])]
-    return ids[order], *(column[order] for column in columns)
+    is_first = torch.cat([torch.tensor([True]), ids[order][1:] != ids[order][:-1]])
+    order = order[is_first]
+    return ids[order], *(tensor[order] for tensor in others)

@@ -1,8 +1,7 @@
-"""The language model alone: tell each token from those before it (Radford et al. 2018, equation 1).
+"""Causal language modelling: predict each token from those before it (Radford et al. 2018, equation 1).
 
-The loss is the mean over all tokens of a global batch. Logits are made and used chunk by chunk, never of the whole batch at
-once. What a validation leaves behind is the loss, its perplexity, bits for each byte of the text (which compares models of
-different vocabularies), and samples of what the model writes.
+The loss is the mean over all tokens of a global batch; logits are computed chunk by chunk, never of the whole batch at once. A
+validation reports the loss, the perplexity, bits per byte of text (comparable between vocabularies), and generated samples.
 """
 
 import math
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from protoformer.batches import LanguageBatch
@@ -23,30 +22,28 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.loss import Loss
-from protoformer.modules.targets import places
+from protoformer.modules.targets import nonzero_indices
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 
 
-class Words(Protocol):
-    """A tokenizer."""
-
+class TextTokenizer(Protocol):
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
-class RunningText(Protocol):
-    """Of a split: the bytes of text that a token stands for on average, and how to go on writing it."""
+class LanguageReferences(Protocol):
+    """What a split's evaluation needs: the mean number of bytes of a token, the tokenizer, and the id between documents."""
 
     bytes_per_token: float
-    tokenizer: Words
+    tokenizer: TextTokenizer
     end: int
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the model wrote after a prompt."""
+    """A generated continuation of a prompt."""
 
     prompt: str
     text: str
@@ -59,14 +56,14 @@ class LanguageEvaluation(Evaluation):
     samples: Sequence[Sample] = ()
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        for number, sample in enumerate(self.samples):
-            yield {"id": number, "prediction": sample.text, "label": None, "prompt": sample.prompt}
+        for index, sample in enumerate(self.samples):
+            yield {"id": index, "prediction": sample.text, "label": None, "prompt": sample.prompt}
 
 
 class LanguageModule(TaskModule):
-    """`prompts` are gone on with at every validation, by `sample_tokens` tokens each (0: by none), drawn at `temperature` from
-    the `top_k` likeliest; the empty prompt is the beginning of a document. The score is the mean probability of a token
-    (geometric: one over the perplexity)."""
+    """At every validation each of `prompts` is continued by `sample_tokens` tokens (0: no samples), sampled at `temperature`
+    from the `top_k` most probable; an empty prompt is the beginning of a document. The score is the geometric mean of the
+    tokens' probabilities, 1 / perplexity."""
 
     is_causal_lm = True
 
@@ -90,13 +87,13 @@ class LanguageModule(TaskModule):
         self.splits, self.prompts, self.sample_tokens = splits, list(prompts), sample_tokens
         self.sampling = SamplingParams(temperature=temperature, top_k=top_k)
 
-    def forward(self, batch: LanguageBatch) -> tuple[Float[Tensor, "targets"], Tensor]:
-        """The negative log likelihood of each target, and the row that it stands in."""
+    def forward(self, batch: LanguageBatch) -> tuple[Float[Tensor, "targets"], Int[Tensor, "targets"]]:
+        """-log P of each target token, and its row in the batch."""
         hidden = self.backbone(batch["ids"], batch["padding_mask"])
-        row, column = places(batch["target_ids"] >= 0)
+        row, column = nonzero_indices(batch["target_ids"] >= 0)
         tokens = hidden.gather(row, column)
-        losses = linear_cross_entropy(tokens, self.backbone.embeddings.token.weight, batch["target_ids"][row, column])
-        return losses, row
+        weight = self.backbone.embeddings.token.weight  # input and output embeddings are tied
+        return linear_cross_entropy(tokens, weight, batch["target_ids"][row, column]), row
 
     def dummy_batch(self, batch: int, seq: int) -> LanguageBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
@@ -108,52 +105,53 @@ class LanguageModule(TaskModule):
         )
 
     def flops(self, batch: LanguageBatch) -> Tensor:
-        """The stack's, and the softmax's on every target."""
-        told = (batch["target_ids"] >= 0).sum().double()
-        return super().flops(batch) + 6.0 * self.backbone.embeddings.token.weight.numel() * told
+        """Operations of the stack, and of the softmax at every target."""
+        targets = (batch["target_ids"] >= 0).sum().double()
+        return super().flops(batch) + 6.0 * self.backbone.embeddings.token.weight.numel() * targets
 
     def loss(self, batch: LanguageBatch) -> Loss:
         losses, _ = self(batch)
         return Loss(losses.sum(), losses.new_tensor(float(len(losses))))
 
     def eval_step(self, batch: LanguageBatch) -> EvalOutputs:
-        """Of each block, over all its rows: the sum of its losses, and how many there were."""
-        losses, row = self(batch)
-        blocks, place = torch.unique(batch["example_ids"], return_inverse=True)
-        sums = torch.zeros(len(blocks), 2, dtype=torch.double, device=losses.device)
-        sums.index_add_(0, place[row], torch.stack([losses.double(), torch.ones_like(losses).double()], dim=1))
-        real = blocks >= 0
-        return blocks[real], sums[real]
+        """Id of each block, and (sum of losses, number of targets) over all its rows, `(blocks, 2)`."""
+        token_losses, row = self(batch)
+        block_ids, block_of_row = torch.unique(batch["example_ids"], return_inverse=True)
+        sums = torch.zeros(len(block_ids), 2, dtype=torch.double, device=token_losses.device)
+        pairs = torch.stack([token_losses.double(), torch.ones_like(token_losses).double()], dim=1)
+        sums.index_add_(0, block_of_row[row], pairs)
+        real = block_ids >= 0
+        return block_ids[real], sums[real]
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> LanguageEvaluation:
         _, sums = outputs
         total, count = sums.sum(0).tolist()
         loss = total / max(1.0, count)
-        text: RunningText = self.references[stage][split]
+        references: LanguageReferences = self.references[stage][split]
         return LanguageEvaluation(
             scores={"token_probability": math.exp(-loss)},
             other_metrics={
                 "loss": loss,
                 "perplexity": math.exp(min(loss, 700.0)),
-                "bits_per_byte": loss / math.log(2.0) / text.bytes_per_token,
+                "bits_per_byte": loss / math.log(2.0) / references.bytes_per_token,
             },
-            samples=self.samples(text) if self.global_rank == 0 else (),
+            samples=self.samples(references) if self.global_rank == 0 else (),
         )
 
-    def samples(self, text: RunningText, seed: int = 1) -> list[Sample]:
-        """What the model writes after each prompt; the same weights write the same."""
+    def samples(self, references: LanguageReferences, seed: int = 1) -> list[Sample]:
+        """A continuation of each prompt; the same weights generate the same."""
         if not self.sample_tokens:
             return []
-        encoded = text.tokenizer.encode(self.prompts)
-        found = []
-        for number, (prompt, ids) in enumerate(zip(self.prompts, encoded, strict=True)):
+        encoded = references.tokenizer.encode(self.prompts)
+        samples = []
+        for index, (prompt, ids) in enumerate(zip(self.prompts, encoded, strict=True)):
             (new,) = complete(
                 self.backbone,
-                [[text.end, *ids]],
+                [[references.end, *ids]],
                 max_new_tokens=self.sample_tokens,
                 sampling=self.sampling,
-                eos_ids=[text.end],
-                seed=seed + number,
+                eos_ids=[references.end],
+                seed=seed + index,
             )
-            found.append(Sample(prompt, text.tokenizer.decode(new)))
-        return found
+            samples.append(Sample(prompt, references.tokenizer.decode(new)))
+        return samples

@@ -1,5 +1,5 @@
-"""Which of several ways to go on is right (arXiv 1810.04805, section 4.4; Radford et al. 2018, section 3.3): each is a pair of
-its own, and the product of its pooled vector with one learned vector is its score; a softmax over them.
+"""Multiple choice (arXiv 1810.04805, section 4.4; Radford et al. 2018, section 3.3): each choice is encoded as a pair with the
+context, and scored by the product of its pooled vector with one learned vector; the softmax is over the choices.
 
 Differs: the dropout before that product is drawn for each choice (GPT's code draws one for all choices of an example).
 """
@@ -23,7 +23,7 @@ from protoformer.scoring.glue import Metric
 
 
 class MultipleChoiceModule(ClassificationModule):
-    """`choices` are the names of the choices, of any number."""
+    """`choices` are the names of the choices; every example has as many."""
 
     takes_choices = True
 
@@ -48,6 +48,7 @@ class MultipleChoiceModule(ClassificationModule):
         self.head = ClassificationHead(backbone.d_model, 1, backbone.dropout)
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
+        """A score a choice: the head has one output, and the choices are rows of `hidden`."""
         return self.head(self.pooled(hidden, batch).flatten(0, 1)).view(batch["pooler_position"].shape)
 
     def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:

@@ -1,8 +1,8 @@
-"""BERT's pretraining (arXiv 1810.04805, section 3.1): tell masked tokens, and whether one sentence follows another.
+"""BERT's pretraining (arXiv 1810.04805, section 3.1): masked language modelling (MLM) and next-sentence prediction (NSP).
 
-The loss is the mean over all tokens to tell plus the mean over all pairs to judge. Only tokens that are to be told reach the
-decoder and its softmax: of a batch of 128 tokens a row that is about a seventh of the logits. The same module serves the
-left-to-right rival of section 5.1, whose targets are all next tokens.
+The loss is the mean over all masked tokens plus the mean over all sentence pairs. Logits are computed at the masked tokens
+alone, which are about a seventh of all. The left-to-right baseline of section 5.1 is the same module, with every next token a
+target.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +21,7 @@ from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.loss import Loss
 from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
-from protoformer.modules.targets import places
+from protoformer.modules.targets import nonzero_indices
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 
@@ -29,7 +29,7 @@ PretrainingMetric = Literal["mlm_accuracy", "nsp_accuracy"]
 
 
 class PretrainingHead(nn.Module):
-    """Both heads; `next` is None without next-sentence prediction."""
+    """Both heads; `next` is None without NSP."""
 
     def __init__(self, backbone: Backbone, nsp: bool) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class PretrainingHead(nn.Module):
 
 class PretrainingOutput(NamedTuple):
     """Logits of both heads. `row` is the batch row of each masked token, `target_ids` its original id; `nsp_logits` is None
-    without next-sentence prediction."""
+    without NSP."""
 
     row: Int[Tensor, "targets"]
     target_ids: Int[Tensor, "targets"]
@@ -49,11 +49,13 @@ class PretrainingOutput(NamedTuple):
 
 
 class PretrainingEvaluation(Evaluation):
+    """Metrics of a split; predictions of single tokens are not kept."""
+
     percent_metrics = frozenset({"mlm_accuracy", "nsp_accuracy"})
 
 
 class PretrainingModule(TaskModule):
-    """`metrics` are those whose mean is the score; `nsp=False` leaves next-sentence prediction out."""
+    """The score is the mean of `metrics`; `nsp=False` leaves NSP out."""
 
     def __init__(
         self,
@@ -69,16 +71,17 @@ class PretrainingModule(TaskModule):
             raise ConfigurationError("task.module.metrics: without next sentences (nsp=false) there is no nsp_accuracy")
         self.backbone, self.splits, self.metrics = backbone, splits, metrics
         self.head: PretrainingHead = PretrainingHead(backbone, nsp)
-        backbone.pooler.requires_grad_(nsp)  # takes no part without pairs; several ranks would wait for its gradient
+        backbone.pooler.requires_grad_(nsp)  # unused without NSP: DDP would wait for its gradient
 
     def forward(self, batch: PretrainingBatch) -> PretrainingOutput:
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
-        row, number = _wanted(batch)
-        vectors = hidden.gather(row, batch["target_position"][row, number])
+        row, column = _target_indices(batch)
+        vectors = hidden.gather(row, batch["target_position"][row, column])
         logits = self.head.masked(vectors, self.backbone.embeddings.token.weight)
-        pooled = self.backbone.pooler(hidden, batch["pooler_position"]) if self.head.next is not None else None
-        following = None if self.head.next is None or pooled is None else self.head.next(pooled)
-        return PretrainingOutput(row, batch["target_ids"][row, number], logits, following)
+        nsp_logits = None
+        if self.head.next is not None:
+            nsp_logits = self.head.next(self.backbone.pooler(hidden, batch["pooler_position"]))
+        return PretrainingOutput(row, batch["target_ids"][row, column], logits, nsp_logits)
 
     def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
         """Fill in each [MASK]; a model that reads from left to right predicts the token after the text."""
@@ -106,77 +109,81 @@ class PretrainingModule(TaskModule):
         ]
 
     def dummy_batch(self, batch: int, seq: int) -> PretrainingBatch:
-        """With a seventh of the tokens to tell, as at length 128."""
+        """15 % of the tokens are targets."""
         zeros = torch.zeros(batch, seq, dtype=torch.long)
-        told = zeros[:, : max(1, round(0.15 * seq))]
+        targets = zeros[:, : max(1, round(0.15 * seq))]
         return PretrainingBatch(
             ids=zeros,
             padding_mask=torch.ones(batch, seq, dtype=torch.bool),
             segment_ids=zeros,
             pooler_position=zeros[:, 0],
             example_ids=zeros[:, 0],
-            target_position=told,
-            target_ids=told,
+            target_position=targets,
+            target_ids=targets,
             next_sentence=zeros[:, 0],
             targets=torch.ones(2, dtype=torch.long),
         )
 
     def flops(self, batch: PretrainingBatch) -> Tensor:
-        """The encoder's, and the decoder's on the tokens to tell."""
+        """Operations of the encoder, and of the MLM head at the targets."""
         d_model, vocab_size = self.backbone.d_model, self.backbone.embeddings.token.num_embeddings
-        told = (batch["target_ids"] >= 0).sum().double()
-        return super().flops(batch) + 6.0 * d_model * (d_model + vocab_size) * told
+        targets = (batch["target_ids"] >= 0).sum().double()
+        return super().flops(batch) + 6.0 * d_model * (d_model + vocab_size) * targets
 
     def loss(self, batch: PretrainingBatch) -> Loss:
-        told = self(batch)
-        words = functional.cross_entropy(told.mlm_logits.float(), told.target_ids, reduction="none")
-        count = words.new_tensor(float(len(words)))
-        right = (told.mlm_logits.argmax(-1) == told.target_ids).sum()
-        running_metrics = {"mlm_loss": (words.sum(), count), "mlm_accuracy": (right, count)}
-        total = words.sum()
-        if told.nsp_logits is not None:
-            known = (batch["next_sentence"] >= 0) & (batch["example_ids"] >= 0)
-            pairs = functional.cross_entropy(
-                told.nsp_logits.float(), batch["next_sentence"].clamp(min=0), reduction="none"
-            )
-            judged = (told.nsp_logits.argmax(-1) == batch["next_sentence"]) & known
-            running_metrics["nsp_loss"] = ((pairs * known).sum(), known.sum())
-            running_metrics["nsp_accuracy"] = (judged.sum(), known.sum())
-            total = total + self.term_weights(batch)[1] * (pairs * known).sum()
+        output = self(batch)
+        token_losses = functional.cross_entropy(output.mlm_logits.float(), output.target_ids, reduction="none")
+        count = token_losses.new_tensor(float(len(token_losses)))
+        correct = (output.mlm_logits.argmax(-1) == output.target_ids).sum()
+        running_metrics = {"mlm_loss": (token_losses.sum(), count), "mlm_accuracy": (correct, count)}
+        total = token_losses.sum()
+        if output.nsp_logits is not None:
+            labelled = (batch["next_sentence"] >= 0) & (batch["example_ids"] >= 0)
+            pair_losses, pair_correct = _pair_losses(output.nsp_logits, batch["next_sentence"])
+            nsp_total = (pair_losses * labelled).sum()
+            running_metrics["nsp_loss"] = (nsp_total, labelled.sum())
+            running_metrics["nsp_accuracy"] = ((pair_correct & labelled).sum(), labelled.sum())
+            total = total + self.term_weights(batch)[1] * nsp_total
         return Loss(total, count, running_metrics)
 
     def eval_step(self, batch: PretrainingBatch) -> EvalOutputs:
-        """Of each example: loss, count and hits of its tokens; its pair's loss and whether it was judged rightly, or nan."""
-        told = self(batch)
+        """Of each example: id; (sum of losses, number, correct ones) of its masked tokens, `(examples, 3)`; (loss, correct) of
+        its sentence pair, `(examples, 2)`, nan where there is no pair."""
+        output = self(batch)
         rows = len(batch["example_ids"])
-        words = functional.cross_entropy(told.mlm_logits.float(), told.target_ids, reduction="none")
-        sums = torch.zeros(rows, 3, device=words.device)
-        right = (told.mlm_logits.argmax(-1) == told.target_ids).float()
-        sums.index_add_(0, told.row, torch.stack([words, torch.ones_like(words), right], dim=1))
-        pairs = torch.full((rows, 2), math.nan, device=words.device)
-        if told.nsp_logits is not None:
-            known = batch["next_sentence"] >= 0
-            losses = functional.cross_entropy(
-                told.nsp_logits.float(), batch["next_sentence"].clamp(min=0), reduction="none"
-            )
-            hits = (told.nsp_logits.argmax(-1) == batch["next_sentence"]).float()
-            pairs[known] = torch.stack([losses, hits], dim=1)[known]
+        token_losses = functional.cross_entropy(output.mlm_logits.float(), output.target_ids, reduction="none")
+        sums = torch.zeros(rows, 3, device=token_losses.device)
+        correct = (output.mlm_logits.argmax(-1) == output.target_ids).float()
+        sums.index_add_(0, output.row, torch.stack([token_losses, torch.ones_like(token_losses), correct], dim=1))
+        pairs = torch.full((rows, 2), math.nan, device=token_losses.device)
+        if output.nsp_logits is not None:
+            labelled = batch["next_sentence"] >= 0
+            pair_losses, pair_correct = _pair_losses(output.nsp_logits, batch["next_sentence"])
+            pairs[labelled] = torch.stack([pair_losses, pair_correct.float()], dim=1)[labelled]
         real = batch["example_ids"] >= 0
         return batch["example_ids"][real], sums[real].double(), pairs[real].double()
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> PretrainingEvaluation:
         _, sums, pairs = outputs
-        loss, count, hits = sums.sum(0).tolist()
-        found = {"mlm_loss": loss / max(1.0, count), "mlm_accuracy": hits / max(1.0, count)}
-        found["mlm_perplexity"] = math.exp(min(found["mlm_loss"], 700.0))
-        known = pairs[~pairs[:, 0].isnan()]
-        if len(known):
-            found["nsp_loss"], found["nsp_accuracy"] = known.mean(0).tolist()
-        found["loss"] = found["mlm_loss"] + found.get("nsp_loss", 0.0)
-        scores: dict[str, float] = {name: found.pop(name) for name in self.metrics if name in found}
-        return PretrainingEvaluation(scores=scores, other_metrics=found)
+        loss, count, correct = sums.sum(0).tolist()
+        metrics = {"mlm_loss": loss / max(1.0, count), "mlm_accuracy": correct / max(1.0, count)}
+        metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], 700.0))
+        labelled = pairs[~pairs[:, 0].isnan()]
+        if len(labelled):
+            metrics["nsp_loss"], metrics["nsp_accuracy"] = labelled.mean(0).tolist()
+        metrics["loss"] = metrics["mlm_loss"] + metrics.get("nsp_loss", 0.0)
+        scores: dict[str, float] = {name: metrics.pop(name) for name in self.metrics if name in metrics}
+        return PretrainingEvaluation(scores=scores, other_metrics=metrics)
 
 
-def _wanted(batch: PretrainingBatch) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
-    """Row and number of every target."""
-    return places((batch["target_ids"] >= 0) & (batch["example_ids"] >= 0)[:, None])
+def _pair_losses(
+    nsp_logits: Float[Tensor, "batch 2"], next_sentence: Int[Tensor, "batch"]
+) -> tuple[Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
+    """Cross-entropy of each sentence pair, and whether it is classified correctly; meaningless where the label is -1."""
+    losses = functional.cross_entropy(nsp_logits.float(), next_sentence.clamp(min=0), reduction="none")
+    return losses, nsp_logits.argmax(-1) == next_sentence
+
+
+def _target_indices(batch: PretrainingBatch) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
+    """Row and column, in `target_ids`, of every target of a real example."""
+    return nonzero_indices((batch["target_ids"] >= 0) & (batch["example_ids"] >= 0)[:, None])

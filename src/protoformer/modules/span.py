@@ -1,8 +1,8 @@
-"""Answers that are a span of a context (arXiv 1810.04805, sections 4.2 and 4.3): encoder, start and end vectors.
+"""Extractive question answering (arXiv 1810.04805, sections 4.2 and 4.3): the answer is a span of the context.
 
-The loss of a window is the mean of two cross-entropies, over where the answer starts and where it ends; a window that does
-not show its question's answer has both at the null position (the template's: BERT's [CLS], GPT's extract token). What an
-evaluated window leaves behind is its best few spans, never its logits.
+Each token gets a start and an end logit. The loss of a window is the mean of two cross-entropies over its tokens, for the start
+and for the end of the answer; a window without its question's answer has both at the null position (BERT's [CLS], GPT's extract
+token). Of an evaluated window its n best spans are kept, not its logits; `scoring.spans` decodes them.
 
 Differs: padding takes no part in the softmax (in the paper's code it does).
 """
@@ -31,8 +31,9 @@ from protoformer.scoring import spans, squad
 from protoformer.scoring.spans import IMPOSSIBLE, Answer, Candidates
 
 
-class References(Protocol):
-    """Of a split: its questions in order, their gold answers (None: hidden), and the way from positions to text."""
+class QuestionReferences(Protocol):
+    """What a split's evaluation needs: its question ids in order, their gold answers (None: hidden), the index of a window's
+    question, and the text of a span of a window (`start` and `end` are positions of tokens, both included)."""
 
     ids: Sequence[str]
     gold: Sequence[Sequence[str]] | None
@@ -44,43 +45,45 @@ class References(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SpanEvaluation(Evaluation):
-    """Each question's n-best and the answer that is given, by id; `gold` None where it is hidden."""
+    """By question id: the n-best answers, the predicted one (empty: no answer), the gold answers (None: hidden)."""
 
     lists_misclassified = True
     percent_metrics = frozenset({"exact_match", "f1", "best_exact_match", "best_f1"})
 
     n_best: Mapping[str, Sequence[Answer]]
-    given: Mapping[str, str]
+    predictions: Mapping[str, str]
     gold: Mapping[str, Sequence[str]] | None
-    null_odds: Mapping[str, float] = field(default_factory=dict)  # of questions that may have no answer
+    null_odds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # score of no answer minus that of the best; SQuAD 2.0 alone
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        for number, (name, text) in enumerate(self.given.items()):
-            label = None if self.gold is None else list(self.gold[name])
-            yield {"id": number, "question": name, "prediction": text, "label": label}
+        for index, (question_id, text) in enumerate(self.predictions.items()):
+            label = None if self.gold is None else list(self.gold[question_id])
+            yield {"id": index, "question": question_id, "prediction": text, "label": label}
 
     def example_scores(self) -> Mapping[str, Sequence[float]]:
         if self.gold is None:
             return {}
-        scored = squad.each(self.given, self.gold)
+        scored = squad.each(self.predictions, self.gold)
         return {"exact_match": list(scored.exact_match.values()), "f1": list(scored.f1.values())}
 
     def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
-        """The last column is the answer's share among the n-best."""
-        found = []
+        """(text, gold, predicted, probability among the n-best), the largest probability first."""
+        rows = []
         for row in self.rows():
             if row["label"] is None or squad.exact_match(row["prediction"], row["label"]):
                 continue
-            share = next((a.probability for a in self.n_best[row["question"]] if a.text == row["prediction"]), 0.0)
+            prob = next((a.probability for a in self.n_best[row["question"]] if a.text == row["prediction"]), 0.0)
             gold = " | ".join(dict.fromkeys(row["label"])) or "(no answer)"
-            found.append([texts[row["id"]], gold, row["prediction"] or "(no answer)", share])
-        return sorted(found, key=lambda row: -row[3])
+            rows.append([texts[row["id"]], gold, row["prediction"] or "(no answer)", prob])
+        return sorted(rows, key=lambda row: -row[3])
 
     def files(self) -> dict[str, Any]:
         """The official files of SQuAD: answers, n-best lists, and in v2.0 the odds of no answer."""
         n_best = {name: [_official(answer) for answer in answers] for name, answers in self.n_best.items()}
-        odds = {name: max(-1e9, min(1e9, value)) for name, value in self.null_odds.items()}  # JSON knows no infinity
-        files = {"predictions.json": dict(self.given), "nbest_predictions.json": n_best}
+        odds = {name: max(-1e9, min(1e9, value)) for name, value in self.null_odds.items()}  # JSON has no infinity
+        files = {"predictions.json": dict(self.predictions), "nbest_predictions.json": n_best}
         return files | ({"null_odds.json": odds} if odds else {})
 
 
@@ -89,11 +92,10 @@ def _official(answer: Answer) -> dict[str, Any]:
 
 
 class SpanModule(TaskModule):
-    """`unanswerable`: a question may have no answer, which is given where its odds exceed a threshold: `null_threshold`,
-    or (None) the one that is best for F1 on the first development split.
-
-    `aux_lm_weight` is lambda, by which a decoder's language model counts in training, a window being an example (see
-    `auxiliary`)."""
+    """Keeps the `n_best` spans of at most `max_answer` tokens. With `unanswerable` a question may have no answer; that is
+    predicted where the null odds exceed `null_threshold`, or (None) the threshold that is best for F1 on the first
+    development split. `aux_lm_weight` is lambda of the auxiliary language model (see `auxiliary`), a window being an example.
+    """
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")  # their mean is the score
 
@@ -121,10 +123,10 @@ class SpanModule(TaskModule):
         self.backbone, self.splits = backbone, splits
         self.unanswerable, self.n_best, self.max_answer = unanswerable, n_best, max_answer
         self.null_threshold = null_threshold
-        self.tuned: float | None = None  # the threshold that was best on dev
+        self.tuned_threshold: float | None = None  # the best for F1 on dev
         self.auxiliary = AuxiliaryLanguageModel(backbone, aux_lm_weight)
         self.head = SpanHead(backbone.d_model)
-        backbone.pooler.requires_grad_(False)  # takes no part; several ranks would wait for its gradient
+        backbone.pooler.requires_grad_(False)  # unused: DDP would wait for its gradient
 
     def forward(self, batch: SpanBatch) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         return self.logits(self.hidden(batch))
@@ -133,7 +135,7 @@ class SpanModule(TaskModule):
         return self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
 
     def logits(self, hidden: HiddenStates) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
-        """The logits of a start and of an end."""
+        """Start and end logits of every token; 0 at padding where the backbone packs."""
         start, end = self.head(hidden.tokens)
         return hidden.layout.unpack(start), hidden.layout.unpack(end)
 
@@ -172,22 +174,22 @@ class SpanModule(TaskModule):
         real = batch["example_ids"] >= 0
         hidden = self.hidden(batch)
         start, end = self.logits(hidden)
-        loss = Loss((self._losses(batch, start.float(), end.float()) * real).sum(), real.sum())
-        return self.auxiliary.added(loss, hidden, batch["ids"], self.backbone.embeddings.token.weight, real)
+        loss = Loss((self._window_losses(batch, start.float(), end.float()) * real).sum(), real.sum())
+        return self.auxiliary.add_to(loss, hidden, batch["ids"], self.backbone.embeddings.token.weight, real)
 
-    def _losses(self, batch: SpanBatch, start: Tensor, end: Tensor) -> Float[Tensor, "batch"]:
+    def _window_losses(self, batch: SpanBatch, start: Tensor, end: Tensor) -> Float[Tensor, "batch"]:
         padding = ~batch["padding_mask"]
-        parts = [
+        start_loss, end_loss = (
             functional.cross_entropy(logits.masked_fill(padding, IMPOSSIBLE), position, reduction="none")
             for logits, position in ((start, batch["start_position"]), (end, batch["end_position"]))
-        ]
-        return (parts[0] + parts[1]) / 2
+        )
+        return (start_loss + end_loss) / 2
 
     def eval_step(self, batch: SpanBatch) -> EvalOutputs:
-        """Of each window: its best spans, the logits of no answer, and its loss."""
+        """Of each real window: id, the `n_best` spans (start, end, their logits), the logits of no answer, the loss."""
         real = batch["example_ids"] >= 0
         start, end = (logits.float() for logits in self(batch))
-        found = spans.candidates(
+        best = spans.candidates(
             start,
             end,
             batch["context_mask"] & batch["max_context_mask"],
@@ -196,22 +198,22 @@ class SpanModule(TaskModule):
             n_best=self.n_best,
             max_answer=self.max_answer,
         )
-        spare = (0, self.n_best - found.start.shape[1])  # a short window has fewer
-        columns = (
+        missing = (0, self.n_best - best.start.shape[1])  # a short window has fewer spans
+        outputs = (
             batch["example_ids"],
-            functional.pad(found.start, spare),
-            functional.pad(found.end, spare),
-            functional.pad(found.start_logit, spare, value=IMPOSSIBLE),
-            functional.pad(found.end_logit, spare, value=IMPOSSIBLE),
-            found.null_start,
-            found.null_end,
-            self._losses(batch, start, end),
+            functional.pad(best.start, missing),
+            functional.pad(best.end, missing),
+            functional.pad(best.start_logit, missing, value=IMPOSSIBLE),
+            functional.pad(best.end_logit, missing, value=IMPOSSIBLE),
+            best.null_start,
+            best.null_end,
+            self._window_losses(batch, start, end),
         )
-        return tuple(column[real] for column in columns)
+        return tuple(tensor[real] for tensor in outputs)
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> SpanEvaluation:
         losses = outputs[-1]
-        references: References = self.references[stage][split]
+        references: QuestionReferences = self.references[stage][split]
         n_best = self.n_best_answers(outputs, references)
         odds = {name: spans.null_odds(answers) for name, answers in n_best.items()} if self.unanswerable else {}
         gold = None
@@ -219,49 +221,54 @@ class SpanModule(TaskModule):
             answers = dict(zip(references.ids, references.gold, strict=True))
             gold = {name: answers[name] for name in n_best}
         scores: dict[str, float] = {}
-        numbers: dict[str, float] = {}
+        other_metrics: dict[str, float] = {}
         threshold = None
         if gold is not None:
-            numbers["loss"] = float(losses.mean())
+            other_metrics["loss"] = float(losses.mean())
         if self.unanswerable:
             tuned = self._thresholds(n_best, odds, gold)
             if stage == "val" and split == self.splits["val"][0]:
-                self.tuned = tuned.get("best_f1_threshold")
-            threshold = self.tuned if self.null_threshold is None else self.null_threshold
+                self.tuned_threshold = tuned.get("best_f1_threshold")
+            threshold = self.tuned_threshold if self.null_threshold is None else self.null_threshold
             if threshold is None:
                 raise ConfigurationError(
                     "the development split hides its answers, so no threshold for no answer can be tuned on it; add "
                     "task.module.null_threshold=<number>"
                 )
-            numbers |= {**tuned, "null_threshold": threshold}
-        given = spans.chosen(n_best, threshold)
+            other_metrics |= {**tuned, "null_threshold": threshold}
+        predictions = spans.chosen(n_best, threshold)
         if gold is not None:
-            means = squad.score(given, gold)
+            means = squad.score(predictions, gold)
             scores = {name: means.pop(name) for name in self.metrics}
-            numbers |= means
+            other_metrics |= means
         return SpanEvaluation(
-            scores=scores, other_metrics=numbers, n_best=n_best, given=given, gold=gold, null_odds=odds
+            scores=scores,
+            other_metrics=other_metrics,
+            n_best=n_best,
+            predictions=predictions,
+            gold=gold,
+            null_odds=odds,
         )
 
-    def n_best_answers(self, outputs: EvalOutputs, references: References) -> dict[str, list[Answer]]:
-        """The n-best over all windows of each question, in order of the questions; `outputs` as `eval_step` gives them."""
-        windows, found = outputs[0].tolist(), Candidates(*outputs[1:7])
-        pieces: dict[int, list[Answer]] = {}
+    def n_best_answers(self, outputs: EvalOutputs, references: QuestionReferences) -> dict[str, list[Answer]]:
+        """The n-best answers of each question over all its windows, in order of the questions; `outputs` as of `eval_step`."""
+        windows, best = outputs[0].tolist(), Candidates(*outputs[1:7])
+        answers: dict[int, list[Answer]] = {}
         nulls: dict[int, Answer] = {}
-        rows = zip(windows, found.null_start.tolist(), found.null_end.tolist(), _spans(found), strict=True)
-        for window, null_start, null_end, best in rows:
+        rows = zip(windows, best.null_start.tolist(), best.null_end.tolist(), _window_spans(best), strict=True)
+        for window, null_start, null_end, window_spans in rows:
             question, null = references.question(window), Answer("", null_start, null_end)
             nulls[question] = min(null, nulls.get(question, null), key=lambda answer: answer.score)
-            pieces.setdefault(question, []).extend(
+            answers.setdefault(question, []).extend(
                 Answer(references.text(window, start, end), start_logit, end_logit)
-                for start, end, start_logit, end_logit in best
+                for start, end, start_logit, end_logit in window_spans
                 if start_logit > IMPOSSIBLE
             )
         return {
             references.ids[question]: spans.n_best(
-                pieces[question], nulls[question] if self.unanswerable else None, self.n_best
+                answers[question], nulls[question] if self.unanswerable else None, self.n_best
             )
-            for question in sorted(pieces)
+            for question in sorted(answers)
         }
 
     def _thresholds(
@@ -270,18 +277,19 @@ class SpanModule(TaskModule):
         odds: Mapping[str, float],
         gold: Mapping[str, Sequence[str]] | None,
     ) -> dict[str, float]:
-        """The best that a threshold reaches for either metric, and where; nothing where answers are hidden."""
+        """The best value of either metric over all thresholds of the null odds, and that threshold; empty where answers are
+        hidden."""
         if gold is None:
             return {}
         scored = squad.each(spans.chosen(n_best, None), gold)
-        found = {}
+        best = {}
         for name, scores in (("exact_match", scored.exact_match), ("f1", scored.f1)):
-            found[f"best_{name}"], found[f"best_{name}_threshold"] = squad.best_threshold(scores, odds, gold)
-        return found
+            best[f"best_{name}"], best[f"best_{name}_threshold"] = squad.best_threshold(scores, odds, gold)
+        return best
 
 
-def _spans(found: Candidates) -> Iterator[list[tuple[int, int, float, float]]]:
-    """Of each window, its best: where a span starts and ends, and both logits."""
-    columns = (found.start, found.end, found.start_logit, found.end_logit)
+def _window_spans(best: Candidates) -> Iterator[list[tuple[int, int, float, float]]]:
+    """The spans of each window as (start, end, start logit, end logit), the best first."""
+    columns = (best.start, best.end, best.start_logit, best.end_logit)
     for row in zip(*(column.tolist() for column in columns), strict=True):
         yield list(zip(*row, strict=True))

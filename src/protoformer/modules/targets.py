@@ -1,4 +1,4 @@
-"""Target positions of a batch, and their losses."""
+"""Target positions of a batch, and the losses of a language model at them."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,26 +8,26 @@ from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
 from protoformer.blocks.kernels.packing import HiddenStates
 
 
-def sequence_losses(
-    hidden: HiddenStates, ids: Int[Tensor, "sequences seq"], embedding: Float[Tensor, "vocab d_model"]
-) -> Float[Tensor, "sequences"]:
-    """The mean over each sequence's tokens but the first of their negative log likelihood."""
-    padding_mask = hidden.layout.padding_mask
-    known = follows(torch.ones_like(ids, dtype=torch.bool) if padding_mask is None else padding_mask)
-    row, column = places(known)
-    losses = linear_cross_entropy(hidden.gather(row, column), embedding, ids[row, column + 1])
-    return losses.new_zeros(len(ids)).index_add(0, row, losses) / known.sum(1).clamp(min=1)
+def nonzero_indices(mask: Bool[Tensor, "rows columns"]) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
+    """Row and column indices of what is True. On the meta device, which has no values, those of every element."""
+    if mask.is_meta:
+        every = torch.ones(mask.shape, dtype=torch.bool, device="cpu").nonzero().to("meta")
+        return every[:, 0], every[:, 1]
+    row, column = mask.nonzero(as_tuple=True)
+    return row, column
 
 
-def follows(padding_mask: Bool[Tensor, "sequences seq"]) -> Bool[Tensor, "sequences before"]:
-    """Of every place but the last, whether a token follows the one there."""
+def has_next_token(padding_mask: Bool[Tensor, "sequences seq"]) -> Bool[Tensor, "sequences seq-1"]:
+    """True where a real token is followed by a real token: the positions that predict one."""
     return padding_mask[:, :-1] & padding_mask[:, 1:]
 
 
-def places(known: Bool[Tensor, "sequences before"]) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
-    """Row and column of what is true; on the meta device, where nothing can be looked up, of every place."""
-    if known.is_meta:
-        every = torch.ones(known.shape, dtype=torch.bool, device="cpu").nonzero().to("meta")
-        return every[:, 0], every[:, 1]
-    row, column = known.nonzero(as_tuple=True)
-    return row, column
+def next_token_losses(
+    hidden: HiddenStates, ids: Int[Tensor, "sequences seq"], embedding: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "sequences"]:
+    """Mean of -log P(token | tokens before it) over each sequence's tokens but the first (Radford et al. 2018, equation 1)."""
+    padding_mask = hidden.layout.padding_mask
+    mask = has_next_token(torch.ones_like(ids, dtype=torch.bool) if padding_mask is None else padding_mask)
+    row, column = nonzero_indices(mask)
+    token_losses = linear_cross_entropy(hidden.gather(row, column), embedding, ids[row, column + 1])
+    return token_losses.new_zeros(len(ids)).index_add(0, row, token_losses) / mask.sum(1).clamp(min=1)

@@ -1,10 +1,9 @@
-"""Translation, or any text made from another: tell each token of the target from the source and the tokens before it
+"""Sequence-to-sequence learning, such as translation: predict each target token from the source and the previous target tokens
 (arXiv 1706.03762).
 
-Trained on targets that are smoothed: the right word has 1 - epsilon, and epsilon is spread evenly over all words (section 5.4);
-the plain loss stands beside it. Both are means over the target tokens of a global batch. A validation leaves behind the loss,
-its perplexity (a token, not a word), and BLEU of what the model writes: while it is trained by `dev_beams` (1: the likeliest
-token each time), on the test by `beams`.
+The loss is the label-smoothed cross-entropy (section 5.4; see `label_smoothing`); the plain one is logged beside it. Both are
+means over the target tokens of a global batch. A validation reports the loss, the perplexity per token, and BLEU of generated
+targets: with `dev_beams` beams during training (1: greedy), with `beams` on the test split.
 """
 
 import math
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from protoformer.batches import TranslationBatch
@@ -23,32 +22,32 @@ from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_ta
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.label_smoothing import label_smoothed
 from protoformer.modules.loss import Loss
-from protoformer.modules.targets import places
+from protoformer.modules.targets import nonzero_indices
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.bleu import bleu, compound_bleu
 
 
-class Words(Protocol):
-    """A tokenizer."""
-
+class Detokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
-class Ends(Protocol):
-    """A template: the tokens that begin and end a target, and those that stand in none."""
+class TargetIds(Protocol):
+    """Ids that begin and end a target, and ids that are never generated."""
 
     bos_id: int
     eos_id: int
     suppressed_ids: list[int]
 
 
-class Translations(Protocol):
-    """Of a split: how to write, the texts of all its rows, and where in the file they stand."""
+class TranslationReferences(Protocol):
+    """What a split's evaluation needs: tokenizer and ids for generation, the target language (for the compound BLEU), all
+    texts, and the line in the file of each row."""
 
-    tokenizer: Words
-    template: Ends
+    tokenizer: Detokenizer
+    template: TargetIds
     language: str
     sources: list[str]
     targets: list[str]
@@ -73,8 +72,8 @@ class TranslationEvaluation(Evaluation):
 
 
 class TranslationModule(TaskModule):
-    """`label_smoothing` is epsilon; `alpha` the length penalty's exponent, `extra` how many tokens more than its source a
-    target may have (section 6.1). The score is BLEU."""
+    """`label_smoothing` is epsilon; `alpha` the exponent of the length penalty, `extra` how many tokens longer than its source
+    a target may be (section 6.1). The score is BLEU."""
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu",)
 
@@ -101,25 +100,21 @@ class TranslationModule(TaskModule):
             BeamParams(num_beams=count, length_penalty="gnmt", alpha=alpha) for count in (dev_beams, beams)
         )
 
-    def forward(self, batch: TranslationBatch) -> tuple[Float[Tensor, "targets"], Float[Tensor, "targets"], Tensor]:
-        """Of each target token: the smoothed loss, the plain one, and the row that it stands in.
-
-        With lse the logarithm of the softmax's denominator and z the logits, the smoothed loss is
-        lse - (1 - epsilon) z_target - epsilon mean(z): the plain loss plus epsilon (z_target - mean(z)), for which no
-        further logits are needed.
-        """
+    def forward(
+        self, batch: TranslationBatch
+    ) -> tuple[Float[Tensor, "targets"], Float[Tensor, "targets"], Int[Tensor, "targets"]]:
+        """Smoothed loss, plain loss and row in the batch of each target token."""
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["decoder_ids"], batch["decoder_mask"])
-        row, column = places(batch["target_ids"] >= 0)
-        tokens, told = hidden.gather(row, column), batch["target_ids"][row, column]
+        row, column = nonzero_indices(batch["target_ids"] >= 0)
+        tokens, target = hidden.gather(row, column), batch["target_ids"][row, column]
         weight = self.backbone.embeddings.token.weight
-        if self.backbone.bias is not None:  # as one more dimension, in which every token is 1
+        if self.backbone.bias is not None:  # as one more dimension, where every token is 1
             tokens = torch.cat([tokens, tokens.new_ones(len(tokens), 1)], dim=1)
             weight = torch.cat([weight, self.backbone.bias[:, None]], dim=1)
-        plain = linear_cross_entropy(tokens, weight, told)
+        plain = linear_cross_entropy(tokens, weight, target)
         if not self.label_smoothing:
             return plain, plain, row
-        above_mean = (tokens.float() * (weight[told] - weight.mean(0))).sum(-1)
-        return plain + self.label_smoothing * above_mean, plain, row
+        return label_smoothed(plain, tokens, weight, target, self.label_smoothing), plain, row
 
     def dummy_batch(self, batch: int, seq: int) -> TranslationBatch:
         zeros, real = torch.zeros(batch, seq, dtype=torch.long), torch.ones(batch, seq, dtype=torch.bool)
@@ -133,7 +128,7 @@ class TranslationModule(TaskModule):
         )
 
     def flops(self, batch: TranslationBatch) -> Tensor:
-        """Of both stacks, 6 a weight and token, of attention 12 a layer, dimension and pair of tokens, and the softmax's."""
+        """Operations of both stacks (6 a weight and token), attention (12 a layer, dimension and token pair) and softmax."""
         sources, targets = (batch[name].sum(1).double() for name in ("padding_mask", "decoder_mask"))
         model = self.backbone
         encoder, decoder = (
@@ -150,32 +145,33 @@ class TranslationModule(TaskModule):
         return Loss(smoothed.sum(), count, {"plain_loss": (plain.sum(), count)})
 
     def eval_step(self, batch: TranslationBatch) -> EvalOutputs:
-        """Of each pair: its losses and tokens in sum, and the tokens that the model writes (-1 after them)."""
+        """Of each pair: id; sums of plain loss and smoothed loss, and number of tokens, `(examples, 3)`; the generated ids,
+        `(examples, max_seq_len)`, -1 behind them."""
         smoothed, plain, row = self(batch)
         sums = torch.zeros(len(batch["ids"]), 3, dtype=torch.double, device=plain.device)
         sums.index_add_(0, row, torch.stack([plain, smoothed, torch.ones_like(plain)], dim=1).double())
-        template = next(iter(found for splits in self.references.values() for found in splits.values())).template
+        template = next(iter(each for splits in self.references.values() for each in splits.values())).template
         beam = self.beam if self.trainer.testing else self.dev_beam
         params = Seq2SeqParams(template.bos_id, template.eos_id, template.suppressed_ids, beam, self.extra)
-        written = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
+        generated = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
         for row_index, hypotheses in enumerate(
             generate_targets(self.backbone, batch["ids"], batch["padding_mask"], params)
         ):
             tokens = best_tokens(hypotheses, template.eos_id)
-            written[row_index, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
+            generated[row_index, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
         real = batch["example_ids"] >= 0
-        return batch["example_ids"][real], sums[real], written[real.cpu()]
+        return batch["example_ids"][real], sums[real], generated[real.cpu()]
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> TranslationEvaluation:
-        ids, sums, written = outputs
+        ids, sums, generated = outputs
         plain, smoothed, count = sums.sum(0).tolist()
         loss = plain / max(1.0, count)
-        texts: Translations = self.references[stage][split]
+        references: TranslationReferences = self.references[stage][split]
         predictions = [
-            texts.tokenizer.decode([token for token in row if token >= 0]).strip() for row in written.tolist()
+            references.tokenizer.decode([token for token in row if token >= 0]).strip() for row in generated.tolist()
         ]
-        sources, targets = ([side[number] for number in ids.tolist()] for side in (texts.sources, texts.targets))
-        plain_bleu, compound = bleu(predictions, targets), compound_bleu(predictions, targets, texts.language)
+        sources, targets = ([texts[i] for i in ids.tolist()] for texts in (references.sources, references.targets))
+        plain_bleu, compound = bleu(predictions, targets), compound_bleu(predictions, targets, references.language)
         return TranslationEvaluation(
             scores={"bleu": plain_bleu.score / 100},
             other_metrics={
@@ -185,7 +181,7 @@ class TranslationModule(TaskModule):
                 "perplexity": math.exp(min(loss, 700.0)),
             },
             notes={"bleu": plain_bleu.signature, "compound_bleu": compound.signature},
-            ids=[texts.row[number] for number in ids.tolist()],
+            ids=[references.row[i] for i in ids.tolist()],
             sources=sources,
             targets=targets,
             predictions=predictions,
