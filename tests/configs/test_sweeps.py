@@ -215,17 +215,19 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, _ = train.checked_sweep(["experiment=transformer_table3"], groups.search_path())
     assert jobs == len(drawn) == 20
     task, (base, *variants) = "translate/wmt14_en_de", drawn
-    assert paper_results.varied("transformer", task, base) == paper_results.caveats(base) == []
+    assert paper_results.ablation_variants("transformer", task, base) == paper_results.caveats(base) == []
     plain = compose(["model=transformer", f"task={task}"])
     for key, value in plain["model"].items():
         assert base["model"][key] == value, key
     assert {**base["recipe"], "average": 5} == plain["recipe"]
     assert base["task"]["module"]["dev_beams"] == 4
     rows = [row for row in paper_results.rows() if row.table == "Table 3" and row.settings and not row.is_base]
-    found = [row for config in variants for row in paper_results.varied("transformer", task, config)]
+    found = [row for config in variants for row in paper_results.ablation_variants("transformer", task, config)]
     assert sorted(row.row for row in found) == sorted(row.row for row in rows)
     for config in variants:
-        (differs,) = {row.settings: row.differs for row in paper_results.varied("transformer", task, config)}.values()
+        (differs,) = {
+            row.settings: row.differs for row in paper_results.ablation_variants("transformer", task, config)
+        }.values()
         changed = {f"model.{key}": v for key, v in config["model"].items() if v != base["model"][key]}
         changed |= {f"recipe.{key}": v for key, v in config["recipe"].items() if v != base["recipe"][key]}
         assert changed.pop("recipe.max_steps", 100000) == (300000 if len(differs) > 1 else 100000)

@@ -70,9 +70,9 @@ def run_name(config: dict[str, Any]) -> str:
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """What a name is made of."""
-    from protoformer.runs.identity import essence
+    from protoformer.runs.identity import identity_config
 
-    return essence(config)
+    return identity_config(config)
 
 
 def vocabulary(texts: Sequence[str]) -> Any:

@@ -430,14 +430,14 @@ def test_questions_of_which_every_candidate_is_nothing(tmp_path: Path) -> None:
     made, _ = unanswerable(tmp_path)
     for settings in ({}, {"null_threshold": 0.0}):
         ours, _, columns = judged(made, **settings)
-        none = torch.full_like(columns[3], spans.IMPOSSIBLE)
+        none = torch.full_like(columns[3], spans.NEG_INF)
         nothing = (*columns[:3], none, none, *columns[5:])
         found = ours.evaluate("val", "", nothing)
         assert set(found.predictions.values()) == {""}
         assert found.scores["f1"] == pytest.approx(1 / 3)
         json.dumps(found.files(), allow_nan=False)
         some = columns[3].clone()
-        some[::2] = spans.IMPOSSIBLE
+        some[::2] = spans.NEG_INF
         found = ours.evaluate("val", "", (*columns[:3], some, some, *columns[5:]))
         json.dumps([found.files(), dict(found.other_metrics)], allow_nan=False)
         assert "" in found.predictions.values()
@@ -462,7 +462,7 @@ def test_the_official_files(tmp_path: Path) -> None:
     made, _ = unanswerable(tmp_path)
     ours, found, columns = judged(made)
     nothing = columns[3].clone()
-    nothing[0] = spans.IMPOSSIBLE
+    nothing[0] = spans.NEG_INF
     found = ours.evaluate("val", "", (*columns[:3], nothing, nothing, *columns[5:]))
     assert math.inf in found.null_odds.values()
     predictions.write(tmp_path / "predictions", "val", found.rows(), found.files())

@@ -17,7 +17,7 @@ def answers(predictions: str, labels: str) -> list[dict]:
 
 
 def signs(folder) -> list[str]:
-    return diagnostics.signs(reader.read(folder))
+    return diagnostics.failure_signs(reader.read(folder))
 
 
 def test_a_sound_run_has_none(write_run) -> None:

@@ -32,7 +32,7 @@ def test_table_3_is_found_by_what_a_run_changes() -> None:
 
     def found(**model: object) -> list[float]:
         config = {"model": base | model, "recipe": {"label_smoothing": 0.1}}
-        return [row.value for row in paper_results.varied("transformer", task, config) if row.key == key]
+        return [row.value for row in paper_results.ablation_variants("transformer", task, config) if row.key == key]
 
     assert found(n_heads=1) == [24.9]
     assert found(dropout=0) == found(dropout=0.0) == [24.6]
@@ -44,9 +44,9 @@ def test_table_3_is_found_by_what_a_run_changes() -> None:
     assert told == ["it is none of the paper's variations: model.d_model=32 (512)"]
     varied = {"model": base | {"n_heads": 1}, "choices": {"model": "transformer", "task": task}}
     assert paper_results.caveats(varied) == []
-    smoothed = paper_results.varied("transformer", task, {"recipe": {"label_smoothing": 0}})
+    smoothed = paper_results.ablation_variants("transformer", task, {"recipe": {"label_smoothing": 0}})
     assert {row.key: row.value for row in smoothed} == {key: 25.3, "val/perplexity": 4.67}
-    beside = paper_results.beside("transformer", task, key, {"model": {"n_heads": 8}})
+    beside = paper_results.published_value("transformer", task, key, {"model": {"n_heads": 8}})
     assert beside is not None
     assert beside.value == 25.8
 
@@ -79,10 +79,10 @@ def test_numbers_are_found_by_model_task_and_split() -> None:
     assert [(row.value, row.table) for row in rows] == [(83.4, "Table 1")]
     assert paper_results.published("bert", "glue/wnli") == []
     assert paper_results.published("bert_large", "glue/rte")[0].value == 70.1
-    best = paper_results.beside("bert", "glue/mrpc", "val/accuracy")
+    best = paper_results.published_value("bert", "glue/mrpc", "val/accuracy")
     assert best is not None
     assert (best.source, best.value) == ("BERT, Table 5", 86.7)  # the paper before a README
-    assert paper_results.beside("bert", "glue/mrpc", "val/f1") is None
+    assert paper_results.published_value("bert", "glue/mrpc", "val/f1") is None
 
 
 def test_glue_averages_are_those_the_paper_prints() -> None:
@@ -117,7 +117,7 @@ def test_the_ablation_averages_are_those_that_gpts_paper_prints(row: str, averag
     assert math.fsum(one.value for one in found) / 8 == pytest.approx(average, abs=0.07)
     if "full" in row:  # the same as where they stand among the results
         for one in found:
-            best = paper_results.beside("gpt", one.task, one.key)
+            best = paper_results.published_value("gpt", one.task, one.key)
             assert best is not None
             assert best.value == one.value
 

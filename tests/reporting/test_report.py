@@ -27,9 +27,9 @@ def grid(write_run) -> dict[str, Path]:
 
 
 def test_recipes_are_compared_by_mean_and_spread_over_seeds(grid, tmp_path: Path) -> None:
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert list(block.recipes) == ["lr=2e-05 batch_size=32 epochs=3", "lr=5e-05 batch_size=32 epochs=3"]
-    head, lines = report.table_of(block)
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert list(group.recipes) == ["lr=2e-05 batch_size=32 epochs=3", "lr=5e-05 batch_size=32 epochs=3"]
+    head, lines = report.table_of(group)
     assert head == ["recipe", "n", "score", "val/accuracy", "val/f1", "examples/s", ""]
     assert lines[0] == [
         "lr=2e-05 batch_size=32 epochs=3",
@@ -42,13 +42,13 @@ def test_recipes_are_compared_by_mean_and_spread_over_seeds(grid, tmp_path: Path
     ]
     assert lines[1][3] == "80.00 ± 10.58"  # statistics.stdev of 84, 88, 68
     assert lines[1][-1] == "best on dev, 1 of 3 degenerate"  # seed 2 of it is the best single run
-    assert block.best is not None
-    assert block.best.record.folder == grid["lr5e-05-s2"].resolve()
+    assert group.best is not None
+    assert group.best.record.folder == grid["lr5e-05-s2"].resolve()
 
 
 def test_the_papers_numbers_stand_under_ours(grid, tmp_path: Path) -> None:
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    published = {line[0]: line[3:5] for line in report.table_of(block)[1][2:]}
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    published = {line[0]: line[3:5] for line in report.table_of(group)[1][2:]}
     assert published["BERT, Table 5: BERT-base"] == ["86.7", ""]
     assert published["BERT, Table 1: BERT-base"] == ["", "88.9 (test)"]
 
@@ -57,8 +57,8 @@ def test_one_number_for_several_sets_stands_under_their_mean(write_run, tmp_path
     """GPT's ablation prints one number for MNLI's two test sets."""
     metrics = {"val/matched/accuracy": 0.8, "val/mismatched/accuracy": 0.7, "val/loss": 0.5}
     write_run("plain", model="gpt", task="glue/mnli", metrics=metrics, init_from="scratch")
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    head, lines = report.table_of(block)
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = report.table_of(group)
     printed = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
     ablation = printed["GPT, Table 5: Transformer w/o pre-training"]
     assert (ablation["score"], ablation["val/matched/accuracy"]) == ("75.7 (test)", "")
@@ -79,10 +79,10 @@ def test_an_ablations_row_stands_under_the_run_that_it_is(write_run, tmp_path: P
         write_run(
             name, model="transformer", task="translate/wmt14_en_de", metrics=metrics, sizes={"d_model": 512, **model}
         )
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    _, lines = report.table_of(block)
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    _, lines = report.table_of(group)
     names = [line[0].removeprefix("Transformer, ") for line in lines]
-    assert len(block.recipes) == 4
+    assert len(group.recipes) == 4
     assert [name for name in names if name.startswith("Table")] == [
         "Table 3: (A) h=1, d_k=d_v=512", "Table 3: big", "Table 2: Transformer (base model)", "Table 3: base",
     ]  # fmt: skip
@@ -114,19 +114,19 @@ def test_a_broken_result_is_named_and_left_out(grid, write_run, tmp_path: Path, 
     report.main([str(tmp_path)])
     text = capsys.readouterr().out
     assert f"warning: left out: {grid['lr2e-05-s1'].resolve()}/result.json cannot be read" in text
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert len(block.runs) == 5
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert len(group.runs) == 5
 
 
 def test_the_last_finished_attempt_counts(write_run, tmp_path: Path) -> None:
     for attempt, accuracy in ((1, 0.5), (2, 0.9)):
         write_run("x", attempt=attempt, metrics={"val/accuracy": accuracy})
     write_run("x", attempt=3, finished=False)
-    harvest = report.collect([str(tmp_path)])
-    assert [run.result["attempt"] for run in harvest.runs] == [2]
-    assert harvest.replaced == 1
-    assert len(harvest.unfinished) == 1
-    assert any("1 earlier attempt" in line for line in report.notes(harvest))
+    collected = report.collect([str(tmp_path)])
+    assert [run.result["attempt"] for run in collected.runs] == [2]
+    assert collected.replaced == 1
+    assert len(collected.unfinished) == 1
+    assert any("1 earlier attempt" in line for line in report.notes(collected))
 
 
 def test_models_and_tasks_have_tables_of_their_own(write_run, tmp_path: Path, capsys) -> None:
@@ -144,11 +144,11 @@ def test_models_and_tasks_have_tables_of_their_own(write_run, tmp_path: Path, ca
 def test_neutral_keys_and_the_seed_make_no_recipe(write_run, tmp_path: Path) -> None:
     write_run("a", seed=1, hardware={"precision": "fp32", "devices": 1})
     write_run("b", seed=2, hardware={"precision": "fp32", "devices": 4}, paths={"outputs": "elsewhere"})
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert [len(runs) for runs in block.recipes.values()] == [2]
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert [len(runs) for runs in group.recipes.values()] == [2]
     write_run("c", seed=3, hardware={"precision": "bf16", "devices": 1})
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert {name.split()[-1]: len(runs) for name, runs in block.recipes.items()} == {
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert {name.split()[-1]: len(runs) for name, runs in group.recipes.items()} == {
         "precision=fp32": 2,
         "precision=bf16": 1,
     }
@@ -176,10 +176,10 @@ def test_other_weights_are_told(write_run, tmp_path: Path, capsys) -> None:
 def test_scores_that_are_not_a_number_are_shown(write_run, tmp_path: Path) -> None:
     write_run("a", task="glue/stsb", metrics={"val/pearson": math.nan, "val/spearman": math.nan})
     write_run("b", task="glue/stsb", seed=2, metrics={"val/pearson": 0.8, "val/spearman": 0.9})
-    (block,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert report.table_of(block)[1][0][3] == "nan"
-    assert block.best is not None
-    assert block.best.result["run_id"] == "b"
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert report.table_of(group)[1][0][3] == "nan"
+    assert group.best is not None
+    assert group.best.result["run_id"] == "b"
 
 
 def test_csv_and_markdown_hold_the_same_runs(grid, write_run, tmp_path: Path, capsys) -> None:

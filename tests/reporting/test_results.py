@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from protoformer.reporting import results
-from protoformer.reporting.tables import duration
+from protoformer.reporting.tables import format_duration
 from protoformer.runs import reader
 
 
@@ -68,4 +68,4 @@ def test_a_result_of_the_needed_keys_alone_is_printed(write_run) -> None:
     [(4.04, "4.0 s"), (42.4, "42 s"), (59.6, "1 min 0 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

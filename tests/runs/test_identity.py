@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from protoformer.config.compose import compose
-from protoformer.runs.identity import essence, run_id
+from protoformer.runs.identity import identity_config, run_id
 
 PAIR = ["model=bert", "task=glue/rte"]
 
@@ -127,5 +127,5 @@ def test_a_new_key_with_a_default_renames_nothing() -> None:
     before = run_id(config)
     changed = {**config, "model": {**config["model"], "attention_dropout": None, "activation": "gelu"}}
     assert run_id(changed) == before
-    assert "activation" not in essence(changed)["model"]
-    assert "optimizer" not in essence(config)["recipe"]
+    assert "activation" not in identity_config(changed)["model"]
+    assert "optimizer" not in identity_config(config)["recipe"]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from protoformer.scoring.bleu import bleu, compound_bleu, compounds_split, moses
+from protoformer.scoring.bleu import bleu, compound_bleu, moses, split_compounds
 
 # the tokens as Moses' own tokenizer writes them (-no-escape), and as the paper's script then splits them
 GOLDEN = [
@@ -25,7 +25,7 @@ GOLDEN = [
 @pytest.mark.parametrize(("text", "tokens", "split"), GOLDEN)
 def test_tokens_and_split_compounds(text: str, tokens: str, split: str) -> None:
     assert moses(text, "de") == tokens
-    assert compounds_split(tokens) == split
+    assert split_compounds(tokens) == split
 
 
 def by_hand(matches: list[tuple[int, int]], hypothesis: int, reference: int) -> float:

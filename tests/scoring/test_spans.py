@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from protoformer.scoring.spans import IMPOSSIBLE, Answer, candidates, chosen, n_best, null_odds
+from protoformer.scoring.spans import NEG_INF, Answer, candidates, chosen, n_best, null_odds
 
 
 def every(start: torch.Tensor, end: torch.Tensor, may: list[bool], longest: int) -> list[tuple[float, int, int]]:
@@ -30,12 +30,12 @@ def test_the_best_spans_are_those_of_trying_all(seed: int) -> None:
         kept = [
             (score, s, e)
             for score, s, e in zip(*(x[window].tolist() for x in (found.score, found.start, found.end)), strict=True)
-            if score > IMPOSSIBLE
+            if score > NEG_INF
         ]
         assert [(s, e) for _, s, e in kept] == [(s, e) for _, s, e in expected]
         assert [score for score, _, _ in kept] == pytest.approx([score for score, _, _ in expected])
         assert [
-            s + e for s, e in zip(found.start_logit[window], found.end_logit[window], strict=True) if s > IMPOSSIBLE
+            s + e for s, e in zip(found.start_logit[window], found.end_logit[window], strict=True) if s > NEG_INF
         ] == [start[window, s] + end[window, e] for _, s, e in kept]
         assert torch.equal(found.null_start[window], start[window, 0])
         assert torch.equal(found.null_end[window], end[window, 0])
@@ -44,11 +44,11 @@ def test_the_best_spans_are_those_of_trying_all(seed: int) -> None:
 def test_a_window_without_a_place_for_an_answer_has_none() -> None:
     nowhere = torch.zeros(1, 6, dtype=torch.bool)
     found = candidates(torch.randn(1, 6), torch.randn(1, 6), nowhere, nowhere, torch.zeros(1, dtype=torch.long))
-    assert (found.score == IMPOSSIBLE).all()
+    assert (found.score == NEG_INF).all()
 
 
 def test_n_best_texts_differ_and_their_shares_sum_to_one() -> None:
-    scored = ((0.5, "red wine"), (1.5, "wine"), (1.25, "wine"), (IMPOSSIBLE, "never"), (0.25, ""))
+    scored = ((0.5, "red wine"), (1.5, "wine"), (1.25, "wine"), (NEG_INF, "never"), (0.25, ""))
     spans = [Answer(text, 2 * half, 0.0) for half, text in scored]
     answers = n_best(spans, None)
     assert [(a.text, a.score) for a in answers] == [("wine", 3.0), ("red wine", 1.0)]
@@ -67,7 +67,7 @@ def test_n_best_texts_differ_and_their_shares_sum_to_one() -> None:
 
 def test_a_question_whose_every_candidate_is_nothing() -> None:
     assert n_best([], None) == [Answer("", 0.0, 0.0, 1.0)]
-    only_null = n_best([Answer("x", IMPOSSIBLE, IMPOSSIBLE)], Answer("", 1.0, 0.5))
+    only_null = n_best([Answer("x", NEG_INF, NEG_INF)], Answer("", 1.0, 0.5))
     assert only_null == [Answer("", 1.0, 0.5, 1.0)]
     assert null_odds(only_null) == math.inf
     assert chosen({"q": only_null}, 0.0) == {"q": ""}

@@ -31,7 +31,7 @@ def main(
     from protoformer.complexity.figure import draw
     from protoformer.complexity.page import markdown, tables, write_csv
     from protoformer.complexity.results import SizeGrid, measure_grid
-    from protoformer.reporting.tables import table
+    from protoformer.reporting.tables import print_table
 
     if threads < 1:
         raise ConfigurationError(f"--threads {threads}: at least 1")
@@ -54,7 +54,7 @@ def main(
     finally:
         torch.set_num_threads(before)
     for title, heads, rows in tables(results):
-        table(heads, rows, f"{title}; {results.threads} thread(s)")
+        print_table(heads, rows, f"{title}; {results.threads} thread(s)")
         print()
     write_text(folder / "complexity.md", markdown(results, _command(n, d, quick, threads)))
     write_csv(results, folder / "complexity.csv")

@@ -11,7 +11,7 @@ from protoformer.config.groups import can, family, groups, heading, model, optio
 from protoformer.config.signatures import members, signature
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
-from protoformer.reporting.tables import _console, _table
+from protoformer.reporting.tables import make_console, print_table
 
 HELP = "models, tasks and hardware, and what runs with what"
 
@@ -65,7 +65,7 @@ def usage(folders: Sequence[Path], program: str) -> str:
 def main(sections: Sequence[str] = ()) -> None:
     """Print models, tasks, hardware, and what runs with what (`pairs`), or those of them that are named."""
     folders = search_path()
-    console = _console()
+    console = make_console()
     for name in sections or SECTIONS:
         title, rows = {
             "models": ("models", _models),
@@ -74,7 +74,7 @@ def main(sections: Sequence[str] = ()) -> None:
             "pairs": ("what runs with what", _matrix),
         }[name]
         columns, found = rows(folders)
-        console.print(_table(title, columns, found, console))
+        print_table(columns, found, title, console=console)
         console.print()
 
 

@@ -225,7 +225,7 @@ def _tell(error: Exception) -> None:
 
 def _summary(session: Session) -> None:
     """A table of a sweep's jobs: what each changed, and its score or its error."""
-    from protoformer.reporting.tables import table
+    from protoformer.reporting.tables import print_table
 
     common = set.intersection(*(set(job.overrides) for job in session.jobs)) if len(session.jobs) > 1 else set()
     rows = []
@@ -234,4 +234,4 @@ def _summary(session: Session) -> None:
         score = "" if job.score is None else f"{job.score:.4f}"
         failure = "" if job.error is None else f"{type(job.error).__name__}: {compose.first_line(job.error)}"
         rows.append([str(number), own, score, failure])
-    table(("job", "overrides", "val/score", "error"), rows, "jobs of this sweep")
+    print_table(("job", "overrides", "val/score", "error"), rows, "jobs of this sweep")

@@ -168,7 +168,7 @@ class Run:
     reuse: bool = False  # accept a recorded result although the code has changed since
 
 
-NEUTRAL = (  # keys that cannot change a result: no part of a run's name
+IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's name
     *("paths", "tracking", "views", "row", "force", "reuse", "choices", "model.pretraining", "task.train_examples"),
     *("trainer.checkpoint_every", "trainer.log_every"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),

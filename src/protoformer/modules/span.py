@@ -28,7 +28,7 @@ from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedP
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import spans, squad
-from protoformer.scoring.spans import IMPOSSIBLE, Answer, Candidates
+from protoformer.scoring.spans import NEG_INF, Answer, Candidates
 
 
 class QuestionReferences(Protocol):
@@ -180,7 +180,7 @@ class SpanModule(TaskModule):
     def _window_losses(self, batch: SpanBatch, start: Tensor, end: Tensor) -> Float[Tensor, "batch"]:
         padding = ~batch["padding_mask"]
         start_loss, end_loss = (
-            functional.cross_entropy(logits.masked_fill(padding, IMPOSSIBLE), position, reduction="none")
+            functional.cross_entropy(logits.masked_fill(padding, NEG_INF), position, reduction="none")
             for logits, position in ((start, batch["start_position"]), (end, batch["end_position"]))
         )
         return (start_loss + end_loss) / 2
@@ -203,8 +203,8 @@ class SpanModule(TaskModule):
             batch["example_ids"],
             functional.pad(best.start, missing),
             functional.pad(best.end, missing),
-            functional.pad(best.start_logit, missing, value=IMPOSSIBLE),
-            functional.pad(best.end_logit, missing, value=IMPOSSIBLE),
+            functional.pad(best.start_logit, missing, value=NEG_INF),
+            functional.pad(best.end_logit, missing, value=NEG_INF),
             best.null_start,
             best.null_end,
             self._window_losses(batch, start, end),
@@ -262,7 +262,7 @@ class SpanModule(TaskModule):
             answers.setdefault(question, []).extend(
                 Answer(references.text(window, start, end), start_logit, end_logit)
                 for start, end, start_logit, end_logit in window_spans
-                if start_logit > IMPOSSIBLE
+                if start_logit > NEG_INF
             )
         return {
             references.ids[question]: spans.n_best(

@@ -179,7 +179,7 @@ def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     """From the speed of matrix products, measured now, where the wanted device is here."""
     import torch
 
-    from protoformer.reporting.tables import duration
+    from protoformer.reporting.tables import format_duration
 
     hardware = config["hardware"]
     wants_gpu = hardware["accelerator"] == "gpu"
@@ -189,7 +189,7 @@ def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     speed = matrix_flops(device, hardware["precision"])
     ranks = made.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
     seconds = (made.training_flops or 0.0) / (speed * SHARE * ranks)
-    length = duration(seconds) if seconds < YEAR else f"{seconds / YEAR:,.0f} years"
+    length = format_duration(seconds) if seconds < YEAR else f"{seconds / YEAR:,.0f} years"
     return {
         "time": (f"about {length} at most, at {SHARE:.0%} of the {_flops(speed)}/s that matrix products reach here now")
     }

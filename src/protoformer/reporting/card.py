@@ -1,13 +1,13 @@
 """The card of a run (`card.md`): what was run, its scores beside the paper's, and the command to run it again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from protoformer.atomic import write_text
 from protoformer.errors import RunFolderError
 from protoformer.reporting import paper_results, results
-from protoformer.reporting.tables import escape, fenced
+from protoformer.reporting.tables import escape_markdown, fenced, markdown_table
 from protoformer.runs import reader
 from protoformer.views import curves
 
@@ -23,12 +23,12 @@ def write_card(folder: Path) -> Path:
         curves.draw(folder / "metrics.jsonl", {*task_type["main_metrics"], *task_type["percent_metrics"]})
     result, config = record.result, record.config
     sections = [
-        f"# {escape(record.model)} on {escape(record.task)}",
+        f"# {escape_markdown(record.model)} on {escape_markdown(record.task)}",
         _introduction(result, config),
         _scores(result, config),
-        "## Training\n\n" + _table(("", ""), results.facts(result).items()),
+        "## Training\n\n" + markdown_table(("", ""), results.facts(result).items()),
         "![Training loss and dev scores over optimizer steps](curves.svg)" if drawn else "",
-        "## Settings\n\n" + _table(("key", "value"), _settings(config)),
+        "## Settings\n\n" + markdown_table(("key", "value"), _settings(config)),
         _origin(result),
         "## Run it again\n\n" + fenced(result["command"], "sh") if result.get("command") else "",
     ]
@@ -39,12 +39,10 @@ def write_card(folder: Path) -> Path:
 
 def _introduction(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     attempt = f", attempt {result['attempt']}" if result.get("attempt", 1) != 1 else ""
-    finished = f", finished {escape(result['finished'])}" if result.get("finished") else ""
-    start = escape(result.get("init_from") or config.get("init_from", "auto"))
-    return (
-        f"Run {escape(result['run_id'])}{attempt}{finished}. Seed {escape(result.get('seed', config.get('seed')))}, "
-        f"weights from: {start}."
-    )
+    finished = f", finished {escape_markdown(result['finished'])}" if result.get("finished") else ""
+    start = escape_markdown(result.get("init_from") or config.get("init_from", "auto"))
+    seed = escape_markdown(result.get("seed", config.get("seed")))
+    return f"Run {escape_markdown(result['run_id'])}{attempt}{finished}. Seed {seed}, weights from: {start}."
 
 
 def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -52,33 +50,33 @@ def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if not lines:
         return "## Scores\n\nThis run has no scores."
     rows = [(line.key, line.ours, line.theirs, line.row.source if line.row else "") for line in lines]
-    parts = ["## Scores", _table(("metric", "this run", "published", "printed in"), rows)]
+    parts = ["## Scores", markdown_table(("metric", "this run", "published", "printed in"), rows)]
     parts.append("Accuracy, F1 and correlations times 100, as the papers print them.")
     parts += _published(result["model"], result["task"], config, lines)
     notes = paper_results.caveats(config)
     if notes and any(line.row for line in lines):
-        parts.append(f"**This is not the paper's experiment**: {escape('; '.join(notes))}.")
+        parts.append(f"**This is not the paper's experiment**: {escape_markdown('; '.join(notes))}.")
     return "\n\n".join(parts)
 
 
 def _published(model: str, task: str, config: Mapping[str, Any], lines: Sequence[results.Score]) -> list[str]:
     """How each published number was come by, and where there is none for the same split."""
-    known = [*paper_results.varied(model, task, config), *paper_results.published(model, task)]
+    known = [*paper_results.ablation_variants(model, task, config), *paper_results.published(model, task)]
     if not known:
-        return [f"No published numbers of {escape(model)} on {escape(task)} are known here."]
+        return [f"No published numbers of {escape_markdown(model)} on {escape_markdown(task)} are known here."]
     parts = []
     ours = [line for line in lines if line.ours != "-"]
     bare = [line.key for line in ours if line.row is None]
     if bare:
-        parts.append(f"No published number for {escape(', '.join(bare))} of this model and task.")
+        parts.append(f"No published number for {escape_markdown(', '.join(bare))} of this model and task.")
     if ours and len(bare) == len(ours):
         splits = dict.fromkeys(row.split for row in known)
         parts.append(
-            f"What is published is on another split ({escape(', '.join(splits))}): **not to be compared directly**."
+            f"What is published is on another split ({escape_markdown(', '.join(splits))}): **not to be compared directly**."
         )
     protocols = [(row.source, row.row, row.key, f"{row.value:g}", row.protocol) for row in known]
     parts.append("How the published numbers were come by:")
-    parts.append(_table(("source", "row", "metric", "value", "protocol"), protocols))
+    parts.append(markdown_table(("source", "row", "metric", "value", "protocol"), protocols))
     return parts
 
 
@@ -98,9 +96,4 @@ def _origin(result: Mapping[str, Any]) -> str:
     rows = [(f"{name} digest", digest) for name, digest in digests.items() if digest is not None]
     rows += [(f"data digest, {split}", digest) for split, digest in data.items()]
     rows += list((result.get("versions") or {}).items())
-    return "## Code, data, weights, versions\n\n" + _table(("", ""), rows) if rows else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *([escape(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "## Code, data, weights, versions\n\n" + markdown_table(("", ""), rows) if rows else ""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from protoformer.errors import UserError
-from protoformer.reporting.tables import table
+from protoformer.reporting.tables import print_table
 from protoformer.runs import reader
 from protoformer.scoring import squad
 from protoformer.scoring.bootstrap import Difference, paired_bootstrap
@@ -47,7 +47,7 @@ def main(ours: Sequence[str], theirs: Sequence[str], draws: int = 10_000) -> Non
         )
         for one in found
     ]
-    table(("split", "metric", "examples", "these runs", "with", "difference", "95 % interval", ""), rows)
+    print_table(("split", "metric", "examples", "these runs", "with", "difference", "95 % interval", ""), rows)
     print(f"paired bootstrap over examples, {draws:,} draws; runs of a side are averaged example by example")
 
 

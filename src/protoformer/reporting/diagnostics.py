@@ -20,7 +20,7 @@ FALL = 0.98  # a training loss that ends above this share of its start did not f
 POINTS = 8  # fewer points of the training loss say nothing
 
 
-def signs(record: reader.Record) -> list[str]:
+def failure_signs(record: reader.Record) -> list[str]:
     """What speaks against a finished run, in words; none for a sound one. A file that is broken is a RunFolderError."""
     free_text = record.result is not None and record.result["task_type"]["free_text"]
     found = [

@@ -72,13 +72,13 @@ def rows() -> tuple[Row, ...]:
 def published(model: str, task: str, split: str | None = None) -> list[Row]:
     """The numbers printed for a model on a task, the paper's own first; `split` is `val`, `test`, `val/matched` ...
 
-    Those of the model as it is; an ablation's rows are found by what they change (`varied`).
+    Those of the model as it is; an ablation's rows are found by what they change (`ablation_variants`).
     """
     own = (row for row in _of(model, task) if not row.settings or row.is_base)
     return [row for row in own if split in (None, row.split)]
 
 
-def varied(model: str, task: str, config: Mapping[str, Any]) -> list[Row]:
+def ablation_variants(model: str, task: str, config: Mapping[str, Any]) -> list[Row]:
     """The numbers of the ablation's row that a run's config is, if it is one: it has what the row changes, and nothing else
     that other rows change."""
     base = _base(model, task)
@@ -103,9 +103,9 @@ def _departures(
     return {key: value for key, value in found.items() if value != wanted[key]}
 
 
-def beside(model: str, task: str, key: str, config: Mapping[str, Any] | None = None) -> Row | None:
+def published_value(model: str, task: str, key: str, config: Mapping[str, Any] | None = None) -> Row | None:
     """The published number of the very metric and split, or None."""
-    rows = [*varied(model, task, config or {}), *published(model, task)]
+    rows = [*ablation_variants(model, task, config or {}), *published(model, task)]
     return next((row for row in rows if row.key == key), None)
 
 
@@ -149,7 +149,7 @@ def caveats(config: Mapping[str, Any]) -> list[str]:
     found = []
     named = [str((config.get("choices") or {}).get(key)) for key in ("model", "task")]
     base = _base(named[0], named[1])
-    if not varied(named[0], named[1], config) and (other := _departures(config, base)):
+    if not ablation_variants(named[0], named[1], config) and (other := _departures(config, base)):
         told = ", ".join(f"{key}={value} ({base[key]})" for key, value in other.items())
         found.append(f"it is none of the paper's variations: {told}")
     if (config.get("choices") or {}).get("source") == "sample":

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.atomic import replace_atomically, write_text
-from protoformer.config.schema import NEUTRAL
+from protoformer.config.schema import IGNORED_IN_RUN_ID
 from protoformer.errors import RunFolderError
 from protoformer.reporting import diagnostics, paper_results
 from protoformer.reporting.paper_results import is_percent
-from protoformer.reporting.tables import escape
+from protoformer.reporting.tables import escape_markdown, make_console, markdown_table, print_line, print_table
 from protoformer.runs import reader
 from protoformer.runs.metrics import read_curves
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 SHOWN = ("recipe.lr", "recipe.batch_size", "recipe.epochs")  # always told apart by these
 DERIVED = {"trainer.max_epochs": "recipe.epochs", "trainer.max_steps": "recipe.max_steps"}
 MOST = 6  # differing keys in a recipe's name
-PIPED_WIDTH = 160
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Block:
+class TaskRuns:
     """All runs of one model on one task, by the name of their recipe, the best recipe first."""
 
     model: str
@@ -77,7 +76,7 @@ class Block:
 
 
 @dataclass
-class Harvest:
+class CollectedRuns:
     """What the folders held."""
 
     runs: list[Run] = field(default_factory=list)
@@ -91,44 +90,40 @@ def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = 
 
     A folder that does not exist, or holds no run, is a UserError; a run that cannot be read is named and left out.
     """
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, PIPED_WIDTH))
-    harvest = collect(folders)
-    blocks = arrange(harvest.runs)
-    for block in blocks:
-        _print(block, console)
-    for line in notes(harvest):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console = make_console()
+    collected = collect(folders)
+    groups = arrange(collected.runs)
+    for group in groups:
+        _print(group, console)
+    for line in notes(collected):
+        print_line(console, line)
     if csv is not None:
-        write_csv(Path(csv), blocks, harvest)
+        write_csv(Path(csv), groups, collected)
     if markdown is not None:
-        write_markdown(Path(markdown), blocks, harvest)
+        write_markdown(Path(markdown), groups, collected)
 
 
-def collect(folders: Sequence[str]) -> Harvest:
+def collect(folders: Sequence[str]) -> CollectedRuns:
     """Read every run; of several attempts at one run the last finished one counts."""
-    harvest = Harvest()
+    collected = CollectedRuns()
     attempts: dict[tuple[Path, str], Run] = {}
     for folder in reader.find_runs(folders):
         try:
             record = reader.read(folder)
             if record.result is None:
-                harvest.unfinished.append(f"{folder} ({_progress(folder)})")
+                collected.unfinished.append(f"{folder} ({_progress(folder)})")
                 continue
-            run = Run(record, record.result, settings(record.config), diagnostics.signs(record))
+            run = Run(record, record.result, settings(record.config), diagnostics.failure_signs(record))
         except RunFolderError as error:
-            harvest.skipped.append(str(error))
+            collected.skipped.append(str(error))
             continue
         same = (folder.parent, str(run.result["run_id"]))
         if same in attempts:
-            harvest.replaced += 1
+            collected.replaced += 1
         if same not in attempts or _attempt(run) > _attempt(attempts[same]):
             attempts[same] = run
-    harvest.runs = list(attempts.values())
-    return harvest
+    collected.runs = list(attempts.values())
+    return collected
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +133,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     def descend(node: Mapping[str, Any], prefix: str) -> None:
         for name, value in node.items():
             key = f"{prefix}{name}"
-            if key == "seed" or key in NEUTRAL:
+            if key == "seed" or key in IGNORED_IN_RUN_ID:
                 continue
             if isinstance(value, Mapping) and value:
                 descend(value, f"{key}.")
@@ -149,19 +144,19 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def arrange(runs: Iterable[Run]) -> list[Block]:
-    """Runs by model and task, then by recipe; within a block the recipe with the best mean on dev comes first."""
+def arrange(runs: Iterable[Run]) -> list[TaskRuns]:
+    """Runs by model and task, then by recipe; within a group the recipe with the best mean on dev comes first."""
     by_task: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         by_task[run.record.model, run.record.task].append(run)
-    blocks = []
+    groups = []
     for (model, task), members in sorted(by_task.items()):
         recipes: dict[str, list[Run]] = defaultdict(list)
         for name, run in zip(recipe_names([run.settings for run in members]), members, strict=True):
             recipes[name].append(run)
         ranked = sorted(recipes.items(), key=lambda recipe: (-_mean_score(recipe[1]), recipe[0]))
-        blocks.append(Block(model, task, {name: sorted(group, key=_seed) for name, group in ranked}))
-    return blocks
+        groups.append(TaskRuns(model, task, {name: sorted(group, key=_seed) for name, group in ranked}))
+    return groups
 
 
 def recipe_names(variants: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -188,13 +183,13 @@ def differing(variants: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(variant.get(key)) for variant in variants}) > 1]
 
 
-def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of a block's table: ours by recipe, each above the ablation's row that it is, then the model's own."""
-    keys, columns = block.keys, block.columns
+def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a group's table: ours by recipe, each above the ablation's row that it is, then the model's own."""
+    keys, columns = group.keys, group.columns
     several = len(keys) > 1
     head = ["recipe", "n", *(["score"] if several else []), *keys, "examples/s", ""]
-    best, lines = block.best, []
-    for name, runs in block.recipes.items():
+    best, lines = group.best, []
+    for name, runs in group.recipes.items():
         failed = sum(bool(run.signs) for run in runs)
         marks = ["best on dev"] if best is not None and any(run is best for run in runs) else []
         marks += [f"{failed} of {len(runs)} degenerate"] if failed else []
@@ -207,8 +202,8 @@ def table_of(block: Block) -> tuple[list[str], list[list[str]]]:
         ]
         speed = f"{statistics.fmean(speeds):.1f}" if speeds else "-"
         lines.append([name, str(len(runs)), *cells, speed, ", ".join(marks)])
-        lines += _theirs(paper_results.varied(block.model, block.task, runs[0].record.config), columns)
-    lines += _theirs(paper_results.published(block.model, block.task), columns)
+        lines += _theirs(paper_results.ablation_variants(group.model, group.task, runs[0].record.config), columns)
+    lines += _theirs(paper_results.published(group.model, group.task), columns)
     return head, lines
 
 
@@ -234,110 +229,107 @@ def mean_std(values: Sequence[float | None], percent: bool) -> str:
     return f"{mean} ± {paper_results.format_metric(statistics.stdev(numbers), percent)}"
 
 
-def remarks(block: Block) -> list[str]:
-    """Lines under a block's table: the best run, runs that failed, and what is not the paper's experiment."""
+def remarks(group: TaskRuns) -> list[str]:
+    """Lines under a group's table: the best run, runs that failed, and what is not the paper's experiment."""
     lines = []
-    if block.best is not None:
-        score = paper_results.format_metric(block.best.score, percent=True)
-        lines.append(f"best on dev: {score}, seed {_seed(block.best)}, {block.best.record.folder}")
-    for run in block.runs:
+    if group.best is not None:
+        score = paper_results.format_metric(group.best.score, percent=True)
+        lines.append(f"best on dev: {score}, seed {_seed(group.best)}, {group.best.record.folder}")
+    for run in group.runs:
         lines += (
             [f"degenerate: {run.record.folder.name}, seed {_seed(run)}: {'; '.join(run.signs)}"] if run.signs else []
         )
-    if _known(block):
+    if _known(group):
         why: dict[str, int] = defaultdict(int)
-        for run in block.runs:
+        for run in group.runs:
             why["; ".join(paper_results.caveats(run.record.config))] += 1
         lines += [
-            f"not the paper's experiment ({n} of {len(block.runs)} runs): {text}" for text, n in why.items() if text
+            f"not the paper's experiment ({n} of {len(group.runs)} runs): {text}" for text, n in why.items() if text
         ]
     else:
         lines.append("no published numbers of this model on this task are known here")
     return lines
 
 
-def _known(block: Block) -> list[paper_results.Row]:
-    """The published numbers beside a block's runs: the ablation's rows that they are, and the model's own."""
-    configs = [runs[0].record.config for runs in block.recipes.values()]
-    varied = [row for config in configs for row in paper_results.varied(block.model, block.task, config)]
-    return [*dict.fromkeys(varied), *paper_results.published(block.model, block.task)]
+def _known(group: TaskRuns) -> list[paper_results.Row]:
+    """The published numbers beside a group's runs: the ablation's rows that they are, and the model's own."""
+    configs = [runs[0].record.config for runs in group.recipes.values()]
+    varied = [row for config in configs for row in paper_results.ablation_variants(group.model, group.task, config)]
+    return [*dict.fromkeys(varied), *paper_results.published(group.model, group.task)]
 
 
-def notes(harvest: Harvest) -> list[str]:
+def notes(collected: CollectedRuns) -> list[str]:
     """Lines on runs that are in no table."""
-    lines = [f"unfinished: {text}" for text in harvest.unfinished]
-    lines += [f"warning: left out: {text}" for text in harvest.skipped]
-    if harvest.replaced:
-        lines.append(f"{harvest.replaced} earlier attempt(s) left out: the last finished attempt at a run counts")
+    lines = [f"unfinished: {text}" for text in collected.unfinished]
+    lines += [f"warning: left out: {text}" for text in collected.skipped]
+    if collected.replaced:
+        lines.append(f"{collected.replaced} earlier attempt(s) left out: the last finished attempt at a run counts")
     return lines
 
 
-def write_csv(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
+def write_csv(file: Path, groups: Sequence[TaskRuns], collected: CollectedRuns) -> None:
     """A row a run and a row a published number; accuracies and correlations times 100 in both.
 
     After the metrics come the config keys in which the runs differ; one that a run's config lacks, or has as null, is blank.
     """
     import csv
 
-    differ = differing([run.settings for block in blocks for run in block.runs])
-    keys = list(dict.fromkeys(key for block in blocks for run in block.runs for key in run.result["metrics"]))
+    differ = differing([run.settings for group in groups for run in group.runs])
+    keys = list(dict.fromkeys(key for group in groups for run in group.runs for key in run.result["metrics"]))
     head = ["state", "model", "task", "recipe", "seed", "run_id", "attempt", "score", *keys]
     rows: list[dict[str, Any]] = []
-    for block in blocks:
-        for recipe, runs in block.recipes.items():
+    for group in groups:
+        for recipe, runs in group.recipes.items():
             for run in runs:
-                state = "best on dev" if run is block.best else "degenerate" if run.signs else "finished"
+                state = "best on dev" if run is group.best else "degenerate" if run.signs else "finished"
                 values = {
                     key: _number(value, is_percent(key, run.result)) for key, value in run.result["metrics"].items()
                 }
-                rows.append({"state": state, "model": block.model, "task": block.task, "recipe": recipe} | values)
+                rows.append({"state": state, "model": group.model, "task": group.task, "recipe": recipe} | values)
                 rows[-1] |= {"seed": _seed(run), "run_id": run.result["run_id"], "attempt": _attempt(run)}
                 rows[-1] |= {"score": _number(run.score, percent=True), "remarks": "; ".join(run.signs)}
                 rows[-1] |= {"folder": str(run.record.folder)}
                 rows[-1] |= {key: _written(run.settings[key]) for key in differ if key in run.settings}
-        for row in _known(block):
+        for row in _known(group):
             rows.append(
                 {"state": "published", "model": row.model, "task": row.task, "recipe": f"{row.source}: {row.row}"}
             )
             rows[-1] |= {row.key: row.value, "remarks": row.protocol}
             head += [row.key] if row.key not in head else []
-    rows += [{"state": "unfinished", "folder": text} for text in harvest.unfinished]
+    rows += [{"state": "unfinished", "folder": text} for text in collected.unfinished]
     with replace_atomically(file) as tmp, tmp.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.DictWriter(lines, [*head, *differ, "remarks", "folder"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def write_markdown(file: Path, blocks: Sequence[Block], harvest: Harvest) -> None:
+def write_markdown(file: Path, groups: Sequence[TaskRuns], collected: CollectedRuns) -> None:
     """The printed tables, as Markdown."""
     parts = ["# Runs beside the papers"]
-    for block in blocks:
-        head, lines = table_of(block)
-        marks = ["---", *["---:"] * (len(head) - 2), "---"]
-        text = [[escape(cell) for cell in line] for line in (head, *lines)]
-        table = ["| " + " | ".join(line) + " |" for line in (text[0], marks, *text[1:])]
-        parts += [f"## {escape(block.model)} on {escape(block.task)}", "\n".join(table)]
-        parts.append("\n".join(f"- {escape(line)}" for line in remarks(block)))
-    if left := notes(harvest):
-        parts += ["## Not in the tables", "\n".join(f"- {escape(line)}" for line in left)]
+    for group in groups:
+        head, lines = table_of(group)
+        table = markdown_table(head, lines, right=head[1:-1])
+        parts += [f"## {escape_markdown(group.model)} on {escape_markdown(group.task)}", table]
+        parts.append("\n".join(f"- {escape_markdown(line)}" for line in remarks(group)))
+    if left := notes(collected):
+        parts += ["## Not in the tables", "\n".join(f"- {escape_markdown(line)}" for line in left)]
     write_text(file, "\n\n".join(parts) + "\n")
 
 
-def _print(block: Block, console: "Console") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    head, lines = table_of(block)
-    table = Table(title=Text(f"{block.model} x {block.task}"), title_justify="left")
-    for place, name in enumerate(head):
-        edge = place in (0, len(head) - 1)
-        table.add_column(Text(name), justify="left" if edge else "right", overflow="fold")
-    ours = len(lines) - len(_theirs(paper_results.published(block.model, block.task), block.columns))
-    for place, cells in enumerate(lines, start=1):
-        table.add_row(*map(Text, cells), end_section=place == ours)
-    console.print(table)
-    for line in remarks(block):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+def _print(group: TaskRuns, console: "Console") -> None:
+    head, lines = table_of(group)
+    ours = len(lines) - len(_theirs(paper_results.published(group.model, group.task), group.columns))
+    print_table(
+        head,
+        lines,
+        f"{group.model} x {group.task}",
+        console=console,
+        framed=True,
+        right=head[1:-1],
+        section_after=ours,
+    )
+    for line in remarks(group):
+        print_line(console, line)
     console.print()
 
 

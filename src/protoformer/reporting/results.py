@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protoformer.reporting import paper_results
 from protoformer.reporting.paper_results import format_metric, is_percent
-from protoformer.reporting.tables import duration
+from protoformer.reporting.tables import format_duration, print_line, print_table
 from protoformer.runs import reader
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ def scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[Score]:
     """A run's scores with the published number of the same metric and split, then what was printed for others only."""
     model, task, metrics = result["model"], result["task"], result["metrics"]
     lines = [
-        Score(key, format_metric(metrics[key], is_percent(key, result)), paper_results.beside(model, task, key, config))
+        Score(
+            key,
+            format_metric(metrics[key], is_percent(key, result)),
+            paper_results.published_value(model, task, key, config),
+        )
         for key in paper_results.score_keys(metrics)
     ]
     for row in paper_results.published(model, task):
@@ -60,7 +64,7 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
         "training": _joined(
             _counted(training, "steps", "{} steps"),
             _counted(training, "epochs", "{} epochs"),
-            duration(training["seconds"]) if training.get("seconds") is not None else None,
+            format_duration(training["seconds"]) if training.get("seconds") is not None else None,
         ),
         "speed": _joined(
             _counted(training, "examples_per_s", "{} examples/s"),
@@ -84,36 +88,32 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
 def print_results(result: Mapping[str, Any], folder: Path, console: "Console | None" = None) -> None:
     """Print a finished run; scores times 100, as the papers do. Readable without colour, and in a pipe."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console = console or Console()
     config = reader.read(folder).config
     lines = scores(result, config)
-    table = Table(title=Text(f"{result['model']} x {result['task']}  {result['run_id']}"), title_justify="left")
-    for name, justify in (("metric", "left"), ("this run", "right"), ("published", "right"), ("printed in", "left")):
-        table.add_column(name, justify=justify, style="bold" if name == "this run" else None)  # type: ignore[arg-type]
-    for line in lines:
-        table.add_row(*map(Text, (line.key, line.ours, line.theirs, line.row.source if line.row else "")))
     if lines:
-        console.print(table)
+        print_table(
+            ("metric", "this run", "published", "printed in"),
+            [(line.key, line.ours, line.theirs, line.row.source if line.row else "") for line in lines],
+            f"{result['model']} x {result['task']}  {result['run_id']}",
+            console=console,
+            framed=True,
+            right=("this run", "published"),
+            bold=("this run",),
+        )
     notes = paper_results.caveats(config) if any(line.row for line in lines) else []
     if notes:
-        _say(console, f"Not the paper's experiment: {'; '.join(notes)}.")
+        print_line(console, f"Not the paper's experiment: {'; '.join(notes)}.")
     places = {"run folder": str(folder)} | {
         name: str(folder / file) for name, file in FILES.items() if (folder / file).exists()
     }
     told = facts(result)
     width = max(map(len, told | places))
     for name, text in (told | {"run again": result["command"]} if result.get("command") else told).items():
-        _say(console, f"{name:{width}}  {text}")
+        print_line(console, f"{name:{width}}  {text}")
     for name, text in places.items():
-        _say(console, f"{name:{width}}  {text}")
-
-
-def _say(console: "Console", line: str) -> None:
-    """A line as it is: no markup, no colours of its own, never broken (paths are to be copied)."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"{name:{width}}  {text}")
 
 
 def _counted(facts: Mapping[str, Any], key: str, text: str) -> str | None:

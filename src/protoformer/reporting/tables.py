@@ -1,46 +1,74 @@
-"""Tables on a terminal and in markdown."""
+"""Tables on a terminal and in Markdown, and the small pieces of text that reports share."""
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
 PIPED_WIDTH = 160  # columns where no terminal says its width
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """Print a table; without frames or colours in a pipe."""
-    console = _console()
-    console.print(_table(title, columns, rows, console))
-
-
-def _console() -> "Console":
+def make_console() -> "Console":
+    """The console of standard output: without colours, and wide, in a pipe."""
     from rich.console import Console
 
-    return (
-        Console(highlight=False) if sys.stdout.isatty() else Console(width=PIPED_WIDTH, highlight=False, no_color=True)
-    )
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(width=max(Console().width, PIPED_WIDTH), highlight=False, no_color=True)
 
 
-def _table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], console: "Console") -> Any:
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str | None = None,
+    *,
+    console: "Console | None" = None,
+    framed: bool = False,
+    right: Collection[str] = (),
+    bold: Collection[str] = (),
+    section_after: int | None = None,
+) -> None:
+    """Print a table. Cells are text as it is, never markup; long ones are folded.
+
+    `framed` draws lines around it, in a pipe too. `right` and `bold` name columns that are right-aligned and bold; a line
+    is drawn after the first `section_after` rows.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    frame = box.SIMPLE_HEAD if console.is_terminal else None
-    made = Table(title=title, title_justify="left", title_style="bold", box=frame, pad_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    return made
+    console = console or make_console()
+    plain = box.SIMPLE_HEAD if console.is_terminal else None
+    table = Table(
+        title=None if title is None else Text(title, style="italic" if framed else "bold"),
+        title_justify="left",
+        box=box.HEAVY_HEAD if framed else plain,
+        pad_edge=framed,
+    )
+    for name in columns:
+        style = "bold" if name in bold else None
+        table.add_column(Text(name), justify="right" if name in right else "left", style=style, overflow="fold")
+    for number, row in enumerate(rows, start=1):
+        table.add_row(*map(Text, row), end_section=number == section_after)
+    console.print(table)
 
 
-def duration(seconds: float) -> str:
+def print_line(console: "Console", line: str) -> None:
+    """Print a line as it is: no markup, no colours of its own, never broken (paths are to be copied)."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str] = ()) -> str:
+    """A Markdown table; cells are escaped. `right` names columns that are right-aligned."""
+    marks = ["---:" if name in right else "---" for name in columns]
+    lines = [map(escape_markdown, columns), marks, *(map(escape_markdown, row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def format_duration(seconds: float) -> str:
     """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
@@ -50,7 +78,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def escape(text: object) -> str:
+def escape_markdown(text: object) -> str:
     """Text that Markdown shows as it is, also in a cell of a table."""
     one_line = " ".join(str(text).split())
     return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", one_line)

@@ -1,4 +1,4 @@
-"""The run folder: one place for all that a run leaves, found again by the same command."""
+"""The run folder: all files of a run, at a path that the same command finds again."""
 
 import json
 import math
@@ -33,11 +33,11 @@ class RunFolder:
         choices = config["choices"]
         name = run_id(config)
         parent = Path(config["paths"]["outputs"]) / choices["model"] / choices["task"]
-        there = [1] if (parent / name).exists() else []
-        there += [
+        attempts = [1] if (parent / name).exists() else []
+        attempts += [
             int(m[1]) for p in parent.glob(f"{name}-a*") if (m := re.fullmatch(rf"{re.escape(name)}-a(\d+)", p.name))
         ]
-        attempt = max(there, default=1)
+        attempt = max(attempts, default=1)
         latest = cls(parent / _attempt(name, attempt), name, attempt)
         if not force or latest.state == "new" or (latest.state == "unfinished" and latest.read_config().get("force")):
             return latest
@@ -51,8 +51,8 @@ class RunFolder:
         if not (path / "config.yaml").exists():
             raise RunFolderError(f"{path}: no config.yaml, so this is no run folder")
         # behind the hash, which may itself look like the number of an attempt
-        found = re.fullmatch(r"(.*-[0-9a-f]{8})-a(\d+)", path.name)
-        return cls(path, found[1], int(found[2])) if found else cls(path, path.name)
+        match = re.fullmatch(r"(.*-[0-9a-f]{8})-a(\d+)", path.name)
+        return cls(path, match[1], int(match[2])) if match else cls(path, path.name)
 
     @property
     def checkpoints(self) -> Path:
@@ -152,7 +152,7 @@ class RunFolder:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no word for what is no number: null."""
+    """nan and infinity as null: JSON has no word for them."""
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

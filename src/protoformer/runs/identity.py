@@ -1,7 +1,7 @@
-"""A run is named by what can change its result.
+"""Identity of a run: a name from all that can change its result.
 
-Every resolved key counts, except schema.NEUTRAL; keys that equal their target's own default are dropped, so that a new
-key with a default renames no old run. Local folders count by their content, not by where they lie.
+Every resolved key of the config counts, except schema.IGNORED_IN_RUN_ID. Keys that equal their target's own default are
+dropped, so that a new key with a default renames no old run. Local folders count by their content, not by their path.
 """
 
 import hashlib
@@ -20,44 +20,48 @@ from protoformer.runs.digests import file_digest, files_digest, folder_digest
 
 
 def run_id(config: Mapping[str, Any]) -> str:
-    """A readable beginning and eight digits of a hash, such as `seed42-lr5e-05-bs32-1f0c3a9e`."""
-    named = essence(config)
-    text = json.dumps(named, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    """A readable prefix and eight digits of a hash, such as `seed42-lr5e-05-bs32-1f0c3a9e`."""
+    identity = identity_config(config)
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     recipe = config["recipe"]
     prefix = f"seed{config['seed']}-lr{recipe['lr']:g}-bs{recipe['batch_size']}"
     return f"{re.sub(r'[^A-Za-z0-9.-]', '', prefix)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def essence(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config can change a result, in one canonical form."""
-    kept = _without_neutral(config)
-    named = _essential(kept, schema.Run)
-    assert isinstance(named, dict)
-    named["init_from"] = _origin(str(config["init_from"]))
+def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that can change a result, in one canonical form."""
+    kept = _without_ignored(config)
+    identity = _without_defaults(kept, schema.Run)
+    assert isinstance(identity, dict)
+    identity["init_from"] = _init_identity(str(config["init_from"]))
     root, files = config["source"].get("root"), config["source"].get("files")
     if root is not None:
         rows = config["task"]["rows"]
-        held = [_data(Path(root), part) for part in rows["parts"]] if rows.get("parts") else _data(Path(root), rows)
-        named["source"] = {**named["source"], "root": held}
+        digests = (
+            [_data_digest(Path(root), part) for part in rows["parts"]]
+            if rows.get("parts")
+            else _data_digest(Path(root), rows)
+        )
+        identity["source"] = {**identity["source"], "root": digests}
     if files is not None:
         patterns = [files] if isinstance(files, str) else files
-        found = {Path(path) for pattern in patterns for path in glob(os.path.expanduser(pattern), recursive=True)}
-        held = sorted(f"{path.name} {file_digest(path)}" for path in found if path.is_file())
-        named["source"] = {**named["source"], "files": held}
-    named["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
-    return named
+        paths = {Path(path) for pattern in patterns for path in glob(os.path.expanduser(pattern), recursive=True)}
+        digests = sorted(f"{path.name} {file_digest(path)}" for path in paths if path.is_file())
+        identity["source"] = {**identity["source"], "files": digests}
+    identity["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
+    return identity
 
 
-def _without_neutral(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _without_ignored(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return {
-        key: _without_neutral(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        key: _without_ignored(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
         for key, value in config.items()
-        if f"{prefix}{key}" not in schema.NEUTRAL
+        if f"{prefix}{key}" not in schema.IGNORED_IN_RUN_ID
     }
 
 
-def _essential(value: Any, kind: Any = None) -> Any:
-    """Defaults dropped: those of the `_target_`, and those of the schema's dataclass for this node."""
+def _without_defaults(value: Any, kind: Any = None) -> Any:
+    """A config without defaults: those of the `_target_`, and those of the schema's dataclass for this node."""
     if isinstance(value, Mapping):
         defaults: dict[str, Any] = {}
         kinds: dict[str, Any] = {}
@@ -67,26 +71,32 @@ def _essential(value: Any, kind: Any = None) -> Any:
         if "_target_" in value:
             parameters = signature(value["_target_"]).parameters
             defaults |= {name: p.default for name, p in parameters.items() if not p.required}
-        kept = {key: _essential(inner, kinds.get(key)) for key, inner in value.items()}
-        return {key: inner for key, inner in kept.items() if key not in defaults or inner != _essential(defaults[key])}
+        kept = {key: _without_defaults(inner, kinds.get(key)) for key, inner in value.items()}
+        return {
+            key: inner
+            for key, inner in kept.items()
+            if key not in defaults or inner != _without_defaults(defaults[key])
+        }
     if isinstance(value, list | tuple):
-        return [_essential(item) for item in value]
+        return [_without_defaults(item) for item in value]
     if isinstance(value, float) and value.is_integer() and not {int, float} <= set(get_args(kind)):
         return int(value)  # where both mean something, 1 batch is not 1.0 of all
     return value
 
 
-def _origin(init_from: str) -> str:
-    """A folder by its content, anything else by its name."""
+def _init_identity(init_from: str) -> str:
+    """Initial weights: a folder by its content, anything else by its name."""
     folder = Path(init_from).expanduser()
     if (folder / "checkpoints").is_dir():
         return f"run:{folder_digest(folder / 'checkpoints')}"
     return f"folder:{folder_digest(folder)}" if folder.is_dir() else init_from
 
 
-def _data(root: Path, rows: Mapping[str, Any]) -> str:
-    """The data set's own files, by their content, or parallel text's, a file a language; a folder that is not there is named
-    as such (and refused later)."""
+def _data_digest(root: Path, rows: Mapping[str, Any]) -> str:
+    """Digest of a data set's files: its folder, or the files of parallel text, one a language.
+
+    A folder that does not exist is named as absent; it is refused when the data are read.
+    """
     root = root.expanduser()
     folder = root / str(rows.get("dataset", "")) / str(rows.get("subset") or "")
     if folder.is_dir():

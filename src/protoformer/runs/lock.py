@@ -1,4 +1,4 @@
-"""One job at a time owns a run folder.
+"""Lock of a run folder: one job at a time owns it.
 
 The lock is a file with host, pid, job and a token; its modification time is a heartbeat. It is made by linking a finished
 file into place, so nobody reads half of one. A lock is free to take when its heartbeat has stopped for `stale` seconds,
@@ -41,22 +41,22 @@ class RunLock:
 
     def __enter__(self) -> "RunLock":
         self.folder.mkdir(parents=True, exist_ok=True)
-        mine = self.folder / f".lock-{self.token}"
-        with mine.open("w", encoding="utf-8") as file:
+        own_file = self.folder / f".lock-{self.token}"
+        with own_file.open("w", encoding="utf-8") as file:
             file.write(json.dumps({**_identity(), "token": self.token, "since": time.time()}))
             file.flush()
             os.fsync(file.fileno())
         try:
             for _ in range(100):
                 try:
-                    os.link(mine, self.file)
+                    os.link(own_file, self.file)
                     break
                 except FileExistsError:
                     self._clear_dead()
             else:
                 raise RunFolderError(f"{self.folder}: its lock changes hands too quickly; try again")
         finally:
-            mine.unlink(missing_ok=True)
+            own_file.unlink(missing_ok=True)
         self.thread = threading.Thread(target=self._beat, daemon=True, name="run-lock")
         self.thread.start()
         return self
@@ -73,46 +73,46 @@ class RunLock:
     def _clear_dead(self) -> None:
         """Take a dead owner's lock out of the way, or raise. Two takers cannot both remove it, nor a new owner's."""
         owner = _read(self.file)
-        if not self._dead(owner):
+        if not self._is_dead(owner):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("since", 0)))
             raise RunFolderError(
                 f"{self.folder} is in use by process {owner.get('pid')} on {owner.get('host')} since {since}; wait for it, "
                 f"end it, or run something else (a killed owner's lock expires {self.stale:.0f} s after its last sign of life)"
             )
-        aside = self.folder / f".lock-{self.token}-aside"
+        set_aside = self.folder / f".lock-{self.token}-aside"
         try:
-            os.rename(self.file, aside)
+            os.rename(self.file, set_aside)
         except FileNotFoundError:
             return
-        if _read(aside).get("token") != owner.get("token"):  # another taker was quicker: this is its new lock
+        if _read(set_aside).get("token") != owner.get("token"):  # another taker was quicker: this is its new lock
             with contextlib.suppress(FileExistsError):
-                os.link(aside, self.file)
-        aside.unlink(missing_ok=True)
+                os.link(set_aside, self.file)
+        set_aside.unlink(missing_ok=True)
 
-    def _dead(self, owner: dict[str, Any]) -> bool:
+    def _is_dead(self, owner: dict[str, Any]) -> bool:
         try:
-            silent = time.time() - self.file.stat().st_mtime
+            silent_seconds = time.time() - self.file.stat().st_mtime
         except FileNotFoundError:
             return True
-        if silent > self.stale:
+        if silent_seconds > self.stale:
             return True
         if not owner:  # being written by somebody, or left empty by a crash: the clock decides
             return False
-        me = _identity()
-        if all(owner.get(key) == me[key] for key in ("host", "boot", "pid_namespace")):
+        current = _identity()
+        if all(owner.get(key) == current[key] for key in ("host", "boot", "pid_namespace")):
             return _started(int(owner.get("pid", 0))) != owner.get("started")
-        return bool(owner.get("job")) and owner.get("job") == me["job"]
+        return bool(owner.get("job")) and owner.get("job") == current["job"]
 
     def _beat(self) -> None:
-        strangers = 0
+        foreign_tokens = 0
         while not self.stop.wait(self.heartbeat):
             if _read(self.file).get("token") == self.token:
-                strangers = 0
+                foreign_tokens = 0
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(self.file)
                 continue
-            strangers += 1  # a taker puts a living owner's lock aside for a moment: one look proves nothing
-            if strangers > 1:
+            foreign_tokens += 1  # a taker puts a living owner's lock aside for a moment: one look proves nothing
+            if foreign_tokens > 1:
                 if self.lost is not None:
                     self.lost()
                 return

@@ -1,8 +1,11 @@
-"""BLEU (Papineni et al. 2002), by sacreBLEU, and as the 2017 paper counted it.
+"""BLEU (Papineni et al. 2002), by sacreBLEU (Post 2018), and as the 2017 paper counted it.
 
-sacreBLEU tokenises for itself, and says by its signature how. The paper's numbers (arXiv 1706.03762, table 2) were counted on
-Moses' tokens whose compounds were split at their hyphens, `rich-text` into `rich ##AT##-##AT## text`, on both sides, as its
-code did; such a number is higher, for English to German by about 0.7 to 1.0. Both are on the scale of 0 to 100.
+    BLEU = 100 min(1, exp(1 - r / c)) exp(mean over n = 1..4 of log p_n)
+
+of a corpus: c and r are the lengths of hypotheses and references, p_n the fraction of the hypotheses' n-grams that are in their
+reference, each counted at most as often as there. sacreBLEU tokenises by itself, and its signature says how. The paper's
+numbers (arXiv 1706.03762, table 2) are of Moses' tokens with compounds split at hyphens, `rich-text` to
+`rich ##AT##-##AT## text`, on both sides, as its code did; such a number is higher, for English to German by 0.7 to 1.0.
 """
 
 import re
@@ -16,22 +19,20 @@ HYPHEN = re.compile(r"(\S)-(\S)")
 
 @dataclass(frozen=True)
 class Bleu:
-    """The number, 0 to 100, and how it was come by."""
+    """A score, 0 to 100, and sacreBLEU's signature: how it was computed."""
 
     score: float
     signature: str
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenize: str | None = None) -> Bleu:
-    """sacreBLEU of a corpus: texts as they are, a reference each. Raises ValueError where their numbers differ, or are 0."""
+    """sacreBLEU of a corpus of detokenised texts, one reference each. Raises ValueError where counts differ or are 0."""
     from sacrebleu.metrics import BLEU
 
     _check(hypotheses, references)
-    metric = BLEU(
-        tokenize=tokenize, force=True
-    )  # without a word on texts that end in a full stop with a space before it
-    found = metric.corpus_score(list(hypotheses), [list(references)])
-    return Bleu(min(100.0, found.score), str(metric.get_signature()))
+    metric = BLEU(tokenize=tokenize, force=True)  # force: no warning where texts look tokenised
+    result = metric.corpus_score(list(hypotheses), [list(references)])
+    return Bleu(min(100.0, result.score), str(metric.get_signature()))
 
 
 def compound_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Bleu:
@@ -40,9 +41,9 @@ def compound_bleu(hypotheses: Sequence[str], references: Sequence[str], language
 
     _check(hypotheses, references)
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
-    sides = [[compounds_split(moses(text, language)) for text in texts] for texts in (hypotheses, references)]
-    found = metric.corpus_score(sides[0], [sides[1]])
-    return Bleu(min(100.0, found.score), f"{metric.get_signature()}|moses:{language}|compounds:split")
+    sides = [[split_compounds(moses(text, language)) for text in texts] for texts in (hypotheses, references)]
+    result = metric.corpus_score(sides[0], [sides[1]])
+    return Bleu(min(100.0, result.score), f"{metric.get_signature()}|moses:{language}|compounds:split")
 
 
 def moses(text: str, language: str) -> str:
@@ -50,7 +51,7 @@ def moses(text: str, language: str) -> str:
     return str(_tokenizer(language).tokenize(text, return_str=True, escape=False))
 
 
-def compounds_split(tokens: str) -> str:
+def split_compounds(tokens: str) -> str:
     """Tokens, with those that hold a hyphen cut there."""
     return HYPHEN.sub(r"\1 ##AT##-##AT## \2", tokens)
 

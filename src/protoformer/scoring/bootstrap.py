@@ -1,5 +1,9 @@
-"""How sure a difference between two systems is: the paired bootstrap over examples (Efron and Tibshirani 1993, chapter 13;
-for language tasks Koehn 2004, section 4)."""
+"""Paired bootstrap over examples: how sure a difference between two systems is (Efron and Tibshirani 1993, chapter 13; for
+language tasks Koehn 2004, section 4).
+
+With gains g_i = a_i - b_i on the same n examples, draw n of them with replacement, many times; the interval at level 1 - alpha
+reaches from the alpha / 2 to the 1 - alpha / 2 quantile of the means of these samples.
+"""
 
 from typing import NamedTuple
 
@@ -7,11 +11,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-CHUNK = 250_000  # drawn numbers held at once
+CHUNK = 250_000  # sampled indices in memory at once
 
 
 class Difference(NamedTuple):
-    """Mean of ours less mean of theirs, and the interval that holds it at the level asked for."""
+    """Mean of ours minus mean of theirs, and its confidence interval."""
 
     mean: float
     low: float
@@ -31,11 +35,11 @@ def paired_bootstrap(
     draws: int = 10_000,
     seed: int = 0,
 ) -> Difference:
-    """`ours` and `theirs` hold how well each run did on each of the same examples (1 or 0 for accuracy).
+    """The difference of two systems from the scores of each run on each example (1 or 0 for accuracy).
 
-    Runs of a system (its seeds) are averaged example by example; then examples are drawn with replacement, for both
-    systems the same ones. So the interval speaks of other examples, not of other seeds. No example, no run, or a level
-    outside 0 to 1 is a ValueError.
+    Runs of a system (its seeds) are averaged example by example; then the same examples are sampled for both systems. So
+    the interval is about other examples, not about other seeds. Raises ValueError where there is no example or run, and for
+    a level outside 0 to 1.
     """
     if ours.size == 0 or theirs.size == 0:
         raise ValueError("no examples to compare")

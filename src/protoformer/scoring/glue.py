@@ -101,9 +101,9 @@ def _constant(values: Tensor) -> bool:
 
 
 def _ranks(values: Float[Tensor, "examples"]) -> Float[Tensor, "examples"]:
-    """Ranks counted from 1; equal values share the mean of theirs."""
-    _, places, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1) / 2).double()[places]
+    """Ranks from 1; ties get the mean of their ranks."""
+    _, indices, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1) / 2).double()[indices]
 
 
 METRICS: dict[Metric, Callable[[Logits, References], float]] = {

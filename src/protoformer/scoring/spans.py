@@ -1,8 +1,10 @@
-"""From scores of positions to answers (arXiv 1810.04805, section 4.2): n-best spans over all windows of a question.
+"""N-best span decoding: from the logits of starts and ends to answers (arXiv 1810.04805, sections 4.2 and 4.3).
 
-A span's score is the sum of its start's and its end's logit; no answer's is that of the null position, the lowest of all
-windows.
-What a window leaves behind is its best few spans, so that a whole dev set takes a few megabytes, never its logits.
+The score of a span from token i to token j, j >= i, is S.T_i + E.T_j: the start logit of i plus the end logit of j. No answer
+scores s_null = S.C + E.C, the logits at the null position; over several windows of a question the lowest counts. No answer is
+given where s_null exceeds the best span's score by more than a threshold tau.
+
+Only the best few spans of each window are kept, so that a whole development set takes a few megabytes, not its logits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-IMPOSSIBLE = -1e30
+NEG_INF = -1e30  # score of a span that cannot be; finite, so that sums of it are no nan
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The best spans of each window, the best first: positions in the window and their logits (IMPOSSIBLE where there are
-    fewer); and the logits of the null position."""
+    """The best spans of each window, best first: positions in the window and their logits (NEG_INF where there are fewer
+    spans), and the logits at the null position."""
 
     start: Int[Tensor, "windows best"]
     end: Int[Tensor, "windows best"]
@@ -30,7 +32,7 @@ class Candidates:
 
     @property
     def score(self) -> Float[Tensor, "windows best"]:
-        return (self.start_logit + self.end_logit).clamp(min=IMPOSSIBLE)
+        return (self.start_logit + self.end_logit).clamp(min=NEG_INF)
 
 
 def candidates(
@@ -44,23 +46,23 @@ def candidates(
     max_answer: int = 30,
 ) -> Candidates:
     """The `n_best` spans of at most `max_answer` tokens whose start and end are each among the `n_best` most likely."""
-    few = min(n_best, start_logits.shape[1])
-    start_scores, starts = start_logits.masked_fill(~may_start, IMPOSSIBLE).topk(few, dim=1)
-    end_scores, ends = end_logits.masked_fill(~may_end, IMPOSSIBLE).topk(few, dim=1)
+    k = min(n_best, start_logits.shape[1])
+    start_scores, starts = start_logits.masked_fill(~may_start, NEG_INF).topk(k, dim=1)  # (windows, k)
+    end_scores, ends = end_logits.masked_fill(~may_end, NEG_INF).topk(k, dim=1)
+    # all pairs of a start and an end: (windows, k starts, k ends)
     length = ends[:, None, :] - starts[:, :, None] + 1
     score = start_scores[:, :, None] + end_scores[:, None, :]
-    score = score.masked_fill((length < 1) | (length > max_answer), IMPOSSIBLE).clamp(min=IMPOSSIBLE)
-    score = score.masked_fill(
-        (start_scores[:, :, None] <= IMPOSSIBLE) | (end_scores[:, None, :] <= IMPOSSIBLE), IMPOSSIBLE
-    )
-    best, place = score.flatten(1).topk(min(n_best, few * few), dim=1)
-    first, last, impossible = place // few, place % few, best <= IMPOSSIBLE
+    score = score.masked_fill((length < 1) | (length > max_answer), NEG_INF).clamp(min=NEG_INF)
+    # a position that may be no start or no end stays impossible, however large the other logit
+    score = score.masked_fill((start_scores[:, :, None] <= NEG_INF) | (end_scores[:, None, :] <= NEG_INF), NEG_INF)
+    best_scores, pair = score.flatten(1).topk(min(n_best, k * k), dim=1)
+    start_index, end_index, impossible = pair // k, pair % k, best_scores <= NEG_INF
     null = null_position[:, None]
     return Candidates(
-        starts.gather(1, first),
-        ends.gather(1, last),
-        start_scores.gather(1, first).masked_fill(impossible, IMPOSSIBLE),
-        end_scores.gather(1, last).masked_fill(impossible, IMPOSSIBLE),
+        starts.gather(1, start_index),
+        ends.gather(1, end_index),
+        start_scores.gather(1, start_index).masked_fill(impossible, NEG_INF),
+        end_scores.gather(1, end_index).masked_fill(impossible, NEG_INF),
         start_logits.gather(1, null)[:, 0],
         end_logits.gather(1, null)[:, 0],
     )
@@ -68,7 +70,7 @@ def candidates(
 
 @dataclass(frozen=True)
 class Answer:
-    """A piece of the context (empty: no answer), the logits of its start and end, and its share among the n-best."""
+    """A span of the context as text (empty: no answer), its start and end logits, and its probability among the n-best."""
 
     text: str
     start_logit: float
@@ -81,22 +83,25 @@ class Answer:
 
 
 def n_best(spans: Sequence[Answer], null: Answer | None, limit: int = 20) -> list[Answer]:
-    """The best different texts, and `null` among them; never empty."""
-    found: dict[str, Answer] = {}
+    """The best `limit` different texts, and `null` among them, best first; never empty.
+
+    Their probabilities are a softmax of their scores.
+    """
+    by_text: dict[str, Answer] = {}
     for span in sorted(spans, key=lambda span: -span.score):
-        if span.score > IMPOSSIBLE and span.text and len(found) < limit:
-            found.setdefault(span.text, span)
-    if null is not None or not found:
-        found[""] = null or Answer("", 0.0, 0.0)
-    shares = torch.tensor([answer.score for answer in found.values()], dtype=torch.float64).softmax(0).tolist()
-    answers = [replace(answer, probability=share) for answer, share in zip(found.values(), shares, strict=True)]
+        if span.score > NEG_INF and span.text and len(by_text) < limit:
+            by_text.setdefault(span.text, span)
+    if null is not None or not by_text:
+        by_text[""] = null or Answer("", 0.0, 0.0)
+    probabilities = torch.tensor([answer.score for answer in by_text.values()], dtype=torch.float64).softmax(0).tolist()
+    answers = [replace(answer, probability=p) for answer, p in zip(by_text.values(), probabilities, strict=True)]
     return sorted(answers, key=lambda answer: -answer.score)
 
 
 def null_odds(answers: Sequence[Answer]) -> float:
-    """How much more no answer scores than the best answer; without any answer to give, infinitely more.
+    """s_null - max s_ij: how much more no answer scores than the best answer; infinity where there is no answer.
 
-    In single precision, as the scores are: a threshold that is one of them is then written down as it is, wherever.
+    Rounded to single precision, as logits are, so that a threshold that equals one of these compares as equal everywhere.
     """
     null = next((answer.score for answer in answers if not answer.text), None)
     best = max((answer.score for answer in answers if answer.text), default=None)
@@ -107,8 +112,8 @@ def null_odds(answers: Sequence[Answer]) -> float:
 
 def chosen(answers: Mapping[str, Sequence[Answer]], threshold: float | None) -> dict[str, str]:
     """Each question's answer: its best text, or none where the odds of no answer exceed `threshold` (None: always a text)."""
-    given = {}
-    for name, found in answers.items():
-        best = next((answer.text for answer in found if answer.text), "")
-        given[name] = best if threshold is None or null_odds(found) <= threshold else ""
-    return given
+    texts = {}
+    for question, n_best in answers.items():
+        best = next((answer.text for answer in n_best if answer.text), "")
+        texts[question] = best if threshold is None or null_odds(n_best) <= threshold else ""
+    return texts

@@ -30,7 +30,7 @@ def exact_match(prediction: str, gold: Sequence[str]) -> float:
 
 
 def f1(prediction: str, gold: Sequence[str]) -> float:
-    """The best overlap of words with a gold answer, as the harmonic mean of precision and recall."""
+    """F1 = 2 P R / (P + R) of the words shared with a gold answer; the best gold answer counts."""
     return max(_f1(normalized(prediction).split(), normalized(answer).split()) for answer in _answers(gold))
 
 
@@ -77,17 +77,17 @@ def score(predictions: Mapping[str, str], gold: Mapping[str, Sequence[str]]) -> 
 
 
 def means(scored: Scored, gold: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """The numbers of `score` from scores that are there already."""
-    parts = {"": list(gold)}
-    without = [name for name, answers in gold.items() if not answers]
-    if without:
-        parts |= {"HasAns/": [name for name, answers in gold.items() if answers], "NoAns/": without}
-    found = {}
-    for prefix, names in parts.items():
+    """As `score`, from the scores of single questions."""
+    subsets = {"": list(gold)}
+    unanswerable = [name for name, answers in gold.items() if not answers]
+    if unanswerable:
+        subsets |= {"HasAns/": [name for name, answers in gold.items() if answers], "NoAns/": unanswerable}
+    metrics = {}
+    for prefix, names in subsets.items():
         if names:
-            found[f"{prefix}exact_match"] = sum(scored.exact_match[name] for name in names) / len(names)
-            found[f"{prefix}f1"] = sum(scored.f1[name] for name in names) / len(names)
-    return found
+            metrics[f"{prefix}exact_match"] = sum(scored.exact_match[name] for name in names) / len(names)
+            metrics[f"{prefix}f1"] = sum(scored.f1[name] for name in names) / len(names)
+    return metrics
 
 
 def best_threshold(
