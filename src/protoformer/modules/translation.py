@@ -65,10 +65,10 @@ class TranslationEvaluation(Evaluation):
     predictions: Sequence[str]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        for number, source, target, prediction in zip(
+        for row_id, source, target, prediction in zip(
             self.ids, self.sources, self.targets, self.predictions, strict=True
         ):
-            yield {"id": number, "prediction": prediction, "label": target, "source": source}
+            yield {"id": row_id, "prediction": prediction, "label": target, "source": source}
 
 
 class TranslationModule(TaskModule):

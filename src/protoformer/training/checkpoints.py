@@ -1,4 +1,4 @@
-"""Checkpoint files: their template, and how they are written and read.
+"""Checkpoint files: their format, and how they are written and read.
 
 `last.ckpt` (to continue from), `best.ckpt`, `averaged.ckpt` and the snapshots that are averaged are each one file: a dict
 with `state_dict`, `global_step` and, depending on the kind of file, `epoch`, `averaged_steps` and the states of optimizer,

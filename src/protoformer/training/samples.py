@@ -1,4 +1,4 @@
-"""What a language model writes at each validation: in the run folder, on the terminal, in the tracker."""
+"""Samples of a language model at each validation: in the run folder, on the terminal, in the tracker."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ from protoformer.modules.language_modeling import LanguageEvaluation, Sample
 from protoformer.runs.metrics import read_json_lines
 from protoformer.training import tracking
 
-SHOWN = 160  # characters of a sample on the terminal
+MAX_PRINTED = 160  # characters of a sample on the terminal
 
 
 class LogSamples(Callback):
-    """Appends to `samples.jsonl`, one line a sample, with the step; a run that goes on drops what was written after it."""
+    """Appends to `samples.jsonl`, one line a sample, with the step. A continued run removes the lines of later steps."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "samples.jsonl"
@@ -29,20 +29,20 @@ class LogSamples(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        written = [
+        samples = [
             sample
-            for found in pl_module.evaluations.get("val", {}).values()
-            if isinstance(found, LanguageEvaluation)
-            for sample in found.samples
+            for evaluation in pl_module.evaluations.get("val", {}).values()
+            if isinstance(evaluation, LanguageEvaluation)
+            for sample in evaluation.samples
         ]
-        if not written:
+        if not samples:
             return
         step = trainer.global_step
         with self.file.open("a", encoding="utf-8") as file:
-            file.writelines(_line({"step": step, "prompt": one.prompt, "text": one.text}) for one in written)
-        shown = next((one for one in written if one.text.strip()), written[0])  # a text may end at once
-        print(f"step {step}  writes: {_shown(shown)}", flush=True)
-        tracking.log_samples(trainer.loggers, step, [(one.prompt, one.text) for one in written])
+            file.writelines(_line({"step": step, "prompt": each.prompt, "text": each.text}) for each in samples)
+        first = next((each for each in samples if each.text.strip()), samples[0])  # a text may end at once
+        print(f"step {step}  writes: {_printable(first)}", flush=True)
+        tracking.log_samples(trainer.loggers, step, [(each.prompt, each.text) for each in samples])
 
 
 def read_samples(path: Path) -> list[dict[str, Any]]:
@@ -54,8 +54,8 @@ def _line(sample: dict[str, Any]) -> str:
     return json.dumps(sample, ensure_ascii=False) + "\n"
 
 
-def _shown(sample: Sample) -> str:
-    """In one line, without what would steer a terminal."""
+def _printable(sample: Sample) -> str:
+    """One line for the terminal, without control characters."""
     text = " ".join(f"{sample.prompt}{sample.text}".split())
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= MAX_PRINTED else f"{text[:MAX_PRINTED]}..."
