@@ -348,7 +348,7 @@ def test_scores_are_scaled_by_the_head_size() -> None:
 
 
 def test_sequence_mask_lower_rows_continue_from_a_cache() -> None:
-    assert masks.sequence(2, 5).tolist() == masks.sequence(5, 5)[3:].tolist()
+    assert masks.causal_mask(2, 5).tolist() == masks.causal_mask(5, 5)[3:].tolist()
 
 
 @pytest.mark.parametrize("cross", [False, True])
@@ -361,7 +361,7 @@ def test_keys_narrower_than_values(cross: bool, layout: str, monkeypatch: pytest
     assert sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in narrow.parameters()) == (
         2 * HEADS * 4 * (D_MODEL + 1)
     )
-    maps = [(narrow.fused, wide.fused, narrow.fused_sizes, wide.fused_sizes)]
+    maps = [(narrow.fused_projection, wide.fused_projection, narrow.split_sizes, wide.split_sizes)]
     maps += [(narrow.query, wide.query, [2 * HEADS], [6 * HEADS])] if cross else []
     for small, large, parts, wider in maps:
         for name in ("weight", "bias"):
@@ -380,12 +380,12 @@ def _read(attention: MultiHeadAttention, how: str, x: torch.Tensor, memory: torc
     packed = how in ("alone", "grouped")
     layout = PackedLayout(PADDING) if packed else PaddedLayout(BATCH, SEQ, PADDING)
     tokens, source = layout.pack(x), None if memory is None else layout.pack(memory)
-    cache = attention.cache(BATCH, SEQ, x) if how == "cache" else None
+    cache = attention.init_cache(BATCH, SEQ, x) if how == "cache" else None
     out = layout.unpack(
         attention(tokens, layout, source, None if memory is None else layout, cache, how == "weights")[0]
     )
     attention.zero_grad()
     (out[PADDING] ** 2).sum().backward()
-    gradient = attention.fused.weight.grad
+    gradient = attention.fused_projection.weight.grad
     assert gradient is not None
-    return torch.cat([out[PADDING], gradient.split(attention.fused_sizes)[-1]]).detach()
+    return torch.cat([out[PADDING], gradient.split(attention.split_sizes)[-1]]).detach()

@@ -12,7 +12,7 @@ from protoformer.blocks.baselines.convolution import (
     ConvolutionDecoderLayer,
     ConvolutionEncoderLayer,
     GatedConvolution,
-    convolution,
+    build_convolution,
 )
 from protoformer.blocks.baselines.recurrent import RecurrentDecoderLayer, RecurrentEncoderLayer, UnidirectionalRNN
 from protoformer.blocks.baselines.source_attention import SourceAttention
@@ -30,17 +30,17 @@ DECODERS: dict[str, Make] = {
     "gru, luong": lambda a: RecurrentDecoderLayer(D, a, cell="gru", norm="pre"),
     "lstm, bahdanau": lambda a: RecurrentDecoderLayer(D, a, style="bahdanau", norm="post"),
     "gru, bahdanau": lambda a: RecurrentDecoderLayer(D, a, cell="gru", style="bahdanau", residual=True),
-    "gated": lambda a: ConvolutionDecoderLayer(convolution("gated", D, 3, causal=True), D, a),
-    "gated, even": lambda a: ConvolutionDecoderLayer(convolution("gated", D, 4, causal=True), D, a),
-    "dilated": lambda a: ConvolutionDecoderLayer(convolution("dilated", D, 3, dilation=2, causal=True), D, a),
-    "separable": lambda a: ConvolutionDecoderLayer(convolution("separable", D, 5, causal=True), D, a),
+    "gated": lambda a: ConvolutionDecoderLayer(build_convolution("gated", D, 3, causal=True), D, a),
+    "gated, even": lambda a: ConvolutionDecoderLayer(build_convolution("gated", D, 4, causal=True), D, a),
+    "dilated": lambda a: ConvolutionDecoderLayer(build_convolution("dilated", D, 3, dilation=2, causal=True), D, a),
+    "separable": lambda a: ConvolutionDecoderLayer(build_convolution("separable", D, 5, causal=True), D, a),
 }
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: RecurrentEncoderLayer(D, residual=True, norm="pre"),
     "gru": lambda: RecurrentEncoderLayer(D, cell="gru", norm="post"),
-    "gated": lambda: ConvolutionEncoderLayer(convolution("gated", D, 3)),
-    "dilated": lambda: ConvolutionEncoderLayer(convolution("dilated", D, 3, dilation=2)),
-    "separable": lambda: ConvolutionEncoderLayer(convolution("separable", D, 5)),
+    "gated": lambda: ConvolutionEncoderLayer(build_convolution("gated", D, 3)),
+    "dilated": lambda: ConvolutionEncoderLayer(build_convolution("dilated", D, 3, dilation=2)),
+    "separable": lambda: ConvolutionEncoderLayer(build_convolution("separable", D, 5)),
 }
 
 
@@ -137,7 +137,7 @@ def test_read_in_pieces_it_is_the_same(name: str, score: str | None) -> None:
     stack = decoder(name, score)
     x, memory, source = randn(4, 9, D), randn(4, 6, D), PaddedLayout(4, 6, SOURCES)
     whole = stack(x, PaddedLayout(4, 9), memory, source).tokens
-    caches, cross = stack.caches(4, 9, x), stack.cross_caches(4, 6, x)
+    caches, cross = stack.init_caches(4, 9, x), stack.init_cross_caches(4, 6, x)
     assert len(cross) == (0 if score is None else 2)
     pieces = []
     for a, b in ((0, 3), (3, 4), (4, 5), (5, 9)):
@@ -146,7 +146,7 @@ def test_read_in_pieces_it_is_the_same(name: str, score: str | None) -> None:
             stack(x[:, a:b], PaddedLayout(4, b - a, None, a), *source_inputs, caches=caches, cross_caches=cross).tokens
         )
     torch.testing.assert_close(torch.cat(pieces, 1), whole)
-    with pytest.raises(IndexError, match="the cache holds 9 positions; 10 were asked of it"):
+    with pytest.raises(IndexError, match="the cache holds 9 positions; 10 were requested"):
         stack(x[:, :1], PaddedLayout(4, 1, None, 9), caches=caches, cross_caches=cross)
 
 
@@ -155,7 +155,7 @@ def test_selected_rows_of_caches(name: str) -> None:
     """As a beam search moves them: rows are left out, doubled and exchanged in the middle of a text."""
     stack = decoder(name, "general")
     x, memory, source = randn(4, 6, D), randn(4, 6, D), PaddedLayout(4, 6, SOURCES)
-    caches, cross = stack.caches(4, 6, x), stack.cross_caches(4, 6, x)
+    caches, cross = stack.init_caches(4, 6, x), stack.init_cross_caches(4, 6, x)
     stack(x[:, :4], PaddedLayout(4, 4), memory, source, caches=caches, cross_caches=cross)
     rows = torch.tensor([2, 0, 2])
     for cache in (*caches, *cross):
@@ -171,7 +171,7 @@ def test_texts_of_unequal_length_are_read_as_if_alone(name: str) -> None:
     x, more = randn(3, 6, D), randn(3, 2, D)
     lengths = [6, 2, 1]
     real = torch.arange(6)[None] >= 6 - torch.tensor(lengths)[:, None]
-    caches = stack.caches(3, 8, x)
+    caches = stack.init_caches(3, 8, x)
     first = stack(x, PaddedLayout(3, 6, real), caches=caches).tokens
     second = stack(more, PaddedLayout(3, 2), caches=caches).tokens
     assert caches[0].padding_mask is not None
@@ -234,7 +234,7 @@ def test_the_gated_layer_keeps_the_variance() -> None:
 def test_contexts_are_the_papers(score: str) -> None:
     attention = with_large_weights(SourceAttention(D, score))
     state, memory = randn(2, 3, D), randn(2, 5, D)
-    context, attn_weights = attention(state, attention.source(memory, PaddedLayout(2, 5)))
+    context, attn_weights = attention(state, attention.project_source(memory, PaddedLayout(2, 5)))
     for b in range(2):
         for t in range(3):
             if score == "additive":
@@ -309,7 +309,7 @@ def test_attention_at_one_layer_alone_is_kept_and_shown() -> None:
     whole = stack(x, PaddedLayout(2, 5), memory, source, attn_layers=(0, 1))
     assert {index: weights.shape for index, weights in whole.cross_attn_weights.items()} == {1: (2, 1, 5, 6)}
     torch.testing.assert_close(whole.cross_attn_weights[1].sum(-1), torch.ones(2, 1, 5, dtype=torch.double))
-    caches, cross = stack.caches(2, 5, x), stack.cross_caches(2, 6, x)
+    caches, cross = stack.init_caches(2, 5, x), stack.init_cross_caches(2, 6, x)
     assert len(cross) == 1
     first = stack(x[:, :2], PaddedLayout(2, 2), memory, source, caches=caches, cross_caches=cross).tokens
     second = stack(x[:, 2:], PaddedLayout(2, 3), caches=caches, cross_caches=cross).tokens
@@ -326,9 +326,9 @@ def test_settings_that_cannot_be() -> None:
         "kernel 4: odd": lambda: Convolution(D, D, 4),
         "kernel 0": lambda: Convolution(D, D, 0, causal=True),
         "depthwise: as many channels": lambda: Convolution(D, 4, 3, depthwise=True),
-        "it must be even": lambda: convolution("dilated", 7, 3),
+        "it must be even": lambda: build_convolution("dilated", 7, 3),
         "only a causal convolution": lambda: Convolution(D, D, 3)(torch.zeros(1, 3, D), layout, StateCache(1, 3)),
-        "needs its memory": lambda: SourceAttention(D).source(None, None),
+        "needs its memory": lambda: SourceAttention(D).project_source(None, None),
         "have no padding": lambda: RecurrentDecoderLayer(D, SourceAttention(D))(
             torch.zeros(1, 3, D),
             PaddedLayout(1, 3, torch.tensor([[False, True, True]])),

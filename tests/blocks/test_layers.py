@@ -188,7 +188,7 @@ def test_steps_with_keys_narrower_than_values() -> None:
     ]
     stack, x = DecoderStack(layers).eval(), torch.randn(B, S, D)
     assert stack.supports_fast_decode(x.device)
-    caches = [layer.attention.cache(B, S, x) for layer in layers]
+    caches = [layer.attention.init_cache(B, S, x) for layer in layers]
     steps = [stack.decode_step(x[:, i], torch.full((B,), i), caches) for i in range(S)]
     torch.testing.assert_close(torch.stack(steps, 1), stack(x, PaddedLayout(B, S)).tokens, atol=1e-5, rtol=1e-5)
 
@@ -208,7 +208,7 @@ def test_decode_step_equals_forward(norm: str, activation: str, window: int | No
 
     stack, x = DecoderStack([layer(), layer()], nn.LayerNorm(D)).eval(), torch.randn(rows, S, D)
     real = torch.arange(4)[None] >= torch.arange(rows)[:, None] % 3 if padded else torch.ones(rows, 4, dtype=torch.bool)
-    both = stack.caches(rows, S, x), stack.caches(rows, S, x)
+    both = stack.init_caches(rows, S, x), stack.init_caches(rows, S, x)
     for caches in both:
         stack(x[:, :4], PaddedLayout(rows, 4, real if padded else None), caches=caches)
     for i in range(4, S):
@@ -275,8 +275,8 @@ def test_decode_step_calls_what_was_put_in_the_place_of_a_linear_layer() -> None
     stack, x = decoder(cross=False, layers=1), torch.randn(6, D)
     layer = stack.layers[0]
     layer.attention.qkv, layer.feed_forward.outer = Doubled(D, 3 * D), Doubled(FF, D)
-    fast = stack.decode_step(x, torch.zeros(6, dtype=torch.long), stack.caches(6, 1, x))
-    slow = stack(x[:, None], PaddedLayout(6, 1), caches=stack.caches(6, 1, x)).tokens[:, 0]
+    fast = stack.decode_step(x, torch.zeros(6, dtype=torch.long), stack.init_caches(6, 1, x))
+    slow = stack(x[:, None], PaddedLayout(6, 1), caches=stack.init_caches(6, 1, x)).tokens[:, 0]
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
 
 

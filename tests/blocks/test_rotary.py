@@ -8,7 +8,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotary
 
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.kernels.packing import PackedLayout, PaddedLayout
-from protoformer.blocks.positions import RotaryPositions, absolute_positions
+from protoformer.blocks.positions import RotaryPositions, absolute_position_embedding
 
 BATCH, SEQ, D_MODEL, HEADS = 3, 11, 24, 4
 D_KEY = D_MODEL // HEADS
@@ -76,7 +76,7 @@ def test_cached_steps_equal_one_pass(window: int | None) -> None:
     ours, x = attention(window=window), torch.randn(BATCH, SEQ, D_MODEL)
     real = LEFT_PADDED | (torch.arange(SEQ) >= 8)[None]
     whole = ours(x, PaddedLayout(BATCH, SEQ, real))[0]
-    by_forward, by_step = ours.cache(BATCH, SEQ, x), ours.cache(BATCH, SEQ, x)
+    by_forward, by_step = ours.init_cache(BATCH, SEQ, x), ours.init_cache(BATCH, SEQ, x)
     for cache in (by_forward, by_step):
         prompt = ours(x[:, :8], PaddedLayout(BATCH, 8, real[:, :8]), cache=cache)[0]
         torch.testing.assert_close(prompt[real[:, :8]], whole[:, :8][real[:, :8]], atol=1e-5, rtol=1e-5)
@@ -132,4 +132,4 @@ def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rotary: .*cross"):
         MultiHeadAttention(D_MODEL, HEADS, cross=True, rotary=RotaryPositions(8, D_KEY))
     with pytest.raises(Exception, match=r"learned.*sinusoidal.*rotary"):
-        absolute_positions("relative", 8, D_MODEL)
+        absolute_position_embedding("relative", 8, D_MODEL)

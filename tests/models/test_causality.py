@@ -127,7 +127,7 @@ def test_caches_equal_one_pass(attention: list[str], cuts: tuple[int, ...], pack
     """Token by token, or in stretches shorter and longer than the band."""
     model = decoder(attention, packing)
     ids = torch.randint(VOCAB, (2, SEQ))
-    caches = model.caches(2, SEQ)
+    caches = model.init_caches(2, SEQ)
     with torch.no_grad():
         pieces = [model.logits(model.decode_step(ids[:, a:b], caches)) for a, b in pairwise(cuts)]
     torch.testing.assert_close(torch.cat(pieces, 1), logits(model, ids), atol=1e-5, rtol=0)
@@ -141,7 +141,7 @@ def test_caches_behind_padding_equal_each_prompt_alone(attention: list[str], ste
     lengths, more, longest = [9, BAND, 1, BAND + 1], 6, 9
     real = torch.arange(longest)[None] >= longest - torch.tensor(lengths)[:, None]
     ids = torch.randint(VOCAB, (len(lengths), longest + more))
-    caches = model.caches(len(lengths), longest + more)
+    caches = model.init_caches(len(lengths), longest + more)
     with torch.no_grad():
         pieces = [model.decode_step(ids[:, :longest], caches, real)]
         pieces += [model.decode_step(ids[:, a : a + step], caches) for a in range(longest, longest + more, step)]
@@ -158,7 +158,7 @@ def test_what_padding_holds_does_not_reach_the_caches() -> None:
     other = torch.where(torch.cat([real, torch.ones(2, 3, dtype=torch.bool)], 1), ids, (ids + 1) % VOCAB)
     outputs = []
     for given in (ids, other):
-        caches = model.caches(2, 9)
+        caches = model.init_caches(2, 9)
         with torch.no_grad():
             first, later = model.decode_step(given[:, :6], caches, real), model.decode_step(given[:, 6:], caches)
         outputs.append((first[real], later))

@@ -142,7 +142,7 @@ def test_a_banded_layer_sees_exactly_its_band(packing: str) -> None:
 def test_cached_logits_equal_those_of_one_pass(attention: list[str]) -> None:
     model = gpt(**TINY, norm="pre", attention=attention, band=4, init_std=0.3).eval()
     ids = torch.randint(40, (3, 18))
-    caches = model.caches(3, 18)
+    caches = model.init_caches(3, 18)
     with torch.no_grad():
         whole = model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()
         pieces = [model.decode_step(ids[:, a:b], caches) for a, b in ((0, 9), (9, 10), (10, 11), (11, 16), (16, 18))]
@@ -157,7 +157,7 @@ def test_prompts_of_unequal_length_are_read_as_if_alone() -> None:
     ids = torch.randint(1, 40, (3, 9))
     real = torch.arange(9)[None] >= 9 - torch.tensor(lengths)[:, None]
     more = torch.randint(1, 40, (3, 5))
-    caches = model.caches(3, 14)
+    caches = model.init_caches(3, 14)
     with torch.no_grad():
         model.decode_step(ids, caches, real)
         together = torch.cat([model.decode_step(more[:, i : i + 1], caches) for i in range(5)], 1)
@@ -170,7 +170,7 @@ def test_prompts_of_unequal_length_are_read_as_if_alone() -> None:
 def test_too_many_tokens_are_told() -> None:
     model = gpt(**TINY)
     with pytest.raises(IndexError, match="25 tokens; the model has 24 positions"):
-        model.decode_step(torch.zeros(1, 25, dtype=torch.long), model.caches(1, 30))
+        model.decode_step(torch.zeros(1, 25, dtype=torch.long), model.init_caches(1, 30))
 
 
 @pytest.mark.parametrize(

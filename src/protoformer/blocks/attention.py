@@ -4,8 +4,8 @@ Attention(Q, K, V) = softmax(Q K^T / sqrt(d_key)) V, in `n_heads` heads side by 
 mask), the decoder (causal mask, key/value cache), the locally banded layers of GPT-3 and the decoder's attention to the
 encoder. Dropout is applied to the attention weights (the paper's code; BERT's `attention_probs_dropout_prob`).
 
-Differs: self-attention projects queries, keys and values by one fused matrix, cross-attention keys and values. The function
-is the same, and so is its start: `init.transformer` fills each part as a matrix by itself.
+Differs: self-attention projects queries, keys and values by one fused matrix, cross-attention keys and values. Outputs are the
+same, and so is the distribution of initial weights: `init.transformer` fills each part as a matrix by itself.
 """
 
 from jaxtyping import Bool, Float, Int
@@ -75,22 +75,22 @@ class MultiHeadAttention(nn.Module):
         if cross:
             # queries come from one sequence, keys and values from another: two projections
             self.query = nn.Linear(d_model, n_heads * self.d_key)
-            self.key_value = nn.Linear(d_model, sum(self.fused_sizes))
+            self.key_value = nn.Linear(d_model, sum(self.split_sizes))
         else:
             # one product reads x once, in place of three that read it three times
-            self.qkv = nn.Linear(d_model, sum(self.fused_sizes))
+            self.qkv = nn.Linear(d_model, sum(self.split_sizes))
         # W^O, over the heads side by side
         self.output = nn.Linear(n_heads * self.d_head, d_model)
         self.rotary = rotary
 
     @property
-    def fused(self) -> nn.Linear:
-        """The fused projection."""
+    def fused_projection(self) -> nn.Linear:
+        """The linear layer that computes queries, keys and values, or with `cross` keys and values."""
         return self.key_value if self.cross else self.qkv
 
     @property
-    def fused_sizes(self) -> list[int]:
-        """Split sizes of the fused projection: (queries,) keys and values."""
+    def split_sizes(self) -> list[int]:
+        """Sizes of the parts of `fused_projection`'s output: queries (without `cross`), keys, values."""
         widths = (self.d_key, self.d_head) if self.cross else (self.d_key, self.d_key, self.d_head)
         return [self.n_heads * width for width in widths]
 
@@ -129,14 +129,14 @@ class MultiHeadAttention(nn.Module):
             # (tokens, heads, d_head) -> (tokens, heads * d_head)
             return self.output(context.flatten(-2)), None
 
-        # decoding, or attention weights are needed: on the rectangle
+        # decoding, or attention weights are needed: in the padded layout
         q = layout.unpack(q).transpose(1, 2)  # (batch, heads, queries, d_key)
         k, v, padding_mask = self._keys_values(kv, key_layout, cache)  # (batch, heads, keys, width)
         context, attn_weights = self._attend(q, k, v, padding_mask, dropout, need_weights)
         # heads side by side again: (batch, queries, heads * d_head)
         return self.output(layout.pack(context.transpose(1, 2).flatten(-2))), attn_weights
 
-    def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
+    def init_cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
         """An empty cache for `max_len` positions, of the dtype and on the device of `like`."""
         widths = (self.d_key, self.d_head)
         return KeyValueCache(batch, self.n_heads, max_len, widths, dtype=like.dtype, device=like.device)
@@ -162,7 +162,7 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, fused: Float[Tensor, "*tokens width"]) -> list[Tensor]:
         """The parts of a fused projection, each (*tokens, heads, width of one head)."""
-        return [part.unflatten(-1, (self.n_heads, -1)) for part in fused.split(self.fused_sizes, -1)]
+        return [part.unflatten(-1, (self.n_heads, -1)) for part in fused.split(self.split_sizes, -1)]
 
     def _keys_values(
         self, kv: tuple[Tensor, Tensor] | None, key_layout: Layout, cache: KeyValueCache | None
@@ -193,33 +193,33 @@ class MultiHeadAttention(nn.Module):
         if plain_causal and not need_weights:  # the kernel needs no mask in memory
             return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout), None
         # (queries, keys), the same for all sequences
-        allowed = masks.pattern(n_queries, n_keys, self.causal, self.window, q.device)
+        allowed = masks.layer_mask(n_queries, n_keys, self.causal, self.window, q.device)
         if padding_mask is not None:
             # (batch, 1, 1, keys); the two together are (batch, 1, queries, keys)
-            real = masks.padding(padding_mask)
-            allowed = real if allowed is None else allowed & real
+            real_keys = masks.expand_padding_mask(padding_mask)
+            allowed = real_keys if allowed is None else allowed & real_keys
         if need_weights:
             return scaled_dot_product_attention(q, k, v, allowed, dropout)
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout), None
 
     @property
     def supports_fast_decode(self) -> bool:
-        """Whether `decode_step` may take the place of `forward` for one new token a row."""
+        """Whether `decode_step` can replace `forward` for one new token a sequence."""
         return self.causal and defines_decode_step(self)
 
     def decode_step(
         self,
-        x: Float[Tensor, "rows d_model"],
-        positions: Int[Tensor, "rows"],
+        x: Float[Tensor, "batch d_model"],
+        positions: Int[Tensor, "batch"],
         cache: KeyValueCache,
-        allowed: Bool[Tensor, "rows keys"] | None,
-    ) -> Float[Tensor, "rows d_model"]:
-        """`forward` for one new token a row, without dropout and gradients, in as few operations as there are.
+        allowed: Bool[Tensor, "batch keys"] | None,
+    ) -> Float[Tensor, "batch d_model"]:
+        """`forward` for one new token a sequence, without dropout and gradients, in as few operations as possible.
 
         `allowed` marks the real tokens of the cache, the new one included; None: all are.
         """
         # contiguous, since apply_linear may give a transposed result
-        q, k, v = self._split(apply_linear(self.qkv, x).contiguous())  # (rows, heads, width)
+        q, k, v = self._split(apply_linear(self.qkv, x).contiguous())  # (batch, heads, width)
         if self.rotary is not None:
             q, k = self.rotary(q, positions), self.rotary(k, positions)
         keys, values = cache.update(k[:, :, None], v[:, :, None])

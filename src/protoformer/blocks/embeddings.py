@@ -11,13 +11,13 @@ from protoformer.blocks.kernels.dropout import Dropout
 
 
 class Embeddings(nn.Module):
-    """Token embeddings, plus position embeddings (`positions` None: none), plus segment embeddings (`n_segments` 0: none)."""
+    """Token embeddings, plus position embeddings (None: none), plus segment embeddings (`n_segments` 0: none)."""
 
     def __init__(
         self,
         vocab_size: int,
         d_model: int,
-        positions: nn.Module | None,
+        position_embedding: nn.Module | None,
         *,
         n_segments: int = 0,
         norm: nn.Module | None = None,
@@ -27,7 +27,7 @@ class Embeddings(nn.Module):
         super().__init__()
         # its matrix is often the output layer's too (1706.03762, section 3.4)
         self.token = nn.Embedding(vocab_size, d_model)
-        self.position = positions
+        self.position = position_embedding
         self.segment = nn.Embedding(n_segments, d_model) if n_segments else None
         self.norm = norm
         self.dropout = Dropout(dropout)
@@ -36,18 +36,18 @@ class Embeddings(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "*tokens"],
-        position: Int[Tensor, "*positions"],
+        positions: Int[Tensor, "*positions"],
         segment_ids: Int[Tensor, "*tokens"] | None = None,
     ) -> Float[Tensor, "*tokens d_model"]:
-        """`position` may be `1 seq` for all rows of `batch seq`; without `segment_ids` every token is in segment 0."""
+        """`positions` may be `1 seq` where `ids` are `batch seq`; without `segment_ids` every token is in segment 0."""
         x = self.token(ids)
         # brings N(0, 1/d_model) vectors to the size of the sinusoids that are added
         if self.scale != 1.0:
             x = x * self.scale
         if self.position is not None:
-            x = x + self.position(position)
+            x = x + self.position(positions)
         if self.segment is not None:
-            # one row broadcast to all tokens: no lookup where there is one segment alone
+            # one vector broadcast to all tokens: no lookup where there is only one segment
             x = x + (self.segment.weight[0] if segment_ids is None else self.segment(segment_ids))
-        # BERT normalises the sum; the others only drop out
+        # BERT normalises the sum; the others only apply dropout
         return self.dropout(x if self.norm is None else self.norm(x))

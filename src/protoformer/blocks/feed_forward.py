@@ -45,6 +45,6 @@ class FeedForward(nn.Module):
     def supports_fast_decode(self) -> bool:
         return defines_decode_step(self)
 
-    def decode_step(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_model"]:
-        """`forward` for one token a row, without gradients, by products that suit few rows."""
+    def decode_step(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
+        """`forward` for one token a sequence, without gradients, by products that suit small batches."""
         return apply_linear(self.outer, activate(apply_linear(self.inner, x), self.activation))

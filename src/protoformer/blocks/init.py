@@ -17,12 +17,12 @@ def bert(module: nn.Module, std: float = 0.02) -> None:
 def transformer(module: nn.Module) -> None:
     """Glorot uniform for linear layers, N(0, 1/d_model) for embeddings: the 2017 paper's code."""
     attentions = [submodule for submodule in module.modules() if isinstance(submodule, MultiHeadAttention)]
-    # fused projections and the sizes of their parts
-    fused_sizes = {attention.fused: attention.fused_sizes for attention in attentions}
+    # each fused projection is initialised as the matrices that it consists of
+    split_sizes = {attention.fused_projection: attention.split_sizes for attention in attentions}
     for submodule in module.modules():
         if isinstance(submodule, nn.Linear):
             # Glorot's range depends on the shape: a fused 3d x d matrix would get 0.707 of the deviation of three d x d ones
-            for matrix in submodule.weight.detach().split(fused_sizes.get(submodule, len(submodule.weight))):
+            for matrix in submodule.weight.detach().split(split_sizes.get(submodule, len(submodule.weight))):
                 nn.init.xavier_uniform_(matrix)
         # times sqrt(d_model) when they are looked up: N(0, 1)
         if isinstance(submodule, nn.Embedding):

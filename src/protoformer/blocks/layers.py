@@ -91,14 +91,13 @@ class DecoderLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.dropout = Dropout(dropout)
 
-    def cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
+    def init_cache(self, batch: int, max_len: int, like: Tensor) -> KeyValueCache:
         """An empty cache of the self-attention."""
-        # head widths are known to the attention alone
-        return self.attention.cache(batch, max_len, like)
+        return self.attention.init_cache(batch, max_len, like)
 
-    def cross_cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache | None:
-        """An empty cache of the attention over a memory of `sources` positions; None without such attention."""
-        return None if self.cross_attention is None else self.cross_attention.cache(batch, sources, like)
+    def init_cross_cache(self, batch: int, memory_len: int, like: Tensor) -> KeyValueCache | None:
+        """An empty cache of the cross-attention, for a memory of `memory_len` positions; None without cross-attention."""
+        return None if self.cross_attention is None else self.cross_attention.init_cache(batch, memory_len, like)
 
     def forward(
         self,
@@ -117,14 +116,14 @@ class DecoderLayer(nn.Module):
         """The layer's output, and with `need_weights` its attention weights over the sequence and over the memory."""
         add = self.dropout.add  # x + Dropout(sublayer)
         # with a filled cross_cache all three sublayers run without the memory
-        source = (memory, memory_layout, cross_cache)
+        cross_inputs = (memory, memory_layout, cross_cache)
         cross_attn_weights = None
         if self.norm == "post":
             # each line: sublayer, residual sum, normalisation
             h, attn_weights = self.attention(x, layout, cache=cache, need_weights=need_weights)
             x = self.attention_norm(add(x, h))
             if self.cross_attention is not None and self.cross_attention_norm is not None:
-                h, cross_attn_weights = self.cross_attention(x, layout, *source, need_weights)
+                h, cross_attn_weights = self.cross_attention(x, layout, *cross_inputs, need_weights)
                 x = self.cross_attention_norm(add(x, h))
             x = self.feed_forward_norm(add(x, self.feed_forward(x)))
         else:
@@ -134,7 +133,7 @@ class DecoderLayer(nn.Module):
             # queries from the decoder, keys and values from the encoder (section 3.2.3)
             if self.cross_attention is not None and self.cross_attention_norm is not None:
                 h, cross_attn_weights = self.cross_attention(
-                    self.cross_attention_norm(x), layout, *source, need_weights
+                    self.cross_attention_norm(x), layout, *cross_inputs, need_weights
                 )
                 x = add(x, h)
             x = add(x, self.feed_forward(self.feed_forward_norm(x)))
@@ -142,8 +141,8 @@ class DecoderLayer(nn.Module):
 
     @property
     def supports_fast_decode(self) -> bool:
-        """Whether `decode_step` may take the place of `forward`: both sublayers are asked, and what they do not know is no."""
-        # a position scheme or an adapter inside a sublayer answers for itself
+        """Whether `decode_step` can replace `forward`: in a decoder-only layer, if both sublayers say so."""
+        # a sublayer without this attribute, such as a user's own, does not support it
         sublayers = (self.attention, self.feed_forward)
         return (
             self.cross_attention is None
@@ -153,13 +152,13 @@ class DecoderLayer(nn.Module):
 
     def decode_step(
         self,
-        x: Float[Tensor, "rows d_model"],
-        positions: Int[Tensor, "rows"],
+        x: Float[Tensor, "batch d_model"],
+        positions: Int[Tensor, "batch"],
         cache: KeyValueCache,
-        allowed: Bool[Tensor, "rows keys"] | None,
-    ) -> Float[Tensor, "rows d_model"]:
-        """`forward` for one new token a row, without dropout and gradients (see `MultiHeadAttention.decode_step`)."""
-        # the two branches of `forward`, less dropout, which does nothing here
+        allowed: Bool[Tensor, "batch keys"] | None,
+    ) -> Float[Tensor, "batch d_model"]:
+        """`forward` for one new token a sequence, without dropout and gradients (see `MultiHeadAttention.decode_step`)."""
+        # the two branches of `forward` without dropout
         attention, feed_forward = self.attention.decode_step, self.feed_forward.decode_step
         if self.norm == "post":
             x = apply_norm(self.attention_norm, x + attention(x, positions, cache, allowed))

@@ -10,16 +10,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def padding(padding_mask: Bool[Tensor, "batch keys"]) -> Bool[Tensor, "batch 1 1 keys"]:
-    """No query attends to padding."""
-    # broadcast over heads and queries
+def expand_padding_mask(padding_mask: Bool[Tensor, "batch keys"]) -> Bool[Tensor, "batch 1 1 keys"]:
+    """No query attends to padding: the padding mask with axes that broadcast over heads and queries."""
     return padding_mask[:, None, None, :]
 
 
-def sequence(
+def causal_mask(
     queries: int, keys: int, window: int | None = None, device: torch.device | None = None
 ) -> Bool[Tensor, "queries keys"]:
-    """The causal mask: no query attends to a later position; with `window` w, nor to one w or more positions before it.
+    """No query attends to a later position; with `window` w, nor to one w or more positions before it.
 
     The last query is at the last key, so that a decoder that continues from a cache gets the lower rows.
     """
@@ -30,7 +29,9 @@ def sequence(
     return allowed if window is None else allowed & (query - key < window)
 
 
-def band(queries: int, keys: int, window: int, device: torch.device | None = None) -> Bool[Tensor, "queries keys"]:
+def local_mask(
+    queries: int, keys: int, window: int, device: torch.device | None = None
+) -> Bool[Tensor, "queries keys"]:
     """Restricted self-attention (arXiv 1706.03762, section 4): a neighbourhood of `window` positions to either side."""
     key = torch.arange(keys, device=device)
     query = torch.arange(keys - queries, keys, device=device)[:, None]
@@ -38,7 +39,7 @@ def band(queries: int, keys: int, window: int, device: torch.device | None = Non
     return (query - key).abs() <= window
 
 
-def pattern(
+def layer_mask(
     queries: int, keys: int, causal: bool, window: int | None, device: torch.device | None = None
 ) -> Bool[Tensor, "queries keys"] | None:
     """The mask of a layer with these options, or None where every query may see every key."""
@@ -46,8 +47,8 @@ def pattern(
         return None  # decoding: the newest position may see all that the cache holds
     # (queries, keys), broadcast over batch and heads
     if causal:
-        return sequence(queries, keys, window, device)
-    return None if window is None else band(queries, keys, window, device)
+        return causal_mask(queries, keys, window, device)
+    return None if window is None else local_mask(queries, keys, window, device)
 
 
 def masked_softmax(
@@ -61,8 +62,8 @@ def masked_softmax(
     return scores.masked_fill(~allowed, lowest).softmax(-1).masked_fill(~allowed, 0.0)
 
 
-def bias(allowed: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The mask as a term added to scores: 0 where a query may attend, else half of the least float32.
+def additive_mask(allowed: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The mask as a float that is added to scores: 0 where a query may attend, else half of the least float32.
 
     Finite, so that a query that may see nothing has zero gradients and not NaN; the half leaves room for the score.
     """

@@ -79,10 +79,10 @@ class RotaryPositions(nn.Module):
         return rotated.to(x.dtype)  # under autocast x is of half precision, the table is not
 
 
-def absolute_positions(
+def absolute_position_embedding(
     positions: Positions, max_seq_len: int, d_model: int, order: SinusoidOrder = "interleaved"
 ) -> nn.Module | None:
-    """What is added to token embeddings: learned vectors or sinusoids, nothing with rotary positions.
+    """The position embedding that is added to token embeddings: learned, sinusoidal, or None with rotary positions.
 
     Raises ValueError for another name.
     """

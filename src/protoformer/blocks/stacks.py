@@ -33,7 +33,7 @@ class EncoderStack(nn.Module):
         # by layer index; (batch, heads, seq, seq) each
         attn_weights: dict[int, Tensor] = {}
         for index, layer in enumerate(self.layers):
-            # layers without attention return None whatever they are asked
+            # layers without attention return None
             x, weights = layer(x, layout, need_weights=index in attn_layers)
             if weights is not None:
                 attn_weights[index] = weights
@@ -42,20 +42,20 @@ class EncoderStack(nn.Module):
 
 
 class DecoderStack(nn.Module):
-    """Decoder layers one after another, with one cache a layer where tokens come step by step."""
+    """Decoder layers one after another, with one cache a layer for decoding."""
 
     def __init__(self, layers: Sequence[nn.Module], final_norm: nn.Module | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.final_norm = final_norm
 
-    def caches(self, batch: int, max_len: int, like: Tensor) -> list[Cache]:
+    def init_caches(self, batch: int, max_len: int, like: Tensor) -> list[Cache]:
         """One empty cache a layer for `max_len` positions, of the dtype and on the device of `like`."""
-        return [layer.cache(batch, max_len, like) for layer in self.layers]  # type: ignore[operator]
+        return [layer.init_cache(batch, max_len, like) for layer in self.layers]  # type: ignore[operator]
 
-    def cross_caches(self, batch: int, sources: int, like: Tensor) -> list[KeyValueCache]:
-        """One empty cache a layer that attends to a memory of `sources` positions."""
-        caches = [layer.cross_cache(batch, sources, like) for layer in self.layers]  # type: ignore[operator]
+    def init_cross_caches(self, batch: int, memory_len: int, like: Tensor) -> list[KeyValueCache]:
+        """One empty cache for each layer with cross-attention, for a memory of `memory_len` positions."""
+        caches = [layer.init_cross_cache(batch, memory_len, like) for layer in self.layers]  # type: ignore[operator]
         return [cache for cache in caches if cache is not None]
 
     def forward(
@@ -94,26 +94,26 @@ class DecoderStack(nn.Module):
         return HiddenStates(x, layout, attn_weights, cross_attn_weights)
 
     def supports_fast_decode(self, device: torch.device) -> bool:
-        """Whether `decode_step` may take the place of `forward`: every layer says so, and neither dropout nor gradients nor
-        autocast, which it leaves out, are on."""
-        # autocast would cast weights in every step; a graph would keep what a cache has overwritten
-        left_out = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
+        """Whether `decode_step` can replace `forward`: every layer supports it, and dropout, gradients and autocast, which it
+        leaves out, are off."""
+        # autocast would cast weights in every step; an autograd graph would hold keys that the cache has overwritten
+        unsupported_mode = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
         return (
-            not left_out
+            not unsupported_mode
             and defines_decode_step(self)
             and all(getattr(layer, "supports_fast_decode", False) for layer in self.layers)
         )
 
     def decode_step(
-        self, x: Float[Tensor, "rows d_model"], positions: Int[Tensor, "rows"], caches: Sequence[Cache]
-    ) -> Float[Tensor, "rows d_model"]:
-        """The hidden states of one new token a row, at these positions, which is added to the caches.
+        self, x: Float[Tensor, "batch d_model"], positions: Int[Tensor, "batch"], caches: Sequence[Cache]
+    ) -> Float[Tensor, "batch d_model"]:
+        """Hidden states of one new token a sequence, at these positions; its keys and values are added to the caches.
 
         Raises IndexError when they are full.
         """
         padding_mask = caches[0].padding_mask  # the same in every layer; the new token is real
         allowed = None if padding_mask is None else functional.pad(padding_mask, (0, 1), value=True)
         for layer, cache in zip(self.layers, caches, strict=True):
-            # (rows, d_model): without an axis of positions, since there is one alone
+            # (batch, d_model): no axis of positions, since there is only one
             x = layer.decode_step(x, positions, cache, allowed)  # type: ignore[operator]
         return x if self.final_norm is None else self.final_norm(x)

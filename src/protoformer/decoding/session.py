@@ -30,7 +30,7 @@ class DecoderSession:
 
     def __init__(self, model: Decoder, rows: int, max_len: int) -> None:
         self.model = model
-        self.caches: list[Cache] = model.caches(rows, max_len)
+        self.caches: list[Cache] = model.init_caches(rows, max_len)
 
     def step(
         self, ids: Int[Tensor, "rows new"], padding_mask: Bool[Tensor, "rows new"] | None = None

@@ -18,7 +18,7 @@ PackingMode = Literal["auto", "on", "off"]
 class Backbone(nn.Module):
     """ids -> hidden states.
 
-    `packing="on"` runs token-wise work on real tokens alone, "off" on the rectangle with its padding; "auto" packs unless
+    `packing="on"` runs token-wise work on real tokens alone, "off" on the padded batch; "auto" packs unless
     the graph is being compiled, which wants fixed shapes. Both give the same numbers to float tolerance. `activation` and
     `norm_eps` are kept for heads that are built alike.
     """

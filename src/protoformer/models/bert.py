@@ -13,7 +13,7 @@ from protoformer.blocks.baselines.recurrent import BiLSTM
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import EncoderLayer, Norm
-from protoformer.blocks.positions import Positions, RotaryPositions, absolute_positions
+from protoformer.blocks.positions import Positions, RotaryPositions, absolute_position_embedding
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.encoder import Encoder
@@ -67,7 +67,7 @@ def bert(
         Embeddings(
             vocab_size,
             d_model,
-            absolute_positions(positions, max_seq_len, d_model),
+            absolute_position_embedding(positions, max_seq_len, d_model),
             n_segments=n_segments,
             norm=nn.LayerNorm(d_model, eps=norm_eps),
             dropout=dropout,

@@ -16,7 +16,12 @@ from typing import Literal
 
 from torch import nn
 
-from protoformer.blocks.baselines.convolution import ConvolutionDecoderLayer, ConvolutionEncoderLayer, Kind, convolution
+from protoformer.blocks.baselines.convolution import (
+    ConvolutionDecoderLayer,
+    ConvolutionEncoderLayer,
+    ConvolutionKind,
+    build_convolution,
+)
 from protoformer.blocks.baselines.source_attention import SourceAttention
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.positions import LearnedPositions
@@ -35,7 +40,7 @@ def cnn(
     d_model: Positive,
     n_layers: Positive,
     architecture: Architecture = "encoder",
-    kind: Kind = "gated",
+    kind: ConvolutionKind = "gated",
     kernel: int = 3,
     dilations: Sequence[int] = (1, 2, 4, 8, 16),
     positions: Literal["learned", "none"] = "learned",
@@ -53,7 +58,7 @@ def cnn(
     layer_dilations = list(islice(cycle(dilations), n_layers))
 
     def layer(index: int, causal: bool) -> nn.Module:
-        return convolution(kind, d_model, kernel, dilation=layer_dilations[index], causal=causal, dropout=dropout)
+        return build_convolution(kind, d_model, kernel, dilation=layer_dilations[index], causal=causal, dropout=dropout)
 
     def decoder_layer(index: int) -> ConvolutionDecoderLayer:
         attention = SourceAttention(d_model, "scaled_dot") if architecture == "encoder_decoder" else None

@@ -24,9 +24,9 @@ class Decoder(Backbone):
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
         return fast_decode.linear(hidden, self.embeddings.token.weight)
 
-    def caches(self, batch: int, max_len: int) -> list[Cache]:
+    def init_caches(self, batch: int, max_len: int) -> list[Cache]:
         """One cache a layer, each for `max_len` positions."""
-        return self.stack.caches(batch, max_len, self.embeddings.token.weight)
+        return self.stack.init_caches(batch, max_len, self.embeddings.token.weight)
 
     def decode_step(
         self,

@@ -109,8 +109,8 @@ class EncoderDecoder(nn.Module):
     def init_state(self, memory: HiddenStates, max_len: int) -> DecoderState:
         """Empty targets of up to `max_len` tokens, one for each row of the memory."""
         rows, sources = memory.layout.batch, memory.layout.seq
-        caches = self.decoder.caches(rows, max_len, memory.tokens)  # type: ignore[operator]
-        return DecoderState(caches, self.decoder.cross_caches(rows, sources, memory.tokens), memory)  # type: ignore[operator]
+        caches = self.decoder.init_caches(rows, max_len, memory.tokens)  # type: ignore[operator]
+        return DecoderState(caches, self.decoder.init_cross_caches(rows, sources, memory.tokens), memory)  # type: ignore[operator]
 
     def decode_step(self, ids: Int[Tensor, "rows new"], state: DecoderState) -> Float[Tensor, "rows new d_model"]:
         """Hidden states of new target tokens, which attend to those in `state` and are added to them."""

@@ -17,7 +17,7 @@ from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import DecoderLayer, Norm
-from protoformer.blocks.positions import LearnedPositions, Positions, RotaryPositions, absolute_positions
+from protoformer.blocks.positions import LearnedPositions, Positions, RotaryPositions, absolute_position_embedding
 from protoformer.blocks.stacks import DecoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.decoder import Decoder
@@ -82,7 +82,7 @@ def gpt(
         Embeddings(
             vocab_size,
             d_model,
-            absolute_positions(positions, max_seq_len, d_model),
+            absolute_position_embedding(positions, max_seq_len, d_model),
             dropout=embedding_dropout,
             scale_by_sqrt_d_model=positions == "sinusoidal",
         ),

@@ -18,7 +18,7 @@ from typing import Literal
 from torch import nn
 
 from protoformer.blocks.baselines.recurrent import Cell, RecurrentDecoderLayer, RecurrentEncoderLayer, RecurrentNorm
-from protoformer.blocks.baselines.source_attention import Score, SourceAttention
+from protoformer.blocks.baselines.source_attention import ScoreFunction, SourceAttention
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.assemble import Architecture, assemble
@@ -37,7 +37,7 @@ def rnn(
     architecture: Architecture = "encoder",
     cell: Cell = "lstm",
     attention: Literal["luong", "bahdanau"] = "luong",
-    attention_score: Score = "general",
+    attention_score: ScoreFunction = "general",
     max_seq_len: Positive = 512,
     dropout: DropoutRate = 0.1,
     residual: bool = True,

@@ -18,7 +18,7 @@ from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation, FeedForward
 from protoformer.blocks.layers import DecoderLayer, EncoderLayer, Norm
-from protoformer.blocks.positions import SinusoidOrder, absolute_positions
+from protoformer.blocks.positions import SinusoidOrder, absolute_position_embedding
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.backbone import PackingMode
 from protoformer.models.encoder import Encoder
@@ -87,7 +87,7 @@ def transformer(
         return nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None
 
     decoder_layers = n_layers if n_decoder_layers is None else n_decoder_layers
-    position = absolute_positions(positions, max_seq_len, d_model, sinusoid)
+    position = absolute_position_embedding(positions, max_seq_len, d_model, sinusoid)
     model = EncoderDecoder(
         Embeddings(vocab_size, d_model, position, dropout=dropout, scale_by_sqrt_d_model=True),
         EncoderStack([encoder_layer() for _ in range(n_layers)], final_norm()),
@@ -137,7 +137,7 @@ def transformer_encoder(
             dropout=dropout,
         )
 
-    position = absolute_positions(positions, max_seq_len, d_model, sinusoid)
+    position = absolute_position_embedding(positions, max_seq_len, d_model, sinusoid)
     encoder = Encoder(
         Embeddings(vocab_size, d_model, position, dropout=dropout, scale_by_sqrt_d_model=True),
         EncoderStack(

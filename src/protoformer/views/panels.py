@@ -109,7 +109,7 @@ def _batch(model: nn.Module, text: Sequenced) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _cross_attention(source: Sequenced, target: Sequenced, attn_weights: Mapping[int, Tensor]) -> Panel:
-    real = masks.padding(source.padding_mask)[0]
+    real = masks.expand_padding_mask(source.padding_mask)[0]
     allowed = real.expand(len(attn_weights), len(target.ids), -1)
     layers = [number + 1 for number in sorted(attn_weights)]
     name = "attention to the source"
@@ -119,10 +119,10 @@ def _cross_attention(source: Sequenced, target: Sequenced, attn_weights: Mapping
 def _self_attention(name: str, stack: nn.Module, text: Sequenced, attn_weights: Mapping[int, Tensor]) -> Panel:
     parts = [part for part in attending(stack) if isinstance(part, MultiHeadAttention) and not part.cross]
     seq = len(text.ids)
-    real = masks.padding(text.padding_mask)[0, 0]
+    real = masks.expand_padding_mask(text.padding_mask)[0, 0]
     allowed = []
     for number in sorted(attn_weights):
-        pattern = masks.pattern(seq, seq, parts[number].causal, parts[number].window)
+        pattern = masks.layer_mask(seq, seq, parts[number].causal, parts[number].window)
         allowed.append(real.expand(seq, seq) if pattern is None else pattern & real)
     layers = [number + 1 for number in sorted(attn_weights)]
     return Panel(name, text.tokens, text.tokens, layers, _stacked(attn_weights), torch.stack(allowed))

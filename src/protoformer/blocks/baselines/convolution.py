@@ -21,7 +21,7 @@ from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
 from protoformer.blocks.kernels.dropout import Dropout
 from protoformer.blocks.kernels.packing import Layout, PackedLayout
 
-Kind = Literal["gated", "dilated", "separable"]
+ConvolutionKind = Literal["gated", "dilated", "separable"]
 SQRT_HALF = 0.5**0.5  # keeps the variance of a sum of two (ConvS2S, section 3.4)
 
 
@@ -59,31 +59,32 @@ class Convolution(nn.Module):
         self, x: Float[Tensor, "*tokens d_in"], layout: Layout, cache: StateCache | None = None
     ) -> Float[Tensor, "*tokens d_out"]:
         """`cache` holds the last `receptive_field` inputs and is updated. Raises ValueError for a cache without `causal`."""
-        rows = layout.unpack(x)
+        padded = layout.unpack(x)  # (batch, seq, d_in)
         if layout.padding_mask is not None and not isinstance(layout, PackedLayout):  # a packed one unpacks to zeros
-            rows = rows * layout.padding_mask[:, :, None].to(rows.dtype)
+            padded = padded * layout.padding_mask[:, :, None].to(padded.dtype)
         if cache is None:
             # causal: all of the zeros in front
             left = self.receptive_field if self.causal else self.receptive_field // 2
-            rows = functional.pad(rows, (0, 0, left, self.receptive_field - left))
+            padded = functional.pad(padded, (0, 0, left, self.receptive_field - left))
         else:
-            rows = self._with_cached_inputs(rows, layout, cache)
+            padded = self._with_cached_inputs(padded, layout, cache)
         if self.depthwise:
             # Conv1d wants (batch, channels, seq)
-            return layout.pack(self.map(rows.transpose(1, 2)).transpose(1, 2))
+            return layout.pack(self.map(padded.transpose(1, 2)).transpose(1, 2))
         # one shifted copy of the sequence for each tap of the kernel, side by side: (*tokens, kernel * d_in)
-        taps = [rows[:, shift : shift + layout.seq] for shift in range(0, self.receptive_field + 1, self.dilation)]
+        taps = [padded[:, shift : shift + layout.seq] for shift in range(0, self.receptive_field + 1, self.dilation)]
         return self.map(torch.cat([layout.pack(tap) for tap in taps], dim=-1))
 
     def _with_cached_inputs(
-        self, rows: Float[Tensor, "batch new d_in"], layout: Layout, cache: StateCache
-    ) -> Float[Tensor, "batch reached d_in"]:
+        self, padded: Float[Tensor, "batch new d_in"], layout: Layout, cache: StateCache
+    ) -> Float[Tensor, "batch cached_and_new d_in"]:
+        """The new inputs behind the cached ones, the last of which go into the cache."""
         if not self.causal:
             raise ValueError("step by step: only a causal convolution can be cached; this one sees later positions")
-        # at the start of a text: zeros, as the padding of an uncached call
-        (previous,) = cache.state or (rows.new_zeros(len(rows), self.receptive_field, rows.shape[2]),)
+        # at the start of a sequence: zeros, as the padding of an uncached call
+        (previous,) = cache.state or (padded.new_zeros(len(padded), self.receptive_field, padded.shape[2]),)
         cache.advance(layout.seq, layout.padding_mask)
-        inputs = torch.cat([previous, rows], dim=1)
+        inputs = torch.cat([previous, padded], dim=1)
         # the last inputs that the next token's kernel reaches back to
         cache.state = (inputs[:, inputs.shape[1] - self.receptive_field :],)
         return inputs
@@ -135,7 +136,7 @@ class DilatedConvolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "*tokens d_model"], layout: Layout, cache: StateCache | None = None
     ) -> Float[Tensor, "*tokens d_model"]:
-        # half the width: a quarter of the products
+        # half the width: a quarter of the multiplications
         inner = self.convolution(self.entry(self.narrow(x)), layout, cache)
         return x + self.dropout(self.widen(inner))
 
@@ -160,12 +161,12 @@ class SeparableConvolution(nn.Module):
         return x + self.dropout(self.norm(h))
 
 
-def convolution(
-    kind: Kind, d_model: int, kernel: int, *, dilation: int = 1, causal: bool = False, dropout: float = 0.0
+def build_convolution(
+    kind: ConvolutionKind, d_model: int, kernel: int, *, dilation: int = 1, causal: bool = False, dropout: float = 0.0
 ) -> GatedConvolution | DilatedConvolution | SeparableConvolution:
     """A layer of this kind; only the dilated one uses `dilation`."""
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind {kind!r}: one of {', '.join(get_args(Kind))}")
+    if kind not in get_args(ConvolutionKind):
+        raise ValueError(f"kind {kind!r}: one of {', '.join(get_args(ConvolutionKind))}")
     # the other two look at direct neighbours
     if kind == "dilated":
         return DilatedConvolution(d_model, kernel, dilation=dilation, causal=causal, dropout=dropout)
@@ -202,11 +203,11 @@ class ConvolutionDecoderLayer(nn.Module):
         self.query = nn.Linear(d_model, d_model) if cross_attention is not None else None
         self.context = nn.Linear(d_model, d_model) if cross_attention is not None else None
 
-    def cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
+    def init_cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
         return StateCache(batch, max_len, like.device)
 
-    def cross_cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache | None:
-        return None if self.cross_attention is None else self.cross_attention.cache(batch, sources, like)
+    def init_cross_cache(self, batch: int, memory_len: int, like: Tensor) -> KeyValueCache | None:
+        return None if self.cross_attention is None else self.cross_attention.init_cache(batch, memory_len, like)
 
     def forward(
         self,
@@ -223,7 +224,7 @@ class ConvolutionDecoderLayer(nn.Module):
         h = self.convolution(x, layout, cache)
         if self.cross_attention is None or self.query is None or self.context is None:
             return h, None, None
-        source = self.cross_attention.source(memory, memory_layout, cross_cache)
+        source = self.cross_attention.project_source(memory, memory_layout, cross_cache)
         # (batch, targets, d_model)
         context, attn_weights = self.cross_attention(layout.unpack(self.query(h)), source)
         # m sqrt(1/m) = sqrt(m)

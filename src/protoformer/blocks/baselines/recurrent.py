@@ -4,8 +4,8 @@ Encoder layers are bidirectional (Graves et al. 2005), decoder layers run from l
 recurrence is an argument: residual connections (GNMT, arXiv 1609.08144, section 3.1), dropout on a layer's output (Zaremba
 et al. 2014, arXiv 1409.2329, section 3.2), layer normalisation. A decoder layer may attend to a source.
 
-The recurrences run on padded rectangles, where the library's kernels are fastest. Padding is at the ends of rows, or in front
-of them where a decoder continues texts of unequal length.
+Recurrences run on padded batches, where the library's kernels are fastest. Padding is on the right, or on the left where a
+decoder continues prompts of unequal length.
 """
 
 from typing import Literal, get_args
@@ -22,41 +22,42 @@ from protoformer.blocks.kernels.packing import Layout
 
 Cell = Literal["lstm", "gru"]
 RecurrentNorm = Literal["none", "pre", "post"]
-State = tuple[Tensor, ...]  # (batch, d_model) each: the hidden state, and of an LSTM its cell state
+RecurrentState = tuple[Tensor, ...]  # (batch, d_model) each: the hidden state, and of an LSTM its cell state
 
 
-def recurrence(cell: Cell, d_input: int, d_model: int) -> nn.LSTM | nn.GRU:
-    """One layer in one direction."""
+def build_rnn(cell: Cell, d_input: int, d_model: int) -> nn.LSTM | nn.GRU:
+    """Torch's LSTM or GRU with one layer in one direction."""
     if cell not in get_args(Cell):
         raise ValueError(f"cell {cell!r}: one of {', '.join(get_args(Cell))}")
     return (nn.LSTM if cell == "lstm" else nn.GRU)(d_input, d_model, batch_first=True)
 
 
 class BidirectionalRNN(nn.Module):
-    """Two recurrences of half the width, one from the left and one from the right.
+    """Two recurrences of half the width, one from left to right and one from right to left.
 
-    Padding is at the ends of rows; the one from the right begins at each row's last real token.
+    Padding is on the right; the recurrence from right to left begins at each sequence's last real token.
     """
 
     def __init__(self, d_model: int, cell: Cell = "lstm") -> None:
         super().__init__()
         if d_model % 2:
             raise ValueError(f"d_model={d_model}: two directions need an even width")
-        self.forwards = recurrence(cell, d_model, d_model // 2)
-        self.backwards = recurrence(cell, d_model, d_model // 2)
+        self.forwards = build_rnn(cell, d_model, d_model // 2)
+        self.backwards = build_rnn(cell, d_model, d_model // 2)
 
     def forward(self, x: Float[Tensor, "*tokens d_model"], layout: Layout) -> Float[Tensor, "*tokens d_model"]:
-        rows = layout.unpack(x)  # (batch, seq, d_model)
+        padded = layout.unpack(x)  # (batch, seq, d_model)
         column = torch.arange(layout.seq, device=x.device)[None]
         reversed_column = column.flip(1).expand(layout.batch, -1)
-        if layout.padding_mask is not None:  # reverse the real tokens of each row and leave its padding where it is
+        if layout.padding_mask is not None:
+            # reverse the real tokens of each sequence and leave its padding where it is
             lengths = layout.padding_mask.sum(1, keepdim=True)
             reversed_column = torch.where(column < lengths, lengths - 1 - column, column)
         index = reversed_column[:, :, None]
-        # padding at the end of a row comes after its real tokens, and changes none of them
-        left_to_right, _ = self.forwards(rows)
+        # padding on the right comes after the real tokens, and changes none of them
+        left_to_right, _ = self.forwards(padded)
         # reversed copies through the second recurrence
-        right_to_left, _ = self.backwards(rows.gather(1, index.expand_as(rows)))
+        right_to_left, _ = self.backwards(padded.gather(1, index.expand_as(padded)))
         # and back into the order of the text: the same index is its own inverse
         right_to_left = right_to_left.gather(1, index.expand_as(right_to_left))
         # (batch, seq, d_model / 2) twice
@@ -76,50 +77,57 @@ class UnidirectionalRNN(nn.Module):
     def __init__(self, d_model: int, cell: Cell = "lstm", d_input: int | None = None) -> None:
         super().__init__()
         # Bahdanau's decoder reads [embedding; context], which is wider
-        self.recurrence = recurrence(cell, d_input or d_model, d_model)
+        self.recurrence = build_rnn(cell, d_input or d_model, d_model)
 
     def forward(
-        self, x: Float[Tensor, "*tokens d_input"], layout: Layout, cache: StateCache | None = None, start: State = ()
+        self,
+        x: Float[Tensor, "*tokens d_input"],
+        layout: Layout,
+        cache: StateCache | None = None,
+        initial_state: RecurrentState = (),
     ) -> Float[Tensor, "*tokens d_model"]:
-        """From the state in `cache`, which is updated, or from `start` (empty: zeros)."""
-        rows = layout.unpack(x)
+        """From the state in `cache`, which is updated, or from `initial_state` (empty: zeros)."""
+        padded = layout.unpack(x)
         if cache is None:
-            return layout.pack(self.run_unpadded(rows, start)[0])
+            return layout.pack(self.run_unpadded(padded, initial_state)[0])
         # cached: the state after the last real token is kept
-        out, state = self.run_padded(rows, layout.padding_mask, cache.state or start)
+        out, state = self.run_padded(padded, layout.padding_mask, cache.state or initial_state)
         cache.advance(layout.seq, layout.padding_mask)
         cache.state = state
         return layout.pack(out)
 
     def run_unpadded(
-        self, rows: Float[Tensor, "batch seq d_input"], state: State
-    ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
+        self, padded: Float[Tensor, "batch seq d_input"], state: RecurrentState
+    ) -> tuple[Float[Tensor, "batch seq d_model"], RecurrentState]:
         """Over tokens that are all real, or where the final state is not used."""
-        out, last = self.recurrence(rows, self._to_torch(state))
+        out, last = self.recurrence(padded, self._to_torch(state))
         return out, self._from_torch(last)
 
     def run_padded(
-        self, rows: Float[Tensor, "batch seq d_input"], padding_mask: Bool[Tensor, "batch seq"] | None, state: State
-    ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
+        self,
+        padded: Float[Tensor, "batch seq d_input"],
+        padding_mask: Bool[Tensor, "batch seq"] | None,
+        state: RecurrentState,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], RecurrentState]:
         """Padding, on either side, leaves the state unchanged; its outputs are zero."""
         if padding_mask is None:
-            return self.run_unpadded(rows, state)
-        # packed sequences want padding at the end: move the real tokens of each row to the front, and back afterwards
+            return self.run_unpadded(padded, state)
+        # packed sequences want padding at the end: move the real tokens of each sequence to the front, and back afterwards
         order = (~padding_mask).long().argsort(dim=1, stable=True)[:, :, None]
-        # (batch, seq, d_input), real tokens first, and their number a row
+        # (batch, seq, d_input), real tokens first, and the number of them in each sequence
         packed = pack_padded_sequence(
-            rows.gather(1, order.expand_as(rows)),
-            # torch refuses a length of 0: an empty row reads one token, whose state nobody uses
+            padded.gather(1, order.expand_as(padded)),
+            # torch refuses a length of 0: an empty sequence reads one token, whose state is not used
             padding_mask.sum(1).clamp_min(1).cpu(),
             batch_first=True,
             enforce_sorted=False,
         )
         out, last = self.recurrence(packed, self._to_torch(state))
-        padded, _ = pad_packed_sequence(out, batch_first=True, total_length=rows.shape[1])
-        # outputs back to their own columns
-        return torch.zeros_like(padded).scatter(1, order.expand_as(padded), padded), self._from_torch(last)
+        unpacked, _ = pad_packed_sequence(out, batch_first=True, total_length=padded.shape[1])
+        # outputs back to the positions of their inputs
+        return torch.zeros_like(unpacked).scatter(1, order.expand_as(unpacked), unpacked), self._from_torch(last)
 
-    def _to_torch(self, state: State) -> Tensor | State | None:
+    def _to_torch(self, state: RecurrentState) -> Tensor | RecurrentState | None:
         """Torch wants a leading axis of layers, a tuple for an LSTM and one tensor for a GRU."""
         if not state:
             return None
@@ -127,12 +135,12 @@ class UnidirectionalRNN(nn.Module):
         parts = tuple(part[None].contiguous() for part in state)
         return parts if isinstance(self.recurrence, nn.LSTM) else parts[0]
 
-    def _from_torch(self, last: Tensor | State) -> State:
+    def _from_torch(self, last: Tensor | RecurrentState) -> RecurrentState:
         return (last[0],) if isinstance(last, Tensor) else tuple(part[0] for part in last)
 
 
 class ResidualNorm(nn.Module):
-    """The frame of a recurrence f: [x +] Dropout(f(x)), with LayerNorm on its input (pre), on the sum (post) or nowhere."""
+    """Base of layers with a recurrence f: [x +] Dropout(f(x)), with LayerNorm on the input (pre), on the sum (post) or none."""
 
     def __init__(
         self, d_model: int, *, residual: bool = False, norm: RecurrentNorm = "none", norm_eps: float = 1e-5,
@@ -206,11 +214,11 @@ class RecurrentDecoderLayer(ResidualNorm):
         self.start = nn.Linear(d_model, d_model) if cross_attention is not None else None
         self.readout = nn.Linear(2 * d_model, d_model) if cross_attention is not None else None
 
-    def cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
+    def init_cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
         return StateCache(batch, max_len, like.device)
 
-    def cross_cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache | None:
-        return None if self.cross_attention is None else self.cross_attention.cache(batch, sources, like)
+    def init_cross_cache(self, batch: int, memory_len: int, like: Tensor) -> KeyValueCache | None:
+        return None if self.cross_attention is None else self.cross_attention.init_cache(batch, memory_len, like)
 
     def forward(
         self,
@@ -232,8 +240,8 @@ class RecurrentDecoderLayer(ResidualNorm):
             return self.add_residual(x, self.recurrence(h, layout, cache)), None, None
         if cache is not None and layout.padding_mask is not None:
             raise ValueError("targets that are decoded step by step have no padding")
-        # projected once a text, then from the cache
-        source = self.cross_attention.source(memory, memory_layout, cross_cache)
+        # projected once a sequence, then from the cache
+        source = self.cross_attention.project_source(memory, memory_layout, cross_cache)
         state = cache.state if cache is not None and cache.state else self._initial_state(source.values)
         if self.style == "luong":
             # all states first, then all contexts at once
@@ -249,24 +257,24 @@ class RecurrentDecoderLayer(ResidualNorm):
         h = torch.tanh(self.readout(layout.pack(torch.cat([context, states], dim=-1))))
         return self.add_residual(x, h), None, attn_weights if need_weights else None
 
-    def _initial_state(self, memory: Float[Tensor, "batch sources d_model"]) -> State:
+    def _initial_state(self, memory: Float[Tensor, "batch sources d_model"]) -> RecurrentState:
         assert self.start is not None
         hidden = torch.tanh(self.start(memory[:, 0]))
         # an LSTM's cell state starts at zero
         return (hidden, torch.zeros_like(hidden)) if isinstance(self.recurrence.recurrence, nn.LSTM) else (hidden,)
 
     def _step_by_step(
-        self, rows: Float[Tensor, "batch seq d_model"], source: Source, state: State
-    ) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Hidden states, contexts and attention weights of all tokens, each context that of the previous state, and the last
-        state."""
+        self, padded: Float[Tensor, "batch seq d_model"], source: Source, state: RecurrentState
+    ) -> tuple[Tensor, Tensor, Tensor, RecurrentState]:
+        """Hidden states, contexts and attention weights of all tokens, and the last state. A context is computed from the
+        previous hidden state."""
         assert self.cross_attention is not None
         states, contexts, attn_weights = [], [], []
-        for step in range(rows.shape[1]):
+        for step in range(padded.shape[1]):
             # state[0] is the hidden state: (batch, 1, d_model) as a query
             context, weights = self.cross_attention(state[0][:, None], source)
             # s_i = f(s_{i-1}, [y_{i-1}; c_i])
-            out, state = self.recurrence.run_unpadded(torch.cat([rows[:, step : step + 1], context], dim=-1), state)
+            out, state = self.recurrence.run_unpadded(torch.cat([padded[:, step : step + 1], context], dim=-1), state)
             states.append(out)
             contexts.append(context)
             attn_weights.append(weights)

@@ -2,7 +2,7 @@
 
 - additive: v^T tanh(W s + U h) (Bahdanau et al. 2014, arXiv 1409.0473, appendix A.1.2);
 - dot: s^T h, and general: s^T W h (Luong et al. 2015, arXiv 1508.04025, section 3.1, equation 8);
-- scaled_dot: s^T h / sqrt(d_model) (arXiv 1706.03762, equation 1), for sources as large as layer normalisation makes them.
+- scaled_dot: s^T h / sqrt(d_model) (arXiv 1706.03762, equation 1), for states and sources that are layer-normalised.
 
 The context is the mean of the source's vectors, weighted by the softmax of the scores.
 """
@@ -16,7 +16,7 @@ from protoformer.blocks import masks
 from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.packing import Layout
 
-Score = Literal["additive", "dot", "scaled_dot", "general"]
+ScoreFunction = Literal["additive", "dot", "scaled_dot", "general"]
 
 
 class Source(NamedTuple):
@@ -28,30 +28,30 @@ class Source(NamedTuple):
 
 
 class SourceAttention(nn.Module):
-    """Contexts for the states of a decoder. The source is projected once (`source`) and attended to any number of times."""
+    """Context vectors for a decoder's states. The memory is projected once (`project_source`) and attended to in each step."""
 
-    def __init__(self, d_model: int, score: Score = "general") -> None:
+    def __init__(self, d_model: int, score: ScoreFunction = "general") -> None:
         super().__init__()
-        if score not in get_args(Score):
-            raise ValueError(f"score {score!r}: one of {', '.join(get_args(Score))}")
+        if score not in get_args(ScoreFunction):
+            raise ValueError(f"score {score!r}: one of {', '.join(get_args(ScoreFunction))}")
         self.d_model, self.score = d_model, score
         projects_keys = score in ("additive", "general")
-        # U (additive) or W (general) is applied to the source, once a text
+        # U (additive) or W (general) is applied to the source, once a sequence
         self.key = nn.Linear(d_model, d_model, bias=score == "additive") if projects_keys else nn.Identity()
         self.query = nn.Linear(d_model, d_model, bias=False) if score == "additive" else nn.Identity()
         self.energy = nn.Linear(d_model, 1, bias=False) if score == "additive" else None
 
-    def cache(self, batch: int, sources: int, like: Tensor) -> KeyValueCache:
-        """An empty cache for the keys and values of a memory."""
-        return KeyValueCache(batch, 1, sources, (self.d_model, self.d_model), dtype=like.dtype, device=like.device)
+    def init_cache(self, batch: int, memory_len: int, like: Tensor) -> KeyValueCache:
+        """An empty cache for the keys and values of a memory of `memory_len` positions."""
+        return KeyValueCache(batch, 1, memory_len, (self.d_model, self.d_model), dtype=like.dtype, device=like.device)
 
-    def source(
+    def project_source(
         self,
         memory: Float[Tensor, "*sources d_model"] | None,
         layout: Layout | None,
         cache: KeyValueCache | None = None,
     ) -> Source:
-        """Keys and values of the memory, which are put into `cache`, or those of a cache that is filled.
+        """Keys and values of the memory, or those of `cache` once it is filled; an empty `cache` is filled with them.
 
         Raises ValueError without both a memory with its layout and a filled cache.
         """

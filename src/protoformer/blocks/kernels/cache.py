@@ -6,15 +6,15 @@ from torch import Tensor
 
 
 class Cache:
-    """One layer's memory of `batch` sequences, with a capacity of `max_len` tokens each.
+    """One layer's cache of `batch` sequences, with a capacity of `max_len` tokens each.
 
-    Sequences of unequal length are padded on the left; `padding_mask` remembers which of the tokens are real.
+    Prompts of unequal length are padded on the left; `padding_mask` is True on the real tokens.
     """
 
     def __init__(self, batch: int, max_len: int, device: torch.device | str = "cpu") -> None:
         # True = real token, as every padding mask
         self.mask = torch.ones(batch, max_len, dtype=torch.bool, device=device)
-        # the same for all rows: shorter texts are padded
+        # the same for all sequences: shorter ones are padded
         self.length = 0
         self.has_padding = False
 
@@ -22,22 +22,22 @@ class Cache:
         """Count `new` tokens and return the new length. Raises IndexError when the cache is full."""
         end, capacity = self.length + new, self.mask.shape[1]
         if end > capacity:
-            raise IndexError(f"the cache holds {capacity} positions; {end} were asked of it")
+            raise IndexError(f"the cache holds {capacity} positions; {end} were requested")
         if padding_mask is not None:
-            # without a mask the new tokens are real, as the buffer says already
+            # without a mask the new tokens are real, which is what the buffer is filled with
             self.mask[:, self.length : end] = padding_mask
             self.has_padding = True
         self.length = end
         return end
 
-    def select(self, rows: Int[Tensor, "selected"]) -> None:
-        """Keep these rows, in this order; one may be named several times."""
-        # beams move: rows may be dropped, doubled and exchanged
-        self.mask = self.mask[rows]
+    def select(self, sequences: Int[Tensor, "selected"]) -> None:
+        """Keep these sequences, in this order; an index may occur several times."""
+        # beam search drops, copies and exchanges hypotheses
+        self.mask = self.mask[sequences]
 
     @property
     def padding_mask(self) -> Bool[Tensor, "batch tokens"] | None:
-        """Of all tokens so far; None where all of them are real."""
+        """True on the real ones of all tokens so far; None where all of them are real."""
         return self.mask[:, : self.length] if self.has_padding else None
 
 
@@ -72,7 +72,7 @@ class KeyValueCache(Cache):
         """Append, and return views of all keys and values so far. Raises IndexError when the cache is full."""
         begin = self.length
         end = self.advance(keys.shape[2], padding_mask)
-        # in place: growing by concatenation would copy the whole text in every step
+        # in place: concatenation would copy all keys and values in every step
         self.keys[:, :, begin:end] = keys
         self.values[:, :, begin:end] = values
         return self.kv()
@@ -81,29 +81,29 @@ class KeyValueCache(Cache):
         """Views of all keys and values so far."""
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
-    def select(self, rows: Int[Tensor, "selected"]) -> None:
-        """Keep these rows, in this order; one may be named several times."""
-        if len(rows) == len(self.keys):  # as many rows as before: no new memory, and only the filled part is moved
+    def select(self, sequences: Int[Tensor, "selected"]) -> None:
+        """Keep these sequences, in this order; an index may occur several times."""
+        if len(sequences) == len(self.keys):  # no new memory, and only the filled part is moved
             for buffer in (self.keys, self.values):
-                buffer[:, :, : self.length] = buffer[rows, :, : self.length]
+                buffer[:, :, : self.length] = buffer[sequences, :, : self.length]
         else:
-            # fewer rows or more: new buffers
-            self.keys, self.values = self.keys[rows], self.values[rows]
-        super().select(rows)
+            # fewer sequences or more: new buffers
+            self.keys, self.values = self.keys[sequences], self.values[sequences]
+        super().select(sequences)
 
 
 class StateCache(Cache):
     """A state of fixed size: an RNN's last hidden state, or a causal convolution's last (kernel - 1) x dilation inputs.
 
-    `state` is empty until something has been read; each of its tensors has one row a sequence.
+    `state` is empty before the first token; its tensors have the batch as their first axis.
     """
 
     def __init__(self, batch: int, max_len: int, device: torch.device | str = "cpu") -> None:
         super().__init__(batch, max_len, device)
         self.state: tuple[Tensor, ...] = ()
 
-    def select(self, rows: Int[Tensor, "selected"]) -> None:
-        """Keep these rows, in this order; one may be named several times."""
-        # a state has no positions: rows are all there is to move
-        self.state = tuple(part[rows] for part in self.state)
-        super().select(rows)
+    def select(self, sequences: Int[Tensor, "selected"]) -> None:
+        """Keep these sequences, in this order; an index may occur several times."""
+        # (batch, ...) each: a state has no axis of positions
+        self.state = tuple(part[sequences] for part in self.state)
+        super().select(sequences)

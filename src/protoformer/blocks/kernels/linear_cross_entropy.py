@@ -76,11 +76,11 @@ class LinearCrossEntropy(torch.autograd.Function):
             grad_weight.mul_(factor)
         missing = (ctx.needs_grad[0] and grad_hidden is None, ctx.needs_grad[1] and grad_weight is None)
         if any(missing):
-            _, hidden_again, weight_again = _chunked_pass(
+            _, recomputed_grad_hidden, recomputed_grad_weight = _chunked_pass(
                 hidden, weight, targets, ctx.chunk, ctx.dtype, missing, grads[0]
             )
-            grad_hidden = hidden_again if missing[0] else grad_hidden
-            grad_weight = weight_again if missing[1] else grad_weight
+            grad_hidden = recomputed_grad_hidden if missing[0] else grad_hidden
+            grad_weight = recomputed_grad_weight if missing[1] else grad_weight
         return grad_hidden, grad_weight, None, None, None, None
 
 

@@ -3,7 +3,7 @@
 On the CPU a long sequence is computed alone, and short ones of like length together as a small padded group; forward and
 backward are written out, so that neither padding nor many small calls are paid for. Under a causal or banded mask the
 queries are split into tiles, each against only the keys that some query of it may see: of a long sequence half of the
-square, or the band. On other devices the whole rectangle is rebuilt for torch's fused kernel; token-wise work stays packed.
+square, or the band. On other devices the batch is unpacked for torch's fused kernel; token-wise work stays packed.
 """
 
 import math
@@ -69,30 +69,30 @@ def _sequence_group(
     layout: PackedLayout, keys: PackedLayout, group: list[int], causal: bool, window: int | None
 ) -> SequenceGroup:
     if len(group) == 1:
-        one = group[0]
+        (index,) = group
         # alone: no padding, and no gathering of tokens
-        pattern = masks.pattern(layout.lengths[one], keys.lengths[one], causal, window)
-        return SequenceGroup(
-            layout.token_slice(one), None, keys.token_slice(one), None, _tiles(layout.lengths[one], pattern, None, None)
-        )
+        n_queries = layout.lengths[index]
+        mask = masks.layer_mask(n_queries, keys.lengths[index], causal, window)
+        tiles = _tiles(n_queries, mask, None, None)
+        return SequenceGroup(layout.token_slice(index), None, keys.token_slice(index), None, tiles)
     # (group, longest) token indices
     queries, real_queries = layout.group_indices(group)
     key_indices, real_keys = keys.group_indices(group)
-    pattern = masks.pattern(queries.shape[1], key_indices.shape[1], causal, window)
+    mask = masks.layer_mask(queries.shape[1], key_indices.shape[1], causal, window)
     # causal: padding is at the end, where no real query can see it
-    tiles = _tiles(queries.shape[1], pattern, None if causal else real_keys, real_queries)
+    tiles = _tiles(queries.shape[1], mask, None if causal else real_keys, real_queries)
     return SequenceGroup(queries, real_queries, key_indices, real_keys, tiles)
 
 
 def _tiles(
     queries: int,
-    pattern: Bool[Tensor, "queries keys"] | None,
+    mask: Bool[Tensor, "queries keys"] | None,
     real_keys: Bool[Tensor, "group keys"] | None,
     real_queries: Bool[Tensor, "group queries"] | None,
 ) -> list[Tile]:
-    """Ranges of queries with the keys that their pattern lets them see; without a pattern one tile holds all."""
-    if pattern is None:
-        allowed = None if real_keys is None else masks.padding(real_keys)
+    """Ranges of queries with the keys that `mask` allows any of them; without a mask one tile holds all."""
+    if mask is None:
+        allowed = None if real_keys is None else masks.expand_padding_mask(real_keys)
         return [_tile(slice(0, queries), slice(0, None), allowed, real_queries)]
     tiles = []
     # tiles of equal size
@@ -100,12 +100,12 @@ def _tiles(
     for start in range(0, max(1, queries), max(1, size)):
         rows = slice(start, min(start + size, queries))
         # keys that some query of the tile may see: one range, for causal masks and bands alike
-        visible = pattern[rows].any(0).nonzero().flatten().tolist()
+        visible = mask[rows].any(0).nonzero().flatten().tolist()
         columns = slice(visible[0], visible[-1] + 1) if visible else slice(0, 0)
         # (1, 1, tile, keys of the tile)
-        allowed = pattern[None, None, rows, columns]
+        allowed = mask[None, None, rows, columns]
         if real_keys is not None:
-            allowed = allowed & masks.padding(real_keys[:, columns])
+            allowed = allowed & masks.expand_padding_mask(real_keys[:, columns])
         tiles.append(_tile(rows, columns, allowed, None if real_queries is None else real_queries[:, rows]))
     return tiles
 
@@ -123,7 +123,7 @@ def _tile(
     to_zero = fully_masked if real_queries is None else fully_masked & real_queries[:, None, :, None]
     # in a causal tile all queries see the first keys: the bias is added from the first masked key on
     masked_keys = (~allowed).flatten(0, 2).any(0).nonzero().flatten().tolist()
-    bias = masks.bias(allowed[..., masked_keys[0] :]) if masked_keys else None
+    bias = masks.additive_mask(allowed[..., masked_keys[0] :]) if masked_keys else None
     return Tile(queries, keys, bias, fully_masked if to_zero.any() else None)
 
 
@@ -157,15 +157,17 @@ def attend_unpacked(
     window: int | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "tokens heads d_head"]:
-    """The same on the rectangle by torch's fused kernel, which is fastest where it needs no mask."""
+    """The same in the padded layout by torch's fused kernel, which is fastest where it needs no mask."""
     # (batch, heads, seq, width)
-    queries, key, value = (each.unpack(x).transpose(1, 2) for x, each in ((q, layout), (k, keys), (v, keys)))
+    queries, key, value = (
+        layout_of_x.unpack(x).transpose(1, 2) for x, layout_of_x in ((q, layout), (k, keys), (v, keys))
+    )
     no_padding = len(keys.flat_index) == keys.batch * keys.seq
     plain_causal = no_padding and causal and window is None and layout is keys
-    allowed = None if no_padding else masks.padding(keys.padding_mask)
-    pattern = None if plain_causal else masks.pattern(layout.seq, keys.seq, causal, window, q.device)
-    if pattern is not None:
-        allowed = pattern if allowed is None else allowed & pattern
+    allowed = None if no_padding else masks.expand_padding_mask(keys.padding_mask)
+    mask = None if plain_causal else masks.layer_mask(layout.seq, keys.seq, causal, window, q.device)
+    if mask is not None:
+        allowed = mask if allowed is None else allowed & mask
     context = functional.scaled_dot_product_attention(
         queries, key, value, attn_mask=allowed, dropout_p=dropout, is_causal=plain_causal
     )
@@ -269,7 +271,7 @@ def _product(
 def _attn_weights(
     query: Float[Tensor, "rows queries d_key"], key: Float[Tensor, "rows keys d_key"], tile: Tile
 ) -> Float[Tensor, "rows queries keys"]:
-    """softmax(Q K^T / sqrt(d_key)) over a tile's keys; a row is one head of one sequence."""
+    """softmax(Q K^T / sqrt(d_key)) over a tile's keys; `rows` are the heads of the group's sequences."""
     scores = _product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
     if tile.bias is not None:
         by_sequence = scores.unflatten(0, (len(tile.bias), -1))  # (group, heads, queries, keys)

@@ -1,7 +1,7 @@
-"""Layouts of a batch: a rectangle with padding, or its real tokens concatenated.
+"""Layouts of a batch: padded to (batch, seq), or its real tokens concatenated.
 
 Token-wise work (embeddings, projections, feed-forward, norms, heads) is the same in either; attention asks the layout which
-tokens belong to one sequence. A model packs on entry and unpacks on exit, so the batch contract stays rectangular.
+tokens belong to one sequence. A model packs on entry and unpacks on exit, so batches are padded everywhere else.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from torch import Tensor
 class PaddedLayout:
     """`batch seq`, padding included; `padding_mask` None means that all tokens are real.
 
-    `offset` is the position of a row's first real token: 0, or with a key/value cache the number of real tokens in the
-    cache, which differs from row to row where prompts of unequal length were padded.
+    `offset` is the position of a sequence's first real token: 0, or with a key/value cache the number of real tokens in the
+    cache, which differs between sequences where prompts of unequal length were padded.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class PaddedLayout:
         return (self.padding_mask.cumsum(1) - 1).clamp_min(0) + offset
 
     def gather(
-        self, tokens: Float[Tensor, "batch seq d_model"], row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]
-    ) -> Float[Tensor, "picked d_model"]:
-        """The vectors at these rows and columns of the rectangle."""
-        return tokens[row, column]
+        self, tokens: Float[Tensor, "batch seq d_model"], sequence: Int[Tensor, "n"], position: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n d_model"]:
+        """The vectors of these sequences at these positions of the padded batch."""
+        return tokens[sequence, position]
 
 
 class PackedLayout:
-    """`tokens`: the real tokens of a rectangle, sequence after sequence, without padding."""
+    """`tokens`: the real tokens of a batch, sequence after sequence, without padding."""
 
     def __init__(self, padding_mask: Bool[Tensor, "batch seq"]) -> None:
         self.batch, self.seq = padding_mask.shape
@@ -61,7 +61,7 @@ class PackedLayout:
         # one synchronisation with the device a batch: group sizes decide which calls are made
         self.lengths: list[int] = padding_mask.sum(1).tolist()
         self._starts: list[int] = [0, *accumulate(self.lengths)]
-        self.attention_groups: dict[Any, Any] = {}  # attention's own plan for this batch, shared by all layers
+        self.attention_groups: dict[Any, Any] = {}  # groups of `packed_attention` for this batch, shared by all layers
         self._positions: Tensor | None = None
 
     def groups(self, max_grouped_len: int) -> list[list[int]]:
@@ -87,7 +87,7 @@ class PackedLayout:
     def group_indices(
         self, sequences: list[int]
     ) -> tuple[Int[Tensor, "group longest"], Bool[Tensor, "group longest"] | None]:
-        """Token indices of a group as a small rectangle, and its padding mask (None: all real)."""
+        """Token indices of a group's sequences, padded to its longest, and the padding mask (None: all real)."""
         lengths = [self.lengths[i] for i in sequences]
         longest = max(lengths)
         # (group,)
@@ -108,7 +108,7 @@ class PackedLayout:
     def unpack(self, tokens: Shaped[Tensor, "tokens *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
         """Padding becomes zero."""
         rest = tokens.shape[1:]
-        # the inverse: real tokens back into a rectangle of zeros
+        # the inverse: real tokens back into zeros of the padded shape
         padded = tokens.new_zeros(self.batch * self.seq, *rest).index_copy(0, self.flat_index, tokens)
         return padded.view(self.batch, self.seq, *rest)
 
@@ -119,12 +119,12 @@ class PackedLayout:
         return self._positions
 
     def gather(
-        self, tokens: Float[Tensor, "tokens d_model"], row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]
-    ) -> Float[Tensor, "picked d_model"]:
-        """The vectors at these rows and columns of the rectangle, which must be real tokens."""
-        # (batch, seq): the number of each real token in the concatenation
+        self, tokens: Float[Tensor, "tokens d_model"], sequence: Int[Tensor, "n"], position: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n d_model"]:
+        """The vectors of these sequences at these positions of the padded batch, which must be real tokens."""
+        # (batch, seq): the index of each real token in the concatenation
         token_index = (self.padding_mask.flatten().cumsum(0) - 1).view(self.batch, self.seq)
-        return tokens.index_select(0, token_index[row, column])
+        return tokens.index_select(0, token_index[sequence, position])
 
 
 Layout = PaddedLayout | PackedLayout
@@ -146,10 +146,9 @@ class HiddenStates(NamedTuple):
         return self.layout.unpack(self.tokens)
 
     def at(self, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
-        """One vector a sequence: the one at column `position` of the rectangle."""
-        # row i, column position[i]
+        """One vector a sequence: that of sequence i at `position[i]` of the padded batch."""
         return self.gather(torch.arange(self.layout.batch, device=self.tokens.device), position)
 
-    def gather(self, row: Int[Tensor, "picked"], column: Int[Tensor, "picked"]) -> Float[Tensor, "picked d_model"]:
-        """The vectors at these rows and columns of the rectangle, which must be real tokens."""
-        return self.layout.gather(self.tokens, row, column)
+    def gather(self, sequence: Int[Tensor, "n"], position: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """The vectors of these sequences at these positions of the padded batch, which must be real tokens."""
+        return self.layout.gather(self.tokens, sequence, position)
