@@ -26,7 +26,7 @@ from protoformer.assembly.build import Parts, build
 from protoformer.config.compose import compose
 from protoformer.optim.schedules import lr_factor, warmup_steps
 from protoformer.training import console
-from protoformer.training.throughput import Throughput
+from protoformer.training.callbacks.throughput import Throughput
 
 TOLERANCE = 1e-4
 

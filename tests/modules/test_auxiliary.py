@@ -24,8 +24,8 @@ from protoformer.models.hf.gpt import Gpt2Weights
 from protoformer.modules.classification import ClassificationModule
 from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.multiple_choice import MultipleChoiceModule
+from protoformer.modules.objective.targets import next_token_losses
 from protoformer.modules.span import SpanModule
-from protoformer.modules.targets import next_token_losses
 from protoformer.optim.optimization import Optimization
 from protoformer.training.lightning_internals import is_accumulating
 

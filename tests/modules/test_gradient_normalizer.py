@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from protoformer.errors import DivergedError
-from protoformer.modules.gradient_normalizer import GradientNormalizer, StepMetrics
-from protoformer.modules.loss import Loss
+from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
+from protoformer.modules.objective.loss import Loss
 
 
 class Reads(TorchDispatchMode):

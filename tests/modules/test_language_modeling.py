@@ -27,8 +27,8 @@ from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.language_modeling import LanguageModule
 from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
+from protoformer.training.callbacks.samples import read_samples
 from protoformer.training.run import train
-from protoformer.training.samples import read_samples
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50, "d_model": 24, "n_layers": 2, "n_heads": 4, "d_ff": 48, "max_seq_len": 24, "norm": "pre",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from protoformer.errors import RunFolderError
 from protoformer.models.weights import read_pickle
 from protoformer.runs.folder import RunFolder
-from protoformer.training.averaging import SaveSnapshots, average, snapshots, step_of
+from protoformer.training.callbacks.averaging import SaveSnapshots, average, snapshots, step_of
 
 
 class Net(nn.Module):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from protoformer.modules.gradient_normalizer import StepMetrics
-from protoformer.training.progress import ProgressBar, ProgressLines, short
-from protoformer.training.throughput import Rates, Throughput
+from protoformer.modules.objective.gradient_normalizer import StepMetrics
+from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, short
+from protoformer.training.callbacks.throughput import Rates, Throughput
 
 
 def fake(step: int) -> tuple[Any, Any]:
@@ -32,7 +32,7 @@ def test_lines_come_now_and_then_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("protoformer.training.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("protoformer.training.callbacks.progress.time.monotonic", lambda: now[0])
     speed = Throughput()
     speed.rates = Rates(50.0, 2000.0, 1e9)
     lines = ProgressLines(speed, every=15)

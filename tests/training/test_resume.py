@@ -14,9 +14,9 @@ from protoformer.config.compose import compose
 from protoformer.errors import DivergedError, InterruptedRunError
 from protoformer.models.weights import read_pickle
 from protoformer.runs.metrics import read_metrics
-from protoformer.training import checkpoint_callbacks
+from protoformer.training.callbacks import checkpointing
+from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.run import train
-from protoformer.training.step_logger import StepLogger
 
 WORDS = [
     "model=bert_l2_h128",
@@ -110,7 +110,7 @@ def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monk
     def never(*rest: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(checkpoint_callbacks.SaveLastCheckpoint, "on_fit_start", never)
+    monkeypatch.setattr(checkpointing.SaveLastCheckpoint, "on_fit_start", never)
     assert train(config(tmp_path / "out"), "") == first
 
 

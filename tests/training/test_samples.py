@@ -9,8 +9,8 @@ import pytest
 
 from protoformer.config.compose import compose
 from protoformer.modules.language_modeling import LanguageEvaluation, Sample
+from protoformer.training.callbacks.samples import LogSamples, read_samples
 from protoformer.training.run import train
-from protoformer.training.samples import LogSamples, read_samples
 
 WORDS = [
     "model=gpt2_tiny", "task=pretrain/clm", "source=sample", "source.rows=40", "model.d_model=16", "model.d_ff=32",

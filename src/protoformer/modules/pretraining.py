@@ -19,9 +19,9 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
-from protoformer.modules.loss import Loss
+from protoformer.modules.objective.loss import Loss
+from protoformer.modules.objective.targets import nonzero_indices
 from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
-from protoformer.modules.targets import nonzero_indices
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 

@@ -21,9 +21,9 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
-from protoformer.modules.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
-from protoformer.modules.loss import Loss
+from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
+from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedPredictions
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization

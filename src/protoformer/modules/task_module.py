@@ -23,8 +23,8 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops
 from protoformer.models.hf.layout import HeadLayout
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
-from protoformer.modules.gradient_normalizer import GradientNormalizer, StepMetrics
-from protoformer.modules.loss import Loss
+from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
+from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions
 from protoformer.optim.build import build_lr_scheduler, build_optimizer
 from protoformer.optim.optimization import Optimization

@@ -22,9 +22,9 @@ from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_ta
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
-from protoformer.modules.label_smoothing import label_smoothed
-from protoformer.modules.loss import Loss
-from protoformer.modules.targets import nonzero_indices
+from protoformer.modules.objective.label_smoothing import label_smoothed
+from protoformer.modules.objective.loss import Loss
+from protoformer.modules.objective.targets import nonzero_indices
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.bleu import bleu, compound_bleu

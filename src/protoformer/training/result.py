@@ -13,8 +13,8 @@ from protoformer.distributed import memory
 from protoformer.distributed.strategy import device
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
+from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import read_header
-from protoformer.training.throughput import Throughput
 
 if TYPE_CHECKING:
     from protoformer.assembly.build import Parts

@@ -22,14 +22,14 @@ from protoformer.reporting import card
 from protoformer.runs import predictions
 from protoformer.runs.folder import RunFolder
 from protoformer.training import attention_snapshot, tracking
-from protoformer.training.averaging import SaveSnapshots, average
+from protoformer.training.callbacks.averaging import SaveSnapshots, average
+from protoformer.training.callbacks.samples import LogSamples
+from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import load_weights, read_header
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
 from protoformer.training.optional import optional
 from protoformer.training.result import hardware_stats, peak_memory_gib, run_result, training_stats
-from protoformer.training.samples import LogSamples
-from protoformer.training.throughput import Throughput
 from protoformer.training.trainer import trainer
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, TorchEl
 from protoformer.assembly.steps import LIMITS
 from protoformer.distributed.strategy import PRECISIONS, device, enable_tf32, strategy
 from protoformer.runs.folder import RunFolder
-from protoformer.training.checkpoint_callbacks import SaveBestCheckpoint, SaveLastCheckpoint
+from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint, SaveLastCheckpoint
+from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, is_interactive
+from protoformer.training.callbacks.random_state import RandomState
+from protoformer.training.callbacks.step_logger import StepLogger
+from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import AtomicCheckpointIO
-from protoformer.training.progress import ProgressBar, ProgressLines, is_interactive
-from protoformer.training.random_state import RandomState
-from protoformer.training.step_logger import StepLogger
-from protoformer.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
-from protoformer.training.throughput import Throughput
+from protoformer.training.callbacks.throughput import Throughput
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from protoformer.errors import DivergedError
-from protoformer.modules.loss import Loss
+from protoformer.modules.objective.loss import Loss
 
 DIVERGED_ADVICE = "a lower recipe.lr, or a longer recipe.warmup, is the usual cure"
 

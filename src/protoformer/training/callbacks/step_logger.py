@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from protoformer.modules.task_module import TaskModule
-from protoformer.training.throughput import Throughput
+from protoformer.training.callbacks.throughput import Throughput
 
 
 class StepLogger(Callback):

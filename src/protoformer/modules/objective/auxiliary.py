@@ -17,8 +17,8 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
-from protoformer.modules.loss import Loss
-from protoformer.modules.targets import has_next_token, next_token_losses
+from protoformer.modules.objective.loss import Loss
+from protoformer.modules.objective.targets import has_next_token, next_token_losses
 
 
 class AuxiliaryLanguageModel:

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from protoformer.distributed.signals import interrupted_error
 from protoformer.errors import DivergedError
-from protoformer.modules.gradient_normalizer import DIVERGED_ADVICE, global_norm
+from protoformer.modules.objective.gradient_normalizer import DIVERGED_ADVICE, global_norm
 from protoformer.modules.task_module import TaskModule
 from protoformer.training.lightning_internals import (
     is_accumulating,

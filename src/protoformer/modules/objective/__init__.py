@@ -1,0 +1,1 @@
+"""Parts of the training objective that all kinds share: loss, targets, smoothing, the auxiliary loss, normalisation."""
