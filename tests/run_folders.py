@@ -32,7 +32,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         folder = tmp_path / "outputs" / model / task / (run_id if attempt == 1 else f"{run_id}-a{attempt}")
         (folder / "predictions").mkdir(parents=True)
         config = {
-            "model": {"d_model": 768, "published": {"repo": "google-bert/bert-base-uncased"}} | (sizes or {}),
+            "model": {"d_model": 768, "hf": {"repo": "google-bert/bert-base-uncased"}} | (sizes or {}),
             "task": {"kind": "classification", "rows": rows or {"labels": ["not_equivalent", "equivalent"]}},
             "recipe": {"lr": 5e-5, "batch_size": 32, "epochs": 3, **(recipe or {})},
             "trainer": {"max_epochs": (recipe or {}).get("epochs", 3), "limit_train_batches": None},

@@ -45,6 +45,30 @@ def test_model_tokenizer_and_config(run: Path) -> None:
     assert isinstance(protoformer.load(str(run)).config, dict)
 
 
+def test_a_run_of_an_earlier_version_is_opened(run: Path) -> None:
+    file = run / "config.yaml"
+    text = file.read_text()
+    for new, old in (
+        ("protoformer.models.hf.BertWeights", "protoformer.models.published.bert.BertWeights"),
+        ("protoformer.data.Classification", "protoformer.data.classification.Classification"),
+        ("protoformer.modules.Classification", "protoformer.modules.classification.Classification"),
+        ("  hf:\n", "  published:\n"),
+        ("variant: null", "row: null"),
+        ("protoformer.text.BertTemplate", "protoformer.text.formats.BertFormat"),
+        ("protoformer.data.LabelledTextReader", "protoformer.data.rows.LabelledTexts"),
+        ("  template:\n", "  format:\n"),
+        ("  normalization: null", "  cleanup: null"),
+    ):
+        assert new in text, new
+        text = text.replace(new, old)
+    module = text[text.index("    _target_: protoformer.modules.classification") :]
+    shared = module[module.index("    labels:") : module.index("    metrics:")]
+    file.write_text(text.replace(module, module.replace(shared, "").replace("    aux_lm_weight: 0.0\n", "")))
+    loaded = protoformer.load(run)
+    assert loaded.config["task"]["module"]["labels"] == ["not_equivalent", "equivalent"]
+    assert loaded.config["model"]["hf"]["_target_"] == "protoformer.models.hf.BertWeights"
+
+
 def test_what_is_no_trained_run(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="no such run folder"):
         protoformer.load(tmp_path / "nowhere")

@@ -204,7 +204,7 @@ def test_sizes_are_the_published_ones() -> None:
             width // 64,
             4 * width,
         )
-        assert node["published"]["repo"] == f"google/bert_uncased_L-{layers}_H-{width}_A-{width // 64}"
+        assert node["hf"]["repo"] == f"google/bert_uncased_L-{layers}_H-{width}_A-{width // 64}"
 
 
 def test_gpts_are_fitted_as_published() -> None:

@@ -236,18 +236,18 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_row_of_a_table_that_changes_nothing_is_refused() -> None:
     words = ["experiment=transformer_table3"]
-    assert compose([*words, "row={n_heads: 2}"], str(SWEEPS))["model"]["n_heads"] == 2
-    assert compose([*words, "row.d_model=64", "row={n_heads: 2}"], str(SWEEPS))["model"]["d_model"] == 64
-    with pytest.raises(ConfigurationError, match=r"row\.n_haeds.*n_heads"):
-        compose([*words, "row={n_haeds: 2}"], str(SWEEPS))
-    for row in ("row=5", "row=null", "row='{n_heads: 2}'", "row=[1]"):
-        with pytest.raises(ConfigurationError, match=r"a row is keys, as in row=\{key:1\}, and not quoted"):
-            compose([*words, row], str(SWEEPS))
-    with pytest.raises(ConfigurationError, match=r"^row\.n_heads: model\.n_heads=one does not fit"):
-        compose([*words, "row={n_heads: one}"], str(SWEEPS))
-    with pytest.raises(ConfigurationError, match=r"^row\.d_key: model\.d_key=0 is out of range"):
-        compose([*words, "row={d_key: 0}"], str(SWEEPS))
-    with pytest.raises(ConfigurationError, match=r"model\.dropout: .* set row\.dropout instead"):
+    assert compose([*words, "variant={n_heads: 2}"], str(SWEEPS))["model"]["n_heads"] == 2
+    assert compose([*words, "variant.d_model=64", "variant={n_heads: 2}"], str(SWEEPS))["model"]["d_model"] == 64
+    with pytest.raises(ConfigurationError, match=r"variant\.n_haeds.*n_heads"):
+        compose([*words, "variant={n_haeds: 2}"], str(SWEEPS))
+    for variant in ("variant=5", "variant=null", "variant='{n_heads: 2}'", "variant=[1]"):
+        with pytest.raises(ConfigurationError, match=r"a variant is keys, as in variant=\{key:1\}, and not quoted"):
+            compose([*words, variant], str(SWEEPS))
+    with pytest.raises(ConfigurationError, match=r"^variant\.n_heads: model\.n_heads=one does not fit"):
+        compose([*words, "variant={n_heads: one}"], str(SWEEPS))
+    with pytest.raises(ConfigurationError, match=r"^variant\.d_key: model\.d_key=0 is out of range"):
+        compose([*words, "variant={d_key: 0}"], str(SWEEPS))
+    with pytest.raises(ConfigurationError, match=r"model\.dropout: .* set variant\.dropout instead"):
         compose([*words, "model.dropout=0.3"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match="no yaml reads any"):
-        compose(["model=bert", "task=glue/rte", "row.lr=1"])
+        compose(["model=bert", "task=glue/rte", "variant.lr=1"])

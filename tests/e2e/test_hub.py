@@ -46,7 +46,7 @@ def pinned(file: str, *keys: str) -> str:
     return str(node)
 
 
-MODEL_COMMIT = pinned("model/bert.yaml", "model", "published", "revision")
+MODEL_COMMIT = pinned("model/bert.yaml", "model", "hf", "revision")
 DATA_COMMIT = pinned("task/_glue.yaml", "rows", "revision")
 NEWER, NOWHERE = "a" * 40, "b" * 40
 
@@ -238,7 +238,7 @@ FAILURES: dict[str, tuple[str, str, tuple[str, ...], list[tuple[str, ...]]]] = {
         [("nobody/none", "no such repository", *ELSEWHERE), ("nobody/no-rows", "doesn't exist", *OTHER_ROWS)],
     ),
     "no such commits": (
-        "warm", "open", ("-m", f"model.published.revision={NOWHERE},{MODEL_COMMIT}", f"task.rows.revision={NOWHERE}"),
+        "warm", "open", ("-m", f"model.hf.revision={NOWHERE},{MODEL_COMMIT}", f"task.rows.revision={NOWHERE}"),
         [(MODEL, NOWHERE, "no such revision", *ELSEWHERE), (DATA, NOWHERE, "doesn't exist", *OTHER_ROWS)],
     ),
     "a token that is refused": ("cold", "strict", (), [(MODEL, "HF_TOKEN", *ELSEWHERE)]),

@@ -61,7 +61,7 @@ def test_a_model_without_published_weights_starts_from_scratch_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [word for word in SHORT if not word.startswith("init_from")]
-    words += ["model.published.repo=null", f"paths.outputs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
+    words += ["model.hf.repo=null", f"paths.outputs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
     assert train.main(words) == 0
     assert "bert_l2_h128 has no published weights: starting from scratch" in capsys.readouterr().err
     tested = [word for word in words if not word.startswith("task=")] + ["task=glue/ax"]

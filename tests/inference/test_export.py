@@ -129,7 +129,7 @@ def test_an_export_can_be_fine_tuned_from(tmp_path: Path) -> None:
 
     run = write_run(tmp_path / "outputs", "glue/mnli", whole_word_tokenizer([b for _, b in PAIRS], "here"))
     export.main(str(run), "hf", str(tmp_path / "out"))
-    layout = instantiate(compose(["model=bert", "task=glue/mnli"]), "model.published")
+    layout = instantiate(compose(["model=bert", "task=glue/mnli"]), "model.hf")
     body, heads = layout.from_hf(weights.read_state(tmp_path / "out"))
     state = protoformer.load(run).model.state_dict()
     both = {f"backbone.{k}": v for k, v in body.items()}

@@ -107,7 +107,7 @@ def test_a_folder_of_theirs_is_the_start_of_every_kind(
     overrides = [f"model={model}", f"task={task}", "source=sample", "source.rows=12", f"init_from={tmp_path}"]
     config = compose([*overrides, f"paths.cache={tmp_path / 'cache'}", "task.max_len=32"])
     parts = build.build(config)
-    body, _ = read_folder(tmp_path, instantiate(config, "model.published"), config["task"]["kind"])
+    body, _ = read_folder(tmp_path, instantiate(config, "model.hf"), config["task"]["kind"])
     state = parts.module.backbone.state_dict()
     assert state.keys() == body.keys()
     for name, tensor in body.items():

@@ -141,7 +141,7 @@ def test_a_multiple_choice_run(tmp_path: Path) -> None:
 
 def back_again(loaded: Any, out: Path, kind: str) -> None:
     """Our own reader opens it: the same tensors, head included, for this kind alone."""
-    layout = instantiate(loaded.config, "model.published")
+    layout = instantiate(loaded.config, "model.hf")
     body, head = read_folder(out, layout, kind)
     expected = split_state(loaded.model.state_dict())
     for found, wanted in zip((body, head.state), expected, strict=True):

@@ -40,7 +40,7 @@ class Initial:
 
 def initial(config: Mapping[str, Any]) -> Initial:
     """What `init_from` means for this model and task. Raises UserError when it means nothing that is there."""
-    wanted, published = config["init_from"], config["model"].get("published") or {}
+    wanted, published = config["init_from"], config["model"].get("hf") or {}
     test_only = not config["task"]["splits"].get("train")
     if test_only and (wanted == "scratch" or (wanted == "auto" and config["task"]["needs_head"])):
         raise UserError(
@@ -98,7 +98,7 @@ def put_initial(module: TaskModule, config: Mapping[str, Any], start: Initial) -
     folder, task = start.folder, config["task"]
     if folder is None:
         return
-    layout: WeightsLayout = instantiate(config, "model.published")
+    layout: WeightsLayout = instantiate(config, "model.hf")
     tested_only = task["splits"].get("train") is None
     body, head = read_run(folder) if start.is_run else read_folder(folder, layout, task["kind"], module.hf_head)
     fresh = () if tested_only else FRESH if start.is_run else (*FRESH, *layout.optional_prefixes)

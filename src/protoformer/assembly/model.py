@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 # keys of `model` that its builder does not take
-OF_THE_FAMILY = ("tokenizer", "normalization", "template", "published", "pretraining")
+OF_THE_FAMILY = ("tokenizer", "normalization", "template", "hf", "pretraining")
 
 
 FREE = (
@@ -44,7 +44,7 @@ def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict
     if start.is_run and start.folder is not None:
         given = run_sizes(start.folder, keys)
     elif start.folder is not None:
-        given = instantiate(config, "model.published").sizes(weights.read_config(start.folder))
+        given = instantiate(config, "model.hf").sizes(weights.read_config(start.folder))
     else:
         given = {} if "model.vocab_size" in explicit else {"vocab_size": words.vocab_size}
     for name, value in given.items():

@@ -50,7 +50,7 @@ def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokeni
     texts = source.corpus()
     if texts is not None:
         return whole_word_tokenizer(texts, "the source's own words")
-    published = config["model"].get("published") or {}
+    published = config["model"].get("hf") or {}
     if not published.get("repo"):
         raise ConfigurationError("this model has no published tokenizer: name one by model.tokenizer=FILE")
     return read_tokenizer(hub.fetch(published["repo"], published.get("revision"), weights=False)[0])

@@ -104,7 +104,7 @@ def _models(folders: tuple[Path, ...]) -> Rows:
     rows = []
     for name in options("model", folders):
         node = model(name, folders)
-        published = (node.get("published") or {}).get("repo") or "none: trained from scratch"
+        published = (node.get("hf") or {}).get("repo") or "none: trained from scratch"
         rows.append((name, family(name, folders), size(node), published))
     return ("model", "family", "size", "published weights"), rows
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from protoformer.config import schema
 from protoformer.config.coerce import KeyedError
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
+from protoformer.config.old_keys import renamed
 from protoformer.config.suggest import advice
 from protoformer.config.validate import check, key_advice, keys_of, stated_keys
 from protoformer.errors import ConfigurationError
@@ -26,8 +27,8 @@ __all__ = ["compose", "conf_dir", "plain"]
 
 VERSION_BASE = "1.3"
 NO_TASK = "_none"  # stands in train.yaml, since a sweep over tasks is composed without one first
-READ_OF_ROW = re.compile(r"\$\{row\.(\w+)\}")
-LEFTOVERS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
+VARIANT_REFERENCE = re.compile(r"\$\{variant\.(\w+)\}")
+TRANSIENT_GROUPS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def plain(
     given = [text.lstrip("+~").partition("=")[0] for text in overrides]
     whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     stated = OmegaConf.to_container(whole, resolve=False)
-    _judge_row({str(key): value for key, value in stated.items()} if isinstance(stated, dict) else {}, given)
+    _check_variant({str(key): value for key, value in stated.items()} if isinstance(stated, dict) else {}, given)
     with readable_errors(folders):
         resolved = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(resolved, dict)
@@ -78,17 +79,17 @@ def plain(
     if chosen.get("task") == NO_TASK:
         raise ConfigurationError(_none_chosen("task", folders))
     chosen["set"] = sorted(name for name in given if name not in known and not name.startswith("hydra"))
-    for name in LEFTOVERS:
+    for name in TRANSIENT_GROUPS:
         if not resolved.get(name):
             resolved.pop(name, None)
-        elif not _given(name, chosen["set"]):
+        elif not _is_set(name, chosen["set"]):
             raise ConfigurationError(_not_global(name, str(chosen.get(name)), folders))
     try:
         return check({**{str(key): value for key, value in resolved.items()}, "choices": chosen})
     except KeyedError as error:
-        if (of_row := _of_the_row(stated, error.key)) is not None:
-            raise ConfigurationError(f"row.{of_row}: {error}") from None
-        file = None if _given(error.key, chosen["set"]) else file_of(error.key, chosen, folders)
+        if (variant_key := _variant_key(stated, error.key)) is not None:
+            raise ConfigurationError(f"variant.{variant_key}: {error}") from None
+        file = None if _is_set(error.key, chosen["set"]) else file_of(error.key, chosen, folders)
         raise ConfigurationError(f"{file}: {error}" if file else str(error)) from None
 
 
@@ -135,30 +136,32 @@ def _parsed(overrides: Sequence[str]) -> "list[tuple[str, Override]]":
 
 def _rewritten(text: str, override: "Override", known: list[str], folders: Sequence[Path]) -> str:
     key = override.key_or_group
+    if (new := renamed(key)) is not None:
+        raise ConfigurationError(f"{text}: {key} has a new name; did you mean {new}?")
     top = re.split(r"[./]", key)[0]
     if top == "hydra":
         return text
     if top not in known:
         raise ConfigurationError(f"{text}: there is no group or key {top!r}; {key_advice('', top, known)}")
     bare = not text.startswith(("+", "~"))
-    if key == "row" and not override.is_delete():
-        _judge_row_given(text, override)
+    if key == "variant" and not override.is_delete():
+        _check_variant_override(text, override)
     if "/" in key and "." not in key:
         group, _, rest = key.partition("/")
         raise ConfigurationError(f"{text}: write {group}={rest}/{override.get_value_element_as_str()}")
     if key in groups(folders) and not override.is_delete():
-        _judge_option(text, key, override, folders)
+        _check_option(text, key, override, folders)
         return text
     return f"++{text}" if bare else text
 
 
-def _judge_row_given(text: str, override: "Override") -> None:
+def _check_variant_override(text: str, override: "Override") -> None:
     values = override.value().list if override.is_choice_sweep() else [override.value()]  # type: ignore[union-attr]
     if not all(isinstance(value, dict) for value in values):
-        raise ConfigurationError(f"{text}: a row is keys, as in row={{key:1}}, and not quoted")
+        raise ConfigurationError(f"{text}: a variant is keys, as in variant={{key:1}}, and not quoted")
 
 
-def _judge_option(text: str, group: str, override: "Override", folders: Sequence[Path]) -> None:
+def _check_option(text: str, group: str, override: "Override", folders: Sequence[Path]) -> None:
     names = options(group, folders)
     if not names:
         raise ConfigurationError(
@@ -170,8 +173,8 @@ def _judge_option(text: str, group: str, override: "Override", folders: Sequence
         values = [override.get_value_element_as_str().strip("'\"")]
     for value in values:
         if value in names:
-            if group in LEFTOVERS:
-                _judge_package(group, value, folders)
+            if group in TRANSIENT_GROUPS:
+                _check_package(group, value, folders)
             continue
         if value in ("", "null"):
             raise ConfigurationError(f"{group}= names no option; choose from: {', '.join(names)}")
@@ -191,34 +194,35 @@ def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
         raise ConfigurationError(_translated(error, folders)) from None
 
 
-def _judge_row(stated: Mapping[str, Any], given: Sequence[str]) -> None:
-    """A row of a table changes what its sweep's yaml reads from it; anything else it says would change nothing."""
-    row, read = stated.get("row"), sorted(set(READ_OF_ROW.findall(repr(stated))))
-    if not isinstance(row, dict):
-        if row is None and not read:
+def _check_variant(stated: Mapping[str, Any], given: Sequence[str]) -> None:
+    """An ablation's variant changes the values that its sweep's yaml reads from it; any other key would change nothing."""
+    variant, read = stated.get("variant"), sorted(set(VARIANT_REFERENCE.findall(repr(stated))))
+    if not isinstance(variant, dict):
+        if variant is None and not read:
             return
-        raise ConfigurationError(
-            f"row={row}: a row is keys, as in row={{{read[0] if read else 'key'}:1}}, and not quoted"
-        )
-    for name in row:
+        example = read[0] if read else "key"
+        raise ConfigurationError(f"variant={variant}: a variant is keys, as in variant={{{example}:1}}, and not quoted")
+    for name in variant:
         if name in read:
             continue
-        instead = [key for key in given if key.rpartition(".")[2] == name and not key.startswith("row.")]
+        instead = [key for key in given if key.rpartition(".")[2] == name and not key.startswith("variant.")]
         if instead:
-            raise ConfigurationError(f"{instead[0]}: row.{name} says it in this experiment; set row.{name} instead")
-        heard = advice(str(name), read) if read else "no yaml reads any; choose an experiment of rows"
-        raise ConfigurationError(f"row.{name}: nothing reads it; {heard}")
+            raise ConfigurationError(
+                f"{instead[0]}: variant.{name} says it in this experiment; set variant.{name} instead"
+            )
+        hint = advice(str(name), read) if read else "no yaml reads any; choose an experiment that has variants"
+        raise ConfigurationError(f"variant.{name}: nothing reads it; {hint}")
 
 
-def _of_the_row(stated: Any, key: str) -> str | None:
-    """Which key of the row a key's value is read from."""
+def _variant_key(stated: Any, key: str) -> str | None:
+    """Which key of the variant a key's value is read from."""
     for part in key.split("."):
         stated = stated.get(part) if isinstance(stated, Mapping) else None
-    found = READ_OF_ROW.fullmatch(stated) if isinstance(stated, str) else None
-    return found[1] if found else None
+    reference = VARIANT_REFERENCE.fullmatch(stated) if isinstance(stated, str) else None
+    return reference[1] if reference else None
 
 
-def _judge_package(group: str, name: str, folders: Sequence[Path]) -> None:
+def _check_package(group: str, name: str, folders: Sequence[Path]) -> None:
     """An experiment speaks of the whole config, and so has to say that its package is the whole."""
     file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
@@ -268,5 +272,5 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _given(key: str, names: Sequence[str]) -> bool:
+def _is_set(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in names if name)

@@ -39,7 +39,7 @@ class Model:
     tokenizer: Annotated[str, "auto, a file, a folder or a hub id"] = "auto"  # auto: the one of the initial weights
     normalization: Literal["original", "bert"] | None = None  # of texts for GPT's tokenizer; null: as its file says
     pretraining: dict[str, Any] | None = None  # values for this size that the family's pretraining recipe reads
-    published: dict[str, Any] | None = None  # the family's Hugging Face layout, and the repository of its weights
+    hf: dict[str, Any] | None = None  # the family's Hugging Face layout, and the repository of its weights
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Run:
     tracking: Tracking
     paths: Paths
     views: Views
-    row: dict[str, Any] | None = None  # a sweep's ablation variant: values that its yaml reads by ${row.key}
+    variant: dict[str, Any] | None = None  # of an ablation: values that its sweep's yaml reads by ${variant.key}
     seed: Annotated[int, f"at least 0 and below {2**32}"] = 42
     init_from: Annotated[str, "auto, scratch, a hub id or a folder"] = "auto"  # the initial weights
     force: bool = False  # run anew, in a new attempt folder
@@ -169,7 +169,7 @@ class Run:
 
 
 IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's name
-    *("paths", "tracking", "views", "row", "force", "reuse", "choices", "model.pretraining", "task.train_examples"),
+    *("paths", "tracking", "views", "variant", "force", "reuse", "choices", "model.pretraining", "task.train_examples"),
     *("trainer.checkpoint_every", "trainer.log_every"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
 )

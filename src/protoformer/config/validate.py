@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from protoformer.config import schema
 from protoformer.config.coerce import MISSING, KeyedError, coerce, described
 from protoformer.config.groups import models_for, search_path, supports, wanted
+from protoformer.config.old_keys import renamed
 from protoformer.config.signatures import Opaque, Parameter, signature
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
@@ -129,6 +130,8 @@ def stated_keys(path: str) -> list[str]:
 
 def key_advice(path: str, name: str, offered: Sequence[str]) -> str:
     """What an unknown key was probably meant to be: its new name, the same name in another node, or the nearest one."""
+    if (new := renamed(f"{path}.{name}" if path else name)) is not None:
+        return f"it has a new name; did you mean {new}?"
     homes = [f"{node}.{name}" for node in keys_of(schema.Run) if node != path and name in stated_keys(node)]
     if homes and name not in offered:
         return f"did you mean {homes[0]}? Keys{f' of {path}' if path else ''}: {', '.join(offered) or 'none'}"

@@ -40,9 +40,9 @@ def main(run: str, to: str, out: str) -> None:
     _check_target(target, folder)
     loaded = load(folder.path)
     config = loaded.config
-    if not config["model"].get("published"):
-        raise WeightsError(f"{config['choices']['model']} has no layout that other libraries open (model.published)")
-    layout: WeightsLayout = instantiate(config, "model.published")
+    if not config["model"].get("hf"):
+        raise WeightsError(f"{config['choices']['model']} has no layout that other libraries open (model.hf)")
+    layout: WeightsLayout = instantiate(config, "model.hf")
     sizes, task = builder_arguments(config["model"]), config["task"]
     body, head = split_state(loaded.model.state_dict())
     task_type, module_head = task["kind"], loaded.model.hf_head

@@ -118,7 +118,7 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     if (folder / "checkpoints").is_dir():
         return {**keys, **run_sizes(folder, keys)}
     if (folder / "config.json").is_file():
-        return {**keys, **instantiate(config, "model.published").sizes(weights.read_config(folder))}
+        return {**keys, **instantiate(config, "model.hf").sizes(weights.read_config(folder))}
     return keys
 
 

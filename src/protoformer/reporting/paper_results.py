@@ -154,7 +154,7 @@ def caveats(config: Mapping[str, Any]) -> list[str]:
         found.append(f"it is none of the paper's variations: {told}")
     if (config.get("choices") or {}).get("source") == "sample":
         found.append("its rows are those of the built-in sample, not the data set's")
-    start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("published") or {}
+    start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("hf") or {}
     if start == "scratch":
         found.append("it was trained from scratch")
     elif start not in ("auto", weights.get("repo")):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from protoformer.config.old_keys import upgraded
+
 # what results did not say before they held `task_type`
 PERCENT_METRICS = [
     "accuracy", "best_exact_match", "best_f1", "bleu", "compound_bleu", "exact_match", "f1", "matthews_correlation",
@@ -19,7 +21,7 @@ INCOMPLETE_DATA = {
 
 def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's config with today's keys."""
-    return dict(config)
+    return upgraded(config)
 
 
 def upgrade_result(result: Mapping[str, Any]) -> dict[str, Any]:
