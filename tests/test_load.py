@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import protoformer
-from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.assembly.model import build_module, builder_arguments
 from protoformer.config.compose import compose
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.models import weights
@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Path:
     config["model"] |= sizes
     folder = RunFolder(tmp_path / "bert" / "glue" / "mrpc" / "seed42-abc", "seed42-abc")
     folder.write_config(config)
-    module = task_module(config, builder_arguments(config["model"]))
+    module = build_module(config, builder_arguments(config["model"]))
     folder.checkpoints.mkdir()
     torch.save({"state_dict": module.state_dict(), "global_step": 3, "epoch": 0}, folder.best_checkpoint)
     words.save(folder.path / "tokenizer")

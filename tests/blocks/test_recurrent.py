@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from protoformer.assembly.initial_weights import Initial, put_initial
-from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.assembly.initial_weights import InitialWeights, load_initial_weights
+from protoformer.assembly.model import build_module, builder_arguments
 from protoformer.blocks.baselines.recurrent import BiLSTM
 from protoformer.blocks.kernels.packing import PackedLayout, PaddedLayout
 from protoformer.config.compose import compose
@@ -80,10 +80,10 @@ def config(folder: Path, *overrides: str) -> dict[str, Any]:
 
 def module(of: dict[str, Any], seed: int) -> Any:
     torch.manual_seed(seed)
-    return task_module(of, builder_arguments(of["model"]))
+    return build_module(of, builder_arguments(of["model"]))
 
 
-def run_of(root: Path, *overrides: str) -> tuple[Any, Initial]:
+def run_of(root: Path, *overrides: str) -> tuple[Any, InitialWeights]:
     """A run folder with a best checkpoint."""
     settings = config(root, *overrides)
     trained = module(settings, 1)
@@ -91,7 +91,7 @@ def run_of(root: Path, *overrides: str) -> tuple[Any, Initial]:
     folder.write_config(settings)
     folder.checkpoints.mkdir()
     torch.save({"state_dict": trained.state_dict(), "global_step": 1, "epoch": 0}, folder.best_checkpoint)
-    return trained, Initial(str(folder.path), folder.path, is_run=True)
+    return trained, InitialWeights(str(folder.path), folder.path, is_run=True)
 
 
 def test_an_encoder_gives_its_weights_to_one_with_more_on_top(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -101,7 +101,7 @@ def test_an_encoder_gives_its_weights_to_one_with_more_on_top(tmp_path: Path, ca
     fresh = {name: tensor.clone() for name, tensor in ours.state_dict().items() if ".top." in name}
     assert len(fresh) == 8
     with caplog.at_level(logging.INFO):
-        put_initial(ours, settings, start)
+        load_initial_weights(ours, settings, start)
     state = ours.state_dict()
     assert state.keys() == trained.state_dict().keys() | fresh.keys()
     for name, tensor in {**trained.state_dict(), **fresh}.items():
@@ -123,4 +123,4 @@ def test_what_was_trained_on_top_is_not_dropped_unsaid(tmp_path: Path) -> None:
     _, start = run_of(tmp_path, "model.top=bilstm")
     settings = config(tmp_path)
     with pytest.raises(WeightsError, match=r"unexpected: top\."):
-        put_initial(module(settings, 2), settings, start)
+        load_initial_weights(module(settings, 2), settings, start)

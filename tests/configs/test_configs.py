@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from protoformer.assembly.model import OF_THE_FAMILY
+from protoformer.assembly.model import NOT_OF_THE_BUILDER
 from protoformer.config.compose import compose
 from protoformer.config.groups import options
 from protoformer.config.schema import SUPPLIED, Model
@@ -58,7 +58,7 @@ def binds(config: dict[str, Any]) -> None:
         module, _, name = node["_target_"].rpartition(".")
         target = getattr(importlib.import_module(module), name)
         taken = inspect.signature(target).parameters
-        given = set(node) - {"_target_"} - (set(OF_THE_FAMILY) if path == "model" else set())
+        given = set(node) - {"_target_"} - (set(NOT_OF_THE_BUILDER) if path == "model" else set())
         assert given <= set(taken), f"{path}: {node['_target_']} takes no {given - set(taken)}"
         late = set(SUPPLIED.get(path, {}))
         named = {key: item for key, item in taken.items() if item.kind is not item.VAR_KEYWORD}
@@ -118,7 +118,7 @@ def test_what_was_promised_is_there() -> None:
 def test_every_model_composes_and_binds(model: str) -> None:
     config = on_some_task(model)
     assert config["choices"]["family"] == family_of(model)
-    assert set(config["model"]) >= set(OF_THE_FAMILY) == set(Model.__dataclass_fields__)
+    assert set(config["model"]) >= set(NOT_OF_THE_BUILDER) == set(Model.__dataclass_fields__)
     binds(config)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.assembly.model import build_module, builder_arguments
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
 from protoformer.planning.plan import plan
@@ -19,7 +19,7 @@ TASKS = ("multi30k_de_en", "multi30k_en_de", "wmt14_en_de", "wmt14_en_fr")
 def test_every_pair_composes_and_builds(model: str, task: str) -> None:
     config = compose([f"model={model}", f"task=translate/{task}"])
     with torch.device("meta"):
-        module = task_module(config, builder_arguments(config["model"]))
+        module = build_module(config, builder_arguments(config["model"]))
     assert module.label_smoothing == 0.1
     rows = instantiate(config, "task.rows")
     assert f"{rows.source}_{rows.target}" == task[-5:]

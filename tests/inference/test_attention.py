@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.assembly.model import build_module, builder_arguments
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.decoding.beam import Hypothesis
@@ -218,7 +218,7 @@ def write_run(place: Path, *overrides: str, attends: bool = True) -> Path:
     choices = config["choices"]
     folder = RunFolder(place / choices["model"] / choices["task"] / "seed42-abc", "seed42-abc")
     folder.write_config(config)
-    module = task_module(config, builder_arguments(config["model"]))
+    module = build_module(config, builder_arguments(config["model"]))
     folder.checkpoints.mkdir()
     torch.save({"state_dict": module.state_dict()}, folder.best_checkpoint)
     WORDS.save(folder.path / "tokenizer")

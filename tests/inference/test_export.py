@@ -11,7 +11,7 @@ from torch import Tensor
 
 import protoformer
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.assembly.model import build_module, builder_arguments
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.errors import RunFolderError, WeightsError
@@ -67,7 +67,7 @@ def write_run(place: Path, task: str, words: Tokenizer, *overrides: str, name: s
     }
     folder = RunFolder(place / "bert" / task / name, name)
     folder.write_config(config)
-    module = task_module(config, builder_arguments(config["model"]))
+    module = build_module(config, builder_arguments(config["model"]))
     for parameter in module.parameters():  # larger than BERT's own, so that a wrong layer shows in the logits
         torch.nn.init.normal_(parameter, std=0.3)
     folder.checkpoints.mkdir()

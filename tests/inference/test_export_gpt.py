@@ -12,7 +12,7 @@ import protoformer
 from protoformer.assembly import build
 from protoformer.assembly.initial_weights import read_folder
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import builder_arguments, task_module, with_room
+from protoformer.assembly.model import build_module, builder_arguments, with_special_token_rows
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
@@ -32,10 +32,10 @@ def write_run(place: Path, model: str, words: Tokenizer, *overrides: str, task: 
     config = compose([f"model={model}", f"task={task}", "source=sample", f"paths.outputs={place}", *overrides])
     config["task"]["max_len"] = 32
     config["model"] |= {**SIZES, "vocab_size": words.vocab_size}
-    config["model"] = with_room(config, config["model"], words)
+    config["model"] = with_special_token_rows(config, config["model"], words)
     folder = RunFolder(place / model / task / "seed42-abc", "seed42-abc")
     folder.write_config(config)
-    module = task_module(config, builder_arguments(config["model"]))
+    module = build_module(config, builder_arguments(config["model"]))
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     folder.checkpoints.mkdir()
@@ -115,7 +115,7 @@ def test_a_folder_of_theirs_is_the_start_of_every_kind(
     grown = len(state["embeddings.token.weight"]) - words.vocab_size
     at_end = model == "gpt2" and task == "pretrain/clm"  # its vocabulary has an end of text
     assert grown == (0 if at_end else 3)
-    assert parts.sizes["vocab_size"] == words.vocab_size + grown
+    assert parts.model.arguments["vocab_size"] == words.vocab_size + grown
 
 
 def test_another_architecture_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 import protoformer
 from protoformer.assembly.initial_weights import read_folder, split_state
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.assembly.model import build_module, builder_arguments
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
@@ -32,7 +32,7 @@ def write_run(place: Path, task: str, *overrides: str) -> Path:
     config["model"] |= sizes
     folder = RunFolder(place / "bert" / task / "seed42-abc", "seed42-abc")
     folder.write_config(config)
-    module = task_module(config, builder_arguments(config["model"]))
+    module = build_module(config, builder_arguments(config["model"]))
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     folder.checkpoints.mkdir()

@@ -9,7 +9,7 @@ from torch import nn
 
 import protoformer
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import builder_arguments, task_module, with_room
+from protoformer.assembly.model import build_module, builder_arguments, with_special_token_rows
 from protoformer.cli import main as command
 from protoformer.commands.train import main as run_training
 from protoformer.config.compose import compose
@@ -30,10 +30,10 @@ def write_run(place: Path, *overrides: str, words: Tokenizer = WORDS) -> Path:
     given = ["model=transformer_tiny", "task=translate/multi30k_en_de", "source=sample", f"paths.outputs={place}"]
     config = compose([*given, *overrides])
     config["model"] |= {"d_model": 16, "n_heads": 2, "d_ff": 24, "max_seq_len": 64, "vocab_size": words.vocab_size}
-    config["model"] = with_room(config, config["model"], words)
+    config["model"] = with_special_token_rows(config, config["model"], words)
     folder = RunFolder(place / "run" / "seed42-abc", "seed42-abc")
     folder.write_config(config)
-    module = task_module(config, builder_arguments(config["model"]))
+    module = build_module(config, builder_arguments(config["model"]))
     for name, parameter in module.named_parameters():
         nn.init.normal_(parameter, mean=float("norm" in name and name.endswith("weight")), std=0.3)
     folder.checkpoints.mkdir()

@@ -10,7 +10,7 @@ import transformers
 from torch import nn
 
 import protoformer
-from protoformer.assembly.model import builder_arguments, task_module, with_room
+from protoformer.assembly.model import build_module, builder_arguments, with_special_token_rows
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.runs.folder import RunFolder
@@ -26,11 +26,11 @@ PROMPTS = ["where is", "the dog sleeps in the garden and", "a cat", "Über"]
 def write_run(folder: Path, model: str = "gpt2_tiny", task: str = "pretrain/clm", tokenizer: Tokenizer = BYTES) -> Path:
     config = compose([f"model={model}", f"task={task}", "source=sample", f"paths.outputs={folder}"])
     config["model"] |= {"vocab_size": tokenizer.vocab_size, "d_model": 16, "n_heads": 2, "d_ff": 32}
-    config["model"] = with_room(config, config["model"], tokenizer)
+    config["model"] = with_special_token_rows(config, config["model"], tokenizer)
     run = RunFolder(folder / model / task / "seed42-abc", "seed42-abc")
     run.write_config(config)
     torch.manual_seed(0)
-    module = task_module(config, builder_arguments(config["model"]))
+    module = build_module(config, builder_arguments(config["model"]))
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     run.checkpoints.mkdir()

@@ -9,7 +9,7 @@ from torch import nn
 
 import protoformer
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import builder_arguments, task_module
+from protoformer.assembly.model import build_module, builder_arguments
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
@@ -50,7 +50,7 @@ def write_run(
     config["model"] |= {"vocab_size": WORDS.vocab_size, **sizes}
     run = RunFolder(folder / "bert" / task / "seed42-abc", "seed42-abc")
     run.write_config(config)
-    module: Any = task_module(config, builder_arguments(config["model"]))
+    module: Any = build_module(config, builder_arguments(config["model"]))
     by_hand(module, answers or {})
     kind, head = config["task"]["kind"], module.head
     with torch.no_grad():

@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import save_file
 from torch import nn
 
-from protoformer.assembly.initial_weights import Initial, put_initial, read_folder
+from protoformer.assembly.initial_weights import InitialWeights, load_initial_weights, read_folder
 from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
 from protoformer.models import weights
@@ -113,28 +113,28 @@ def test_old_names_of_norms_are_read_in_heads_too(tmp_path: Path) -> None:
     assert same(BertWeights().head_from_hf("pretraining", heads, {"architectures": ["BertForPreTraining"]}), head)
 
 
-def pretraining(nsp: bool, folder: Path) -> tuple[PretrainingModule, dict[str, Any], Initial]:
+def pretraining(nsp: bool, folder: Path) -> tuple[PretrainingModule, dict[str, Any], InitialWeights]:
     config = compose(["model=bert", "task=pretrain/mlm_nsp", f"task.data.nsp={nsp}", "source=sample"])
     module = PretrainingModule(backbone=bert(**SIZES), splits={"val": [""], "test": []}, nsp=nsp)
-    return module, config, Initial("here", folder)
+    return module, config, InitialWeights("here", folder)
 
 
 def test_next_sentences_may_be_left_out_and_added(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _, head = written(tmp_path, "pretraining")
     masked = {name: tensor for name, tensor in head.items() if name.startswith("masked.")}
     module, config, start = pretraining(False, tmp_path)
-    put_initial(module, config, start)
+    load_initial_weights(module, config, start)
     assert same(dict(module.head.state_dict()), masked)
     state = {k: v for k, v in weights.read_state(tmp_path).items() if not k.startswith("cls.seq_relationship")}
     save_file(state, tmp_path / "model.safetensors")
     module, config, start = pretraining(True, tmp_path)
     before = {name: tensor.clone() for name, tensor in module.head.state_dict().items()}
     with caplog.at_level(logging.INFO):
-        put_initial(module, config, start)
+        load_initial_weights(module, config, start)
     fresh = {name: tensor for name, tensor in before.items() if name.startswith("next.")}
     assert same(dict(module.head.state_dict()), {**masked, **fresh})
     assert any("starts fresh" in message for message in caplog.messages)
     state["cls.predictions.bias"] = torch.zeros(3)
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"mis-shaped: masked\.bias is \[3\], the model wants \[40\]"):
-        put_initial(module, config, start)
+        load_initial_weights(module, config, start)

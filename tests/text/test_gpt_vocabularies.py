@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import transformers
 
-from protoformer.assembly.initial_weights import Initial
-from protoformer.assembly.tokenizer import tokenizer as chosen
+from protoformer.assembly.initial_weights import InitialWeights
+from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
 from protoformer.text.normalization import gpt_normalizer
@@ -121,7 +121,7 @@ def test_a_clean_up_is_part_of_the_tokenizer(tmp_path: Path, pairs: Tokenizer) -
 def test_the_config_chooses_the_clean_up(tmp_path: Path, pairs: Tokenizer) -> None:
     pairs.save(tmp_path)
     words = ["model=gpt_tiny", "task=pretrain/clm", "source=sample", f"model.tokenizer={tmp_path}"]
-    found = {name: chosen(compose([*words, *more]), Initial("scratch"), None) for name, more in (
+    found = {name: build_tokenizer(compose([*words, *more]), InitialWeights("scratch"), None) for name, more in (
         ("null", []), ("bert", ["model.normalization=bert"]), ("original", ["model.normalization=original"]),
     )}  # fmt: skip
     assert found["null"].digest == found["bert"].digest == pairs.digest

@@ -1,4 +1,4 @@
-"""From the plain config to live parts: initial weights, tokenizer, model, data, task module."""
+"""From a checked config to the parts of a run: initial weights, tokenizer, model, data, task module."""
 
 import logging
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protoformer.assembly.initial_weights import Initial, initial, put_initial
+from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights, load_initial_weights
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import adopted, real_sizes, task_module, with_room
-from protoformer.assembly.tokenizer import tokenizer
+from protoformer.assembly.model import ResolvedModel, build_module, resolve_model
+from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.data.batching.samplers import Batching
 from protoformer.data.datamodules.table import TableDataModule
 from protoformer.modules.task_module import TaskModule
@@ -26,40 +26,36 @@ class Parts:
     module: TaskModule
     data: TableDataModule[Any]
     tokenizer: Tokenizer
-    sizes: dict[str, Any]
-    start: Initial
+    model: ResolvedModel
+    initial_weights: InitialWeights
     source: Any
-    template: dict[str, Any]
 
 
 def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: bool = True) -> Parts:
     """Everything but the trainer. `initialise=False` leaves the weights random (a checkpoint will replace them)."""
     source = instantiate(config, "source")
-    start = initial(config)
-    config = adopted(config, start)
-    words = tokenizer(config, start, source)
-    sizes = with_room(config, real_sizes(config, start, words), words)
-    data = datamodule(config, source, words, sizes, rank=rank, ranks=ranks)
-    module = task_module(config, sizes)
-    if initialise and start.folder is not None:
-        put_initial(module, config, start)
-    return Parts(module, data, words, sizes, start, source, config["model"]["template"])
+    initial_weights = find_initial_weights(config)
+    tokenizer = build_tokenizer(config, initial_weights, source)
+    model = resolve_model(config, initial_weights, tokenizer)
+    config = model.in_config(config)
+    data = build_datamodule(config, source, tokenizer, rank=rank, ranks=ranks)
+    module = build_module(config, model.arguments)
+    if initialise:
+        load_initial_weights(module, config, initial_weights)
+    return Parts(module, data, tokenizer, model, initial_weights, source)
 
 
-def datamodule(
-    config: Mapping[str, Any],
-    source: Any,
-    words: Tokenizer,
-    sizes: Mapping[str, Any],
-    *,
-    rank: int = 0,
-    ranks: int = 1,
+def build_datamodule(
+    config: Mapping[str, Any], source: Any, tokenizer: Tokenizer, *, rank: int = 0, ranks: int = 1
 ) -> TableDataModule[Any]:
-    """The task's rows as batches for one rank; no sequence is longer than the model has positions."""
+    """The task's rows as batches for one rank, under a config whose model is resolved (`ResolvedModel.in_config`).
+
+    No sequence is longer than the model has positions.
+    """
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
-    longest = min(task["max_len"], sizes.get("max_seq_len") or task["max_len"])
-    if longest < task["max_len"]:
-        log.info("task.max_len=%d, but the model has %d positions: truncating there", task["max_len"], longest)
+    max_len = min(task["max_len"], config["model"].get("max_seq_len") or task["max_len"])
+    if max_len < task["max_len"]:
+        log.info("task.max_len=%d, but the model has %d positions: truncating there", task["max_len"], max_len)
     limited = any(config["trainer"][name] is not None for name in ("limit_val_batches", "limit_test_batches"))
     batching = Batching(
         batch_size=recipe["batch_size"],
@@ -79,9 +75,9 @@ def datamodule(
         rows=instantiate(config, "task.rows"),
         splits=task["splits"],
         source=source,
-        tokenizer=words,
-        template=instantiate(config, "model.template", tokenizer=words),
-        max_len=longest,
+        tokenizer=tokenizer,
+        template=instantiate(config, "model.template", tokenizer=tokenizer),
+        max_len=max_len,
         batching=batching,
         cache=Path(config["paths"]["cache"]),
     )

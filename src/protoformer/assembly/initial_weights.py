@@ -1,4 +1,4 @@
-"""Initial weights of a run: from the hub, a folder, an earlier run, or drawn."""
+"""Initial weights of a run: published ones, those of an earlier run, or random ones."""
 
 import logging
 from collections.abc import Mapping
@@ -15,70 +15,73 @@ from protoformer.models import weights
 from protoformer.models.hf.layout import HeadLayout, WeightsLayout
 from protoformer.modules.task_module import TaskModule
 from protoformer.runs.digests import folder_digest
+from protoformer.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 
-EMBEDDING = "embeddings.token.weight"  # gets rows for tokens that a task adds
-
-
-FRESH = ("top.",)  # parts of an encoder that may be added to one trained without them
-
-
-SPARE = ("next.",)  # parts of a head that a task may do without
+TOKEN_EMBEDDING = "embeddings.token.weight"  # gets rows for tokens that a task adds
+OPTIONAL_BACKBONE_PREFIXES = ("top.",)  # layers that may be added to a backbone that was trained without them
+OPTIONAL_HEAD_PREFIXES = ("next.",)  # parts of a head that a task may do without
 
 
 @dataclass(frozen=True)
-class Initial:
-    """Where a run's first weights come from: nothing (scratch), a Hugging Face folder, or an earlier run."""
+class InitialWeights:
+    """Where the first weights of a run come from: drawn ("scratch"), a Hugging Face folder, or an earlier run."""
 
-    origin: str
+    source_name: str
     folder: Path | None = None
     is_run: bool = False
     digest: str = "scratch"
 
+    @property
+    def run(self) -> RunFolder | None:
+        """The earlier run, where it is one."""
+        return RunFolder(self.folder, self.folder.name) if self.is_run and self.folder is not None else None
 
-def initial(config: Mapping[str, Any]) -> Initial:
-    """What `init_from` means for this model and task. Raises UserError when it means nothing that is there."""
-    wanted, published = config["init_from"], config["model"].get("hf") or {}
-    test_only = not config["task"]["splits"].get("train")
-    if test_only and (wanted == "scratch" or (wanted == "auto" and config["task"]["needs_head"])):
+
+def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
+    """What `init_from` means for this model and task, fetched from the hub where it lies there.
+
+    Raises UserError for a task without a training split whose weights nothing names, WeightsError for a missing folder.
+    """
+    init_from, published = config["init_from"], config["model"].get("hf") or {}
+    task, repo = config["task"], published.get("repo")
+    test_only = not task["splits"].get("train")
+    if test_only and (init_from == "scratch" or (init_from == "auto" and task["needs_head"])):
         raise UserError(
             f"task={config['choices']['task']} has no training split: name a trained run by init_from=<run folder>"
         )
-    if test_only and wanted == "auto" and not published.get("repo"):
+    if test_only and init_from == "auto" and not repo:
         raise UserError(
             f"task={config['choices']['task']} has no training split and {config['choices']['model']} no published weights: "
             "name some by init_from=<run folder, folder or hub id>"
         )
-    if wanted == "auto":
-        if config["task"]["starts_from"] == "scratch":
-            return Initial("scratch")
-        if not published.get("repo"):
-            log.info("%s has no published weights: starting from scratch", config["choices"]["model"])
-            return Initial("scratch")
-        return _from_hub(published["repo"], published.get("revision"))
-    if wanted == "scratch":
-        return Initial("scratch")
-    folder = Path(wanted).expanduser()
+    if init_from == "scratch" or (init_from == "auto" and task["starts_from"] == "scratch"):
+        return InitialWeights("scratch")
+    if init_from == "auto":
+        if repo:
+            return _from_hub(repo, published.get("revision"))
+        log.info("%s has no published weights: starting from scratch", config["choices"]["model"])
+        return InitialWeights("scratch")
+    folder = Path(init_from).expanduser()
     if (folder / "checkpoints").is_dir():
-        return Initial(str(wanted), folder, is_run=True, digest=folder_digest(folder / "checkpoints"))
+        return InitialWeights(str(init_from), folder, is_run=True, digest=folder_digest(folder / "checkpoints"))
     if folder.is_dir():
-        return Initial(str(wanted), folder, digest=folder_digest(folder))
-    if hub.is_path(wanted):
-        raise WeightsError(f"init_from={wanted}: no such folder")
-    revision = published.get("revision") if wanted == published.get("repo") else None
-    return _from_hub(wanted, revision)
+        return InitialWeights(str(init_from), folder, digest=folder_digest(folder))
+    if hub.is_path(init_from):
+        raise WeightsError(f"init_from={init_from}: no such folder")
+    return _from_hub(init_from, published.get("revision") if init_from == repo else None)
 
 
-def _from_hub(repo: str, revision: str | None) -> Initial:
+def _from_hub(repo: str, revision: str | None) -> InitialWeights:
     folder, commit = hub.fetch(repo, revision)
-    return Initial(f"{repo}@{commit}", folder, digest=commit)
+    return InitialWeights(f"{repo}@{commit}", folder, digest=commit)
 
 
 @dataclass(frozen=True)
-class Head:
-    """A head's tensors, and what it is for: the kind of task and, for a classifier, the words of its labels."""
+class HeadWeights:
+    """A head's tensors and its purpose: the kind of task and, for a classifier, the names of its labels."""
 
     state: weights.State
     kind: str
@@ -89,58 +92,58 @@ class Head:
 
 
 def labels_of(task: Mapping[str, Any]) -> list[str] | None:
-    """The words of a classifier's labels; None for a number, and for kinds that have none."""
+    """The names of a classifier's labels; None for a regression, and for kinds that have no labels."""
     return task["rows"].get("labels")
 
 
-def put_initial(module: TaskModule, config: Mapping[str, Any], start: Initial) -> None:
-    """The first weights; heads that the task does not share stay as they are and are listed in the log."""
-    folder, task = start.folder, config["task"]
-    if folder is None:
+def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial: InitialWeights) -> None:
+    """Load the first weights into a module. A head for another purpose than the task's is left out, and the log says so."""
+    if initial.folder is None:
         return
+    task, name = config["task"], initial.source_name
     layout: WeightsLayout = instantiate(config, "model.hf")
-    tested_only = task["splits"].get("train") is None
-    body, head = read_run(folder) if start.is_run else read_folder(folder, layout, task["kind"], module.hf_head)
-    fresh = () if tested_only else FRESH if start.is_run else (*FRESH, *layout.optional_prefixes)
-    weights.load_into(
-        module.backbone, weights.pad_embedding_rows(module.backbone, body, EMBEDDING), start.origin, fresh
-    )
+    test_only = task["splits"].get("train") is None
+    if initial.run is not None:
+        backbone, head = read_run(initial.folder)
+        optional: tuple[str, ...] = OPTIONAL_BACKBONE_PREFIXES
+    else:
+        backbone, head = read_folder(initial.folder, layout, task["kind"], module.hf_head)
+        optional = (*OPTIONAL_BACKBONE_PREFIXES, *layout.optional_prefixes)
+    backbone = weights.pad_embedding_rows(module.backbone, backbone, TOKEN_EMBEDDING)
+    weights.load_into(module.backbone, backbone, name, () if test_only else optional)
     if head.fits(task):
-        own = module.head.state_dict()
-        spare = [name for name in head.state if name.startswith(SPARE) and name not in own]
-        weights.load_into(module.head, {k: v for k, v in head.state.items() if k not in spare}, start.origin, SPARE)
+        names = module.head.state_dict().keys()
+        state = {k: v for k, v in head.state.items() if k in names or not k.startswith(OPTIONAL_HEAD_PREFIXES)}
+        weights.load_into(module.head, state, name, OPTIONAL_HEAD_PREFIXES)
         return
-    whose = head.labels or ("one number" if head.kind == "classification" else head.kind)
-    if tested_only and task["needs_head"]:
-        wanted = labels_of(task) or task["kind"]
-        raise WeightsError(f"{start.origin} has no head for {wanted}; it has {whose if head.state else 'none'}")
+    purpose = head.labels or ("one number" if head.kind == "classification" else head.kind)
+    if test_only and task["needs_head"]:
+        needed = labels_of(task) or task["kind"]
+        raise WeightsError(f"{name} has no head for {needed}; it has {purpose if head.state else 'none'}")
     if head.state:
-        log.info("%s: its head for %s is not used; the task's own starts fresh", start.origin, whose)
+        log.info("%s: its head for %s is not used; the task's own starts fresh", name, purpose)
 
 
 def read_folder(
     folder: Path, layout: WeightsLayout, kind: str, module_head: HeadLayout | None = None
-) -> tuple[weights.State, Head]:
-    """Encoder and head of published weights; a head of another kind than the task's is none."""
-    body, heads = layout.from_hf(weights.read_state(folder))
+) -> tuple[weights.State, HeadWeights]:
+    """Backbone and head of published weights; the head is empty where theirs is for another kind of task."""
+    backbone, heads = layout.from_hf(weights.read_state(folder))
     hf_config = weights.read_config(folder)
     state = layout.head_from_hf(kind, heads, hf_config, module_head)
-    return body, Head(state, kind, layout.labels(kind, hf_config, module_head) if state else None)
+    return backbone, HeadWeights(state, kind, layout.labels(kind, hf_config, module_head) if state else None)
 
 
-def read_run(folder: Path) -> tuple[weights.State, Head]:
-    """Encoder and head of a run: of its best checkpoint, or its last where there was nothing to choose by."""
-    from protoformer.runs.folder import RunFolder
-
+def read_run(folder: Path) -> tuple[weights.State, HeadWeights]:
+    """Backbone and head of a run: of its best checkpoint, or of its last one where it has no dev split."""
     run = RunFolder(folder, folder.name)
-    state = weights.read_pickle(run.chosen_checkpoint)["state_dict"]
-    earlier = run.read_config()
-    body, head = split_state(state)
-    return body, Head(head, earlier["task"]["kind"], labels_of(earlier["task"]))
+    state, earlier = weights.read_pickle(run.chosen_checkpoint)["state_dict"], run.read_config()
+    backbone, head = split_state(state)
+    return backbone, HeadWeights(head, earlier["task"]["kind"], labels_of(earlier["task"]))
 
 
 def split_state(state: Mapping[str, torch.Tensor]) -> tuple[weights.State, weights.State]:
-    """A module's tensors -> (encoder's, head's), without their prefixes."""
-    body = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    """The tensors of a task module as (backbone's, head's), without their prefixes."""
+    backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     head = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
-    return body, head
+    return backbone, head

@@ -1,11 +1,13 @@
-"""From the model's config to the task module."""
+"""The model of a run: its config resolved against initial weights and tokenizer, and built under the task's module."""
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from protoformer.assembly.initial_weights import Initial
+from hydra.utils import get_class
+
+from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate, instantiate_node
 from protoformer.config.signatures import signature
 from protoformer.data.datamodules.table import named_splits
@@ -15,99 +17,96 @@ from protoformer.models import weights
 from protoformer.modules.evaluation import Stage
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
-from protoformer.runs import reader
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 
-
 # keys of `model` that its builder does not take
-OF_THE_FAMILY = ("tokenizer", "normalization", "template", "hf", "pretraining")
+NOT_OF_THE_BUILDER = ("tokenizer", "normalization", "template", "hf", "pretraining")
+# builder arguments that may differ from those of the run in init_from; all others are taken from it
+MAY_DIFFER_FROM_INIT = ("dropout", "attention_dropout", "packing", "init_std", "top")
+# Lightning's stages, and the role of a task's splits that each evaluates
+STAGES: dict[Stage, Role] = {"val": "validation", "test": "test"}
 
 
-FREE = (
-    "dropout",
-    "attention_dropout",
-    "packing",
-    "init_std",
-    "top",
-)  # may differ from those of the run that it starts from
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A run's model as it is built: the config's, with the sizes and the input template of its initial weights."""
+
+    arguments: dict[str, Any]  # of the builder, `_target_` included; packing is hardware's
+    template: dict[str, Any]  # the node model.template
+
+    def in_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The run's config with this model in it: what config.yaml holds, and what a loaded run is built from again."""
+        return {**config, "model": {**config["model"], **self.arguments, "template": self.template}}
 
 
-STAGES: dict[Stage, Role] = {"val": "validation", "test": "test"}  # our stages -> the roles that a task's splits play
+def resolve_model(config: Mapping[str, Any], initial: InitialWeights, tokenizer: Tokenizer) -> ResolvedModel:
+    """The builder's arguments and the template, from the config, the initial weights and the tokenizer.
 
+    Sizes of the initial weights replace those that the user did not set. Special tokens that the template puts into this
+    task's texts, and that the weights lack, get embedding rows.
 
-def real_sizes(config: dict[str, Any], start: Initial, words: Tokenizer) -> dict[str, Any]:
-    """Builder arguments as they will be built: a folder's sizes replace what the user did not set; a clash is an error."""
-    keys = builder_arguments(config["model"])
-    explicit = set(config["choices"].get("set", ()))
-    if start.is_run and start.folder is not None:
-        given = run_sizes(start.folder, keys)
-    elif start.folder is not None:
-        given = instantiate(config, "model.hf").sizes(weights.read_config(start.folder))
-    else:
-        given = {} if "model.vocab_size" in explicit else {"vocab_size": words.vocab_size}
-    for name, value in given.items():
-        if f"model.{name}" in explicit and keys.get(name) != value:
+    Raises ConfigurationError for a size that the user set and the weights contradict, and for too large a tokenizer.
+    """
+    set_keys = set(config["choices"].get("set", ()))
+    arguments, template = builder_arguments(config["model"]), config["model"]["template"]
+    sizes = initial_sizes(config, initial)
+    if not initial.folder and "model.vocab_size" not in set_keys:
+        sizes = {"vocab_size": tokenizer.vocab_size}
+    for name, value in sizes.items():
+        if f"model.{name}" in set_keys and arguments.get(name) != value:
             raise ConfigurationError(
-                f"model.{name}={keys.get(name)} was asked for, but {start.origin} has {name}={value}; leave one of them out"
+                f"model.{name}={arguments.get(name)} was asked for, but {initial.source_name} has {name}={value}; "
+                "leave one of them out"
             )
-    sizes = {**keys, **given}
-    if words.vocab_size > sizes["vocab_size"]:
+    arguments |= sizes
+    if tokenizer.vocab_size > arguments["vocab_size"]:
         raise ConfigurationError(
-            f"the tokenizer ({words.origin}) has {words.vocab_size} words, the model's vocab_size is {sizes['vocab_size']}"
+            f"the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} words, the model's vocab_size is "
+            f"{arguments['vocab_size']}"
         )
-    return sizes
+    if initial.run is not None and not any(key.startswith("model.template") for key in set_keys):
+        template = initial.run.read_config()["model"]["template"]  # what pooled tokens mean was learnt with it
+    model = ResolvedModel(arguments, template)
+    return ResolvedModel(with_special_token_rows(model.in_config(config), arguments, tokenizer), template)
 
 
-def with_room(config: Mapping[str, Any], sizes: dict[str, Any], words: Tokenizer) -> dict[str, Any]:
-    """Sizes with an embedding for each special token that the model's template puts into this task's texts."""
-    from hydra.utils import get_class
+def initial_sizes(config: Mapping[str, Any], initial: InitialWeights) -> dict[str, Any]:
+    """Builder arguments that the initial weights fix; none where they are drawn."""
+    if initial.run is not None:
+        earlier, arguments = initial.run.read_config()["model"], builder_arguments(config["model"])
+        return {
+            name: earlier.get(name, parameter.default)
+            for name, parameter in signature(earlier["_target_"]).parameters.items()
+            if name not in MAY_DIFFER_FROM_INIT and (name in earlier or name in arguments)
+        }
+    return instantiate(config, "model.hf").sizes(weights.read_config(initial.folder)) if initial.folder else {}
 
+
+def with_special_token_rows(
+    config: Mapping[str, Any], arguments: Mapping[str, Any], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Builder arguments whose vocab_size has room for each special token that the template puts into this task's texts."""
     method = get_class(config["task"]["data"]["_target_"]).template_method  # type: ignore[attr-defined]
-    template = instantiate(config, "model.template", tokenizer=words)
-    needed = template.largest_id(method) + 1
-    if needed > sizes["vocab_size"]:
-        log.info("%d new embeddings for the template's special tokens", needed - sizes["vocab_size"])
-    return {**sizes, "vocab_size": max(sizes["vocab_size"], needed)}
-
-
-def run_sizes(folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier run's model was built with, and a model that takes its weights must be built with as well; `keys` are
-    the arguments that this model's config states."""
-    earlier = read_model(folder)
-    return {
-        name: earlier.get(name, parameter.default)
-        for name, parameter in signature(earlier["_target_"]).parameters.items()
-        if name not in FREE and (name in earlier or name in keys)
-    }
-
-
-def read_model(folder: Path) -> dict[str, Any]:
-    """The model's part of a run's config."""
-    return reader.read_config(folder)["model"]
-
-
-def adopted(config: dict[str, Any], start: Initial) -> dict[str, Any]:
-    """The config with the template of the run that it starts from: what a model reads for the whole it has learnt there."""
-    explicit = config["choices"].get("set", ())
-    if not start.is_run or start.folder is None or any(key.startswith("model.template") for key in explicit):
-        return config
-    return {**config, "model": {**config["model"], "template": read_model(start.folder)["template"]}}
+    needed = instantiate(config, "model.template", tokenizer=tokenizer).largest_id(method) + 1
+    if needed > arguments["vocab_size"]:
+        log.info("%d new embeddings for the template's special tokens", needed - arguments["vocab_size"])
+    return {**arguments, "vocab_size": max(arguments["vocab_size"], needed)}
 
 
 def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of `model` that its builder takes, `_target_` included."""
-    return {k: v for k, v in model.items() if k not in OF_THE_FAMILY}
+    """The keys of the node `model` that its builder takes, `_target_` included."""
+    return {name: value for name, value in model.items() if name not in NOT_OF_THE_BUILDER}
 
 
-def task_module(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> TaskModule:
-    """The model under its task's loss and metrics, with fresh weights; `sizes` are the builder's arguments."""
+def build_module(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> TaskModule:
+    """The model, with random weights, under its task's loss and metrics; `arguments` are the builder's."""
     splits = config["task"]["splits"]
     return instantiate(
         config,
         "task.module",
-        backbone=instantiate_node(sizes, "model", packing=config["hardware"]["packing"]),
+        backbone=instantiate_node(arguments, "model", packing=config["hardware"]["packing"]),
         splits={stage: list(named_splits(splits.get(role))) for stage, role in STAGES.items()},
         optimization=Optimization.from_recipe(config["recipe"]),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer import hub
-from protoformer.assembly.initial_weights import Initial
+from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate
 from protoformer.errors import ConfigurationError
 from protoformer.text.tokenizer_files import TOKENIZER_FILES, read_tokenizer
@@ -15,35 +15,35 @@ from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer, with_no
 log = logging.getLogger(__name__)
 
 
-def tokenizer(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
-    """The vocabulary of `model.tokenizer`, which cleans texts up as `model.normalization` says."""
-    found, normalization = vocabulary(config, start, source), config["model"].get("normalization")
-    return found if normalization is None else with_normalization(found, normalization)
+def build_tokenizer(config: Mapping[str, Any], initial: InitialWeights, source: Any) -> Tokenizer:
+    """The tokenizer of `model.tokenizer`, which normalizes texts as `model.normalization` says."""
+    tokenizer, normalization = find_tokenizer(config, initial, source), config["model"].get("normalization")
+    return tokenizer if normalization is None else with_normalization(tokenizer, normalization)
 
 
-def vocabulary(config: Mapping[str, Any], start: Initial, source: Any) -> Tokenizer:
-    """`model.tokenizer=FILE`, or for `auto` the one that came with the weights, one learnt from the task's training text, the
-    source's own, or the published one.
+def find_tokenizer(config: Mapping[str, Any], initial: InitialWeights, source: Any) -> Tokenizer:
+    """`model.tokenizer=FILE`; for `auto` that of the initial weights, one learnt from the task's training text, the source's
+    own, or the published one, whichever there is first.
 
-    Raises ConfigurationError for a file whose words are not those that the weights were trained with.
+    Raises ConfigurationError for a file with other ids than the initial weights were trained with, and where there is none.
     """
-    wanted = config["model"]["tokenizer"]
-    own = start.folder and (start.folder / "tokenizer" if start.is_run else start.folder)
-    if wanted != "auto":
-        path = Path(wanted).expanduser()
-        if not path.exists() and hub.is_path(wanted):
-            raise ConfigurationError(f"model.tokenizer={wanted}: no such file or folder")
-        given = read_tokenizer(path if path.exists() else hub.fetch(wanted, None, weights=False)[0])
-        if own and any((own / name).exists() for name in TOKENIZER_FILES):
-            theirs = read_tokenizer(own)
-            if other := given.count_differing_ids(theirs):
+    name = config["model"]["tokenizer"]
+    of_weights = initial.folder and (initial.folder / "tokenizer" if initial.is_run else initial.folder)
+    if name != "auto":
+        path = Path(name).expanduser()
+        if not path.exists() and hub.is_path(name):
+            raise ConfigurationError(f"model.tokenizer={name}: no such file or folder")
+        tokenizer = read_tokenizer(path if path.exists() else hub.fetch(name, None, weights=False)[0])
+        if of_weights and any((of_weights / file).exists() for file in TOKENIZER_FILES):
+            differing = tokenizer.count_differing_ids(read_tokenizer(of_weights))
+            if differing:
                 raise ConfigurationError(
-                    f"model.tokenizer={wanted}: {other} of its {given.vocab_size} tokens have another id, or none, in the "
-                    f"vocabulary that {start.origin} was trained with; leave model.tokenizer out"
+                    f"model.tokenizer={name}: {differing} of its {tokenizer.vocab_size} tokens have another id, or none, in "
+                    f"the vocabulary that {initial.source_name} was trained with; leave model.tokenizer out"
                 )
-        return given
-    if own:
-        return read_tokenizer(own)
+        return tokenizer
+    if of_weights:
+        return read_tokenizer(of_weights)
     if config["task"].get("vocabulary") and config["task"]["splits"].get("train"):
         learner, rows = instantiate(config, "task.vocabulary"), instantiate(config, "task.rows")
         return learner.learn(rows, source, config["task"]["splits"]["train"], Path(config["paths"]["cache"]))

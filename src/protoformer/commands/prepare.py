@@ -23,52 +23,51 @@ def main(overrides: Sequence[str]) -> None:
     from protoformer.assembly.instantiate import instantiate
 
     source = instantiate(config, "source")
-    words, sizes = _model(config, source)
-    _data(config, source, words, sizes)
+    tokenizer, config = _prepare_model(config, source)
+    _prepare_data(config, source, tokenizer)
     print(f"now without a network:  HF_HUB_OFFLINE=1 {rerun(overrides)}")
 
 
-def _model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, Any]]:
-    """Weights and tokenizer; gives the tokenizer and the builder's arguments. What is unusable is told here already."""
-    from protoformer.assembly.initial_weights import Initial, initial, read_run
-    from protoformer.assembly.model import real_sizes
-    from protoformer.assembly.tokenizer import tokenizer
+def _prepare_model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, Any]]:
+    """Fetch weights and tokenizer; gives the tokenizer, and the config with the model resolved. Unusable ones raise here."""
+    from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights, read_run
+    from protoformer.assembly.model import resolve_model
+    from protoformer.assembly.tokenizer import build_tokenizer
     from protoformer.models import weights
 
     if config["init_from"] == "auto" and not config["task"]["splits"].get("train"):
-        _say("weights", "those of the trained run that init_from will name")
-        start = Initial("scratch")
+        _print("weights", "those of the trained run that init_from will name")
+        initial = InitialWeights("scratch")
     else:
-        start = initial(config)
-        if start.folder is None:
-            _say("weights", "none: from scratch")
-        elif start.is_run:
-            read_run(start.folder)
-            _say("weights", start.origin, _size(start.folder / "checkpoints"), start.folder)
+        initial = find_initial_weights(config)
+        if initial.folder is None:
+            _print("weights", "none: from scratch")
+        elif initial.is_run:
+            read_run(initial.folder)
+            _print("weights", initial.source_name, _size(initial.folder / "checkpoints"), initial.folder)
         else:
-            tensors = weights.read_state(start.folder)
-            _say("weights", start.origin, f"{len(tensors)} tensors, {_size(start.folder)}", start.folder)
-    words = tokenizer(config, start, source)
-    sizes = real_sizes(config, start, words)
-    _say("tokenizer", words.origin, f"{words.vocab_size} words")
-    return words, sizes
+            tensors = weights.read_state(initial.folder)
+            _print("weights", initial.source_name, f"{len(tensors)} tensors, {_size(initial.folder)}", initial.folder)
+    tokenizer = build_tokenizer(config, initial, source)
+    _print("tokenizer", tokenizer.origin, f"{tokenizer.vocab_size} tokens")
+    return tokenizer, resolve_model(config, initial, tokenizer).in_config(config)
 
 
-def _data(config: Mapping[str, Any], source: Any, words: Any, sizes: Mapping[str, Any]) -> None:
+def _prepare_data(config: Mapping[str, Any], source: Any, tokenizer: Any) -> None:
     from protoformer.assembly import build
 
-    data: Any = build.datamodule(config, source, words, sizes)
+    data: Any = build.build_datamodule(config, source, tokenizer)
     data.setup()
     for role, tables in data.tables.items():
         for name, table in tables.items():
             facts = [f"{len(table)} examples", f"{int(table.lengths.sum())} tokens", *data.log_lines(table)]
-            _say(f"{role} {name}".strip(), table.stats["origin"], ", ".join(facts))
+            _print(f"{role} {name}".strip(), table.stats["origin"], ", ".join(facts))
     for dataset, commit in getattr(source, "commits", {}).items():
-        _say("data set", f"{dataset}@{commit}", source.places[dataset])
-    _say("tokens", str(Path(config["paths"]["cache"]) / "tokens"))
+        _print("data set", f"{dataset}@{commit}", source.places[dataset])
+    _print("tokens", str(Path(config["paths"]["cache"]) / "tokens"))
 
 
-def _say(what: str, *facts: object) -> None:
+def _print(what: str, *facts: object) -> None:
     print(f"{what + ':':<24}{' | '.join(str(fact) for fact in facts)}", flush=True)
 
 

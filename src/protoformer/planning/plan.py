@@ -58,15 +58,15 @@ def plan(config: Mapping[str, Any]) -> Plan:
     """Cost of a composed run."""
     import torch
 
-    from protoformer.assembly.model import task_module
+    from protoformer.assembly.model import build_module
     from protoformer.assembly.steps import in_micro_batches, total_steps
     from protoformer.data.batching.samplers import Batching
     from protoformer.models.cost import cost
     from protoformer.optim.schedules import warmup_steps
 
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
-    sizes = _sizes(config)
-    tokens = min(task["max_len"], sizes.get("max_seq_len") or task["max_len"])
+    arguments = _builder_arguments(config)
+    tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
     devices = _devices(hardware) * hardware["nodes"]
     batching = Batching(recipe["batch_size"], hardware["micro_batch"], ranks=devices)
     rows = math.ceil(math.ceil(recipe["batch_size"] / devices) / batching.accumulation)
@@ -74,7 +74,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     if recipe["batching"] == "tokens":  # so many sentences as long as may be
         rows, whole_batch = max(1, rows // tokens), max(1, whole_batch // tokens)
     with torch.device("meta"):
-        module: Any = task_module({**config, "hardware": {**hardware, "packing": "off"}}, sizes)
+        module: Any = build_module({**config, "hardware": {**hardware, "packing": "off"}}, arguments)
         module.train()
         one = cost(module, lambda: module.loss(module.dummy_batch(1, tokens)).total)
         held = cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
@@ -107,19 +107,17 @@ def plan(config: Mapping[str, Any]) -> Plan:
     )
 
 
-def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The builder's arguments; those of a folder or run that `init_from` names, where it lies here."""
-    from protoformer.assembly.instantiate import instantiate
-    from protoformer.assembly.model import builder_arguments, run_sizes
-    from protoformer.models import weights
+def _builder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The builder's arguments, with the sizes of the folder or run that `init_from` names, where it lies here."""
+    from protoformer.assembly.initial_weights import InitialWeights
+    from protoformer.assembly.model import builder_arguments, initial_sizes
 
-    keys = builder_arguments(config["model"])
+    arguments = builder_arguments(config["model"])
     folder = Path(config["init_from"]).expanduser()
-    if (folder / "checkpoints").is_dir():
-        return {**keys, **run_sizes(folder, keys)}
-    if (folder / "config.json").is_file():
-        return {**keys, **instantiate(config, "model.hf").sizes(weights.read_config(folder))}
-    return keys
+    is_run = (folder / "checkpoints").is_dir()
+    if is_run or (folder / "config.json").is_file():
+        return arguments | initial_sizes(config, InitialWeights(str(folder), folder, is_run))
+    return arguments
 
 
 def _devices(hardware: Mapping[str, Any]) -> int:

@@ -57,9 +57,9 @@ def run_result(
         "digests": {
             "code": code_digest(),
             "data": {name: stats["digest"] for name, stats in tables.items()},
-            "weights": parts.start.digest,
+            "weights": parts.initial_weights.digest,
         },
-        "init_from": parts.start.origin,
+        "init_from": parts.initial_weights.source_name,
         "data_commits": getattr(parts.source, "commits", {}),
         "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -55,10 +55,7 @@ class TrainingSession:
         hardware = config["hardware"]
         self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, device(hardware)))
         self.metrics_log = MetricsLog(folder.path)
-        self.built_config = {
-            **config,
-            "model": {**config["model"], **self.parts.sizes, "template": self.parts.template},
-        }
+        self.built_config = self.parts.model.in_config(config)
         if rank == 0:
             folder.write_config(self.built_config)
 
