@@ -265,7 +265,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {  # words in braces are places of `local
     "weights": ("model=bert", "task=swag", "init_from={weights}"),
     "sweep-grid": (*SWEEPS, "experiment=bert_glue_grid", "task=glue/rte", "recipe.epochs=2", "seed=1"),
     "sweep-masking": (*SWEEPS, "experiment=bert_masking", "task.data.masking={{mask:0.8,random:0.2}}"),
-    "sweep-table3": (*SWEEPS, "experiment=transformer_table3", "row={{n_heads:4,d_key:128}}"),
+    "sweep-table3": (*SWEEPS, "experiment=transformer_table3", "variant={{n_heads:4,d_key:128}}"),
     "sweep-ablation": (*SWEEPS, "experiment=gpt_ablation/no_aux_lm", "task=glue/cola"),
 }
 
