@@ -115,7 +115,7 @@ def test_a_yaml_that_is_shown_composes(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_recipes_of_the_readme_are_short() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Adding to it")[1].split("\n## ")[0]
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Extending")[1].split("\n## ")[0]
     found = re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S)
     assert len(found) == 3
     assert all(len(block.splitlines()) <= 10 for block in found)
