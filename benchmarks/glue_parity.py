@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from protoformer.assembly.build import Parts, build
 from protoformer.config.compose import compose
 from protoformer.optim.schedules import lr_factor, warmup_steps
-from protoformer.training import console
+from protoformer.training import log_setup
 from protoformer.training.callbacks.throughput import Throughput
 
 TOLERANCE = 1e-4
@@ -33,7 +33,7 @@ TOLERANCE = 1e-4
 
 def main() -> int:
     options = _options()
-    console.configure_logging(None, 0)
+    log_setup.configure_logging(None, 0)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as tmp:
         overrides = _overrides(options, Path(tmp))

@@ -9,7 +9,7 @@ import pytest
 from protoformer import cli
 from protoformer.commands import train
 from protoformer.reporting import card, results
-from protoformer.training import attention_snapshot, tracking
+from protoformer.training import attention_page, tracking
 
 from .commands import result
 
@@ -98,7 +98,7 @@ def test_what_goes_wrong_after_the_result_costs_a_line(
 
     monkeypatch.setattr(tracking, "finish", finished)
     monkeypatch.setattr(card, "write_card", broken)
-    monkeypatch.setattr(attention_snapshot, "write_snapshot", broken)
+    monkeypatch.setattr(attention_page, "write_attention_page", broken)
     monkeypatch.setattr(results, "print_results", broken)
     folder = run(tmp_path, *KINDS["classification"], "views.attention=true")
     assert ended == [0]

@@ -45,19 +45,19 @@ def trained(keep: SaveSnapshots, net: Any, steps: range, validate: int | None = 
 
 
 def test_the_last_ones_by_steps_the_very_last_among_them(tmp_path: Path) -> None:
-    trained(SaveSnapshots(tmp_path / "s", 3, every=4), Net(), range(10))
+    trained(SaveSnapshots(tmp_path / "s", 3, every_n_steps=4), Net(), range(10))
     assert [step_of(path) for path in snapshots(tmp_path / "s")] == [4, 8, 10]
-    trained(SaveSnapshots(tmp_path / "t", 2, every=3), Net(), range(10))
+    trained(SaveSnapshots(tmp_path / "t", 2, every_n_steps=3), Net(), range(10))
     assert [step_of(path) for path in snapshots(tmp_path / "t")] == [9, 10]
 
 
 def test_the_last_ones_by_validations(tmp_path: Path) -> None:
-    trained(SaveSnapshots(tmp_path / "s", 3, every=None), Net(), range(10), validate=2)
+    trained(SaveSnapshots(tmp_path / "s", 3, every_n_steps=None), Net(), range(10), validate=2)
     assert [step_of(path) for path in snapshots(tmp_path / "s")] == [6, 8, 10]
 
 
 def test_a_run_that_goes_on_drops_what_it_does_again(tmp_path: Path) -> None:
-    keep = SaveSnapshots(tmp_path / "s", 5, every=1)
+    keep = SaveSnapshots(tmp_path / "s", 5, every_n_steps=1)
     trained(keep, Net(), range(8))
     trained(keep, Net(), range(5, 6))
     assert [step_of(path) for path in snapshots(tmp_path / "s")] == [4, 5, 6]
@@ -65,7 +65,7 @@ def test_a_run_that_goes_on_drops_what_it_does_again(tmp_path: Path) -> None:
 
 def test_the_mean_and_that_it_is_found_again(tmp_path: Path) -> None:
     target = tmp_path / "averaged.ckpt"
-    trained(SaveSnapshots(tmp_path / "s", 3, every=4), Net(), range(10))
+    trained(SaveSnapshots(tmp_path / "s", 3, every_n_steps=4), Net(), range(10))
     assert average(tmp_path / "s", target) == [4, 8, 10]
     content = read_pickle(target)
     torch.testing.assert_close(content["state_dict"]["weight"], torch.full((3,), 22 / 3))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from protoformer.modules.objective.gradient_normalizer import StepMetrics
-from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, short
+from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, abbreviate
 from protoformer.training.callbacks.throughput import Rates, Throughput
 
 
@@ -25,7 +25,7 @@ def test_the_bar_shows_loss_dev_score_and_speed() -> None:
     assert bar.get_metrics(trainer, module) == {"loss": "0.5000", "dev": "0.7500"}
     speed.rates = Rates(123.4, 12605.0, 1e9)
     assert bar.get_metrics(trainer, module) == {"loss": "0.5000", "dev": "0.7500", "ex/s": "123", "tok/s": "12.6k"}
-    assert [short(number) for number in (0.123, 9.99, 999, 1000, 123456)] == ["0.123", "9.99", "999", "1k", "123k"]
+    assert [abbreviate(number) for number in (0.123, 9.99, 999, 1000, 123456)] == ["0.123", "9.99", "999", "1k", "123k"]
 
 
 def test_lines_come_now_and_then_with_the_time_left(
@@ -35,7 +35,7 @@ def test_lines_come_now_and_then_with_the_time_left(
     monkeypatch.setattr("protoformer.training.callbacks.progress.time.monotonic", lambda: now[0])
     speed = Throughput()
     speed.rates = Rates(50.0, 2000.0, 1e9)
-    lines = ProgressLines(speed, every=15)
+    lines = ProgressLines(speed, every_n_seconds=15)
     trainer, module = fake(20)  # a run that continues from step 20
     lines.on_train_start(trainer, module)
     for step, at in ((21, 10.0), (40, 20.0), (41, 22.0)):

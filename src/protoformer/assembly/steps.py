@@ -21,36 +21,36 @@ LIMITS = (
 )
 
 
-def in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> dict[str, Any]:
-    """The limits that count global batches (or are shares of an epoch), counted in one rank's micro-batches.
+def limits_in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> dict[str, Any]:
+    """The Trainer's limits with global batches (or fractions of an epoch) converted to one rank's micro-batches.
 
     So a limit, and when validation runs, is the same under any `hardware.micro_batch`. `micro_batches` are an epoch's.
     """
-    counted = dict(limits)
+    converted = dict(limits)
     for name in ("limit_train_batches", "val_check_interval"):
         limit = limits[name]
         if isinstance(limit, float) and micro_batches:
             limit = max(1, int(micro_batches // accumulation * limit))
         if limit is not None:
-            counted[name] = int(limit) * accumulation
+            converted[name] = int(limit) * accumulation
     batches = micro_batches // accumulation
-    every = limits["val_check_interval"]
-    if isinstance(every, int) and 0 < batches < every:
+    interval = limits["val_check_interval"]
+    if isinstance(interval, int) and 0 < batches < interval:
         raise ConfigurationError(
-            f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch; leave it out to validate "
+            f"trainer.val_check_interval={interval} is more than the {batches} batches of an epoch; leave it out to validate "
             "after each epoch"
         )
-    if counted["limit_train_batches"] is not None:
-        counted["limit_train_batches"] = min(counted["limit_train_batches"], micro_batches)
-    return counted
+    if converted["limit_train_batches"] is not None:
+        converted["limit_train_batches"] = min(converted["limit_train_batches"], micro_batches)
+    return converted
 
 
 def total_steps(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> int:
-    """Optimizer steps of a whole run, from an epoch's micro-batches on one rank. `limits` as `in_micro_batches` gives."""
+    """Optimizer steps of a whole run, from an epoch's micro-batches on one rank. `limits` as from `limits_in_micro_batches`."""
     if limits["limit_train_batches"] is not None:
         micro_batches = limits["limit_train_batches"]
     epochs, steps = limits["max_epochs"], limits["max_steps"]
     if epochs is None or epochs < 0:
         return int(steps)
-    whole = math.ceil(micro_batches / accumulation) * epochs
-    return whole if steps < 0 else min(whole, steps)
+    steps_of_epochs = math.ceil(micro_batches / accumulation) * epochs
+    return steps_of_epochs if steps < 0 else min(steps_of_epochs, steps)

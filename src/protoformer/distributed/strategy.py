@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 PRECISIONS: Mapping[str, Any] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def device(hardware: Mapping[str, Any]) -> str:
+def resolve_accelerator(hardware: Mapping[str, Any]) -> str:
     """The accelerator, `gpu` or `cpu`. Raises ConfigurationError for a GPU that torch does not see, and for fp16 on a CPU."""
     has_gpu = torch.cuda.is_available()
     requested = hardware["accelerator"]
@@ -37,7 +37,7 @@ def enable_tf32(accelerator: str) -> None:
         log.info("hardware.precision=tf32 has no effect on the CPU: this run computes in fp32")
 
 
-def strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:
+def build_strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:
     """Lightning's strategy: `auto` for one process, else DDP over nccl or gloo, whose timeout ends the job on a lost rank.
 
     A strategy that shards weights must also reduce `modules.gradient_normalizer.global_norm`, gather

@@ -59,7 +59,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     import torch
 
     from protoformer.assembly.model import build_module
-    from protoformer.assembly.steps import in_micro_batches, total_steps
+    from protoformer.assembly.steps import limits_in_micro_batches, total_steps
     from protoformer.data.batching.samplers import Batching
     from protoformer.models.cost import cost
     from protoformer.optim.schedules import warmup_steps
@@ -85,7 +85,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
         steps = total_steps(config["trainer"], 0, batching.accumulation)
     elif examples is not None and task["splits"].get("train"):
         micro_batches = math.ceil(examples / whole_batch) * batching.accumulation
-        limits = in_micro_batches(config["trainer"], micro_batches, batching.accumulation)
+        limits = limits_in_micro_batches(config["trainer"], micro_batches, batching.accumulation)
         steps = total_steps(limits, micro_batches, batching.accumulation)
     half = hardware["precision"] in ("bf16", "fp16")
     return Plan(

@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from protoformer.atomic import replace_atomically
 from protoformer.models.weights import State, read_pickle
 
-PLAIN = (str, bytes, int, float, bool, type(None), torch.Tensor, torch.dtype)
+SAFE_TYPES = (str, bytes, int, float, bool, type(None), torch.Tensor, torch.dtype)
 
 
 class CheckpointHeader(NamedTuple):
@@ -33,7 +33,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
 
     Raises TypeError, before anything is written, on a value that the weights-only reader would refuse.
     """
-    check_plain(content)
+    check_safe_types(content)
     with replace_atomically(path) as tmp:
         torch.save(content, tmp)
 
@@ -61,15 +61,15 @@ def load_weights(module: pl.LightningModule, path: Path) -> int:
     return content["global_step"]
 
 
-def check_plain(value: Any, path: str = "checkpoint") -> None:
+def check_safe_types(value: Any, path: str = "checkpoint") -> None:
     """Raises TypeError, naming the entry, on anything that the weights-only reader would refuse later."""
     if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections"):
         for key, inner in value.items():
-            check_plain(inner, f"{path}[{key!r}]")
+            check_safe_types(inner, f"{path}[{key!r}]")
     elif type(value) in (list, tuple, set) or (isinstance(value, tuple) and type(value).__module__ == "torch"):
         for index, inner in enumerate(value):
-            check_plain(inner, f"{path}[{index}]")
-    elif not isinstance(value, PLAIN):
+            check_safe_types(inner, f"{path}[{index}]")
+    elif not isinstance(value, SAFE_TYPES):
         raise TypeError(f"{path} holds a {type(value).__module__}.{type(value).__qualname__}: not a plain container")
 
 

@@ -10,9 +10,9 @@ import lightning.pytorch as pl
 
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
-    """Whether the micro-batch that has just ended was not the last one of an optimizer step.
+    """Whether the micro-batch that has just ended was not the last one of its optimizer step.
 
-    The count of optimizer steps does not tell: it is the same after each micro-batch of the next step.
+    `global_step` alone cannot say: it keeps its value through all micro-batches of the next step.
     """
     return trainer.fit_loop._should_accumulate()
 

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 
 from protoformer.distributed import memory
-from protoformer.distributed.strategy import device
+from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.training.callbacks.throughput import Throughput
@@ -80,7 +80,7 @@ def task_type(parts: "Parts") -> dict[str, Any]:
 
 def training_stats(trainer: pl.Trainer, throughput: Throughput, wall_seconds: float) -> dict[str, Any]:
     """Steps, epochs, seconds, and mean rates over all training steps (None: nothing was trained)."""
-    seconds, peak = throughput.seconds, throughput.peak
+    seconds, peak = throughput.seconds, throughput.peak_flops_per_s
     flops_per_s = throughput.flops / seconds if seconds else None
     return {
         "steps": trainer.global_step,
@@ -96,7 +96,7 @@ def training_stats(trainer: pl.Trainer, throughput: Throughput, wall_seconds: fl
 
 def hardware_stats(hardware: Mapping[str, Any], ranks: int) -> dict[str, Any]:
     """The device's name, the number of ranks, the precision."""
-    on_gpu = device(hardware) == "gpu"
+    on_gpu = resolve_accelerator(hardware) == "gpu"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else f"CPU ({torch.get_num_threads()} threads)",
         "ranks": ranks,
@@ -106,7 +106,7 @@ def hardware_stats(hardware: Mapping[str, Any], ranks: int) -> dict[str, Any]:
 
 def peak_memory_gib(hardware: Mapping[str, Any]) -> float:
     """Peak memory of this rank since `memory.begin`, on the GPU or else resident, in GiB."""
-    return round(memory.peak(device(hardware) == "gpu") / 2**30, 2)
+    return round(memory.peak(resolve_accelerator(hardware) == "gpu") / 2**30, 2)
 
 
 def best_step(folder: RunFolder) -> dict[str, int | None] | None:

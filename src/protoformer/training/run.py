@@ -24,7 +24,7 @@ from protoformer.reporting import card, results
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.lock import RunLock
-from protoformer.training.optional import optional
+from protoformer.training.best_effort import best_effort
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def train(config: dict[str, Any], command: str) -> float | None:
     if claim.result is None:
         raise RuntimeError("a run ended without a result")
     if is_main():
-        with optional("the table of results", BrokenPipeError):  # a closed pipe is for the caller to judge
+        with best_effort("the table of results", BrokenPipeError):  # a closed pipe is for the caller to judge
             results.print_results(claim.result, Path(claim.folder))
     return claim.result["score"]
 
@@ -59,7 +59,7 @@ class Claim(NamedTuple):
 
 
 def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
-    """Find the run's folder. If the run is finished return its result, otherwise own the folder while `lock` is open."""
+    """Find the run's folder. If the run is finished return its result, otherwise lock the folder while `lock` is open."""
     folder = RunFolder.locate(config, force=config["force"])
     if folder.state == "finished":
         return Claim(str(folder.path), _finished_result(config, folder))
@@ -83,7 +83,7 @@ def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, 
             "force=true runs it anew"
         )
     if not (folder.path / "card.md").exists():  # killed between result and card
-        with optional("card.md"):
+        with best_effort("card.md"):
             card.write_card(folder.path)
     print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
     return result
@@ -98,8 +98,8 @@ def _train_with_other_ranks(config: dict[str, Any], command: str) -> Claim:
 
 
 def _exit_on_lost_lock(folder: Path) -> None:
-    """Another job has taken the folder over, as after this machine slept: end at once and write nothing. Ranks end with
-    their parent."""
+    """End the process at once, without writing: another job has taken the folder over, as after this machine was suspended.
+    Ranks end with their parent."""
     print(f"error: {folder} has been taken over by another job; this one ends", file=sys.stderr, flush=True)
     os._exit(2)
 
@@ -109,13 +109,13 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
     with stop_on_signal() as stop:  # before the slow imports: a signal may come at any time
         import torch
 
-        from protoformer.distributed.strategy import device
-        from protoformer.training import console
+        from protoformer.distributed.strategy import resolve_accelerator
+        from protoformer.training import log_setup
         from protoformer.training.session import TrainingSession
 
         hardware, folder = config["hardware"], RunFolder.open(Path(folder_path))
-        console.configure_logging(folder.log_file, rank())
-        device(hardware)  # a missing GPU is reported before anything is downloaded
+        log_setup.configure_logging(folder.log_file, rank())
+        resolve_accelerator(hardware)  # a missing GPU is reported before anything is downloaded
         if hardware["threads"]:
             torch.set_num_threads(hardware["threads"])
         if world_size() > 1:

@@ -13,24 +13,24 @@ from lightning.pytorch.loggers import Logger
 
 from protoformer.assembly.build import build
 from protoformer.assembly.model import STAGES
-from protoformer.assembly.steps import in_micro_batches, total_steps
+from protoformer.assembly.steps import limits_in_micro_batches, total_steps
 from protoformer.distributed.collectives import rank0_first
 from protoformer.distributed.devices import peak_flops
 from protoformer.distributed.signals import StopRequest, interrupted_error
-from protoformer.distributed.strategy import device
+from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.reporting import card
 from protoformer.runs import predictions
 from protoformer.runs.folder import RunFolder
-from protoformer.training import attention_snapshot, tracking
+from protoformer.training import attention_page, tracking
+from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
 from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import load_weights, read_header
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
-from protoformer.training.optional import optional
 from protoformer.training.result import hardware_stats, peak_memory_gib, run_result, training_stats
-from protoformer.training.trainer import trainer
+from protoformer.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +47,24 @@ class TrainingSession:
     ) -> None:
         self.config, self.folder, self.command, self.rank, self.ranks = config, folder, command, rank, ranks
         self.stop, self.started_at = stop, time.time()
-        self.continues = folder.last_checkpoint.exists()
+        self.is_resuming = folder.last_checkpoint.exists()
         # initial weights are the same on every rank; what is drawn after them (dropout) differs by rank
         pl.seed_everything(config["seed"], verbose=False)
-        self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.continues)
+        self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
         pl.seed_everything(config["seed"] + rank, verbose=False)
         hardware = config["hardware"]
-        self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, device(hardware)))
+        self.throughput = Throughput(
+            config["trainer"]["log_every"], peak_flops(hardware, resolve_accelerator(hardware))
+        )
         self.metrics_log = MetricsLog(folder.path)
         self.built_config = self.parts.model.in_config(config)
         if rank == 0:
             folder.write_config(self.built_config)
 
     def run(self) -> dict[str, Any]:
-        """The run, top-down; returns its result.
+        """Run all stages and return the result.
 
-        Raises InterruptedRunError when it was asked to stop, DivergedError for a loss that is no number.
+        Raises InterruptedRunError after a request to stop, DivergedError when loss or weights are not finite.
         """
         with self._tracked() as tracked_run:
             rank0_first(self.parts.data.setup)  # the first rank of a machine tokenises, the others find the cache
@@ -76,7 +78,7 @@ class TrainingSession:
             if self.rank == 0:
                 self._record(result)
                 self._write_extras(self.trainer.loggers)
-                with optional("the table of misclassified examples"):
+                with best_effort("the table of misclassified examples"):
                     tracked_run.misclassified = self._misclassified()
             tracked_run.summary = metrics
             return result
@@ -93,7 +95,7 @@ class TrainingSession:
         """The trainer, with the module connected to it."""
         module, data = self.parts.module, self.parts.data
         micro_batches, accumulation = len(data.train_dataloader()), data.batching.accumulation
-        limits = in_micro_batches(self.config["trainer"], micro_batches, accumulation)
+        limits = limits_in_micro_batches(self.config["trainer"], micro_batches, accumulation)
         module.connect(
             total_steps=total_steps(limits, micro_batches, accumulation),
             splits={stage: list(data.tables[role]) for stage, role in STAGES.items()},
@@ -107,7 +109,7 @@ class TrainingSession:
         callbacks: list[Callback] = [LogSamples(self.folder.path)]
         if recipe["average"] > 1:
             callbacks.append(SaveSnapshots(self._snapshots_folder, recipe["average"], recipe["average_every"]))
-        made = trainer(
+        trainer = build_trainer(
             self.config,
             self.folder,
             [self.metrics_log, *([tracker] if tracker else [])],
@@ -115,10 +117,10 @@ class TrainingSession:
             ranks=self.ranks,
             accumulation=accumulation,
             limits=limits,
-            extra=callbacks,
+            extra_callbacks=callbacks,
         )
-        keep_own_signal_handlers(made)
-        return made
+        keep_own_signal_handlers(trainer)
+        return trainer
 
     @property
     def _snapshots_folder(self) -> Path:
@@ -132,7 +134,7 @@ class TrainingSession:
         """Train, from the last checkpoint where there is one; a task without a training split is only tested."""
         if not self._has_training_split:
             return
-        last = self.folder.last_checkpoint if self.continues else None
+        last = self.folder.last_checkpoint if self.is_resuming else None
         if last is not None:
             step = read_header(last).global_step
             self.metrics_log.truncate_after(step)
@@ -185,7 +187,7 @@ class TrainingSession:
         )
 
     def _record(self, result: dict[str, Any]) -> None:
-        """Write what makes a run a finished one: predictions, tokenizer, and last of all the result."""
+        """Write predictions and tokenizer, and last of all the result: with it the run is finished."""
         for stage, splits in self.parts.module.evaluations.items():
             for split, evaluation in splits.items():
                 name = f"{stage}_{split}" if split else stage
@@ -197,12 +199,12 @@ class TrainingSession:
         self.folder.write_result(result)
 
     def _write_extras(self, loggers: Sequence[Logger]) -> None:
-        """Write what a finished run can do without: the model card and the attention page."""
-        with optional("card.md"):
+        """Write the card and the attention page, neither of which a finished run needs."""
+        with best_effort("card.md"):
             card.write_card(self.folder.path)
         if self.config["views"]["attention"]:
-            with optional("views.attention"):
-                attention_snapshot.write_snapshot(
+            with best_effort("views.attention"):
+                attention_page.write_attention_page(
                     self.config, self.parts, self.folder, loggers, self.trainer.global_step
                 )
 

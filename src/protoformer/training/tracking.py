@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from protoformer.errors import ConfigurationError
 from protoformer.runs.folder import RunFolder
-from protoformer.training.optional import optional
+from protoformer.training.best_effort import best_effort
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 MAX_MISCLASSIFIED = 100  # rows of the table of misclassified examples
 
 
-def tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | None":
-    """The logger of `tracking.mode` (None for `none`). `auto` is W&B: online where a key is set, otherwise offline, and the log
-    says where."""
+def build_tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | None":
+    """The logger of `tracking.mode` (None for `none`). `auto` is W&B: online where an API key is set, otherwise offline in a
+    folder that the log names."""
     mode = config["tracking"]["mode"]
     if mode == "none":
         return None
@@ -122,32 +122,32 @@ def log_images(loggers: Sequence["Logger"], step: int, images: Mapping[str, Path
 def finish(logger: "Logger | None", summary: Mapping[str, Any], misclassified: list[list[Any]], exit_code: int) -> None:
     """Send the best dev metrics and a table of misclassified examples, and end the tracked run with the run's exit code.
 
-    What a tracker refuses costs a line in the log: the run has its result, or an error of its own.
+    Errors of the tracker are logged and suppressed: the run has a result, or an error of its own.
     """
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
     if isinstance(logger, TensorBoardLogger):
-        with optional("the end of the tracked run"):
+        with best_effort("the end of the tracked run"):
             logger.finalize("success" if exit_code == 0 else "failed")
     if not isinstance(logger, WandbLogger):
         return
     import wandb
 
     run = logger.experiment
-    with optional("the tracker's summary"):
+    with best_effort("the tracker's summary"):
         for key, value in summary.items():
             run.summary[f"best/{key}"] = value
     if misclassified:
-        with optional("the tracker's table of misclassified examples"):
+        with best_effort("the tracker's table of misclassified examples"):
             columns: list[str | int] = ["text", "gold", "predicted", "probability"]
             run.log({"mistakes": wandb.Table(columns=columns, data=misclassified[:MAX_MISCLASSIFIED])})
-    with optional("the end of the tracked run"):
+    with best_effort("the end of the tracked run"):
         run.finish(exit_code=exit_code)
 
 
 @dataclass
 class TrackedRun:
-    """A run's logger (None: without a tracker), and what it is sent at its end."""
+    """A run's logger (None: no tracker), and what is sent to it at the end."""
 
     logger: "Logger | None"
     summary: Mapping[str, float] = field(default_factory=dict)
@@ -156,8 +156,8 @@ class TrackedRun:
 
 @contextlib.contextmanager
 def tracked_run(config: Mapping[str, Any], folder: RunFolder) -> Iterator[TrackedRun]:
-    """Open the tracker for the block; at its end, also by an error, the tracked run is finished."""
-    run = TrackedRun(tracker(config, folder))
+    """Open the tracker for the block, and finish the tracked run at its end, also after an exception."""
+    run = TrackedRun(build_tracker(config, folder))
     exit_code = 1
     try:
         yield run

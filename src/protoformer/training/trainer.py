@@ -11,11 +11,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
 from protoformer.assembly.steps import LIMITS
-from protoformer.distributed.strategy import PRECISIONS, device, enable_tf32, strategy
+from protoformer.distributed.strategy import PRECISIONS, build_strategy, enable_tf32, resolve_accelerator
 from protoformer.runs.folder import RunFolder
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint, SaveLastCheckpoint
 from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, is_interactive
-from protoformer.training.callbacks.random_state import RandomState
+from protoformer.training.callbacks.rng_state import SaveRngState
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import AtomicCheckpointIO
@@ -23,7 +23,7 @@ from protoformer.training.checkpoints import AtomicCheckpointIO
 log = logging.getLogger(__name__)
 
 
-def trainer(
+def build_trainer(
     config: Mapping[str, Any],
     folder: RunFolder,
     loggers: Sequence[Logger],
@@ -32,12 +32,15 @@ def trainer(
     ranks: int,
     accumulation: int,
     limits: Mapping[str, Any],
-    extra: Sequence[Callback] = (),
+    extra_callbacks: Sequence[Callback] = (),
 ) -> pl.Trainer:
-    """A trainer that writes to the run's folder and nowhere else. `accumulation` are the micro-batches of a step, `limits` the
-    Trainer's limits in micro-batches of one rank (see `assembly.steps`), `extra` further callbacks."""
+    """A Trainer that writes to the run's folder and nowhere else.
+
+    `accumulation` is the number of micro-batches of a step; `limits` are the Trainer's limits in micro-batches of one rank (see
+    `assembly.steps`).
+    """
     hardware = config["hardware"]
-    accelerator = device(hardware)
+    accelerator = resolve_accelerator(hardware)
     if hardware["precision"] == "tf32":
         enable_tf32(accelerator)
     nodes = hardware["nodes"] if ranks > 1 else 1
@@ -45,17 +48,17 @@ def trainer(
     callbacks: list[Callback] = [
         throughput,
         StepLogger(throughput),
-        RandomState(),
+        SaveRngState(),
         ProgressBar(throughput) if shows_bar else ProgressLines(throughput),
         SaveBestCheckpoint(folder.best_checkpoint),
         SaveLastCheckpoint(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
-        *extra,
+        *extra_callbacks,
     ]
     return pl.Trainer(
         accelerator=accelerator,
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", ranks // nodes)) if ranks > 1 else 1,
         num_nodes=nodes,
-        strategy=strategy(hardware, accelerator, ranks),
+        strategy=build_strategy(hardware, accelerator, ranks),
         precision=PRECISIONS[hardware["precision"]],
         **{key: limits[key] for key in LIMITS if limits[key] is not None},
         deterministic=config["trainer"]["deterministic"],

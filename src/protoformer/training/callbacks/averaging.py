@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class SaveSnapshots(Callback):
-    """Saves the weights after every `every` optimizer steps (None: after each validation) and after the last step; the last
-    `count` snapshots stay. A run that is continued removes those of steps that it takes again."""
+    """Saves the weights every `every_n_steps` optimizer steps (None: after each validation) and after the last step, and keeps
+    the last `count` snapshots. A continued run removes the snapshots of later steps than it continues from."""
 
-    def __init__(self, folder: Path, count: int, every: int | None) -> None:
-        self.folder, self.count, self.every = folder, count, every
+    def __init__(self, folder: Path, count: int, every_n_steps: int | None) -> None:
+        self.folder, self.count, self.every_n_steps = folder, count, every_n_steps
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -42,11 +42,11 @@ class SaveSnapshots(Callback):
         if is_accumulating(trainer):
             return
         is_last = trainer.global_step == getattr(pl_module, "total_steps", None)
-        if is_last or (self.every and trainer.global_step % self.every == 0):
+        if is_last or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and self.every is None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self.every_n_steps is None:
             self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 class SaveBestCheckpoint(Checkpoint):
     """Saves `best.ckpt`, the weights of the highest `val/score`; of equal scores the earliest.
 
-    Lightning's ModelCheckpoint forgets what was best when a run folder has been moved, and overwrites it with something worse.
+    Differs from Lightning's ModelCheckpoint, which forgets the best score when a run folder has been moved, and then overwrites
+    the best checkpoint with a worse one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,15 +49,15 @@ class SaveBestCheckpoint(Checkpoint):
 
 
 class SaveLastCheckpoint(Checkpoint):
-    """Saves `last.ckpt` every `every` optimizer steps, after each validation and epoch, and when all ranks have agreed to
-    stop; then it ends the run with InterruptedRunError.
+    """Saves `last.ckpt` every `every_n_steps` optimizer steps, after each validation and epoch, and when all ranks have agreed
+    to stop; then it ends the run with InterruptedRunError.
 
-    As a Checkpoint it is called after all other callbacks (and after SaveBestCheckpoint, listed before it), whose state it
-    saves. A checkpoint of weights that are not finite is never written (DivergedError): the last good one stays.
+    Lightning calls Checkpoint callbacks after all others, so their states are complete when they are saved. It must be listed
+    after SaveBestCheckpoint. Weights that are not finite are never written (DivergedError): the last good checkpoint stays.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every_n_steps: int) -> None:
+        self.path, self.every_n_steps = path, every_n_steps
         self.saved_at_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -75,7 +76,7 @@ class SaveLastCheckpoint(Checkpoint):
             trainer.should_stop = True  # validates now, also where `max_steps` ends an epoch early
         if validation_or_end_follows(trainer):
             return  # saved by the hooks below, which come after it
-        if module.stop.agreed or trainer.global_step % self.every == 0:
+        if module.stop.agreed or trainer.global_step % self.every_n_steps == 0:
             self._save(trainer, module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

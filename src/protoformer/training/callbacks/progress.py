@@ -19,8 +19,8 @@ def step_loss(module: pl.LightningModule) -> float | None:
     return None if metrics is None else metrics.loss
 
 
-def short(number: float) -> str:
-    """Three digits, such as 12.6k, for the narrow bar."""
+def abbreviate(number: float) -> str:
+    """A rate in three digits, such as 12.6k, for the narrow bar."""
     return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
 
 
@@ -38,15 +38,15 @@ class ProgressBar(RichProgressBar):
                 metrics[name] = f"{float(value):.4f}"
         rates = self.throughput.rates
         if rates is not None:
-            metrics |= {"ex/s": short(rates.examples_per_s), "tok/s": short(rates.tokens_per_s)}
+            metrics |= {"ex/s": abbreviate(rates.examples_per_s), "tok/s": abbreviate(rates.tokens_per_s)}
         return metrics
 
 
 class ProgressLines(Callback):
-    """A line every `every` seconds and after each validation, where the output is no terminal (a log file, a job)."""
+    """A line every `every_n_seconds` and after each validation, for output that is no terminal (a log file, a job)."""
 
-    def __init__(self, throughput: Throughput, every: float = 15.0) -> None:
-        self.throughput, self.every = throughput, every
+    def __init__(self, throughput: Throughput, every_n_seconds: float = 15.0) -> None:
+        self.throughput, self.every_n_seconds = throughput, every_n_seconds
         self.printed_at = self.started_at = 0.0
         self.first_step = 0
 
@@ -58,7 +58,7 @@ class ProgressLines(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now, rates = time.monotonic(), self.throughput.rates
-        if not trainer.is_global_zero or now - self.printed_at < self.every or rates is None:
+        if not trainer.is_global_zero or now - self.printed_at < self.every_n_seconds or rates is None:
             return
         self.printed_at = now
         step, total = trainer.global_step, getattr(pl_module, "total_steps", None) or 0

@@ -11,11 +11,11 @@ from protoformer.training.callbacks.throughput import Throughput
 
 
 class StepLogger(Callback):
-    """Logs the step's metrics with the rates of the window that ends with it, under the count of optimizer steps. Stands
-    after `throughput` in the list of callbacks.
+    """Logs the step's metrics with the rates of the window that ends with it, by optimizer step. Must be listed after
+    `throughput`.
 
-    At once, not by `LightningModule.log`: Lightning writes after the checkpoint callbacks, and a run that is stopped there
-    would miss a line.
+    Writes at once, not by `LightningModule.log`: Lightning writes after the checkpoint callbacks, and a run that is stopped
+    there would miss a line.
     """
 
     def __init__(self, throughput: Throughput) -> None:

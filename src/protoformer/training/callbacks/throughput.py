@@ -26,19 +26,19 @@ class Rates:
 
 class Throughput(Callback):
     """Measures windows of `log_every` optimizer steps (the last one of an epoch may be shorter), training steps alone: no
-    validation, no checkpoint. `peak` is the FLOP/s that one rank's device could reach.
+    validation, no checkpoint. `peak_flops_per_s` is the peak of one rank's device, for `mfu`.
 
     After a batch that ends a window `window_ended` is True and `rates` are those of the window; `examples`, `tokens`,
     `flops` and `seconds` are those of the whole run, also of one that was continued.
     """
 
-    def __init__(self, log_every: int = 10, peak: float | None = None) -> None:
-        self.log_every, self.peak = log_every, peak
+    def __init__(self, log_every: int = 10, peak_flops_per_s: float | None = None) -> None:
+        self.log_every, self.peak_flops_per_s = log_every, peak_flops_per_s
         self.examples = self.tokens = self.flops = self.seconds = 0.0
         self.rates: Rates | None = None
         self.window_ended = False
         self._counts: Tensor | None = None  # (examples, tokens, FLOPs) of this window on this rank
-        self._started_at: float | None = None  # None: the clock stands
+        self._started_at: float | None = None  # None: not measuring
         self._seconds_before = 0.0  # seconds of this window before a validation interrupted it
 
     def on_train_batch_start(
@@ -79,7 +79,8 @@ class Throughput(Callback):
         self._started_at, self._seconds_before = None, 0.0
         self.examples, self.tokens, self.flops = self.examples + examples, self.tokens + tokens, self.flops + flops
         self.seconds += seconds
-        mfu = flops / seconds / (self.peak * trainer.world_size) if self.peak else None
+        peak = self.peak_flops_per_s
+        mfu = flops / seconds / (peak * trainer.world_size) if peak else None
         self.rates = Rates(examples / seconds, tokens / seconds, flops / seconds, mfu)
 
     def state_dict(self) -> dict[str, float]:

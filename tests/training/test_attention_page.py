@@ -13,7 +13,7 @@ from protoformer.assembly.build import build
 from protoformer.config.compose import compose
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.identity import run_id
-from protoformer.training import attention_snapshot
+from protoformer.training import attention_page
 from protoformer.training.tracking import log_images
 from protoformer.views.attention_grid import draw
 from protoformer.views.panels import Panel, Token
@@ -40,7 +40,7 @@ def leave(place: Path, *overrides: str) -> list[dict[str, Any]]:
     )
     parts = build(config)
     parts.data.setup()
-    attention_snapshot.write_snapshot(config, parts, RunFolder(place, "id"), [], 7)
+    attention_page.write_attention_page(config, parts, RunFolder(place, "id"), [], 7)
     page = (place / "attention.html").read_text(encoding="utf-8")
     found = re.search(r'id="data">(.*?)</script', page)
     assert found
@@ -56,8 +56,8 @@ def test_every_kind_leaves_a_page_and_pictures(task: str, tmp_path: Path) -> Non
     assert [panel["name"] for panel in panels] == names
     tokens = panels[0]["queries"]
     assert first is None or tokens[0][0] == first
-    assert [kind for *_, kind in tokens].count(2) == attention_snapshot.PADDING
-    assert len(tokens) <= attention_snapshot.MAX_TOKENS + attention_snapshot.PADDING
+    assert [kind for *_, kind in tokens].count(2) == attention_page.PADDING
+    assert len(tokens) <= attention_page.MAX_TOKENS + attention_page.PADDING
     for name in names:
         picture = tmp_path / f"attention_{re.sub('[ -]', '_', name)}.png"
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -1,5 +1,5 @@
-"""Attention snapshot: with `views.attention=true` a run ends by writing the attention page of one of its dev examples, and its
-tracker gets each panel as an image."""
+"""Attention page of a finished run (`views.attention=true`): the attention weights of one dev example, also sent to the tracker
+as images."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,13 @@ MAX_TOKENS = 64  # of the example: more are hard to read on a page
 PADDING = 2  # padding tokens behind it, so that the page shows how they are masked
 
 
-def write_snapshot(
+def write_attention_page(
     config: Mapping[str, Any], parts: Any, folder: RunFolder, loggers: Sequence[Logger], step: int
 ) -> None:
-    """Write `attention.html` and an image a panel. A model without attention, or with too much of it, costs a line in the
-    log."""
+    """Write `attention.html` and one image a panel, and send the images to the tracker.
+
+    For a model without attention, or with more of it than a page can hold, a warning is logged and nothing is written.
+    """
     choices = config["choices"]
     name = f"{choices['model']}, {choices['task']}"
     try:

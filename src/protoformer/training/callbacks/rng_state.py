@@ -1,4 +1,4 @@
-"""RandomState: every rank's random number generators in every checkpoint."""
+"""SaveRngState: every rank's random number generators in every checkpoint."""
 
 import logging
 import random
@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import Callback
 log = logging.getLogger(__name__)
 
 
-class RandomState(Callback):
+class SaveRngState(Callback):
     """Saves and restores the states of torch's and Python's generators, so that a continued run draws the same dropout
-    masks. All ranks enter when a checkpoint is saved: their states are gathered."""
+    masks. Saving a checkpoint is a collective: the states of all ranks are gathered."""
 
     def __init__(self) -> None:
         self.loaded: list[dict[str, Any]] | None = None  # one state a rank, from the checkpoint that is continued
@@ -21,11 +21,11 @@ class RandomState(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        version, numbers, gauss = random.getstate()
+        version, internal_state, gauss_next = random.getstate()
         state = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-            "python": [version, list(numbers), gauss],
+            "python": [version, list(internal_state), gauss_next],
         }
         states: list[Any] = [state]
         if trainer.world_size > 1:
@@ -39,7 +39,7 @@ class RandomState(Callback):
         self.loaded = checkpoint.get("random_state")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """As late as possible: the sanity check and the set-up draw numbers of their own."""
+        """Restore as late as possible: set-up and sanity check draw random numbers too."""
         if self.loaded is None:
             return
         if len(self.loaded) != trainer.world_size:
@@ -53,5 +53,5 @@ class RandomState(Callback):
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda"])
-        version, numbers, gauss = state["python"]
-        random.setstate((version, tuple(numbers), gauss))
+        version, internal_state, gauss_next = state["python"]
+        random.setstate((version, tuple(internal_state), gauss_next))

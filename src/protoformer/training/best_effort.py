@@ -1,4 +1,4 @@
-"""Optional extras of a finished run: a card, an image, a table for the tracker. Their failure costs no run."""
+"""Best-effort work at the end of a run: a card, an image, a table for the tracker. Its failure does not fail the run."""
 
 import logging
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def optional(what: str, *raised: type[Exception]) -> Iterator[None]:
-    """An error inside the block is logged as `what: left out (...)` and swallowed.
+def best_effort(what: str, *reraised: type[Exception]) -> Iterator[None]:
+    """An exception inside the block is logged as `what: left out (...)` and suppressed.
 
-    InterruptedRunError and the types in `raised` pass through.
+    InterruptedRunError and the types in `reraised` propagate.
     """
     try:
         yield
-    except (InterruptedRunError, *raised):
+    except (InterruptedRunError, *reraised):
         raise
     except Exception as error:
         message = " ".join(str(error).split())  # in one line

@@ -1,4 +1,4 @@
-"""Logging of a run: the package's log lines, on the terminal and in the run's log file."""
+"""Logging set-up of a run: where the package's log lines go, on the terminal and in the run's log file."""
 
 import logging
 import warnings
