@@ -30,7 +30,7 @@ from protoformer.models.hf.layout import ExportedRun, HeadLayout
 from protoformer.models.hf.tokenizer_files import tokenizer_files
 from protoformer.models.weights import State
 
-SIZES = {  # Hugging Face's word -> ours
+SIZES = {  # theirs -> ours
     "vocab_size": "vocab_size",
     "hidden_size": "d_model",
     "num_hidden_layers": "n_layers",
@@ -41,7 +41,7 @@ SIZES = {  # Hugging Face's word -> ours
     "layer_norm_eps": "norm_eps",
 }
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
-EMBEDDINGS = {
+PARTS = {
     "embeddings.word_embeddings": "embeddings.token",
     "embeddings.position_embeddings": "embeddings.position",
     "embeddings.token_type_embeddings": "embeddings.segment",
@@ -68,6 +68,9 @@ class BertWeights:
     revision: str | None = None
     model_type: ClassVar[str] = "bert"
     class_prefix: ClassVar[str] = "Bert"  # of the classes in `transformers`
+    size_names: ClassVar[Mapping[str, str]] = SIZES
+    part_names: ClassVar[Mapping[str, str]] = PARTS  # of all but the layers
+    head_prefixes: ClassVar[tuple[str, ...]] = HEAD_PREFIXES
     optional_prefixes: ClassVar[tuple[str, ...]] = ("pooler.",)  # `transformers` gives a masked LM no pooler
     not_in_config: ClassVar[frozenset[str]] = frozenset({"dropout", "attention_dropout", "init_std", "packing"})
     heads: ClassVar[Mapping[str, HeadLayout]] = {
@@ -96,7 +99,7 @@ class BertWeights:
         missing = [name for name in ("hidden_size", "num_hidden_layers", "vocab_size") if name not in config]
         if missing:
             raise WeightsError(f"config.json lacks {', '.join(missing)}")
-        sizes = {ours: config[theirs] for theirs, ours in SIZES.items() if theirs in config}
+        sizes = {ours: config[theirs] for theirs, ours in self.size_names.items() if theirs in config}
         activation = config.get("hidden_act", "gelu")
         if activation not in ACTIVATIONS:
             raise WeightsError(f"config.json: hidden_act {activation!r}; known are {', '.join(ACTIVATIONS)}")
@@ -117,7 +120,7 @@ class BertWeights:
         """
         layout = self._head_layout(task_type, module_head)
         missing = head and layout.parts.keys() - {name.rpartition(".")[0] for name in head}
-        theirs = {theirs: sizes[ours] for theirs, ours in SIZES.items() if ours in sizes}
+        theirs = {theirs: sizes[ours] for theirs, ours in self.size_names.items() if ours in sizes}
         activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
         dropout = sizes.get("dropout", 0.1)
         attention_dropout = sizes.get("attention_dropout")
@@ -147,10 +150,10 @@ class BertWeights:
             stem, _, suffix = key.rpartition(".")  # suffix: weight or bias
             if key in TIED or key == "embeddings.position_ids":  # a buffer of old files
                 continue
-            if key.startswith(HEAD_PREFIXES):
+            if key.startswith(self.head_prefixes):
                 heads[key] = tensor
-            elif stem in EMBEDDINGS:
-                body[f"{EMBEDDINGS[stem]}.{suffix}"] = tensor
+            elif stem in self.part_names:
+                body[f"{self.part_names[stem]}.{suffix}"] = tensor
             elif stem.startswith("encoder.layer."):
                 layer, _, part = stem.removeprefix("encoder.layer.").partition(".")
                 parent, _, which = part.rpartition(".")
@@ -219,7 +222,7 @@ class BertWeights:
     ) -> State:
         """Our encoder's and head's tensors -> theirs, with the prefix that models with heads carry ("bert.")."""
         layout = self._head_layout(task_type, module_head)
-        embeddings = {ours: theirs for theirs, ours in EMBEDDINGS.items()}
+        embeddings = {ours: theirs for theirs, ours in self.part_names.items()}
         layers = {ours: theirs for theirs, ours in LAYER.items()}
         state: State = {}
         for name, tensor in body.items():
