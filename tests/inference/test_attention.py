@@ -15,10 +15,11 @@ from protoformer.decoding.beam import Hypothesis
 from protoformer.decoding.seq2seq import Seq2SeqParams
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference import attention
-from protoformer.inference.attention import Looking, look, opened
+from protoformer.inference.attention import AttentionRequest, load_model, resolve
 from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizers import whole_word_tokenizer
-from protoformer.views.inspected_model import fits
+from protoformer.views.inspected_model import InspectedModel, attention_panels, check_page_size
+from protoformer.views.panels import Panel
 
 from ..text.marian import other, write_model
 
@@ -52,6 +53,11 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def panels_for(inspected: InspectedModel, request: AttentionRequest) -> list[Panel]:
+    layers, texts = resolve(inspected, request)
+    return attention_panels(inspected, texts, layers)
+
+
 def theirs(folder: Path, ids: torch.Tensor, **more: Any) -> torch.Tensor:
     """`layers heads seq seq`, by transformers."""
     model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
@@ -60,7 +66,7 @@ def theirs(folder: Path, ids: torch.Tensor, **more: Any) -> torch.Tensor:
 
 
 def test_bert_is_as_transformers_has_it(bert_folder: Path) -> None:
-    (panel,) = look(opened(str(bert_folder)), Looking("the cat sat", "dogs ran off", padding=0))
+    (panel,) = panels_for(load_model(str(bert_folder)), AttentionRequest("the cat sat", "dogs ran off", padding=0))
     assert [token.text for token in panel.keys] == [
         "[CLS]",
         "the",
@@ -80,7 +86,7 @@ def test_bert_is_as_transformers_has_it(bert_folder: Path) -> None:
 
 
 def test_gpt2_is_as_transformers_has_it(gpt2_folder: Path) -> None:
-    (panel,) = look(opened(str(gpt2_folder)), Looking("the cat sat on mats", padding=3))
+    (panel,) = panels_for(load_model(str(gpt2_folder)), AttentionRequest("the cat sat on mats", padding=3))
     assert [token.text for token in panel.keys] == ["the", "cat", "sat", "on", "mats", "[PAD]", "[PAD]", "[PAD]"]
     ids = torch.tensor([WORDS.id(token.text) for token in panel.keys[:5]])
     torch.testing.assert_close(panel.weights[..., :5, :5], theirs(gpt2_folder, ids))
@@ -96,8 +102,8 @@ def test_the_command_writes_a_page_and_says_which_heads_follow_what(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "tiny/bert: 2 layers of 3 heads, 24 wide."
     assert lines[1].startswith("encoder self-attention, 5 tokens;")
-    (panel,) = look(opened(str(bert_folder)), Looking("the cat sat"))
-    numbers = panel.numbers()
+    (panel,) = panels_for(load_model(str(bert_folder)), AttentionRequest("the cat sat"))
+    numbers = panel.statistics()
     for line, what, values in (
         (lines[2], "the previous token", numbers.previous),
         (lines[3], "the next token", numbers.following),
@@ -143,7 +149,7 @@ def test_where_a_page_cannot_go(bert_folder: Path, tmp_path: Path, capsys: pytes
     for out, told in (
         (tmp_path / "no" / "page.html", f"there is no folder {tmp_path / 'no'}; make it, or choose another place"),
         (tmp_path, f"a folder; name a file in it, such as {tmp_path / 'page.html'}"),
-        (other, "a file that is no such page lies there; choose another name"),
+        (other, "this file exists and is no attention page; choose another name"),
     ):
         assert command(["attention", str(bert_folder), "--text", "cat", "--out", str(out)]) == 2
         assert capsys.readouterr().err == f"error: --out {out}: {told}\n"
@@ -156,31 +162,31 @@ def test_a_disk_that_refuses_is_one_line(bert_folder: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(attention, "write_text", full)
     with pytest.raises(ConfigurationError, match=r"--out .*page.html: No space left on device; choose another place"):
-        attention.main(str(bert_folder), Looking("cat"), str(tmp_path / "page.html"))
+        attention.main(str(bert_folder), AttentionRequest("cat"), str(tmp_path / "page.html"))
 
 
 def test_as_much_padding_as_there_is_room_for(bert_folder: Path) -> None:
-    (panel,) = look(opened(str(bert_folder)), Looking("cat " * 21, padding=5))
+    (panel,) = panels_for(load_model(str(bert_folder)), AttentionRequest("cat " * 21, padding=5))
     assert [token.padding for token in panel.keys] == [False] * 23 + [True]
 
 
 def test_a_language_model_reads_one_text(gpt2_folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="--text-b: this model reads one running text; leave it out"):
-        look(opened(str(gpt2_folder)), Looking("the cat", "sat"))
+        panels_for(load_model(str(gpt2_folder)), AttentionRequest("the cat", "sat"))
 
 
 def test_a_page_has_its_bound() -> None:
-    fits(12, 12, 512)  # BERT-base at its longest
+    check_page_size(12, 12, 512)  # BERT-base at its longest
     with pytest.raises(
         ConfigurationError, match=r"24 layers of 16 heads over 1024 tokens are 384 MB of weights; a page holds 48"
     ):
-        fits(24, 16, 1024)
+        check_page_size(24, 16, 1024)
 
 
 def test_marians_weights_write_a_target_and_look_at_the_source(tmp_path: Path) -> None:
     theirs = write_model(tmp_path / "marian")
-    model = opened(str(tmp_path / "marian"))
-    panels = look(model, Looking("the cat sleeps", text_b=other(["the dog sleeps"])[0], padding=0))
+    model = load_model(str(tmp_path / "marian"))
+    panels = panels_for(model, AttentionRequest("the cat sleeps", text_b=other(["the dog sleeps"])[0], padding=0))
     assert [panel.name for panel in panels] == [
         "encoder self-attention",
         "decoder self-attention",
@@ -195,18 +201,18 @@ def test_marians_weights_write_a_target_and_look_at_the_source(tmp_path: Path) -
     with torch.no_grad():
         wanted = theirs(input_ids=source, decoder_input_ids=target, output_attentions=True).cross_attentions
     torch.testing.assert_close(panels[-1].weights, torch.cat(wanted), atol=1e-3, rtol=0)
-    written = look(model, Looking("the cat sleeps"))
+    written = panels_for(model, AttentionRequest("the cat sleeps"))
     assert len(written[-1].queries) > 1
 
 
 def test_weights_that_are_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(WeightsError, match="model_type 'llama'; what can be looked at: bert, openai-gpt, gpt2, marian"):
-        opened(str(tmp_path))
+    with pytest.raises(WeightsError, match="model_type 'llama'; supported: bert, openai-gpt, gpt2, marian"):
+        load_model(str(tmp_path))
     with pytest.raises(WeightsError, match="/nowhere: no such folder"):
-        opened(str(tmp_path / "nowhere"))
+        load_model(str(tmp_path / "nowhere"))
     with pytest.raises(WeightsError, match="name a run folder, a folder of weights or a hub id") as told:
-        opened("some/model")
+        load_model("some/model")
     assert "init_from" not in str(told.value)
 
 
@@ -226,15 +232,15 @@ def write_run(place: Path, *overrides: str, attends: bool = True) -> Path:
 
 
 def test_a_run_writes_texts_as_its_task_does(tmp_path: Path) -> None:
-    subject = opened(str(write_run(tmp_path, "model=bert", "task=glue/mnli")))
+    subject = load_model(str(write_run(tmp_path, "model=bert", "task=glue/mnli")))
     assert subject.name == "bert, glue/mnli"
-    (panel,) = look(subject, Looking("the cat", "dogs", padding=0))
+    (panel,) = panels_for(subject, AttentionRequest("the cat", "dogs", padding=0))
     assert [token.text for token in panel.keys] == ["[CLS]", "the", "cat", "[SEP]", "dogs", "[SEP]"]
 
 
 def test_a_fine_tuned_decoder_shows_its_own_special_tokens(tmp_path: Path) -> None:
-    subject = opened(str(write_run(tmp_path, "model=gpt2_tiny", "task=glue/rte")))
-    (panel,) = look(subject, Looking("the cat", "dogs"))
+    subject = load_model(str(write_run(tmp_path, "model=gpt2_tiny", "task=glue/rte")))
+    (panel,) = panels_for(subject, AttentionRequest("the cat", "dogs"))
     shown = [token.text for token in panel.keys]
     assert shown == ["[start]", "the", "cat", "[delimiter]", "dogs", "[extract]", "[PAD]", "[PAD]"]
     assert [token.special for token in panel.keys] == [True, False, False, True, False, True, True, True]
@@ -249,12 +255,12 @@ def test_a_model_without_attention_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_layers_that_do_not_attend_are_refused(tmp_path: Path) -> None:
-    subject = opened(str(write_run(tmp_path, "model=rnn_tiny", "task=translate/multi30k_en_de", attends=False)))
-    (panel,) = look(subject, Looking("the cat", "dogs"))
+    subject = load_model(str(write_run(tmp_path, "model=rnn_tiny", "task=translate/multi30k_en_de", attends=False)))
+    (panel,) = panels_for(subject, AttentionRequest("the cat", "dogs"))
     (attends,) = panel.layers
     other = 3 - attends
     with pytest.raises(ConfigurationError, match=f"--layers {other}: none of these layers attends; try others"):
-        look(subject, Looking("the cat", "dogs", layers=[other]))
+        panels_for(subject, AttentionRequest("the cat", "dogs", layers=[other]))
 
 
 TRANSLATION = ("model=transformer_tiny", "task=translate/multi30k_en_de", "model.max_seq_len=32", "task.max_len=32")
@@ -262,18 +268,18 @@ TRANSLATION = ("model=transformer_tiny", "task=translate/multi30k_en_de", "model
 
 def test_a_translation_is_shown_over_its_source(tmp_path: Path) -> None:
     run = write_run(tmp_path, *TRANSLATION)
-    subject = opened(str(run))
-    reads, writes, looks = look(subject, Looking("the cat sat", "dogs ran", padding=1))
-    assert [token.text for token in reads.keys] == ["the", "cat", "sat", "[end]", "[PAD]"]
-    assert [token.text for token in writes.keys] == ["[start]", "dogs", "ran", "[PAD]"]
-    assert (looks.queries, looks.keys) == (writes.keys, reads.keys)
+    subject = load_model(str(run))
+    encoder, decoder, cross = panels_for(subject, AttentionRequest("the cat sat", "dogs ran", padding=1))
+    assert [token.text for token in encoder.keys] == ["the", "cat", "sat", "[end]", "[PAD]"]
+    assert [token.text for token in decoder.keys] == ["[start]", "dogs", "ran", "[PAD]"]
+    assert (cross.queries, cross.keys) == (decoder.keys, encoder.keys)
     with pytest.raises(ConfigurationError, match="the text is 41 tokens long, the model has 32 positions"):
-        look(subject, Looking("cat " * 40))
+        panels_for(subject, AttentionRequest("cat " * 40))
 
 
 def test_without_a_target_the_model_translates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path, *TRANSLATION)
-    template = opened(str(run)).template
+    template = load_model(str(run)).template
 
     def generate_targets(
         model: Any, ids: torch.Tensor, mask: torch.Tensor, params: Seq2SeqParams
@@ -291,7 +297,7 @@ def test_without_a_target_the_model_translates(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(attention, "generate_targets", generate_targets)
     out = tmp_path / "page.html"
-    attention.main(str(run), Looking("the cat sat"), str(out))
+    attention.main(str(run), AttentionRequest("the cat sat"), str(out))
     html = out.read_text(encoding="utf-8")
     assert '"texts":["the cat sat","dogs ran"]' in html
     assert '"queries":[["[start]",0,1],["dogs",0,0],["ran",0,0],["[PAD]",0,2],["[PAD]",0,2]]' in html

@@ -1,4 +1,4 @@
-"""What stands in the page's file: the numbers, and text that is nothing but text."""
+"""What stands in the page's file: the statistics, and text that is nothing but text."""
 
 import base64
 import json
@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from protoformer.models.gpt import gpt
-from protoformer.views.attention import MARK, codes, page
-from protoformer.views.panels import Panel, Sequenced, Token, of_backbone
+from protoformer.views.attention import PAGE_MARKER, page
+from protoformer.views.panels import Panel, Token, TokenizedText, panels_of_backbone
 
 HOSTILE = "</script><img src=x onerror=\"document.title='had'\"><!-- {{data}} &amp; ' "
 
 
 def panel_of(tokens: list[Token], **more: Any) -> Panel:
     model = gpt(vocab_size=50, d_model=32, n_layers=2, n_heads=4, d_ff=48, **more).eval()
-    (panel,) = of_backbone(model, Sequenced(torch.arange(len(tokens)), tokens), [1, 2])
+    (panel,) = panels_of_backbone(model, TokenizedText(torch.arange(len(tokens)), tokens), [1, 2])
     return panel
 
 
@@ -42,13 +42,13 @@ def test_weights_masks_and_numbers_come_back() -> None:
     assert np.abs(back - panel.weights.numpy()).max() < 0.004
     masks = [np.unpackbits(unpacked(mask))[:36].reshape(6, 6).astype(bool) for mask in held["masks"]]
     for layer, number in enumerate(held["mask_of"]):
-        assert np.array_equal(masks[number], panel.seen[layer].numpy())
-    assert (held["layers"], held["heads"], held["crosses"]) == ([1, 2], 4, False)
+        assert np.array_equal(masks[number], panel.visible[layer].numpy())
+    assert (held["layers"], held["heads"], held["cross_attention"]) == ([1, 2], 4, False)
     assert held["queries"] == held["keys"] == [["w0", 0, 0], ["w1", 0, 0], ["w2", 0, 0], ["w3", 1, 0], ["w4", 1, 0],
                                                ["[PAD]", 0, 2]]  # fmt: skip
-    for name, values in held["numbers"].items():
-        assert np.allclose(values, panel.numbers()._asdict()[name], atol=1e-4), name
-    assert set(held["numbers"]) == {"entropy", "first", "distance", "itself", "previous", "following"}
+    for name, values in held["statistics"].items():
+        assert np.allclose(values, panel.statistics()._asdict()[name], atol=1e-4), name
+    assert set(held["statistics"]) == {"entropy", "first", "distance", "current", "previous", "next"}
 
 
 def test_layers_of_one_mask_share_it() -> None:
@@ -59,12 +59,12 @@ def test_layers_of_one_mask_share_it() -> None:
 
 def test_bytes_keep_small_weights_apart() -> None:
     weights = torch.tensor([0.0, 0.001, 0.002, 0.0078, 0.5, 1.0])
-    assert codes(weights).tolist() == [0, 8, 11, 23, 180, 255]
+    assert quantize(weights).tolist() == [0, 8, 11, 23, 180, 255]
 
 
 def test_a_number_that_is_none_is_null() -> None:
     (held,) = data_in(page([panel_of([Token("a")])], "m", ["a"]))["panels"]
-    assert held["numbers"]["previous"] == [[None] * 4] * 2
+    assert held["statistics"]["previous"] == [[None] * 4] * 2
 
 
 def test_hostile_text_stays_text() -> None:
@@ -83,7 +83,7 @@ def test_hostile_text_stays_text() -> None:
 
 def test_nothing_is_fetched_and_no_other_script_may_run() -> None:
     html = page([panel_of([Token("a")])], "m", ["a"])
-    assert html.startswith(f"<!doctype html>\n{MARK}\n")
+    assert html.startswith(f"<!doctype html>\n{PAGE_MARKER}\n")
     assert not re.search(r"""(?:src|href)=|url\(|@import|https?://""", html)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
     assert policy

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.colors import to_rgb
 
-from protoformer.views.attention_grid import GAP, LARGEST, MASKED, PAPER, draw, mosaic
+from protoformer.views.attention_grid import BACKGROUND, GAP, MASKED, MAX_HEAD_SIZE, draw, head_mosaic
 from protoformer.views.panels import Panel, Token
 
 
@@ -23,7 +23,7 @@ def panel(layers: int = 2, heads: int = 3, tokens: int = 8) -> Panel:
 
 
 def test_each_head_stands_in_its_place() -> None:
-    pixels, side = mosaic(panel())
+    pixels, side = head_mosaic(panel())
     assert side == 16
     assert pixels.shape == (2 * side + GAP, 3 * side + 2 * GAP, 3)
     for layer in range(2):
@@ -33,15 +33,15 @@ def test_each_head_stands_in_its_place() -> None:
             assert dark.tolist() == [2 * (layer + head), 2 * (layer + head) + 1]
             assert np.allclose(tile[:, -1], to_rgb(MASKED))  # no query sees padding
             assert np.allclose(tile[-1], to_rgb(MASKED))  # and as a query it is of no interest
-    assert np.allclose(pixels[side : side + GAP], to_rgb(PAPER))
+    assert np.allclose(pixels[side : side + GAP], to_rgb(BACKGROUND))
 
 
 def test_of_many_tokens_the_strongest_is_seen() -> None:
     weights = torch.full((1, 1, 300, 300), 0.001)
     weights[0, 0, 150, 10] = 1.0
     many = panel(1, 1, 300)
-    pixels, side = mosaic(Panel(many.name, many.queries, many.keys, [1], weights, many.allowed))
-    assert side == LARGEST
+    pixels, side = head_mosaic(Panel(many.name, many.queries, many.keys, [1], weights, many.allowed))
+    assert side == MAX_HEAD_SIZE
     assert (pixels.sum(-1) < 1.0).sum() == 1
 
 

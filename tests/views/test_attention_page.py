@@ -11,7 +11,7 @@ from protoformer.models.bert import bert
 from protoformer.models.gpt import gpt
 from protoformer.models.transformer import transformer
 from protoformer.views.attention import page
-from protoformer.views.panels import Panel, Sequenced, Token, of_backbone, of_encoder_decoder
+from protoformer.views.panels import Panel, Token, TokenizedText, panels_of_backbone, panels_of_encoder_decoder
 
 from .browser import Browser, found
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 def small(browser: Browser, tmp_path: Path) -> Browser:
     """Two layers of three heads over five tokens and padding."""
     words = [Token("[CLS]", special=True), Token("cats"), Token("sit", segment=1), Token("here", segment=1), PAD]
-    return shown(browser, tmp_path, of_backbone(model(bert), Sequenced(torch.arange(5), words), [1, 2]))
+    return shown(browser, tmp_path, panels_of_backbone(model(bert), TokenizedText(torch.arange(5), words), [1, 2]))
 
 
 def model(build: Any, **more: Any) -> Any:
@@ -72,7 +72,7 @@ def test_it_draws_all_heads_and_one_in_detail(small: Browser) -> None:
     assert small.value(f"{COLOURS}('matrix')") > 20
     assert said(small, "#chosen") == "Layer 1, head 1"
     assert said(small, "#size") == "2 layers × 3 heads"  # noqa: RUF001
-    assert small.value("document.querySelectorAll('#numbers tbody tr').length") == 6
+    assert small.value("document.querySelectorAll('#statistics tbody tr').length") == 6
     assert "padding" in said(small, "#legend")
     assert "out of" not in said(small, "#legend")  # an encoder's only mask
     assert small.errors == []
@@ -177,16 +177,16 @@ def test_the_pointer_reads_a_cell_and_padding(small: Browser) -> None:
 def test_numbers_sort(small: Browser) -> None:
     def column(number: int) -> list[str]:
         return small.value(
-            f"[...document.querySelectorAll('#numbers tbody tr')].map(r => r.cells[{number}].textContent)"
+            f"[...document.querySelectorAll('#statistics tbody tr')].map(r => r.cells[{number}].textContent)"
         )
 
     assert column(0) == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3"]
-    small.value("document.querySelectorAll('#numbers th button')[1].click()")
+    small.value("document.querySelectorAll('#statistics th button')[1].click()")
     down = [float(text) for text in column(1)]
     assert down == sorted(down, reverse=True)
-    small.value("document.querySelectorAll('#numbers th button')[1].click()")
+    small.value("document.querySelectorAll('#statistics th button')[1].click()")
     assert [float(text) for text in column(1)] == sorted(down)
-    small.value("document.querySelectorAll('#numbers tbody tr')[0].click()")
+    small.value("document.querySelectorAll('#statistics tbody tr')[0].click()")
     layer, head = column(0)[0].split("-")
     assert said(small, "#chosen") == f"Layer {layer}, head {head}"
 
@@ -207,7 +207,7 @@ def test_light_and_dark(small: Browser) -> None:
 
 def test_hostile_text_does_nothing(browser: Browser, tmp_path: Path) -> None:
     words = [Token(HOSTILE), Token("</script>"), Token("a" * 500), Token(""), Token("日本")]
-    panels = of_backbone(model(gpt), Sequenced(torch.arange(5), words), [1, 2])
+    panels = panels_of_backbone(model(gpt), TokenizedText(torch.arange(5), words), [1, 2])
     shown(browser, tmp_path, panels, HOSTILE, HOSTILE)
     left, top, _, _ = at(browser, "#lines")
     for row in range(5):
@@ -229,17 +229,17 @@ def test_hostile_text_does_nothing(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_attention_to_another_text_has_its_panel(browser: Browser, tmp_path: Path) -> None:
-    source = Sequenced(torch.arange(5), [*map(Token, ("zwei", "Hunde", ".", "[end]")), PAD])
-    target = Sequenced(torch.arange(3), [*map(Token, ("[start]", "two", "dogs"))])
+    source = TokenizedText(torch.arange(5), [*map(Token, ("zwei", "Hunde", ".", "[end]")), PAD])
+    target = TokenizedText(torch.arange(3), [*map(Token, ("[start]", "two", "dogs"))])
     torch.manual_seed(0)
     translator = transformer(vocab_size=30, d_model=24, n_layers=2, n_heads=3, d_ff=24).eval()
-    shown(browser, tmp_path, of_encoder_decoder(translator, source, target, [1, 2]))
+    shown(browser, tmp_path, panels_of_encoder_decoder(translator, source, target, [1, 2]))
     tabs = browser.value("[...document.querySelectorAll('[role=tab]')].map(t => t.textContent)")
     assert tabs == ["encoder self-attention", "decoder self-attention", "attention to the source"]
     browser.key("[")  # round to the last one
     assert browser.value("document.querySelector('[aria-selected=true][role=tab]').textContent") == tabs[2]
     assert said(browser, "#from") == "the translation looks"
-    assert browser.value("[...document.querySelectorAll('#numbers th')].map(h => h.textContent)") == [
+    assert browser.value("[...document.querySelectorAll('#statistics th')].map(h => h.textContent)") == [
         "head", "entropy", "first"]  # fmt: skip
     left, top, width, _ = at(browser, "#lines")
     browser.point(left + width - 20, top + 1.5 * browser.value("geometry.lines.step"))
@@ -287,7 +287,7 @@ def test_a_browser_that_is_too_old_is_told(browser: Browser, tmp_path: Path) -> 
     file = tmp_path / "page.html"
     words = [Token("a")]
     file.write_text(
-        page(of_backbone(model(bert), Sequenced(torch.arange(1), words), [1]), "m", ["a"]), encoding="utf-8"
+        page(panels_of_backbone(model(bert), TokenizedText(torch.arange(1), words), [1]), "m", ["a"]), encoding="utf-8"
     )
     browser.open(file, ready="document.getElementById('readout')?.textContent")
     assert said(browser, "#readout").startswith("This browser cannot show the page (DecompressionStream")

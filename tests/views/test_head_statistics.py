@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protoformer.views.head_statistics import HeadNumbers, at_offset, head_numbers, strongest
+from protoformer.views.head_statistics import HeadStatistics, head_statistics, top_heads, weight_at_offset
 
 
 def drawn(layers: int = 2, heads: int = 3, queries: int = 7, keys: int = 7, causal: bool = False) -> Tensor:
@@ -18,9 +18,9 @@ def drawn(layers: int = 2, heads: int = 3, queries: int = 7, keys: int = 7, caus
 
 def by_loops(weights: Tensor, special: list[int]) -> dict[str, list[list[float]]]:
     """Every number from its definition, weight by weight."""
-    found: dict[str, list[list[float]]] = {name: [] for name in HeadNumbers._fields}
+    found: dict[str, list[list[float]]] = {name: [] for name in HeadStatistics._fields}
     for layer in weights.tolist():
-        rows: dict[str, list[float]] = {name: [] for name in HeadNumbers._fields}
+        rows: dict[str, list[float]] = {name: [] for name in HeadStatistics._fields}
         for head in layer:
             n = len(head)
             cells = [(i, j, w) for i, row in enumerate(head) for j, w in enumerate(row)]
@@ -28,9 +28,9 @@ def by_loops(weights: Tensor, special: list[int]) -> dict[str, list[list[float]]
             rows["distance"].append(sum(w * abs(i - j) for i, j, w in cells) / n)
             rows["special"].append(sum(w for _, j, w in cells if j in special) / n)
             rows["first"].append(sum(w for _, j, w in cells if j == 0) / n)
-            rows["itself"].append(sum(w for i, j, w in cells if i == j) / n)
+            rows["current"].append(sum(w for i, j, w in cells if i == j) / n)
             rows["previous"].append(sum(w for i, j, w in cells if j == i - 1) / (n - 1))
-            rows["following"].append(sum(w for i, j, w in cells if j == i + 1) / (n - 1))
+            rows["next"].append(sum(w for i, j, w in cells if j == i + 1) / (n - 1))
         for name, values in rows.items():
             found[name].append(values)
     return found
@@ -40,10 +40,10 @@ def by_loops(weights: Tensor, special: list[int]) -> dict[str, list[list[float]]
 def test_numbers_are_their_definitions(causal: bool) -> None:
     weights, special = drawn(causal=causal), [0, 4, 6]
     flags = torch.tensor([place in special for place in range(7)])
-    numbers = head_numbers(weights, flags)._asdict()
+    statistics = head_statistics(weights, flags)._asdict()
     for name, expected in by_loops(weights, special).items():
-        torch.testing.assert_close(numbers[name], torch.tensor(expected), atol=1e-6, rtol=1e-5)
-    assert bool((numbers["following"] == 0).all()) == causal
+        torch.testing.assert_close(statistics[name], torch.tensor(expected), atol=1e-6, rtol=1e-5)
+    assert bool((statistics["next"] == 0).all()) == causal
 
 
 def test_known_heads() -> None:
@@ -56,26 +56,26 @@ def test_known_heads() -> None:
     last[:, -1] = 1.0
     special = torch.zeros(n, dtype=torch.bool)
     special[-1] = True
-    numbers = head_numbers(torch.stack([alike, before, last])[None], special)
-    assert numbers.entropy[0].tolist() == pytest.approx([3.0, 0.0, 0.0], abs=1e-6)  # log2 8
-    assert numbers.previous is not None
-    assert numbers.previous[0].tolist() == pytest.approx([1 / 8, 1.0, 0.0])
-    assert numbers.special is not None
-    assert numbers.special[0].tolist() == pytest.approx([1 / 8, 0.0, 1.0])
-    assert numbers.distance is not None
-    assert numbers.distance[0, 1:].tolist() == pytest.approx([7 / 8, 3.5])
-    assert strongest(numbers.previous, 2) == [(0, 1, pytest.approx(1.0)), (0, 0, pytest.approx(1 / 8))]
+    statistics = head_statistics(torch.stack([alike, before, last])[None], special)
+    assert statistics.entropy[0].tolist() == pytest.approx([3.0, 0.0, 0.0], abs=1e-6)  # log2 8
+    assert statistics.previous is not None
+    assert statistics.previous[0].tolist() == pytest.approx([1 / 8, 1.0, 0.0])
+    assert statistics.special is not None
+    assert statistics.special[0].tolist() == pytest.approx([1 / 8, 0.0, 1.0])
+    assert statistics.distance is not None
+    assert statistics.distance[0, 1:].tolist() == pytest.approx([7 / 8, 3.5])
+    assert top_heads(statistics.previous, 2) == [(0, 1, pytest.approx(1.0)), (0, 0, pytest.approx(1 / 8))]
 
 
 def test_between_two_texts_there_are_no_neighbours() -> None:
-    numbers = head_numbers(drawn(queries=5, keys=9), torch.zeros(9, dtype=torch.bool), crosses=True)
-    assert (numbers.distance, numbers.itself, numbers.previous, numbers.following) == (None,) * 4
-    assert numbers.special is None  # nor any special token
-    assert numbers.entropy.shape == numbers.first.shape == (2, 3)
+    statistics = head_statistics(drawn(queries=5, keys=9), torch.zeros(9, dtype=torch.bool), cross_attention=True)
+    assert (statistics.distance, statistics.current, statistics.previous, statistics.next) == (None,) * 4
+    assert statistics.special is None  # nor any special token
+    assert statistics.entropy.shape == statistics.first.shape == (2, 3)
 
 
 def test_a_single_token_has_no_neighbour_and_comes_last() -> None:
     one = torch.ones(1, 2, 1, 1)
-    assert at_offset(one, -1).isnan().all()
+    assert weight_at_offset(one, -1).isnan().all()
     mixed = torch.tensor([[math.nan, 0.2], [0.1, math.nan]])
-    assert [place[:2] for place in strongest(mixed, 9)][:2] == [(0, 1), (1, 0)]
+    assert [place[:2] for place in top_heads(mixed, 9)][:2] == [(0, 1), (1, 0)]

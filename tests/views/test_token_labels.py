@@ -6,14 +6,14 @@ from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import pre_tokenizers
 
 from protoformer.text.tokenizers import Tokenizer, byte_level_bpe, end_of_word_bpe, whole_word_tokenizer
-from protoformer.views.token_labels import labels
+from protoformer.views.token_labels import token_labels
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 def shown(hf_tokenizer: HFTokenizer, text: str) -> list[str]:
     tokenizer = Tokenizer(hf_tokenizer, "here")
-    return labels(tokenizer, tokenizer.encode([text])[0])
+    return token_labels(tokenizer, tokenizer.encode([text])[0])
 
 
 def numbered(words: list[str]) -> Mapping[str, int]:
@@ -23,7 +23,7 @@ def numbered(words: list[str]) -> Mapping[str, int]:
 def test_pieces_and_special_tokens_are_as_the_vocabulary_has_them() -> None:
     tokenizer = whole_word_tokenizer(["the cat sat"], "here")
     ids = [tokenizer.id("[CLS]"), *tokenizer.encode(["the cats"])[0], 10_000]
-    assert labels(tokenizer, ids) == ["[CLS]", "the", "cat", "##s", "id 10000"]
+    assert token_labels(tokenizer, ids) == ["[CLS]", "the", "cat", "##s", "id 10000"]
 
 
 def test_bytes_become_letters_where_they_are_whole() -> None:
@@ -44,4 +44,4 @@ def test_what_would_steer_the_reader_is_written_as_a_number() -> None:
     tokenizer = Tokenizer(byte_level_bpe(numbered(BYTES), []), "here")
     tokenizer.hf_tokenizer.add_tokens(["\u202eabc", "a\x1b[31m"])
     known = [tokenizer.id("\u202eabc"), tokenizer.id("a\x1b[31m")]
-    assert labels(tokenizer, known) == ["<202e>abc", "a<1b>[31m"]
+    assert token_labels(tokenizer, known) == ["<202e>abc", "a<1b>[31m"]

@@ -14,8 +14,15 @@ from protoformer.errors import ConfigurationError
 from protoformer.runs.folder import RunFolder
 from protoformer.training import tracking
 from protoformer.views import attention, attention_grid
-from protoformer.views.inspected_model import Subject, described, fits, panels_of, plain, sequenced, subject
-from protoformer.views.panels import Panel, Sequenced
+from protoformer.views.inspected_model import (
+    InspectedModel,
+    attention_panels,
+    check_page_size,
+    decoded_text,
+    inspect_model,
+    tokenized_text,
+)
+from protoformer.views.panels import Panel, TokenizedText
 
 log = logging.getLogger(__name__)
 CANDIDATES = 32  # examples that one is chosen from
@@ -33,20 +40,20 @@ def write_attention_page(
     choices = config["choices"]
     name = f"{choices['model']}, {choices['task']}"
     try:
-        model = subject(
+        model = inspect_model(
             name,
             parts.module.backbone,
             parts.tokenizer,
             parts.data.template,
-            reads_on=config["task"]["kind"] == "causal_lm",
+            is_causal_lm=parts.module.is_causal_lm,
         )
         texts = select_example(model, parts.data)
-        fits(model.n_layers, model.n_heads, *(len(text.ids) for text in texts))
+        check_page_size(model.n_layers, model.n_heads, *(len(text.ids) for text in texts))
     except ConfigurationError as error:
         log.warning("views.attention: %s", error)
         return
-    panels = panels_of(model, texts, range(1, model.n_layers + 1))
-    page = attention.page(panels, name, [plain(model, text) for text in texts], described(model))
+    panels = attention_panels(model, texts, range(1, model.n_layers + 1))
+    page = attention.page(panels, name, [decoded_text(model, text) for text in texts], model.description)
     write_text(folder.path / "attention.html", page)
     images = {f"attention/{panel.name}": _draw(panel, name, folder) for panel in panels}
     tracking.log_images(loggers, step, images)
@@ -57,7 +64,7 @@ def _draw(panel: Panel, name: str, folder: RunFolder) -> Path:
     return attention_grid.draw(panel, f"{name}: {panel.name}", path)
 
 
-def select_example(model: Subject, data: Any) -> list[Sequenced]:
+def select_example(model: InspectedModel, data: Any) -> list[TokenizedText]:
     """The first dev row of at most MAX_TOKENS tokens (of test or training rows, where there is no dev split), as the model
     reads it: one sequence, or source and target. Where all of the first CANDIDATES are longer, the first is cut."""
     loaders = [*data.val_dataloader(), *data.test_dataloader(), data.train_dataloader()]
@@ -65,7 +72,7 @@ def select_example(model: Subject, data: Any) -> list[Sequenced]:
     rows = [_sequences(batch, row) for row in range(min(CANDIDATES, len(batch["ids"])))]
     chosen = next((row for row in rows if all(len(ids) <= MAX_TOKENS for ids, _ in row)), rows[0])
     padding = min(PADDING, model.model.max_seq_len - max(min(len(ids), MAX_TOKENS) for ids, _ in chosen))
-    return [sequenced(model, ids[:MAX_TOKENS], segments[:MAX_TOKENS], padding) for ids, segments in chosen]
+    return [tokenized_text(model, ids[:MAX_TOKENS], segments[:MAX_TOKENS], padding) for ids, segments in chosen]
 
 
 def _sequences(batch: Mapping[str, Tensor], row: int) -> list[tuple[list[int], list[int]]]:

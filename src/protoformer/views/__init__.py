@@ -1,1 +1,1 @@
-"""Views: what a run looks like, drawn from the files in its folder."""
+"""Views of runs and models: learning curves, attention as an HTML page or a picture, statistics of attention heads."""

@@ -1,8 +1,8 @@
-"""A page to look at attention: one HTML file that needs nothing but a browser.
+"""The attention page: one HTML file that needs nothing but a browser.
 
-Weights are kept as bytes, 255 times their square root, rounded: small ones keep their differences, and none is off by more
-than 0.004. Text goes in as JSON with `<`, `>` and `&` escaped, and the page writes it as text alone; a content security policy
-lets no script run but the page's own, and lets it load nothing.
+Weights are quantised to bytes, 255 sqrt(w): the square root keeps differences between small weights, and the error is at most
+0.004. Text is embedded as JSON with `<`, `>` and `&` escaped, and the page inserts it as text, never as markup. A content
+security policy allows no script but the page's own, and no requests.
 """
 
 import base64
@@ -23,66 +23,68 @@ from torch import Tensor
 
 from protoformer.views.panels import Panel, Token
 
-MARK = "<!-- attention, a page of protoformer -->"  # what says that a file may be written anew
-LARGEST = 48 * 2**20  # weights in a page: in base64 at most 64 MiB, for bytes that nothing makes shorter
+PAGE_MARKER = "<!-- attention, a page of protoformer -->"  # only a file with this line is overwritten
+MAX_WEIGHTS = 48 * 2**20  # in a page, one byte each: at most 64 MiB in base64, where nothing compresses them
 SCRIPTS = ("data.js", "overview.js", "lines.js", "matrix.js", "readout.js", "page.js")
-TITLE = 70  # characters of the text in the page's title
+MAX_TITLE = 70  # characters of the text in the page's title
 
 
 def page(panels: Sequence[Panel], model: str, texts: Sequence[str], note: str = "") -> str:
-    """The page's HTML. `model` and `texts` say what is looked at, `note` whatever else is to be known of the model."""
+    """The page's HTML. `model` and `texts` name the model and its inputs; `note` is shown in the help."""
     assets = resources.files("protoformer.views") / "attention_page"
     template, style, *scripts = (
         (assets / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", *SCRIPTS)
     )
     script = "\n".join(scripts)
-    shown = " · ".join(" ".join(text.split()) for text in texts)
+    title_text = " · ".join(" ".join(text.split()) for text in texts)
     data = {"model": model, "note": note, "texts": list(texts), "panels": [_panel(panel) for panel in panels]}
-    parts = {
-        "mark": MARK,
+    fields = {
+        "mark": PAGE_MARKER,
         "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; base-uri 'none'",
-        "title": html.escape(f"Attention · {model} · {shown[:TITLE]}{'...' * (len(shown) > TITLE)}"),
+        "title": html.escape(
+            f"Attention · {model} · {title_text[:MAX_TITLE]}{'...' if len(title_text) > MAX_TITLE else ''}"
+        ),
         "style": style,
-        "data": _as_json(data),
+        "data": _escaped_json(data),
         "script": script,
     }
     before, *pieces = template.split("{{")
-    return before + "".join(parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces))
+    return before + "".join(fields[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces))
 
 
-def codes(weights: Float[Tensor, "..."]) -> UInt8[ndarray, "..."]:
-    """Weights from 0 to 1 as bytes: 255 sqrt(w), rounded."""
+def quantize(weights: Float[Tensor, "..."]) -> UInt8[ndarray, "..."]:
+    """Weights from 0 to 1 as bytes, 255 sqrt(w) rounded."""
     return (weights.clamp(0, 1).sqrt() * 255).round().to(torch.uint8).numpy()
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
-    distinct: list[Bool[Tensor, "queries keys"]] = []
-    mask_of = []
-    for mask in panel.seen:
-        number = next((n for n, known in enumerate(distinct) if torch.equal(known, mask)), len(distinct))
-        distinct += [mask] if number == len(distinct) else []
-        mask_of.append(number)
+    distinct_masks: list[Bool[Tensor, "queries keys"]] = []
+    mask_index = []
+    for mask in panel.visible:
+        index = next((n for n, earlier in enumerate(distinct_masks) if torch.equal(earlier, mask)), len(distinct_masks))
+        distinct_masks += [mask] if index == len(distinct_masks) else []
+        mask_index.append(index)
     return {
         "name": panel.name,
-        "crosses": panel.crosses,
+        "cross_attention": panel.cross_attention,
         "layers": list(panel.layers),
         "heads": panel.weights.shape[1],
         "queries": _tokens(panel.queries),
         "keys": _tokens(panel.keys),
-        "masks": [_packed(np.packbits(mask.numpy())) for mask in distinct],
-        "mask_of": mask_of,
-        "weights": _packed(codes(panel.weights)),
-        "numbers": _numbers(panel.numbers()._asdict()),
+        "masks": [_compressed(np.packbits(mask.numpy())) for mask in distinct_masks],
+        "mask_index": mask_index,
+        "weights": _compressed(quantize(panel.weights)),
+        "statistics": _statistics(panel.statistics()._asdict()),
     }
 
 
 def _tokens(tokens: Iterable[Token]) -> list[list[Any]]:
     """[text, segment, kind], where kind is 0 for text, 1 for special tokens, 2 for padding."""
-    return [[one.text, one.segment, 2 if one.padding else 1 if one.special else 0] for one in tokens]
+    return [[token.text, token.segment, 2 if token.padding else 1 if token.special else 0] for token in tokens]
 
 
-def _numbers(numbers: Mapping[str, Tensor | None]) -> dict[str, list[list[float | None]]]:
-    """Rounded, and null where there is none."""
+def _statistics(numbers: Mapping[str, Tensor | None]) -> dict[str, list[list[float | None]]]:
+    """Rounded to four digits; null for NaN."""
     return {
         name: [[round(x, 4) if math.isfinite(x) else None for x in row] for row in values.tolist()]
         for name, values in numbers.items()
@@ -90,12 +92,12 @@ def _numbers(numbers: Mapping[str, Tensor | None]) -> dict[str, list[list[float 
     }
 
 
-def _packed(array: UInt8[ndarray, "..."]) -> str:
+def _compressed(array: UInt8[ndarray, "..."]) -> str:
     return base64.b64encode(zlib.compress(array.tobytes(), 6)).decode()
 
 
-def _as_json(data: Mapping[str, Any]) -> str:
-    """JSON that ends no script element and starts no comment in one."""
+def _escaped_json(data: Mapping[str, Any]) -> str:
+    """JSON that can stand in a script element: it cannot close it or open a comment."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

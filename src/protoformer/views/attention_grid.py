@@ -1,4 +1,4 @@
-"""All heads of a panel as one picture, layers by heads: what a tracker shows at a glance."""
+"""A picture of all heads of a panel, layers by heads, for experiment trackers."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from protoformer.atomic import replace_atomically
 from protoformer.views.curves import INK, QUIET
 from protoformer.views.panels import Panel
 
-LARGEST, GAP = 48, 3  # pixels of a head, and between two
-MASKED, PAPER = "#e4e8ec", "#ffffff"
+MAX_HEAD_SIZE, GAP = 48, 3  # pixels of a head's side, and between two heads
+MASKED, BACKGROUND = "#e4e8ec", "#ffffff"
 
 
 def draw(panel: Panel, title: str, path: Path) -> Path:
-    """Write a PNG of the square roots of the weights, masked places in grey, and return its path."""
+    """Write a PNG of the square roots of the weights, masked cells in grey, and return its path."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    pixels, side = mosaic(panel)
+    pixels, side = head_mosaic(panel)
     rows, columns = pixels.shape[:2]
     figure = Figure(figsize=(columns / 72 + 0.8, rows / 72 + 0.9), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
@@ -36,24 +36,24 @@ def draw(panel: Panel, title: str, path: Path) -> Path:
     axes.tick_params(length=0, labelsize=7, colors=QUIET)
     axes.spines[:].set_visible(False)
     with replace_atomically(path) as tmp:
-        figure.savefig(tmp, format="png", facecolor=PAPER)
+        figure.savefig(tmp, format="png", facecolor=BACKGROUND)
     return path
 
 
-def mosaic(panel: Panel) -> tuple[Float[ndarray, "rows columns 3"], int]:
-    """The heads side by side as colours, and the pixels of a head's side.
+def head_mosaic(panel: Panel) -> tuple[Float[ndarray, "rows columns 3"], int]:
+    """All heads as colours, and the side of a head in pixels.
 
-    A head of more tokens than pixels shows the strongest of the weights that fall together.
+    A head with more tokens than pixels shows the maximum of the weights that share a pixel.
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_rgb
 
     layers, heads, queries, keys = panel.weights.shape
-    side = min(LARGEST, max(16, queries, keys))
-    shown = panel.weights.sqrt().masked_fill(~panel.seen[:, None], -1.0)
-    tiles = functional.adaptive_max_pool2d(shown, side).numpy()
+    side = min(MAX_HEAD_SIZE, max(16, queries, keys))
+    weights = panel.weights.sqrt().masked_fill(~panel.visible[:, None], -1.0)
+    tiles = functional.adaptive_max_pool2d(weights, side).numpy()
     step = side + GAP
-    canvas = np.full((layers * step - GAP, heads * step - GAP, 3), to_rgb(PAPER))
+    canvas = np.full((layers * step - GAP, heads * step - GAP, 3), to_rgb(BACKGROUND))
     for layer in range(layers):
         for head in range(heads):
             tile = tiles[layer, head]

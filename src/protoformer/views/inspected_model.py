@@ -1,4 +1,4 @@
-"""A model whose attention is looked at: its tokens in words, and its attention weights as panels."""
+"""InspectedModel: a model whose attention is shown, its inputs as labelled tokens, its attention weights as panels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,28 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.text.tokenizers import Tokenizer
 from protoformer.text.translation_template import TranslationTemplate
-from protoformer.views.attention import LARGEST
-from protoformer.views.panels import Panel, Sequenced, Token, attending, of_backbone, of_encoder_decoder
-from protoformer.views.token_labels import labels
+from protoformer.views.attention import MAX_WEIGHTS
+from protoformer.views.panels import (
+    Panel,
+    Token,
+    TokenizedText,
+    attention_layers,
+    panels_of_backbone,
+    panels_of_encoder_decoder,
+)
+from protoformer.views.token_labels import token_labels
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model to look at. `template` None: it reads running text, without special tokens of a template."""
+class InspectedModel:
+    """A model with its tokenizer and input template. `template` None: a causal language model, which reads plain text."""
 
     name: str
     model: Backbone | EncoderDecoder
     tokenizer: Tokenizer
     template: Any
     special_ids: frozenset[int]
-    special_words: Mapping[int, str]  # for ids that a template adds to the vocabulary
+    special_labels: Mapping[int, str]  # labels of ids that a template adds to the vocabulary
 
     @property
     def n_layers(self) -> int:
@@ -37,77 +44,85 @@ class Subject:
 
     @property
     def n_heads(self) -> int:
-        return max(part.n_heads if isinstance(part, MultiHeadAttention) else 1 for part in attending(self.model))
+        return max(
+            layer.n_heads if isinstance(layer, MultiHeadAttention) else 1 for layer in attention_layers(self.model)
+        )
+
+    @property
+    def description(self) -> str:
+        """The model in one line."""
+        return f"{self.name}: {self.n_layers} layers of {self.n_heads} heads, {self.model.d_model} wide."
 
 
-def subject(name: str, model: Any, tokenizer: Tokenizer, template: Any, *, reads_on: bool) -> Subject:
-    """A model to look at; `reads_on` says that it reads running text. Raises ConfigurationError when nothing in it attends."""
-    if not isinstance(model, Backbone | EncoderDecoder) or not attending(model):
-        raise ConfigurationError(f"{name}: no layer of this model attends to tokens, so there is nothing to look at")
-    roles = _roles(template)
-    added = {number for number, token in tokenizer.hf_tokenizer.get_added_tokens_decoder().items() if token.special}
-    return Subject(
+def inspect_model(name: str, model: Any, tokenizer: Tokenizer, template: Any, *, is_causal_lm: bool) -> InspectedModel:
+    """Prepare a model for inspection. A causal language model reads text without the template's special tokens.
+
+    Raises ConfigurationError for a model without attention.
+    """
+    if not isinstance(model, Backbone | EncoderDecoder) or not attention_layers(model):
+        raise ConfigurationError(f"{name}: no layer of this model has attention, so there is nothing to show")
+    template_labels = _template_labels(template)
+    added = {index for index, token in tokenizer.hf_tokenizer.get_added_tokens_decoder().items() if token.special}
+    return InspectedModel(
         name,
         model.eval(),
         tokenizer,
-        None if reads_on else template,
-        frozenset(added | roles.keys()),
-        {number: word for number, word in roles.items() if number >= tokenizer.vocab_size},
+        None if is_causal_lm else template,
+        frozenset(added | template_labels.keys()),
+        {index: label for index, label in template_labels.items() if index >= tokenizer.vocab_size},
     )
 
 
-def _roles(template: Any) -> dict[int, str]:
-    """A template's special tokens, and words for them."""
+def _template_labels(template: Any) -> dict[int, str]:
+    """Labels of a template's special tokens, by id."""
     if isinstance(template, TranslationTemplate):
         return {template.bos_id: "[start]", template.eos_id: "[end]"}
     last = "[extract]" if template.pooled_token == "last" else "[end]"
     return {template.bos_id: "[start]", template.sep_id: "[delimiter]", template.eos_id: last}
 
 
-def described(subject: Subject) -> str:
-    """The model in a line."""
-    model = subject.model
-    return f"{subject.name}: {subject.n_layers} layers of {subject.n_heads} heads, {model.d_model} wide."
+def attention_panels(inspected: InspectedModel, texts: Sequence[TokenizedText], layers: Sequence[int]) -> list[Panel]:
+    """Panels of one text, or of a source and its target, for the layers numbered from 1.
 
-
-def panels_of(subject: Subject, texts: Sequence[Sequenced], layers: Sequence[int]) -> list[Panel]:
-    """Of a text that is written already, or of a source and its target. Raises ConfigurationError where none of the layers
-    attends."""
-    if isinstance(subject.model, EncoderDecoder):
-        panels = of_encoder_decoder(subject.model, texts[0], texts[1], layers)
+    Raises ConfigurationError where none of the layers has attention.
+    """
+    if isinstance(inspected.model, EncoderDecoder):
+        panels = panels_of_encoder_decoder(inspected.model, texts[0], texts[1], layers)
     else:
-        panels = of_backbone(subject.model, texts[0], layers)
+        panels = panels_of_backbone(inspected.model, texts[0], layers)
     if not panels:
-        raise ConfigurationError(f"--layers {','.join(map(str, layers))}: none of these layers attends; try others")
+        raise ConfigurationError(f"layers {','.join(map(str, layers))}: none of these has attention; choose others")
     return panels
 
 
-def fits(layers: int, heads: int, *tokens: int) -> None:
-    """Raises ConfigurationError when a page cannot hold so many weights: of each text over itself, and of one over another."""
+def check_page_size(layers: int, heads: int, *tokens: int) -> None:
+    """Raise ConfigurationError for more weights than a page holds: of each text to itself, and of one text to another."""
     size = layers * heads * sum(a * b for a, b in combinations_with_replacement(tokens, 2))
-    if size > LARGEST:
-        over = " and ".join(map(str, tokens))
+    if size > MAX_WEIGHTS:
+        lengths = " and ".join(map(str, tokens))
         raise ConfigurationError(
-            f"{layers} layers of {heads} heads over {over} tokens are {size / 2**20:.0f} MB of weights; a page holds "
-            f"{LARGEST / 2**20:.0f}: give a shorter text, or some of the layers (--layers 1,2)"
+            f"{layers} layers of {heads} heads over {lengths} tokens are {size / 2**20:.0f} MB of weights; a page holds "
+            f"{MAX_WEIGHTS / 2**20:.0f}: use a shorter text or fewer layers"
         )
 
 
-def plain(subject: Subject, text: Sequenced) -> str:
-    """What a sequence says, without special tokens and padding."""
-    ids = [number for number, token in zip(text.ids.tolist(), text.tokens, strict=True) if not token.special]
-    return subject.tokenizer.decode(ids)
+def decoded_text(inspected: InspectedModel, text: TokenizedText) -> str:
+    """The text of a sequence, without special tokens and padding."""
+    ids = [index for index, token in zip(text.ids.tolist(), text.tokens, strict=True) if not token.special]
+    return inspected.tokenizer.decode(ids)
 
 
-def sequenced(subject: Subject, ids: Sequence[int], segments: Sequence[int], padding: int) -> Sequenced:
-    """Ids with the words that show them, and so many tokens of padding behind."""
-    words = labels(subject.tokenizer, ids)
+def tokenized_text(
+    inspected: InspectedModel, ids: Sequence[int], segments: Sequence[int], padding: int
+) -> TokenizedText:
+    """Token ids with their labels, followed by `padding` padding tokens."""
+    labels = token_labels(inspected.tokenizer, ids)
     tokens = [
-        Token(subject.special_words.get(number, word), number in subject.special_ids, segment=segment)
-        for number, word, segment in zip(ids, words, segments, strict=True)
+        Token(inspected.special_labels.get(index, label), index in inspected.special_ids, segment=segment)
+        for index, label, segment in zip(ids, labels, segments, strict=True)
     ]
-    pad_id = 0 if subject.template is None else subject.template.pad_id
-    return Sequenced(
+    pad_id = 0 if inspected.template is None else inspected.template.pad_id
+    return TokenizedText(
         torch.tensor([*ids, *[pad_id] * padding]),
         [*tokens, *[Token("[PAD]", special=True, padding=True)] * padding],
         torch.tensor([*segments, *[0] * padding]),

@@ -4,23 +4,23 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const COLUMNS = [
-  ["entropy", "entropy", "bits", "How widely a token looks: 0 bits at one token, log2 n at n tokens alike."],
-  ["distance", "distance", "tokens", "How far away, in tokens, weighted by the weights."],
-  ["special", "special", "share", "The weight on special tokens, such as [SEP]: often where a head rests."],
-  ["first", "first", "share", "The weight on the first token."],
-  ["itself", "itself", "share", "The weight of a token on itself."],
-  ["previous", "previous", "share", "The weight on the token just before."],
-  ["following", "next", "share", "The weight on the token just after; 0 where the mask hides what comes later."],
+  ["entropy", "entropy", "bits", "How spread out the weights are: 0 bits on one token, log2 n equally on n tokens."],
+  ["distance", "distance", "tokens", "The mean distance to the attended tokens."],
+  ["special", "special", "fraction", "The weight on special tokens, such as [SEP], where many heads put it when they do nothing."],
+  ["first", "first", "fraction", "The weight on the first token."],
+  ["current", "current", "fraction", "The weight of a token on itself."],
+  ["previous", "previous", "fraction", "The weight on the token just before."],
+  ["next", "next", "fraction", "The weight on the token just after; 0 where the mask hides what comes later."],
 ];
 const KEYS = [
-  ["← → ↑ ↓", "to the head or layer beside this one"],
+  ["← → ↑ ↓", "neighbouring head or layer"],
   ["Home End", "first and last head of the layer"],
-  ["Shift ↑ ↓", "hold on to the token before or after"],
-  ["click", "hold on to a token; Escape lets go"],
+  ["Shift ↑ ↓", "pin the previous or next token"],
+  ["click", "pin a token; Escape releases it"],
   ["[ ]", "another kind of attention, where there are several"],
-  ["z", "the matrix with every token's name, or as a whole"],
+  ["z", "zoom the matrix, so that every token has its label"],
   ["t", "light, dark, or as the system is"],
-  ["Tab Enter", "through what can be pressed"],
+  ["Tab Enter", "move between the controls"],
   ["?", "this page"],
 ];
 const SPECIAL = 1, PADDING = 2;
@@ -29,7 +29,7 @@ let panels = [], colors = {}, geometry = {};
 
 // ---- data
 
-async function inflated(text) {
+async function inflate(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new DecompressionStream("deflate"), writer = stream.writable.getWriter();
   writer.write(bytes);
@@ -38,7 +38,7 @@ async function inflated(text) {
 }
 
 async function read(raw) {
-  const [weights, ...masks] = await Promise.all([raw.weights, ...raw.masks].map(inflated));
+  const [weights, ...masks] = await Promise.all([raw.weights, ...raw.masks].map(inflate));
   const size = raw.queries.length * raw.keys.length;
   const allows = masks.map((bits) => {
     const flags = new Uint8Array(size);
@@ -53,9 +53,9 @@ const codesOf = (layer, head) => {
   const one = panel(), at = (layer * one.heads + head) * one.size;
   return one.codes.subarray(at, at + one.size);
 };
-const allowedIn = (layer) => panel().allows[panel().mask_of[layer]];
+const allowedIn = (layer) => panel().allows[panel().mask_index[layer]];
 const weight = (code) => (code / 255) ** 2;
-const percent = (share) => `${(100 * share).toFixed(share >= 0.0995 ? 0 : 1)}%`;
+const percent = (value) => `${(100 * value).toFixed(value >= 0.0995 ? 0 : 1)}%`;
 const hidden = (q, k) => panel().queries[q][2] === PADDING || panel().keys[k][2] === PADDING;
 
 // ---- colours and canvases
@@ -70,8 +70,8 @@ function readColors() {
   const stops = ["--w0", "--w1", "--w2", "--w3", "--w4"].map(hex);
   const ramp = new Uint8ClampedArray(256 * 3);
   for (let code = 0; code < 256; code++) {
-    const place = Math.min((code / 255) * 4, 3.999), low = Math.floor(place), part = place - low;
-    for (let c = 0; c < 3; c++) ramp[3 * code + c] = stops[low][c] * (1 - part) + stops[low + 1][c] * part;
+    const index = Math.min((code / 255) * 4, 3.999), low = Math.floor(index), fraction = index - low;
+    for (let c = 0; c < 3; c++) ramp[3 * code + c] = stops[low][c] * (1 - fraction) + stops[low + 1][c] * fraction;
   }
   colors = { ramp, masked: hex("--masked"), padding: hex("--padding") };
   for (const name of ["ink", "quiet", "faint", "accent", "second", "edge", "card", "pair", "hatch", "padding-hatch", "bar", "line"])
@@ -108,7 +108,7 @@ function picture(layer, head, most) {
   const high = Math.ceil(rows / step), wide = Math.ceil(columns / step);
   const image = new ImageData(wide, high);
   for (let y = 0; y < high; y++) for (let x = 0; x < wide; x++) {
-    let top = -1, pads = true;  // the strongest of the cells that become this one
+    let top = -1, pads = true;  // the maximum of the cells that become this one
     for (let q = y * step; q < Math.min(rows, (y + 1) * step); q++)
       for (let k = x * step; k < Math.min(columns, (x + 1) * step); k++) {
         if (allowed[q * columns + k]) top = Math.max(top, codes[q * columns + k]);
@@ -124,22 +124,22 @@ function picture(layer, head, most) {
   return canvas;
 }
 
-function fitted(pen, text, room) {
-  if (pen.measureText(text).width <= room) return text;
+function ellipsized(pen, text, space) {
+  if (pen.measureText(text).width <= space) return text;
   let low = 0, high = text.length;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
-    if (pen.measureText(`${text.slice(0, middle)}…`).width <= room) low = middle; else high = middle - 1;
+    if (pen.measureText(`${text.slice(0, middle)}…`).width <= space) low = middle; else high = middle - 1;
   }
   return `${text.slice(0, low)}…`;
 }
 
 const inkOf = (token) => (token[2] === PADDING ? colors.faint : token[2] === SPECIAL ? colors.quiet : colors.ink);
 
-function made(tag, text = "", name = "") {
-  const element = document.createElement(tag);
-  if (text) element.textContent = text;
-  if (name) element.className = name;
-  return element;
+function element(tag, text = "", name = "") {
+  const node = document.createElement(tag);
+  if (text) node.textContent = text;
+  if (name) node.className = name;
+  return node;
 }
 

@@ -30,14 +30,14 @@ function strokes(pen, step, left, right) {
     path.lineTo(right, (k + 0.5) * step);
   }
   for (const [bucket, path] of [...buckets].sort((a, b) => a[0] - b[0])) {
-    const share = weight(Math.min(255, bucket * 12 - 6));
-    pen.strokeStyle = `rgba(${colors.line}, ${Math.min(1, Math.max(0.035, share ** 0.8) + (focus() ? 0.12 : 0))})`;
-    pen.lineWidth = (0.9 + 2.2 * share) * Math.min(1, step / 22);
+    const value = weight(Math.min(255, bucket * 12 - 6));
+    pen.strokeStyle = `rgba(${colors.line}, ${Math.min(1, Math.max(0.035, value ** 0.8) + (focus() ? 0.12 : 0))})`;
+    pen.lineWidth = (0.9 + 2.2 * value) * Math.min(1, step / 22);
     pen.stroke(path);
   }
 }
 
-// The strongest lines alone, so that a long text does not become one blot; ties are drawn all.
+// Only the strongest lines are drawn, so that a long text stays readable; all ties with the last one are drawn too.
 function leastDrawn(codes) {
   const counts = new Uint32Array(256);
   for (const code of codes) counts[code]++;
@@ -54,14 +54,14 @@ function inFocus(q, k) {
 
 function writeEnd(pen, token, at, step, label, isQuery) {
   const width = geometry.lines.width, left = isQuery ? 0 : width - label, active = focus();
-  const own = active && (isQuery ? active.q === at : active.k === at && (active.q ?? null) === null);
-  const share = active && !own ? shareOf(active, at, isQuery) : 0;
-  if (share > 0) {
-    pen.fillStyle = `rgba(${colors.line}, ${0.1 + 0.5 * Math.sqrt(share)})`;
-    const long = Math.max(3, label * Math.sqrt(share));
+  const isFocus = active && (isQuery ? active.q === at : active.k === at && (active.q ?? null) === null);
+  const value = active && !isFocus ? weightIn(active, at, isQuery) : 0;
+  if (value > 0) {
+    pen.fillStyle = `rgba(${colors.line}, ${0.1 + 0.5 * Math.sqrt(value)})`;
+    const long = Math.max(3, label * Math.sqrt(value));
     pen.fillRect(isQuery ? label - long : left, at * step + 1, long, step - 2);
   }
-  if (own) {
+  if (isFocus) {
     pen.fillStyle = colors.second;
     pen.fillRect(left, at * step, label, step - 1);
   }
@@ -69,12 +69,12 @@ function writeEnd(pen, token, at, step, label, isQuery) {
     pen.fillStyle = colors.pair;
     pen.fillRect(isQuery ? 0 : width - 2, at * step, 2, step);
   }
-  pen.fillStyle = own ? colors.card : inkOf(token);
+  pen.fillStyle = isFocus ? colors.card : inkOf(token);
   pen.textAlign = isQuery ? "right" : "left";
-  pen.fillText(fitted(pen, token[0], label - 14), isQuery ? label - 6 : left + 6, (at + 0.5) * step);
+  pen.fillText(ellipsized(pen, token[0], label - 14), isQuery ? label - 6 : left + 6, (at + 0.5) * step);
 }
 
-function shareOf(active, at, isQuery) {
+function weightIn(active, at, isQuery) {
   const one = panel(), codes = codesOf(state.layer, state.head), columns = one.keys.length;
   const row = active.q ?? null;
   if (row !== null) return isQuery ? 0 : weight(codes[row * columns + at]);

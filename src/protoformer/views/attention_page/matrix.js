@@ -14,8 +14,8 @@ function layOut() {
 
 function fitSmall(width, tall) {
   const ratio = window.devicePixelRatio || 1, rows = panel().queries.length, columns = panel().keys.length;
-  const room = Math.min((width - 32) / columns, (tall - 24) / rows);
-  return Math.max(1, Math.floor(room * ratio)) / ratio;
+  const space = Math.min((width - 32) / columns, (tall - 24) / rows);
+  return Math.max(1, Math.floor(space * ratio)) / ratio;
 }
 
 function longest(tokens) {
@@ -100,7 +100,7 @@ function axis(pen, width, height) {
     if (!g.labels && chosen !== undefined && chosen !== null && number !== chosen && Math.abs(number - chosen) * g.cell < 24) return;
     pen.save();
     pen.fillStyle = number === chosen ? colors.second : g.labels ? inkOf(token) : colors.quiet;
-    const text = g.labels ? fitted(pen, token[0], (upright ? g.top : g.left) - 8) : `${number + 1}`;
+    const text = g.labels ? ellipsized(pen, token[0], (upright ? g.top : g.left) - 8) : `${number + 1}`;
     if (upright) { pen.translate(from, g.top - 5); if (g.labels) pen.rotate(-Math.PI / 2); } else pen.translate(g.left - 5, from);
     pen.textAlign = upright ? (g.labels ? "left" : "center") : "right";
     pen.fillText(text, 0, upright && !g.labels ? -6 : 0);

@@ -1,15 +1,15 @@
 // ---- overview
 
 function buildOverview() {
-  const one = panel(), box = $("overview"), room = Math.floor(400 / one.heads) - 3;
-  const side = Math.max(14, Math.min(58, room));
+  const one = panel(), box = $("overview"), space = Math.floor(400 / one.heads) - 3;
+  const side = Math.max(14, Math.min(58, space));
   box.replaceChildren();
   box.style.gridTemplateColumns = `22px repeat(${one.heads}, ${side}px)`;
-  box.append(made("span"), ...Array.from({ length: one.heads }, (_, head) => made("span", `${head + 1}`, "top")));
+  box.append(element("span"), ...Array.from({ length: one.heads }, (_, head) => element("span", `${head + 1}`, "top")));
   one.layers.forEach((number, layer) => {
-    box.append(made("span", `${number}`, "row"));
+    box.append(element("span", `${number}`, "row"));
     for (let head = 0; head < one.heads; head++) {
-      const cell = made("button", "", "cell");
+      const cell = element("button", "", "cell");
       cell.style.height = `${side}px`;
       cell.tabIndex = -1;
       cell.setAttribute("aria-label", `layer ${number}, head ${head + 1}`);
@@ -26,30 +26,30 @@ function drawOverview() {
   cells.forEach((cell, at) => cell.replaceChildren(picture(Math.floor(at / one.heads), at % one.heads, most)));
 }
 
-// ---- numbers
+// ---- statistics
 
-const shownColumns = () => COLUMNS.filter(([name]) => panel().numbers[name]);
-const valueOf = (name, layer, head) => panel().numbers[name][layer][head];
+const shownColumns = () => COLUMNS.filter(([name]) => panel().statistics[name]);
+const valueOf = (name, layer, head) => panel().statistics[name][layer][head];
 
-function written(unit, value) {
+function formatted(unit, value) {
   if (value === null) return "–";
-  return unit === "share" ? percent(value) : value.toFixed(unit === "bits" ? 2 : 1);
+  return unit === "fraction" ? percent(value) : value.toFixed(unit === "bits" ? 2 : 1);
 }
 
-function buildNumbers() {
-  const head = $("numbers").querySelector("thead tr");
+function buildStatistics() {
+  const head = $("statistics").querySelector("thead tr");
   head.replaceChildren(sorter("head", null, "layer and head"));
   for (const [name, title, , meaning] of shownColumns()) head.append(sorter(title, name, meaning));
-  fillNumbers();
+  fillStatistics();
 }
 
 function sorter(title, name, meaning) {
-  const cell = made("th"), button = made("button", title);
+  const cell = element("th"), button = element("button", title);
   button.title = meaning;
   button.addEventListener("click", () => {
     state.down = state.sort === name ? !state.down : name !== null;
     state.sort = name;
-    fillNumbers();
+    fillStatistics();
   });
   cell.dataset.name = name || "";
   cell.append(button);
@@ -64,17 +64,17 @@ function ordered() {
   return state.down ? heads.reverse() : heads;
 }
 
-function fillNumbers() {
-  const one = panel(), columns = shownColumns(), body = $("numbers").querySelector("tbody");
-  const top = columns.map(([name, , unit]) => (unit === "share" ? 1 : Math.max(1e-9, ...one.numbers[name].flat())));
-  for (const cell of $("numbers").querySelectorAll("th"))
+function fillStatistics() {
+  const one = panel(), columns = shownColumns(), body = $("statistics").querySelector("tbody");
+  const top = columns.map(([name, , unit]) => (unit === "fraction" ? 1 : Math.max(1e-9, ...one.statistics[name].flat())));
+  for (const cell of $("statistics").querySelectorAll("th"))
     if ((cell.dataset.name || null) === state.sort) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
     else cell.removeAttribute("aria-sort");
   body.replaceChildren(...ordered().map(([layer, head]) => {
-    const row = made("tr");
-    row.append(made("td", `${one.layers[layer]}-${head + 1}`));
+    const row = element("tr");
+    row.append(element("td", `${one.layers[layer]}-${head + 1}`));
     columns.forEach(([name, , unit], at) => {
-      const value = valueOf(name, layer, head), cell = made("td", written(unit, value));
+      const value = valueOf(name, layer, head), cell = element("td", formatted(unit, value));
       cell.style.backgroundSize = `${(100 * (value ?? 0)) / top[at]}% 100%`;
       row.append(cell);
     });
@@ -103,17 +103,17 @@ function markChosen() {
     cell.tabIndex = number === at ? 0 : -1;
     if (number !== at) return;
     if (focused) cell.focus({ preventScroll: true });
-    bringIn($("overview"), cell, 22);
+    scrollIntoBox($("overview"), cell, 22);
   });
-  for (const row of $("numbers").querySelectorAll("tbody tr")) {
+  for (const row of $("statistics").querySelectorAll("tbody tr")) {
     const chosen = row.dataset.at === `${state.layer} ${state.head}`;
     row.setAttribute("aria-selected", chosen);
-    if (chosen) bringIn($("numbers"), row, 34);
+    if (chosen) scrollIntoBox($("statistics"), row, 34);
   }
 }
 
 // Not by scrollIntoView: that would move the page too, and where Tab goes on from.
-function bringIn(box, cell, above) {
+function scrollIntoBox(box, cell, above) {
   const outer = box.getBoundingClientRect(), inner = cell.getBoundingClientRect();
   box.scrollTop += Math.min(0, inner.top - outer.top - above) + Math.max(0, inner.bottom - outer.bottom + 6);
   box.scrollLeft += Math.min(0, inner.left - outer.left - 6) + Math.max(0, inner.right - outer.right + 6);
@@ -122,11 +122,11 @@ function bringIn(box, cell, above) {
 function drawHead() {
   const one = panel();
   $("chosen").textContent = `Layer ${one.layers[state.layer]}, head ${state.head + 1}`;
-  $("facts").replaceChildren(...shownColumns().map(([name, title, unit, meaning]) => {
-    const pair = made("div"), value = valueOf(name, state.layer, state.head);
+  $("summary").replaceChildren(...shownColumns().map(([name, title, unit, meaning]) => {
+    const pair = element("div"), value = valueOf(name, state.layer, state.head);
     pair.title = meaning;
-    const unitWord = unit === "share" || value === null ? "" : ` ${unit}`;
-    pair.append(made("dt", title), made("dd", written(unit, value) + unitWord));
+    const unitWord = unit === "fraction" || value === null ? "" : ` ${unit}`;
+    pair.append(element("dt", title), element("dd", formatted(unit, value) + unitWord));
     return pair;
   }));
   geometry.image = picture(state.layer, state.head, Infinity);
@@ -138,5 +138,5 @@ const focus = () => state.hover || state.pin;
 function drawDetail() {
   drawLines();
   drawMatrix();
-  tell();
+  showReadout();
 }

@@ -4,17 +4,17 @@ function openPanel(number) {
   Object.assign(state, { panel: (number + panels.length) % panels.length, hover: null, pin: null });
   for (const [at, tab] of [...$("panels").children].entries()) tab.setAttribute("aria-selected", at === state.panel);
   const one = panel();
-  $("from").textContent = one.crosses ? "the translation looks" : "a token looks";
-  $("to").textContent = one.crosses ? "at the source" : "at these";
-  if (!one.numbers[state.sort]) state.sort = null;
+  $("from").textContent = one.cross_attention ? "queries: target" : "queries";
+  $("to").textContent = one.cross_attention ? "keys: source" : "keys";
+  if (!one.statistics[state.sort]) state.sort = null;
   buildOverview();
   drawOverview();
-  buildNumbers();
+  buildStatistics();
   buildLegend();
   choose(state.layer, state.head);
 }
 
-function holdBeside(step) {
+function pinNeighbour(step) {
   const at = state.pin || state.hover, count = panel().queries.length;
   const q = at && (at.q ?? null) !== null ? at.q + step : step > 0 ? 0 : count - 1;
   Object.assign(state, { pin: { q: Math.max(0, Math.min(count - 1, q)) }, hover: null });
@@ -42,8 +42,8 @@ function zoom() {
 }
 
 const ACTIONS = {
-  ArrowUp: (event) => (event.shiftKey ? holdBeside(-1) : choose(state.layer - 1, state.head)),
-  ArrowDown: (event) => (event.shiftKey ? holdBeside(1) : choose(state.layer + 1, state.head)),
+  ArrowUp: (event) => (event.shiftKey ? pinNeighbour(-1) : choose(state.layer - 1, state.head)),
+  ArrowDown: (event) => (event.shiftKey ? pinNeighbour(1) : choose(state.layer + 1, state.head)),
   ArrowLeft: () => choose(state.layer, state.head - 1),
   ArrowRight: () => choose(state.layer, state.head + 1),
   Home: () => choose(state.layer, 0),
@@ -63,8 +63,8 @@ function listen() {
     event.preventDefault();
   });
   for (const [id, find] of [["lines", inLines], ["matrix", inMatrix]]) {
-    $(id).addEventListener("pointermove", (event) => pointed(find(event)));
-    $(id).addEventListener("pointerleave", () => pointed(null));
+    $(id).addEventListener("pointermove", (event) => hover(find(event)));
+    $(id).addEventListener("pointerleave", () => hover(null));
     $(id).addEventListener("click", (event) => { state.pin = find(event); drawDetail(); });
   }
   $("matrix-box").addEventListener("scroll", () => requestAnimationFrame(drawMatrix));
@@ -78,11 +78,11 @@ function listen() {
 function buildHeader() {
   $("model").textContent = data.model;
   data.texts.forEach((text, number) => {
-    if (number) $("texts").append(made("b", "/"));
-    $("texts").append(made("span", text));
+    if (number) $("texts").append(element("b", "/"));
+    $("texts").append(element("span", text));
   });
   if (panels.length > 1) $("panels").replaceChildren(...panels.map((one, number) => {
-    const tab = made("button", one.name);
+    const tab = element("button", one.name);
     tab.setAttribute("role", "tab");
     tab.addEventListener("click", () => openPanel(number));
     return tab;
@@ -100,6 +100,6 @@ async function start() {
 }
 
 start().catch((error) => {
-  $("readout").textContent = `This browser cannot show the page (${error.message}); a newer one can.`;
+  $("readout").textContent = `This browser cannot show the page (${error.message}); use a newer one.`;
   throw error;
 });

@@ -1,39 +1,39 @@
 // ---- what is under the pointer
 
-function tell() {
+function showReadout() {
   const at = focus(), box = $("readout");
   if (!at) {
-    box.replaceChildren(made("span", "Point at a token or a cell to read its weights, click to hold on to it.", "quiet"));
+    box.replaceChildren(element("span", "Point at a token or a cell to see its weights; click to pin it.", "quiet"));
     return;
   }
   const one = panel(), codes = codesOf(state.layer, state.head), columns = one.keys.length;
   const byRow = at.q !== undefined && at.q !== null;
   const token = byRow ? one.queries[at.q] : one.keys[at.k];
-  const lead = [made("b", token[0]), made("span", ` (${(byRow ? at.q : at.k) + 1}) `, "quiet")];
+  const lead = [element("b", token[0]), element("span", ` (${(byRow ? at.q : at.k) + 1}) `, "quiet")];
   if (token[2] === PADDING) {
-    box.replaceChildren(...lead, made("span", "is padding: it looks at nothing, and nothing looks at it."));
+    box.replaceChildren(...lead, element("span", "is padding: masked as a query and as a key."));
     return;
   }
   const others = (byRow ? one.keys : one.queries).map((other, number) => {
     const code = byRow ? codes[at.q * columns + number] : other[2] === PADDING ? 0 : codes[number * columns + at.k];
     return [other[0], weight(code), number];
   });
-  const strongest = others.filter(([, share]) => share > 0).sort((a, b) => b[1] - a[1]).slice(0, 8);
-  const cell = byRow && at.k !== undefined && at.k !== null ? cellTold(at) : [made("span", byRow ? "looks at " : "is looked at by ")];
-  box.replaceChildren(...lead, ...cell, ...strongest.flatMap(([text, share]) => [made("i", `${clipped(text)} ${percent(share)}`), " "]));
+  const top = others.filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]).slice(0, 8);
+  const cell = byRow && at.k !== undefined && at.k !== null ? cellReadout(at) : [element("span", byRow ? "attends to " : "is attended to by ")];
+  box.replaceChildren(...lead, ...cell, ...top.flatMap(([text, value]) => [element("i", `${clipped(text)} ${percent(value)}`), " "]));
 }
 
-function cellTold(at) {
-  const one = panel(), place = at.q * one.keys.length + at.k;
-  const key = [made("span", "→ "), made("b", clipped(one.keys[at.k][0])), made("span", ` (${at.k + 1}) `, "quiet")];
-  if (allowedIn(state.layer)[place])
-    return [...key, made("b", percent(weight(codesOf(state.layer, state.head)[place]))), made("span", "; most at ", "quiet")];
-  return [...key, made("span", hidden(at.q, at.k) ? "padding, masked; most at " : "masked; most at ", "quiet")];
+function cellReadout(at) {
+  const one = panel(), index = at.q * one.keys.length + at.k;
+  const key = [element("span", "→ "), element("b", clipped(one.keys[at.k][0])), element("span", ` (${at.k + 1}) `, "quiet")];
+  if (allowedIn(state.layer)[index])
+    return [...key, element("b", percent(weight(codesOf(state.layer, state.head)[index]))), element("span", "; most at ", "quiet")];
+  return [...key, element("span", hidden(at.q, at.k) ? "padding, masked; most at " : "masked; most at ", "quiet")];
 }
 
 const clipped = (text) => (text.length > 18 ? `${text.slice(0, 17)}…` : text);
 
-function pointed(next) {
+function hover(next) {
   if (JSON.stringify(next) === JSON.stringify(state.hover)) return;
   state.hover = next;
   requestAnimationFrame(drawDetail);
@@ -61,26 +61,26 @@ function buildLegend() {
   const one = panel(), later = one.allows.some((flags) => flags.some((flag, at) =>
     !flag && !hidden(Math.floor(at / one.keys.length), at % one.keys.length)));
   const pads = [...one.queries, ...one.keys].some((token) => token[2] === PADDING);
-  const ramp = made("canvas"), pen = sized(ramp, 120, 10);
+  const ramp = element("canvas"), pen = sized(ramp, 120, 10);
   for (let x = 0; x < 120; x++) {
     const c = Math.round((x / 119) * 255);
     pen.fillStyle = `rgb(${colors.ramp.subarray(3 * c, 3 * c + 3).join(",")})`;
     pen.fillRect(x, 0, 1, 10);
   }
-  const parts = [labelled(made("span", "0"), ramp, made("span", "100% (square-root scale)"))];
-  if (later) parts.push(labelled(swatch(colors.masked, colors.hatch), made("span", "masked: out of a token's sight")));
-  if (pads) parts.push(labelled(swatch(colors.padding, colors["padding-hatch"]), made("span", "masked: padding")));
+  const parts = [labelled(element("span", "0"), ramp, element("span", "100% (square-root scale)"))];
+  if (later) parts.push(labelled(swatch(colors.masked, colors.hatch), element("span", "masked: not visible to the query")));
+  if (pads) parts.push(labelled(swatch(colors.padding, colors["padding-hatch"]), element("span", "masked: padding")));
   if (one.queries.some((token) => token[1]) || one.keys.some((token) => token[1])) {
-    const bar = made("canvas", "", "tip"), tip = sized(bar, 3, 12);
+    const bar = element("canvas", "", "tip"), tip = sized(bar, 3, 12);
     tip.fillStyle = colors.pair;
     tip.fillRect(0, 0, 3, 12);
-    parts.push(labelled(bar, made("span", "second text")));
+    parts.push(labelled(bar, element("span", "second text")));
   }
   $("legend").replaceChildren(...parts);
 }
 
 function swatch(ground, line) {
-  const canvas = made("canvas"), pen = sized(canvas, 18, 12);
+  const canvas = element("canvas"), pen = sized(canvas, 18, 12);
   pen.fillStyle = `rgb(${ground.join(",")})`;
   pen.fillRect(0, 0, 18, 12);
   pen.fillStyle = hatch(pen, line);
@@ -89,22 +89,22 @@ function swatch(ground, line) {
 }
 
 function labelled(...parts) {
-  const box = made("span");
+  const box = element("span");
   box.append(...parts);
   return box;
 }
 
 function buildHelp() {
   const row = (first, second) => {
-    const line = made("tr"), name = made("td");
+    const line = element("tr"), name = element("td");
     name.append(...first);
-    line.append(name, made("td", second));
+    line.append(name, element("td", second));
     return line;
   };
   $("keys").replaceChildren(...KEYS.map(([keys, what]) =>
-    row(keys.split(" ").flatMap((key) => [made("kbd", key), made("span", " ")]), what)));
-  const all = "Each is a mean over the tokens of the text, padding left out.";
-  $("meanings").replaceChildren(...COLUMNS.map(([, title, , meaning]) => row([made("span", title)], meaning)), row([], all));
-  $("note").textContent = `Weights are kept in a byte each, to within 0.004. ${data.note}`;
+    row(keys.split(" ").flatMap((key) => [element("kbd", key), element("span", " ")]), what)));
+  const all = "Each is a mean over the queries of the text, without padding.";
+  $("meanings").replaceChildren(...COLUMNS.map(([, title, , meaning]) => row([element("span", title)], meaning)), row([], all));
+  $("note").textContent = `Weights are quantised to one byte, with an error of at most 0.004. ${data.note}`;
 }
 
