@@ -65,7 +65,7 @@ def theirs(folder: Path, ids: torch.Tensor, **more: Any) -> torch.Tensor:
         return torch.stack(model(ids[None], output_attentions=True, **more).attentions)[:, 0]
 
 
-def test_bert_is_as_transformers_has_it(bert_folder: Path) -> None:
+def test_bert_weights_equal_transformers(bert_folder: Path) -> None:
     (panel,) = panels_for(load_model(str(bert_folder)), AttentionRequest("the cat sat", "dogs ran off", padding=0))
     assert [token.text for token in panel.keys] == [
         "[CLS]",
@@ -94,7 +94,7 @@ def test_gpt2_is_as_transformers_has_it(gpt2_folder: Path) -> None:
     assert not panel.allowed[..., 5:].any()
 
 
-def test_the_command_writes_a_page_and_says_which_heads_follow_what(
+def test_command_writes_a_page_and_prints_notable_heads(
     bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "page.html"
@@ -103,11 +103,11 @@ def test_the_command_writes_a_page_and_says_which_heads_follow_what(
     assert lines[0] == "tiny/bert: 2 layers of 3 heads, 24 wide."
     assert lines[1].startswith("encoder self-attention, 5 tokens;")
     (panel,) = panels_for(load_model(str(bert_folder)), AttentionRequest("the cat sat"))
-    numbers = panel.statistics()
+    statistics = panel.statistics()
     for line, what, values in (
-        (lines[2], "the previous token", numbers.previous),
-        (lines[3], "the next token", numbers.following),
-        (lines[4], "special tokens", numbers.special),
+        (lines[2], "the previous token", statistics.previous),
+        (lines[3], "the next token", statistics.next),
+        (lines[4], "special tokens", statistics.special),
     ):
         assert values is not None
         best = int(values.argmax())
@@ -117,7 +117,7 @@ def test_the_command_writes_a_page_and_says_which_heads_follow_what(
     assert lines[5].startswith(f"{out} (")
     html = out.read_text(encoding="utf-8")
     assert "<title>Attention · tiny/bert · the cat sat</title>" in html
-    # the same name again: a page may be written anew
+    # the same name again: an attention page may be overwritten
     assert command(["attention", str(bert_folder), "--text", "dogs", "--layers", "2", "--out", str(out)]) == 0
     assert '"layers":[2]' in out.read_text(encoding="utf-8")
 
@@ -132,36 +132,36 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("words", "told"), REFUSED, ids=[told for _, told in REFUSED])
-def test_what_cannot_be_looked_at_is_one_line(
-    bert_folder: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_invalid_arguments_are_one_line_errors(
+    bert_folder: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(["attention", str(bert_folder), *words, "--out", str(tmp_path / "page.html")]) == 2
+    assert command(["attention", str(bert_folder), *arguments, "--out", str(tmp_path / "page.html")]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.strip().splitlines()[-1].startswith("error: ")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_a_page_cannot_go(bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_that_cannot_be_written(bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "notes.html"
     other.write_text("mine")
-    for out, told in (
-        (tmp_path / "no" / "page.html", f"there is no folder {tmp_path / 'no'}; make it, or choose another place"),
+    for out, message in (
+        (tmp_path / "no" / "page.html", f"there is no folder {tmp_path / 'no'}; make it, or choose another path"),
         (tmp_path, f"a folder; name a file in it, such as {tmp_path / 'page.html'}"),
         (other, "this file exists and is no attention page; choose another name"),
     ):
         assert command(["attention", str(bert_folder), "--text", "cat", "--out", str(out)]) == 2
-        assert capsys.readouterr().err == f"error: --out {out}: {told}\n"
+        assert capsys.readouterr().err == f"error: --out {out}: {message}\n"
     assert other.read_text() == "mine"
 
 
-def test_a_disk_that_refuses_is_one_line(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_one_line_error(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(attention, "write_text", full)
-    with pytest.raises(ConfigurationError, match=r"--out .*page.html: No space left on device; choose another place"):
+    with pytest.raises(ConfigurationError, match=r"--out .*page.html: No space left on device; choose another path"):
         attention.main(str(bert_folder), AttentionRequest("cat"), str(tmp_path / "page.html"))
 
 
@@ -170,8 +170,8 @@ def test_as_much_padding_as_there_is_room_for(bert_folder: Path) -> None:
     assert [token.padding for token in panel.keys] == [False] * 23 + [True]
 
 
-def test_a_language_model_reads_one_text(gpt2_folder: Path) -> None:
-    with pytest.raises(ConfigurationError, match="--text-b: this model reads one running text; leave it out"):
+def test_language_model_reads_a_single_text(gpt2_folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--text-b: this model reads a single text; leave it out"):
         panels_for(load_model(str(gpt2_folder)), AttentionRequest("the cat", "sat"))
 
 
@@ -211,56 +211,56 @@ def test_weights_that_are_none_of_ours(tmp_path: Path) -> None:
         load_model(str(tmp_path))
     with pytest.raises(WeightsError, match="/nowhere: no such folder"):
         load_model(str(tmp_path / "nowhere"))
-    with pytest.raises(WeightsError, match="name a run folder, a folder of weights or a hub id") as told:
+    with pytest.raises(WeightsError, match="name a run folder, a folder of weights or a hub id") as message:
         load_model("some/model")
-    assert "init_from" not in str(told.value)
+    assert "init_from" not in str(message.value)
 
 
-def write_run(place: Path, *overrides: str, attends: bool = True) -> Path:
-    """A run folder with random weights, as a run leaves it."""
-    config = compose(["source=sample", f"paths.outputs={place}", *overrides])
+def write_run(folder: Path, *overrides: str, attends: bool = True) -> Path:
+    """The folder of a run with random weights."""
+    config = compose(["source=sample", f"paths.outputs={folder}", *overrides])
     config["model"] |= {"vocab_size": WORDS.vocab_size + 3, "d_model": 24, "n_layers": 2}
     config["model"] |= {"n_heads": 3, "d_ff": 32} if attends else {}
     choices = config["choices"]
-    folder = RunFolder(place / choices["model"] / choices["task"] / "seed42-abc", "seed42-abc")
-    folder.write_config(config)
+    run = RunFolder(folder / choices["model"] / choices["task"] / "seed42-abc", "seed42-abc")
+    run.write_config(config)
     module = build_module(config, builder_arguments(config["model"]))
-    folder.checkpoints.mkdir()
-    torch.save({"state_dict": module.state_dict()}, folder.best_checkpoint)
-    WORDS.save(folder.path / "tokenizer")
-    return folder.path
+    run.checkpoints.mkdir()
+    torch.save({"state_dict": module.state_dict()}, run.best_checkpoint)
+    WORDS.save(run.path / "tokenizer")
+    return run.path
 
 
 def test_a_run_writes_texts_as_its_task_does(tmp_path: Path) -> None:
-    subject = load_model(str(write_run(tmp_path, "model=bert", "task=glue/mnli")))
-    assert subject.name == "bert, glue/mnli"
-    (panel,) = panels_for(subject, AttentionRequest("the cat", "dogs", padding=0))
+    inspected = load_model(str(write_run(tmp_path, "model=bert", "task=glue/mnli")))
+    assert inspected.name == "bert, glue/mnli"
+    (panel,) = panels_for(inspected, AttentionRequest("the cat", "dogs", padding=0))
     assert [token.text for token in panel.keys] == ["[CLS]", "the", "cat", "[SEP]", "dogs", "[SEP]"]
 
 
 def test_a_fine_tuned_decoder_shows_its_own_special_tokens(tmp_path: Path) -> None:
-    subject = load_model(str(write_run(tmp_path, "model=gpt2_tiny", "task=glue/rte")))
-    (panel,) = panels_for(subject, AttentionRequest("the cat", "dogs"))
+    inspected = load_model(str(write_run(tmp_path, "model=gpt2_tiny", "task=glue/rte")))
+    (panel,) = panels_for(inspected, AttentionRequest("the cat", "dogs"))
     shown = [token.text for token in panel.keys]
     assert shown == ["[start]", "the", "cat", "[delimiter]", "dogs", "[extract]", "[PAD]", "[PAD]"]
     assert [token.special for token in panel.keys] == [True, False, False, True, False, True, True, True]
     assert panel.name == "decoder self-attention"
 
 
-def test_a_model_without_attention_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_without_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path, "model=rnn_tiny", "task=glue/mrpc", attends=False)
     assert command(["attention", str(run), "--text", "cat", "--text-b", "dogs", "--out", str(tmp_path / "x.html")]) == 2
-    told = "rnn_tiny, glue/mrpc: no layer of this model attends to tokens, so there is nothing to look at"
-    assert capsys.readouterr().err == f"error: {told}\n"
+    message = "rnn_tiny, glue/mrpc: no layer of this model has attention, so there is nothing to show"
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
-def test_layers_that_do_not_attend_are_refused(tmp_path: Path) -> None:
-    subject = load_model(str(write_run(tmp_path, "model=rnn_tiny", "task=translate/multi30k_en_de", attends=False)))
-    (panel,) = panels_for(subject, AttentionRequest("the cat", "dogs"))
+def test_layers_without_attention(tmp_path: Path) -> None:
+    inspected = load_model(str(write_run(tmp_path, "model=rnn_tiny", "task=translate/multi30k_en_de", attends=False)))
+    (panel,) = panels_for(inspected, AttentionRequest("the cat", "dogs"))
     (attends,) = panel.layers
     other = 3 - attends
-    with pytest.raises(ConfigurationError, match=f"--layers {other}: none of these layers attends; try others"):
-        panels_for(subject, AttentionRequest("the cat", "dogs", layers=[other]))
+    with pytest.raises(ConfigurationError, match=f"layers {other}: none of these has attention; choose others"):
+        panels_for(inspected, AttentionRequest("the cat", "dogs", layers=[other]))
 
 
 TRANSLATION = ("model=transformer_tiny", "task=translate/multi30k_en_de", "model.max_seq_len=32", "task.max_len=32")
@@ -268,13 +268,13 @@ TRANSLATION = ("model=transformer_tiny", "task=translate/multi30k_en_de", "model
 
 def test_a_translation_is_shown_over_its_source(tmp_path: Path) -> None:
     run = write_run(tmp_path, *TRANSLATION)
-    subject = load_model(str(run))
-    encoder, decoder, cross = panels_for(subject, AttentionRequest("the cat sat", "dogs ran", padding=1))
+    inspected = load_model(str(run))
+    encoder, decoder, cross = panels_for(inspected, AttentionRequest("the cat sat", "dogs ran", padding=1))
     assert [token.text for token in encoder.keys] == ["the", "cat", "sat", "[end]", "[PAD]"]
     assert [token.text for token in decoder.keys] == ["[start]", "dogs", "ran", "[PAD]"]
     assert (cross.queries, cross.keys) == (decoder.keys, encoder.keys)
     with pytest.raises(ConfigurationError, match="the text is 41 tokens long, the model has 32 positions"):
-        panels_for(subject, AttentionRequest("cat " * 40))
+        panels_for(inspected, AttentionRequest("cat " * 40))
 
 
 def test_without_a_target_the_model_translates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_every_kind_leaves_a_page_and_pictures(task: str, tmp_path: Path) -> Non
 def test_what_is_too_much_is_told_and_harms_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("protoformer.views.inspected_model.LARGEST", 100)
+    monkeypatch.setattr("protoformer.views.inspected_model.MAX_WEIGHTS", 100)
     with caplog.at_level(logging.WARNING), pytest.raises(FileNotFoundError):
         leave(tmp_path, "model=bert_l2_h128", "task=glue/mrpc", "source.rows=40")
     assert "views.attention: 2 layers of 2 heads over" in caplog.text

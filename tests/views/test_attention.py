@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from protoformer.models.gpt import gpt
-from protoformer.views.attention import PAGE_MARKER, page
+from protoformer.views.attention import PAGE_MARKER, page, quantize
 from protoformer.views.panels import Panel, Token, TokenizedText, panels_of_backbone
 
 HOSTILE = "</script><img src=x onerror=\"document.title='had'\"><!-- {{data}} &amp; ' "
@@ -41,7 +41,7 @@ def test_weights_masks_and_numbers_come_back() -> None:
     back = (unpacked(held["weights"]).reshape(2, 4, 6, 6) / 255.0) ** 2
     assert np.abs(back - panel.weights.numpy()).max() < 0.004
     masks = [np.unpackbits(unpacked(mask))[:36].reshape(6, 6).astype(bool) for mask in held["masks"]]
-    for layer, number in enumerate(held["mask_of"]):
+    for layer, number in enumerate(held["mask_index"]):
         assert np.array_equal(masks[number], panel.visible[layer].numpy())
     assert (held["layers"], held["heads"], held["cross_attention"]) == ([1, 2], 4, False)
     assert held["queries"] == held["keys"] == [["w0", 0, 0], ["w1", 0, 0], ["w2", 0, 0], ["w3", 1, 0], ["w4", 1, 0],
@@ -54,7 +54,7 @@ def test_weights_masks_and_numbers_come_back() -> None:
 def test_layers_of_one_mask_share_it() -> None:
     (held,) = data_in(page([panel_of([Token("a"), Token("b")])], "m", ["a b"]))["panels"]
     assert len(held["masks"]) == 1
-    assert held["mask_of"] == [0, 0]
+    assert held["mask_index"] == [0, 0]
 
 
 def test_bytes_keep_small_weights_apart() -> None:

@@ -1,4 +1,4 @@
-"""The attention page in a real browser: it draws, answers to pointer and keys, stays quiet, and runs nobody's script."""
+"""The attention page in a real browser: it draws, answers to pointer and keys, makes no requests, and runs nobody's script."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +62,7 @@ def at(browser: Browser, selector: str) -> tuple[float, float, float, float]:
     )
 
 
-def said(browser: Browser, selector: str) -> str:
+def shown_text(browser: Browser, selector: str) -> str:
     return browser.value(f"document.querySelector('{selector}').textContent")
 
 
@@ -70,11 +70,11 @@ def test_it_draws_all_heads_and_one_in_detail(small: Browser) -> None:
     assert small.value("document.querySelectorAll('#overview .cell canvas').length") == 6
     assert small.value(f"{COLOURS}('lines')") > 20
     assert small.value(f"{COLOURS}('matrix')") > 20
-    assert said(small, "#chosen") == "Layer 1, head 1"
-    assert said(small, "#size") == "2 layers × 3 heads"  # noqa: RUF001
+    assert shown_text(small, "#chosen") == "Layer 1, head 1"
+    assert shown_text(small, "#size") == "2 layers × 3 heads"  # noqa: RUF001
     assert small.value("document.querySelectorAll('#statistics tbody tr').length") == 6
-    assert "padding" in said(small, "#legend")
-    assert "out of" not in said(small, "#legend")  # an encoder's only mask
+    assert "padding" in shown_text(small, "#legend")
+    assert "not visible" not in shown_text(small, "#legend")  # an encoder's only mask
     assert small.errors == []
     assert all(url.startswith("file:") for url in small.requests)
     assert len(small.requests) == 1
@@ -82,7 +82,7 @@ def test_it_draws_all_heads_and_one_in_detail(small: Browser) -> None:
 
 def test_pixels_are_the_weights(small: Browser) -> None:
     """A cell of the matrix is as dark as its weight, by the page's own scale; where padding stands, it is hatched."""
-    told = small.value("""(() => {
+    colours = small.value("""(() => {
       const g = geometry.matrix, r = devicePixelRatio, seen = [];
       const pen = document.getElementById('matrix').getContext('2d');
       for (let q = 0; q < 4; q++) for (let k = 0; k < 4; k++) {
@@ -92,9 +92,9 @@ def test_pixels_are_the_weights(small: Browser) -> None:
       }
       return seen
     })()""")
-    assert len(told) == 16
-    assert all(drawn == meant for drawn, meant in told)
-    assert len({tuple(drawn) for drawn, _ in told}) > 6
+    assert len(colours) == 16
+    assert all(drawn == expected for drawn, expected in colours)
+    assert len({tuple(drawn) for drawn, _ in colours}) > 6
 
 
 def test_keys_move_through_heads_and_layers(small: Browser) -> None:
@@ -109,7 +109,7 @@ def test_keys_move_through_heads_and_layers(small: Browser) -> None:
         ("ArrowDown", "Layer 2, head 1"),
     ):
         small.key(key)
-        assert said(small, "#chosen") == chosen, key
+        assert shown_text(small, "#chosen") == chosen, key
     assert (
         small.value("document.querySelector('.cell[aria-pressed=true]').getAttribute('aria-label')")
         == "layer 2, head 1"
@@ -121,7 +121,7 @@ def test_keys_move_through_heads_and_layers(small: Browser) -> None:
     small.key("ArrowDown")  # goes to the help, not to the heads
     small.key("Escape")
     assert not small.value("document.getElementById('help').open")
-    assert said(small, "#chosen") == "Layer 2, head 1"
+    assert shown_text(small, "#chosen") == "Layer 2, head 1"
     assert small.errors == []
 
 
@@ -141,8 +141,8 @@ def test_the_pointer_reads_a_token_and_a_click_holds_it(small: Browser) -> None:
     step = small.value("geometry.lines.step")
     whole = small.value("document.getElementById('lines').toDataURL()")
     small.point(left + 20, top + 1.5 * step)
-    told = said(small, "#readout")
-    assert told.startswith("cats (2) looks at ")
+    text = shown_text(small, "#readout")
+    assert text.startswith("cats (2) attends to ")
     shares = [float(share) for share in small.value(
         "[...document.querySelectorAll('#readout i')].map(i => i.textContent.match(/([0-9.]+)%/)[1])")]  # fmt: skip
     assert len(shares) == 4
@@ -150,15 +150,15 @@ def test_the_pointer_reads_a_token_and_a_click_holds_it(small: Browser) -> None:
     assert shares == sorted(shares, reverse=True)
     assert small.value("document.getElementById('lines').toDataURL()") != whole
     small.point(5, 5)
-    assert said(small, "#readout").startswith("Point at a token")
+    assert shown_text(small, "#readout").startswith("Point at a token")
     assert small.value("document.getElementById('lines').toDataURL()") == whole
     small.point(left + 20, top + 2.5 * step, click=True)
     small.point(5, 5)
-    assert said(small, "#readout").startswith("sit (3) looks at ")  # still
+    assert shown_text(small, "#readout").startswith("sit (3) attends to ")  # still
     small.key("ArrowDown", shift=True)
-    assert said(small, "#readout").startswith("here (4) looks at ")
+    assert shown_text(small, "#readout").startswith("here (4) attends to ")
     small.key("Escape")
-    assert said(small, "#readout").startswith("Point at a token")
+    assert shown_text(small, "#readout").startswith("Point at a token")
     assert small.errors == []
 
 
@@ -167,11 +167,13 @@ def test_the_pointer_reads_a_cell_and_padding(small: Browser) -> None:
     x, y, cell = small.value("[geometry.matrix.x, geometry.matrix.y, geometry.matrix.cell]")
     small.point(left + x + 1.5 * cell, top + y + 2.5 * cell)
     share = small.value("weight(codesOf(0, 0)[2 * 5 + 1])")
-    assert said(small, "#readout").startswith(f"sit (3) → cats (2) {100 * share:.{0 if share >= 0.0995 else 1}f}%")
+    assert shown_text(small, "#readout").startswith(
+        f"sit (3) → cats (2) {100 * share:.{0 if share >= 0.0995 else 1}f}%"
+    )
     small.point(left + x + 4.5 * cell, top + y + 1.5 * cell)
-    assert said(small, "#readout").startswith("cats (2) → [PAD] (5) padding, masked")
+    assert shown_text(small, "#readout").startswith("cats (2) → [PAD] (5) padding, masked")
     small.point(left + x + 1.5 * cell, top + y + 4.5 * cell)
-    assert "is padding" in said(small, "#readout")
+    assert "is padding" in shown_text(small, "#readout")
 
 
 def test_numbers_sort(small: Browser) -> None:
@@ -188,7 +190,7 @@ def test_numbers_sort(small: Browser) -> None:
     assert [float(text) for text in column(1)] == sorted(down)
     small.value("document.querySelectorAll('#statistics tbody tr')[0].click()")
     layer, head = column(0)[0].split("-")
-    assert said(small, "#chosen") == f"Layer {layer}, head {head}"
+    assert shown_text(small, "#chosen") == f"Layer {layer}, head {head}"
 
 
 def test_light_and_dark(small: Browser) -> None:
@@ -214,8 +216,8 @@ def test_hostile_text_does_nothing(browser: Browser, tmp_path: Path) -> None:
         browser.point(left + 20, top + (row + 0.5) * browser.value("geometry.lines.step"), click=True)
     assert browser.value("document.title").startswith("Attention · </script><img")
     assert browser.value("document.querySelectorAll('img').length") == 0
-    assert said(browser, "#texts") == said(browser, "#model") == HOSTILE
-    assert "out of a token's sight" in said(browser, "#legend")  # what comes later
+    assert shown_text(browser, "#texts") == shown_text(browser, "#model") == HOSTILE
+    assert "not visible to the query" in shown_text(browser, "#legend")  # what comes later
     assert browser.errors == []
     assert len(browser.requests) == 1
     # were a script to get in all the same, the page's policy would stop it
@@ -238,12 +240,12 @@ def test_attention_to_another_text_has_its_panel(browser: Browser, tmp_path: Pat
     assert tabs == ["encoder self-attention", "decoder self-attention", "attention to the source"]
     browser.key("[")  # round to the last one
     assert browser.value("document.querySelector('[aria-selected=true][role=tab]').textContent") == tabs[2]
-    assert said(browser, "#from") == "the translation looks"
+    assert shown_text(browser, "#from") == "queries: target"
     assert browser.value("[...document.querySelectorAll('#statistics th')].map(h => h.textContent)") == [
         "head", "entropy", "first"]  # fmt: skip
     left, top, width, _ = at(browser, "#lines")
     browser.point(left + width - 20, top + 1.5 * browser.value("geometry.lines.step"))
-    assert said(browser, "#readout").startswith("Hunde (2) is looked at by ")
+    assert shown_text(browser, "#readout").startswith("Hunde (2) is attended to by ")
     assert browser.errors == []
 
 
@@ -290,5 +292,5 @@ def test_a_browser_that_is_too_old_is_told(browser: Browser, tmp_path: Path) -> 
         page(panels_of_backbone(model(bert), TokenizedText(torch.arange(1), words), [1]), "m", ["a"]), encoding="utf-8"
     )
     browser.open(file, ready="document.getElementById('readout')?.textContent")
-    assert said(browser, "#readout").startswith("This browser cannot show the page (DecompressionStream")
+    assert shown_text(browser, "#readout").startswith("This browser cannot show the page (DecompressionStream")
     browser.call("Page.removeScriptToEvaluateOnNewDocument", **hidden)

@@ -81,7 +81,7 @@ def test_padding_changes_no_weight_and_no_number(model: Backbone) -> None:
     without = TokenizedText(with_padding.ids[:6], with_padding.tokens[:6])
     (longer,), (shorter,) = (panels_of_backbone(model.eval(), one, [1, 3]) for one in (with_padding, without))
     torch.testing.assert_close(longer.weights[..., :6, :6], shorter.weights)
-    for ours, theirs in zip(longer.numbers(), shorter.numbers(), strict=True):
+    for ours, theirs in zip(longer.statistics(), shorter.statistics(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
