@@ -51,7 +51,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Calls:
             {"cased": False, "letters": 1000, "force": False},
         ),
         (
-            "tokenizer train a --kind wordpiece --size 9 --out x.json --cased --force --letters 5",
+            "tokenizer train a --kind wordpiece --size 9 --out x.json --cased --force --alphabet 5",
             (["a"], "wordpiece", 9, "x.json"),
             {"cased": True, "letters": 5, "force": True},
         ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from protoformer.commands import train
+from protoformer.commands import multirun, train
 from protoformer.config.groups import CONF_VARIABLE
 from protoformer.errors import DivergedError
 
@@ -65,11 +65,11 @@ def test_the_sweepers_get_the_score(trained: Trained) -> None:
     before = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(config)
-        assert train.task(config) == 0.3
+        assert multirun.run_job(config) == 0.3
         HydraConfig.instance().set_config(config)
         config.seed = 2
         with pytest.raises(DivergedError):  # in a launcher's own process the error goes home as it is
-            train.task(config)
+            multirun.run_job(config)
     finally:
         HydraConfig.instance().cfg = before
 
@@ -191,13 +191,13 @@ def test_wrong_flags_are_one_line(
 
 def test_a_failed_jobs_objective_is_not_a_number(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float | None] = []
-    original = train.task
+    original = multirun.run_job
 
-    def spy(config: Any) -> float | None:
-        seen.append(original(config))
+    def spy(config: Any, session: Any) -> float | None:
+        seen.append(original(config, session))
         return seen[-1]
 
-    monkeypatch.setattr(train, "task", spy)
+    monkeypatch.setattr(multirun, "run_job", spy)
     assert train.main([DEMO, "seed=2"]) == 4
     assert len(seen) == 1
     assert math.isnan(seen[0] or 0.0)

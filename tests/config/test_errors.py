@@ -87,6 +87,7 @@ def test_the_console_command_says_it_in_the_same_way(tmp_path: Path) -> None:
         ("plan", "the following arguments are required: KEY=VALUE"),
         ("list modles", "did you mean models?"),
         ("export x --too hf y", "did you mean --to?"),
+        ("compare a --with b --draws 5", "--draws has a new name; did you mean --resamples?"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *words.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60

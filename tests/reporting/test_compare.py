@@ -26,7 +26,7 @@ def test_seeds_are_averaged_and_a_gain_is_told(write_run, capsys: pytest.Capture
     assert (found.ours, found.theirs) == ([0.9, 0.8], [0.6, 0.7])
     assert found.difference.mean == pytest.approx(0.2)
     assert 0.1 < found.difference.low < 0.2 < found.difference.high < 0.3
-    assert cli.main(["compare", *map(str, ours), "--with", *map(str, theirs), "--draws", "500"]) == 0
+    assert cli.main(["compare", *map(str, ours), "--with", *map(str, theirs), "--resamples", "500"]) == 0
     out = capsys.readouterr().out
     assert "85.00 ± 7.07 (n = 2)" in out
     assert "+20.00" in out
@@ -91,4 +91,4 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     numbers = [write_run(name, task="glue/stsb", rows={"text_a": "a"}, predictions=similar) for name in "gh"]
     assert "not means over examples" in refused(capsys, numbers[0], "--with", numbers[1])
     assert "holds no config.yaml" in refused(capsys, tmp_path, "--with", good)
-    assert "--draws 0: at least one" in refused(capsys, good, "--with", other, "--draws", "0")
+    assert "--resamples 0: at least one" in refused(capsys, good, "--with", other, "--resamples", "0")

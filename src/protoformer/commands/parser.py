@@ -12,13 +12,12 @@ from protoformer.config.suggest import advice, nearest
 from protoformer.errors import ConfigurationError, UserError
 
 INTERRUPTED = 130
-
-
 CLOSED_PIPE = 141
+OLD_FLAGS = {"--draws": "--resamples", "--letters": "--alphabet"}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are user errors in one line."""
+    """argparse whose errors are user errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split("=")[0].split()[:1]
@@ -38,6 +37,9 @@ class Parser(argparse.ArgumentParser):
             known = {*groups(search_path()), *compose.keys_of(schema.Run)}
             if "." in name or name in known or (given_value and nearest(name, flags) is None):
                 return f"{word}: overrides have no hyphens, {name}=value (in a W&B sweep: ${{args_no_hyphens}})"
+        new = OLD_FLAGS.get(word)
+        if new in self._option_string_actions:
+            return f"{word} has a new name; did you mean {new}?"
         return f"{word}: no such flag; {advice(word, [f'--{flag}' for flag in flags])}"
 
     def _form(self) -> str:
@@ -53,14 +55,14 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except UserError as error:
-        return complain(error)
+        return print_error(error)
     except BrokenPipeError:  # `protoformer list | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except OSError as error:
         if not error.filename:
             raise
-        return complain(UserError(f"{error.filename}: {error.strerror or error}"))
+        return print_error(UserError(f"{error.filename}: {error.strerror or error}"))
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -70,7 +72,7 @@ def guarded(work: Callable[[], int]) -> int:
             os.environ[CONF_VARIABLE] = folder
 
 
-def complain(error: UserError) -> int:
+def print_error(error: UserError) -> int:
     """Print a user error as one line on stderr and give its exit code."""
     print("error: " + " ".join(str(error).split()), file=sys.stderr)
     return error.exit_code

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protoformer.commands.train import rerun
+from protoformer.commands.multirun import command_line
 from protoformer.config.compose import compose
 
 HELP = "fetch weights, tokenizer and data, and tokenise, for a run without a network"
@@ -25,7 +25,7 @@ def main(overrides: Sequence[str]) -> None:
     source = instantiate(config, "source")
     tokenizer, config = _prepare_model(config, source)
     _prepare_data(config, source, tokenizer)
-    print(f"now without a network:  HF_HUB_OFFLINE=1 {rerun(overrides)}")
+    print(f"now without a network:  HF_HUB_OFFLINE=1 {command_line(overrides)}")
 
 
 def _prepare_model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, Any]]:

@@ -141,14 +141,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", required=True, choices=("wordpiece", "bpe", "bytelevel"), help="as BERT's, GPT's or GPT-2's"
     )
     parser.add_argument(
-        "--size", required=True, type=int, metavar="N", help="tokens, special ones and letters included"
+        "--size", required=True, type=int, metavar="N", help="tokens, special ones and characters included"
     )
     parser.add_argument(
         "--out", default="tokenizer.json", metavar="FILE", help="the file to write (default: %(default)s)"
     )
     parser.add_argument("--cased", action="store_true", help="keep upper case and accents (bytelevel always does)")
     parser.add_argument(
-        "--letters", type=int, default=1000, metavar="N", help="letters that are known, bytelevel: all (default: 1000)"
+        "--alphabet",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="most frequent characters to keep; bytelevel keeps all (default: 1000)",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
@@ -160,6 +164,6 @@ def run(options: argparse.Namespace) -> None:
         options.size,
         options.out,
         cased=options.cased,
-        letters=options.letters,
+        letters=options.alphabet,
         force=options.force,
     )

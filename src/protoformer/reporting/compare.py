@@ -29,11 +29,11 @@ class Comparison(NamedTuple):
     difference: Difference
 
 
-def main(ours: Sequence[str], theirs: Sequence[str], draws: int = 10_000) -> None:
+def main(ours: Sequence[str], theirs: Sequence[str], resamples: int = 10_000) -> None:
     """Print the comparison; numbers times 100, as the papers print them."""
-    if draws < 1:
-        raise UserError(f"--draws {draws}: at least one")
-    found = compare([Path(run) for run in ours], [Path(run) for run in theirs], draws)
+    if resamples < 1:
+        raise UserError(f"--resamples {resamples}: at least one")
+    found = compare([Path(run) for run in ours], [Path(run) for run in theirs], resamples)
     rows = [
         (
             one.split,
@@ -48,10 +48,10 @@ def main(ours: Sequence[str], theirs: Sequence[str], draws: int = 10_000) -> Non
         for one in found
     ]
     print_table(("split", "metric", "examples", "these runs", "with", "difference", "95 % interval", ""), rows)
-    print(f"paired bootstrap over examples, {draws:,} draws; runs of a side are averaged example by example")
+    print(f"paired bootstrap over examples, {resamples:,} resamples; runs of a side are averaged example by example")
 
 
-def compare(ours: Sequence[Path], theirs: Sequence[Path], draws: int = 10_000) -> list[Comparison]:
+def compare(ours: Sequence[Path], theirs: Sequence[Path], resamples: int = 10_000) -> list[Comparison]:
     """Every split that all runs predicted and whose labels are known.
 
     Raises UserError for runs of different tasks, unfinished runs, rows that differ, or metrics that are no means.
@@ -82,7 +82,7 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], draws: int = 10_000) -
         for metric in scores[0][0]:
             values = [np.asarray([run[metric] for run in side]) for side in scores]
             mine, others = (side.mean(axis=1).tolist() for side in values)
-            difference = paired_bootstrap(*values, draws=draws)
+            difference = paired_bootstrap(*values, draws=resamples)
             found.append(Comparison(name, metric, len(first), mine, others, difference))
     if labelled and not found:
         raise UserError(f"{tasks[0]}: its metrics are not means over examples, which this comparison is made of")

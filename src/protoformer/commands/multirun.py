@@ -1,0 +1,186 @@
+"""The jobs of one command line: a single run, or those of a sweep (-m), which goes on past a job that failed.
+
+Hydra's `main` runs them, so that its sweepers and launchers work. Every job of a sweep is checked before the first starts.
+"""
+
+import math
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protoformer.commands.parser import print_error
+from protoformer.config import compose
+from protoformer.config.groups import CONF_VARIABLE, CONFIG_NAME
+from protoformer.distributed import memory
+from protoformer.errors import InterruptedRunError, RunFolderError, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+LONG_SWEEP = 10  # jobs from which checking them takes seconds
+FAILED = 1
+PROGRAM = "python train.py"
+
+
+@dataclass
+class Job:
+    """One job: its overrides, and its score or its error."""
+
+    overrides: list[str]
+    score: float | None = None
+    error: BaseException | None = None
+
+    @property
+    def exit_code(self) -> int:
+        if self.error is None:
+            return 0
+        return self.error.exit_code if isinstance(self.error, UserError) else FAILED
+
+
+@dataclass
+class Session:
+    """The jobs that one command line runs in the process that was called."""
+
+    program: str  # how the user called it
+    sweep_size: int  # number of jobs; 0 for a single run
+    jobs: list[Job] = field(default_factory=list)
+    process: int = field(default_factory=os.getpid)
+
+    @property
+    def interruption(self) -> InterruptedRunError | None:
+        """The error of a job that was asked to stop."""
+        return next((job.error for job in self.jobs if isinstance(job.error, InterruptedRunError)), None)
+
+
+def run_jobs(arguments: Sequence[str], folders: Sequence[Path], session: Session) -> int:
+    """Run Hydra with its arguments and give the exit code: of a sweep the one that all failed jobs share, or 1.
+
+    Raises the error of a single run.
+    """
+    import hydra
+
+    def task(config: "DictConfig") -> float | None:
+        # a launcher of Hydra may have copied this function into another process, where nobody reads the session
+        return run_job(config, session if session.process == os.getpid() else None)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
+    argv = sys.argv
+    sys.argv = [argv[0], *arguments]
+    try:
+        with compose.readable_errors(folders):
+            hydra.main(config_path=str(folders[0]), config_name=CONFIG_NAME, version_base=compose.VERSION_BASE)(task)()
+    finally:
+        sys.argv = argv
+        if session.sweep_size and session.jobs:
+            print_summary(session.jobs)
+    if not session.sweep_size:
+        for job in session.jobs:
+            if job.error is not None:
+                raise job.error
+        return 0
+    if session.interruption is not None:
+        remaining = session.sweep_size - len(session.jobs)
+        print(f"stopped with {remaining} jobs not begun; the same command continues there", file=sys.stderr)
+        return session.interruption.exit_code
+    codes = {job.exit_code for job in session.jobs if job.error is not None}
+    return codes.pop() if len(codes) == 1 else FAILED if codes else 0
+
+
+def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[int, list[str]]:
+    """Check every job of a sweep; gives their number (at least 1) and the sweep that yaml asks for, as overrides.
+
+    Only Hydra's own sweeper is known beforehand; jobs that another one draws are checked as they come.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+
+    compose.rewritten(overrides, folders, sweep=True)
+    with compose.readable_errors(folders):
+        first = jobs_of(overrides)[0]
+        node = compose.composed_by_hydra(first, folders).hydra
+        if node.runtime.choices["hydra/sweeper"] != "basic":
+            compose.compose(first)
+            return 1, []
+        stated = OmegaConf.to_container(node.sweeper.params or OmegaConf.create(), resolve=True)
+        assert isinstance(stated, dict)
+        typed = {text.lstrip("+~").partition("=")[0] for text in overrides}
+        sweeps = {str(key): value for key, value in stated.items()}
+        params = [f"{key}={value}" for key, value in sweeps.items() if key.lstrip("+") not in typed]
+        jobs = jobs_of([*params, *overrides])
+    if len(jobs) > LONG_SWEEP:
+        print(f"{len(jobs)} jobs; each is checked before the first one starts", file=sys.stderr)
+    for job in jobs:
+        compose.compose(job)
+    return len(jobs), ["hydra.sweeper.params=null", *compose.rewritten(params, folders, sweep=True)]
+
+
+def run_job(config: "DictConfig", session: Session | None = None) -> float | None:
+    """One job, called by Hydra: checked, then trained. Returns the objective of a sweep, `val/score`.
+
+    Without a session (in another process) errors are raised, for the launcher to carry them home.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    overrides = [compose.shown(text) for text in hydra.overrides.task]
+    if session is not None and session.interruption is not None:  # who stopped a job meant the whole sweep
+        return math.nan
+    job = Job(overrides)
+    if session is not None:
+        session.jobs.append(job)
+        if session.sweep_size:
+            total = f"/{session.sweep_size}" if session.sweep_size > 1 else ""
+            print(f"[{len(session.jobs)}{total}] {shlex.join(overrides)}", flush=True)
+    try:
+        checked = compose.plain(config, dict(hydra.runtime.choices), overrides)
+        from protoformer.training.run import train
+
+        job.score = train(checked, command_line(overrides, session.program if session is not None else PROGRAM))
+    except Exception as error:
+        if session is None:
+            raise
+        if isinstance(error, OSError) and error.filename:
+            error = RunFolderError(f"{error.filename}: {error.strerror or error}")
+        job.error = error  # raised, or listed, when Hydra is done
+        if session.sweep_size:
+            if isinstance(error, UserError):
+                print_error(error)
+            else:
+                traceback.print_exception(error)
+            error.__traceback__ = error.__context__ = error.__cause__ = None  # frames, and in them the job's weights
+        return math.nan
+    finally:
+        if session is None or session.sweep_size:  # others follow in this process
+            memory.release()
+    return job.score
+
+
+def command_line(overrides: Sequence[str], program: str = PROGRAM) -> str:
+    """The command that runs this job again, quoted for a shell."""
+    folder = os.environ.get(CONF_VARIABLE)
+    flags = ["--config-dir", folder] if folder else []
+    return f"{program} {shlex.join([*flags, *overrides])}"
+
+
+def print_summary(jobs: Sequence[Job]) -> None:
+    """A table of a sweep's jobs: the overrides that differ, and the score or the error of each."""
+    from protoformer.reporting.tables import print_table
+
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    rows = []
+    for number, job in enumerate(jobs, start=1):
+        overrides = " ".join(text for text in job.overrides if text not in common) or "(the same)"
+        score = "" if job.score is None else f"{job.score:.4f}"
+        error = "" if job.error is None else f"{type(job.error).__name__}: {compose.first_line(job.error)}"
+        rows.append([str(number), overrides, score, error])
+    print_table(("job", "overrides", "val/score", "error"), rows, "jobs of this sweep")
