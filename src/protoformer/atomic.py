@@ -48,8 +48,8 @@ def create_folder_atomically(path: Path) -> Iterator[Path]:
     tmp.mkdir()  # with the umask's permissions; those of tempfile's folders are the owner's alone
     try:
         yield tmp
-        for written in (*tmp.rglob("*"), tmp):
-            _fsync(written)
+        for path_in_tmp in (*tmp.rglob("*"), tmp):
+            _fsync(path_in_tmp)
         try:
             os.replace(tmp, path)
         except OSError:

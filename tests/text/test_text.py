@@ -11,7 +11,7 @@ from protoformer.errors import UserError
 from protoformer.text.templates import BertTemplate, truncated_lengths
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import whole_word_tokenizer
-from protoformer.text.vocabulary_training import Kind, train
+from protoformer.text.vocabulary_training import VocabularyKind, train
 
 WORDS = [
     "[PAD]",
@@ -79,7 +79,7 @@ ODD = (  # unicode, runs of whitespace, emoji, controls, numbers, contractions
 
 
 @pytest.mark.parametrize("kind", ["bytelevel", "bpe"])
-def test_pair_files_equal_transformers(kind: Kind, tmp_path: Path) -> None:
+def test_pair_files_equal_transformers(kind: VocabularyKind, tmp_path: Path) -> None:
     """GPT's and GPT-2's vocab.json and merges.txt, on text that was not made for them."""
     words = ["the cat's café", "lower lowest newer newest wider", "don't we'll", "naïve 1999 2024"] * 30
     trained = train(lambda: words, kind, 420 if kind == "bytelevel" else 120)

@@ -14,7 +14,7 @@ from protoformer.commands import tokenizer as command
 from protoformer.errors import UserError
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import BERT_SPECIAL
-from protoformer.text.vocabulary_training import PIECE, _letters, _pieces, coverage, train
+from protoformer.text.vocabulary_training import PIECE, _character_counts, _pieces, coverage, train
 
 KINDS = ("wordpiece", "bpe", "bytelevel")
 SYLLABLES = ["ka", "to", "mi", "re", "sun", "el", "or", "th", "is", "qu", "en", "zo"]
@@ -113,7 +113,7 @@ def test_bytelevel_is_laid_out_as_gpt2s() -> None:
 
 
 def test_the_most_frequent_letters_are_kept() -> None:
-    made = train(lambda: ["aaa bbb cc", "aaa bbb 中"], "wordpiece", 12, letters=2)
+    made = train(lambda: ["aaa bbb cc", "aaa bbb 中"], "wordpiece", 12, alphabet_size=2)
     vocab = [made.hf_tokenizer.id_to_token(number) for number in range(made.vocab_size)]
     assert vocab[5:9] == ["a", "b", "##a", "##b"]
     assert made.hf_tokenizer.encode("aab cc").tokens[-1] == "[UNK]"
@@ -128,7 +128,7 @@ def test_letters_are_counted_as_whole_texts_are_normalised() -> None:
     for lowercase in (True, False):
         normalizer = normalizers.BertNormalizer(lowercase=lowercase)
         whole = Counter(letter for text in strange for letter in normalizer.normalize_str(text) if not letter.isspace())
-        assert _letters(strange, normalizer) == whole
+        assert _character_counts(strange, normalizer) == whole
 
 
 def test_a_long_text_is_read_in_pieces_at_spaces() -> None:
@@ -142,7 +142,7 @@ def test_a_long_text_is_read_in_pieces_at_spaces() -> None:
 
 def test_coverage_is_counted() -> None:
     made = train(texts, "wordpiece", 200)
-    fit = coverage(made, "wordpiece", ["kato 中 kato", "[MASK]", "kato"], most=2)
+    fit = coverage(made, "wordpiece", ["kato 中 kato", "[MASK]", "kato"], max_texts=2)
     assert (fit.texts, fit.words, fit.unknown) == (2, 4, 1)
     assert fit.tokens == 2 + 2 * len(made.encode(["kato"])[0])
 

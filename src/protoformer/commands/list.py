@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from protoformer.config.groups import can, family, groups, heading, model, option, options, search_path, wanted
+from protoformer.config.groups import (
+    can,
+    family,
+    groups,
+    heading,
+    model,
+    option,
+    options,
+    required_template_method,
+    search_path,
+)
 from protoformer.config.signatures import members, signature
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
@@ -158,7 +168,7 @@ def _matrix(folders: tuple[Path, ...]) -> Rows:
         for (whose, _), names in lines.items()
     ]
     heads = (
-        f"{kind} ({len(tasks)} task{'s' * (len(tasks) > 1)}, writes {wanted(data)})"
+        f"{kind} ({len(tasks)} task{'s' * (len(tasks) > 1)}, writes {required_template_method(data)})"
         for (kind, data), tasks in kinds.items()
     )
     return ("family", *heads), rows

@@ -12,7 +12,7 @@ from protoformer.atomic import write_text
 from protoformer.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from protoformer.text.vocabulary_training import Kind
+    from protoformer.text.vocabulary_training import VocabularyKind
 
 HELP = "learn a vocabulary from files of text, for model.tokenizer=FILE"
 
@@ -22,7 +22,7 @@ SUFFIXES = (".txt", ".parquet", ".jsonl")
 
 def main(
     patterns: Sequence[str],
-    kind: "Kind",
+    kind: "VocabularyKind",
     size: int,
     out: str,
     *,
@@ -44,7 +44,7 @@ def main(
     files = found(patterns)
     watched = sys.stderr.isatty()
     reading = _told if watched else texts
-    words = train(lambda: reading(files), kind, size, cased=cased, letters=letters, progress=watched)
+    words = train(lambda: reading(files), kind, size, cased=cased, alphabet_size=letters, progress=watched)
     write_text(target, words.hf_tokenizer.to_str(pretty=True) + "\n")
     fit = coverage(words, kind, texts(files))
     fewer = f" (of {size:,}: no other pair was seen twice)" if words.vocab_size < size else ""

@@ -16,7 +16,7 @@ YAML_TYPES = ((str, (str, PurePath)), (dict, Mapping), (list, Iterable))  # the 
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping", list: "a list",
          types.NoneType: "null", Opaque: "nothing from yaml (the program gives it)"}  # fmt: skip
 COMPARISONS = {"above": operator.gt, "at least": operator.ge, "below": operator.lt, "at most": operator.le}
-REMARK = re.compile(r"\(.*?\)")
+PARENTHESIS = re.compile(r"\(.*?\)")
 BOUND = re.compile(r"(above|at least|below|at most|or) (-?\d+(?:\.\d+)?|inf)")
 
 
@@ -132,7 +132,7 @@ def _in_range(value: Any, rule: str, key: str) -> Any:
     """The value, where it keeps to a rule (see `protoformer.ranges`): text is not empty, every number lies in its bounds."""
     if isinstance(value, str) and not value.strip():
         raise KeyedError(key, f"{key} is empty; it wants {rule}")
-    bounds = [(word, float(limit)) for word, limit in BOUND.findall(REMARK.sub("", rule))]
+    bounds = [(word, float(limit)) for word, limit in BOUND.findall(PARENTHESIS.sub("", rule))]
     for number in value if isinstance(value, list) else [value] if bounds else []:
         inside = all(COMPARISONS[word](number, limit) for word, limit in bounds if word != "or")
         if not inside and ("or", number) not in bounds:

@@ -223,12 +223,12 @@ def _variant_key(stated: Any, key: str) -> str | None:
 
 
 def _check_package(group: str, name: str, folders: Sequence[Path]) -> None:
-    """An experiment speaks of the whole config, and so has to say that its package is the whole."""
+    """Raises ConfigurationError for an experiment without `# @package _global_`: its keys would be under its group."""
     file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    said = [line.partition("#")[0].strip() for line in lines]
-    header = lines[: next((place for place, text in enumerate(said) if text), len(lines))]
-    if any(said) and "".join(said) != "{}" and not any("@package" in line for line in header):
+    content = [line.partition("#")[0].strip() for line in lines]
+    header = lines[: next((index for index, text in enumerate(content) if text), len(lines))]
+    if any(content) and "".join(content) != "{}" and not any("@package" in line for line in header):
         raise ConfigurationError(_not_global(group, name, folders))
 
 

@@ -124,12 +124,12 @@ def heading(group: str, name: str, folders: Sequence[Path]) -> str:
     return ""
 
 
-def supports(format_target: str, data_target: str) -> bool:
+def supports(template_target: str, data_target: str) -> bool:
     """Whether a template has the method that a datamodule writes examples with (its class attribute `template_method`)."""
-    return wanted(data_target) in members(format_target)
+    return required_template_method(data_target) in members(template_target)
 
 
-def wanted(data_target: str) -> str:
+def required_template_method(data_target: str) -> str:
     """The template method that a datamodule needs."""
     return str(members(data_target).get("template_method", "encode_texts"))
 

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from protoformer.config import schema
 from protoformer.config.coerce import MISSING, KeyedError, coerce, described
-from protoformer.config.groups import models_for, search_path, supports, wanted
+from protoformer.config.groups import models_for, required_template_method, search_path, supports
 from protoformer.config.old_keys import renamed
 from protoformer.config.signatures import Opaque, Parameter, signature
 from protoformer.config.suggest import advice
@@ -163,8 +163,9 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
             "+model.template.pooled_token=last"
         )
     if not supports(model["template"]["_target_"], task["data"]["_target_"]):
-        able = models_for(task["data"]["_target_"], search_path())
+        data_target = task["data"]["_target_"]
+        able = models_for(data_target, search_path())
         raise ConfigurationError(
-            f"task={choices.get('task')} needs a template with {wanted(task['data']['_target_'])}(), which the template of "
-            f"model={choices.get('model')} has not; models that can: {', '.join(able) or 'none yet'}"
+            f"task={choices.get('task')} needs a template with {required_template_method(data_target)}(), which the template "
+            f"of model={choices.get('model')} has not; models that can: {', '.join(able) or 'none yet'}"
         )

@@ -13,7 +13,7 @@ from protoformer.data.sources.source import Part, RawStream, Source
 from protoformer.runs.digests import source_digest
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.vocabulary_training import Kind, train
+from protoformer.text.vocabulary_training import VocabularyKind, train
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class LearnedVocabulary:
     """`size` tokens, or fewer where no pair of tokens is left that was seen twice, shared by all languages of the text."""
 
     size: int
-    kind: Kind = "bytelevel"
+    kind: VocabularyKind = "bytelevel"
     cased: bool = True
 
     def learn(self, rows: TextRows, source: Source, split: str, cache: Path) -> Tokenizer:

@@ -17,7 +17,8 @@ from protoformer.errors import ConfigurationError
 
 GIB = 2**30
 YEAR = 365.25 * 24 * 3600
-SHARE = 0.5  # of the speed of bare matrix products that training reaches; see benchmarks/results/glue-minilm.md
+# training speed as a fraction of the speed of bare matrix products, at most; see benchmarks/results/glue-minilm.md
+TRAINING_EFFICIENCY = 0.5
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,11 @@ def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     device = "cuda" if hardware["accelerator"] != "cpu" and torch.cuda.is_available() else "cpu"
     speed = matrix_flops(device, hardware["precision"])
     ranks = made.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
-    seconds = (made.training_flops or 0.0) / (speed * SHARE * ranks)
+    seconds = (made.training_flops or 0.0) / (speed * TRAINING_EFFICIENCY * ranks)
     length = format_duration(seconds) if seconds < YEAR else f"{seconds / YEAR:,.0f} years"
     return {
-        "time": (f"about {length} at most, at {SHARE:.0%} of the {_flops(speed)}/s that matrix products reach here now")
+        "time": f"about {length} at most, at {TRAINING_EFFICIENCY:.0%} of the {_flops(speed)}/s that matrix products "
+        "reach here now"
     }
 
 

@@ -58,7 +58,7 @@ class Row:
 
     def fits(self, config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
         """Whether a run's config has these settings, and else those of the base."""
-        return not _departures(config, base, self.differs)
+        return not _deviations(config, base, self.differs)
 
 
 @functools.cache
@@ -92,15 +92,15 @@ def _base(model: str, task: str) -> dict[str, Any]:
     return next((row.differs for row in _of(model, task) if row.is_base), {})
 
 
-def _departures(
+def _deviations(
     config: Mapping[str, Any], base: Mapping[str, Any], differs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Where a config has other values than the base, or than what is to differ from it; what it does not state is a default
-    of the builder's, and the base has all of those."""
-    wanted = {**base, **(differs or {})}
-    found = {key: _setting(config, key) for key in wanted}
-    found = {key: base.get(key) if value is None else value for key, value in found.items()}
-    return {key: value for key, value in found.items() if value != wanted[key]}
+    """Settings of a config that differ from an ablation's base with the changes `differs`. A setting that the config does not
+    state is the builder's default, which is the base's value."""
+    expected = {**base, **(differs or {})}
+    settings = {key: _setting(config, key) for key in expected}
+    settings = {key: base.get(key) if value is None else value for key, value in settings.items()}
+    return {key: value for key, value in settings.items() if value != expected[key]}
 
 
 def published_value(model: str, task: str, key: str, config: Mapping[str, Any] | None = None) -> Row | None:
@@ -144,23 +144,23 @@ def score_keys(metrics: Iterable[str]) -> list[str]:
 
 
 def caveats(config: Mapping[str, Any]) -> list[str]:
-    """Why this run's numbers are not those of the paper's experiment: other weights, other rows, a part of them, other sizes
-    than an ablation's base that no row of it has."""
-    found = []
+    """Why this run's numbers are not those of the paper's experiment: other initial weights, other data or a part of it, or
+    settings that are no row of the paper's ablation."""
+    notes = []
     named = [str((config.get("choices") or {}).get(key)) for key in ("model", "task")]
     base = _base(named[0], named[1])
-    if not ablation_variants(named[0], named[1], config) and (other := _departures(config, base)):
-        told = ", ".join(f"{key}={value} ({base[key]})" for key, value in other.items())
-        found.append(f"it is none of the paper's variations: {told}")
+    if not ablation_variants(named[0], named[1], config) and (other := _deviations(config, base)):
+        deviations = ", ".join(f"{key}={value} ({base[key]})" for key, value in other.items())
+        notes.append(f"it is none of the paper's variations: {deviations}")
     if (config.get("choices") or {}).get("source") == "sample":
-        found.append("its rows are those of the built-in sample, not the data set's")
+        notes.append("its rows are those of the built-in sample, not the data set's")
     start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("hf") or {}
     if start == "scratch":
-        found.append("it was trained from scratch")
+        notes.append("it was trained from scratch")
     elif start not in ("auto", weights.get("repo")):
-        found.append(f"it started from {start}, not from the model's published weights")
+        notes.append(f"it started from {start}, not from the model's published weights")
     trainer = config.get("trainer") or {}
     limits = [f"trainer.{key}={trainer[key]}" for key in sorted(trainer) if key.startswith("limit_") and trainer[key]]
     if limits:
-        found.append(f"it saw a part of the data ({', '.join(limits)})")
-    return found
+        notes.append(f"it saw a part of the data ({', '.join(limits)})")
+    return notes

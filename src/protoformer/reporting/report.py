@@ -229,7 +229,7 @@ def mean_std(values: Sequence[float | None], percent: bool) -> str:
     return f"{mean} ± {paper_results.format_metric(statistics.stdev(numbers), percent)}"
 
 
-def remarks(group: TaskRuns) -> list[str]:
+def group_notes(group: TaskRuns) -> list[str]:
     """Lines under a group's table: the best run, runs that failed, and what is not the paper's experiment."""
     lines = []
     if group.best is not None:
@@ -254,8 +254,8 @@ def remarks(group: TaskRuns) -> list[str]:
 def _known(group: TaskRuns) -> list[paper_results.Row]:
     """The published numbers beside a group's runs: the ablation's rows that they are, and the model's own."""
     configs = [runs[0].record.config for runs in group.recipes.values()]
-    varied = [row for config in configs for row in paper_results.ablation_variants(group.model, group.task, config)]
-    return [*dict.fromkeys(varied), *paper_results.published(group.model, group.task)]
+    variants = [row for config in configs for row in paper_results.ablation_variants(group.model, group.task, config)]
+    return [*dict.fromkeys(variants), *paper_results.published(group.model, group.task)]
 
 
 def notes(collected: CollectedRuns) -> list[str]:
@@ -289,7 +289,7 @@ def write_csv(file: Path, groups: Sequence[TaskRuns], collected: CollectedRuns) 
                 rows[-1] |= {"seed": _seed(run), "run_id": run.result["run_id"], "attempt": _attempt(run)}
                 rows[-1] |= {"score": _number(run.score, percent=True), "remarks": "; ".join(run.signs)}
                 rows[-1] |= {"folder": str(run.record.folder)}
-                rows[-1] |= {key: _written(run.settings[key]) for key in differ if key in run.settings}
+                rows[-1] |= {key: _override_value(run.settings[key]) for key in differ if key in run.settings}
         for row in _known(group):
             rows.append(
                 {"state": "published", "model": row.model, "task": row.task, "recipe": f"{row.source}: {row.row}"}
@@ -310,7 +310,7 @@ def write_markdown(file: Path, groups: Sequence[TaskRuns], collected: CollectedR
         head, lines = table_of(group)
         table = markdown_table(head, lines, right=head[1:-1])
         parts += [f"## {escape_markdown(group.model)} on {escape_markdown(group.task)}", table]
-        parts.append("\n".join(f"- {escape_markdown(line)}" for line in remarks(group)))
+        parts.append("\n".join(f"- {escape_markdown(line)}" for line in group_notes(group)))
     if left := notes(collected):
         parts += ["## Not in the tables", "\n".join(f"- {escape_markdown(line)}" for line in left)]
     write_text(file, "\n\n".join(parts) + "\n")
@@ -328,7 +328,7 @@ def _print(group: TaskRuns, console: "Console") -> None:
         right=head[1:-1],
         section_after=ours,
     )
-    for line in remarks(group):
+    for line in group_notes(group):
         print_line(console, line)
     console.print()
 
@@ -356,8 +356,8 @@ def _number(value: float, percent: bool) -> float:
     return round(100 * value, 4) if percent else value
 
 
-def _written(value: Any) -> str:
-    """As an override has it: `true`, `[0.9, 0.98]`, `2e-05`."""
+def _override_value(value: Any) -> str:
+    """As one writes it in an override: `true`, `[0.9, 0.98]`, `2e-05`."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

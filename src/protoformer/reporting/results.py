@@ -105,14 +105,14 @@ def print_results(result: Mapping[str, Any], folder: Path, console: "Console | N
     notes = paper_results.caveats(config) if any(line.row for line in lines) else []
     if notes:
         print_line(console, f"Not the paper's experiment: {'; '.join(notes)}.")
-    places = {"run folder": str(folder)} | {
+    paths = {"run folder": str(folder)} | {
         name: str(folder / file) for name, file in FILES.items() if (folder / file).exists()
     }
-    told = facts(result)
-    width = max(map(len, told | places))
-    for name, text in (told | {"run again": result["command"]} if result.get("command") else told).items():
-        print_line(console, f"{name:{width}}  {text}")
-    for name, text in places.items():
+    lines_by_name = facts(result)
+    width = max(map(len, lines_by_name | paths))
+    if result.get("command"):
+        lines_by_name |= {"run again": result["command"]}
+    for name, text in (lines_by_name | paths).items():
         print_line(console, f"{name:{width}}  {text}")
 
 

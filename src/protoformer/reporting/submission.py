@@ -14,8 +14,8 @@ from protoformer.atomic import replace_atomically
 from protoformer.errors import RunFolderError, UserError
 from protoformer.runs import reader
 
-THREE_WAY = ("entailment", "neutral", "contradiction")
-TWO_WAY = ("entailment", "not_entailment")
+NLI_LABELS = ("entailment", "neutral", "contradiction")
+BINARY_NLI_LABELS = ("entailment", "not_entailment")
 HIGHEST = 5.0  # similarity in STS-B, from 0
 
 
@@ -38,12 +38,12 @@ SHEETS = (
     Sheet("MRPC.tsv", "glue/mrpc", "test", 1725, "index", "1"),
     Sheet("STS-B.tsv", "glue/stsb", "test", 1379, "similarity", "2.500"),
     Sheet("QQP.tsv", "glue/qqp", "test", 390965, "index", "0"),
-    Sheet("MNLI-m.tsv", "glue/mnli", "test_matched", 9796, "word", "entailment", THREE_WAY),
-    Sheet("MNLI-mm.tsv", "glue/mnli", "test_mismatched", 9847, "word", "entailment", THREE_WAY),
-    Sheet("QNLI.tsv", "glue/qnli", "test", 5463, "word", "entailment", TWO_WAY),
-    Sheet("RTE.tsv", "glue/rte", "test", 3000, "word", "entailment", TWO_WAY),
+    Sheet("MNLI-m.tsv", "glue/mnli", "test_matched", 9796, "word", "entailment", NLI_LABELS),
+    Sheet("MNLI-mm.tsv", "glue/mnli", "test_mismatched", 9847, "word", "entailment", NLI_LABELS),
+    Sheet("QNLI.tsv", "glue/qnli", "test", 5463, "word", "entailment", BINARY_NLI_LABELS),
+    Sheet("RTE.tsv", "glue/rte", "test", 3000, "word", "entailment", BINARY_NLI_LABELS),
     Sheet("WNLI.tsv", "glue/wnli", "test", 146, "index", "0"),
-    Sheet("AX.tsv", "glue/ax", "test", 1104, "word", "entailment", THREE_WAY),
+    Sheet("AX.tsv", "glue/ax", "test", 1104, "word", "entailment", NLI_LABELS),
 )
 
 
@@ -75,7 +75,7 @@ def main(runs: Sequence[str], out: str = "submission.zip", partial: bool = False
     path = Path(out)
     _write(path, files)
     for sheet in SHEETS:
-        print(_told(sheet, files.get(sheet.name), chosen.get(sheet.task)))
+        print(_summary_line(sheet, files.get(sheet.name), chosen.get(sheet.task)))
     print(
         f"{path}: {len(files)} of {len(SHEETS)} files"
         + (" (the server will refuse it)" if len(files) < len(SHEETS) else "")
@@ -111,7 +111,7 @@ def _answers(sheet: Sheet, record: reader.Record) -> list[str]:
     rows = reader.read_predictions(file)
     if not rows:
         raise RunFolderError(f"{file} is empty")
-    wrong = next((place for place, row in enumerate(rows) if row["id"] != place), None)
+    wrong = next((index for index, row in enumerate(rows) if row["id"] != index), None)
     if wrong is not None:
         raise RunFolderError(f"{file}: row {wrong} of the test set has no prediction, or one before it has two")
     labels = [str(label) for label in ((record.config.get("task") or {}).get("rows") or {}).get("labels") or ()]
@@ -138,14 +138,14 @@ def _write(path: Path, files: Mapping[str, Sequence[str]]) -> None:
     """The zip, whole or not at all; the same predictions give the same bytes."""
     with replace_atomically(path) as tmp, zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, answers in files.items():
-            lines = ["index\tprediction", *(f"{place}\t{answer}" for place, answer in enumerate(answers))]
+            lines = ["index\tprediction", *(f"{index}\t{answer}" for index, answer in enumerate(answers))]
             info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, "\n".join(lines) + "\n")
 
 
-def _told(sheet: Sheet, answers: Sequence[str] | None, record: reader.Record | None) -> str:
+def _summary_line(sheet: Sheet, answers: Sequence[str] | None, record: reader.Record | None) -> str:
     if answers is None:
         return f"{sheet.name:12} missing: no run of {sheet.task}"
     if record is None:

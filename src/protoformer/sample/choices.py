@@ -32,8 +32,8 @@ HELPING, HINDERING = ("very ", "rather ", "really "), ("too ", "very ", "rather 
 def eventful(random: Random, known: list[Core], negated: float = 0.0) -> Event:
     """An event of those that a split may tell of, with some of its circumstances."""
 
-    def perhaps(words: list[str], share: float) -> str | None:
-        return random.choice(words) if random.random() < share else None
+    def perhaps(words: list[str], probability: float) -> str | None:
+        return random.choice(words) if random.random() < probability else None
 
     return Event(
         *random.choice(known),
@@ -124,7 +124,7 @@ def swag(random: Random, buckets: range) -> Rows:
             "sent1": first,
             "sent2": start,
             "gold-source": "gold",
-            **{f"ending{place}": endings[number] for place, number in enumerate(order)},
+            **{f"ending{position}": endings[number] for position, number in enumerate(order)},
             "label": order.index(0),
         }
 
@@ -132,12 +132,12 @@ def swag(random: Random, buckets: range) -> Rows:
 def copa(random: Random, buckets: range) -> Rows:
     """A premise and two choices: by feelings, by what things are like, and by what fits into what."""
     while True:
-        asked = random.choice(("cause", "effect"))
+        question = random.choice(("cause", "effect"))
         (cause, effect), (other_cause, other_effect) = random.choice((moved, caused, fitted))(random, buckets)
-        premise, right, wrong = (effect, cause, other_cause) if asked == "cause" else (cause, effect, other_effect)
+        premise, right, wrong = (effect, cause, other_cause) if question == "cause" else (cause, effect, other_effect)
         label = random.randrange(2)
         choices = (wrong, right) if label else (right, wrong)
-        yield {"premise": premise, "choice1": choices[0], "choice2": choices[1], "question": asked, "label": label}
+        yield {"premise": premise, "choice1": choices[0], "choice2": choices[1], "question": question, "label": label}
 
 
 Link = tuple[str, str]  # cause, effect
@@ -154,7 +154,7 @@ def moved(random: Random, buckets: range) -> tuple[Link, Link]:
     if random.random() < 0.5 or bucket(contrary.core) not in buckets:
         contrary = replace(event, negated=not event.negated)
     degree, role = random.choice(("", "very ", "really ")), f"the {event.agent} was"
-    one, other = ((spoken(told, random), f"{role} {degree}{feeling(told)} .") for told in (event, contrary))
+    one, other = ((spoken(case, random), f"{role} {degree}{feeling(case)} .") for case in (event, contrary))
     return one, other
 
 
@@ -165,8 +165,8 @@ def caused(random: Random, buckets: range) -> tuple[Link, Link]:
     degree = random.choice(HINDERING if event.negated else HELPING)
     passive, synonym = random.random() < 0.2, random.random() < 0.3
     one, other = (
-        (f"the {told.thing} was {degree}{reason(told)} .", realise(told, passive=passive, synonym=synonym))
-        for told in (event, contrary)
+        (f"the {case.thing} was {degree}{reason(case)} .", realise(case, passive=passive, synonym=synonym))
+        for case in (event, contrary)
     )
     return one, other
 
@@ -177,12 +177,12 @@ def fitted(random: Random, buckets: range) -> tuple[Link, Link]:
     while bucket((thing, container)) not in buckets:
         thing, container = random.choice(THINGS), random.choice(CONTAINERS)
     big, small = random.choice(("big", "large", "wide")), random.choice(("small", "narrow"))
-    meant, in_the_way, out_of_it = random.choice(((thing, big, small), (container, small, big)))
-    ways = [(in_the_way, "not "), (out_of_it, "")]
-    random.shuffle(ways)
-    degree = random.choice(HINDERING if ways[0][1] else HELPING)
+    meant, prevents_fit, allows_fit = random.choice(((thing, big, small), (container, small, big)))
+    options = [(prevents_fit, "not "), (allows_fit, "")]
+    random.shuffle(options)
+    degree = random.choice(HINDERING if options[0][1] else HELPING)
     one, other = (
         (f"the {meant} was {degree}{size} .", f"the {thing} did {word}fit into the {container} .")
-        for size, word in ways
+        for size, word in options
     )
     return one, other

@@ -14,7 +14,7 @@ from protoformer.sample.grammar.lexicon import ADJECTIVES, AGENTS, DEGREES, OPPO
 from protoformer.sample.grammar.meaning import Event, noun_phrases
 from protoformer.sample.questions import inquiry, story
 
-LETTERS = "ABCD"
+CHOICE_NAMES = "ABCD"
 SENTENCES = {"middle": (3, 4), "high": (4, 5, 6), "all": (3, 4, 5, 6)}  # of an article, by subset
 ABSENT = 0.6  # share of wrong answers that the article does not hold
 DESCRIBED = 0.42  # share of the nouns of a story that have an adjective
@@ -36,25 +36,25 @@ STORY_CLOZE = pa.schema(
 def race(random: Random, buckets: range, subset: str) -> Rows:
     """Who, what, where or when: the right answer and three of its kind, of the article where it holds any others."""
     while True:
-        told = story(random, buckets)
-        if len(told) not in SENTENCES[subset] or not (found := inquiry(told, random, buckets, 0.0)):
+        events = story(random, buckets)
+        if len(events) not in SENTENCES[subset] or not (found := inquiry(events, random, buckets, 0.0)):
             continue
         question, event, part = found
         if event is None:
             continue
         right = phrase(event, part)
-        others = [phrase(other, part) for other in told if getattr(other, part) not in (None, getattr(event, part))]
+        others = [phrase(other, part) for other in events if getattr(other, part) not in (None, getattr(event, part))]
         options = [right]
-        while len(options) < len(LETTERS):
+        while len(options) < len(CHOICE_NAMES):
             other = random.choice(others) if others and random.random() > ABSENT else elsewhere(part, random)
             if other.split()[-1] not in [option.split()[-1] for option in options]:
                 options.append(other)
             others = [text for text in others if text != other]
-        order = random.sample(range(len(LETTERS)), len(LETTERS))
+        order = random.sample(range(len(CHOICE_NAMES)), len(CHOICE_NAMES))
         yield {
             "example_id": f"{subset}{random.getrandbits(32)}.txt",
-            "article": " ".join(spoken(each, random) for each in told),
-            "answer": LETTERS[order.index(0)],
+            "article": " ".join(spoken(each, random) for each in events),
+            "answer": CHOICE_NAMES[order.index(0)],
             "question": question,
             "options": [options[number] for number in order],
         }
@@ -113,8 +113,8 @@ def story_cloze(random: Random, buckets: range) -> Rows:
     """Two deeds of one person, a remark on a thing, a last deed, and two endings of which one fits."""
     known = cores(buckets)
     while True:
-        event, told = eventful(random, known, negated=0.3), random.choice(TALES)
-        if (found := told(replace(event, thing_adjective=None), random)) is None:
+        event, tale = eventful(random, known, negated=0.3), random.choice(TALES)
+        if (found := tale(replace(event, thing_adjective=None), random)) is None:
             continue
         last, remark, (right, wrong) = found
         before = [spoken(eventful(random, _beside(last, known)), random) for _ in range(2)]

@@ -40,8 +40,8 @@ def rte(random: Random, buckets: range, genre: Genre = "town") -> Rows:
         relation = 0 if label == 0 else random.choice((1, 2))
         premise, hypothesis = inference(random, fresh, relation, genre)
         more = spoken(fresh(), random)
-        told = [premise, more] if random.random() < 0.5 else [more, premise]
-        yield {"sentence1": " ".join(told), "sentence2": hypothesis, "label": label}
+        sentences = [premise, more] if random.random() < 0.5 else [more, premise]
+        yield {"sentence1": " ".join(sentences), "sentence2": hypothesis, "label": label}
 
 
 def mrpc(random: Random, buckets: range, genre: Genre = "town") -> Rows:
@@ -73,15 +73,15 @@ def cola(random: Random, buckets: range, genre: Genre = "town") -> Rows:
 def broken(event: Event, sentence: str, random: Random) -> str:
     """A sentence with its order, its verb form or one of its arguments spoilt."""
     words = sentence.split()
-    way = random.choice(("article", "form", "argument"))
-    if way == "article":  # the article behind its noun
+    defect = random.choice(("article", "form", "argument"))
+    if defect == "article":  # the article behind its noun
         at = random.choice([i for i, word in enumerate(words[:-1]) if word == "the"])
         words[at], words[at + 1] = words[at + 1], words[at]
         return " ".join(words)
     agent, thing = noun_phrases(event)
     verb = VERBS[event.verb]
     tail = "".join(f" {part}" for part in (event.place, event.time) if part)
-    if way == "form":
+    if defect == "form":
         form = f"did not {verb.past}" if event.negated else f"was {verb.base}"
         return f"{agent} {form} {thing}{tail} ." if event.negated else f"{thing} {form} by {agent}{tail} ."
     return f"{agent} {verb.past}{tail} ." if random.random() < 0.5 else f"{verb.past} {thing}{tail} ."
@@ -116,14 +116,14 @@ def article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
-def question(event: Event, asked: str, synonym: bool = False) -> str:
+def question(event: Event, part: str, synonym: bool = False) -> str:
     """Where, when, or who: a question that the event answers if it says so."""
     agent, thing = noun_phrases(event)
     verb = VERBS[event.verb]
     base, past, _ = verb.other if synonym else (verb.base, verb.past, verb.participle)
-    if asked == "agent":
+    if part == "agent":
         return f"who {past} {thing} ?"
-    return f"{'where' if asked == 'place' else 'when'} did {agent} {base} {thing} ?"
+    return f"{'where' if part == 'place' else 'when'} did {agent} {base} {thing} ?"
 
 
 def qqp(random: Random, buckets: range, genre: Genre = "town") -> Rows:
@@ -131,16 +131,16 @@ def qqp(random: Random, buckets: range, genre: Genre = "town") -> Rows:
     fresh = events(random, buckets, genre, said=0.3, negated=0.0)
     while True:
         label = random.randrange(2)
-        one, asked = fresh(), random.choice(("place", "time", "agent"))
-        other, other_asked = one, asked
+        one, part = fresh(), random.choice(("place", "time", "agent"))
+        other, other_part = one, part
         if not label:
             if random.random() < 0.5:
-                while question(other, asked) == question(one, asked):  # "who ...?" says nothing of who
+                while question(other, part) == question(one, part):  # "who ...?" says nothing of who
                     other = fresh()
             else:
-                other_asked = random.choice([a for a in ("place", "time", "agent") if a != asked])
+                other_part = random.choice([a for a in ("place", "time", "agent") if a != part])
         flip = random.random() < 0.5
-        first, second = question(one, asked, flip), question(other, other_asked, not flip)
+        first, second = question(one, part, flip), question(other, other_part, not flip)
         if bucket((first, second)) in buckets:  # "who ...?" does not say who, and so could come from any event
             yield {"question1": first, "question2": second, "label": label}
 
@@ -150,12 +150,12 @@ def qnli(random: Random, buckets: range, genre: Genre = "town") -> Rows:
     fresh = events(random, buckets, genre, said=0.5, negated=0.0)
     while True:
         label = random.randrange(2)
-        told, asked = fresh(), random.choice(("place", "time"))
-        if getattr(told, asked) is None:
+        event, part = fresh(), random.choice(("place", "time"))
+        if getattr(event, part) is None:
             continue
-        said = told if label == 0 else (without(told, [asked]) if random.random() < 0.5 else fresh())
+        said = event if label == 0 else (without(event, [part]) if random.random() < 0.5 else fresh())
         yield {
-            "question": question(told, asked, random.random() < 0.3),
+            "question": question(event, part, random.random() < 0.3),
             "sentence": realise(said, passive=random.random() < 0.3),
             "label": label,
         }

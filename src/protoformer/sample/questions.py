@@ -17,7 +17,7 @@ ROLES = ("agent", "verb", "thing")
 SHARED = (*((),) * 5, ("agent",), ("thing",), ("agent", "thing"), ("agent", "verb"), ("verb", "thing"))
 LOOKS = ("agent_adjective", "thing_adjective")
 LENGTHS = (3, 3, 3, 4, 4, 5, 6)  # sentences of a story: most are short
-ASKED = ("place", "time", "agent", "thing")
+QUESTION_PARTS = ("place", "time", "agent", "thing")
 LEADING = ("in", "at", "on", "near", "by", "the")  # what an acceptable answer may leave out
 SCHEMA = pa.schema(
     [
@@ -30,17 +30,17 @@ SCHEMA = pa.schema(
 def squad(random: Random, buckets: range, answers: int, unanswerable: float = 0.0) -> Rows:
     """Up to three questions a story, each with at most `answers` wordings of its answer; a share has none."""
     while True:
-        told = story(random, buckets)
-        sentences = [spoken(event, random) for event in told]
+        events = story(random, buckets)
+        sentences = [spoken(event, random) for event in events]
         context, seen = " ".join(sentences), set[str]()
         for _ in range(3):
-            found = inquiry(told, random, buckets, unanswerable)
+            found = inquiry(events, random, buckets, unanswerable)
             if found is None or found[0] in seen:
                 continue
             question, event, part = found
             seen.add(question)
-            row: Row = {"id": f"{random.getrandbits(96):024x}", "title": told[0].agent}
-            texts, starts = span(told, sentences, event, part) if event else ([], [])
+            row: Row = {"id": f"{random.getrandbits(96):024x}", "title": events[0].agent}
+            texts, starts = span(events, sentences, event, part) if event else ([], [])
             kept = slice(random.randint(1, answers))
             row |= {"context": context, "question": question}
             yield row | {"answers": {"text": texts[kept], "answer_start": starts[kept]}}
@@ -49,19 +49,19 @@ def squad(random: Random, buckets: range, answers: int, unanswerable: float = 0.
 def story(random: Random, buckets: range) -> list[Event]:
     """Three to six events that share who, what or whom, each at a place and a time of its own or of none."""
     length, known = random.choice(LENGTHS), cores(buckets)
-    told = [random.choice(known)]
-    while len(told) < length:
-        fresh, near, shared = random.choice(known), random.choice(told), random.choice(SHARED)
+    chosen = [random.choice(known)]
+    while len(chosen) < length:
+        fresh, near, shared = random.choice(known), random.choice(chosen), random.choice(SHARED)
         agent, verb, thing = (near[i] if role in shared else fresh[i] for i, role in enumerate(ROLES))
         core = (agent, verb, thing)
-        if bucket(core) in buckets and core not in told:
-            told.append(core)
-    random.shuffle(told)
+        if bucket(core) in buckets and core not in chosen:
+            chosen.append(core)
+    random.shuffle(chosen)
     looks: dict[str, str | None] = {}
-    for agent, _, thing in told:
+    for agent, _, thing in chosen:
         looks.setdefault(agent, _perhaps(random.choice(ADJECTIVES["agent"]), random, 0.6))
         looks.setdefault(thing, _perhaps(random.choice(ADJECTIVES["thing"]), random, 0.6))
-    circumstances = zip(told, random.sample(WHERE, length), random.sample(WHEN, length), strict=True)
+    circumstances = zip(chosen, random.sample(WHERE, length), random.sample(WHEN, length), strict=True)
     return [
         Event(
             *core,
@@ -75,34 +75,34 @@ def story(random: Random, buckets: range) -> list[Event]:
     ]
 
 
-def _perhaps(word: str | None, random: Random, share: float) -> str | None:
-    return word if random.random() < share else None
+def _perhaps(word: str | None, random: Random, probability: float) -> str | None:
+    return word if random.random() < probability else None
 
 
 def inquiry(
-    told: list[Event], random: Random, buckets: range, unanswerable: float
+    events: list[Event], random: Random, buckets: range, unanswerable: float
 ) -> tuple[str, Event | None, str] | None:
     """A question, the one event that answers it (None: unsaid) and by which part; None where the story lends itself to none."""
-    part, silent = random.choice(ASKED), random.random() < unanswerable
-    for event in random.sample(told, len(told)):
-        meant = _untold(event, told, part, random) if silent else event
+    part, silent = random.choice(QUESTION_PARTS), random.random() < unanswerable
+    for event in random.sample(events, len(events)):
+        meant = _unsaid(event, events, part, random) if silent else event
         question, named = ask(meant, part, random)
-        fitting = [other for other in told if _fits(other, meant, named)]
+        fitting = [other for other in events if _fits(other, meant, named)]
         said = getattr(event, part) is not None and not event.negated
         if not silent and said and fitting == [event]:
             return question, event, part
-        if silent and bucket(meant.core) in buckets and any(getattr(other, part) for other in told):
+        if silent and bucket(meant.core) in buckets and any(getattr(other, part) for other in events):
             left_unsaid = meant is event and fitting == [event] and not said
             if left_unsaid or (meant is not event and not fitting):
                 return question, None, part
     return None
 
 
-def _untold(event: Event, told: list[Event], part: str, random: Random) -> Event:
+def _unsaid(event: Event, events: list[Event], part: str, random: Random) -> Event:
     """What the story does not tell: the opposite deed, somebody else, something else; or the event itself, if mute on it."""
     if (getattr(event, part) is None or event.negated) and random.random() < 0.7:
         return event
-    other = random.choice(told)
+    other = random.choice(events)
     others: dict[str, dict[str, Any]] = {
         "verb": {"verb": random.choice((reverse(event.verb), other.verb))},
         "agent": {"agent": other.agent, "agent_adjective": other.agent_adjective},
@@ -111,9 +111,9 @@ def _untold(event: Event, told: list[Event], part: str, random: Random) -> Event
     return replace(event, **others[random.choice([role for role in ROLES if role != part])])
 
 
-def _fits(told: Event, meant: Event, named: tuple[str, ...]) -> bool:
+def _fits(event: Event, meant: Event, named: tuple[str, ...]) -> bool:
     """Whether an event may be the one that a question means, by the parts that it names."""
-    return all(getattr(told, name) in (None, getattr(meant, name)) for name in named)
+    return all(getattr(event, name) in (None, getattr(meant, name)) for name in named)
 
 
 def ask(event: Event, part: str, random: Random) -> tuple[str, tuple[str, ...]]:
@@ -134,9 +134,9 @@ def ask(event: Event, part: str, random: Random) -> tuple[str, tuple[str, ...]]:
     return f"{question}{tail} ?", (*(role for role in ROLES if role != part), *more)
 
 
-def span(told: list[Event], sentences: list[str], event: Event, part: str) -> tuple[list[str], list[int]]:
+def span(events: list[Event], sentences: list[str], event: Event, part: str) -> tuple[list[str], list[int]]:
     """The answer's wordings, fullest first, and where in the context each begins, in characters."""
-    number = told.index(event)
+    number = events.index(event)
     agent, thing = noun_phrases(event)
     phrase = {"agent": agent, "thing": thing}.get(part) or getattr(event, part)
     at = sum(len(sentence) + 1 for sentence in sentences[:number])

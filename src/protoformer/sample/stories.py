@@ -64,10 +64,10 @@ def capitalised(sentence: str) -> str:
 def document(random: Random, buckets: range) -> Document:
     """Four to twelve sentences in paragraphs of up to five."""
     length = random.randint(4, 12)
-    title, told = review(random, buckets) if random.random() < REVIEWS else tale(random, buckets)
+    title, remaining = review(random, buckets) if random.random() < REVIEWS else tale(random, buckets)
     paragraphs: list[list[str]] = []
     while length:
-        paragraph = next(told)[:length]
+        paragraph = next(remaining)[:length]
         paragraphs.append(paragraph)
         length -= len(paragraph)
     return title, paragraphs
@@ -80,11 +80,11 @@ def tale(random: Random, buckets: range) -> tuple[str, Iterator[list[str]]]:
     places, times = random.sample(WHERE, 2), random.sample(WHEN, 2)
 
     def paragraphs() -> Iterator[list[str]]:
-        facts, told = Facts(random, buckets), set[tuple[str, str]]()
+        facts, seen = Facts(random, buckets), set[tuple[str, str]]()
         core = random.choice(known[hero])
         while True:
             agent, _, thing = core
-            told.add((agent, thing))
+            seen.add((agent, thing))
             event = Event(
                 *core,
                 agent_adjective=facts.look(agent, "agent") if random.random() < 0.5 else None,
@@ -95,7 +95,7 @@ def tale(random: Random, buckets: range) -> tuple[str, Iterator[list[str]]]:
                 negated=random.random() < 0.15,
             )
             yield episode(event, facts, random)
-            while (core[0], core[2]) in told:  # the same person again, or the same thing
+            while (core[0], core[2]) in seen:  # the same person again, or the same thing
                 core = random.choice(known[hero if random.random() < 0.6 else thing])
 
     return f"The {hero}", paragraphs()
@@ -124,14 +124,14 @@ class Facts:
 def episode(event: Event, facts: Facts, random: Random) -> list[str]:
     """A deed and up to four remarks on it."""
     passive, synonym = random.random() < 0.3, random.random() < 0.3
-    told = [realise(event, passive=passive, synonym=synonym)]
+    sentences = [realise(event, passive=passive, synonym=synonym)]
     length = random.randint(2, 5)
     if random.random() < 0.5:
-        told.append(realise(event, passive=not passive, synonym=not synonym))  # in other words
+        sentences.append(realise(event, passive=not passive, synonym=not synonym))  # in other words
     for remark in random.sample(REMARKS, len(REMARKS)):
-        if len(told) < length and (sentence := remark(event, facts, random)) and sentence not in told:
-            told.append(sentence)
-    return told
+        if len(sentences) < length and (sentence := remark(event, facts, random)) and sentence not in sentences:
+            sentences.append(sentence)
+    return sentences
 
 
 def implied(event: Event, facts: Facts, random: Random) -> str:
@@ -188,7 +188,7 @@ def singled_out(event: Event, facts: Facts, random: Random) -> str | None:
     return f"what the {event.agent} {deed} was {' '.join(filter(None, (article(thing), event.place)))} ."
 
 
-def asked(event: Event, facts: Facts, random: Random) -> str | None:
+def questioned(event: Event, facts: Facts, random: Random) -> str | None:
     """A question with its answer."""
     said = [part for part in ("agent", "place", "time") if getattr(event, part)]
     if event.negated:
@@ -214,7 +214,7 @@ def fitted(event: Event, facts: Facts, random: Random) -> str | None:
 Remark = Callable[[Event, Facts, Random], str | None]
 REMARKS: tuple[Remark, ...] = (
     *(implied, ruled_out, characterised, classed, felt),
-    *(explained, singled_out, asked, fitted),
+    *(explained, singled_out, questioned, fitted),
 )
 
 
@@ -224,14 +224,14 @@ def review(random: Random, buckets: range) -> tuple[str, Iterator[list[str]]]:
 
     def paragraphs() -> Iterator[list[str]]:
         for work in works:
-            told, length = dict[str, None](), random.randint(2, 5)
-            while len(told) < length:
+            sentences, length = dict[str, None](), random.randint(2, 5)
+            while len(sentences) < length:
                 sentence = (
                     judgement(label, random, work) if random.random() < 0.5 else opinion(label, random, work, critic)
                 )
-                if bucket(sentence) in buckets and (told or work in sentence.split()):  # buckets as the task's
-                    told[sentence.replace(" !", " it was .")] = None
-            yield list(told)
+                if bucket(sentence) in buckets and (sentences or work in sentence.split()):  # buckets as the task's
+                    sentences[sentence.replace(" !", " it was .")] = None
+            yield list(sentences)
 
     return f"The {works[0]}", paragraphs()
 

@@ -15,7 +15,7 @@ from protoformer.sample.glue import Rows
 from protoformer.sample.grammar.lexicon import VERBS
 from protoformer.sample.grammar.meaning import Event, bucket, draw, realise
 
-LETTERS = str.maketrans("abcdefghijklmnopqrstuvwxyz", "odfgaklmbnprstiuvwzxeqhyjc")
+ALPHABET = str.maketrans("abcdefghijklmnopqrstuvwxyz", "odfgaklmbnprstiuvwzxeqhyjc")
 ARTICLES = {"subject": ("lo", "la", "le"), "object": ("lon", "lam", "les")}  # by gender
 ENDINGS = ("o", "a", "e")
 PASSIVE, ACTIVE, NOT, BY = "ta", "ti", "nee", "fra"
@@ -23,7 +23,7 @@ PASSIVE, ACTIVE, NOT, BY = "ta", "ti", "nee", "fra"
 
 def foreign(word: str) -> str:
     """A word's stem in the other language; no two words have the same."""
-    return word.translate(LETTERS)
+    return word.translate(ALPHABET)
 
 
 def gender(noun: str) -> int:
@@ -43,7 +43,7 @@ def circumstance(phrase: str) -> str:
     return " ".join(foreign(word) for word in reversed(phrase.split()) if word != "the")
 
 
-def told(event: Event, *, passive: bool = False, synonym: bool = False) -> str:
+def translated(event: Event, *, passive: bool = False, synonym: bool = False) -> str:
     """The event in the other language, as `realise` says it in English."""
     verb = VERBS[event.verb]
     stem = foreign(verb.other[0] if synonym else verb.base)
@@ -63,7 +63,7 @@ def pairs(random: Random, buckets: range) -> Iterator[tuple[str, str]]:
         event = draw(random, random.choice(("town", "country")), said=0.4, negated=0.2)
         passive, synonym = random.random() < 0.3, random.random() < 0.3
         if bucket(event.core) in buckets:
-            yield realise(event, passive=passive, synonym=synonym), told(event, passive=passive, synonym=synonym)
+            yield realise(event, passive=passive, synonym=synonym), translated(event, passive=passive, synonym=synonym)
 
 
 def columns(random: Random, buckets: range) -> Rows:

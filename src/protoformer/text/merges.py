@@ -1,8 +1,8 @@
-"""A file of merges alone, as subword-nmt writes it and WMT's systems share it (arXiv 1508.07909): `bpe.32000`.
+"""BPE from a merges file as subword-nmt writes it (arXiv 1508.07909), such as WMT's `bpe.32000`.
 
-Its words are Moses' tokens, the last letter of each marked `</w>`; whoever writes `@@` writes the same from the other side.
-The vocabulary is what the merges can make: every letter that stands in them, and of those of Western Europe all (a bracket
-is merged with nothing), with and without the mark, and every merge. Any other letter is unknown.
+Its words are Moses' tokens, with `</w>` after the last character of each (equivalent to `@@` after all other pieces). The
+vocabulary is every character of the merges and of Western Europe (a bracket is merged with nothing), each with and without
+`</w>`, and the result of every merge. Any other character is unknown.
 
 Differs: Moses' tokenizer is a long list of rules of which the most frequent are kept here, for any language: punctuation
 stands alone, but not inside of a word or number (`rot-weiß`, `3,5`). Texts that are tokenised already stay as they are.
@@ -24,7 +24,7 @@ WORD = r"[^\s\p{P}\p{S}]+(?:(?:[-'.]|(?<=\d),(?=\d))[^\s\p{P}\p{S}]+)*|(?:&\w+;)
 
 
 def is_merges(path: Path) -> bool:
-    """Whether the file begins as such a file does."""
+    """Whether the file begins as subword-nmt's merges files do."""
     with path.open("rb") as file:
         return file.read(len(HEAD)) == HEAD
 
@@ -49,10 +49,15 @@ def tokenizer(merges: Sequence[tuple[str, str]]) -> "HFTokenizer":
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as HFTokenizer
 
-    merged = {letter for pair in merges for token in pair for letter in token.removesuffix(END)}
-    letters = sorted(merged | set(WESTERN))
+    merged = {character for pair in merges for token in pair for character in token.removesuffix(END)}
+    alphabet = sorted(merged | set(WESTERN))
     ordered = dict.fromkeys(
-        [UNKNOWN, *letters, *(f"{letter}{END}" for letter in letters), *(left + right for left, right in merges)]
+        [
+            UNKNOWN,
+            *alphabet,
+            *(f"{character}{END}" for character in alphabet),
+            *(left + right for left, right in merges),
+        ]
     )
     vocab = {token: number for number, token in enumerate(ordered)}
     hf_tokenizer = HFTokenizer(models.BPE(vocab, list(merges), unk_token=UNKNOWN, end_of_word_suffix=END))

@@ -86,9 +86,9 @@ def _replace(pattern: str, by: str) -> normalizers.Normalizer:
     return normalizers.Replace(Regex(pattern), by)
 
 
-def _apart(places: list[str]) -> normalizers.Normalizer:
-    """A space at every place that one of the patterns, which match no letter, finds."""
-    return _replace("|".join(places), " ")
+def _apart(patterns: list[str]) -> normalizers.Normalizer:
+    """Inserts a space at every match of one of the patterns, which match no character."""
+    return _replace("|".join(patterns), " ")
 
 
 def _after(words: str, before: str = r"\b") -> str:
@@ -98,7 +98,9 @@ def _after(words: str, before: str = r"\b") -> str:
 
 
 def _marks() -> list[str]:
-    runs = [place for one in IN_RUNS for place in (rf"(?<={one})(?!{one})(?=\S)", rf"(?={one})(?<![\s{one}])(?<=\S)")]
+    runs = [
+        pattern for one in IN_RUNS for pattern in (rf"(?<={one})(?!{one})(?=\S)", rf"(?={one})(?<![\s{one}])(?<=\S)")
+    ]
     return [rf"(?<=[{SINGLE}])(?=\S)", rf"(?<=\S)(?=[{SINGLE}])", *runs]
 
 

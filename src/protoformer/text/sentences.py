@@ -1,14 +1,14 @@
-"""What a text is cut into before it is tokenised: sentences, or pieces that are the text again when joined.
+"""Splitting a text before it is tokenised: into sentences, or into pieces whose concatenation is the text.
 
 Sentences are found by rules alone, for languages that end them with . ! ? and begin them with a capital.
 
 What BERT's pretraining calls a sentence need not be one (arXiv 1810.04805, section 3.1: "an arbitrary span of contiguous
-text"): a border missed now and then costs nothing.
+text"): a boundary missed now and then costs nothing.
 """
 
 import re
 
-BORDER = re.compile(r"""[.!?…]+["'”\u2019»)\]]*\s+(?=["'“\u2018«(\[]*([^\W_]))""")
+BOUNDARY = re.compile(r"""[.!?…]+["'”\u2019»)\]]*\s+(?=["'“\u2018«(\[]*([^\W_]))""")
 OPENING = "\"'“\u2018«(["
 INITIALS = re.compile(r"([^\W\d_]\.)+")  # J. R. Smith, the U.S. Army, 3 p.m. Monday
 ITEM = re.compile(r"\d{1,3}\.")  # "1. Introduction": the number of what follows
@@ -26,34 +26,34 @@ def pieces(text: str, longest: int = PIECE) -> list[str]:
 
     There every vocabulary here begins a new word, so the pieces' tokens are those of the whole.
     """
-    found, begin = [], 0
+    parts, begin = [], 0
     while len(text) - begin > longest:
-        end = _space(text, begin + 1, begin + longest) or begin + longest
-        found.append(text[begin:end])
+        end = _last_single_space(text, begin + 1, begin + longest) or begin + longest
+        parts.append(text[begin:end])
         begin = end
-    return [*found, text[begin:]]
+    return [*parts, text[begin:]]
 
 
-def _space(text: str, begin: int, end: int) -> int:
-    """The last space between two that are none; 0 where there is no such place."""
-    place = text.rfind(" ", begin, end)
-    while place > 0 and (text[place - 1].isspace() or text[place + 1 : place + 2].isspace()):
-        place = text.rfind(" ", begin, place)
-    return max(place, 0)
+def _last_single_space(text: str, begin: int, end: int) -> int:
+    """Index of the last space without white space beside it; 0 where there is none."""
+    index = text.rfind(" ", begin, end)
+    while index > 0 and (text[index - 1].isspace() or text[index + 1 : index + 2].isspace()):
+        index = text.rfind(" ", begin, index)
+    return max(index, 0)
 
 
 def sentences(document: str) -> list[str]:
     """In order, without the white space around them. A line's end always ends a sentence."""
-    found = []
+    stripped = []
     for line in re.split(r"[\r\n]+", document):
         start = 0
-        for border in BORDER.finditer(line):
-            sentence = line[start : border.end()].strip()
-            if _ends(sentence, border[1]):
-                found.append(sentence)
-                start = border.end()
-        found.append(line[start:].strip())
-    return [sentence for sentence in found if sentence]
+        for boundary in BOUNDARY.finditer(line):
+            sentence = line[start : boundary.end()].strip()
+            if _ends(sentence, boundary[1]):
+                stripped.append(sentence)
+                start = boundary.end()
+        stripped.append(line[start:].strip())
+    return [sentence for sentence in stripped if sentence]
 
 
 def _ends(sentence: str, following: str) -> bool:

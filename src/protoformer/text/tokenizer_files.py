@@ -48,9 +48,9 @@ def _wordpiece(path: Path) -> HFTokenizer:
     # a line ends at \n alone: splitlines, and text mode at a lone \r, would cut words that hold a Unicode line break
     lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     vocab = {word.removesuffix("\r"): number for number, word in enumerate(lines)}
-    lacking = [token for token in BERT_SPECIAL[:4] if token not in vocab]
-    if lacking:
-        raise UserError(f"{path}: the vocabulary lacks {', '.join(lacking)}")
+    missing = [token for token in BERT_SPECIAL[:4] if token not in vocab]
+    if missing:
+        raise UserError(f"{path}: the vocabulary lacks {', '.join(missing)}")
     settings = path.with_name("tokenizer_config.json")
     config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
     hf_tokenizer = HFTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))

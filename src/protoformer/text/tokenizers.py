@@ -147,9 +147,9 @@ def whole_word_tokenizer(texts: Iterable[str], origin: str) -> Tokenizer:
 
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
-    letters = sorted({letter for word in counts for letter in word})
+    alphabet = sorted({character for word in counts for character in word})
     words = sorted(counts, key=lambda word: (-counts[word], word))
-    ordered = dict.fromkeys([*BERT_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words])
+    ordered = dict.fromkeys([*BERT_SPECIAL, *alphabet, *(f"##{character}" for character in alphabet), *words])
     hf_tokenizer = HFTokenizer(models.WordPiece({word: i for i, word in enumerate(ordered)}, unk_token="[UNK]"))
     hf_tokenizer.normalizer, hf_tokenizer.pre_tokenizer, hf_tokenizer.decoder = (
         normalizer,

@@ -6,7 +6,16 @@ from random import Random
 from typing import Any
 
 from protoformer.sample.grammar.lexicon import AGENTS, OPPOSITE, THINGS, VERBS
-from protoformer.sample.grammar.meaning import Event, Genre, draw, generalised, realise, told_in, without, words_for
+from protoformer.sample.grammar.meaning import (
+    Event,
+    Genre,
+    draw,
+    effective_genre,
+    generalised,
+    realise,
+    without,
+    words_for,
+)
 
 Draw = Callable[[], Event]
 
@@ -34,28 +43,28 @@ def entailed(premise: Event, random: Random, genre: Genre) -> Event:
 def contradicted(premise: Event, random: Random, genre: Genre) -> Event:
     """The same denied, or its opposite claimed: another verb, or another adjective."""
     adjectives = [name for name in ("agent_adjective", "thing_adjective") if getattr(premise, name)]
-    ways = ["deny"] if premise.negated else ["deny", "verb", *adjectives[:1]]
-    way = random.choice(ways)
-    if way == "deny":
+    changes = ["deny"] if premise.negated else ["deny", "verb", *adjectives[:1]]
+    change = random.choice(changes)
+    if change == "deny":
         kept = premise if premise.negated else weakened(premise, random)
         return replace(kept, negated=not kept.negated)
-    if way == "verb":
+    if change == "verb":
         return replace(weakened(premise, random), verb=VERBS[premise.verb].opposite)
-    return changed(weakened(premise, random, keep=(way,)), way, OPPOSITE[getattr(premise, way)])
+    return changed(weakened(premise, random, keep=(change,)), change, OPPOSITE[getattr(premise, change)])
 
 
 def unknown(premise: Event, random: Random, genre: Genre) -> Event:
     """What the premise says nothing of: a further circumstance, another deed, another thing."""
     unsaid = [name for name in ("place", "time", "manner", "agent_adjective") if not getattr(premise, name)]
-    way = random.choice(["verb", "thing", "agent"] if premise.negated or not unsaid else unsaid)
+    change = random.choice(["verb", "thing", "agent"] if premise.negated or not unsaid else unsaid)
     kept = weakened(premise, random)
-    if way == "verb":
+    if change == "verb":
         related = (premise.verb, VERBS[premise.verb].opposite)
         return replace(kept, verb=random.choice([verb for verb in VERBS if verb not in related]))
-    if way in ("thing", "agent"):
-        others = [noun for noun in (THINGS if way == "thing" else AGENTS) if noun != getattr(premise, way)]
-        return changed(kept, way, random.choice(others))
-    return changed(kept, way, random.choice(words_for(way, told_in(genre, random))))
+    if change in ("thing", "agent"):
+        others = [noun for noun in (THINGS if change == "thing" else AGENTS) if noun != getattr(premise, change)]
+        return changed(kept, change, random.choice(others))
+    return changed(kept, change, random.choice(words_for(change, effective_genre(genre, random))))
 
 
 def changed(event: Event, part: str, word: str) -> Event:

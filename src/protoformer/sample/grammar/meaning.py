@@ -40,7 +40,7 @@ OPTIONAL = [field.name for field in fields(Event) if field.default is None]
 
 def draw(random: Random, genre: Genre = "town", said: float = 0.5, negated: float = 0.0) -> Event:
     """A random event; each optional part is said with probability `said`."""
-    genre = told_in(genre, random)
+    genre = effective_genre(genre, random)
 
     def perhaps(words: list[str]) -> str | None:
         return random.choice(words) if random.random() < said else None
@@ -58,7 +58,7 @@ def draw(random: Random, genre: Genre = "town", said: float = 0.5, negated: floa
     )
 
 
-def told_in(genre: Genre, random: Random) -> Genre:
+def effective_genre(genre: Genre, random: Random) -> Genre:
     """Whose words are used: in town the country's are rarer than its own, not unknown."""
     return "country" if genre == "town" and random.random() < VISITS else genre
 
