@@ -101,12 +101,12 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
     if initial.folder is None:
         return
     task, name = config["task"], initial.source_name
-    layout: WeightsLayout = instantiate(config, "model.hf")
     test_only = task["splits"].get("train") is None
     if initial.run is not None:
         backbone, head = read_run(initial.folder)
         optional: tuple[str, ...] = OPTIONAL_BACKBONE_PREFIXES
-    else:
+    else:  # a model whose weights were never published (an RNN) has no layout
+        layout: WeightsLayout = instantiate(config, "model.hf")
         backbone, head = read_folder(initial.folder, layout, task["kind"], module.hf_head)
         optional = (*OPTIONAL_BACKBONE_PREFIXES, *layout.optional_prefixes)
     backbone = weights.pad_embedding_rows(module.backbone, backbone, TOKEN_EMBEDDING)
