@@ -1,54 +1,54 @@
-"""Errors that a user can act on: one readable line, no traceback."""
+"""Errors caused by the user's input or environment, reported as one line without a traceback."""
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used; the message says what, where, and what would do.
+    """Base class. The message says what is wrong, where, and what would work.
 
-    The entry points print the message alone and leave with `exit_code`.
+    The entry points print only the message and exit with `exit_code`.
     """
 
     exit_code: int = 2
 
 
 class ConfigurationError(UserError):
-    """A config group, key or value that does not exist or does not fit."""
+    """An unknown or invalid config group, key or value."""
 
 
 class DataError(UserError):
-    """Rows that cannot be used; the message names file, row and column."""
+    """Unusable data; the message names file, row and column."""
 
 
 class AbsentSplitError(DataError):
-    """A local folder without the files of one split."""
+    """The files of one split are missing in a local folder."""
 
 
 class WeightsError(UserError):
-    """Weights that cannot be used; the message names the tensors."""
+    """Unusable weights; the message names the tensors."""
 
 
 class RunFolderError(UserError):
-    """A run folder that is owned by a living process, or that does not hold what is asked of it."""
+    """A run folder that another process uses, or that lacks the requested file."""
 
 
 class StaleResultError(UserError):
-    """A finished run whose code has changed since (reuse=true or force=true decides)."""
+    """The code has changed since the run was started or finished (`reuse=true` or `force=true` decides)."""
 
     exit_code = 3
 
 
 class DivergedError(UserError):
-    """The loss is not a number; the run stopped before the weights were touched."""
+    """The loss or a gradient is not finite; the run stopped before the weights were updated."""
 
     exit_code = 4
 
 
 class InterruptedRunError(UserError):
-    """The run was asked to stop and has saved where it stands; the same command continues it."""
+    """A signal stopped the run after it saved its state; the same command continues it."""
 
     exit_code = 143
 
 
 class LostRankError(UserError):
-    """A process of a distributed run was killed from outside; the same command continues the run."""
+    """A process of a distributed run was killed; the same command continues the run."""
 
     exit_code = 1

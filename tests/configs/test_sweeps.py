@@ -226,7 +226,7 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(row.row for row in found) == sorted(row.row for row in rows)
     for config in variants:
         (differs,) = {
-            row.settings: row.differs for row in paper_results.ablation_variants("transformer", task, config)
+            row.settings: row.overrides for row in paper_results.ablation_variants("transformer", task, config)
         }.values()
         changed = {f"model.{key}": v for key, v in config["model"].items() if v != base["model"][key]}
         changed |= {f"recipe.{key}": v for key, v in config["recipe"].items() if v != base["recipe"][key]}

@@ -34,13 +34,13 @@ def test_a_card_says_what_was_run_and_sets_it_beside_the_paper(write_run) -> Non
 
 def test_a_task_with_published_numbers_on_another_split_alone_says_so(write_run) -> None:
     text = card.write_card(write_run("rte", task="glue/rte", metrics={"val/accuracy": 0.66})).read_text()
-    assert "**not to be compared directly**" in text
+    assert "**not directly comparable**" in text
     assert "| test/accuracy | - | 66.4 |" in text
 
 
 def test_a_model_that_no_paper_prints_says_so(write_run) -> None:
     text = card.write_card(write_run("x", model="bert_l2_h128")).read_text()
-    assert r"No published numbers of bert\_l2\_h128 on glue/mrpc are known here." in text
+    assert r"No published results of bert\_l2\_h128 on glue/mrpc are recorded." in text
 
 
 @pytest.mark.parametrize(

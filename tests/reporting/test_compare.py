@@ -68,7 +68,7 @@ def test_scores_that_the_run_wrote_are_taken_whatever_its_kind(write_run) -> Non
     (found,) = compare([runs / "a"], [runs / "b"])
     assert (found.metric, found.ours, found.theirs, found.difference.mean) == ("reciprocal_rank", [0.75], [0.25], 0.5)
     file.write_text('{"id": 7, "reciprocal_rank": 1.0}\n')
-    with pytest.raises(UserError, match=r"example_scores/val\.jsonl is not of the rows"):
+    with pytest.raises(UserError, match=r"example_scores/val\.jsonl does not have the rows"):
         compare([runs / "a"], [runs / "b"])
 
 
@@ -81,14 +81,15 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     good = write_run("a", predictions=rows(50))
     other = write_run("b", predictions=rows(50, of=99))
     assert "did not predict the same rows of val" in refused(capsys, good, "--with", other)
-    assert "stands on both sides" in refused(capsys, good, other, "--with", good)
+    assert "is on both sides" in refused(capsys, good, other, "--with", good)
     mrpc, rte = good, write_run("c", task="glue/rte", predictions=rows(50))
     assert "different tasks cannot be compared: glue/mrpc, glue/rte" in refused(capsys, mrpc, "--with", rte)
     assert "is not finished" in refused(capsys, good, "--with", write_run("d", finished=False))
     assert "did not predict that split" in refused(capsys, good, "--with", write_run("e"))
-    assert "no split whose labels are known" in refused(capsys, write_run("f"), "--with", good)
+    assert "no split with known labels" in refused(capsys, write_run("f"), "--with", good)
     similar = {"val": [{"prediction": 2.5, "label": 3.0}]}
     numbers = [write_run(name, task="glue/stsb", rows={"text_a": "a"}, predictions=similar) for name in "gh"]
     assert "not means over examples" in refused(capsys, numbers[0], "--with", numbers[1])
     assert "holds no config.yaml" in refused(capsys, tmp_path, "--with", good)
     assert "--resamples 0: at least one" in refused(capsys, good, "--with", other, "--resamples", "0")
+    assert "did you mean --resamples?" in refused(capsys, good, "--with", other, "--draws", "9")

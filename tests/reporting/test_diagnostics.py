@@ -17,7 +17,7 @@ def answers(predictions: str, labels: str) -> list[dict]:
 
 
 def signs(folder) -> list[str]:
-    return diagnostics.failure_signs(reader.read(folder))
+    return diagnostics.find_problems(reader.read(folder))
 
 
 def test_a_sound_run_has_none(write_run) -> None:
@@ -40,7 +40,7 @@ def test_no_better_than_the_most_frequent_label(write_run, predictions: str, bad
 
 def test_as_many_right_as_the_most_frequent_label_is_degenerate(write_run) -> None:
     assert signs(write_run("x", predictions={"val": answers("ynyn", "yynn")})) == [
-        "no better on val than always equivalent (2 against 2 of 4 rows right)"
+        "no better on val than always equivalent (2 against 2 of 4 rows correct)"
     ]
 
 
@@ -63,7 +63,7 @@ def test_any_gold_answer_of_a_question_is_right_and_none_is_frequent(write_run) 
 
     assert said("sound", "thames.", "x", "y", "z", "w") == []
     assert said("none", "x", "", "y", "z", "w") == []  # that there is no answer is one
-    assert said("wrong", "x", "y", "z", "w", "v") == ["no row of val is right"]
+    assert said("wrong", "x", "y", "z", "w", "v") == ["no row of val is correct"]
     assert said("same", *[""] * 5) == ["the same text for every row of val: (empty)"]
 
 

@@ -126,7 +126,7 @@ def test_the_last_finished_attempt_counts(write_run, tmp_path: Path) -> None:
     assert [run.result["attempt"] for run in collected.runs] == [2]
     assert collected.replaced == 1
     assert len(collected.unfinished) == 1
-    assert any("1 earlier attempt" in line for line in report.notes(collected))
+    assert any("1 earlier attempt" in line for line in report.omitted_runs(collected))
 
 
 def test_models_and_tasks_have_tables_of_their_own(write_run, tmp_path: Path, capsys) -> None:
@@ -138,7 +138,7 @@ def test_models_and_tasks_have_tables_of_their_own(write_run, tmp_path: Path, ca
     text = capsys.readouterr().out
     for title in ("bert x glue/mrpc", "bert x glue/cola", "bert_l2_h128 x glue/mrpc", "bert x glue/ax"):
         assert title in text
-    assert text.count("no published numbers of this model on this task") == 2
+    assert text.count("no published results for this model and task") == 2
 
 
 def test_neutral_keys_and_the_seed_make_no_recipe(write_run, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_partial_writes_what_there_is_and_says_so(glue_run, tmp_path: Path, caps
     path = submission.main([str(glue_run("glue/rte"))], str(tmp_path / "glue.zip"), partial=True)
     assert list(contents(path)) == ["RTE.tsv"]
     told = capsys.readouterr().out
-    assert "1 of 11 files (the server will refuse it)" in told
+    assert "1 of 11 files (the server will reject it)" in told
     assert re.search(r"MNLI-m.tsv\s+missing: no run of glue/mnli", told)
 
 
@@ -145,7 +145,7 @@ def test_runs_that_cannot_be_submitted_are_refused(write_run, glue_run, tmp_path
         submission.main([str(write_run("u", task="glue/cola", finished=False))], out)
     with pytest.raises(RunFolderError, match=r"no predictions/test\.jsonl"):
         submission.main([str(write_run("v", task="glue/qnli"))], out, partial=True)
-    with pytest.raises(UserError, match="which is no GLUE task"):
+    with pytest.raises(UserError, match="which is not a GLUE task"):
         submission.main([str(write_run("w", task="squad/v1"))], out)
     with pytest.raises(RunFolderError, match="no run folder"):
         submission.main([str(tmp_path)], out)
@@ -155,8 +155,8 @@ def test_runs_that_cannot_be_submitted_are_refused(write_run, glue_run, tmp_path
     ("task", "answers", "message"),
     [
         ("glue/rte", ["entailment", "maybe"], r"row 1 predicts 'maybe'; the run's labels are entailment"),
-        ("glue/stsb", [1.0, math.nan], r"row 1 predicts nan, which is no number"),
-        ("glue/stsb", [1.0, "high"], r"row 1 predicts 'high', which is no number"),
+        ("glue/stsb", [1.0, math.nan], r"row 1 predicts nan, which is not a number"),
+        ("glue/stsb", [1.0, "high"], r"row 1 predicts 'high', which is not a number"),
     ],
 )
 def test_predictions_that_the_server_would_refuse_are_named(glue_run, tmp_path, task, answers, message) -> None:
@@ -170,11 +170,11 @@ def test_rows_that_are_missing_or_doubled_are_named(glue_run, tmp_path: Path) ->
     lines = file.read_text().splitlines()
     for kept in (lines[:1] + lines[2:], lines[:2] + lines[1:]):
         file.write_text("\n".join(kept) + "\n")
-        with pytest.raises(RunFolderError, match="has no prediction, or one before it has two"):
+        with pytest.raises(RunFolderError, match="has no prediction, or an earlier row has two"):
             submission.main([str(run)], str(tmp_path / "glue.zip"), partial=True)
 
 
 def test_labels_that_the_server_does_not_know_are_refused(write_run, tmp_path: Path) -> None:
     run = write_run("x", task="glue/rte", rows={"labels": ["yes", "no"]}, predictions={"test": [{"prediction": "yes"}]})
-    with pytest.raises(UserError, match=r"knows no no, yes in RTE\.tsv"):
+    with pytest.raises(UserError, match=r"RTE\.tsv cannot hold no, yes"):
         submission.main([str(run)], str(tmp_path / "glue.zip"), partial=True)

@@ -10,7 +10,7 @@ from protoformer.scoring.bootstrap import paired_bootstrap
 def test_equals_scipys_percentile_interval() -> None:
     generator = np.random.default_rng(1)
     ours, theirs = (generator.random((3, 400)) < share for share in (0.8, 0.74))
-    found = paired_bootstrap(ours.astype(float), theirs.astype(float), draws=20_000)
+    found = paired_bootstrap(ours.astype(float), theirs.astype(float), resamples=20_000)
     expected = stats.bootstrap(
         (ours.mean(0), theirs.mean(0)),
         lambda a, b, axis=-1: a.mean(axis) - b.mean(axis),
@@ -39,19 +39,19 @@ def test_the_same_systems_differ_in_nothing_and_the_same_seed_draws_the_same() -
     assert same == (0.0, 0.0, 0.0)
     assert not same.is_sure
     other = 1.0 - right[:1]
-    assert paired_bootstrap(right, other, draws=50) == paired_bootstrap(right, other, draws=50)
-    assert paired_bootstrap(right, other, draws=50) != paired_bootstrap(right, other, draws=50, seed=1)
+    assert paired_bootstrap(right, other, resamples=50) == paired_bootstrap(right, other, resamples=50)
+    assert paired_bootstrap(right, other, resamples=50) != paired_bootstrap(right, other, resamples=50, seed=1)
 
 
 def test_a_large_set_is_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     right = (np.random.default_rng(0).random((2, 300)) < 0.6).astype(float)
-    whole = paired_bootstrap(right, right[:1], draws=101)
+    whole = paired_bootstrap(right, right[:1], resamples=101)
     monkeypatch.setattr("protoformer.scoring.bootstrap.CHUNK", 700)
-    assert paired_bootstrap(right, right[:1], draws=101) == pytest.approx(whole)
+    assert paired_bootstrap(right, right[:1], resamples=101) == pytest.approx(whole)
 
 
 @pytest.mark.parametrize(
-    ("shape", "options"), [((0, 5), {}), ((2, 0), {}), ((1, 5), {"level": 1.0}), ((1, 5), {"draws": 0})]
+    ("shape", "options"), [((0, 5), {}), ((2, 0), {}), ((1, 5), {"level": 1.0}), ((1, 5), {"resamples": 0})]
 )
 def test_what_cannot_be_compared(shape: tuple[int, int], options: dict) -> None:
     with pytest.raises(ValueError, match=r"no examples|a level between"):

@@ -1,4 +1,4 @@
-"""The card of a run (`card.md`): what was run, its scores beside the paper's, and the command to run it again."""
+"""Card of a run (`card.md`): settings, scores beside the paper's, curves, and the command that repeats it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ from protoformer.views import curves
 
 
 def write_card(folder: Path) -> Path:
-    """Write card.md, and curves.svg, from what a finished run left in its folder; returns the card's path."""
+    """Write card.md and curves.svg from the files of a finished run; returns the path of the card."""
     record = reader.read(folder)
     if record.result is None:
-        raise RunFolderError(f"{folder} is not finished: it holds no result.json")
-    drawn = (folder / "metrics.jsonl").exists()
-    if drawn:
+        raise RunFolderError(f"{folder} is not finished: it has no result.json")
+    has_curves = (folder / "metrics.jsonl").exists()
+    if has_curves:
         task_type = record.result["task_type"]
         curves.draw(folder / "metrics.jsonl", {*task_type["main_metrics"], *task_type["percent_metrics"]})
     result, config = record.result, record.config
@@ -26,8 +26,8 @@ def write_card(folder: Path) -> Path:
         f"# {escape_markdown(record.model)} on {escape_markdown(record.task)}",
         _introduction(result, config),
         _scores(result, config),
-        "## Training\n\n" + markdown_table(("", ""), results.facts(result).items()),
-        "![Training loss and dev scores over optimizer steps](curves.svg)" if drawn else "",
+        "## Training\n\n" + markdown_table(("", ""), results.summary(result).items()),
+        "![Training loss and dev scores over optimizer steps](curves.svg)" if has_curves else "",
         "## Settings\n\n" + markdown_table(("key", "value"), _settings(config)),
         _origin(result),
         "## Run it again\n\n" + fenced(result["command"], "sh") if result.get("command") else "",
@@ -60,28 +60,28 @@ def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def _published(model: str, task: str, config: Mapping[str, Any], lines: Sequence[results.Score]) -> list[str]:
-    """How each published number was come by, and where there is none for the same split."""
-    known = [*paper_results.ablation_variants(model, task, config), *paper_results.published(model, task)]
-    if not known:
-        return [f"No published numbers of {escape_markdown(model)} on {escape_markdown(task)} are known here."]
+    """The protocol of each published number, and which scores have no published counterpart."""
+    rows = [*paper_results.ablation_variants(model, task, config), *paper_results.published(model, task)]
+    if not rows:
+        return [f"No published results of {escape_markdown(model)} on {escape_markdown(task)} are recorded."]
     parts = []
     ours = [line for line in lines if line.ours != "-"]
-    bare = [line.key for line in ours if line.row is None]
-    if bare:
-        parts.append(f"No published number for {escape_markdown(', '.join(bare))} of this model and task.")
-    if ours and len(bare) == len(ours):
-        splits = dict.fromkeys(row.split for row in known)
+    unpublished = [line.key for line in ours if line.row is None]
+    if unpublished:
+        parts.append(f"No published number for {escape_markdown(', '.join(unpublished))} of this model and task.")
+    if ours and len(unpublished) == len(ours):
+        splits = dict.fromkeys(row.split for row in rows)
         parts.append(
-            f"What is published is on another split ({escape_markdown(', '.join(splits))}): **not to be compared directly**."
+            f"The published results are on another split ({escape_markdown(', '.join(splits))}): **not directly comparable**."
         )
-    protocols = [(row.source, row.row, row.key, f"{row.value:g}", row.protocol) for row in known]
-    parts.append("How the published numbers were come by:")
+    protocols = [(row.source, row.row, row.key, f"{row.value:g}", row.protocol) for row in rows]
+    parts.append("Protocols of the published numbers:")
     parts.append(markdown_table(("source", "row", "metric", "value", "protocol"), protocols))
     return parts
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The groups that were chosen, and the recipe."""
+    """Selected options of the config groups, the recipe, and hardware settings."""
     choices, recipe = config.get("choices") or {}, config.get("recipe") or {}
     rows = [(key, value) for key, value in choices.items() if isinstance(value, str) and value != "none"]
     rows += [(f"recipe.{key}", value) for key, value in recipe.items() if value is not None]
@@ -90,7 +90,7 @@ def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _origin(result: Mapping[str, Any]) -> str:
-    """Digests of code, data and weights, and versions of libraries."""
+    """Digests of code, data and weights, and library versions."""
     digests = dict(result.get("digests") or {})
     data = digests.pop("data", None) or {}
     rows = [(f"{name} digest", digest) for name, digest in digests.items() if digest is not None]

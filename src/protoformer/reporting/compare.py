@@ -1,6 +1,6 @@
-"""`protoformer compare RUN... --with RUN...`: is one way better than another, or was it the draw of the dev set?
+"""Significance test of the difference between two groups of runs: paired bootstrap over examples.
 
-Reads what the runs predicted, example by example; nothing is run again. Several runs of a side are its seeds.
+Reads the recorded scores of each example; no model is evaluated. The runs of a group differ in their seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 class Comparison(NamedTuple):
-    """One metric on one split: each run's own number, and the difference of the sides."""
+    """One metric on one split: the value of each run, and the difference of the groups' means."""
 
     split: str
     metric: str
@@ -30,47 +30,49 @@ class Comparison(NamedTuple):
 
 
 def main(ours: Sequence[str], theirs: Sequence[str], resamples: int = 10_000) -> None:
-    """Print the comparison; numbers times 100, as the papers print them."""
+    """Print the comparison, with metrics times 100 as in papers."""
     if resamples < 1:
         raise UserError(f"--resamples {resamples}: at least one")
-    found = compare([Path(run) for run in ours], [Path(run) for run in theirs], resamples)
+    comparisons = compare([Path(run) for run in ours], [Path(run) for run in theirs], resamples)
     rows = [
         (
-            one.split,
-            one.metric,
-            f"{one.examples:,}",
-            _mean(one.ours),
-            _mean(one.theirs),
-            f"{100 * one.difference.mean:+.2f}",
-            f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}",
-            ("better" if one.difference.mean > 0 else "worse") if one.difference.is_sure else "no difference is shown",
+            each.split,
+            each.metric,
+            f"{each.examples:,}",
+            _mean(each.ours),
+            _mean(each.theirs),
+            f"{100 * each.difference.mean:+.2f}",
+            f"{100 * each.difference.low:+.2f} to {100 * each.difference.high:+.2f}",
+            ("better" if each.difference.mean > 0 else "worse")
+            if each.difference.is_sure
+            else "no difference is shown",
         )
-        for one in found
+        for each in comparisons
     ]
     print_table(("split", "metric", "examples", "these runs", "with", "difference", "95 % interval", ""), rows)
-    print(f"paired bootstrap over examples, {resamples:,} resamples; runs of a side are averaged example by example")
+    print(f"paired bootstrap over examples, {resamples:,} resamples; runs of a group are averaged for each example")
 
 
 def compare(ours: Sequence[Path], theirs: Sequence[Path], resamples: int = 10_000) -> list[Comparison]:
-    """Every split that all runs predicted and whose labels are known.
+    """Compare two groups of runs on each split with predictions of all runs and known labels.
 
-    Raises UserError for runs of different tasks, unfinished runs, rows that differ, or metrics that are no means.
+    Raises UserError for runs of different tasks, unfinished runs, different examples, or metrics that are not means.
     """
     if both := sorted({str(run) for run in ours if run.resolve() in {other.resolve() for other in theirs}}):
-        raise UserError(f"{both[0]} stands on both sides")
+        raise UserError(f"{both[0]} is on both sides")
     sides = [[reader.read(run) for run in side] for side in (ours, theirs)]
     everyone = [record for side in sides for record in side]
     for record in everyone:
         if record.result is None:
-            raise UserError(f"{record.folder} is not finished: the same command as before continues it")
+            raise UserError(f"{record.folder} is not finished: the same command continues it")
     if len(tasks := sorted({record.task for record in everyone})) > 1:
         raise UserError(f"runs of different tasks cannot be compared: {', '.join(tasks)}")
-    found, labelled = [], False
+    comparisons, labelled = [], False
     for name in sorted({file.stem for file in (everyone[0].folder / "predictions").glob("*.jsonl")}):
         rows = [[_rows(record.folder / "predictions" / f"{name}.jsonl") for record in side] for side in sides]
         first = rows[0][0]
         if any(row["label"] is None for row in first):
-            continue  # hidden
+            continue  # hidden labels
         labelled = True
         for record, each in zip(everyone, (each for side in rows for each in side), strict=True):
             if [(row["id"], row["label"]) for row in each] != [(row["id"], row["label"]) for row in first]:
@@ -82,31 +84,31 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], resamples: int = 10_00
         for metric in scores[0][0]:
             values = [np.asarray([run[metric] for run in side]) for side in scores]
             mine, others = (side.mean(axis=1).tolist() for side in values)
-            difference = paired_bootstrap(*values, draws=resamples)
-            found.append(Comparison(name, metric, len(first), mine, others, difference))
-    if labelled and not found:
-        raise UserError(f"{tasks[0]}: its metrics are not means over examples, which this comparison is made of")
-    if not found:
-        raise UserError(f"{everyone[0].folder}/predictions: no split whose labels are known")
-    return found
+            difference = paired_bootstrap(*values, resamples=resamples)
+            comparisons.append(Comparison(name, metric, len(first), mine, others, difference))
+    if labelled and not comparisons:
+        raise UserError(f"{tasks[0]}: its metrics are not means over examples, so they cannot be compared")
+    if not comparisons:
+        raise UserError(f"{everyone[0].folder}/predictions: no split with known labels")
+    return comparisons
 
 
 def _example_scores(record: reader.Record, split: str, rows: Sequence[Row]) -> dict[str, list[float]]:
-    """The score of each row by each metric that is a mean over examples; those of older runs come from the predictions."""
+    """The score of each example by each metric that is a mean over examples. Older runs: computed from the predictions."""
     written = reader.read_example_scores(record.folder, split)
     scores = _scores_of_predictions(rows) if written is None else written
     if written is not None and [row["id"] for row in written] != [row["id"] for row in rows]:
         raise UserError(
-            f"{record.folder}: example_scores/{split}.jsonl is not of the rows of predictions/{split}.jsonl"
+            f"{record.folder}: example_scores/{split}.jsonl does not have the rows of predictions/{split}.jsonl"
         )
     metrics = [name for name in (scores[0] if scores else ()) if name != "id"]
     return {name: [float(row[name]) for row in scores] for name in metrics}
 
 
 def _scores_of_predictions(rows: Sequence[Row]) -> list[dict[str, float]]:
-    """For runs of versions that wrote no example scores.
+    """Example scores of runs from versions that did not write them.
 
-    Answers to a question have a list of references, and a predicted label has probabilities; of others nothing is known.
+    Question answering is recognised by lists of references, classification by probabilities; other kinds have none.
     """
     if all(isinstance(row["label"], list) for row in rows):
         return [
@@ -123,7 +125,7 @@ def _scores_of_predictions(rows: Sequence[Row]) -> list[dict[str, float]]:
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
-        raise UserError(f"{file} is not there: this run did not predict that split")
+        raise UserError(f"{file} does not exist: this run did not predict that split")
     return [{"label": None, **row} for row in reader.read_predictions(file)]
 
 

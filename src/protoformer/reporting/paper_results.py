@@ -1,10 +1,9 @@
-"""The papers' own numbers, and what keeps a run from being held against them.
+"""Results printed in papers, and the reasons why a run is not comparable with them.
 
-`published.csv` beside this file is a row a number: paper, table, the row's name there, our model, the settings in which an
-ablation's row differs from it (`model.n_heads=1`; of the row `base` all that the others vary), our task, the split in the
-words of our metric keys (`val`, `test/matched`), the metric (`score`: the mean over what we hold apart), the value as printed,
-and how it was come by. The rows of a model's own paper stand before those of later code, and a table of results before an
-ablation.
+`paper_results.csv` has one row per number. Columns: paper; table; row of that table; model; settings (the overrides of an
+ablation's row, such as `model.n_heads=1`; for the row `base`, the values of all settings that the other rows vary); task; split
+as in metric keys (`val`, `test/matched`); metric (`score`: the mean of the main metrics); value as printed; protocol. The rows
+of a model's own paper come before those of later code, and result tables before ablations.
 """
 
 import csv
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-BASE = "base"  # the name of the row that an ablation's others differ from
+BASE = "base"  # name of an ablation's reference row
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A published number; `value` in the paper's units (accuracies, F1, correlations and BLEU times 100)."""
+    """A published number; `value` is in the paper's units (accuracy, F1, correlations and BLEU times 100)."""
 
     paper: str
     table: str
@@ -40,11 +39,11 @@ class Row:
 
     @property
     def source(self) -> str:
-        """Where it is printed, in a few words."""
+        """Short citation: paper and table."""
         return f"{self.paper.split(',')[0]}, {self.table}"
 
     @functools.cached_property
-    def differs(self) -> dict[str, Any]:
+    def overrides(self) -> dict[str, Any]:
         """The settings of an ablation's row, by dotted key."""
         import yaml
 
@@ -53,12 +52,12 @@ class Row:
 
     @property
     def is_base(self) -> bool:
-        """Whether this is what an ablation's rows differ from."""
+        """Whether this is the reference row of an ablation."""
         return self.row == BASE
 
-    def fits(self, config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
-        """Whether a run's config has these settings, and else those of the base."""
-        return not _deviations(config, base, self.differs)
+    def matches(self, config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+        """Whether a run's config has the settings of this row, and those of the base otherwise."""
+        return not _differences(config, base, self.overrides)
 
 
 @functools.cache
@@ -70,46 +69,50 @@ def rows() -> tuple[Row, ...]:
 
 
 def published(model: str, task: str, split: str | None = None) -> list[Row]:
-    """The numbers printed for a model on a task, the paper's own first; `split` is `val`, `test`, `val/matched` ...
+    """The published numbers of a model on a task, those of its own paper first; `split` is `val`, `test`, `val/matched` ...
 
-    Those of the model as it is; an ablation's rows are found by what they change (`ablation_variants`).
+    Only the unmodified model; `ablation_variants` finds the rows of ablations.
     """
-    own = (row for row in _of(model, task) if not row.settings or row.is_base)
-    return [row for row in own if split in (None, row.split)]
+    rows = (row for row in _rows_of(model, task) if not row.settings or row.is_base)
+    return [row for row in rows if split in (None, row.split)]
 
 
 def ablation_variants(model: str, task: str, config: Mapping[str, Any]) -> list[Row]:
-    """The numbers of the ablation's row that a run's config is, if it is one: it has what the row changes, and nothing else
-    that other rows change."""
+    """The published numbers of the ablation row with the settings of `config`, if there is one.
+
+    A row matches if the config has the row's overrides, and the base's value of every other setting that the ablation varies.
+    """
     base = _base(model, task)
-    rows = (row for row in _of(model, task) if row.settings and not row.is_base)
-    found = [row for row in rows if row.fits(config, base)]
-    return found if len({row.settings for row in found}) == 1 else []
+    rows = (row for row in _rows_of(model, task) if row.settings and not row.is_base)
+    matches = [row for row in rows if row.matches(config, base)]
+    return matches if len({row.settings for row in matches}) == 1 else []
 
 
 def _base(model: str, task: str) -> dict[str, Any]:
-    """The settings of the base that a model's ablation on a task has."""
-    return next((row.differs for row in _of(model, task) if row.is_base), {})
+    """The settings of the reference row of a model's ablation on a task."""
+    return next((row.overrides for row in _rows_of(model, task) if row.is_base), {})
 
 
-def _deviations(
-    config: Mapping[str, Any], base: Mapping[str, Any], differs: Mapping[str, Any] | None = None
+def _differences(
+    config: Mapping[str, Any], base: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Settings of a config that differ from an ablation's base with the changes `differs`. A setting that the config does not
-    state is the builder's default, which is the base's value."""
-    expected = {**base, **(differs or {})}
-    settings = {key: _setting(config, key) for key in expected}
-    settings = {key: base.get(key) if value is None else value for key, value in settings.items()}
-    return {key: value for key, value in settings.items() if value != expected[key]}
+    """The settings of a config that differ from the base with `overrides`.
+
+    A setting that the config does not state has the builder's default, which is the value of the base.
+    """
+    expected = {**base, **(overrides or {})}
+    stated = {key: _setting(config, key) for key in expected}
+    actual = {key: base.get(key) if value is None else value for key, value in stated.items()}
+    return {key: value for key, value in actual.items() if value != expected[key]}
 
 
 def published_value(model: str, task: str, key: str, config: Mapping[str, Any] | None = None) -> Row | None:
-    """The published number of the very metric and split, or None."""
+    """The published number of the same metric and split, or None."""
     rows = [*ablation_variants(model, task, config or {}), *published(model, task)]
     return next((row for row in rows if row.key == key), None)
 
 
-def _of(model: str, task: str) -> list[Row]:
+def _rows_of(model: str, task: str) -> list[Row]:
     return [row for row in rows() if (row.model, row.task) == (model, task)]
 
 
@@ -120,13 +123,13 @@ def _setting(config: Any, key: str) -> Any:
 
 
 def is_percent(key: str, result: Mapping[str, Any]) -> bool:
-    """Whether papers print the metric `key` of this run times 100, as they do accuracy; the mean of the main metrics is."""
+    """Whether papers print the metric `key` of this run times 100, as accuracy; true for the mean `score`."""
     name = key.rpartition("/")[2]
     return name == "score" or name in result["task_type"]["percent_metrics"]
 
 
 def format_metric(value: float | None, percent: bool, digits: int = 2) -> str:
-    """A number as the papers print it: accuracy 0.8407 as 84.07; what is no percentage with two digits more."""
+    """A number as the papers print it: accuracy 0.8407 as 84.07; other metrics unscaled, with two more digits."""
     if value is None:
         return "-"
     if math.isnan(value):
@@ -135,7 +138,7 @@ def format_metric(value: float | None, percent: bool, digits: int = 2) -> str:
 
 
 def score_keys(metrics: Iterable[str]) -> list[str]:
-    """The keys of a run's metrics that are scores on a dev or test set: no loss, no mean of several."""
+    """The keys of scores on dev and test sets, without losses and without the mean `score`."""
     return [
         key
         for key in metrics
@@ -144,23 +147,23 @@ def score_keys(metrics: Iterable[str]) -> list[str]:
 
 
 def caveats(config: Mapping[str, Any]) -> list[str]:
-    """Why this run's numbers are not those of the paper's experiment: other initial weights, other data or a part of it, or
-    settings that are no row of the paper's ablation."""
-    notes = []
-    named = [str((config.get("choices") or {}).get(key)) for key in ("model", "task")]
-    base = _base(named[0], named[1])
-    if not ablation_variants(named[0], named[1], config) and (other := _deviations(config, base)):
-        deviations = ", ".join(f"{key}={value} ({base[key]})" for key, value in other.items())
-        notes.append(f"it is none of the paper's variations: {deviations}")
+    """Reasons why a run is not the paper's experiment: other weights, sample data, a part of the data, or settings that are
+    neither those of an ablation's base nor of one of its rows."""
+    reasons = []
+    model, task = (str((config.get("choices") or {}).get(key)) for key in ("model", "task"))
+    base = _base(model, task)
+    if not ablation_variants(model, task, config) and (differences := _differences(config, base)):
+        text = ", ".join(f"{key}={value} ({base[key]})" for key, value in differences.items())
+        reasons.append(f"it is none of the paper's variations: {text}")
     if (config.get("choices") or {}).get("source") == "sample":
-        notes.append("its rows are those of the built-in sample, not the data set's")
+        reasons.append("it uses the built-in sample data, not the data set")
     start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("hf") or {}
     if start == "scratch":
-        notes.append("it was trained from scratch")
+        reasons.append("it was trained from scratch")
     elif start not in ("auto", weights.get("repo")):
-        notes.append(f"it started from {start}, not from the model's published weights")
+        reasons.append(f"it started from {start}, not from the model's published weights")
     trainer = config.get("trainer") or {}
     limits = [f"trainer.{key}={trainer[key]}" for key in sorted(trainer) if key.startswith("limit_") and trainer[key]]
     if limits:
-        notes.append(f"it saw a part of the data ({', '.join(limits)})")
-    return notes
+        reasons.append(f"it used a part of the data ({', '.join(limits)})")
+    return reasons

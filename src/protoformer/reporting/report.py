@@ -1,8 +1,8 @@
-"""`protoformer report DIR...`: runs beside each other and beside the paper.
+"""Comparison of runs with each other and with the papers: tables for the terminal, CSV and Markdown.
 
-Runs of one model on one task are set out by recipe (everything that can change a result, all but the seed), with mean
-and standard deviation (n - 1) over seeds; the best single run on dev, which is what the paper submits, is marked. Runs
-that failed though they ended are named, and count in the means.
+Runs of one model on one task are grouped by recipe (all settings that can change a result, except the seed), with mean and
+standard deviation (n - 1) over seeds. The best single run on dev, which papers submit, is marked. Degenerate runs are named;
+they count in the means.
 """
 
 import json
@@ -26,19 +26,19 @@ from protoformer.runs.metrics import read_curves
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHOWN = ("recipe.lr", "recipe.batch_size", "recipe.epochs")  # always told apart by these
+ALWAYS_SHOWN = ("recipe.lr", "recipe.batch_size", "recipe.epochs")  # keys in the name of every recipe
 DERIVED = {"trainer.max_epochs": "recipe.epochs", "trainer.max_steps": "recipe.max_steps"}
-MOST = 6  # differing keys in a recipe's name
+MAX_KEYS = 6  # further differing keys in a recipe's name
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, what tells its recipe from others', and the signs that it failed."""
+    """A finished run, the settings that define its recipe, and descriptions of what is wrong with it."""
 
     record: reader.Record
     result: dict[str, Any]
     settings: dict[str, Any]
-    signs: list[str]
+    problems: list[str]
 
     @property
     def score(self) -> float:
@@ -48,7 +48,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TaskRuns:
-    """All runs of one model on one task, by the name of their recipe, the best recipe first."""
+    """All runs of one model on one task, by name of the recipe, best recipe first."""
 
     model: str
     task: str
@@ -65,19 +65,19 @@ class TaskRuns:
 
     @property
     def keys(self) -> list[str]:
-        """The metrics in columns: dev scores, or those of test where there is no dev set."""
+        """Metrics of the table: dev scores, or test scores if there is no dev set."""
         keys = list(dict.fromkeys(key for run in self.runs for key in paper_results.score_keys(run.result["metrics"])))
         return [key for key in keys if key.startswith("val/")] or keys
 
     @property
     def columns(self) -> list[str]:
-        """Those, after their mean if there are several."""
+        """Columns of the table: `keys`, preceded by their mean if there are several."""
         return ["val/score", *self.keys] if len(self.keys) > 1 else self.keys
 
 
 @dataclass
 class CollectedRuns:
-    """What the folders held."""
+    """The runs of the folders, and those that are left out."""
 
     runs: list[Run] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
@@ -86,16 +86,16 @@ class CollectedRuns:
 
 
 def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = None) -> None:
-    """Print the runs in `folders`; write a row a run to the file `csv`, and the printed tables to the file `markdown`.
+    """Print the runs in `folders`. `csv` names a file with one row per run, `markdown` a file with the printed tables.
 
-    A folder that does not exist, or holds no run, is a UserError; a run that cannot be read is named and left out.
+    Raises UserError for a folder that does not exist or has no runs. A run that cannot be read is reported and left out.
     """
     console = make_console()
     collected = collect(folders)
     groups = arrange(collected.runs)
     for group in groups:
         _print(group, console)
-    for line in notes(collected):
+    for line in omitted_runs(collected):
         print_line(console, line)
     if csv is not None:
         write_csv(Path(csv), groups, collected)
@@ -104,7 +104,7 @@ def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = 
 
 
 def collect(folders: Sequence[str]) -> CollectedRuns:
-    """Read every run; of several attempts at one run the last finished one counts."""
+    """Read every run; of several attempts of one run, take the last finished one."""
     collected = CollectedRuns()
     attempts: dict[tuple[Path, str], Run] = {}
     for folder in reader.find_runs(folders):
@@ -113,7 +113,7 @@ def collect(folders: Sequence[str]) -> CollectedRuns:
             if record.result is None:
                 collected.unfinished.append(f"{folder} ({_progress(folder)})")
                 continue
-            run = Run(record, record.result, settings(record.config), diagnostics.failure_signs(record))
+            run = Run(record, record.result, settings(record.config), diagnostics.find_problems(record))
         except RunFolderError as error:
             collected.skipped.append(str(error))
             continue
@@ -127,7 +127,7 @@ def collect(folders: Sequence[str]) -> CollectedRuns:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as dotted keys, without the seed and what cannot change a result."""
+    """A config as dotted keys, without the seed and the keys that cannot change a result."""
     flat: dict[str, Any] = {}
 
     def descend(node: Mapping[str, Any], prefix: str) -> None:
@@ -160,37 +160,37 @@ def arrange(runs: Iterable[Run]) -> list[TaskRuns]:
 
 
 def recipe_names(variants: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names that say what differs: `lr=5e-05 batch_size=32 epochs=3`; different settings get different names."""
+    """Names made of the differing settings, `lr=5e-05 batch_size=32 epochs=3`; different settings get different names."""
     keys = dict.fromkeys(key for variant in variants for key in variant)
     differ = differing(variants)
-    differ = [key for key in differ if key not in SHOWN and DERIVED.get(key) not in differ]
-    differ.sort(key=lambda key: key.startswith("model."))  # sizes that came with other weights say less
-    named = [*(key for key in SHOWN if key in keys), *differ[:MOST]]
-    hidden: dict[str, int] = {}  # settings that differ in what the name leaves out are numbered
+    differ = [key for key in differ if key not in ALWAYS_SHOWN and DERIVED.get(key) not in differ]
+    differ.sort(key=lambda key: key.startswith("model."))  # sizes that follow from other weights come last
+    named = [*(key for key in ALWAYS_SHOWN if key in keys), *differ[:MAX_KEYS]]
+    hidden: dict[str, int] = {}  # settings that differ only in left-out keys are numbered
     names = []
     for variant in variants:
-        text = " ".join(f"{key.rpartition('.')[2]}={_shown(variant[key])}" for key in named if key in variant)
-        if len(differ) > MOST:
-            rest = repr([variant.get(key) for key in differ[MOST:]])
-            text += f" (+{len(differ) - MOST} keys, variant {hidden.setdefault(rest, len(hidden) + 1)})"
+        text = " ".join(f"{key.rpartition('.')[2]}={_format_setting(variant[key])}" for key in named if key in variant)
+        if len(differ) > MAX_KEYS:
+            rest = repr([variant.get(key) for key in differ[MAX_KEYS:]])
+            text += f" (+{len(differ) - MAX_KEYS} keys, variant {hidden.setdefault(rest, len(hidden) + 1)})"
         names.append(text or "(default)")
     return names
 
 
 def differing(variants: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys that have not the same value in all of them."""
+    """The keys whose values are not the same in all variants."""
     keys = dict.fromkeys(key for variant in variants for key in variant)
     return [key for key in keys if len({repr(variant.get(key)) for variant in variants}) > 1]
 
 
 def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of a group's table: ours by recipe, each above the ablation's row that it is, then the model's own."""
+    """Head and lines of a group's table: runs by recipe, each with its matching ablation row, then the paper's results."""
     keys, columns = group.keys, group.columns
     several = len(keys) > 1
     head = ["recipe", "n", *(["score"] if several else []), *keys, "examples/s", ""]
     best, lines = group.best, []
     for name, runs in group.recipes.items():
-        failed = sum(bool(run.signs) for run in runs)
+        failed = sum(bool(run.problems) for run in runs)
         marks = ["best on dev"] if best is not None and any(run is best for run in runs) else []
         marks += [f"{failed} of {len(runs)} degenerate"] if failed else []
         cells = [mean_std([run.score for run in runs], percent=True)] if several else []
@@ -202,24 +202,24 @@ def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
         ]
         speed = f"{statistics.fmean(speeds):.1f}" if speeds else "-"
         lines.append([name, str(len(runs)), *cells, speed, ", ".join(marks)])
-        lines += _theirs(paper_results.ablation_variants(group.model, group.task, runs[0].record.config), columns)
-    lines += _theirs(paper_results.published(group.model, group.task), columns)
+        lines += _paper_lines(paper_results.ablation_variants(group.model, group.task, runs[0].record.config), columns)
+    lines += _paper_lines(paper_results.published(group.model, group.task), columns)
     return head, lines
 
 
-def _theirs(rows: Iterable[paper_results.Row], columns: Sequence[str]) -> list[list[str]]:
-    """A line a row of the paper, with those of its numbers that have a column; of dev before test."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+def _paper_lines(rows: Iterable[paper_results.Row], columns: Sequence[str]) -> list[list[str]]:
+    """One line per row of a paper, with the numbers that have a column; dev before test."""
+    lines: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         column = row.key if row.key in columns else row.key.replace("test/", "val/", 1)
         value = f"{row.value:g}" if column == row.key else f"{row.value:g} (test)"
         if column in columns:
-            found[f"{row.source}: {row.row}"].setdefault(column, value)
-    return [[name, "", *(values.get(key, "") for key in columns), "", ""] for name, values in found.items()]
+            lines[f"{row.source}: {row.row}"].setdefault(column, value)
+    return [[name, "", *(values.get(key, "") for key in columns), "", ""] for name, values in lines.items()]
 
 
 def mean_std(values: Sequence[float | None], percent: bool) -> str:
-    """Mean and standard deviation in the papers' units: `84.31 ± 0.52`; of one run its value."""
+    """Mean and standard deviation in the papers' units, `84.31 ± 0.52`; the value alone for one run."""
     numbers = [value for value in values if value is not None]
     if not numbers:
         return "-"
@@ -230,75 +230,77 @@ def mean_std(values: Sequence[float | None], percent: bool) -> str:
 
 
 def group_notes(group: TaskRuns) -> list[str]:
-    """Lines under a group's table: the best run, runs that failed, and what is not the paper's experiment."""
+    """Lines under a group's table: the best run, degenerate runs, and differences from the paper's experiment."""
     lines = []
     if group.best is not None:
         score = paper_results.format_metric(group.best.score, percent=True)
         lines.append(f"best on dev: {score}, seed {_seed(group.best)}, {group.best.record.folder}")
     for run in group.runs:
         lines += (
-            [f"degenerate: {run.record.folder.name}, seed {_seed(run)}: {'; '.join(run.signs)}"] if run.signs else []
+            [f"degenerate: {run.record.folder.name}, seed {_seed(run)}: {'; '.join(run.problems)}"]
+            if run.problems
+            else []
         )
-    if _known(group):
-        why: dict[str, int] = defaultdict(int)
+    if _published(group):
+        caveats: dict[str, int] = defaultdict(int)
         for run in group.runs:
-            why["; ".join(paper_results.caveats(run.record.config))] += 1
+            caveats["; ".join(paper_results.caveats(run.record.config))] += 1
         lines += [
-            f"not the paper's experiment ({n} of {len(group.runs)} runs): {text}" for text, n in why.items() if text
+            f"not the paper's experiment ({n} of {len(group.runs)} runs): {text}" for text, n in caveats.items() if text
         ]
     else:
-        lines.append("no published numbers of this model on this task are known here")
+        lines.append("no published results for this model and task are recorded")
     return lines
 
 
-def _known(group: TaskRuns) -> list[paper_results.Row]:
-    """The published numbers beside a group's runs: the ablation's rows that they are, and the model's own."""
+def _published(group: TaskRuns) -> list[paper_results.Row]:
+    """The published numbers for a group's runs: matching ablation rows, and those of the unmodified model."""
     configs = [runs[0].record.config for runs in group.recipes.values()]
     variants = [row for config in configs for row in paper_results.ablation_variants(group.model, group.task, config)]
     return [*dict.fromkeys(variants), *paper_results.published(group.model, group.task)]
 
 
-def notes(collected: CollectedRuns) -> list[str]:
+def omitted_runs(collected: CollectedRuns) -> list[str]:
     """Lines on runs that are in no table."""
     lines = [f"unfinished: {text}" for text in collected.unfinished]
     lines += [f"warning: left out: {text}" for text in collected.skipped]
     if collected.replaced:
-        lines.append(f"{collected.replaced} earlier attempt(s) left out: the last finished attempt at a run counts")
+        lines.append(f"{collected.replaced} earlier attempt(s) left out: the last finished attempt of a run counts")
     return lines
 
 
 def write_csv(file: Path, groups: Sequence[TaskRuns], collected: CollectedRuns) -> None:
-    """A row a run and a row a published number; accuracies and correlations times 100 in both.
+    """Write one row per run and one per published number, with accuracies and correlations times 100.
 
-    After the metrics come the config keys in which the runs differ; one that a run's config lacks, or has as null, is blank.
+    After the metrics come the config keys in which the runs differ; a cell is blank where the key is missing or null.
     """
     import csv
 
-    differ = differing([run.settings for group in groups for run in group.runs])
+    differing_keys = differing([run.settings for group in groups for run in group.runs])
     keys = list(dict.fromkeys(key for group in groups for run in group.runs for key in run.result["metrics"]))
     head = ["state", "model", "task", "recipe", "seed", "run_id", "attempt", "score", *keys]
     rows: list[dict[str, Any]] = []
     for group in groups:
         for recipe, runs in group.recipes.items():
             for run in runs:
-                state = "best on dev" if run is group.best else "degenerate" if run.signs else "finished"
+                state = "best on dev" if run is group.best else "degenerate" if run.problems else "finished"
                 values = {
                     key: _number(value, is_percent(key, run.result)) for key, value in run.result["metrics"].items()
                 }
                 rows.append({"state": state, "model": group.model, "task": group.task, "recipe": recipe} | values)
                 rows[-1] |= {"seed": _seed(run), "run_id": run.result["run_id"], "attempt": _attempt(run)}
-                rows[-1] |= {"score": _number(run.score, percent=True), "remarks": "; ".join(run.signs)}
+                rows[-1] |= {"score": _number(run.score, percent=True), "notes": "; ".join(run.problems)}
                 rows[-1] |= {"folder": str(run.record.folder)}
-                rows[-1] |= {key: _override_value(run.settings[key]) for key in differ if key in run.settings}
-        for row in _known(group):
+                rows[-1] |= {key: _as_override(run.settings[key]) for key in differing_keys if key in run.settings}
+        for row in _published(group):
             rows.append(
                 {"state": "published", "model": row.model, "task": row.task, "recipe": f"{row.source}: {row.row}"}
             )
-            rows[-1] |= {row.key: row.value, "remarks": row.protocol}
+            rows[-1] |= {row.key: row.value, "notes": row.protocol}
             head += [row.key] if row.key not in head else []
     rows += [{"state": "unfinished", "folder": text} for text in collected.unfinished]
     with replace_atomically(file) as tmp, tmp.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, [*head, *differ, "remarks", "folder"], lineterminator="\n")
+        writer = csv.DictWriter(lines, [*head, *differing_keys, "notes", "folder"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -311,14 +313,14 @@ def write_markdown(file: Path, groups: Sequence[TaskRuns], collected: CollectedR
         table = markdown_table(head, lines, right=head[1:-1])
         parts += [f"## {escape_markdown(group.model)} on {escape_markdown(group.task)}", table]
         parts.append("\n".join(f"- {escape_markdown(line)}" for line in group_notes(group)))
-    if left := notes(collected):
-        parts += ["## Not in the tables", "\n".join(f"- {escape_markdown(line)}" for line in left)]
+    if omitted := omitted_runs(collected):
+        parts += ["## Not in the tables", "\n".join(f"- {escape_markdown(line)}" for line in omitted)]
     write_text(file, "\n\n".join(parts) + "\n")
 
 
 def _print(group: TaskRuns, console: "Console") -> None:
     head, lines = table_of(group)
-    ours = len(lines) - len(_theirs(paper_results.published(group.model, group.task), group.columns))
+    n_runs = len(lines) - len(_paper_lines(paper_results.published(group.model, group.task), group.columns))
     print_table(
         head,
         lines,
@@ -326,7 +328,7 @@ def _print(group: TaskRuns, console: "Console") -> None:
         console=console,
         framed=True,
         right=head[1:-1],
-        section_after=ours,
+        section_after=n_runs,
     )
     for line in group_notes(group):
         print_line(console, line)
@@ -356,10 +358,10 @@ def _number(value: float, percent: bool) -> float:
     return round(100 * value, 4) if percent else value
 
 
-def _override_value(value: Any) -> str:
-    """As one writes it in an override: `true`, `[0.9, 0.98]`, `2e-05`."""
+def _as_override(value: Any) -> str:
+    """A value as in an override: `true`, `[0.9, 0.98]`, `2e-05`."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _shown(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

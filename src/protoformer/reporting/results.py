@@ -1,4 +1,4 @@
-"""What ends a run in the terminal: its scores beside the paper's, its speed, and where everything lies."""
+"""Summary of a finished run for the terminal: scores beside the paper's, speed, and paths of its files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ FILES = {
 
 
 class Score(NamedTuple):
-    """One line of a table of results, as text; `row` is the published number, where there is one."""
+    """One line of a table of results, as text; `row` is the published number, if there is one."""
 
     key: str
     ours: str
@@ -34,7 +34,7 @@ class Score(NamedTuple):
 
 
 def scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[Score]:
-    """A run's scores with the published number of the same metric and split, then what was printed for others only."""
+    """A run's scores with the published number of the same metric and split, then published numbers without a counterpart."""
     model, task, metrics = result["model"], result["task"], result["metrics"]
     lines = [
         Score(
@@ -50,11 +50,11 @@ def scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[Score]:
     return lines
 
 
-def facts(result: Mapping[str, Any]) -> dict[str, str]:
-    """What a run took, in words; what its result does not hold is left out."""
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """Duration, speed, size and hardware of a run, as text. Entries that the result lacks are left out."""
     training, best, hardware = (result.get(key) or {} for key in ("training", "best", "hardware"))
     metrics = result["metrics"]
-    found: dict[str, str | None] = {
+    entries: dict[str, str | None] = {
         "dev score": format_metric(result["score"], percent=True) if result.get("score") is not None else None,
         "averaged": f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, to step {steps[-1]}"
         if (steps := result.get("averaged"))
@@ -76,17 +76,15 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
             hardware.get("device"), _counted(hardware, "ranks", "{} process(es)"), hardware.get("precision")
         ),
         "peak memory": f"{gib:.2f} GiB" if (gib := result.get("peak_memory_gib")) is not None else None,
-        **{
-            title: _by_split(result.get("data"), fact) for fact, title in result["task_type"]["incomplete_data"].items()
-        },
+        **{title: _by_split(result.get("data"), key) for key, title in result["task_type"]["incomplete_data"].items()},
     }
     notes = [f"{name} {text}" for each in (result.get("notes") or {}).values() for name, text in each.items()]
-    found["counted by"] = "; ".join(dict.fromkeys(notes))
-    return {name: text for name, text in found.items() if text}
+    entries["metric signatures"] = "; ".join(dict.fromkeys(notes))
+    return {name: text for name, text in entries.items() if text}
 
 
 def print_results(result: Mapping[str, Any], folder: Path, console: "Console | None" = None) -> None:
-    """Print a finished run; scores times 100, as the papers do. Readable without colour, and in a pipe."""
+    """Print a finished run, with scores times 100 as in papers. Readable without colour and in a pipe."""
     from rich.console import Console
 
     console = console or Console()
@@ -108,23 +106,22 @@ def print_results(result: Mapping[str, Any], folder: Path, console: "Console | N
     paths = {"run folder": str(folder)} | {
         name: str(folder / file) for name, file in FILES.items() if (folder / file).exists()
     }
-    lines_by_name = facts(result)
-    width = max(map(len, lines_by_name | paths))
-    if result.get("command"):
-        lines_by_name |= {"run again": result["command"]}
-    for name, text in (lines_by_name | paths).items():
+    command = {"run again": result["command"]} if result.get("command") else {}
+    lines_by_name = summary(result) | command | paths
+    width = max(map(len, lines_by_name))
+    for name, text in lines_by_name.items():
         print_line(console, f"{name:{width}}  {text}")
 
 
-def _counted(facts: Mapping[str, Any], key: str, text: str) -> str | None:
-    value = facts.get(key)
+def _counted(values: Mapping[str, Any], key: str, text: str) -> str | None:
+    value = values.get(key)
     if value is None:
         return None
     return text.format(f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0"))
 
 
-def _by_split(data: Mapping[str, Mapping[str, Any]] | None, fact: str) -> str | None:
-    return _joined(*(f"{facts[fact]:,} of {split}" for split, facts in (data or {}).items() if facts.get(fact)))
+def _by_split(data: Mapping[str, Mapping[str, Any]] | None, key: str) -> str | None:
+    return _joined(*(f"{counts[key]:,} of {split}" for split, counts in (data or {}).items() if counts.get(key)))
 
 
 def _joined(*parts: str | None) -> str | None:

@@ -1,7 +1,7 @@
-"""`protoformer submission glue RUN...`: the zip that the GLUE server scores (gluebenchmark.com, FAQ).
+"""Submission file of the GLUE server, a zip (gluebenchmark.com, FAQ).
 
-A tab-separated file for each test set, with the header `index`, `prediction`; classes as 0 and 1 or, for inference
-tasks, as words; STS-B's similarity as a number. The server takes a zip only if every file is in it.
+The zip has one tab-separated file for each test set, with the header `index`, `prediction`. Classes are written as 0 and 1, or
+as label names for inference tasks; the similarity of STS-B is a number. The server rejects a zip with missing files.
 """
 
 import zipfile
@@ -16,20 +16,20 @@ from protoformer.runs import reader
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 BINARY_NLI_LABELS = ("entailment", "not_entailment")
-HIGHEST = 5.0  # similarity in STS-B, from 0
+MAX_SIMILARITY = 5.0  # of STS-B, from 0
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A file of the zip: whose predictions it holds, how it writes them, and the rows of the official test set."""
+    """One file of the zip: task and split, format of the predictions, number of rows of the official test set."""
 
     name: str
     task: str
     stage: str
     rows: int
     form: Literal["index", "word", "similarity"]
-    fill: str  # what every row says where there is no run
-    words: tuple[str, ...] = ()
+    fill: str  # constant prediction if there is no run
+    words: tuple[str, ...] = ()  # label names that the server accepts
 
 
 SHEETS = (
@@ -48,18 +48,18 @@ SHEETS = (
 
 
 def main(runs: Sequence[str], out: str = "submission.zip", partial: bool = False, fill: bool = False) -> Path:
-    """Write the zip from the test predictions of finished runs, one run a task, and print what is in it.
+    """Write the zip from the test predictions of finished runs, one run per task, and print its contents.
 
-    Missing tasks are a UserError that names them; `partial` writes what there is, `fill` gives a missing task the same
-    answer in every row. So is a number of rows that is not the official one; with `partial` it is a warning.
+    `partial` writes an incomplete zip; `fill` writes a constant prediction for missing tasks. Raises UserError for missing
+    tasks, and for a number of rows that differs from the official test set (a warning with `partial`).
     """
     chosen = _by_task(runs)
     missing = [sheet for sheet in SHEETS if sheet.task not in chosen]
     if missing and not (partial or fill):
         names = ", ".join(dict.fromkeys(sheet.task for sheet in missing))
         raise UserError(
-            f"no run for {names}; the GLUE server takes no zip without {', '.join(sheet.name for sheet in missing)}: "
-            "add their runs, or --fill (one answer in every row), or --partial (what there is)"
+            f"no run for {names}; the GLUE server rejects a zip without {', '.join(sheet.name for sheet in missing)}: "
+            "add their runs, or use --fill (a constant prediction) or --partial (an incomplete zip)"
         )
     files: dict[str, list[str]] = {}
     for sheet in SHEETS:
@@ -67,24 +67,24 @@ def main(runs: Sequence[str], out: str = "submission.zip", partial: bool = False
             files[sheet.name] = _answers(sheet, chosen[sheet.task])
             if len(files[sheet.name]) != sheet.rows and not partial:
                 raise UserError(
-                    f"{chosen[sheet.task].folder}: {_other_rows(sheet, len(files[sheet.name]))}; the server takes no such "
-                    "file: predict the official test set, or --partial writes it all the same"
+                    f"{chosen[sheet.task].folder}: {_row_mismatch(sheet, len(files[sheet.name]))}; the server "
+                    "rejects such a file: predict the official test set, or use --partial"
                 )
         elif fill:
             files[sheet.name] = [sheet.fill] * sheet.rows
     path = Path(out)
     _write(path, files)
     for sheet in SHEETS:
-        print(_summary_line(sheet, files.get(sheet.name), chosen.get(sheet.task)))
+        print(_summary(sheet, files.get(sheet.name), chosen.get(sheet.task)))
     print(
         f"{path}: {len(files)} of {len(SHEETS)} files"
-        + (" (the server will refuse it)" if len(files) < len(SHEETS) else "")
+        + (" (the server will reject it)" if len(files) < len(SHEETS) else "")
     )
     return path
 
 
 def _by_task(runs: Sequence[str]) -> dict[str, reader.Record]:
-    """The run of each task; unfinished runs, other tasks, and two runs of one task are refused by name."""
+    """The run of each task. Raises UserError for unfinished runs, runs of other tasks, and two runs of one task."""
     tasks = {sheet.task for sheet in SHEETS}
     chosen: dict[str, reader.Record] = {}
     if not runs:
@@ -92,32 +92,34 @@ def _by_task(runs: Sequence[str]) -> dict[str, reader.Record]:
     for run in runs:
         record = reader.read(Path(run))
         if record.result is None:
-            raise RunFolderError(f"{run} is not finished: run its command again")
+            raise RunFolderError(f"{run} is not finished: repeat its command")
         if record.task not in tasks:
-            raise UserError(f"{run} is a run of {record.task}, which is no GLUE task: {', '.join(sorted(tasks))}")
+            raise UserError(f"{run} is a run of {record.task}, which is not a GLUE task: {', '.join(sorted(tasks))}")
         if record.task in chosen:
             raise UserError(
-                f"two runs of {record.task}: {chosen[record.task].folder} and {run}; give the one to submit"
+                f"two runs of {record.task}: {chosen[record.task].folder} and {run}; name only the one to submit"
             )
         chosen[record.task] = record
     return chosen
 
 
 def _answers(sheet: Sheet, record: reader.Record) -> list[str]:
-    """A run's predictions as the server wants them, row after row."""
+    """A run's predictions in the format of the server, in row order."""
     file = record.folder / "predictions" / f"{sheet.stage}.jsonl"
     if not file.exists():
-        raise RunFolderError(f"{record.folder} holds no test predictions: no predictions/{file.name}")
+        raise RunFolderError(f"{record.folder} has no test predictions: no predictions/{file.name}")
     rows = reader.read_predictions(file)
     if not rows:
         raise RunFolderError(f"{file} is empty")
     wrong = next((index for index, row in enumerate(rows) if row["id"] != index), None)
     if wrong is not None:
-        raise RunFolderError(f"{file}: row {wrong} of the test set has no prediction, or one before it has two")
+        raise RunFolderError(f"{file}: row {wrong} of the test set has no prediction, or an earlier row has two")
     labels = [str(label) for label in ((record.config.get("task") or {}).get("rows") or {}).get("labels") or ()]
-    strange = sorted(set(labels) - set(sheet.words)) if sheet.form == "word" else []
-    if strange:
-        raise UserError(f"{record.folder}: the server knows no {', '.join(strange)} in {sheet.name}, but {sheet.words}")
+    unknown = sorted(set(labels) - set(sheet.words)) if sheet.form == "word" else []
+    if unknown:
+        raise UserError(
+            f"{record.folder}: {sheet.name} cannot hold {', '.join(unknown)}; the server accepts {', '.join(sheet.words)}"
+        )
     return [_answer(sheet, labels, row, file) for row in rows]
 
 
@@ -125,8 +127,8 @@ def _answer(sheet: Sheet, labels: Sequence[str], row: Mapping[str, Any], file: P
     prediction = row["prediction"]
     if sheet.form == "similarity":
         if not isinstance(prediction, int | float) or prediction != prediction:
-            raise RunFolderError(f"{file}: row {row['id']} predicts {prediction!r}, which is no number")
-        return f"{min(max(float(prediction), 0.0), HIGHEST):.3f}"
+            raise RunFolderError(f"{file}: row {row['id']} predicts {prediction!r}, which is not a number")
+        return f"{min(max(float(prediction), 0.0), MAX_SIMILARITY):.3f}"
     if prediction not in labels:
         raise RunFolderError(
             f"{file}: row {row['id']} predicts {prediction!r}; the run's labels are {', '.join(labels)}"
@@ -135,7 +137,7 @@ def _answer(sheet: Sheet, labels: Sequence[str], row: Mapping[str, Any], file: P
 
 
 def _write(path: Path, files: Mapping[str, Sequence[str]]) -> None:
-    """The zip, whole or not at all; the same predictions give the same bytes."""
+    """Write the zip atomically; equal predictions give equal bytes."""
     with replace_atomically(path) as tmp, zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, answers in files.items():
             lines = ["index\tprediction", *(f"{index}\t{answer}" for index, answer in enumerate(answers))]
@@ -145,16 +147,16 @@ def _write(path: Path, files: Mapping[str, Sequence[str]]) -> None:
             archive.writestr(info, "\n".join(lines) + "\n")
 
 
-def _summary_line(sheet: Sheet, answers: Sequence[str] | None, record: reader.Record | None) -> str:
+def _summary(sheet: Sheet, answers: Sequence[str] | None, record: reader.Record | None) -> str:
     if answers is None:
         return f"{sheet.name:12} missing: no run of {sheet.task}"
     if record is None:
         return f"{sheet.name:12} {len(answers):>7,} rows, all {sheet.fill}: no run of {sheet.task}"
     line = f"{sheet.name:12} {len(answers):>7,} rows from {record.folder}"
     if len(answers) != sheet.rows:
-        line += f"\nwarning: {_other_rows(sheet, len(answers))}"
+        line += f"\nwarning: {_row_mismatch(sheet, len(answers))}"
     return line
 
 
-def _other_rows(sheet: Sheet, rows: int) -> str:
+def _row_mismatch(sheet: Sheet, rows: int) -> str:
     return f"{sheet.name} has {rows:,} rows, the official test set {sheet.rows:,}"

@@ -1,11 +1,11 @@
-"""The GLUE benchmark's metrics (arXiv 1804.07461, section 3): from predictions and references to numbers.
+"""Metrics of the GLUE benchmark (arXiv 1804.07461, section 3).
 
-Accuracy, F1 of the positive class (label 1), Matthews' correlation, Pearson's and Spearman's. Every number lies on the
-scale on which it is defined (accuracy and F1: 0 to 1, correlations: -1 to 1); the papers print it times 100.
+Accuracy, F1 of the positive class (label 1), and the correlations of Matthews, Pearson and Spearman. Accuracy and F1 are
+between 0 and 1, correlations between -1 and 1; papers print them times 100.
 
-Degenerate predictions are what a failed fine-tuning run gives, so each has a defined number, that of scikit-learn and
-scipy: F1 without one true positive is 0; Matthews' correlation with a constant on either side is 0; Pearson's and
-Spearman's with a constant on either side, a single example or a prediction that is not finite are nan.
+Failed fine-tuning runs give degenerate predictions. The metrics are then defined as in scikit-learn and scipy: F1 without true
+positives is 0; the Matthews correlation of a constant is 0; the Pearson and Spearman correlations of a constant, of a single
+example, or of predictions that are not finite are nan.
 """
 
 import math
@@ -22,10 +22,10 @@ References = Int[Tensor, "examples"] | Float[Tensor, "examples"]
 
 
 def score(metrics: Sequence[Metric], logits: Logits, references: References) -> dict[str, float]:
-    """The named metrics of one set of predictions.
+    """Compute the named metrics of one set of predictions.
 
-    `logits` has a column for each label, or one column, the predicted number, for `pearson` and `spearman`.
-    A metric that does not exist, shapes that differ, no example at all, or a label without a column is a ValueError.
+    `logits` has one column per label, or a single column with the predicted number for `pearson` and `spearman`. Raises
+    ValueError for an unknown metric, mismatched shapes, no examples, or a label without a column.
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
@@ -54,11 +54,11 @@ def _f1(logits: Logits, references: References) -> float:
 
 
 def _matthews_correlation(logits: Logits, references: References) -> float:
-    """Of two labels or, as Gorodkin's R_K, of more."""
+    """Matthews correlation for two labels; Gorodkin's R_K for more."""
     from torchmetrics.functional.classification import multiclass_matthews_corrcoef
 
     predictions, labels = _classes(logits, references)
-    if _constant(predictions) or _constant(labels):  # torchmetrics gives 1, -1 or a limit value here, by the case
+    if _constant(predictions) or _constant(labels):  # torchmetrics gives 1, -1 or a limit here, depending on the case
         return 0.0
     return float(multiclass_matthews_corrcoef(predictions, labels, num_classes=logits.shape[1]))
 
@@ -68,7 +68,7 @@ def _pearson(logits: Logits, references: References) -> float:
 
 
 def _spearman(logits: Logits, references: References) -> float:
-    """Pearson's correlation of the ranks; torchmetrics' own adds 1e-6 to the denominator, and gives a constant 0."""
+    """Pearson correlation of the ranks. Torchmetrics' version adds 1e-6 to the denominator, and returns 0 for a constant."""
     predictions, numbers = _numbers(logits, references)
     if not (predictions.isfinite().all() and numbers.isfinite().all()):
         return math.nan
@@ -101,7 +101,7 @@ def _constant(values: Tensor) -> bool:
 
 
 def _ranks(values: Float[Tensor, "examples"]) -> Float[Tensor, "examples"]:
-    """Ranks from 1; ties get the mean of their ranks."""
+    """Ranks, counted from 1; ties get the mean of their ranks."""
     _, indices, counts = torch.unique(values, return_inverse=True, return_counts=True)
     return (counts.cumsum(0) - (counts - 1) / 2).double()[indices]
 

@@ -1,17 +1,17 @@
-"""`protoformer compare`: a paired bootstrap test between two groups of runs, over their predictions."""
+"""`protoformer compare`: significance of the difference between two groups of runs."""
 
 import argparse
 
-HELP = "paired bootstrap test between two groups of runs, over their predictions"
+HELP = "test whether one group of runs is better than another (paired bootstrap over examples)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of one setting (its seeds)")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of the first group (for example its seeds)")
     parser.add_argument(
-        "--with", nargs="+", required=True, dest="others", metavar="RUN", help="run folders of the other setting"
+        "--with", nargs="+", required=True, dest="others", metavar="RUN", help="run folders of the second group"
     )
     parser.add_argument(
-        "--resamples", type=int, default=10_000, metavar="N", help="of the bootstrap (default: %(default)s)"
+        "--resamples", type=int, default=10_000, metavar="N", help="number of bootstrap samples (default: %(default)s)"
     )
 
 
