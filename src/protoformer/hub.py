@@ -119,7 +119,7 @@ def fetch(repo: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
             _weights(files)
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         advice = LATER if _may_pass(error) else OTHERWISE
-        raise WeightsError(f"hub model {named(repo, revision)} is not to be had: {_told(error)}; {advice}") from error
+        raise WeightsError(f"hub model {named(repo, revision)} is not available: {_told(error)}; {advice}") from error
     return config.parent, commit
 
 

@@ -322,14 +322,14 @@ def test_attention_at_one_layer_alone_is_kept_and_shown() -> None:
 def test_settings_that_cannot_be() -> None:
     layout = PaddedLayout(1, 3)
     for message, make in {
-        "two directions need an even width": lambda: RecurrentEncoderLayer(7),
+        "must be even for two directions": lambda: RecurrentEncoderLayer(7),
         "kernel 4: odd": lambda: Convolution(D, D, 4),
         "kernel 0": lambda: Convolution(D, D, 0, causal=True),
-        "depthwise: as many channels": lambda: Convolution(D, 4, 3, depthwise=True),
-        "it must be even": lambda: build_convolution("dilated", 7, 3),
-        "only a causal convolution": lambda: Convolution(D, D, 3)(torch.zeros(1, 3, D), layout, StateCache(1, 3)),
-        "needs its memory": lambda: SourceAttention(D).project_source(None, None),
-        "have no padding": lambda: RecurrentDecoderLayer(D, SourceAttention(D))(
+        "depthwise: d_out": lambda: Convolution(D, 4, 3, depthwise=True),
+        "must be even": lambda: build_convolution("dilated", 7, 3),
+        "needs a causal convolution": lambda: Convolution(D, D, 3)(torch.zeros(1, 3, D), layout, StateCache(1, 3)),
+        "needs memory": lambda: SourceAttention(D).project_source(None, None),
+        "without padding": lambda: RecurrentDecoderLayer(D, SourceAttention(D))(
             torch.zeros(1, 3, D),
             PaddedLayout(1, 3, torch.tensor([[False, True, True]])),
             torch.zeros(1, 2, D),

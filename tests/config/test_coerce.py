@@ -38,12 +38,12 @@ def test_values_that_fit_come_back_in_their_type(value: Any, annotation: Any, wa
 @pytest.mark.parametrize(
     ("value", "annotation", "said"),
     [
-        ("abc", float, "node.key=abc does not fit; it wants a number"),
-        ("", float, "node.key='' does not fit; it wants a number"),
-        (True, int, "node.key=true does not fit; it wants a whole number"),
-        (1, bool, "node.key=1 does not fit; it wants true or false"),
-        (2.5, int | None, "node.key=2.5 does not fit; it wants a whole number or null"),
-        (None, int, "node.key=null does not fit; it wants a whole number"),
+        ("abc", float, "node.key=abc does not fit; expected a number"),
+        ("", float, "node.key='' does not fit; expected a number"),
+        (True, int, "node.key=true does not fit; expected a whole number"),
+        (1, bool, "node.key=1 does not fit; expected true or false"),
+        (2.5, int | None, "node.key=2.5 does not fit; expected a whole number or null"),
+        (None, int, "node.key=null does not fit; expected a whole number"),
         ("pree", Norm, "node.key=pree is not one of its values; did you mean pre? Choose from: pre, post"),
         ("al", int | Literal["all"], "did you mean all? Choose from: all, or a whole number"),
         ([0.9], tuple[float, float], "it wants a list of 2: a number, a number"),
@@ -77,14 +77,14 @@ def test_numbers_in_their_range_are_kept(value: Any, annotation: Any, expected: 
         (
             0,
             Annotated[int, "at least 1, or -1 for no limit"],
-            "node.key=0 is out of range; it wants a value at least 1",
+            "node.key=0 is out of range; expected a value at least 1",
         ),
-        (2.0, Annotated[float, "above 0 and at most 1.0"] | Positive, "node.key=2.0 is out of range; it wants a value"),
-        (0, Annotated[float, "above 0 and at most 1.0"] | Positive, "node.key=0.0 is out of range; it wants a value"),
+        (2.0, Annotated[float, "above 0 and at most 1.0"] | Positive, "node.key=2.0 is out of range; expected a value"),
+        (0, Annotated[float, "above 0 and at most 1.0"] | Positive, "node.key=0.0 is out of range; expected a value"),
         (float("inf"), Annotated[float, "above 0 and below inf"], "node.key=inf is out of range"),
         (float("nan"), Annotated[float, "at least 0"], "node.key=nan is out of range"),
         ([0.9, 1.0], Annotated[tuple[float, float], "each below 1"], r"node.key=\[0.9, 1.0\] is out of range"),
-        (" ", Annotated[str, "a folder"], "node.key is empty; it wants a folder"),
+        (" ", Annotated[str, "a folder"], "node.key is empty; expected a folder"),
     ],
 )
 def test_numbers_outside_their_range_are_refused_with_the_rule(value: Any, annotation: Any, message: str) -> None:

@@ -241,7 +241,9 @@ def test_a_row_of_a_table_that_changes_nothing_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"variant\.n_haeds.*n_heads"):
         compose([*words, "variant={n_haeds: 2}"], str(SWEEPS))
     for variant in ("variant=5", "variant=null", "variant='{n_heads: 2}'", "variant=[1]"):
-        with pytest.raises(ConfigurationError, match=r"a variant is keys, as in variant=\{key:1\}, and not quoted"):
+        with pytest.raises(
+            ConfigurationError, match=r"a variant is a mapping, as in variant=\{key:1\}, without quotes"
+        ):
             compose([*words, variant], str(SWEEPS))
     with pytest.raises(ConfigurationError, match=r"^variant\.n_heads: model\.n_heads=one does not fit"):
         compose([*words, "variant={n_heads: one}"], str(SWEEPS))

@@ -108,8 +108,8 @@ def test_a_lambda_below_0_and_one_for_an_encoder_are_told_in_one_line(
         (
             "model=gpt2_tiny",
             "recipe.aux_lm_weight=-0.5",
-        ): "recipe.aux_lm_weight=-0.5 is out of range; it wants a value at",
-        ("model=bert_l2_h128", "recipe.aux_lm_weight=0.5"): "recipe.aux_lm_weight=0.5 wants a decoder (gpt, gpt2, ...)",
+        ): "recipe.aux_lm_weight=-0.5 is out of range; expected a value at",
+        ("model=bert_l2_h128", "recipe.aux_lm_weight=0.5"): "recipe.aux_lm_weight=0.5 needs a decoder (gpt, gpt2, ...)",
     }.items():
         assert train.main([*TINY, *words, "task=glue/rte", f"paths.outputs={tmp_path}"]) == 2
         error = capsys.readouterr().err

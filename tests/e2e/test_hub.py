@@ -217,7 +217,7 @@ def test_prepare_then_offline(hub: Hub, tmp_path: Path) -> None:
         assert f" | {SPLITS[role.replace(' ', '_')]} examples, " in facts[role]
     assert facts["tokens"] == str(machine.cache / "tokens")
 
-    setting, python, script, *words = shlex.split(facts["now without a network"])
+    setting, python, script, *words = shlex.split(facts["to run without a network"])
     assert (setting, python, script) == ("HF_HUB_OFFLINE=1", "python", "train.py")
     before = machine.tokens()
     done = machine.run(*words, "debug=fast", endpoint=closed_port(), offline=True)

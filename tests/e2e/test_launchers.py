@@ -36,7 +36,7 @@ def test_torchrun_and_two_machines_give_what_one_process_gives(place: Place) -> 
     assert launched.returncode == 0, launched.stderr
     again = finished(place.start(*words, outputs="torchrun", command=[*torchrun, str(ROOT / "train.py")]))
     assert again.returncode == 0, again.stderr
-    assert "this run is finished already" in again.stderr
+    assert "this run is already finished" in again.stderr
 
     meet = f"hardware.rendezvous=127.0.0.1:{free_port()}"
     machines = [

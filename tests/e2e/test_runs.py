@@ -49,7 +49,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place, hardware
 
     third = place.run(*words)
     assert third.returncode == 0
-    assert "this run is finished already" in third.stderr
+    assert "this run is already finished" in third.stderr
     assert result(run)["score"] == result(expected)["score"]
     assert place.left_behind() == []
 
@@ -147,7 +147,7 @@ def test_a_run_begun_by_other_code_is_not_continued_unasked(place: Place) -> Non
     (place.runs()[0] / "code_digest").write_text("of another day")
     stale = place.run(*words)
     assert stale.returncode == 3
-    assert "was begun by other code" in told(stale)
+    assert "was started by other code" in told(stale)
 
 
 def test_a_run_is_quiet_and_ends_with_its_results(place: Place) -> None:

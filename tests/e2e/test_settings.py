@@ -68,4 +68,4 @@ def test_a_model_without_published_weights_starts_from_scratch_and_says_so(
     assert train.main(tested) == 2
     assert "init_from=" in capsys.readouterr().err
     assert train.main([*tested, "init_from=scratch"]) == 2
-    assert "name a trained run by init_from=" in capsys.readouterr().err
+    assert "give a trained run as init_from=" in capsys.readouterr().err

@@ -127,7 +127,7 @@ REFUSED = [
     (["--text", "cat", "--text-b", ""], "--text-b '' is empty: there is no token in it"),
     (["--text", "cat " * 23], "the text is 25 tokens long, the model has 24 positions: give a shorter one"),
     (["--text", "cat", "--layers", "1,3"], "--layers 3: the model has layers 1 to 2"),
-    (["--text", "cat", "--layers", "one"], "argument --layers: 'one' is no list of numbers, such as 1,2"),
+    (["--text", "cat", "--layers", "one"], "argument --layers: 'one' is not a list of numbers such as 1,2"),
     (["--text", "cat", "--padding", "-1"], "--padding -1: at least 0"),
 ]
 

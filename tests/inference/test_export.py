@@ -159,7 +159,7 @@ def test_another_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="export of another run"):
         export.main(str(other), "hf", str(out))
     assert (out / "model.safetensors").read_bytes() == before
-    with pytest.raises(RunFolderError, match="a file of this name"):
+    with pytest.raises(RunFolderError, match="is a file; name a folder"):
         export.main(str(run), "hf", str(out / "config.json"))
 
 

@@ -168,7 +168,7 @@ def test_source_that_is_no_decoder(tmp_path: Path, capsys: pytest.CaptureFixture
     large = train(lambda: [f"word{n} other{n}" for n in range(600)] * 3, "bytelevel", 900)
     large.save(tmp_path / "mixed")
     assert command(["generate", str(tmp_path / "mixed"), "--prompt", "a"]) == 2
-    assert "do not belong together" in capsys.readouterr().err
+    assert "do not match" in capsys.readouterr().err
 
 
 def test_fine_tuned_decoder_generates(tmp_path: Path) -> None:

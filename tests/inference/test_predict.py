@@ -101,7 +101,7 @@ def test_text_without_a_mask_is_an_error(tmp_path: Path, capsys: pytest.CaptureF
     for text in ("x y", "x x x x x [MASK]"):
         assert command(["predict", str(run), "--text", text]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: there is no [MASK] in {text!r} (or it was cut off)")
+        assert error.startswith(f"error: there is no [MASK] in {text!r} (or it was truncated)")
         assert error.count("\n") == 1
     assert command(["predict", str(run), "--text", "x [MASK]", "--top", "0"]) == 2
     assert capsys.readouterr().err == "error: --top 0: at least 1\n"

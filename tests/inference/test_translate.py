@@ -121,7 +121,7 @@ def test_invalid_options_are_one_line_errors(
     with pytest.raises(ConfigurationError, match="--n-best 5: from 1 to the number of beams"):
         Translator(run, TranslationRequest(n_best=5))
     other = LoadedRun(nn.Linear(1, 1), run.tokenizer, {"task": {"kind": "span"}})  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="kind span translates nothing"):
+    with pytest.raises(ConfigurationError, match="kind span does not translate"):
         Translator(other, TranslationRequest())
     monkeypatch.setattr(translate, "load", lambda _: run)
     for flags, message in (

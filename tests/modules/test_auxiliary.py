@@ -222,7 +222,7 @@ def test_costs_are_foretold_without_memory() -> None:
 
 @pytest.mark.parametrize("weight", [-0.5, math.inf, math.nan])
 def test_a_lambda_that_is_no_weight_is_refused(weight: float) -> None:
-    with pytest.raises(ConfigurationError, match=r"recipe\.aux_lm_weight=.* is out of range; it wants a number from 0"):
+    with pytest.raises(ConfigurationError, match=r"recipe\.aux_lm_weight=.* is out of range; expected a number from 0"):
         module(weight)
 
 

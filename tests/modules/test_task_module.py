@@ -181,6 +181,6 @@ def test_a_gradient_that_is_no_number_stops_too() -> None:
 
 def test_a_module_is_connected_to_one_run() -> None:
     model = module()
-    with pytest.raises(RuntimeError, match="connected to a run already"):
+    with pytest.raises(RuntimeError, match="already connected to a run"):
         model.connect(total_steps=7)
     assert model.total_steps == 6

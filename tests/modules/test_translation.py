@@ -142,7 +142,7 @@ def test_operations_are_about_what_is_counted() -> None:
 def test_what_is_no_translation_model_or_no_share_is_refused() -> None:
     splits: Any = {"val": [""], "test": [""]}
     encoder: Any = bert(vocab_size=9, d_model=4, n_layers=1, n_heads=1, d_ff=4)
-    with pytest.raises(ConfigurationError, match="an encoder with a decoder"):
+    with pytest.raises(ConfigurationError, match="needs an encoder-decoder"):
         TranslationModule(backbone=encoder, splits=splits)
     with pytest.raises(ConfigurationError, match="label_smoothing=1"):
         module(1.0)

@@ -62,7 +62,7 @@ def test_all_tasks_make_the_eleven_files_of_the_server(glue_run, tmp_path: Path,
     assert "warning: QQP.tsv has 3 rows, the official test set 390,965" in told
     assert told.count("warning:") == 11
     assert "11 of 11 files" in told
-    assert "refuse" not in told
+    assert "reject" not in told
     assert not list(path.parent.glob(".*"))
 
 

@@ -57,5 +57,5 @@ def test_raw_text_is_cut_as_moses_cuts_it(file: Path, text: str) -> None:
 
 def test_what_is_no_such_file(file: Path, tmp_path: Path) -> None:
     file.write_text("#version: 0.2\na b\na b c\n", encoding="utf-8")
-    with pytest.raises(UserError, match="line 3: 'a b c' is no pair of tokens"):
+    with pytest.raises(UserError, match="line 3: 'a b c' is not a pair of tokens"):
         read_tokenizer(file)

@@ -102,7 +102,7 @@ def test_pair_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"merges\.txt: it belongs to vocab\.json, and is not there"):
         read_tokenizer(tmp_path)
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b c\n")
-    with pytest.raises(UserError, match="'a b c' is no pair of tokens"):
+    with pytest.raises(UserError, match="'a b c' is not a pair of tokens"):
         read_tokenizer(tmp_path)
     (tmp_path / "merges.txt").write_text("a x\n")
     with pytest.raises(UserError, match=r"merges\.txt: .*"):

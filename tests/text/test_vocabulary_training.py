@@ -199,7 +199,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     refused("i.jsonl", b'["x"]\n', r"i\.jsonl, line 1: no column 'text'; it has list")
     refused("d.jsonl", b'{"text": "x"}\n{\n', r"d\.jsonl, line 2: not JSON")
     refused("e.parquet", b"nothing", r"e\.parquet: cannot be read")
-    refused("f.csv", b"text\nx\n", r"f\.csv: not a file of text; it takes \.txt, \.parquet, \.jsonl")
+    refused("f.csv", b"text\nx\n", r"f\.csv: not a text file; supported: \.txt, \.parquet, \.jsonl")
     pa.parquet.write_table(pa.table({"sentence": ["x"], "n": [1]}), tmp_path / "g.parquet")
     with pytest.raises(UserError, match=r"g\.parquet: no column 'text'; it has sentence, n"):
         command.main([str(tmp_path / "g.parquet")], "wordpiece", 99, str(out))
@@ -215,7 +215,7 @@ def test_a_file_that_is_there_is_replaced_by_force_alone(tmp_path: Path) -> None
     (tmp_path / "a.txt").write_text("ab ab cd")
     out = tmp_path / "t.json"
     out.write_text("mine")
-    with pytest.raises(UserError, match="is there already; --force replaces it"):
+    with pytest.raises(UserError, match="already exists; --force replaces it"):
         command.main([str(tmp_path / "a.txt")], "bpe", 99, str(out))
     assert out.read_text() == "mine"
     with pytest.raises(UserError, match="already"):  # too small: what was there stays
@@ -223,6 +223,6 @@ def test_a_file_that_is_there_is_replaced_by_force_alone(tmp_path: Path) -> None
     assert out.read_text() == "mine"
     command.main([str(tmp_path / "a.txt")], "bpe", 99, str(out), force=True)
     assert read_tokenizer(out).vocab_size > 9
-    with pytest.raises(UserError, match="a folder of this name"):
+    with pytest.raises(UserError, match="is a folder; give a file name"):
         command.main([str(tmp_path / "a.txt")], "bpe", 99, str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "t.json"]

@@ -55,7 +55,7 @@ def build_datamodule(
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
     max_len = min(task["max_len"], config["model"].get("max_seq_len") or task["max_len"])
     if max_len < task["max_len"]:
-        log.info("task.max_len=%d, but the model has %d positions: truncating there", task["max_len"], max_len)
+        log.info("task.max_len=%d, but the model has %d positions: truncating inputs", task["max_len"], max_len)
     limited = any(config["trainer"][name] is not None for name in ("limit_val_batches", "limit_test_batches"))
     batching = Batching(
         batch_size=recipe["batch_size"],

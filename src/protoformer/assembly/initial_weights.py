@@ -50,7 +50,7 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
     test_only = not task["splits"].get("train")
     if test_only and (init_from == "scratch" or (init_from == "auto" and task["needs_head"])):
         raise UserError(
-            f"task={config['choices']['task']} has no training split: name a trained run by init_from=<run folder>"
+            f"task={config['choices']['task']} has no training split: give a trained run as init_from=<run folder>"
         )
     if test_only and init_from == "auto" and not repo:
         raise UserError(
@@ -121,7 +121,7 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
         needed = labels_of(task) or task["kind"]
         raise WeightsError(f"{name} has no head for {needed}; it has {purpose if head.state else 'none'}")
     if head.state:
-        log.info("%s: its head for %s is not used; the task's own starts fresh", name, purpose)
+        log.info("%s: its head for %s is not used; the task's head is randomly initialised", name, purpose)
 
 
 def read_folder(

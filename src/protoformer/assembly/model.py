@@ -63,7 +63,7 @@ def resolve_model(config: Mapping[str, Any], initial: InitialWeights, tokenizer:
     arguments |= sizes
     if tokenizer.vocab_size > arguments["vocab_size"]:
         raise ConfigurationError(
-            f"the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} words, the model's vocab_size is "
+            f"the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} tokens, the model's vocab_size is "
             f"{arguments['vocab_size']}"
         )
     if initial.run is not None and not any(key.startswith("model.template") for key in set_keys):

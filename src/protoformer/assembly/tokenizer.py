@@ -52,5 +52,5 @@ def find_tokenizer(config: Mapping[str, Any], initial: InitialWeights, source: A
         return whole_word_tokenizer(texts, "the source's own words")
     published = config["model"].get("hf") or {}
     if not published.get("repo"):
-        raise ConfigurationError("this model has no published tokenizer: name one by model.tokenizer=FILE")
+        raise ConfigurationError("this model has no published tokenizer: give one as model.tokenizer=FILE")
     return read_tokenizer(hub.fetch(published["repo"], published.get("revision"), weights=False)[0])

@@ -62,11 +62,11 @@ class MultiHeadAttention(nn.Module):
         if d_head is None and d_model % n_heads:
             raise ValueError(f"d_model {d_model} does not divide into {n_heads} heads; give d_head")
         if cross and causal:
-            raise ValueError("causal: attention to another sequence (cross) has no order of its own to keep to")
+            raise ValueError("causal: cross-attention cannot be causal")
         if cross and window is not None:
-            raise ValueError(f"window {window}: attention to another sequence (cross) has no neighbourhood")
+            raise ValueError(f"window {window}: cross-attention cannot be windowed")
         if cross and rotary is not None:
-            raise ValueError("rotary: attention to another sequence (cross) has no distances to depend on")
+            raise ValueError("rotary: cross-attention cannot use rotary positions")
         # d_v in the paper, d_model / n_heads unless given
         self.n_heads, self.d_head = n_heads, d_model // n_heads if d_head is None else d_head
         # d_k in the paper: 16 or 32 beside d_v = 64 in its table 3, rows B
@@ -156,7 +156,7 @@ class MultiHeadAttention(nn.Module):
         if cache is not None and cache.length:
             return q, None
         if memory is None:
-            raise ValueError("attention over another sequence needs that sequence (memory) or a filled cache")
+            raise ValueError("cross-attention needs memory or a filled cache")
         k, v = self._split(self.key_value(memory))
         return q, (k, v)
 

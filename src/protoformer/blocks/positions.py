@@ -65,7 +65,7 @@ class RotaryPositions(nn.Module):
     def __init__(self, max_seq_len: int, d_key: int) -> None:
         super().__init__()
         if d_key % 2:
-            raise ValueError(f"rotary positions turn pairs of dimensions; a head has {d_key}, an odd number")
+            raise ValueError(f"rotary positions rotate pairs of dimensions; d_key={d_key} is odd")
         self.sine_cosine: Tensor
         self.register_buffer("sine_cosine", sinusoids(max_seq_len, d_key, "halves"), persistent=False)
 

@@ -46,7 +46,7 @@ def main(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"--out {out}: no folder can be made there ({error.strerror})") from None
+        raise ConfigurationError(f"--out {out}: the folder cannot be created ({error.strerror})") from None
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

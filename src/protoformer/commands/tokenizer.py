@@ -38,9 +38,9 @@ def main(
 
     target = Path(out).expanduser()
     if target.is_dir():
-        raise UserError(f"{target}: there is a folder of this name; name a file, as in --out {target}/tokenizer.json")
+        raise UserError(f"{target}: is a folder; give a file name, such as --out {target}/tokenizer.json")
     if target.exists() and not force:
-        raise UserError(f"{target} is there already; --force replaces it, --out names another file")
+        raise UserError(f"{target} already exists; --force replaces it, --out names another file")
     files = found(patterns)
     watched = sys.stderr.isatty()
     reading = _told if watched else texts
@@ -65,7 +65,7 @@ def found(patterns: Sequence[str]) -> list[Path]:
         files |= {Path(match) for match in matches}
     for file in files:
         if file.suffix not in SUFFIXES or not file.is_file():
-            raise UserError(f"{file}: not a file of text; it takes {', '.join(SUFFIXES)}")
+            raise UserError(f"{file}: not a text file; supported: {', '.join(SUFFIXES)}")
     return sorted(files)
 
 

@@ -47,7 +47,7 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
         others = described(annotation, names=False)
         allowed = f"is not one of its values; {advice(value, names)}{f', or {others}' if others else ''}"
     else:
-        allowed = f"does not fit; it wants {described(annotation)}"
+        allowed = f"does not fit; expected {described(annotation)}"
         if isinstance(value, list) and any(isinstance(item, bool) for item in value):
             allowed += "; yaml reads no and yes as false and true, quote them"
     raise KeyedError(key, f"{key}={_as_yaml(value)} {allowed}")
@@ -136,7 +136,7 @@ def _in_range(value: Any, rule: str, key: str) -> Any:
     for number in value if isinstance(value, list) else [value] if bounds else []:
         inside = all(COMPARISONS[word](number, limit) for word, limit in bounds if word != "or")
         if not inside and ("or", number) not in bounds:
-            raise KeyedError(key, f"{key}={value} is out of range; it wants a value {rule}")
+            raise KeyedError(key, f"{key}={value} is out of range; expected a value {rule}")
     return value
 
 

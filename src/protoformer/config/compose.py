@@ -158,7 +158,7 @@ def _rewritten(text: str, override: "Override", known: list[str], folders: Seque
 def _check_variant_override(text: str, override: "Override") -> None:
     values = override.value().list if override.is_choice_sweep() else [override.value()]  # type: ignore[union-attr]
     if not all(isinstance(value, dict) for value in values):
-        raise ConfigurationError(f"{text}: a variant is keys, as in variant={{key:1}}, and not quoted")
+        raise ConfigurationError(f"{text}: a variant is a mapping, as in variant={{key:1}}, without quotes")
 
 
 def _check_option(text: str, group: str, override: "Override", folders: Sequence[Path]) -> None:
@@ -177,7 +177,7 @@ def _check_option(text: str, group: str, override: "Override", folders: Sequence
                 _check_package(group, value, folders)
             continue
         if value in ("", "null"):
-            raise ConfigurationError(f"{group}= names no option; choose from: {', '.join(names)}")
+            raise ConfigurationError(f"{group}= is empty; choose from: {', '.join(names)}")
         raise ConfigurationError(f"{group}={value}: no such {group}; {advice(value, names, prefix=f'{group}=')}")
 
 
@@ -201,14 +201,16 @@ def _check_variant(stated: Mapping[str, Any], given: Sequence[str]) -> None:
         if variant is None and not read:
             return
         example = read[0] if read else "key"
-        raise ConfigurationError(f"variant={variant}: a variant is keys, as in variant={{{example}:1}}, and not quoted")
+        raise ConfigurationError(
+            f"variant={variant}: a variant is a mapping, as in variant={{{example}:1}}, without quotes"
+        )
     for name in variant:
         if name in read:
             continue
         instead = [key for key in given if key.rpartition(".")[2] == name and not key.startswith("variant.")]
         if instead:
             raise ConfigurationError(
-                f"{instead[0]}: variant.{name} says it in this experiment; set variant.{name} instead"
+                f"{instead[0]}: variant.{name} sets it in this experiment; override variant.{name} instead"
             )
         hint = advice(str(name), read) if read else "no yaml reads any; choose an experiment that has variants"
         raise ConfigurationError(f"variant.{name}: nothing reads it; {hint}")

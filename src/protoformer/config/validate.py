@@ -31,7 +31,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     for path in schema.TARGETS:
         node, _, name = path.partition(".")
         if "_target_" not in (checked[node][name] if name else checked[node]):
-            raise KeyedError(path, f"{path} has no _target_, so nothing builds it; name its class")
+            raise KeyedError(path, f"{path} has no _target_; add the name of its class")
     _check_together(checked, choices)
     return {**checked, "choices": dict(choices)}
 
@@ -53,7 +53,7 @@ def _node(path: str, node: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
     target, complete, open_ended, own = node.get("_target_"), True, False, keys
     if target is not None:
         if not isinstance(target, str) or "." not in target:
-            raise ConfigurationError(f"{path}._target_={target} is no dotted path of a class or function")
+            raise ConfigurationError(f"{path}._target_={target} is not the dotted path of a class or function")
         called = signature(target)
         complete, open_ended = path in schema.COMPLETE, called.open
         keys = {**called.parameters, **keys}
@@ -83,7 +83,7 @@ def _value(key: str, value: Any, annotation: Any) -> Any:
             names = ", ".join(keys_of(annotation))
             raise KeyedError(key, f"{key}={value} does not fit; set its keys, as in {key}.key=value: {names}")
         if key == "model" and "_target_" not in value:
-            raise ConfigurationError("model has no _target_, so nothing builds it; add it to the model's yaml")
+            raise ConfigurationError("model has no _target_; add it to the model's yaml")
         return _node(key, value, keys_of(annotation))
     if isinstance(value, Mapping) and "_target_" in value:
         return _node(key, value, {})
@@ -112,14 +112,14 @@ def _check_names(path: str, node: Mapping[str, Any], keys: Keys, open_ended: boo
     for name, value in node.items():
         key = _join(path, name)
         if name in supplied:
-            raise KeyedError(key, f"{key} is given by the program; the key for it is {supplied[name]}")
+            raise KeyedError(key, f"{key} is set by the program; use the key {supplied[name]}")
         if name in offered or name == "_target_" or (open_ended and name not in keys):
             continue
         if name not in keys:
             where = f"{path} has no key {name!r}" if path else f"there is no group or key {name!r}"
             raise KeyedError(key, f"{key}: {where}; {key_advice(path, str(name), offered)}")
         if not isinstance(value, Mapping) or "_target_" not in value:  # one that is built where it stands may be given
-            raise KeyedError(key, f"{key} is given by the program, not by the config")
+            raise KeyedError(key, f"{key} is set by the program, not in the config")
 
 
 def stated_keys(path: str) -> list[str]:
@@ -145,7 +145,7 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
     hardware, recipe, trainer, task, model = (config[n] for n in ("hardware", "recipe", "trainer", "task", "model"))
     if hardware["precision"] == "fp16" and hardware["accelerator"] == "cpu":
         raise ConfigurationError(
-            "hardware.precision=fp16 is refused on hardware.accelerator=cpu, where it is 100 times slower than fp32; "
+            "hardware.precision=fp16 is not supported on hardware.accelerator=cpu, where it is 100 times slower than fp32; "
             "choose hardware.precision=bf16 (or fp32)"
         )
     limits = (recipe["epochs"], trainer["max_epochs"], *(node["max_steps"] for node in (recipe, trainer)))
@@ -159,8 +159,7 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
         raise ConfigurationError(f"task.max_len={task['max_len']} is longer than model.max_seq_len={longest}")
     if model.get("attention") == "causal" and model["template"].get("pooled_token", "first") == "first":
         raise ConfigurationError(
-            "model.attention=causal reads from left to right, where the first token has seen nothing; add "
-            "+model.template.pooled_token=last"
+            "with model.attention=causal the first token attends only to itself; add +model.template.pooled_token=last"
         )
     if not supports(model["template"]["_target_"], task["data"]["_target_"]):
         data_target = task["data"]["_target_"]

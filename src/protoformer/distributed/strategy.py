@@ -19,7 +19,7 @@ def resolve_accelerator(hardware: Mapping[str, Any]) -> str:
     has_gpu = torch.cuda.is_available()
     requested = hardware["accelerator"]
     if requested == "gpu" and not has_gpu:
-        raise ConfigurationError("hardware.accelerator=gpu, but torch sees no GPU here; hardware=cpu or hardware=auto")
+        raise ConfigurationError("hardware.accelerator=gpu, but torch finds no GPU; use hardware=cpu or hardware=auto")
     accelerator = "gpu" if has_gpu and requested != "cpu" else "cpu"
     idle = torch.cuda.device_count() - 1 if requested == "auto" and has_gpu else 0
     if idle > 0 and hardware["devices"] == 1:

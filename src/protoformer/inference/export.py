@@ -35,13 +35,13 @@ def main(run: str, to: str, out: str) -> None:
     from protoformer.inference.load import load
 
     if to != "hf":
-        raise RunFolderError(f"--to {to}: the one layout to export to is hf")
+        raise RunFolderError(f"--to {to}: the only supported layout is hf")
     folder, target = RunFolder.open(Path(run).expanduser()), Path(out).expanduser()
     _check_target(target, folder)
     loaded = load(folder.path)
     config = loaded.config
     if not config["model"].get("hf"):
-        raise WeightsError(f"{config['choices']['model']} has no layout that other libraries open (model.hf)")
+        raise WeightsError(f"{config['choices']['model']} has no weights layout of another library (model.hf)")
     layout: WeightsLayout = instantiate(config, "model.hf")
     sizes, task = builder_arguments(config["model"]), config["task"]
     body, head = split_state(loaded.model.state_dict())
@@ -75,7 +75,7 @@ def _check_target(target: Path, folder: RunFolder) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise RunFolderError(f"{target}: there is a file of this name; name a folder")
+        raise RunFolderError(f"{target}: is a file; name a folder")
     there = sorted(path.name for path in target.iterdir())
     if not there:
         return
@@ -83,7 +83,7 @@ def _check_target(target: Path, folder: RunFolder) -> None:
         mark = json.loads((target / MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         raise RunFolderError(
-            f"{target} is not empty ({', '.join(there[:4])}) and no export of a run; name a new folder"
+            f"{target} is not empty ({', '.join(there[:4])}) and is not an export of a run; name a new folder"
         ) from None
     if mark != _mark(folder):
         raise RunFolderError(f"{target} holds an export of another run ({mark.get('run')}); name a new folder")

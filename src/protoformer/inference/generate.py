@@ -75,7 +75,7 @@ def _of_run(folder: Path) -> TextGenerator:
     backbone = run.model.backbone
     if not isinstance(backbone, Decoder):
         raise WeightsError(
-            f"{folder}: its model ({run.config['choices']['model']}) is no decoder, and only a decoder generates text"
+            f"{folder}: its model ({run.config['choices']['model']}) is not a decoder, and only decoders generate text"
         )
     return _generator(backbone, run.tokenizer, folder)
 
@@ -84,7 +84,7 @@ def _generator(model: Decoder, tokenizer: Tokenizer, source: str | Path) -> Text
     rows = model.embeddings.token.num_embeddings
     if not rows - MAX_UNUSED_ROWS <= tokenizer.vocab_size <= rows:
         raise WeightsError(
-            f"{source}: {tokenizer.origin} has {tokenizer.vocab_size} tokens, the weights {rows}: they do not belong together"
+            f"{source}: {tokenizer.origin} has {tokenizer.vocab_size} tokens, the weights {rows}: they do not match"
         )
     template = GptTemplate(tokenizer)
     return TextGenerator(
@@ -188,14 +188,16 @@ def _prompts(request: GenerationRequest) -> list[str]:
     """From the command line and the file: a prompt a line, or with .jsonl the key `prompt` of each line."""
     prompts = [*request.prompts, *(_read(Path(request.file).expanduser()) if request.file else [])]
     if not prompts:
-        raise ConfigurationError("nothing to complete: --prompt TEXT, or --prompts FILE")
+        raise ConfigurationError("nothing to complete: give --prompt TEXT or --prompts FILE")
     for index, prompt in enumerate(prompts):
         if not prompt.strip():
             raise ConfigurationError(f"prompt {index} is empty: there is nothing to continue")
     if request.samples < 1 or request.batch_size < 1:
         raise ConfigurationError("--samples and --batch-size: at least 1")
     if request.samples > 1 and request.sampling.temperature == 0:
-        raise ConfigurationError(f"--samples {request.samples} would all be the same: add --temperature 0.8, say")
+        raise ConfigurationError(
+            f"--samples {request.samples} would all be the same: add, for example, --temperature 0.8"
+        )
     if request.beam is not None and (request.samples > 1 or request.sampling != SamplingParams()):
         raise ConfigurationError(
             "--beams searches for the most probable text: without --samples, --temperature, --top-k, --top-p"
@@ -213,7 +215,7 @@ def _read(path: Path) -> list[str]:
     lines = text.removesuffix("\n").split("\n")
     if path.suffix != ".jsonl":
         if (empty := next((n for n, line in enumerate(lines, start=1) if not line.strip()), None)) is not None:
-            raise DataError(f"{path}, line {empty}: empty; a prompt a line, and none of them empty")
+            raise DataError(f"{path}, line {empty}: empty; give one non-empty prompt per line")
         return [line.removesuffix("\r") for line in lines]
     return [_prompt(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 

@@ -33,7 +33,7 @@ def load(run: str | Path) -> LoadedRun:
     state = _state(folder, config)
     if not (folder.path / "tokenizer").is_dir():
         raise RunFolderError(
-            f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command goes on)"
+            f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command continues it)"
         )
     module = build_module(config, builder_arguments(config["model"]))
     weights.load_into(module, state, str(folder.chosen_checkpoint))
@@ -46,5 +46,5 @@ def _state(folder: RunFolder, config: dict[str, Any]) -> weights.State:
     chosen = folder.chosen_checkpoint
     checkpoint = weights.read_pickle(chosen)
     if "state_dict" not in checkpoint:
-        raise WeightsError(f"{chosen}: no state_dict, so this is no checkpoint of a run")
+        raise WeightsError(f"{chosen}: no state_dict, so this is not a checkpoint of a run")
     return checkpoint["state_dict"]

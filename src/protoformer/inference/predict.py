@@ -38,7 +38,7 @@ def predict(run: LoadedRun, query: Query) -> list[RankedPredictions]:
     if query.top < 1:
         raise ConfigurationError(f"--top {query.top}: at least 1")
     if query.choices and not run.model.takes_choices:
-        raise ConfigurationError(f"--choice: a run of kind {run.config['task']['kind']} has nothing to choose between")
+        raise ConfigurationError(f"--choice: a run of kind {run.config['task']['kind']} takes no choices")
     for option, texts in (("--text", [query.text]), ("--pair", [query.pair]), ("--choice", query.choices)):
         if any(text is not None and not text.strip() for text in texts):
             raise ConfigurationError(f"{option} is empty; write the text after it, in quotes")

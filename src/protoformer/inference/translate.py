@@ -61,7 +61,7 @@ def main(run: str, request: TranslationRequest) -> None:
     if translator.truncated:
         shown = ", ".join(map(str, translator.truncated[:8]))
         count = counted(len(translator.truncated), "line")
-        print(f"{count} cut to {translator.max_source_tokens} tokens: {shown}", file=sys.stderr)
+        print(f"{count} truncated to {translator.max_source_tokens} tokens: {shown}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ class Translator:
 
     def __init__(self, run: LoadedRun, request: TranslationRequest) -> None:
         if not isinstance(run.model, TranslationModule):
-            raise ConfigurationError(f"a run of kind {run.config['task']['kind']} translates nothing")
+            raise ConfigurationError(f"a run of kind {run.config['task']['kind']} does not translate")
         if request.n_best is not None and not 1 <= request.n_best <= request.beams:
             raise ConfigurationError(f"--n-best {request.n_best}: from 1 to the number of beams ({request.beams})")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -25,7 +25,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise WeightsError(f"{folder}: no config.json, so this is no Hugging Face model folder") from None
+        raise WeightsError(f"{folder}: no config.json, so this is not a Hugging Face model folder") from None
     except ValueError as error:
         raise WeightsError(f"{path}: not valid JSON ({error})") from None
 
@@ -43,7 +43,7 @@ def read_state(folder: Path) -> State:
         return {name: tensor for shard in shards for name, tensor in _read_safetensors(folder / shard).items()}
     if (folder / "pytorch_model.bin").exists():
         return read_pickle(folder / "pytorch_model.bin")
-    raise WeightsError(f"{folder}: neither model.safetensors nor pytorch_model.bin is there")
+    raise WeightsError(f"{folder}: no model.safetensors and no pytorch_model.bin")
 
 
 def _read_safetensors(path: Path) -> State:
@@ -101,4 +101,4 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, option
         raise WeightsError(f"{source} does not fit the model; {'; '.join(problems)}")
     model.load_state_dict({**kept, **state})
     if kept:
-        log.info("%s has no %s: the model's own starts fresh", source, ", ".join(kept))
+        log.info("%s has no %s: randomly initialised", source, ", ".join(kept))

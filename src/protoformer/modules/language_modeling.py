@@ -80,7 +80,7 @@ class LanguageModule(TaskModule):
     ) -> None:
         super().__init__(optimization)
         if not isinstance(backbone, Decoder):
-            raise ConfigurationError("a language model reads from left to right: choose a decoder, such as model=gpt2")
+            raise ConfigurationError("a causal language model needs a decoder: choose one, such as model=gpt2")
         if sample_tokens < 0:
             raise ConfigurationError(f"task.module.sample_tokens={sample_tokens}: 0 (no samples) or more")
         self.backbone: Decoder = backbone

@@ -68,7 +68,9 @@ class PretrainingModule(TaskModule):
     ) -> None:
         super().__init__(optimization)
         if not nsp and "nsp_accuracy" in metrics:
-            raise ConfigurationError("task.module.metrics: without next sentences (nsp=false) there is no nsp_accuracy")
+            raise ConfigurationError(
+                "task.module.metrics: without next-sentence prediction (nsp=false) there is no nsp_accuracy"
+            )
         self.backbone, self.splits, self.metrics = backbone, splits, metrics
         self.head: PretrainingHead = PretrainingHead(backbone, nsp)
         backbone.pooler.requires_grad_(nsp)  # unused without NSP: DDP would wait for its gradient
@@ -94,7 +96,7 @@ class PretrainingModule(TaskModule):
             title, positions = mask_token, (ids == tokenizer.id(mask_token)).nonzero()[:, 0].tolist()
         if not positions:
             raise ConfigurationError(
-                f"there is no {mask_token} in {query.text!r} (or it was cut off): write one in place of a word"
+                f"there is no {mask_token} in {query.text!r} (or it was truncated): put one in place of a word"
             )
         batch["target_position"] = torch.tensor([positions])
         batch["target_ids"] = torch.zeros_like(batch["target_position"])

@@ -77,7 +77,7 @@ class TaskModule(pl.LightningModule):
         Raises RuntimeError when called again.
         """
         if self._connected:
-            raise RuntimeError("this module is connected to a run already")
+            raise RuntimeError("this module is already connected to a run")
         self._connected, self.total_steps = True, total_steps
         if splits is not None:
             self.splits = splits

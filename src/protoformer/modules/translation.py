@@ -91,7 +91,7 @@ class TranslationModule(TaskModule):
     ) -> None:
         super().__init__(optimization)
         if not isinstance(backbone, EncoderDecoder):
-            raise ConfigurationError("translation wants an encoder with a decoder, such as model=transformer")
+            raise ConfigurationError("translation needs an encoder-decoder, such as model=transformer")
         if not 0 <= label_smoothing < 1:
             raise ConfigurationError(f"recipe.label_smoothing={label_smoothing}: from 0 (none) to below 1")
         self.backbone: EncoderDecoder = backbone  # type: ignore[assignment]

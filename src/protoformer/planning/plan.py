@@ -131,7 +131,7 @@ def _devices(hardware: Mapping[str, Any]) -> int:
     found = torch.cuda.device_count()
     if not found:
         raise ConfigurationError(
-            "hardware.devices=all, but there is no GPU here to count; name a number: hardware.devices=8"
+            "hardware.devices=all, but this machine has no GPU; give a number, such as hardware.devices=8"
         )
     return found
 

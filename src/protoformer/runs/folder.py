@@ -49,7 +49,7 @@ class RunFolder:
         if not path.is_dir():
             raise RunFolderError(f"{path}: no such run folder")
         if not (path / "config.yaml").exists():
-            raise RunFolderError(f"{path}: no config.yaml, so this is no run folder")
+            raise RunFolderError(f"{path}: no config.yaml, so this is not a run folder")
         # behind the hash, which may itself look like the number of an attempt
         match = re.fullmatch(r"(.*-[0-9a-f]{8})-a(\d+)", path.name)
         return cls(path, match[1], int(match[2])) if match else cls(path, path.name)
@@ -83,7 +83,7 @@ class RunFolder:
             return self.best_checkpoint
         splits = self.read_config()["task"]["splits"] if self.config_file.exists() else {}
         if not splits.get("train"):
-            raise RunFolderError(f"{self.path} was only tested, so it holds no weights of its own")
+            raise RunFolderError(f"{self.path} is a test-only run and has no weights")
         if self.last_checkpoint.exists() and self.state == "finished":
             return self.last_checkpoint
         raise RunFolderError(f"{self.path}: no checkpoints/best.ckpt; the run has not been evaluated yet")

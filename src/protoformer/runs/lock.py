@@ -54,7 +54,7 @@ class RunLock:
                 except FileExistsError:
                     self._clear_dead()
             else:
-                raise RunFolderError(f"{self.folder}: its lock changes hands too quickly; try again")
+                raise RunFolderError(f"{self.folder}: its lock changed owners repeatedly; try again")
         finally:
             own_file.unlink(missing_ok=True)
         self.thread = threading.Thread(target=self._beat, daemon=True, name="run-lock")

@@ -42,7 +42,7 @@ def read_curves(file: Path) -> dict[str, Curve]:
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break
-            raise RunFolderError(f"{file}, line {number}: no metrics can be read ({error})") from error
+            raise RunFolderError(f"{file}, line {number}: metrics cannot be read ({error})") from error
         for key, value in _numbers(row).items():
             if "/" in key and isinstance(value, int | float):
                 points.setdefault(key, {})[step] = float(value)

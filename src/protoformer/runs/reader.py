@@ -54,11 +54,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunFolderError(f"{folder} is no run folder: it holds no config.yaml") from error
+        raise RunFolderError(f"{folder} is not a run folder: it has no config.yaml") from error
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{file} cannot be read: {_one_line(error)}") from error
     if not isinstance(config, dict):
-        raise RunFolderError(f"{file} is not the config of a run: it holds no keys")
+        raise RunFolderError(f"{file} is not the config of a run: it has no keys")
     return upgrade_config({str(key): value for key, value in config.items()})
 
 

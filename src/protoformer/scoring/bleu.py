@@ -65,4 +65,6 @@ def _tokenizer(language: str) -> Any:
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references) or not references:
-        raise ValueError(f"{len(hypotheses)} hypotheses and {len(references)} references: as many, and at least one")
+        raise ValueError(
+            f"{len(hypotheses)} hypotheses and {len(references)} references: the numbers must be equal, and at least one"
+        )

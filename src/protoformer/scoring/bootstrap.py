@@ -44,7 +44,9 @@ def paired_bootstrap(
     if ours.size == 0 or theirs.size == 0:
         raise ValueError("no examples to compare")
     if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"a level between 0 and 1 and at least one draw, not {level} and {resamples}")
+        raise ValueError(
+            f"level must be between 0 and 1, and at least one resample is needed, not {level} and {resamples}"
+        )
     gains = ours.mean(axis=0) - theirs.mean(axis=0)
     generator = np.random.default_rng(seed)
     step = max(1, CHUNK // len(gains))

@@ -49,7 +49,7 @@ def _f1(logits: Logits, references: References) -> float:
     from torchmetrics.functional.classification import binary_f1_score
 
     if logits.shape[1] != 2:
-        raise ValueError(f"f1 is that of label 1 of two; there are {logits.shape[1]} labels")
+        raise ValueError(f"f1 is defined for two labels; there are {logits.shape[1]} labels")
     return float(binary_f1_score(*_classes(logits, references)))
 
 
@@ -84,7 +84,7 @@ def _classes(logits: Logits, references: References) -> tuple[Int[Tensor, "examp
 
 def _numbers(logits: Logits, references: References) -> tuple[Float[Tensor, "examples"], Float[Tensor, "examples"]]:
     if logits.shape[1] != 1:
-        raise ValueError(f"a correlation is of one predicted number, not of {logits.shape[1]} logits")
+        raise ValueError(f"a correlation needs one predicted number, not {logits.shape[1]} logits")
     return logits[:, 0].double(), references.double()
 
 

@@ -30,7 +30,7 @@ def is_merges(path: Path) -> bool:
 
 
 def read_merges(path: Path) -> "HFTokenizer":
-    """Raises UserError for a line that is no pair of tokens."""
+    """Raises UserError for a line that is not a pair of tokens."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")[1:]
     except UnicodeDecodeError as error:
@@ -41,7 +41,7 @@ def read_merges(path: Path) -> "HFTokenizer":
         if len(parts) == 2:
             pairs.append((parts[0], parts[1]))
         elif line.strip():
-            raise UserError(f"{path}, line {number}: {line!r} is no pair of tokens")
+            raise UserError(f"{path}, line {number}: {line!r} is not a pair of tokens")
     return tokenizer(pairs)
 
 

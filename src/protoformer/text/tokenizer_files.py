@@ -77,7 +77,7 @@ def _byte_pairs(path: Path) -> HFTokenizer:
         raise UserError(f"{path}: no vocabulary and merges ({error})") from error
     pairs = [line.removesuffix("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
     if wrong := next((pair for pair in pairs if len(pair) != 2), None):
-        raise UserError(f"{merges_file}: {' '.join(wrong)!r} is no pair of tokens")
+        raise UserError(f"{merges_file}: {' '.join(wrong)!r} is not a pair of tokens")
     merges = [(left, right) for left, right in pairs]
     try:
         return byte_level_bpe(vocab, merges) if END not in "".join(vocab) else end_of_word_bpe(vocab, merges)

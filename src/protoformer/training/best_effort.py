@@ -21,4 +21,4 @@ def best_effort(what: str, *reraised: type[Exception]) -> Iterator[None]:
         raise
     except Exception as error:
         message = " ".join(str(error).split())  # in one line
-        log.warning("%s: left out (%s%s)", what, type(error).__name__, f": {message}" if message else "")
+        log.warning("%s: skipped (%s%s)", what, type(error).__name__, f": {message}" if message else "")

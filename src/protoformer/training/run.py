@@ -68,7 +68,7 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
     code_changed = digest_file.exists() and digest_file.read_text(encoding="utf-8").strip() != code_digest()
     if folder.last_checkpoint.exists() and code_changed and not config["reuse"]:
         raise StaleResultError(
-            f"{folder.path} was begun by other code: reuse=true goes on all the same, force=true runs it anew"
+            f"{folder.path} was started by other code: reuse=true continues it anyway, force=true starts a new attempt"
         )
     write_text(digest_file, code_digest() + "\n")
     folder.write_config(config)
@@ -79,13 +79,13 @@ def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, 
     result = folder.read_result()
     if result["digests"]["code"] != code_digest() and not config["reuse"]:
         raise StaleResultError(
-            f"{folder.path} is finished, but the code has changed since: reuse=true takes its result as it is, "
-            "force=true runs it anew"
+            f"{folder.path} is finished, but the code has changed since: reuse=true returns its result, "
+            "force=true starts a new attempt"
         )
     if not (folder.path / "card.md").exists():  # killed between result and card
         with best_effort("card.md"):
             card.write_card(folder.path)
-    print(f"this run is finished already ({result['finished']}); force=true runs it anew", file=sys.stderr)
+    print(f"this run is already finished ({result['finished']}); force=true starts a new attempt", file=sys.stderr)
     return result
 
 
@@ -100,7 +100,7 @@ def _train_with_other_ranks(config: dict[str, Any], command: str) -> Claim:
 def _exit_on_lost_lock(folder: Path) -> None:
     """End the process at once, without writing: another job has taken the folder over, as after this machine was suspended.
     Ranks end with their parent."""
-    print(f"error: {folder} has been taken over by another job; this one ends", file=sys.stderr, flush=True)
+    print(f"error: {folder} was taken over by another job; this one stops", file=sys.stderr, flush=True)
     os._exit(2)
 
 

@@ -60,7 +60,7 @@ def _wandb_logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "L
     offline = mode == "wandb_offline" or (mode == "auto" and (requested_mode == "offline" or not has_api_key()))
     if offline and mode == "auto":
         reason = "WANDB_MODE=offline" if requested_mode == "offline" else "no W&B key is set"
-        log.info("%s: tracking offline in %s (`wandb sync` sends it later)", reason, folder.path / "wandb")
+        log.info("%s: tracking offline in %s (`wandb sync` uploads it later)", reason, folder.path / "wandb")
     # not by WandbLogger: its call uses a deprecated setting and warns about it every time
     settings: dict[str, Any] = {
         "project": tracking["project"],

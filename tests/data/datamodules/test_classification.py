@@ -87,9 +87,7 @@ def test_a_pair_that_loses_tokens_loses_them_in_both_orders_and_is_counted_once(
 
 
 def test_one_text_cannot_change_places() -> None:
-    with pytest.raises(
-        ConfigurationError, match="symmetric=true says that two texts may change places, and there is one"
-    ):
+    with pytest.raises(ConfigurationError, match="symmetric=true needs two texts, and there is one"):
         module(GptTemplate, pair=False)
 
 

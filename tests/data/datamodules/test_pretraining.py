@@ -299,19 +299,19 @@ def test_a_split_of_its_own_is_validated_whole(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"steps": None}, ConfigurationError, r"pretraining counts steps: add recipe\.max_steps=<n>"),
-        ({"phases": []}, ConfigurationError, "do not make up one run"),
-        ({"phases": [{"share": 0.5, "max_len": 24}]}, ConfigurationError, "do not make up one run"),
-        ({"phases": [{"share": 1, "length": 9}]}, ConfigurationError, "a phase is share, max_len"),
-        ({"phases": [{"share": 1, "max_len": 4}]}, ConfigurationError, "no room for two parts"),
-        ({"phases": [{"share": "all", "max_len": 24}]}, ConfigurationError, "share=all; it is a number from 0 to 1"),
-        ({"phases": [{"share": 1, "max_len": None}]}, ConfigurationError, "max_len=None; it is a whole number"),
+        ({"steps": None}, ConfigurationError, r"pretraining needs a number of steps: add recipe\.max_steps=<n>"),
+        ({"phases": []}, ConfigurationError, "must sum to 1"),
+        ({"phases": [{"share": 0.5, "max_len": 24}]}, ConfigurationError, "must sum to 1"),
+        ({"phases": [{"share": 1, "length": 9}]}, ConfigurationError, "a phase has share, max_len"),
+        ({"phases": [{"share": 1, "max_len": 4}]}, ConfigurationError, "too short for two segments"),
+        ({"phases": [{"share": "all", "max_len": 24}]}, ConfigurationError, "share=all; expected a number from 0 to 1"),
+        ({"phases": [{"share": 1, "max_len": None}]}, ConfigurationError, "max_len=None; expected a whole number"),
         ({"phases": [{"share": 1, "max_len": 24, "max_predictions": 0}]}, ConfigurationError, "a whole number from 1"),
         ({"phases": [{"share": 1, "max_len": 24, "max_predictions": "x"}]}, ConfigurationError, "predictions=x; it is"),
         ({"duplicates": 0}, ConfigurationError, r"task\.data\.duplicates=0"),
         ({"held_out": 1.0}, ConfigurationError, r"task\.data\.held_out=1\.0"),
         ({"masks": "some"}, ConfigurationError, "dynamic or static"),
-        ({"source": Source(train=["", " "]), "tokenizer": words(["a"])}, DataError, "not one token of text"),
+        ({"source": Source(train=["", " "]), "tokenizer": words(["a"])}, DataError, "no tokens"),
     ],
 )
 def test_what_cannot_be_is_refused(cache: Path, more: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -336,5 +336,5 @@ def test_words_that_a_vocabulary_does_not_mark_cannot_be_masked_whole(cache: Pat
     level = Tokenizer(
         HFTokenizer(models.WordLevel({"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3}, "[CLS]")), "level"
     )
-    with pytest.raises(ConfigurationError, match="do not say where words begin"):
+    with pytest.raises(ConfigurationError, match="do not mark word beginnings"):
         module(cache, tokenizer=level, masking=MaskedTokens(whole_word=True))

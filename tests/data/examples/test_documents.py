@@ -92,7 +92,7 @@ def test_files_of_text_are_found_by_globs(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DataError, match="no such file"):
         FilesSource(str(tmp_path / "*.text"))
     (tmp_path / "e.txt.gz").write_bytes(gzip.compress(b"x"))
-    with pytest.raises(DataError, match="not a file of text"):
+    with pytest.raises(DataError, match="not a text file"):
         FilesSource(str(tmp_path / "e*"))
 
 
@@ -152,7 +152,7 @@ def test_parts_are_checked() -> None:
         ([{"dataset": "a", "column": "text"}], "no key column; a part has dataset, subset"),
         ([{"subset": "a"}], "no dataset"),
         ([{"dataset": "a", "rows_per_document": 0}], "at least 1"),
-        ([{"dataset": "a", "rows_per_document": "many"}], "rows_per_document=many; it is a whole number"),
+        ([{"dataset": "a", "rows_per_document": "many"}], "rows_per_document=many; expected a whole number"),
         ([{"dataset": 20231101}], "dataset=20231101 is no text"),
         ([], "at least one part"),
     ):

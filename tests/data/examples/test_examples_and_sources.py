@@ -242,8 +242,8 @@ def test_labels_may_count_from_another_number() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"context": []}, r"task\.rows\.context=\[\] names no column"),
-        ({"choices": ["c"]}, r"task\.rows\.choices=\['c'\]: a choice is between two or more"),
+        ({"context": []}, r"task\.rows\.context=\[\] is empty"),
+        ({"choices": ["c"]}, r"task\.rows\.choices=\['c'\]: at least two choices are needed"),
         ({"choices": ["c", "d", "c"]}, r"task\.rows\.choices names 'c' more than once"),
     ],
 )
@@ -353,7 +353,7 @@ def test_shards_that_are_missing_and_formats_that_are_mixed(tmp_path: Path) -> N
     folder.mkdir()
     for name in ("train-00000-of-00003.csv", "train-00002-of-00003.csv"):
         (folder / name).write_text('a,label\n"two\nlines",1\n')
-    with pytest.raises(DataError, match="not the whole set of shards of train"):
+    with pytest.raises(DataError, match="an incomplete set of shards of train"):
         LocalSource(str(tmp_path)).load("set", None, "train")
     (folder / "train-00001-of-00003.csv").write_text("a,label\nx,0\n")
     table = LocalSource(str(tmp_path)).load("set", None, "train").table

@@ -39,9 +39,9 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         if kernel < 1 or (kernel % 2 == 0 and not causal):
-            raise ValueError(f"kernel {kernel}: odd, so that as many neighbours stand to either side, or causal")
+            raise ValueError(f"kernel {kernel}: must be odd unless causal")
         if depthwise and d_in != d_out:
-            raise ValueError(f"depthwise: as many channels go out ({d_out}) as come in ({d_in})")
+            raise ValueError(f"depthwise: d_out ({d_out}) must equal d_in ({d_in})")
         self.kernel, self.dilation, self.causal, self.depthwise = kernel, dilation, causal, depthwise
         self.map: nn.Module = (
             # depthwise: no channels to mix, so no matrix product to gain from
@@ -80,7 +80,7 @@ class Convolution(nn.Module):
     ) -> Float[Tensor, "batch cached_and_new d_in"]:
         """The new inputs behind the cached ones, the last of which go into the cache."""
         if not self.causal:
-            raise ValueError("step by step: only a causal convolution can be cached; this one sees later positions")
+            raise ValueError("a cache needs a causal convolution; this one sees later positions")
         # at the start of a sequence: zeros, as the padding of an uncached call
         (previous,) = cache.state or (padded.new_zeros(len(padded), self.receptive_field, padded.shape[2]),)
         cache.advance(layout.seq, layout.padding_mask)
@@ -124,7 +124,7 @@ class DilatedConvolution(nn.Module):
     ) -> None:
         super().__init__()
         if d_model % 2:
-            raise ValueError(f"d_model={d_model}: the block convolves at half of it, so it must be even")
+            raise ValueError(f"d_model={d_model}: must be even, since the block convolves at half the width")
         inner = d_model // 2
         # 1 x 1 convolutions are linear layers of each position
         self.narrow = nn.Sequential(nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, inner))

@@ -41,7 +41,7 @@ class BidirectionalRNN(nn.Module):
     def __init__(self, d_model: int, cell: Cell = "lstm") -> None:
         super().__init__()
         if d_model % 2:
-            raise ValueError(f"d_model={d_model}: two directions need an even width")
+            raise ValueError(f"d_model={d_model}: must be even for two directions")
         self.forwards = build_rnn(cell, d_model, d_model // 2)
         self.backwards = build_rnn(cell, d_model, d_model // 2)
 
@@ -239,7 +239,7 @@ class RecurrentDecoderLayer(ResidualNorm):
             # a language model, or a layer below the one that attends
             return self.add_residual(x, self.recurrence(h, layout, cache)), None, None
         if cache is not None and layout.padding_mask is not None:
-            raise ValueError("targets that are decoded step by step have no padding")
+            raise ValueError("step-by-step decoding takes targets without padding")
         # projected once a sequence, then from the cache
         source = self.cross_attention.project_source(memory, memory_layout, cross_cache)
         state = cache.state if cache is not None and cache.state else self._initial_state(source.values)

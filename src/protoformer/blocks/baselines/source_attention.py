@@ -59,7 +59,7 @@ class SourceAttention(nn.Module):
             # the one head's axis is dropped: (batch, sources, d_model)
             return Source(cache.keys[:, 0], cache.values[:, 0], cache.padding_mask)
         if memory is None or layout is None:
-            raise ValueError("attention to a source needs its memory with a layout, or a filled cache")
+            raise ValueError("source attention needs memory with a layout, or a filled cache")
         # values are the memory itself: contexts are means of it
         keys, values = layout.unpack(self.key(memory)), layout.unpack(memory)
         if cache is not None:

@@ -50,7 +50,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
         if not 0.0 <= p < 1.0:
-            raise ValueError(f"dropout {p}: from 0 to below 1")
+            raise ValueError(f"dropout {p}: must be at least 0 and below 1")
         self.p = p
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -29,7 +29,7 @@ def linear_cross_entropy(
     time. Raises ValueError for a chunk below 1.
     """
     if chunk < 1:
-        raise ValueError(f"chunk {chunk}: at least one token at a time")
+        raise ValueError(f"chunk {chunk}: must be at least 1")
     device, dtype = hidden.device.type, hidden.dtype
     # a custom Function is not seen by autocast: its dtype is asked for here
     if device != "meta" and torch.is_autocast_enabled(device):

@@ -24,7 +24,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 1,2") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,2") from None
 
 
 def run(options: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ class BatchSampler:
 
     def __init__(self, lengths: Int[ndarray, "examples"], batching: Batching, *, shuffle: bool) -> None:
         if shuffle and batching.order == "tokens" and type(self) is BatchSampler:
-            raise ConfigurationError("recipe.batching=tokens: texts and their translations alone are batched by tokens")
+            raise ConfigurationError("recipe.batching=tokens: only translation tasks can be batched by tokens")
         self.lengths, self.batching, self.shuffle = lengths, batching, shuffle
         self.epoch = 0
         self.position = 0  # micro-batches of this epoch to leave out

@@ -35,11 +35,9 @@ class MaskedTokens:
     def __post_init__(self) -> None:
         for name in ("share", "mask", "random"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigurationError(f"task.data.masking.{name}={getattr(self, name)}: a share is from 0 to 1")
+                raise ConfigurationError(f"task.data.masking.{name}={getattr(self, name)}: must be from 0 to 1")
         if self.mask + self.random > 1:
-            raise ConfigurationError(
-                f"task.data.masking: mask={self.mask} and random={self.random} are together more than 1"
-            )
+            raise ConfigurationError(f"task.data.masking: mask={self.mask} and random={self.random} sum to more than 1")
 
     def __call__(
         self,

@@ -115,7 +115,9 @@ def instances(cache: Path, shards: Shards, recipe: Recipe, side: Side) -> Instan
         if len(documents):
             make(shards, documents, recipe, side, table)
         if not len(table) and side == "train":
-            raise DataError(f"{shards.stats['origin']}: no instance of up to {recipe.length} tokens can be made of it")
+            raise DataError(
+                f"{shards.stats['origin']}: no training example of up to {recipe.length} tokens can be built"
+            )
         if not len(table):
             return None
         held = shards.documents > 1

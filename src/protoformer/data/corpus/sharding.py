@@ -67,7 +67,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
     taken = standing[-1].stats["taken"] if standing else 0
     counts = [shard.counts for shard in standing]
     if standing:
-        log.info("%s: goes on after %d documents, which stand in %d shards", texts.origin, taken, len(standing))
+        log.info("%s: continuing after %d documents (%d shards)", texts.origin, taken, len(standing))
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
     shard, told = _Growing(taken), time.monotonic()
     for document in _encoded(islice(iter(texts), taken, None), tokenizer, cut):
@@ -82,7 +82,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
     if shard.tokens:
         counts.append(shard.save(folder(place, len(counts)), dtype))
     if not counts:
-        raise DataError(f"{texts.origin}: not one token of text ({texts.skipped} rows are null or empty)")
+        raise DataError(f"{texts.origin}: no tokens ({texts.skipped} rows are null or empty)")
     documents, sentence_count, tokens = map(sum, zip(*counts, strict=True))
     stats = {
         "origin": texts.origin,
@@ -97,7 +97,7 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
     for stray in place.glob(".shard-*"):  # left behind by a process that was killed, unless it is alive and young
         if time.time() - stray.stat().st_mtime > STALE:
             shutil.rmtree(stray, ignore_errors=True)
-    log.info("%s: tokenised once, %d shards in %s", texts.origin, len(counts), place)
+    log.info("%s: tokenised into %d shards in %s", texts.origin, len(counts), place)
 
 
 @dataclass

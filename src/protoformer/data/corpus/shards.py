@@ -41,7 +41,7 @@ class Shard:
         self._borders: ndarray | None = None
         ends = (self.documents[-1], self.documents[-1], self.sentences[-1])
         if ends != (len(self.sentences) - 1, len(self.bytes), len(self.ids)):
-            raise ValueError(f"{where}: its arrays do not belong together")
+            raise ValueError(f"{where}: its arrays do not match")
 
     @property
     def counts(self) -> tuple[int, int, int]:

@@ -127,7 +127,7 @@ class LanguageModelingDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if not 0 <= held_out < 1:
-            raise ConfigurationError(f"task.data.held_out={held_out}: a share from 0 to below 1")
+            raise ConfigurationError(f"task.data.held_out={held_out}: must be at least 0 and below 1")
         if shard_tokens < 1:
             raise ConfigurationError(f"task.data.shard_tokens={shard_tokens}: at least 1")
         self.rows, self.source, self.tokenizer, self.template = rows, source, tokenizer, template
@@ -156,7 +156,7 @@ class LanguageModelingDataModule(pl.LightningDataModule):
             validation[""] = self._table(corpus, held)
         self.tables = {"train": {"": self._table(corpus, train)}, "validation": validation, "test": {}}
         if not validation:
-            log.info("%s: nothing is held out, so there will be no validation", corpus.stats["origin"])
+            log.info("%s: no documents are held out, so there is no validation", corpus.stats["origin"])
         for words in self.log_lines(self.tables["train"][""]):
             log.info("%s: %s", corpus.stats["origin"], words)
 

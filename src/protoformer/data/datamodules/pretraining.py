@@ -119,14 +119,14 @@ class PretrainingDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batching.steps is None:
-            raise ConfigurationError("pretraining counts steps: add recipe.max_steps=<n>")
+            raise ConfigurationError("pretraining needs a number of steps: add recipe.max_steps=<n>")
         if batching.order != "random":
-            raise ConfigurationError("pretraining takes its examples in random order: recipe.batching=random")
+            raise ConfigurationError("pretraining supports only recipe.batching=random")
         if masks not in ("dynamic", "static"):
             raise ConfigurationError(f"task.data.masks={masks}: dynamic or static")
         for name, value in (("held_out", held_out), ("short_share", short_share)):
             if not 0 <= value < 1:
-                raise ConfigurationError(f"task.data.{name}={value}: a share from 0 to below 1")
+                raise ConfigurationError(f"task.data.{name}={value}: must be at least 0 and below 1")
         for name, number in (("duplicates", duplicates), ("shard_tokens", shard_tokens)):
             if number < 1:
                 raise ConfigurationError(f"task.data.{name}={number}: at least 1")
@@ -169,7 +169,7 @@ class PretrainingDataModule(pl.LightningDataModule):
             "test": {},
         }
         if not self.tables["validation"]:
-            log.info("%s: nothing is held out, so there will be no validation", train.stats["origin"])
+            log.info("%s: no documents are held out, so there is no validation", train.stats["origin"])
         for words in self.log_lines(train):
             log.info("%s: %s", train.stats["origin"], words)
 
@@ -251,13 +251,13 @@ def planned(phases: Sequence[Mapping[str, Any]], steps: int, max_len: int) -> li
         _checked(phase)
     shares = [float(phase["share"]) for phase in phases]
     if not shares or abs(sum(shares) - 1) > 1e-6:
-        raise ConfigurationError(f"task.data.phases: the shares {shares} do not make up one run (their sum is to be 1)")
+        raise ConfigurationError(f"task.data.phases: the shares {shares} must sum to 1")
     ends = [round(done * steps) for done in accumulate(shares)]
     made = []
     for phase, begin, end in zip(phases, [0, *ends], [*ends[:-1], steps], strict=False):
         length = min(phase["max_len"], max_len)
         if length < 5:  # [CLS] a [SEP] b [SEP]
-            raise ConfigurationError(f"task.data.phases: max_len={length} has no room for two parts")
+            raise ConfigurationError(f"task.data.phases: max_len={length} is too short for two segments")
         most = phase.get("max_predictions")
         made.append(PlannedPhase(end - begin, length, length if most is None else most))
     return made
@@ -267,14 +267,16 @@ def _checked(phase: Mapping[str, Any]) -> None:
     """Raises ConfigurationError for a phase whose keys or values are none."""
     if not {"share", "max_len"} <= set(phase) <= {"share", "max_len", "max_predictions"}:
         keys = ", ".join(map(str, phase))
-        raise ConfigurationError(f"task.data.phases: a phase is share, max_len, max_predictions, not {keys}")
+        raise ConfigurationError(f"task.data.phases: a phase has share, max_len, max_predictions, not {keys}")
     share, most = phase["share"], phase.get("max_predictions")
     if type(share) not in (int, float) or not 0 <= share <= 1:
-        raise ConfigurationError(f"task.data.phases: share={share}; it is a number from 0 to 1")
+        raise ConfigurationError(f"task.data.phases: share={share}; expected a number from 0 to 1")
     if type(phase["max_len"]) is not int:
-        raise ConfigurationError(f"task.data.phases: max_len={phase['max_len']}; it is a whole number")
+        raise ConfigurationError(f"task.data.phases: max_len={phase['max_len']}; expected a whole number")
     if most is not None and (type(most) is not int or most < 1):
-        raise ConfigurationError(f"task.data.phases: max_predictions={most}; it is a whole number from 1 on, or null")
+        raise ConfigurationError(
+            f"task.data.phases: max_predictions={most}; expected a whole number from 1 on, or null"
+        )
 
 
 class Writing:
@@ -286,7 +288,7 @@ class Writing:
         self.is_continuation = tokenizer.is_continuation() if masking.whole_word else None
         if masking.whole_word and self.is_continuation is None:
             raise ConfigurationError(
-                f"{tokenizer.origin}: its tokens do not say where words begin: task.data.masking.whole_word=false"
+                f"{tokenizer.origin}: its tokens do not mark word beginnings: set task.data.masking.whole_word=false"
             )
         try:
             self.mask_id = template.mask_id if masking.needs_mask else -1

@@ -115,7 +115,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
                 except AbsentSplitError as error:
                     if role != "test" or not self.splits["train"]:
                         raise
-                    log.info("%s: there will be no predictions for %s", error, theirs)
+                    log.info("%s: no predictions for %s", error, theirs)
         return tables
 
     def _table(self, role: Role, split: str) -> AnyTable:

@@ -48,10 +48,10 @@ class MultipleChoiceReader:
 
     def __post_init__(self) -> None:
         if not self.contexts:
-            raise ConfigurationError("task.rows.context=[] names no column; name one, or several to be joined")
+            raise ConfigurationError("task.rows.context=[] is empty; name one column, or several to be joined")
         if len(self.choices) < 2:
             raise ConfigurationError(
-                f"task.rows.choices={list(self.choices)}: a choice is between two or more; name a column for each, or with "
+                f"task.rows.choices={list(self.choices)}: at least two choices are needed; name a column for each, or with "
                 "task.rows.options=<a column of lists> the names of its entries"
             )
         if twice := [name for name in self.choices if list(self.choices).count(name) > 1]:

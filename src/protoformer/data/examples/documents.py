@@ -78,11 +78,11 @@ class Corpus:
             together = Part(**part).rows_per_document
             if type(together) is not int or together < 1:
                 raise ConfigurationError(
-                    f"task.rows.parts: rows_per_document={together}; it is a whole number, at least 1"
+                    f"task.rows.parts: rows_per_document={together}; expected a whole number, at least 1"
                 )
             for name in WORDS & set(part):
                 if not isinstance(part[name], str | None):
-                    raise ConfigurationError(f"task.rows.parts: {name}={part[name]} is no text; quote it")
+                    raise ConfigurationError(f"task.rows.parts: {name}={part[name]} is not text; quote it")
         if not self.parts:
             raise ConfigurationError("task.rows.parts: a corpus has at least one part")
 

@@ -42,7 +42,7 @@ class LabelledTextReader:
     def __post_init__(self) -> None:
         if self.symmetric and self.text_b is None:
             raise ConfigurationError(
-                "task.rows.symmetric=true says that two texts may change places, and there is one; name the other by "
+                "task.rows.symmetric=true needs two texts, and there is one; name the other as "
                 "task.rows.text_b, or leave symmetric out"
             )
 

@@ -56,7 +56,7 @@ class ParallelTextReader:
                 place = f"{raw.origin}, row {first}, language {name!r}"
                 if raw.origin.endswith(LINES):  # a file a language
                     place = f"{raw.origin.removesuffix(LINES)}.{name}, line {first + 1}"
-                raise DataError(f"{place}: an empty line{more}; task.data.on_bad_row=skip leaves such pairs out")
+                raise DataError(f"{place}: an empty line{more}; task.data.on_bad_row=skip skips such pairs")
             bad |= empty
         keep = np.flatnonzero(~bad)
         if not len(keep):

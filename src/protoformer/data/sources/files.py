@@ -28,7 +28,7 @@ class FilesSource:
         wrong = [str(path) for path in self.paths if path.suffix not in SUFFIXES]
         if wrong or not self.paths:
             what = wrong[0] if wrong else f"source.files={self.pattern}"
-            raise DataError(f"{what}: not a file of text; those end in {', '.join(SUFFIXES)}")
+            raise DataError(f"{what}: not a text file; supported: {', '.join(SUFFIXES)}")
 
     def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
         raise DataError(

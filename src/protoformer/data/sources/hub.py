@@ -109,7 +109,7 @@ def _not_to_be_had(
     where = ", ".join(filter(None, (subset or "default", split)))
     later = "with a network `protoformer prepare` fetches it, without one" if may_pass else "put that right, or"
     return DataError(
-        f"hub data set {hub.named(dataset, revision)} ({where}) is not to be had: {why}; "
+        f"hub data set {hub.named(dataset, revision)} ({where}) is not available: {why}; "
         f"{later} use source=local or source=sample"
     )
 

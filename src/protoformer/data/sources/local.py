@@ -44,7 +44,7 @@ class LocalSource:
         numbers = [(int(shard[1]), int(shard[2])) if shard else None for shard in shards]
         if any(shards) and numbers != [(number, len(found)) for number in range(len(found))]:
             raise DataError(
-                f"{folder}: {', '.join(path.name for path in found)}: not the whole set of shards of {split}"
+                f"{folder}: {', '.join(path.name for path in found)}: an incomplete set of shards of {split}"
             )
         return found
 

@@ -37,7 +37,7 @@ class ParallelSource:
         for path, count in others:
             if count != expected:
                 raise DataError(
-                    f"{first} has {expected} lines and {path} has {count}: line i of one is to be the translation of line i "
+                    f"{first} has {expected} lines and {path} has {count}: line i of one must be the translation of line i "
                     "of the other"
                 )
         digest = hashlib.sha256()

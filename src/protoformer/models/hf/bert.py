@@ -102,7 +102,7 @@ class BertWeights:
         sizes = {ours: config[theirs] for theirs, ours in self.size_names.items() if theirs in config}
         activation = config.get("hidden_act", "gelu")
         if activation not in ACTIVATIONS:
-            raise WeightsError(f"config.json: hidden_act {activation!r}; known are {', '.join(ACTIVATIONS)}")
+            raise WeightsError(f"config.json: hidden_act {activation!r}; supported: {', '.join(ACTIVATIONS)}")
         return {**sizes, "activation": ACTIVATIONS[activation]}
 
     def hf_config(

@@ -79,7 +79,7 @@ class GptWeights:
         activation = config.get(self.activation_key, next(iter(self.activations)))
         if activation not in self.activations:
             raise WeightsError(
-                f"config.json: {self.activation_key} {activation!r}; known are {', '.join(self.activations)}"
+                f"config.json: {self.activation_key} {activation!r}; supported: {', '.join(self.activations)}"
             )
         return {
             "vocab_size": config["vocab_size"],

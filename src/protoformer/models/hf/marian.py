@@ -94,12 +94,12 @@ class MarianWeights:
             encoder, decoder = config[f"encoder_{name}"], config.get(f"decoder_{name}", config[f"encoder_{name}"])
             if encoder != decoder:
                 raise WeightsError(
-                    f"config.json: encoder_{name}={encoder} and decoder_{name}={decoder} differ; here they are one"
+                    f"config.json: encoder_{name}={encoder} and decoder_{name}={decoder} differ; they must be equal"
                 )
         activation = config.get("activation_function", "gelu")
         if activation not in self.activations:
             raise WeightsError(
-                f"config.json: activation_function {activation!r}; known are {', '.join(self.activations)}"
+                f"config.json: activation_function {activation!r}; supported: {', '.join(self.activations)}"
             )
         return {
             "vocab_size": config["vocab_size"],
@@ -125,7 +125,7 @@ class MarianWeights:
             if name in TIED:
                 embedding = tensor if embedding is None else embedding
                 if not torch.equal(tensor, embedding):
-                    raise WeightsError(f"{name} is not {SHARED}: one matrix is to serve both languages and the output")
+                    raise WeightsError(f"{name} is not {SHARED}: both languages and the output must share one matrix")
             elif name == LOGITS_BIAS:
                 body[BIAS] = tensor.flatten()
             elif match is not None:

@@ -65,9 +65,7 @@ def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationTemplate,
         )
         hf_tokenizer.add_special_tokens([names[index]])  # gets the next free id
         if hf_tokenizer.token_to_id(names[index]) != index:
-            raise WeightsError(
-                f"the vocabulary's numbers have holes, so that none is left for {index}: no tokenizer.json"
-            )
+            raise WeightsError(f"the vocabulary's ids have gaps, and none is free for {index}: no tokenizer.json")
     end = names[template.eos_id]
     hf_tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {end}", special_tokens=[(end, template.eos_id)]

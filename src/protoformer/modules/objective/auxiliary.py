@@ -30,11 +30,11 @@ class AuxiliaryLanguageModel:
     def __init__(self, backbone: Backbone, weight: float) -> None:
         if not 0 <= weight < math.inf:
             raise ConfigurationError(
-                f"recipe.aux_lm_weight={weight} is out of range; it wants a number from 0 (no language model beside the task)"
+                f"recipe.aux_lm_weight={weight} is out of range; expected a number from 0 (no auxiliary objective)"
             )
         if weight and not isinstance(backbone, Decoder):
             raise ConfigurationError(
-                f"recipe.aux_lm_weight={weight} wants a decoder (gpt, gpt2, ...), which predicts each next token; this model "
+                f"recipe.aux_lm_weight={weight} needs a decoder (gpt, gpt2, ...), which predicts each next token; this model "
                 "is none: recipe.aux_lm_weight=0"
             )
         self.weight = weight

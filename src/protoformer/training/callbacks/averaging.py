@@ -77,12 +77,12 @@ def average(folder: Path, target: Path) -> list[int]:
     paths = snapshots(folder)
     if not paths:
         if not target.exists():
-            raise RunFolderError(f"{folder}: no snapshots to average; force=true runs anew")
+            raise RunFolderError(f"{folder}: no snapshots to average; force=true starts a new attempt")
         return read_header(target).averaged_steps or []
     steps = [step_of(path) for path in paths]
     write_checkpoint({"state_dict": mean(paths), "global_step": steps[-1], "averaged_steps": steps}, target)
     shutil.rmtree(folder)
-    log.info("averaged %d checkpoints, of steps %s", len(steps), ", ".join(map(str, steps)))
+    log.info("averaged %d checkpoints, from steps %s", len(steps), ", ".join(map(str, steps)))
     return steps
 
 

@@ -97,7 +97,7 @@ class SaveLastCheckpoint(Checkpoint):
     ) -> None:
         before, now = checkpoint.get("accumulation", 1), trainer.accumulate_grad_batches
         if before != now:
-            log.info("continuing with %d micro-batches a step, before there were %d", now, before)
+            log.info("continuing with %d micro-batches per step instead of %d", now, before)
             rescale_batch_progress(checkpoint, before, now)
 
     def _save(self, trainer: pl.Trainer, module: TaskModule) -> None:

@@ -44,7 +44,7 @@ class SaveRngState(Callback):
             return
         if len(self.loaded) != trainer.world_size:
             log.info(
-                "continuing on %d processes, before there were %d: dropout draws other numbers from here on",
+                "continuing on %d processes instead of %d: dropout masks differ from here on",
                 trainer.world_size,
                 len(self.loaded),
             )
