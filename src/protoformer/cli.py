@@ -1,7 +1,7 @@
-"""The `protoformer` command: what surrounds training. Each verb is a file of `commands`: its help, its arguments, its `run`.
+"""The `protoformer` command. Each verb is a file of `commands` with its help, its arguments and its `run`.
 
 Verbs that compose a run (`train`, `plan`, `prepare`) take the overrides of train.py; the others take run folders.
-Nothing heavy is imported before a verb asks for it.
+Heavy imports happen only inside the verb that needs them.
 """
 
 import importlib
@@ -26,7 +26,7 @@ VERBS = {  # module of `commands`, in the order of the overview
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line (default: sys.argv) and give its exit code."""
+    """Run a command line (default: sys.argv); returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:
         return train.main(given[1:], f"{PROGRAM} train")
@@ -60,7 +60,7 @@ def _overview() -> str:
     verbs = "\n".join(f"  {verb:<{width}}  {_command(verb).HELP}" for verb in VERBS)
     return (
         f"usage: {PROGRAM} COMMAND ...\n\n{verbs}\n\n"
-        f"`{PROGRAM} COMMAND --help` says what a command takes; `{PROGRAM} train --help` lists groups and keys."
+        f"`{PROGRAM} COMMAND --help` lists the arguments of a command; `{PROGRAM} train --help` lists groups and keys."
     )
 
 

@@ -323,7 +323,7 @@ def test_settings_that_cannot_be() -> None:
     layout = PaddedLayout(1, 3)
     for message, make in {
         "must be even for two directions": lambda: RecurrentEncoderLayer(7),
-        "kernel 4: odd": lambda: Convolution(D, D, 4),
+        "kernel 4: must be odd": lambda: Convolution(D, D, 4),
         "kernel 0": lambda: Convolution(D, D, 0, causal=True),
         "depthwise: d_out": lambda: Convolution(D, 4, 3, depthwise=True),
         "must be even": lambda: build_convolution("dilated", 7, 3),

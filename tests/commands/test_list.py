@@ -39,8 +39,8 @@ def stub_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_matrix_says_what_runs_with_what(stub_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     list.main(["pairs"])
     heads, first, second = [line for line in capsys.readouterr().out.splitlines() if line.strip()][1:]
-    assert "lm (1 task, writes text)" in heads
-    assert "span (1 task, writes spans)" in heads
+    assert "lm (1 task, text)" in heads
+    assert "span (1 task, spans)" in heads
     assert first.split() == ["none", "(1", "model)", "yes", "-"]
     assert second.split() == ["spans", "(1", "model)", "yes", "yes"]
 

@@ -71,9 +71,9 @@ def test_nodes_without_a_target_are_filled_with_the_schemas_defaults(config: dic
         (put("task.splits.tset", "x"), "did you mean task.splits.test?"),
         (put("task.data.on_bad_rows", "skip"), "did you mean task.data.on_bad_row?"),
         (put("source.sede", 1), "did you mean source.seed?"),
-        (put("model.packing", "on"), "given by the program; the key for it is hardware.packing"),
-        (put("task.data.max_len", 8), "given by the program; the key for it is task.max_len"),
-        (put("model.template.tokenizer", "x"), "the key for it is model.tokenizer"),
+        (put("model.packing", "on"), "set by the program; use the key hardware.packing"),
+        (put("task.data.max_len", 8), "set by the program; use the key task.max_len"),
+        (put("model.template.tokenizer", "x"), "use the key model.tokenizer"),
         (put("model.norm", "pree"), "did you mean pre? Choose from: pre, post"),
         (put("recipe.schedule", "liner"), "did you mean linear? Choose from: linear, "),
         (put("model.n_layers", "two"), "model.n_layers=two does not fit; expected a whole number"),
@@ -141,7 +141,7 @@ def test_a_kind_that_the_models_template_cannot_write_is_refused_with_the_models
     check(config)
     config["task"]["data"] = {"_target_": "kind_of_stub.SpanDataModule"}
     with pytest.raises(
-        ConfigurationError, match=r"needs a template with spans\(\).*model=bert_l2_h128 has not; .*none yet"
+        ConfigurationError, match=r"needs a template with spans\(\).*model=bert_l2_h128 lacks; .*none yet"
     ):
         check(config)
 

@@ -249,7 +249,7 @@ def test_a_row_of_a_table_that_changes_nothing_is_refused() -> None:
         compose([*words, "variant={n_heads: one}"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match=r"^variant\.d_key: model\.d_key=0 is out of range"):
         compose([*words, "variant={d_key: 0}"], str(SWEEPS))
-    with pytest.raises(ConfigurationError, match=r"model\.dropout: .* set variant\.dropout instead"):
+    with pytest.raises(ConfigurationError, match=r"model\.dropout: .* override variant\.dropout instead"):
         compose([*words, "model.dropout=0.3"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match="no yaml reads any"):
         compose(["model=bert", "task=glue/rte", "variant.lr=1"])

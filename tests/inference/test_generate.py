@@ -151,7 +151,7 @@ def test_source_that_is_no_decoder(tmp_path: Path, capsys: pytest.CaptureFixture
     tokenizer = whole_word_tokenizer(TEXTS, "here")
     run = write_run(tmp_path, "bert_l2_h128", "glue/sst2", tokenizer)
     assert command(["generate", str(run), "--prompt", "a"]) == 2
-    assert "is no decoder" in capsys.readouterr().err
+    assert "is not a decoder" in capsys.readouterr().err
     assert command(["generate", str(tmp_path / "nowhere"), "--prompt", "a"]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert command(["generate", "some/model", "--prompt", "a"]) == 2

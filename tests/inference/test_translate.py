@@ -74,7 +74,7 @@ def test_command_with_files_and_n_best(
     assert cli.main(["translate", "RUN", "--file", str(source), "--out", str(target), "--extra", "5"]) == 0
     output = target.read_text(encoding="utf-8").split("\n")
     assert (len(output), output[1], output[-1]) == (7, "", "")
-    assert "1 line cut to 9 tokens: 4" in capsys.readouterr().err
+    assert "1 line truncated to 9 tokens: 4" in capsys.readouterr().err
     assert cli.main(["translate", "RUN", "--file", str(source), "--n-best", "2", "--extra", "5"]) == 0
     rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
     assert [int(row[0]) for row in rows] == [0, 0, 1, 2, 2, 3, 3, 4, 4, 5]

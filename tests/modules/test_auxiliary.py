@@ -229,5 +229,5 @@ def test_a_lambda_that_is_no_weight_is_refused(weight: float) -> None:
 @pytest.mark.parametrize("attention", ["bidirectional", "causal"])
 def test_an_encoder_takes_no_language_model_along(attention: Any) -> None:
     encoder = bert(vocab_size=VOCAB, d_model=16, n_layers=1, n_heads=2, d_ff=32, attention=attention)
-    with pytest.raises(ConfigurationError, match=r"recipe\.aux_lm_weight=0\.5 wants a decoder"):
+    with pytest.raises(ConfigurationError, match=r"recipe\.aux_lm_weight=0\.5 needs a decoder"):
         ClassificationModule(backbone=encoder, labels=["a"], metrics=["accuracy"], splits=SPLITS, aux_lm_weight=0.5)

@@ -147,7 +147,7 @@ def test_runs_that_cannot_be_submitted_are_refused(write_run, glue_run, tmp_path
         submission.main([str(write_run("v", task="glue/qnli"))], out, partial=True)
     with pytest.raises(UserError, match="which is not a GLUE task"):
         submission.main([str(write_run("w", task="squad/v1"))], out)
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder"):
         submission.main([str(tmp_path)], out)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from protoformer.atomic import write_text
 from protoformer.errors import ConfigurationError
 
-HELP = "costs of attention, recurrent and convolutional layers: formulas, FLOPs, time, memory"
+HELP = "measure the cost of attention, recurrent and convolutional layers: formulas, FLOPs, time, memory"
 
 N, D = (32, 64, 128, 256, 512, 1024, 2048), (64, 128, 256, 512)
 QUICK_N, QUICK_D = (16, 32, 64, 128), (16, 32)

@@ -1,4 +1,5 @@
-"""`protoformer list` and `--help`: what there is, and what runs with what; read from yaml and source, not imported."""
+"""`protoformer list` and `--help`: models, tasks, hardware and valid combinations, read from yaml and source without
+imports."""
 
 import argparse
 import shutil
@@ -23,21 +24,21 @@ from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
 from protoformer.reporting.tables import make_console, print_table
 
-HELP = "models, tasks and hardware, and what runs with what"
+HELP = "list models, tasks and hardware, and their valid combinations"
 
 Rows = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads of the columns, cells
 SECTIONS = ("models", "tasks", "hardware", "pairs")
 KEYS = (
-    ("recipe.lr recipe.batch_size recipe.epochs", "the fit; batch_size is global, over ranks and micro-batches"),
+    ("recipe.lr recipe.batch_size recipe.epochs", "optimisation; batch_size is global, over ranks and micro-batches"),
     ("model.dropout model.norm ...", "any argument of the model's builder"),
     ("task.max_len", "longest sequence in tokens"),
     ("seed", "one number; in a sweep 1,2,3 or range(1,4)"),
     ("init_from", "auto, scratch, a hub id, a Hugging Face folder or a run folder"),
     ("hardware.devices hardware.precision", "1, 2, ... or all; fp32, tf32, bf16 or fp16"),
-    ("trainer.limit_train_batches", "a number or a share of batches"),
+    ("trainer.limit_train_batches", "a number of batches, or a fraction of the epoch"),
     ("source.root", "the data folder of source=local"),
-    ("force reuse", "run anew; take a recorded result although the code has changed"),
-    ("paths.outputs paths.cache", "also by PROTOFORMER_OUTPUTS and PROTOFORMER_CACHE"),
+    ("force reuse", "start a new attempt; return the recorded result although the code has changed"),
+    ("paths.outputs paths.cache", "also set by PROTOFORMER_OUTPUTS and PROTOFORMER_CACHE"),
 )
 EXAMPLES = (
     "experiment=demo",
@@ -48,32 +49,32 @@ EXAMPLES = (
     "model=bert task=glue/mnli debug=fast",
 )
 FLAGS = (
-    ("-m, --multirun", "run every combination of the values separated by commas"),
-    ("-c, --cfg job|hydra|all", "print the composed config and stop (--resolve: interpolations filled in)"),
-    ("--config-dir DIR", "a folder with further options (or, with its own train.yaml, instead of conf/)"),
-    ("-h, --help", "this text"),
+    ("-m, --multirun", "run all combinations of comma-separated values"),
+    ("-c, --cfg job|hydra|all", "print the composed config and exit (--resolve: resolve interpolations)"),
+    ("--config-dir DIR", "a folder with further options; with its own train.yaml it replaces conf/"),
+    ("-h, --help", "print this text"),
 )
 
 
 def usage(folders: Sequence[Path], program: str) -> str:
-    """The help of train.py: grammar, groups with their options, most used keys, examples."""
+    """Help text of train.py: usage, groups with their options, most used keys, examples."""
     width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 120))
     parts = [
         f"usage: {program} [flags] model=NAME task=NAME [group=option ...] [key=value ...]",
-        "Train, fine-tune or test a model. The same command again continues a run, or returns its result.",
+        "Train, fine-tune or test a model. Repeating the command continues the run or returns its result.",
         _section(
             "groups and their options", ((name, ", ".join(options(name, folders))) for name in _shown(folders)), width
         ),
         _section("most used keys", KEYS, width),
         _section("flags", FLAGS, width),
         "examples:\n" + "\n".join(f"  {program} {line}" for line in EXAMPLES),
-        "`protoformer list` says what runs with what; `protoformer plan` what a run would cost.",
+        "`protoformer list` shows valid combinations; `protoformer plan` estimates the cost of a run.",
     ]
     return "\n\n".join(parts)
 
 
 def main(sections: Sequence[str] = ()) -> None:
-    """Print models, tasks, hardware, and what runs with what (`pairs`), or those of them that are named."""
+    """Print the named sections; by default models, tasks, hardware, and valid combinations (`pairs`)."""
     folders = search_path()
     console = make_console()
     for name in sections or SECTIONS:
@@ -81,7 +82,7 @@ def main(sections: Sequence[str] = ()) -> None:
             "models": ("models", _models),
             "tasks": ("tasks", _tasks),
             "hardware": ("hardware", _hardware),
-            "pairs": ("what runs with what", _matrix),
+            "pairs": ("valid combinations", _matrix),
         }[name]
         columns, found = rows(folders)
         print_table(columns, found, title, console=console)
@@ -89,7 +90,7 @@ def main(sections: Sequence[str] = ()) -> None:
 
 
 def size(node: dict[str, Any]) -> str:
-    """A model's sizes in words, as far as its yaml states them."""
+    """A model's sizes as text, as far as its yaml states them."""
     words = (("n_layers", "{} layers"), ("d_model", "d_model {}"), ("n_heads", "{} heads"), ("d_ff", "d_ff {}"))
     return ", ".join(text.format(node[key]) for key, text in words if key in node)
 
@@ -134,7 +135,7 @@ def _tasks(folders: tuple[Path, ...]) -> Rows:
 
 
 def _metrics(module: dict[str, Any]) -> Sequence[str]:
-    """The main metrics that a task's yaml names, or else those its module measures by itself."""
+    """The main metrics named in a task's yaml, or the defaults of its module."""
     if not module:
         return ()
     taken, own = signature(module["_target_"]).parameters, members(module["_target_"])
@@ -176,7 +177,9 @@ def _matrix(folders: tuple[Path, ...]) -> Rows:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="models, tasks, hardware, pairs (default: all)")
-    parser.add_argument("--config-dir", metavar="DIR", help="a folder with further options, or with its own train.yaml")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder with further options; with its own train.yaml it replaces conf/"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

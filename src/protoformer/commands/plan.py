@@ -1,15 +1,17 @@
-"""`protoformer plan`: what a run would cost: parameters, FLOPs, memory, steps, time; without data."""
+"""`protoformer plan`: estimated cost of a run: parameters, FLOPs, memory, steps, time; reads no data."""
 
 import argparse
 
-HELP = "what a run would cost: parameters, FLOPs, memory, steps, time; without data"
+HELP = "estimate the cost of a run: parameters, FLOPs, memory, steps, time; reads no data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "overrides", nargs="+", metavar="KEY=VALUE", help="as train.py takes them (model=bert task=glue/rte)"
+        "overrides", nargs="+", metavar="KEY=VALUE", help="overrides as for train.py (model=bert task=glue/rte)"
     )
-    parser.add_argument("--config-dir", metavar="DIR", help="a folder with further options, or with its own train.yaml")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder with further options; with its own train.yaml it replaces conf/"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

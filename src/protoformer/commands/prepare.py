@@ -1,7 +1,7 @@
-"""`protoformer prepare`: all that a run needs from the network, fetched and tokenised once.
+"""`protoformer prepare`: download and tokenise everything that a run needs.
 
-For clusters whose compute nodes have no network: prepare on the login node, then run with HF_HUB_OFFLINE=1. Everything
-lies in caches that the run finds again (HF_HOME for what was fetched, paths.cache for tokens), so a second time is quick.
+For clusters whose compute nodes have no network: prepare on the login node, then run with HF_HUB_OFFLINE=1. All files
+go to caches (HF_HOME for downloads, paths.cache for tokens), where the run and a second `prepare` find them.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from typing import Any
 from protoformer.commands.multirun import command_line
 from protoformer.config.compose import compose
 
-HELP = "fetch weights, tokenizer and data, and tokenise, for a run without a network"
+HELP = "download weights, tokenizer and data, and tokenise, for a run without a network"
 
 MEGABYTE = 1e6
 
 
 def main(overrides: Sequence[str]) -> None:
-    """Fetch weights, tokenizer and data of a run and tokenise its splits; prints what was had, of which commit, and where."""
+    """Download weights, tokenizer and data of a run and tokenise its splits; print each with its commit and path."""
     config = compose(overrides)
     from protoformer.assembly.instantiate import instantiate
 
@@ -79,9 +79,11 @@ def _size(folder: Path) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "overrides", nargs="+", metavar="KEY=VALUE", help="as train.py takes them (model=bert task=glue/rte)"
+        "overrides", nargs="+", metavar="KEY=VALUE", help="overrides as for train.py (model=bert task=glue/rte)"
     )
-    parser.add_argument("--config-dir", metavar="DIR", help="a folder with further options, or with its own train.yaml")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder with further options; with its own train.yaml it replaces conf/"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from protoformer.errors import DataError, UserError
 if TYPE_CHECKING:
     from protoformer.text.vocabulary_training import VocabularyKind
 
-HELP = "learn a vocabulary from files of text, for model.tokenizer=FILE"
+HELP = "learn a vocabulary from text files, for model.tokenizer=FILE"
 
 COLUMN = "text"
 SUFFIXES = (".txt", ".parquet", ".jsonl")
@@ -135,10 +135,9 @@ def _told(files: Sequence[Path]) -> Iterator[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("train",), help="learn a vocabulary; the same files give the same one")
-    parser.add_argument("files", nargs="+", metavar="FILE", help=".txt (a text a line), .parquet, .jsonl (column text)")
+    parser.add_argument("action", choices=("train",), help="learn a vocabulary; deterministic for given files")
     parser.add_argument(
-        "--kind", required=True, choices=("wordpiece", "bpe", "bytelevel"), help="as BERT's, GPT's or GPT-2's"
+        "files", nargs="+", metavar="FILE", help=".txt (one text per line), .parquet, .jsonl (column text)"
     )
     parser.add_argument(
         "--size", required=True, type=int, metavar="N", help="tokens, special ones and characters included"
@@ -146,7 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="tokenizer.json", metavar="FILE", help="the file to write (default: %(default)s)"
     )
-    parser.add_argument("--cased", action="store_true", help="keep upper case and accents (bytelevel always does)")
+    parser.add_argument("--cased", action="store_true", help="keep upper case and accents (always with bytelevel)")
     parser.add_argument(
         "--alphabet",
         type=int,
@@ -154,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most frequent characters to keep; bytelevel keeps all (default: 1000)",
     )
-    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def run(options: argparse.Namespace) -> None:

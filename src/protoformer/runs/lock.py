@@ -76,8 +76,8 @@ class RunLock:
         if not self._is_dead(owner):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("since", 0)))
             raise RunFolderError(
-                f"{self.folder} is in use by process {owner.get('pid')} on {owner.get('host')} since {since}; wait for it, "
-                f"end it, or run something else (a killed owner's lock expires {self.stale:.0f} s after its last sign of life)"
+                f"{self.folder} is in use by process {owner.get('pid')} on {owner.get('host')} since {since}; wait for "
+                f"it or stop it (the lock of a killed process expires {self.stale:.0f} s after its last heartbeat)"
             )
         set_aside = self.folder / f".lock-{self.token}-aside"
         try:

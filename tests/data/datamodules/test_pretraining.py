@@ -268,7 +268,7 @@ def test_whole_words_and_next_tokens(cache: Path) -> None:
 def test_a_corpus_smaller_than_a_batch(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     data = module(cache, Source(train=["w1d0 w2d0 w3d0"]), steps=4)
-    assert "nothing is held out" in caplog.text
+    assert "no documents are held out" in caplog.text
     assert "one document alone" in caplog.text
     assert data.tables["validation"] == {}
     assert data.val_dataloader() == []
@@ -307,7 +307,7 @@ def test_a_split_of_its_own_is_validated_whole(cache: Path) -> None:
         ({"phases": [{"share": "all", "max_len": 24}]}, ConfigurationError, "share=all; expected a number from 0 to 1"),
         ({"phases": [{"share": 1, "max_len": None}]}, ConfigurationError, "max_len=None; expected a whole number"),
         ({"phases": [{"share": 1, "max_len": 24, "max_predictions": 0}]}, ConfigurationError, "a whole number from 1"),
-        ({"phases": [{"share": 1, "max_len": 24, "max_predictions": "x"}]}, ConfigurationError, "predictions=x; it is"),
+        ({"phases": [{"share": 1, "max_len": 24, "max_predictions": "x"}]}, ConfigurationError, "predictions=x; expected"),
         ({"duplicates": 0}, ConfigurationError, r"task\.data\.duplicates=0"),
         ({"held_out": 1.0}, ConfigurationError, r"task\.data\.held_out=1\.0"),
         ({"masks": "some"}, ConfigurationError, "dynamic or static"),

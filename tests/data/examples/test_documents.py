@@ -153,7 +153,7 @@ def test_parts_are_checked() -> None:
         ([{"subset": "a"}], "no dataset"),
         ([{"dataset": "a", "rows_per_document": 0}], "at least 1"),
         ([{"dataset": "a", "rows_per_document": "many"}], "rows_per_document=many; expected a whole number"),
-        ([{"dataset": 20231101}], "dataset=20231101 is no text"),
+        ([{"dataset": 20231101}], "dataset=20231101 is not text"),
         ([], "at least one part"),
     ):
         with pytest.raises(ConfigurationError, match=message):

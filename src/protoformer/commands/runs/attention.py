@@ -2,7 +2,7 @@
 
 import argparse
 
-HELP = "a page of the attention weights of all heads of a model for a text"
+HELP = "write an interactive page of the attention weights of every head for a text"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,13 +10,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", required=True, metavar="A", help="the text")
     parser.add_argument("--text-b", metavar="B", help="the second text of a pair")
     parser.add_argument("--out", required=True, metavar="FILE", help="the page to write, such as page.html")
-    parser.add_argument("--layers", type=_numbers, default=[], metavar="1,2", help="some of the layers (default: all)")
+    parser.add_argument("--layers", type=_numbers, default=[], metavar="1,2", help="layers to show (default: all)")
     parser.add_argument(
         "--padding",
         type=int,
         default=2,
         metavar="N",
-        help="padding tokens after the text, to see the mask (default: 2)",
+        help="number of padding tokens after the text, to show their mask (default: 2)",
     )
 
 

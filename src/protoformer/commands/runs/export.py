@@ -1,13 +1,13 @@
-"""`protoformer export`: a run's model as a folder that other libraries open."""
+"""`protoformer export`: a run's model as a folder that other libraries can load."""
 
 import argparse
 
-HELP = "a run's model as a folder that other libraries open"
+HELP = "export a run's model to a folder that other libraries can load"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder")
-    parser.add_argument("--to", choices=("hf",), default="hf", help="the layout: Hugging Face's (default)")
+    parser.add_argument("--to", choices=("hf",), default="hf", help="weights layout: Hugging Face (default)")
     parser.add_argument("out", metavar="DIR", help="the folder to write")
 
 

@@ -2,15 +2,15 @@
 
 import argparse
 
-HELP = "complete prompts with a decoder: a run, a folder of weights or a hub id"
+HELP = "complete prompts with a decoder, from a run, a folder of weights or a hub id"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("decoder", metavar="RUN_OR_WEIGHTS", help="a run folder, a Hugging Face folder, or a hub id (GPT, GPT-2)")
     add("--prompt", action="append", default=[], metavar="TEXT", help="a prompt; may be given several times")
-    add("--prompts", metavar="FILE", help="a file of prompts, one a line; or .jsonl with the key prompt")
-    add("--out", metavar="FILE.jsonl", help="write completions to this file, one a line (default: the terminal)")
+    add("--prompts", metavar="FILE", help="a file of prompts, one per line; or .jsonl with the key prompt")
+    add("--out", metavar="FILE.jsonl", help="write completions to this file, one per line (default: the terminal)")
     add("--max-new", type=int, default=64, metavar="N", help="maximum number of new tokens (default: %(default)s); when the "
         "model's positions are full, the last half of the text is read again")  # fmt: skip
     add("--temperature", type=float, metavar="X", help="0: greedy decoding (the default; with --top-k, --top-p or --samples "
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stopping", choices=("first", "best_possible", "exhaustive"), default="best_possible", help="early stopping of beam "
         "search, once N hypotheses have finished: at once; when no other is better now; or when none can become better (the "
         "early_stopping of transformers: True, False, \"never\"; default: %(default)s)")  # fmt: skip
-    add("--batch-size", type=int, default=16, metavar="N", help="prompts of a batch (default: %(default)s)")
+    add("--batch-size", type=int, default=16, metavar="N", help="number of prompts per batch (default: %(default)s)")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
 
 

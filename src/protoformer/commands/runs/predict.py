@@ -1,8 +1,8 @@
-"""`protoformer predict`: predictions of a trained run for a text: labels, answers, choices, words for [MASK]."""
+"""`protoformer predict`: predictions of a trained run for one input: labels, answers, choices, words for [MASK]."""
 
 import argparse
 
-HELP = "predictions of a trained run for a text: labels, answers, choices, words for [MASK]"
+HELP = "predict with a trained run: labels, answers, choices, words for [MASK]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,7 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text", required=True, help="the text, or the question; a pretraining run fills in each [MASK]"
     )
     parser.add_argument("--pair", metavar="TEXT", help="the second text of a pair, or the context of a question")
-    parser.add_argument("--choice", action="append", default=[], metavar="TEXT", help="a choice; give several")
+    parser.add_argument(
+        "--choice", action="append", default=[], metavar="TEXT", help="a choice; repeat for each choice"
+    )
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="how many predictions to print (default: %(default)s)"
     )

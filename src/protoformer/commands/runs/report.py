@@ -1,15 +1,15 @@
-"""`protoformer report`: runs beside each other and beside the papers."""
+"""`protoformer report`: comparison of runs with each other and with the papers' results."""
 
 import argparse
 
-HELP = "runs beside each other and beside the papers"
+HELP = "compare runs with each other and with the papers' results"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folders", nargs="*", default=["outputs"], metavar="DIR", help="folders of runs (default: outputs)"
+        "folders", nargs="*", default=["outputs"], metavar="DIR", help="folders that contain runs (default: outputs)"
     )
-    parser.add_argument("--csv", metavar="FILE", help="write a row a run to FILE")
+    parser.add_argument("--csv", metavar="FILE", help="write one row per run to FILE")
     parser.add_argument("--markdown", metavar="FILE", help="write the printed tables to FILE")
 
 

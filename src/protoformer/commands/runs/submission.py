@@ -1,16 +1,16 @@
-"""`protoformer submission`: predictions as the zip that a benchmark's server takes."""
+"""`protoformer submission`: zip file for a benchmark's evaluation server."""
 
 import argparse
 
-HELP = "predictions as the zip that a benchmark's server takes"
+HELP = "write the zip file for a benchmark's evaluation server from test predictions"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("suite", choices=("glue",), help="whose server the files are for")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one a task")
+    parser.add_argument("suite", choices=("glue",), help="the benchmark")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one per task")
     missing = parser.add_mutually_exclusive_group()
-    missing.add_argument("--partial", action="store_true", help="write a zip although tasks or rows are missing")
-    missing.add_argument("--fill", action="store_true", help="give every row of a missing task the same answer")
+    missing.add_argument("--partial", action="store_true", help="write the zip even if tasks or rows are missing")
+    missing.add_argument("--fill", action="store_true", help="write a constant prediction for missing tasks")
     parser.add_argument(
         "--out", default="submission.zip", metavar="FILE", help="the zip to write (default: %(default)s)"
     )

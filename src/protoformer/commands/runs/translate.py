@@ -2,12 +2,14 @@
 
 import argparse
 
-HELP = "translate lines of text with a trained run, in order"
+HELP = "translate text line by line with a trained run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder of a translation run")
-    parser.add_argument("--file", metavar="FILE", help="text to translate, a sentence a line (default: standard input)")
+    parser.add_argument(
+        "--file", metavar="FILE", help="text to translate, one sentence per line (default: standard input)"
+    )
     parser.add_argument("--out", metavar="FILE", help="the file to write (default: standard output)")
     parser.add_argument(
         "--beams", type=int, default=4, metavar="N", help="size of the beam; 1: greedy decoding (default: 4)"

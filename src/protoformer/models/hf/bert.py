@@ -254,7 +254,7 @@ class BertWeights:
         layout = self.heads.get(task_type, module_head)
         if layout is None:
             raise WeightsError(
-                f"{self.model_type}: a run of kind {task_type} has no counterpart in transformers that is known here; those "
+                f"{self.model_type}: a run of kind {task_type} has no counterpart in transformers; those "
                 f"of {', '.join(self.heads)} have"
             )
         return layout
