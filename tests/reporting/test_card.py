@@ -87,5 +87,5 @@ def test_numbers_that_are_not_a_number_are_printed(write_run) -> None:
 def test_an_unfinished_run_has_no_card(write_run, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="not finished"):
         card.write_card(write_run("x", finished=False))
-    with pytest.raises(RunFolderError, match=r"holds no config\.yaml"):
+    with pytest.raises(RunFolderError, match=r"has no config\.yaml"):
         card.write_card(tmp_path)
