@@ -72,7 +72,7 @@ def bound(ours: Decoder, rounds: int) -> None:
             times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     wall, cpu = (statistics.median(one[clock] for one in times) for clock in (0, 1))
     print(
-        f"\nThe matrices alone, {size / 1e6:.0f} MB, by one row: {1 / wall:.1f} times a second ({size / wall / 1e9:.1f} GB/s), "
+        f"\nThe matrix products alone, {size / 1e6:.0f} MB, for one row: {1 / wall:.1f} per second ({size / wall / 1e9:.1f} GB/s), "
         f"{1 / cpu:.1f} a second of processor time ({size / cpu / 1e9:.1f} GB/s)."
     )
 
@@ -115,7 +115,7 @@ def main() -> None:
         return
     print(
         f"{' x '.join(map(str, options.shape))}, {options.vocab} tokens, float32, {options.threads} threads, prompts of "
-        f"{options.prompt}, {options.new} new tokens; tokens a second by the clock, then of processor time; torch "
+        f"{options.prompt}, {options.new} new tokens; tokens per second of wall time, then of CPU time; torch "
         f"{torch.__version__}, transformers {transformers.__version__}\n\n"
         "| batch | ours | transformers | ratio | ours | transformers | ratio | |\n|---|---|---|---|---|---|---|---|"
     )

@@ -85,7 +85,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--variant", variant, *sys.argv[1:]]
         results[variant] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(
-            f"{variant:9} {results[variant]['mib']:8.0f} MiB  {results[variant]['seconds']:6.2f} s a step  "
+            f"{variant:9} {results[variant]['mib']:8.0f} MiB  {results[variant]['seconds']:6.2f} s per step  "
             f"loss {results[variant]['loss']:.4f}"
         )
     memory, seconds = (results["full"][name] / results["gathered"][name] for name in ("mib", "seconds"))

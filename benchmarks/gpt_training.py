@@ -211,7 +211,7 @@ def lightning_line(name: str, turns: int) -> str:
     steps_by_setting = {"bare": [loop.step() for _ in range(turns)], "in Lightning": in_lightning(shape, turns)}
     descriptions = [
         f"{setting} {shape.tokens / statistics.median(step.clock for step in steps):,.0f} tokens/s, "
-        f"{statistics.median(step.cpu for step in steps):.3f} CPU seconds a step"
+        f"{statistics.median(step.cpu for step in steps):.3f} CPU seconds per step"
         for setting, steps in steps_by_setting.items()
     ]
     return f"{name}: {'; '.join(descriptions)}"
