@@ -72,7 +72,8 @@ def bound(ours: Decoder, rounds: int) -> None:
             times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     wall, cpu = (statistics.median(one[clock] for one in times) for clock in (0, 1))
     print(
-        f"\nThe matrix products alone, {size / 1e6:.0f} MB, for one row: {1 / wall:.1f} per second ({size / wall / 1e9:.1f} GB/s), "
+        f"\nThe matrix products alone, {size / 1e6:.0f} MB, for one row: {1 / wall:.1f} per second "
+        f"({size / wall / 1e9:.1f} GB/s), "
         f"{1 / cpu:.1f} a second of processor time ({size / cpu / 1e9:.1f} GB/s)."
     )
 

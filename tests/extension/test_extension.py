@@ -151,7 +151,7 @@ def test_predict_with_the_family(runs: dict[str, list[Path]], printed: Command) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_compare_two_seeds(runs: dict[str, list[Path]], printed: Command, name: str) -> None:
-    table = printed("compare", runs[name][0], "--with", runs[name][1], "--draws", "200")
+    table = printed("compare", runs[name][0], "--with", runs[name][1], "--resamples", "200")
     metrics = ["mrr", "accuracy_at_1"] if name != "family" else ["accuracy"]
     assert all(metric in table for metric in metrics)
 
@@ -237,11 +237,11 @@ def test_other_commands_say_why_not(
     source = tmp_path / "source.txt"
     source.write_text("The ball\n")
     for words, reason in (
-        (("generate", run, "--prompt", "The"), "only a decoder generates text"),
-        (("translate", run, "--file", str(source)), "translates nothing"),
+        (("generate", run, "--prompt", "The"), "only decoders generate text"),
+        (("translate", run, "--file", str(source)), "does not translate"),
     ):
         assert command(list(words)) == 2
         assert reason in capsys.readouterr().err
     if name != "family":
         assert command(["submission", "glue", run]) == 2
-        assert "no GLUE task" in capsys.readouterr().err
+        assert "not a GLUE task" in capsys.readouterr().err

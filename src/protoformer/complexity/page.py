@@ -17,10 +17,10 @@ CSV_COLUMNS = (
     "layer_type", "n", "d", "k", "r", "formula_operations", "formula_sequential", "formula_path", "flops",
     "flops_without_projections", "seconds", "saved_bytes",
 )  # fmt: skip
-METHOD = """FLOPs are those of a forward pass, from torch's counter. Milliseconds are CPU time, forward and backward, of one sequence in a
-batch of {batch}, for the fastest pass. MiB is the size of the tensors that the forward pass saves for backward, without weights.
-Exponents are fitted over the larger half of n (at the largest d) and of d (at the largest n). Paths are measured with gradients:
-the number of operations after which the output at the last position depends on the first input.
+METHOD = """FLOPs are those of a forward pass, from torch's counter. Milliseconds are CPU time, forward and backward, of one
+sequence in a batch of {batch}, for the fastest pass. MiB is the size of the tensors that the forward pass saves for backward,
+without weights. Exponents are fitted over the larger half of n (at the largest d) and of d (at the largest n). Paths are
+measured with gradients: the number of operations after which the output at the last position depends on the first input.
 """
 
 

@@ -307,7 +307,11 @@ def test_a_split_of_its_own_is_validated_whole(cache: Path) -> None:
         ({"phases": [{"share": "all", "max_len": 24}]}, ConfigurationError, "share=all; expected a number from 0 to 1"),
         ({"phases": [{"share": 1, "max_len": None}]}, ConfigurationError, "max_len=None; expected a whole number"),
         ({"phases": [{"share": 1, "max_len": 24, "max_predictions": 0}]}, ConfigurationError, "a whole number from 1"),
-        ({"phases": [{"share": 1, "max_len": 24, "max_predictions": "x"}]}, ConfigurationError, "predictions=x; expected"),
+        (
+            {"phases": [{"share": 1, "max_len": 24, "max_predictions": "x"}]},
+            ConfigurationError,
+            "predictions=x; expected",
+        ),
         ({"duplicates": 0}, ConfigurationError, r"task\.data\.duplicates=0"),
         ({"held_out": 1.0}, ConfigurationError, r"task\.data\.held_out=1\.0"),
         ({"masks": "some"}, ConfigurationError, "dynamic or static"),
