@@ -85,7 +85,7 @@ def run_jobs(arguments: Sequence[str], folders: Sequence[Path], session: Session
         return 0
     if session.interruption is not None:
         remaining = session.sweep_size - len(session.jobs)
-        print(f"stopped with {remaining} jobs not begun; the same command continues there", file=sys.stderr)
+        print(f"stopped with {remaining} jobs not started; the same command continues there", file=sys.stderr)
         return session.interruption.exit_code
     codes = {job.exit_code for job in session.jobs if job.error is not None}
     return codes.pop() if len(codes) == 1 else FAILED if codes else 0

@@ -25,7 +25,7 @@ def main(overrides: Sequence[str]) -> None:
     source = instantiate(config, "source")
     tokenizer, config = _prepare_model(config, source)
     _prepare_data(config, source, tokenizer)
-    print(f"now without a network:  HF_HUB_OFFLINE=1 {command_line(overrides)}")
+    print(f"to run without a network:  HF_HUB_OFFLINE=1 {command_line(overrides)}")
 
 
 def _prepare_model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, Any]]:

@@ -131,7 +131,7 @@ def _number(value: int | float | str, kind: type) -> int | float:
 def _in_range(value: Any, rule: str, key: str) -> Any:
     """The value, where it keeps to a rule (see `protoformer.ranges`): text is not empty, every number lies in its bounds."""
     if isinstance(value, str) and not value.strip():
-        raise KeyedError(key, f"{key} is empty; it wants {rule}")
+        raise KeyedError(key, f"{key} is empty; expected {rule}")
     bounds = [(word, float(limit)) for word, limit in BOUND.findall(PARENTHESIS.sub("", rule))]
     for number in value if isinstance(value, list) else [value] if bounds else []:
         inside = all(COMPARISONS[word](number, limit) for word, limit in bounds if word != "or")

@@ -166,5 +166,5 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
         able = models_for(data_target, search_path())
         raise ConfigurationError(
             f"task={choices.get('task')} needs a template with {required_template_method(data_target)}(), which the template "
-            f"of model={choices.get('model')} has not; models that can: {', '.join(able) or 'none yet'}"
+            f"of model={choices.get('model')} lacks; supported models: {', '.join(able) or 'none yet'}"
         )
