@@ -169,7 +169,7 @@ def _matrix(folders: tuple[Path, ...]) -> Rows:
         for (whose, _), names in lines.items()
     ]
     heads = (
-        f"{kind} ({len(tasks)} task{'s' * (len(tasks) > 1)}, writes {required_template_method(data)})"
+        f"{kind} ({len(tasks)} task{'s' * (len(tasks) > 1)}, {required_template_method(data)})"
         for (kind, data), tasks in kinds.items()
     )
     return ("family", *heads), rows

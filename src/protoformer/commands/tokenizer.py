@@ -140,7 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="+", metavar="FILE", help=".txt (one text per line), .parquet, .jsonl (column text)"
     )
     parser.add_argument(
-        "--size", required=True, type=int, metavar="N", help="tokens, special ones and characters included"
+        "--size", required=True, type=int, metavar="N", help="number of tokens, including special tokens and characters"
     )
     parser.add_argument(
         "--out", default="tokenizer.json", metavar="FILE", help="the file to write (default: %(default)s)"
