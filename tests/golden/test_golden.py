@@ -161,6 +161,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "gpt2-regression": (*GPT2, "task=glue/stsb", *TEXTS),
     "bert-choice": (*BERT, "task=swag", *TEXTS),
     "bert-span": (*BERT, "task=squad/v2", *TEXTS, "task.data.stride=16"),
+    "gpt-span": (*GPT, "task=squad/v2", *TEXTS, "task.data.stride=16"),
     "bert-masked": (*BERT, "task=pretrain/mlm_nsp", *CORPUS),
     "bert-left-to-right": (
         *BERT,
