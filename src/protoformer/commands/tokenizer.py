@@ -140,6 +140,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="+", metavar="FILE", help=".txt (one text per line), .parquet, .jsonl (column text)"
     )
     parser.add_argument(
+        "--kind", required=True, choices=("wordpiece", "bpe", "bytelevel"), help="the type of BERT, GPT or GPT-2"
+    )
+    parser.add_argument(
         "--size", required=True, type=int, metavar="N", help="number of tokens, including special tokens and characters"
     )
     parser.add_argument(
