@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from protoformer.config.compose import compose
-from protoformer.modules.language_modeling import LanguageEvaluation, Sample
+from protoformer.modules.evaluation import Sample
+from protoformer.modules.language_modeling import LanguageEvaluation
 from protoformer.training.callbacks.samples import LogSamples, read_samples
 from protoformer.training.run import train
 

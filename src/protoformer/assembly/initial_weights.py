@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 
 TOKEN_EMBEDDING = "embeddings.token.weight"  # gets rows for tokens that a task adds
-OPTIONAL_BACKBONE_PREFIXES = ("top.",)  # layers that may be added to a backbone that was trained without them
-OPTIONAL_HEAD_PREFIXES = ("next.",)  # parts of a head that a task may do without
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,15 @@ def _from_hub(repo: str, revision: str | None) -> InitialWeights:
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """A head's tensors and its purpose: the kind of task and, for a classifier, the names of its labels."""
+    """A head's tensors and its purpose: the kind of task and, for a classifier, the names of its labels.
+
+    `labels` None with `has_labels` is a regression.
+    """
 
     state: weights.State
     kind: str
     labels: list[str] | None
+    has_labels: bool
 
     def fits(self, task: Mapping[str, Any]) -> bool:
         return bool(self.state) and (self.kind, self.labels) == (task["kind"], labels_of(task))
@@ -104,19 +106,19 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
     test_only = task["splits"].get("train") is None
     if initial.run is not None:
         backbone, head = read_run(initial.folder)
-        optional: tuple[str, ...] = OPTIONAL_BACKBONE_PREFIXES
+        optional = module.backbone.optional_prefixes
     else:  # a model whose weights were never published (an RNN) has no layout
         layout: WeightsLayout = instantiate(config, "model.hf")
         backbone, head = read_folder(initial.folder, layout, task["kind"], module.hf_head)
-        optional = (*OPTIONAL_BACKBONE_PREFIXES, *layout.optional_prefixes)
+        optional = (*module.backbone.optional_prefixes, *layout.optional_prefixes)
     backbone = weights.pad_embedding_rows(module.backbone, backbone, TOKEN_EMBEDDING)
     weights.load_into(module.backbone, backbone, name, () if test_only else optional)
     if head.fits(task):
         names = module.head.state_dict().keys()
-        state = {k: v for k, v in head.state.items() if k in names or not k.startswith(OPTIONAL_HEAD_PREFIXES)}
-        weights.load_into(module.head, state, name, OPTIONAL_HEAD_PREFIXES)
+        state = {k: v for k, v in head.state.items() if k in names or not k.startswith(module.optional_head_prefixes)}
+        weights.load_into(module.head, state, name, module.optional_head_prefixes)
         return
-    purpose = head.labels or ("one number" if head.kind == "classification" else head.kind)
+    purpose = head.labels or ("one number" if head.has_labels else head.kind)
     if test_only and task["needs_head"]:
         needed = labels_of(task) or task["kind"]
         raise WeightsError(f"{name} has no head for {needed}; it has {purpose if head.state else 'none'}")
@@ -131,7 +133,9 @@ def read_folder(
     backbone, heads = layout.from_hf(weights.read_state(folder))
     hf_config = weights.read_config(folder)
     state = layout.head_from_hf(kind, heads, hf_config, module_head)
-    return backbone, HeadWeights(state, kind, layout.labels(kind, hf_config, module_head) if state else None)
+    labels = layout.labels(kind, hf_config, module_head) if state else None
+    head_layout = layout.heads.get(kind, module_head)
+    return backbone, HeadWeights(state, kind, labels, head_layout is not None and head_layout.labelled)
 
 
 def read_run(folder: Path) -> tuple[weights.State, HeadWeights]:
@@ -139,7 +143,8 @@ def read_run(folder: Path) -> tuple[weights.State, HeadWeights]:
     run = RunFolder(folder, folder.name)
     state, earlier = weights.read_pickle(run.chosen_checkpoint)["state_dict"], run.read_config()
     backbone, head = split_state(state)
-    return backbone, HeadWeights(head, earlier["task"]["kind"], labels_of(earlier["task"]))
+    task = earlier["task"]
+    return backbone, HeadWeights(head, task["kind"], labels_of(task), "labels" in task["rows"])
 
 
 def split_state(state: Mapping[str, torch.Tensor]) -> tuple[weights.State, weights.State]:

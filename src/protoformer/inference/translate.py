@@ -21,7 +21,7 @@ from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.seq2seq import Seq2SeqParams, batches_by_length, generate_targets
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.inference.load import LoadedRun, load
-from protoformer.modules.translation import TranslationModule
+from protoformer.models.encoder_decoder import EncoderDecoder
 
 CHUNK = 256  # lines read at a time; from a terminal each line is translated at once
 MAX_BATCH_TOKENS = 4000  # source tokens of a batch, with padding
@@ -106,12 +106,13 @@ class Translator:
     """
 
     def __init__(self, run: LoadedRun, request: TranslationRequest) -> None:
-        if not isinstance(run.model, TranslationModule):
+        backbone = run.model.backbone
+        if not isinstance(backbone, EncoderDecoder):
             raise ConfigurationError(f"a run of kind {run.config['task']['kind']} does not translate")
         if request.n_best is not None and not 1 <= request.n_best <= request.beams:
             raise ConfigurationError(f"--n-best {request.n_best}: from 1 to the number of beams ({request.beams})")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = run.model.backbone.to(self.device)
+        self.model = backbone.to(self.device)
         self.tokenizer = run.tokenizer
         self.template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)
         beam = BeamParams(num_beams=request.beams, length_penalty="gnmt", alpha=request.alpha)

@@ -1,7 +1,7 @@
 """A model without its head: embeddings, a stack of layers, a pooler. Batches come padded; layers may run on packed tokens."""
 
 from collections.abc import Collection
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -24,6 +24,9 @@ class Backbone(nn.Module):
     """
 
     causal: bool  # a token attends to none after itself
+    optional_prefixes: ClassVar[
+        tuple[str, ...]
+    ] = ()  # of layers that earlier weights may lack, and that then start fresh
 
     def __init__(
         self,

@@ -16,6 +16,8 @@ from protoformer.models.backbone import Backbone, PackingMode
 class Encoder(Backbone):
     """ids -> hidden states, passed through `top` if there is one."""
 
+    optional_prefixes = ("top.",)
+
     def __init__(
         self,
         embeddings: Embeddings,

@@ -6,6 +6,7 @@ those of the memory, which are computed once.
 """
 
 from collections.abc import Collection
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -49,6 +50,8 @@ class EncoderDecoder(nn.Module):
     `packing` is as in `Backbone`. `output_bias` adds a bias to the logits (Marian's). Raises IndexError where a sequence is
     longer than the model's positions.
     """
+
+    optional_prefixes: ClassVar[tuple[str, ...]] = ()  # as in `Backbone`
 
     def __init__(
         self,

@@ -12,6 +12,14 @@ Stage = Literal["val", "test"]
 EvalOutputs = tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A prompt, and the text that the model wrote after it."""
+
+    prompt: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The metrics and predictions of one split.
@@ -28,6 +36,7 @@ class Evaluation:
     scores: Mapping[str, float]
     other_metrics: Mapping[str, float]
     notes: Mapping[str, str] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()  # texts to be shown at each validation, where the model writes any
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Predictions: one mapping an example with `id`, `prediction` and `label`, in order of row number."""

@@ -20,7 +20,7 @@ from protoformer.decoding.sampling import SamplingParams
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Sample, Stage
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.objective.targets import nonzero_indices
 from protoformer.modules.task_module import TaskModule
@@ -41,19 +41,9 @@ class LanguageReferences(Protocol):
     end: int
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A generated continuation of a prompt."""
-
-    prompt: str
-    text: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class LanguageEvaluation(Evaluation):
     free_text = True
-
-    samples: Sequence[Sample] = ()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         for index, sample in enumerate(self.samples):

@@ -57,6 +57,8 @@ class PretrainingEvaluation(Evaluation):
 class PretrainingModule(TaskModule):
     """The score is the mean of `metrics`; `nsp=False` leaves NSP out."""
 
+    optional_head_prefixes = ("next.",)
+
     def __init__(
         self,
         *,
@@ -67,6 +69,11 @@ class PretrainingModule(TaskModule):
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__(optimization)
+        if backbone.embeddings.token.embedding_dim != backbone.d_model:
+            raise ConfigurationError(
+                "a masked language model predicts tokens by the token embeddings, which must be as wide as the model "
+                f"({backbone.d_model}), not {backbone.embeddings.token.embedding_dim}"
+            )
         if not nsp and "nsp_accuracy" in metrics:
             raise ConfigurationError(
                 "task.module.metrics: without next-sentence prediction (nsp=false) there is no nsp_accuracy"

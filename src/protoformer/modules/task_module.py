@@ -1,4 +1,29 @@
-"""TaskModule: the LightningModule that all task kinds share.
+"""TaskModule: the LightningModule that all task kinds share, and what a kind is.
+
+A kind of task is a task module, a datamodule and an evaluation. No other part of the package knows kinds by name: what a
+command needs to know of one is a member of these three classes.
+
+    question                                    member
+    the kind's name in files and messages       `task.kind` in the task's yaml
+    which rows a data set has                   `task.rows`, a reader with `dataset`, `subset` and `revision`
+    how an example is encoded, and kept         `TableDataModule.template_method`, `.table`, `.write`
+    what a batch holds                          `TableDataModule.collate`, and `TaskModule.dummy_batch` for estimates of cost
+    what is trained                             `TaskModule.loss`, `.term_weights`, `.flops`
+    how one example is scored                   `TaskModule.eval_step`, `.evaluate`; `Evaluation.scores`
+    texts and answers that a score needs        `TableDataModule.references`
+    rows and files of predictions               `Evaluation.rows`, `.files`
+    metrics that are means over examples        `Evaluation.example_scores`: what `protoformer compare` draws from
+    how reports print and judge                 `Evaluation.percent_metrics`, `.free_text`, `.notes`, `.samples`,
+                                                `TableDataModule.incomplete_data`
+    wrong predictions, for a tracker            `Evaluation.lists_misclassified`, `.misclassified`, `TableDataModule.texts`
+    what `protoformer predict` asks             `TaskModule.predict_query`, `.takes_choices`
+    what `protoformer attention` shows          `TaskModule.is_causal_lm`; of a batch `ids`, `padding_mask` and `segment_ids`
+                                                (and `decoder_ids`, `decoder_mask` of an encoder-decoder)
+    what `protoformer export` calls the head    `TaskModule.hf_head`, where the family's layout does not know the kind
+    which parts of a head may be missing        `TaskModule.optional_head_prefixes`
+
+A batch is a dict of tensors whose first axis is the example. It has at least `ids`, `padding_mask` (True on real tokens), both
+`(batch, ..., seq)`, and `example_ids` `(batch)`, negative where an example only fills the batch and counts nowhere.
 
 A kind returns the *sum* of its losses and the number of targets (`loss`); gradients are normalised once a step over all
 micro-batches and ranks (see `gradient_normalizer`). A loss of several terms, each a mean over targets of its own (masked
@@ -32,19 +57,27 @@ from protoformer.scoring.main_score import main_score
 
 
 class TaskModule(pl.LightningModule):
-    """Training by `loss`, evaluation by `eval_step` and `evaluate`, which a kind implements. Batches are dicts with at least
-    `padding_mask` (True on real tokens) and `example_ids` (negative: a padding row, which counts nowhere).
+    """Training by `loss`, evaluation by `eval_step` and `evaluate`, which a kind implements.
 
     What a run supplies comes through `connect`. Read from outside are `step_metrics`, of the last optimizer step, and
     `evaluations[stage][split]`, of the last validation or test.
     """
 
-    takes_choices: ClassVar[bool] = False  # whether a query names choices
-    is_causal_lm: ClassVar[bool] = False  # whether it reads plain text, without the template's special tokens
+    takes_choices: ClassVar[bool] = False
+    """Whether a query names choices (`protoformer predict --choice`)."""
+
+    is_causal_lm: ClassVar[bool] = False
+    """Whether texts are read as they are, without the special tokens of the model's template."""
+
+    hf_head: ClassVar[HeadLayout | None] = None
+    """The head's names in `transformers`, used where a family's layout does not know the kind."""
+
+    optional_head_prefixes: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of parts of the head that initial weights may lack, or have beyond what the task needs."""
+
     splits: Mapping[Stage, Sequence[str]]
     backbone: Backbone
-    head: nn.Module
-    hf_head: ClassVar[HeadLayout | None] = None  # the head's names in `transformers`, where no layout knows the kind
+    head: nn.Module  # its own weights alone; those of the model below are the backbone's
 
     def __init__(self, optimization: Optimization | None) -> None:
         super().__init__()

@@ -95,6 +95,15 @@ class InputTemplate:
         """The largest special id that `method` puts into a text; a model must have an embedding for it."""
         return max(self.bos_id, self.sep_id, self.eos_id)
 
+    @property
+    def special_token_labels(self) -> dict[int, str]:
+        """The special ids, and what a reader is shown for those that the vocabulary lacks."""
+        return {
+            self.bos_id: "[start]",
+            self.sep_id: "[delimiter]",
+            self.eos_id: "[extract]" if self.pooled_token == "last" else "[end]",
+        }
+
     def encode_texts(self, a: Sequence[list[int]], b: Sequence[list[int]] | None, max_len: int) -> EncodedExamples:
         """Encoded texts or pairs of at most `max_len` tokens, truncated longest first."""
         ids: list[int] = []

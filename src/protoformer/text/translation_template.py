@@ -61,6 +61,11 @@ class TranslationTemplate:
         """The largest special id; a model must have an embedding for it."""
         return max(self.bos_id, self.eos_id)
 
+    @property
+    def special_token_labels(self) -> dict[int, str]:
+        """The special ids, and what a reader is shown for those that the vocabulary lacks."""
+        return {self.bos_id: "[start]", self.eos_id: "[end]"}
+
     def encode_pairs(self, sources: Sequence[list[int]], targets: Sequence[list[int]], max_len: int) -> EncodedPairs:
         """Pairs as the model reads them. Sides longer than `max_len`, eos included, lose their last tokens."""
         ids, offsets = self.with_eos(sources, max_len)

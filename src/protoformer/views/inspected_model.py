@@ -12,7 +12,6 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.translation_template import TranslationTemplate
 from protoformer.views.attention import MAX_WEIGHTS
 from protoformer.views.panels import (
     Panel,
@@ -61,7 +60,7 @@ def inspect_model(name: str, model: Any, tokenizer: Tokenizer, template: Any, *,
     """
     if not isinstance(model, Backbone | EncoderDecoder) or not attention_layers(model):
         raise ConfigurationError(f"{name}: no layer of this model has attention, so there is nothing to show")
-    template_labels = _template_labels(template)
+    template_labels = template.special_token_labels
     added = {index for index, token in tokenizer.hf_tokenizer.get_added_tokens_decoder().items() if token.special}
     return InspectedModel(
         name,
@@ -71,14 +70,6 @@ def inspect_model(name: str, model: Any, tokenizer: Tokenizer, template: Any, *,
         frozenset(added | template_labels.keys()),
         {index: label for index, label in template_labels.items() if index >= tokenizer.vocab_size},
     )
-
-
-def _template_labels(template: Any) -> dict[int, str]:
-    """Labels of a template's special tokens, by id."""
-    if isinstance(template, TranslationTemplate):
-        return {template.bos_id: "[start]", template.eos_id: "[end]"}
-    last = "[extract]" if template.pooled_token == "last" else "[end]"
-    return {template.bos_id: "[start]", template.sep_id: "[delimiter]", template.eos_id: last}
 
 
 def attention_panels(inspected: InspectedModel, texts: Sequence[TokenizedText], layers: Sequence[int]) -> list[Panel]:

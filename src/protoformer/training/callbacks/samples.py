@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from protoformer.atomic import write_text
-from protoformer.modules.language_modeling import LanguageEvaluation, Sample
+from protoformer.modules.evaluation import Sample
 from protoformer.runs.metrics import read_json_lines
 from protoformer.training import tracking
 
@@ -30,10 +30,7 @@ class LogSamples(Callback):
         if trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
         samples = [
-            sample
-            for evaluation in pl_module.evaluations.get("val", {}).values()
-            if isinstance(evaluation, LanguageEvaluation)
-            for sample in evaluation.samples
+            sample for evaluation in pl_module.evaluations.get("val", {}).values() for sample in evaluation.samples
         ]
         if not samples:
             return
