@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,7 +121,8 @@ def test_invalid_options_are_one_line_errors(
         list(decoded([b"fine\n", b"\xff\n"]))
     with pytest.raises(ConfigurationError, match="--n-best 5: from 1 to the number of beams"):
         Translator(run, TranslationRequest(n_best=5))
-    other = LoadedRun(nn.Linear(1, 1), run.tokenizer, {"task": {"kind": "span"}})  # type: ignore[arg-type]
+    model = SimpleNamespace(backbone=nn.Linear(1, 1))
+    other = LoadedRun(model, run.tokenizer, {"task": {"kind": "span"}})  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="kind span does not translate"):
         Translator(other, TranslationRequest())
     monkeypatch.setattr(translate, "load", lambda _: run)
