@@ -56,6 +56,7 @@ class Module:
 
     name: str
     package: str
+    path: Path
     statements: dict[str, ast.stmt]
 
     def resolve(self, name: str, depth: int = DEPTH) -> Definition | None:
@@ -133,6 +134,11 @@ def definition(target: str) -> Definition:
     raise ConfigurationError(f"_target_ {target}: no such module")
 
 
+def source_file(target: str) -> Path:
+    """The file that defines a class or function given by its dotted path. Raises ConfigurationError where there is none."""
+    return definition(target).module.path
+
+
 @cache
 def _module(name: str) -> Module | None:
     top, *rest = name.split(".")
@@ -149,7 +155,7 @@ def _module(name: str) -> Module | None:
     if path is None:
         return None
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return Module(name, package, _top_level(ast.parse(path.read_text(encoding="utf-8"), str(path)).body))
+    return Module(name, package, path, _top_level(ast.parse(path.read_text(encoding="utf-8"), str(path)).body))
 
 
 def _top_level(body: list[ast.stmt]) -> dict[str, ast.stmt]:

@@ -2,9 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from protoformer.config.signatures import source_file
 
 EDGE = 64 * 1024  # bytes read at either end of a large file
 PACKAGE = Path(__file__).parents[1]
@@ -26,10 +29,37 @@ LINE_END = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
 BLANK_LINES = re.compile(r"(?:[ \t]*\n)+")
 
 
-@cache
-def code_digest() -> str:
-    """Digest of the code that makes results. An edited docstring or comment leaves it as it is, and so finished runs valid."""
-    return source_digest(*RESULT_PACKAGES)[:16]
+def code_digest(config: Mapping[str, Any] | None = None) -> str:
+    """Digest of the code that makes results. An edited docstring or comment leaves it as it is, and so finished runs valid.
+
+    Code from outside of the package that a run's config names counts as well.
+    """
+    package = source_digest(*RESULT_PACKAGES)[:16]
+    outside = outside_digest(source_file(target) for target in targets(config or {}))
+    return hashlib.sha256(f"{package}{outside}".encode()).hexdigest()[:16] if outside else package
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Each `_target_` of a config."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from targets(value)
+
+
+def outside_digest(files: Iterable[Path]) -> str:
+    """Digest of the Python files beside (and including) these, without docstrings; empty where all are the package's own."""
+    folders = {file.resolve().parent for file in files if not file.resolve().is_relative_to(PACKAGE.resolve())}
+    sources = [
+        split_docstrings(file.read_text(encoding="utf-8"))[0]
+        for f in sorted(folders)
+        for file in sorted(f.glob("*.py"))
+    ]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest() if sources else ""
 
 
 @cache

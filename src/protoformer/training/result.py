@@ -55,7 +55,7 @@ def run_result(
             name: {key: value for key, value in stats.items() if key != "digest"} for name, stats in tables.items()
         },
         "digests": {
-            "code": code_digest(),
+            "code": code_digest(config),
             "data": {name: stats["digest"] for name, stats in tables.items()},
             "weights": parts.initial_weights.digest,
         },

@@ -65,19 +65,19 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
         return Claim(str(folder.path), _finished_result(config, folder))
     lock.enter_context(RunLock(folder.path, lost=lambda: _exit_on_lost_lock(folder.path)))
     digest_file = folder.path / "code_digest"
-    code_changed = digest_file.exists() and digest_file.read_text(encoding="utf-8").strip() != code_digest()
+    code_changed = digest_file.exists() and digest_file.read_text(encoding="utf-8").strip() != code_digest(config)
     if folder.last_checkpoint.exists() and code_changed and not config["reuse"]:
         raise StaleResultError(
             f"{folder.path} was started by other code: reuse=true continues it anyway, force=true starts a new attempt"
         )
-    write_text(digest_file, code_digest() + "\n")
+    write_text(digest_file, code_digest(config) + "\n")
     folder.write_config(config)
     return Claim(str(folder.path))
 
 
 def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
     result = folder.read_result()
-    if result["digests"]["code"] != code_digest() and not config["reuse"]:
+    if result["digests"]["code"] != code_digest(config) and not config["reuse"]:
         raise StaleResultError(
             f"{folder.path} is finished, but the code has changed since: reuse=true returns its result, "
             "force=true starts a new attempt"

@@ -3,6 +3,7 @@
 A kind says how rows become a table of ids (`write`) and how rows of a table become a batch (`collate`).
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from protoformer.data.batching.samplers import Batching, BatchSampler
 from protoformer.data.cache import Table, cached
 from protoformer.data.sources.source import Part, RawTable, Role, Source
 from protoformer.errors import AbsentSplitError
+from protoformer.runs.digests import outside_digest
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -136,6 +138,9 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
             "rows": repr(self.rows),
             **self.settings(),
         }
+        classes = (type(self), type(self.rows), type(self.template))
+        if code := outside_digest(Path(inspect.getfile(each)) for each in classes):
+            settings["code"] = code  # that of the package is a part of every key
         table = cached(self.cache, settings, write, self.table)
         for words in self.log_lines(table):  # type: ignore[arg-type]
             log.info("%s: %s", raw.origin, words)
