@@ -48,12 +48,12 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Calls:
         (
             "tokenizer train --kind bpe --size 9 a.txt b.txt",
             (["a.txt", "b.txt"], "bpe", 9, "tokenizer.json"),
-            {"cased": False, "letters": 1000, "force": False},
+            {"cased": False, "alphabet_size": 1000, "force": False},
         ),
         (
             "tokenizer train a --kind wordpiece --size 9 --out x.json --cased --force --alphabet 5",
             (["a"], "wordpiece", 9, "x.json"),
-            {"cased": True, "letters": 5, "force": True},
+            {"cased": True, "alphabet_size": 5, "force": True},
         ),
     ],
 )

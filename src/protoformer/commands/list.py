@@ -84,8 +84,8 @@ def main(sections: Sequence[str] = ()) -> None:
             "hardware": ("hardware", _hardware),
             "pairs": ("valid combinations", _matrix),
         }[name]
-        columns, found = rows(folders)
-        print_table(columns, found, title, console=console)
+        columns, table_rows = rows(folders)
+        print_table(columns, table_rows, title, console=console)
         console.print()
 
 

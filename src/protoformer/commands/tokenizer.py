@@ -27,7 +27,7 @@ def main(
     out: str,
     *,
     cased: bool = False,
-    letters: int = 1000,
+    alphabet_size: int = 1000,
     force: bool = False,
 ) -> None:
     """Learn the vocabulary and write it; a file that stands there is replaced only with `force`.
@@ -41,10 +41,10 @@ def main(
         raise UserError(f"{target}: is a folder; give a file name, such as --out {target}/tokenizer.json")
     if target.exists() and not force:
         raise UserError(f"{target} already exists; --force replaces it, --out names another file")
-    files = found(patterns)
+    files = matching_files(patterns)
     watched = sys.stderr.isatty()
-    reading = _told if watched else texts
-    words = train(lambda: reading(files), kind, size, cased=cased, alphabet_size=letters, progress=watched)
+    reading = _texts_with_progress if watched else texts
+    words = train(lambda: reading(files), kind, size, cased=cased, alphabet_size=alphabet_size, progress=watched)
     write_text(target, words.hf_tokenizer.to_str(pretty=True) + "\n")
     fit = coverage(words, kind, texts(files))
     fewer = f" (of {size:,}: no other pair was seen twice)" if words.vocab_size < size else ""
@@ -54,7 +54,7 @@ def main(
     )
 
 
-def found(patterns: Sequence[str]) -> list[Path]:
+def matching_files(patterns: Sequence[str]) -> list[Path]:
     """The files that names and globs (`data/*.txt`, `data/**/*.parquet`) mean, each once, in order of path."""
     files: set[Path] = set()
     for pattern in patterns:
@@ -120,7 +120,7 @@ def _parquet(file: Path) -> Iterator[str]:
         raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
-def _told(files: Sequence[Path]) -> Iterator[str]:
+def _texts_with_progress(files: Sequence[Path]) -> Iterator[str]:
     """The texts, with a bar over them for whoever watches the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -166,6 +166,6 @@ def run(options: argparse.Namespace) -> None:
         options.size,
         options.out,
         cased=options.cased,
-        letters=options.alphabet,
+        alphabet_size=options.alphabet,
         force=options.force,
     )

@@ -29,7 +29,7 @@ class LayerSizes(NamedTuple):
     r: int = 33
 
 
-class SeparableConvolution(nn.Module):
+class SeparableConvolutionLayer(nn.Module):
     """A depthwise convolution, then a linear map of each position."""
 
     def __init__(self, d: int, k: int, causal: bool) -> None:
@@ -101,7 +101,7 @@ LAYER_TYPES = (
         "convolutional, separable", "k n d + n d^2", "1", "n/k",
         lambda s: s.k * s.n * s.d + s.n * s.d**2, lambda s: 1, lambda s: s.n / s.k,
         lambda s: 0,
-        lambda s, index, causal: SeparableConvolution(s.d, s.k, causal),
+        lambda s, index, causal: SeparableConvolutionLayer(s.d, s.k, causal),
     ),
     LayerType(
         "self-attention, restricted", "r n d", "1", "n/r",

@@ -83,18 +83,18 @@ def option(group: str, name: str, folders: tuple[Path, ...]) -> dict[str, Any]:
 def file_of(key: str, choices: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
     """The chosen yaml that states a key of the composed config, as `conf/model/bert.yaml`."""
     train = folders[0] / f"{CONFIG_NAME}.yaml"
-    found = train if _states(_load(train) or {}, key) else None
+    stating_file = train if _states(_load(train) or {}, key) else None
     for group, name in choices.items():
         for path in _lineage(group, str(name), folders):
             everywhere = "@package _global_" in path.read_text(encoding="utf-8")
             inside = key if everywhere else key.removeprefix(f"{group}.")
             if (everywhere or inside != key) and _states(_load(path) or {}, inside):
-                found = path
+                stating_file = path
                 break
-    if found is None:
+    if stating_file is None:
         return None
-    home = next(folder for folder in folders if folder in found.parents)
-    return found.relative_to(home.parent).as_posix()
+    home = next(folder for folder in folders if folder in stating_file.parents)
+    return stating_file.relative_to(home.parent).as_posix()
 
 
 def _lineage(group: str, name: str, folders: Sequence[Path]) -> list[Path]:
@@ -158,8 +158,8 @@ def family(name: str, folders: tuple[Path, ...]) -> str:
 
 def model(name: str, folders: tuple[Path, ...]) -> dict[str, Any]:
     """The `model` node that an option gives."""
-    found = option("model", name, folders)
-    return dict(found.get("model", found))
+    content = option("model", name, folders)
+    return dict(content.get("model", content))
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -75,9 +75,9 @@ class Module:
             return importlib.import_module(name) if name in ("typing", "collections", "pathlib") else Opaque
         if isinstance(node, ast.ImportFrom) and node.module in STANDARD and not node.level:
             return getattr(importlib.import_module(node.module), _original(node, name))
-        found = self.resolve(name)
-        alias = getattr(found.node, "value", None) if found is not None else None  # Norm = Literal["pre", "post"]
-        return Opaque if found is None or alias is None else found.module.evaluate(alias)
+        resolved = self.resolve(name)
+        alias = getattr(resolved.node, "value", None) if resolved is not None else None  # Norm = Literal["pre", "post"]
+        return Opaque if resolved is None or alias is None else resolved.module.evaluate(alias)
 
     def evaluate(self, annotation: ast.expr | None) -> Any:
         """An annotation's typing object."""
@@ -94,11 +94,11 @@ class Module:
 @cache
 def signature(target: str) -> Signature:
     """Arguments of a class or function given by its dotted path. Raises ConfigurationError where there is none."""
-    found = definition(target)
-    if isinstance(found.node, ast.FunctionDef):
-        return _of_function(found.module, found.node)
-    if isinstance(found.node, ast.ClassDef):
-        return _of_class(list(_lineage(found)))
+    target_definition = definition(target)
+    if isinstance(target_definition.node, ast.FunctionDef):
+        return _of_function(target_definition.module, target_definition.node)
+    if isinstance(target_definition.node, ast.ClassDef):
+        return _of_class(list(_lineage(target_definition)))
     raise ConfigurationError(f"_target_ {target}: neither a class nor a function")
 
 
@@ -123,14 +123,14 @@ def definition(target: str) -> Definition:
         module = _module(".".join(parts[:cut]))
         if module is None:
             continue
-        found = module.resolve(parts[cut]) if cut == len(parts) - 1 else None
-        if found is None:
+        resolved = module.resolve(parts[cut]) if cut == len(parts) - 1 else None
+        if resolved is None:
             kinds = (ast.ClassDef, ast.FunctionDef, *([ast.ImportFrom] if module.name == module.package else []))
             public = [name for name, node in module.statements.items() if isinstance(node, kinds)]
             raise ConfigurationError(
                 f"_target_ {target}: {module.name} has no {parts[cut]}; {advice(parts[cut], public)}"
             )
-        return found
+        return resolved
     raise ConfigurationError(f"_target_ {target}: no such module")
 
 
@@ -183,13 +183,13 @@ def _original(node: ast.ImportFrom, name: str) -> str:
     return next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
 
 
-def _lineage(found: Definition, depth: int = DEPTH) -> Iterator[tuple[Module, ast.ClassDef]]:
+def _lineage(class_definition: Definition, depth: int = DEPTH) -> Iterator[tuple[Module, ast.ClassDef]]:
     """A class and its bases, nearest first, as far as their source can be read."""
-    if isinstance(found.node, ast.ClassDef) and depth:
-        yield found.module, found.node
-        for base in found.node.bases:
+    if isinstance(class_definition.node, ast.ClassDef) and depth:
+        yield class_definition.module, class_definition.node
+        for base in class_definition.node.bases:
             name = base.value if isinstance(base, ast.Subscript) else base  # Base[Of] is Base
-            above = found.module.resolve(name.id) if isinstance(name, ast.Name) else None
+            above = class_definition.module.resolve(name.id) if isinstance(name, ast.Name) else None
             yield from _lineage(above, depth - 1) if above is not None else ()
 
 

@@ -91,7 +91,7 @@ class BeamState:
         return best_log_prob / params.penalty(bound_length) <= self.finished[-1].score
 
 
-class Candidates(NamedTuple):
+class BeamCandidates(NamedTuple):
     """The best expansions of each text's alive hypotheses, sorted by log-probability."""
 
     log_probs: Float[Tensor, "texts candidates"]
@@ -148,7 +148,7 @@ def beam_search(
 
 def _expand(
     beams: Sequence[BeamState], log_probs: Tensor, logits: Tensor, eos: Tensor, params: BeamParams, length: int
-) -> Candidates:
+) -> BeamCandidates:
     """log P(y_1..t) = log P(y_1..t-1) + log P(y_t | y_1..t-1) of every continuation, of which the best are returned.
 
     A hypothesis has `len(eos)` continuations that end it, so (1 + len(eos)) x num_beams candidates always hold `num_beams`
@@ -161,10 +161,10 @@ def _expand(
     best, flat_index = continuations.flatten(1).topk(count)  # over (alive x vocab)
     tokens = flat_index % vocab
     at_limit = torch.tensor([length >= beam.max_length for beam in beams], device=best.device)
-    return Candidates(best, flat_index // vocab, tokens, torch.isin(tokens, eos) | at_limit[:, None])
+    return BeamCandidates(best, flat_index // vocab, tokens, torch.isin(tokens, eos) | at_limit[:, None])
 
 
-def _collect_finished(beam: BeamState, candidates: Candidates, row: int, params: BeamParams, length: int) -> None:
+def _collect_finished(beam: BeamState, candidates: BeamCandidates, row: int, params: BeamParams, length: int) -> None:
     """Of the first `num_beams` candidates those that end are finished; the best `num_beams` of all are kept."""
     penalty = params.penalty(length)
     columns = (column[row, : params.num_beams].tolist() for column in candidates)
@@ -175,7 +175,7 @@ def _collect_finished(beam: BeamState, candidates: Candidates, row: int, params:
 
 
 def _keep_alive(
-    beams: Sequence[BeamState], candidates: Candidates, params: BeamParams
+    beams: Sequence[BeamState], candidates: BeamCandidates, params: BeamParams
 ) -> tuple[Float[Tensor, "texts alive"], Int[Tensor, "texts alive"], Int[Tensor, "texts alive"]]:
     """The best candidates that do not end: their log-probabilities, the hypotheses they expand, and their last tokens."""
     unfinished = candidates.log_probs.masked_fill(candidates.ends, -torch.inf)

@@ -28,7 +28,7 @@ from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedP
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import spans, squad
-from protoformer.scoring.spans import NEG_INF, Answer, Candidates
+from protoformer.scoring.spans import NEG_INF, Answer, SpanCandidates
 
 
 class QuestionReferences(Protocol):
@@ -252,7 +252,7 @@ class SpanModule(TaskModule):
 
     def n_best_answers(self, outputs: EvalOutputs, references: QuestionReferences) -> dict[str, list[Answer]]:
         """The n-best answers of each question over all its windows, in order of the questions; `outputs` as of `eval_step`."""
-        windows, best = outputs[0].tolist(), Candidates(*outputs[1:7])
+        windows, best = outputs[0].tolist(), SpanCandidates(*outputs[1:7])
         answers: dict[int, list[Answer]] = {}
         nulls: dict[int, Answer] = {}
         rows = zip(windows, best.null_start.tolist(), best.null_end.tolist(), _window_spans(best), strict=True)
@@ -288,7 +288,7 @@ class SpanModule(TaskModule):
         return best
 
 
-def _window_spans(best: Candidates) -> Iterator[list[tuple[int, int, float, float]]]:
+def _window_spans(best: SpanCandidates) -> Iterator[list[tuple[int, int, float, float]]]:
     """The spans of each window as (start, end, start logit, end logit), the best first."""
     columns = (best.start, best.end, best.start_logit, best.end_logit)
     for row in zip(*(column.tolist() for column in columns), strict=True):

@@ -48,8 +48,8 @@ class Plan:
 def main(overrides: Sequence[str]) -> None:
     """Print the plan of a run. Raises ConfigurationError for what cannot be composed."""
     config = compose(overrides)
-    made = plan(config)
-    width = max(map(len, lines := _lines(made, config)))
+    run_plan = plan(config)
+    width = max(map(len, lines := _lines(run_plan, config)))
     print(f"{config['choices']['model']} x {config['choices']['task']} on hardware={config['choices']['hardware']}")
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}")
@@ -128,12 +128,12 @@ def _devices(hardware: Mapping[str, Any]) -> int:
         return len(os.sched_getaffinity(0))
     import torch
 
-    found = torch.cuda.device_count()
-    if not found:
+    n_gpus = torch.cuda.device_count()
+    if not n_gpus:
         raise ConfigurationError(
             "hardware.devices=all, but this machine has no GPU; give a number, such as hardware.devices=8"
         )
-    return found
+    return n_gpus
 
 
 def _examples(config: Mapping[str, Any]) -> int | None:
@@ -148,33 +148,38 @@ def _examples(config: Mapping[str, Any]) -> int | None:
     return config["task"]["train_examples"]
 
 
-def _lines(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
+def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     recipe = config["recipe"]
     parts = ("weights", "gradients", "optimizer", "activations")
-    memory = ", ".join(f"{part} {getattr(made, part) / GIB:.2f}" for part in parts)
-    device = " a device" if made.devices > 1 else ""
+    memory = ", ".join(f"{part} {getattr(run_plan, part) / GIB:.2f}" for part in parts)
+    device = " a device" if run_plan.devices > 1 else ""
     lines = {
-        "parameters": f"{made.parameters:,}",
+        "parameters": f"{run_plan.parameters:,}",
         "FLOPs a token": (
-            f"{_flops(made.forward_flops_per_token)} forward, {_flops(made.training_flops_per_token)} forward and backward "
-            f"(rows of {made.tokens_per_row} tokens)"
+            f"{_flops(run_plan.forward_flops_per_token)} forward, {_flops(run_plan.training_flops_per_token)} forward and "
+            f"backward (rows of {run_plan.tokens_per_row} tokens)"
         ),
-        f"memory{device}": f"{made.memory / GIB:.2f} GiB: {memory} ({made.rows} rows of {made.tokens_per_row} tokens at once)",
+        f"memory{device}": (
+            f"{run_plan.memory / GIB:.2f} GiB: {memory} "
+            f"({run_plan.rows} rows of {run_plan.tokens_per_row} tokens at once)"
+        ),
     }
     if not config["task"]["splits"].get("train"):
         return lines | {"steps": "none: this task is only tested"}
-    if made.steps is None or made.training_flops is None:
+    if run_plan.steps is None or run_plan.training_flops is None:
         return lines | {"steps": "unknown: the task states no train_examples"}
-    examples = "" if made.examples is None else f"{made.examples:,} examples, "
+    examples = "" if run_plan.examples is None else f"{run_plan.examples:,} examples, "
     epochs = f"{recipe['epochs']} epochs, " if recipe["epochs"] else ""
     lines["steps"] = (
-        f"{made.steps:,} ({examples}{epochs}batch {recipe['batch_size']}; {made.warmup_steps:,} to warm up)"
+        f"{run_plan.steps:,} ({examples}{epochs}batch {recipe['batch_size']}; {run_plan.warmup_steps:,} to warm up)"
     )
-    lines["training"] = f"{_flops(made.training_flops)} in all, were every row {made.tokens_per_row} tokens long"
-    return lines | _time(made, config)
+    lines["training"] = (
+        f"{_flops(run_plan.training_flops)} in all, were every row {run_plan.tokens_per_row} tokens long"
+    )
+    return lines | _time(run_plan, config)
 
 
-def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
+def _time(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     """From the speed of matrix products, measured now, where the wanted device is here."""
     import torch
 
@@ -182,12 +187,12 @@ def _time(made: Plan, config: Mapping[str, Any]) -> dict[str, str]:
 
     hardware = config["hardware"]
     wants_gpu = hardware["accelerator"] == "gpu"
-    if wants_gpu and torch.cuda.device_count() < made.devices // hardware["nodes"]:
+    if wants_gpu and torch.cuda.device_count() < run_plan.devices // hardware["nodes"]:
         return {"time": "not estimated: those GPUs are not here to be measured"}
     device = "cuda" if hardware["accelerator"] != "cpu" and torch.cuda.is_available() else "cpu"
     speed = matrix_flops(device, hardware["precision"])
-    ranks = made.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
-    seconds = (made.training_flops or 0.0) / (speed * TRAINING_EFFICIENCY * ranks)
+    ranks = run_plan.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
+    seconds = (run_plan.training_flops or 0.0) / (speed * TRAINING_EFFICIENCY * ranks)
     length = format_duration(seconds) if seconds < YEAR else f"{seconds / YEAR:,.0f} years"
     return {
         "time": f"about {length} at most, at {TRAINING_EFFICIENCY:.0%} of the {_flops(speed)}/s that matrix products "

@@ -95,9 +95,9 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], resamples: int = 10_00
 
 def _example_scores(record: reader.Record, split: str, rows: Sequence[Row]) -> dict[str, list[float]]:
     """The score of each example by each metric that is a mean over examples. Older runs: computed from the predictions."""
-    written = reader.read_example_scores(record.folder, split)
-    scores = _scores_of_predictions(rows) if written is None else written
-    if written is not None and [row["id"] for row in written] != [row["id"] for row in rows]:
+    recorded = reader.read_example_scores(record.folder, split)
+    scores = _scores_of_predictions(rows) if recorded is None else recorded
+    if recorded is not None and [row["id"] for row in recorded] != [row["id"] for row in rows]:
         raise UserError(
             f"{record.folder}: example_scores/{split}.jsonl does not have the rows of predictions/{split}.jsonl"
         )

@@ -32,7 +32,7 @@ MAX_KEYS = 6  # further differing keys in a recipe's name
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """A finished run, the settings that define its recipe, and descriptions of what is wrong with it."""
 
     record: reader.Record
@@ -52,14 +52,14 @@ class TaskRuns:
 
     model: str
     task: str
-    recipes: dict[str, list[Run]]
+    recipes: dict[str, list[ReportedRun]]
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[ReportedRun]:
         return [run for runs in self.recipes.values() for run in runs]
 
     @property
-    def best(self) -> Run | None:
+    def best(self) -> ReportedRun | None:
         """The run with the highest score on dev."""
         return max((run for run in self.runs if math.isfinite(run.score)), key=lambda run: run.score, default=None)
 
@@ -79,7 +79,7 @@ class TaskRuns:
 class CollectedRuns:
     """The runs of the folders, and those that are left out."""
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ReportedRun] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     replaced: int = 0
@@ -106,14 +106,14 @@ def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = 
 def collect(folders: Sequence[str]) -> CollectedRuns:
     """Read every run; of several attempts of one run, take the last finished one."""
     collected = CollectedRuns()
-    attempts: dict[tuple[Path, str], Run] = {}
+    attempts: dict[tuple[Path, str], ReportedRun] = {}
     for folder in reader.find_runs(folders):
         try:
             record = reader.read(folder)
             if record.result is None:
                 collected.unfinished.append(f"{folder} ({_progress(folder)})")
                 continue
-            run = Run(record, record.result, settings(record.config), diagnostics.find_problems(record))
+            run = ReportedRun(record, record.result, settings(record.config), diagnostics.find_problems(record))
         except RunFolderError as error:
             collected.skipped.append(str(error))
             continue
@@ -144,14 +144,14 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def arrange(runs: Iterable[Run]) -> list[TaskRuns]:
+def arrange(runs: Iterable[ReportedRun]) -> list[TaskRuns]:
     """Runs by model and task, then by recipe; within a group the recipe with the best mean on dev comes first."""
-    by_task: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    by_task: dict[tuple[str, str], list[ReportedRun]] = defaultdict(list)
     for run in runs:
         by_task[run.record.model, run.record.task].append(run)
     groups = []
     for (model, task), members in sorted(by_task.items()):
-        recipes: dict[str, list[Run]] = defaultdict(list)
+        recipes: dict[str, list[ReportedRun]] = defaultdict(list)
         for name, run in zip(recipe_names([run.settings for run in members]), members, strict=True):
             recipes[name].append(run)
         ranked = sorted(recipes.items(), key=lambda recipe: (-_mean_score(recipe[1]), recipe[0]))
@@ -341,16 +341,16 @@ def _progress(folder: Path) -> str:
     return f"at step {max(steps):,}" if steps else "no step yet"
 
 
-def _mean_score(runs: Sequence[Run]) -> float:
+def _mean_score(runs: Sequence[ReportedRun]) -> float:
     scores = [run.score for run in runs if math.isfinite(run.score)]
     return statistics.fmean(scores) if scores else -math.inf
 
 
-def _seed(run: Run) -> Any:
+def _seed(run: ReportedRun) -> Any:
     return run.result.get("seed", run.record.config.get("seed", "?"))
 
 
-def _attempt(run: Run) -> int:
+def _attempt(run: ReportedRun) -> int:
     return int(run.result.get("attempt") or 1)
 
 

@@ -41,7 +41,7 @@ class Subset:
     `hidden` stands for the label in a test split; None leaves it.
     """
 
-    made: Callable[[Random, str], glue.Rows]
+    generate: Callable[[Random, str], glue.Rows]
     splits: tuple[str, ...]
     schema: pa.Schema | None = None
     rows: Mapping[str, int] | None = None  # ROWS
@@ -50,18 +50,18 @@ class Subset:
 
 
 def _glue(task: str) -> Subset:
-    def made(random: Random, split: str) -> glue.Rows:
+    def generate(random: Random, split: str) -> glue.Rows:
         return glue.TASKS[task](random, BUCKETS[split], "country" if split.endswith("mismatched") else "town")
 
     hidden = {"stsb": -1.0, "mrpc": None}.get(task, -1)
-    return Subset(made, SPLITS[task], numbered=True, hidden=hidden)
+    return Subset(generate, SPLITS[task], numbered=True, hidden=hidden)
 
 
 def _squad(unanswerable: float) -> Subset:
-    def made(random: Random, split: str) -> glue.Rows:
+    def generate(random: Random, split: str) -> glue.Rows:
         return questions.squad(random, BUCKETS[split], 1 if split == "train" else 3, unanswerable)
 
-    return Subset(made, ("train", "validation"), questions.SCHEMA, {"train": 10000, "validation": 500})
+    return Subset(generate, ("train", "validation"), questions.SCHEMA, {"train": 10000, "validation": 500})
 
 
 def _race(subset: str) -> Subset:
@@ -127,8 +127,8 @@ def generate(dataset: str, subset: str | None, split: str, seed: int = 0, rows: 
     """All rows of a split. Raises DataError for what the sample has not, naming what it has."""
     part = _subset(dataset, subset, split)
     random = Random(f"{seed}/{subset}/{split}" if dataset == GLUE else f"{seed}/{dataset}/{subset}/{split}")
-    made = part.made(random, split)
-    table = [next(made) for _ in range(rows or size(dataset, subset, split))]
+    generated = part.generate(random, split)
+    table = [next(generated) for _ in range(rows or size(dataset, subset, split))]
     if part.numbered:
         table = [{**row, "idx": number} for number, row in enumerate(table)]
     if split.startswith("test") and part.hidden is not None:
@@ -150,9 +150,9 @@ def corpus(seed: int = 0) -> Iterator[str]:
     """Sentences that hold every word of the lexicon, to learn a vocabulary from."""
     random = Random(f"{seed}/corpus")
     for task in glue.TASKS.values():
-        made = task(random, range(10), "town")
+        generated = task(random, range(10), "town")
         for _ in range(300):
-            yield from (str(text) for text in next(made).values() if isinstance(text, str))
+            yield from (str(text) for text in next(generated).values() if isinstance(text, str))
     for verb in lexicon.VERBS.values():
         yield " ".join((verb.base, verb.past, verb.participle, *verb.other))
     yield " ".join([*lexicon.KIND, *lexicon.KINDS, *lexicon.MANNERS, *lexicon.OPPOSITE, *lexicon.GOOD, *lexicon.BAD])

@@ -37,9 +37,9 @@ def race(random: Random, buckets: range, subset: str) -> Rows:
     """Who, what, where or when: the right answer and three of its kind, of the article where it holds any others."""
     while True:
         events = story(random, buckets)
-        if len(events) not in SENTENCES[subset] or not (found := inquiry(events, random, buckets, 0.0)):
+        if len(events) not in SENTENCES[subset] or not (question_parts := inquiry(events, random, buckets, 0.0)):
             continue
-        question, event, part = found
+        question, event, part = question_parts
         if event is None:
             continue
         right = phrase(event, part)
@@ -114,9 +114,9 @@ def story_cloze(random: Random, buckets: range) -> Rows:
     known = cores(buckets)
     while True:
         event, tale = eventful(random, known, negated=0.3), random.choice(TALES)
-        if (found := tale(replace(event, thing_adjective=None), random)) is None:
+        if (ending := tale(replace(event, thing_adjective=None), random)) is None:
             continue
-        last, remark, (right, wrong) = found
+        last, remark, (right, wrong) = ending
         before = [spoken(eventful(random, _beside(last, known)), random) for _ in range(2)]
         label = random.randrange(2)
         texts = [*before, remark, spoken(last, random), *((wrong, right) if label else (right, wrong))]

@@ -34,10 +34,10 @@ def squad(random: Random, buckets: range, answers: int, unanswerable: float = 0.
         sentences = [spoken(event, random) for event in events]
         context, seen = " ".join(sentences), set[str]()
         for _ in range(3):
-            found = inquiry(events, random, buckets, unanswerable)
-            if found is None or found[0] in seen:
+            question_parts = inquiry(events, random, buckets, unanswerable)
+            if question_parts is None or question_parts[0] in seen:
                 continue
-            question, event, part = found
+            question, event, part = question_parts
             seen.add(question)
             row: Row = {"id": f"{random.getrandbits(96):024x}", "title": events[0].agent}
             texts, starts = span(events, sentences, event, part) if event else ([], [])

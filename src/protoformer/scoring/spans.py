@@ -19,7 +19,7 @@ NEG_INF = -1e30  # score of a span that cannot be; finite, so that sums of it ar
 
 
 @dataclass(frozen=True)
-class Candidates:
+class SpanCandidates:
     """The best spans of each window, best first: positions in the window and their logits (NEG_INF where there are fewer
     spans), and the logits at the null position."""
 
@@ -44,7 +44,7 @@ def candidates(
     *,
     n_best: int = 20,
     max_answer: int = 30,
-) -> Candidates:
+) -> SpanCandidates:
     """The `n_best` spans of at most `max_answer` tokens whose start and end are each among the `n_best` most likely."""
     k = min(n_best, start_logits.shape[1])
     start_scores, starts = start_logits.masked_fill(~may_start, NEG_INF).topk(k, dim=1)  # (windows, k)
@@ -58,7 +58,7 @@ def candidates(
     best_scores, pair = score.flatten(1).topk(min(n_best, k * k), dim=1)
     start_index, end_index, impossible = pair // k, pair % k, best_scores <= NEG_INF
     null = null_position[:, None]
-    return Candidates(
+    return SpanCandidates(
         starts.gather(1, start_index),
         ends.gather(1, end_index),
         start_scores.gather(1, start_index).masked_fill(impossible, NEG_INF),

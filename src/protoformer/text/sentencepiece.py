@@ -102,8 +102,8 @@ def _parsed(path: Path, content: bytes) -> Any:
         "no space before a text": not normalizer.add_dummy_prefix,
         "spaces kept as they are": not (normalizer.remove_extra_whitespaces and normalizer.escape_whitespaces),
     }
-    if found := [what for what, there in other.items() if there]:
-        raise UserError(f"{path}: {', '.join(found)}: not read here, where a unigram model is, as Marian's are")
+    if unsupported := [what for what, there in other.items() if there]:
+        raise UserError(f"{path}: {', '.join(unsupported)}: not read here, where a unigram model is, as Marian's are")
     return model
 
 

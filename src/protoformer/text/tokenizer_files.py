@@ -18,10 +18,10 @@ def read_tokenizer(path: Path) -> Tokenizer:
     A `vocab.txt` says nothing of casing: that stands in `tokenizer_config.json` beside it (`do_lower_case`, true when unsaid).
     """
     if path.is_dir():
-        found = [path / name for name in TOKENIZER_FILES if (path / name).exists()]
-        if not found:
+        files = [path / name for name in TOKENIZER_FILES if (path / name).exists()]
+        if not files:
             raise UserError(f"{path}: none of {', '.join(TOKENIZER_FILES)} is there; name one by model.tokenizer=FILE")
-        path = found[0]
+        path = files[0]
     if not path.exists():
         raise UserError(f"{path}: no such tokenizer file")
     if path.name == "vocab.txt":

@@ -61,11 +61,11 @@ class Tokenizer:
         if not prefix and not byte_level:
             return None
         special = {token["content"] for token in model["added_tokens"]}
-        found = np.zeros(self.vocab_size, dtype=bool)
+        continues_word = np.zeros(self.vocab_size, dtype=bool)
         for token, number in self.hf_tokenizer.get_vocab(with_added_tokens=True).items():
             if token not in special:
-                found[number] = token.startswith(prefix) if prefix else not token.startswith("Ġ")
-        return found
+                continues_word[number] = token.startswith(prefix) if prefix else not token.startswith("Ġ")
+        return continues_word
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, all of them at once on every core."""

@@ -147,5 +147,5 @@ def _finite(curve: Curve) -> Curve:
 def _running_mean(values: Sequence[float], window: int) -> list[float]:
     """The mean of each value and of those at most half a window to either side."""
     half = window // 2
-    spans = [values[max(0, place - half) : place + half + 1] for place in range(len(values))]
+    spans = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
     return [sum(span) / len(span) for span in spans]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from protoformer.blocks.baselines.source_attention import Source, SourceAttention
+from protoformer.blocks.baselines.source_attention import ProjectedSource, SourceAttention
 from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
 from protoformer.blocks.kernels.dropout import Dropout
 from protoformer.blocks.kernels.packing import Layout
@@ -264,7 +264,7 @@ class RecurrentDecoderLayer(ResidualNorm):
         return (hidden, torch.zeros_like(hidden)) if isinstance(self.recurrence.recurrence, nn.LSTM) else (hidden,)
 
     def _step_by_step(
-        self, padded: Float[Tensor, "batch seq d_model"], source: Source, state: RecurrentState
+        self, padded: Float[Tensor, "batch seq d_model"], source: ProjectedSource, state: RecurrentState
     ) -> tuple[Tensor, Tensor, Tensor, RecurrentState]:
         """Hidden states, contexts and attention weights of all tokens, and the last state. A context is computed from the
         previous hidden state."""

@@ -19,7 +19,7 @@ from protoformer.blocks.kernels.packing import Layout
 ScoreFunction = Literal["additive", "dot", "scaled_dot", "general"]
 
 
-class Source(NamedTuple):
+class ProjectedSource(NamedTuple):
     """The encoder's output as keys (for the scores) and values (for the context), with its padding mask."""
 
     keys: Float[Tensor, "batch sources d_model"]
@@ -50,24 +50,24 @@ class SourceAttention(nn.Module):
         memory: Float[Tensor, "*sources d_model"] | None,
         layout: Layout | None,
         cache: KeyValueCache | None = None,
-    ) -> Source:
+    ) -> ProjectedSource:
         """Keys and values of the memory, or those of `cache` once it is filled; an empty `cache` is filled with them.
 
         Raises ValueError without both a memory with its layout and a filled cache.
         """
         if cache is not None and cache.length:
             # the one head's axis is dropped: (batch, sources, d_model)
-            return Source(cache.keys[:, 0], cache.values[:, 0], cache.padding_mask)
+            return ProjectedSource(cache.keys[:, 0], cache.values[:, 0], cache.padding_mask)
         if memory is None or layout is None:
             raise ValueError("source attention needs memory with a layout, or a filled cache")
         # values are the memory itself: contexts are means of it
         keys, values = layout.unpack(self.key(memory)), layout.unpack(memory)
         if cache is not None:
             cache.update(keys[:, None], values[:, None], layout.padding_mask)
-        return Source(keys, values, layout.padding_mask)
+        return ProjectedSource(keys, values, layout.padding_mask)
 
     def forward(
-        self, states: Float[Tensor, "batch targets d_model"], source: Source
+        self, states: Float[Tensor, "batch targets d_model"], source: ProjectedSource
     ) -> tuple[Float[Tensor, "batch targets d_model"], Float[Tensor, "batch 1 targets sources"]]:
         """A context for each state, and the attention weights, those of one head."""
         allowed = None if source.padding_mask is None else source.padding_mask[:, None]  # (batch, 1, sources)

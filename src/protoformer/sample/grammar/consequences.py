@@ -32,13 +32,13 @@ def cores(buckets: range) -> list[Core]:
 @cache
 def settled(buckets: range) -> dict[str, list[Core]]:
     """Those of which the split may tell the opposite deed too, by agent and by thing."""
-    found: dict[str, list[Core]] = {}
+    cores_of: dict[str, list[Core]] = {}
     for core in cores(buckets):
         who, verb, what = core
         if bucket((who, reverse(verb), what)) in buckets:
-            found.setdefault(who, []).append(core)
-            found.setdefault(what, []).append(core)
-    return found
+            cores_of.setdefault(who, []).append(core)
+            cores_of.setdefault(what, []).append(core)
+    return cores_of
 
 
 def reverse(verb: str) -> str:
