@@ -119,9 +119,9 @@ class HFTrainer:
 
     def step(self, batch: Any) -> float:
         loss: Tensor = self.model(
-            input_ids=batch["ids"],
-            attention_mask=batch["padding_mask"].long(),
-            token_type_ids=batch["segment_ids"],
+            input_ids=batch["ids"][:, 0],  # (batch, sequences, seq), of one sequence each
+            attention_mask=batch["padding_mask"][:, 0].long(),
+            token_type_ids=batch["segment_ids"][:, 0],
             labels=batch["labels"],
         ).loss
         loss.backward()

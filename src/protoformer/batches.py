@@ -23,13 +23,13 @@ class TextBatch(TypedDict):
 class ClassificationBatch(TypedDict):
     """Texts or pairs with one label each: a class, or a float for regression; -1 where a test split hides it.
 
-    The axis `orders` exists only where each pair is encoded in both orders (size 2).
+    An example has one sequence, or two where pairs are encoded in both orders.
     """
 
-    ids: Int[Tensor, "batch *orders seq"]
-    padding_mask: Bool[Tensor, "batch *orders seq"]
-    segment_ids: Int[Tensor, "batch *orders seq"]
-    pooler_position: Int[Tensor, "batch *orders"]
+    ids: Int[Tensor, "batch sequences seq"]
+    padding_mask: Bool[Tensor, "batch sequences seq"]
+    segment_ids: Int[Tensor, "batch sequences seq"]
+    pooler_position: Int[Tensor, "batch sequences"]
     example_ids: Int[Tensor, "batch"]
     labels: Int[Tensor, "batch"] | Float[Tensor, "batch"]
 

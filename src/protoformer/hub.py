@@ -1,8 +1,9 @@
-"""Files of models on the Hugging Face hub, by repository and commit. Nothing that is fetched is ever run or unpickled.
+"""Model files of the Hugging Face hub, by repository and commit. Nothing that is fetched is ever executed or unpickled.
 
-What lies in the cache at a pinned commit is taken from there without a word over the network. Before anything else the
-hub is knocked at once, for at most HF_HUB_ETAG_TIMEOUT seconds (10 when unset): its library would try each single file
-for half a minute where nobody answers, and for minutes where packets are dropped.
+Files that are cached at a pinned commit are taken from the cache without a request. Otherwise one request, of at most
+HF_HUB_ETAG_TIMEOUT seconds (10 when unset), finds out whether the hub answers, and the answer is kept for the process: the
+library itself would try each file for half a minute where nobody answers, and for minutes where packets are dropped.
+`huggingface_hub` is imported where it is needed, since its import takes as long as the rest of a command's start.
 """
 
 import json
@@ -16,14 +17,14 @@ from pathlib import Path
 
 from protoformer.errors import WeightsError
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-PAIRS = ("vocab.json", "merges.txt")  # GPT's, asked for where there is none of those
-SIDES = ("source.spm", "target.spm")  # Marian's, with its vocab.json, where there are no merges
+WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # the first that exists
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+BPE_FILES = ("vocab.json", "merges.txt")  # GPT's, where there is no tokenizer.json and no vocab.txt
+SENTENCEPIECE_FILES = ("source.spm", "target.spm")  # Marian's, with its vocab.json, where there is no merges.txt
 COMMIT = re.compile(r"[0-9a-f]{40}")
-INSTEAD = "init_from=<folder> or init_from=scratch"
-LATER = f"with a network `protoformer prepare` fetches it, without one use {INSTEAD}"
-OTHERWISE = f"put that right, or use {INSTEAD}"
+ALTERNATIVE = "init_from=<folder> or init_from=scratch"
+ADVICE_LATER = f"with a network `protoformer prepare` fetches it, without one use {ALTERNATIVE}"
+ADVICE_CORRECT = f"put that right, or use {ALTERNATIVE}"
 
 
 def is_commit(revision: str | None) -> bool:
@@ -33,7 +34,7 @@ def is_commit(revision: str | None) -> bool:
 
 @cache
 def unreachable() -> str:
-    """Why the hub cannot be asked, or nothing where it answers; found out once a process."""
+    """The reason why the hub cannot be asked, or "" where it answers. One request a process."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
@@ -41,52 +42,65 @@ def unreachable() -> str:
     try:
         get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT, follow_redirects=False)
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2"):  # its own name differs between versions
+        if not is_http_error(error):
             raise
         return f"no answer from {constants.ENDPOINT} ({first_line(error)})"
     return ""
 
 
-def quiet() -> None:
-    """The library's bars and hints are for a terminal; files and pipes get our own lines alone."""
-    from huggingface_hub.utils import disable_progress_bars
-
-    if not watched() and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
-        disable_progress_bars()
+def is_http_error(error: BaseException) -> bool:
+    """Whether an error is of the hub library's HTTP client, whose name differs between versions."""
+    return type(error).__module__.split(".")[0] in ("httpx", "httpx2")
 
 
-def watched() -> bool:
-    """Whether a person sees this process's bars: a terminal, and the first rank."""
+def disable_progress_bars() -> None:
+    """Turn the library's progress bars off where no person sees them, unless the environment says otherwise."""
+    from huggingface_hub import utils
+
+    if not is_interactive() and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
+        utils.disable_progress_bars()
+
+
+def is_interactive() -> bool:
+    """Whether a person sees this process's progress bars: a terminal, and rank 0."""
     return sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
+    """The first line of an error's text, or its class where it has none."""
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
 
 
+def describe(repo: str, revision: str | None) -> str:
+    """A repository in a message."""
+    return f"{repo} at revision {revision}" if revision else repo
+
+
 @dataclass
 class _Repository:
-    """One model's files at one revision; the first file that is had fixes the commit of all."""
+    """One model's files at one revision; the first file that is fetched fixes the commit of all.
+
+    `missing` lists files that are not cached and cannot be asked for.
+    """
 
     repo: str
     revision: str | None
-    lacking: list[str] = field(default_factory=list)  # neither in the cache nor to be asked for
+    missing: list[str] = field(default_factory=list)
 
     def get(self, name: str) -> Path | None:
-        """The file's place in the cache; None when the repository has none, or (see `lacking`) nobody can be asked."""
+        """The cached file; None where the repository has none, or (see `missing`) the hub cannot be asked."""
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import RemoteEntryNotFoundError
 
         if is_commit(self.revision) or unreachable():
-            found = try_to_load_from_cache(self.repo, name, revision=self.revision)
-            if isinstance(found, str):
-                return Path(found)
-            if found is not None:  # the hub has said before that there is no such file
+            cached = try_to_load_from_cache(self.repo, name, revision=self.revision)
+            if isinstance(cached, str):
+                return Path(cached)
+            if cached is not None:  # the hub said earlier that there is no such file
                 return None
             if unreachable():
-                self.lacking.append(name)
+                self.missing.append(name)
                 return None
         try:
             return Path(hf_hub_download(self.repo, name, revision=self.revision))
@@ -95,31 +109,27 @@ class _Repository:
 
 
 def fetch(repo: str, revision: str | None, *, weights: bool = True) -> tuple[Path, str]:
-    """A local folder with config, tokenizer and (if asked) weights of a repository, and the commit that it is of.
+    """A local folder with config, tokenizer and (if asked) weights of a repository, and the commit.
 
-    Raises WeightsError when the repository or a needed file is not to be had, in the cache or over the network.
+    Raises WeightsError when the repository or a needed file is neither cached nor on the hub.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    quiet()
-    files = _Repository(repo, revision)
+    disable_progress_bars()
+    repository = _Repository(repo, revision)
     try:
-        config = files.get("config.json")
+        config = repository.get("config.json")
         if config is None:
-            raise _lacks(files, "config.json")
-        files.revision = commit = config.parent.name
-        tokenizer = [name for name in TOKENIZER if files.get(name)]
-        if not {"tokenizer.json", "vocab.txt"} & set(tokenizer):
-            tokenizer += [name for name in PAIRS if files.get(name)]
-            if "merges.txt" not in tokenizer:
-                tokenizer += [name for name in SIDES if files.get(name)]
-        if "tokenizer.json" not in tokenizer and files.lacking:  # a vocab.txt alone does not say its casing
-            raise _lacks(files, "its tokenizer")
+            raise _missing(repository, "config.json")
+        repository.revision = commit = config.parent.name
+        _fetch_tokenizer(repository)
         if weights:
-            _weights(files)
+            _fetch_weights(repository)
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        advice = LATER if _may_pass(error) else OTHERWISE
-        raise WeightsError(f"hub model {named(repo, revision)} is not available: {_told(error)}; {advice}") from error
+        advice = ADVICE_LATER if _may_pass(error) else ADVICE_CORRECT
+        raise WeightsError(
+            f"hub model {describe(repo, revision)} is not available: {_explain(error)}; {advice}"
+        ) from error
     return config.parent, commit
 
 
@@ -128,8 +138,8 @@ def is_path(source: str) -> bool:
     return source.count("/") > 1 or source.startswith((".", "/", "~"))
 
 
-def folder_of(source: str) -> Path:
-    """Where the weights lie that a command's own argument names: a folder, or a repository, which is fetched.
+def resolve_folder(source: str) -> Path:
+    """The folder of weights that a command's argument names: a local folder, or a repository, which is fetched.
 
     Raises WeightsError where there is neither.
     """
@@ -140,44 +150,50 @@ def folder_of(source: str) -> Path:
         raise WeightsError(f"{source}: no such folder")
     try:
         return fetch(source, None)[0]
-    except WeightsError as error:  # whose advice is train.py's
-        told = str(error).split("; ")[0]
-        raise WeightsError(f"{told}; name a run folder, a folder of weights or a hub id") from None
+    except WeightsError as error:  # its advice is for train.py
+        problem = str(error).split("; ")[0]
+        raise WeightsError(f"{problem}; name a run folder, a folder of weights or a hub id") from None
 
 
-def _weights(files: _Repository) -> None:
-    found = next((path for name in WEIGHTS if (path := files.get(name))), None)
-    if found is None:
-        raise _lacks(files, f"any of {', '.join(WEIGHTS)}")
-    if found.name == "model.safetensors.index.json":
-        for shard in sorted(set(json.loads(found.read_text(encoding="utf-8"))["weight_map"].values())):
-            if files.get(shard) is None:
-                raise _lacks(files, shard)
+def _fetch_tokenizer(repository: _Repository) -> None:
+    names = [name for name in TOKENIZER_FILES if repository.get(name)]
+    if not {"tokenizer.json", "vocab.txt"} & set(names):
+        names += [name for name in BPE_FILES if repository.get(name)]
+        if "merges.txt" not in names:
+            names += [name for name in SENTENCEPIECE_FILES if repository.get(name)]
+    if "tokenizer.json" not in names and repository.missing:  # a vocab.txt alone does not say its casing
+        raise _missing(repository, "its tokenizer")
 
 
-def _lacks(files: _Repository, what: str) -> WeightsError:
-    model = f"hub model {named(files.repo, files.revision)}"
-    if files.lacking:
-        return WeightsError(f"{model}: the cache lacks {what}, and the hub cannot be asked: {unreachable()}; {LATER}")
-    return WeightsError(f"{model}: it lacks {what}; use {INSTEAD}")
+def _fetch_weights(repository: _Repository) -> None:
+    path = next((path for name in WEIGHTS_FILES if (path := repository.get(name))), None)
+    if path is None:
+        raise _missing(repository, f"any of {', '.join(WEIGHTS_FILES)}")
+    if path.name == "model.safetensors.index.json":
+        for shard in sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())):
+            if repository.get(shard) is None:
+                raise _missing(repository, shard)
 
 
-def named(repo: str, revision: str | None) -> str:
-    """A repository in a message."""
-    return f"{repo} at revision {revision}" if revision else repo
+def _missing(repository: _Repository, what: str) -> WeightsError:
+    model = f"hub model {describe(repository.repo, repository.revision)}"
+    if repository.missing:
+        return WeightsError(
+            f"{model}: the cache lacks {what}, and the hub cannot be asked: {unreachable()}; {ADVICE_LATER}"
+        )
+    return WeightsError(f"{model}: it lacks {what}; use {ALTERNATIVE}")
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may go well later: the hub, or the library before it, has not said no."""
+    """Whether the same call may succeed later: the hub, or the library before it, has not refused."""
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    return not (
-        _refused(error) or isinstance(error, HFValidationError | RepositoryNotFoundError | RevisionNotFoundError)
-    )
+    refusals = HFValidationError | RepositoryNotFoundError | RevisionNotFoundError
+    return not (_is_bad_token(error) or isinstance(error, refusals))
 
 
-def _refused(error: BaseException) -> bool:
-    """Whether the hub takes the token for nobody's, which it says of public repositories too."""
+def _is_bad_token(error: BaseException) -> bool:
+    """Whether the hub does not know the token; then it refuses public repositories too."""
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     if isinstance(error, RepositoryNotFoundError) or not isinstance(error, HfHubHTTPError):
@@ -185,13 +201,12 @@ def _refused(error: BaseException) -> bool:
     return error.response.status_code == HTTPStatus.UNAUTHORIZED
 
 
-def _told(error: BaseException) -> str:
+def _explain(error: BaseException) -> str:
     """What went wrong, without the library's advice on logging in."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    if _refused(error):
+    if _is_bad_token(error):
         return "the hub does not accept the token of HF_TOKEN or of `hf auth login`; correct or remove it"
-
     if isinstance(error, GatedRepoError):
         return "its owner gives access on request; ask there, then log in (HF_TOKEN)"
     if isinstance(error, RepositoryNotFoundError):

@@ -138,7 +138,7 @@ def test_keywords_that_are_handed_on_are_the_bases(package: str) -> None:
     assert (list(keeper.parameters), keeper.open) == ([], True)
     assert (list(stranger.parameters), stranger.open) == (["height"], True)  # its base is no Python source
     span = signature("protoformer.data.SpanDataModule")
-    assert {"stride", "on_bad_row", "max_len"} <= set(span.parameters)
+    assert {"context", "stride", "max_question", "on_bad_row"} == set(span.parameters)
     assert not span.open
 
 

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protoformer.config.compose import compose
-from protoformer.config.schema import SUPPLIED, Recipe
+from protoformer.config.schema import DATA_CONTEXT, SUPPLIED, Recipe
 from protoformer.config.signatures import members, signature
 from protoformer.config.validate import check, keys_of
 from protoformer.errors import ConfigurationError
@@ -166,6 +167,7 @@ def test_a_module_reads_by_interpolation_what_it_shares_with_rows_data_and_recip
 
 def test_assembly_passes_only_arguments_that_are_declared_as_supplied(config: dict[str, Any]) -> None:
     from protoformer.assembly.instantiate import instantiate
+    from protoformer.data.datamodules.context import DataContext
 
     with pytest.raises(RuntimeError, match=r"task\.rows: labels not declared in schema\.SUPPLIED"):
         instantiate(config, "task.rows", labels=["a", "b"])
@@ -173,7 +175,9 @@ def test_assembly_passes_only_arguments_that_are_declared_as_supplied(config: di
         node = config
         for name in path.split("."):
             node = node[name]
-        assert arguments.keys() <= signature(node["_target_"]).parameters.keys(), path
+        in_context = DATA_CONTEXT.keys() if path == "task.data" else set()
+        assert arguments.keys() - in_context <= signature(node["_target_"]).parameters.keys(), path
+    assert DATA_CONTEXT.keys() == {field.name for field in fields(DataContext)}
 
 
 def test_what_a_builder_refuses_is_one_line_that_names_the_node(config: dict[str, Any]) -> None:

@@ -263,12 +263,12 @@ def test_pairs_that_may_change_places_are_those_of_similarity() -> None:
 
 def test_story_cloze_is_learned_from_its_validation_set() -> None:
     """1,497 of 1,871 stories, and the other 374 choose the best checkpoint, as in the paper's code."""
-    from protoformer.data.sources.source import Part
+    from protoformer.data.sources.source import SplitSlice
 
     splits = compose(["model=bert", "task=story_cloze"])["task"]["splits"]
-    train, validation = (Part.of(splits[role]) for role in ("train", "validation"))
+    train, validation = (SplitSlice.parse(splits[role]) for role in ("train", "validation"))
     assert (train.split, validation.split, splits["test"]) == ("validation", "validation", "test")
-    assert (train.rows(1871), validation.rows(1871)) == (range(1497), range(1497, 1871))
+    assert (train.indices(1871), validation.indices(1871)) == (range(1497), range(1497, 1871))
 
 
 def test_mnli_keeps_its_two_dev_and_test_sets_apart() -> None:

@@ -179,6 +179,8 @@ def test_export_opens_in_transformers(runs: dict[str, list[Path]], printed: Comm
     if name != "family":  # the three are one example
         theirs, ours = ({key: tensor[None] for key, tensor in batch.items()} for batch in (theirs, ours))
         ours["candidate_mask"] = torch.ones(1, 3, dtype=torch.bool)
+    else:  # an example each, of one sequence
+        ours = {key: tensor[:, None] for key, tensor in ours.items()}
     with torch.no_grad():
         torch.testing.assert_close(
             protoformer.load(runs[name][0]).model(ours), model.eval()(**theirs).logits, atol=1e-5, rtol=0

@@ -84,12 +84,12 @@ def our_logits(run: Path) -> Tensor:
         written = template.encode_texts(
             loaded.tokenizer.encode([a]), loaded.tokenizer.encode([b]), loaded.config["task"]["max_len"]
         )
-        ids = torch.from_numpy(written.ids).long()[None]
+        ids = torch.from_numpy(written.ids).long()[None, None]  # (batch, sequences, seq)
         batch = {
             "ids": ids,
             "padding_mask": torch.ones_like(ids, dtype=torch.bool),
-            "segment_ids": torch.from_numpy(written.segment_ids).long()[None],
-            "pooler_position": torch.zeros(1, dtype=torch.long),
+            "segment_ids": torch.from_numpy(written.segment_ids).long()[None, None],
+            "pooler_position": torch.zeros(1, 1, dtype=torch.long),
         }
         with torch.no_grad():
             logits.append(loaded.model(batch))

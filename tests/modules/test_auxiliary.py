@@ -12,9 +12,10 @@ import transformers
 from torch import nn
 
 from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import Batching, BatchSampler
+from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler
 from protoformer.data.cache import TokenTable
-from protoformer.data.datamodules import classification, multiple_choice
+from protoformer.data.datamodules.classification import ClassificationCollate
+from protoformer.data.datamodules.multiple_choice import MultipleChoiceCollate
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
@@ -68,7 +69,7 @@ def module(aux_lm_weight: float, kind: str = "text", packing: Any = "auto") -> A
 def data(kind: str) -> tuple[TokenTable, Any]:
     """A table of the kind, and what makes batches of it: single texts, both orders of pairs, or choices."""
     made = table(sequences={"text": 1, "orders": 2, "choices": 3}[kind])
-    return made, (multiple_choice if kind == "choices" else classification).Collate(made, 0)
+    return made, (MultipleChoiceCollate if kind == "choices" else ClassificationCollate)(made, 0)
 
 
 @pytest.mark.parametrize("packing", ["on", "off"])
@@ -81,8 +82,8 @@ def test_each_sequence_has_the_loss_that_transformers_gives_it(packing: str, tmp
     reader = Gpt2Weights()
     ours: Any = gpt(**reader.sizes(weights.read_config(tmp_path)), packing=packing).eval()
     weights.load_into(ours, reader.from_hf(weights.read_state(tmp_path))[0], "here")
-    batch = classification.Collate(table(6), 0)(list(range(6)))
-    ids, mask = batch["ids"], batch["padding_mask"]
+    batch = ClassificationCollate(table(6), 0)(list(range(6)))
+    ids, mask = batch["ids"].flatten(0, 1), batch["padding_mask"].flatten(0, 1)
     assert not mask.all()
     with torch.no_grad():
         found = next_token_losses(ours(ids, mask), ids, ours.embeddings.token.weight)
@@ -147,12 +148,12 @@ class Losses(pl.Callback):
 
 def fitted(kind: str, micro: int | None) -> tuple[list[tuple[float, ...]], torch.Tensor]:
     rows, collate = data(kind)
-    batching, losses, model = Batching(8, micro, seed=1), Losses(), module(0.5, kind)
+    batching, losses, model = BatchConfig(8, micro, seed=1), Losses(), module(0.5, kind)
     pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, max_epochs=2,
         accumulate_grad_batches=batching.accumulation, callbacks=[losses],
-    ).fit(model, BatchLoader(BatchSampler(rows.lengths, batching, shuffle=True), collate))  # fmt: skip
+    ).fit(model, BatchLoader(MicroBatchSampler(rows.lengths, batching, shuffle=True), collate))  # fmt: skip
     return losses.seen, model.backbone.embeddings.token.weight.detach()
 
 
@@ -200,7 +201,7 @@ def test_both_orders_are_summed_before_the_head() -> None:
     flipped: Any = {name: tensor.flip(1) if tensor.dim() > 1 else tensor for name, tensor in batch.items()}
     with torch.no_grad():
         torch.testing.assert_close(model(flipped), model(batch), atol=1e-6, rtol=1e-5)
-        single = [{n: t[:, o] if t.dim() > 1 else t for n, t in batch.items()} for o in (0, 1)]
+        single = [{n: t[:, o : o + 1] if t.dim() > 1 else t for n, t in batch.items()} for o in (0, 1)]
         bias = model.head.linear.bias
         torch.testing.assert_close(model(batch) + bias, model(single[0]) + model(single[1]), atol=1e-6, rtol=1e-5)
         assert (model(single[0]) - model(single[1])).abs().max() > 1e-3

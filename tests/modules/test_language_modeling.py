@@ -17,7 +17,7 @@ from torch.nn import functional
 from protoformer.batches import LanguageBatch
 from protoformer.config.compose import compose
 from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import Batching, BatchSampler, fillers
+from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler, decode_dummies
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
@@ -47,14 +47,14 @@ class Letters:
 
 
 class Text:
-    bytes_per_token, tokenizer, end = 4.0, Letters(), 0
+    bytes_per_token, tokenizer, end_id = 4.0, Letters(), 0
 
 
 class Rows:
     """Blocks drawn by their numbers, of unequal length; a filler tells nothing."""
 
     def __call__(self, indices: list[int]) -> LanguageBatch:
-        numbers, real = fillers(indices)
+        numbers, real = decode_dummies(indices)
         ids, targets = torch.zeros(len(numbers), 16, dtype=torch.long), torch.full((len(numbers), 16), -1)
         mask = torch.zeros(len(numbers), 16, dtype=torch.bool)
         for row, number in enumerate(numbers):
@@ -126,8 +126,8 @@ class Gradients(pl.Callback):
 def fitted(micro: int | None) -> list[tuple[float, dict[str, Tensor]]]:
     ours = module(optimization=Optimization(lr=1e-3, clip=0.5))
     ours.connect(total_steps=3)
-    batching = Batching(8, micro, seed=1)
-    loader = BatchLoader(BatchSampler(np.ones(21, dtype=int), batching, shuffle=True), Rows())
+    batching = BatchConfig(8, micro, seed=1)
+    loader = BatchLoader(MicroBatchSampler(np.ones(21, dtype=int), batching, shuffle=True), Rows())
     seen = Gradients()
     pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -11,7 +11,7 @@ from torch import nn
 
 from protoformer.batches import ChoiceBatch
 from protoformer.data.cache import TokenTable
-from protoformer.data.datamodules.multiple_choice import Collate
+from protoformer.data.datamodules.multiple_choice import MultipleChoiceCollate
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
@@ -61,7 +61,7 @@ def from_transformers(folder: Path, choices: int, packing: Any = "auto") -> tupl
 @pytest.mark.parametrize("choices", [2, 4])
 def test_logits_and_loss_equal_transformers(choices: int, packing: str, tmp_path: Path) -> None:
     theirs, ours = from_transformers(tmp_path, choices, packing)
-    batch = Collate(table(choices=choices), 0)([0, 1, 2, 5])
+    batch = MultipleChoiceCollate(table(choices=choices), 0)([0, 1, 2, 5])
     assert batch["ids"].shape[:2] == (4, choices)
     assert not batch["padding_mask"].all()
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_logits_and_loss_equal_transformers(choices: int, packing: str, tmp_path
 
 def test_permuted_choices_have_permuted_scores(tmp_path: Path) -> None:
     _, ours = from_transformers(tmp_path, 4)
-    batch = Collate(table(), 0)([0, 1, 2])
+    batch = MultipleChoiceCollate(table(), 0)([0, 1, 2])
     order = torch.tensor([2, 0, 3, 1])
     permuted: Any = {name: tensor[:, order] for name, tensor in batch.items() if tensor.dim() > 1}
     permuted |= {"example_ids": batch["example_ids"], "labels": order.argsort()[batch["labels"]]}
@@ -89,7 +89,7 @@ def test_permuted_choices_have_permuted_scores(tmp_path: Path) -> None:
 
 def test_fillers_count_nowhere(tmp_path: Path) -> None:
     _, ours = from_transformers(tmp_path, 4)
-    collate = Collate(table(), 0)
+    collate = MultipleChoiceCollate(table(), 0)
     with torch.no_grad():
         plain, filled = (ours.loss(collate(rows)) for rows in ([0, 1, 2], [0, 1, 2, -1 - 4, -1 - 0]))
         columns = gather_examples(
@@ -114,7 +114,7 @@ def test_hidden_choices_have_predictions_and_no_scores(tmp_path: Path) -> None:
     _, ours = from_transformers(tmp_path, 4)
     hidden = TokenTable(**{**vars(table()), "labels": np.full(7, -1)})
     with torch.no_grad():
-        found = ours.evaluate("test", "", ours.eval_step(Collate(hidden, 0)(list(range(7)))))
+        found = ours.evaluate("test", "", ours.eval_step(MultipleChoiceCollate(hidden, 0)(list(range(7)))))
     assert found.scores == found.other_metrics == {}
     assert {row["label"] for row in found.rows()} == {None}
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from protoformer.batches import PretrainingBatch
 from protoformer.config.compose import compose
 from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import Batching, Phase, PhasedSampler, fillers
+from protoformer.data.batching.samplers import BatchConfig, Phase, PhasedSampler, decode_dummies
 from protoformer.data.corpus.masking import NextTokens
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
@@ -40,7 +40,7 @@ class Rows:
     """Rows drawn by their numbers: of unequal length, with unequally many targets, some without a pair."""
 
     def __call__(self, indices: list[int]) -> PretrainingBatch:
-        numbers, real = fillers(indices)
+        numbers, real = decode_dummies(indices)
         rows = len(numbers)
         ids, segments, target = (torch.zeros(rows, 16, dtype=torch.long) for _ in range(3))
         mask = torch.zeros(rows, 16, dtype=torch.bool)
@@ -221,7 +221,7 @@ def test_a_score_that_is_never_seen_is_refused() -> None:
 
 
 def loader(micro: int | None = None, steps: int = 4, size: int = 8) -> BatchLoader:
-    return BatchLoader(PhasedSampler([Phase(steps, 21)], Batching(size, micro, seed=1)), Rows())
+    return BatchLoader(PhasedSampler([Phase(steps, 21)], BatchConfig(size, micro, seed=1)), Rows())
 
 
 def fitted(micro: int | None, size: int = 8, nsp: bool = True) -> tuple[list[dict[str, Any]], list[dict[str, Tensor]]]:
@@ -239,7 +239,7 @@ def fitted(micro: int | None, size: int = 8, nsp: bool = True) -> tuple[list[dic
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, max_epochs=1, callbacks=[Look()],
-        accumulate_grad_batches=Batching(size, micro).accumulation,
+        accumulate_grad_batches=BatchConfig(size, micro).accumulation,
     )  # fmt: skip
     trainer.fit(ours, loader(micro, size=size))
     assert trainer.global_step == 4

@@ -15,10 +15,11 @@ import transformers
 from torch import Tensor, nn
 
 from protoformer.batches import SpanBatch
-from protoformer.data.batching.samplers import Batching
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.span import SpanDataModule, SpanReferences, SpanTable
-from protoformer.data.examples.questions import ExtractiveQAReader, QuestionExamples
-from protoformer.data.sources.source import RawTable
+from protoformer.data.examples.extractive_qa import ExtractiveQAReader, QuestionExamples
+from protoformer.data.sources.source import DatasetRef, RawTable
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
@@ -145,17 +146,25 @@ class Source:
     def __init__(self, **splits: RawTable) -> None:
         self.splits = splits
 
-    def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
+    def load(self, ref: DatasetRef, split: str) -> RawTable:
         return self.splits[split]
 
 
 def data(cache: Path, unanswerable: bool = False, **splits: RawTable) -> SpanDataModule:
     tokenizer = whole_word_tokenizer([words(300, 0), "?"], "here")
     made = SpanDataModule(
-        rows=ExtractiveQAReader("squad", unanswerable=unanswerable), splits={name: name for name in splits},
-        source=Source(**splits), tokenizer=tokenizer, template=BertTemplate(tokenizer), max_len=45,
-        batching=Batching(4, evaluation_rows=5), cache=cache, stride=9,
-    )  # fmt: skip
+        DataContext(
+            reader=ExtractiveQAReader("squad", unanswerable=unanswerable),
+            splits={name: name for name in splits},
+            source=Source(**splits),  # type: ignore[arg-type]
+            tokenizer=tokenizer,
+            template=BertTemplate(tokenizer),
+            max_len=45,
+            batch_config=BatchConfig(4, eval_rows=5),
+            cache=cache,
+        ),
+        stride=9,
+    )
     made.setup()
     return made
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import Batching, BatchSampler
+from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler
 from protoformer.data.cache import TokenTable
-from protoformer.data.datamodules.classification import Collate
+from protoformer.data.datamodules.classification import ClassificationCollate
 from protoformer.errors import DivergedError
 from protoformer.models.bert import bert
 from protoformer.modules.classification import ClassificationModule
@@ -48,8 +48,8 @@ def module(optimization: Optimization | None = None, regression: bool = False) -
 
 def loader(micro: int | None = None, shuffle: bool = True, data: TokenTable | None = None) -> BatchLoader:
     data = data or table()
-    sampler = BatchSampler(data.lengths, Batching(8, micro, seed=1), shuffle=shuffle)
-    return BatchLoader(sampler, Collate(data, 0))
+    sampler = MicroBatchSampler(data.lengths, BatchConfig(8, micro, seed=1), shuffle=shuffle)
+    return BatchLoader(sampler, ClassificationCollate(data, 0))
 
 
 class Losses(pl.Callback):
@@ -76,7 +76,7 @@ def trainer(**settings: Any) -> pl.Trainer:
 
 def fitted(micro: int | None) -> tuple[list[tuple[float, float]], torch.Tensor]:
     model, losses = module(), Losses()
-    steps = Batching(8, micro).accumulation
+    steps = BatchConfig(8, micro).accumulation
     trainer(max_epochs=2, accumulate_grad_batches=steps, callbacks=[losses]).fit(model, loader(micro))
     return losses.seen, model.head.linear.weight.detach()
 
@@ -102,7 +102,7 @@ def test_gradients_are_the_mean_and_clipped() -> None:
 
     trainer(max_steps=2, callbacks=[Capture()]).fit(model, loader(data=data))
     other = module()
-    batch = Collate(data, 0)(list(range(8)))
+    batch = ClassificationCollate(data, 0)(list(range(8)))
     torch.nn.functional.cross_entropy(other(batch), batch["labels"]).backward()
     norm = torch.nn.utils.clip_grad_norm_(other.parameters(), 0.01)
     assert norm > 0.01
@@ -127,11 +127,13 @@ def test_nan_stops_before_the_weights_are_touched() -> None:
 def test_scores_are_those_of_all_examples_once(regression: bool) -> None:
     data = table(regression=regression)
     model = module(regression=regression)
-    batches = BatchLoader(BatchSampler(data.lengths, Batching(4), shuffle=False), Collate(data, 0))
+    batches = BatchLoader(
+        MicroBatchSampler(data.lengths, BatchConfig(4), shuffle=False), ClassificationCollate(data, 0)
+    )
     trainer().validate(model, batches, verbose=False)
     outputs = model.evaluations["val"][""]
     assert outputs.ids.tolist() == list(range(21))
-    everything = Collate(data, 0)(list(range(21)))
+    everything = ClassificationCollate(data, 0)(list(range(21)))
     with torch.no_grad():
         logits = model.eval()(everything)
     torch.testing.assert_close(outputs.logits, logits, atol=1e-5, rtol=1e-4)
@@ -152,7 +154,9 @@ def test_fillers_count_nowhere() -> None:
     model = module().eval()
     data = table(3)
     with torch.no_grad():
-        plain, filled = (model.loss(Collate(data, 0)(rows)) for rows in ([0, 1, 2], [0, 1, 2, -1 - 0, -1 - 1]))
+        plain, filled = (
+            model.loss(ClassificationCollate(data, 0)(rows)) for rows in ([0, 1, 2], [0, 1, 2, -1 - 0, -1 - 1])
+        )
     torch.testing.assert_close(plain.total, filled.total)
     assert plain.targets == filled.targets == 3
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from protoformer.data.examples.questions import ExtractiveQAReader, QuestionExamples
+from protoformer.data.examples.extractive_qa import ExtractiveQAReader, QuestionExamples
 from protoformer.data.sources.sample import SampleSource
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import DataError
@@ -188,9 +188,10 @@ def test_the_corpus_tells_nothing_of_the_validation_splits(name: tuple[str, str]
 
 def read(version: str, split: str, rows: int) -> QuestionExamples:
     source = SampleSource(rows=rows)
-    questions = ExtractiveQAReader(*SQUADS[version], unanswerable=version == "two")
-    raw: RawTable = source.load(questions.dataset, questions.subset, split)
-    return questions.read(raw, "train")  # the role under which starts are checked
+    dataset, subset = SQUADS[version]
+    reader = ExtractiveQAReader(dataset, subset=subset, unanswerable=version == "two")
+    raw: RawTable = source.load(reader, split)
+    return reader.read(raw, "train")  # the role under which starts are checked
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])

@@ -10,7 +10,8 @@ from protoformer.assembly.initial_weights import InitialWeights, find_initial_we
 from protoformer.assembly.instantiate import instantiate
 from protoformer.assembly.model import ResolvedModel, build_module, resolve_model
 from protoformer.assembly.tokenizer import build_tokenizer
-from protoformer.data.batching.samplers import Batching
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule
 from protoformer.modules.task_module import TaskModule
 from protoformer.text.tokenizers import Tokenizer
@@ -57,7 +58,7 @@ def build_datamodule(
     if max_len < task["max_len"]:
         log.info("task.max_len=%d, but the model has %d positions: truncating inputs", task["max_len"], max_len)
     limited = any(config["trainer"][name] is not None for name in ("limit_val_batches", "limit_test_batches"))
-    batching = Batching(
+    batch_config = BatchConfig(
         batch_size=recipe["batch_size"],
         micro_batch=hardware["micro_batch"],
         rank=rank,
@@ -67,17 +68,19 @@ def build_datamodule(
         workers=hardware["workers"],
         steps=recipe["max_steps"] if recipe["max_steps"] > 0 else None,
         # a limit counts these batches, so under one they must be the same rows on any number of ranks
-        evaluation_rows=EVALUATION_ROWS if limited else EVALUATION_ROWS * ranks,
+        eval_rows=EVALUATION_ROWS if limited else EVALUATION_ROWS * ranks,
     )
     return instantiate(
         config,
         "task.data",
-        rows=instantiate(config, "task.rows"),
-        splits=task["splits"],
-        source=source,
-        tokenizer=tokenizer,
-        template=instantiate(config, "model.template", tokenizer=tokenizer),
-        max_len=max_len,
-        batching=batching,
-        cache=Path(config["paths"]["cache"]),
+        context=DataContext(
+            reader=instantiate(config, "task.rows"),
+            splits=task["splits"],
+            source=source,
+            tokenizer=tokenizer,
+            template=instantiate(config, "model.template", tokenizer=tokenizer),
+            max_len=max_len,
+            batch_config=batch_config,
+            cache=Path(config["paths"]["cache"]),
+        ),
     )

@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate, instantiate_node
 from protoformer.config.signatures import signature
-from protoformer.data.datamodules.table import named_splits
+from protoformer.data.datamodules.context import named_splits
 from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights

@@ -63,7 +63,7 @@ def _prepare_data(config: Mapping[str, Any], source: Any, tokenizer: Any) -> Non
             facts = [f"{len(table)} examples", f"{int(table.lengths.sum())} tokens", *data.log_lines(table)]
             _print(f"{role} {name}".strip(), table.stats["origin"], ", ".join(facts))
     for dataset, commit in getattr(source, "commits", {}).items():
-        _print("data set", f"{dataset}@{commit}", source.places[dataset])
+        _print("data set", f"{dataset}@{commit}", source.cache_folders[dataset])
     _print("tokens", str(Path(config["paths"]["cache"]) / "tokens"))
 
 

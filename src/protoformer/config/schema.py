@@ -12,19 +12,20 @@ from protoformer.ranges import NonNegative, Positive
 
 TARGETS = ("model.template", "task.rows", "task.data", "task.module", "source")  # nodes that must have a `_target_`
 COMPLETE = ("model", "source", "task.rows")  # nodes whose target gets all its required arguments from the config
+DATA_CONTEXT = {  # fields of a data module's context, each with the key that decides it
+    "reader": "task.rows",
+    "splits": "task.splits",
+    "source": "source",
+    "tokenizer": "model.tokenizer",
+    "template": "model.template",
+    "max_len": "task.max_len",
+    "batch_config": "recipe.batching",
+    "cache": "paths.cache",
+}
 SUPPLIED = {  # arguments that `assembly` passes to a node's target, each with the key that decides it
     "model": {"packing": "hardware.packing"},
     "model.template": {"tokenizer": "model.tokenizer"},
-    "task.data": {
-        "rows": "task.rows",
-        "splits": "task.splits",
-        "source": "source",
-        "tokenizer": "model.tokenizer",
-        "template": "model.template",
-        "max_len": "task.max_len",
-        "batching": "recipe.batching",
-        "cache": "paths.cache",
-    },
+    "task.data": {"context": "task.rows, task.splits, source, model, recipe or paths", **DATA_CONTEXT},
     "task.module": {"backbone": "model", "splits": "task.splits", "optimization": "recipe"},
 }
 Folder = Annotated[str, "a folder"]

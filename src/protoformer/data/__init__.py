@@ -7,11 +7,11 @@ from protoformer.data.datamodules.multiple_choice import MultipleChoiceDataModul
 from protoformer.data.datamodules.pretraining import PretrainingDataModule
 from protoformer.data.datamodules.span import SpanDataModule
 from protoformer.data.datamodules.translation import TranslationDataModule
-from protoformer.data.examples.choices import MultipleChoiceReader
 from protoformer.data.examples.documents import Corpus
+from protoformer.data.examples.extractive_qa import ExtractiveQAReader
 from protoformer.data.examples.labelled import LabelledTextReader
-from protoformer.data.examples.pairs import ParallelTextReader
-from protoformer.data.examples.questions import ExtractiveQAReader
+from protoformer.data.examples.multiple_choice import MultipleChoiceReader
+from protoformer.data.examples.parallel_text import ParallelTextReader
 from protoformer.data.learned_vocabulary import LearnedVocabulary
 from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.hub import HubSource

@@ -1,7 +1,7 @@
 """Tokenised examples on disk: flat int arrays with offsets, memory-mapped, tokenised once.
 
-The key is what can change the ids: file content, tokenizer content, settings, and the code that writes them. A cache is
-written beside its place and renamed, so a half-written one is never taken for whole.
+The key is what can change the ids: file content, tokenizer content, settings, and the code that encodes. A cache is written
+beside its place and renamed, so an incomplete one is never read.
 """
 
 import hashlib
@@ -21,12 +21,15 @@ from protoformer.runs.digests import source_digest
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as ids: row i holds `offsets[i]` to `offsets[i + 1]` of the flat arrays. All fields but `stats` are arrays."""
+    """Rows as ids: row i is `ids[offsets[i] : offsets[i + 1]]`. All fields but `stats` are arrays.
+
+    `stats` are counts (truncated, skipped, ...), and the origin and digest of the rows.
+    """
 
     ids: Int[ndarray, "tokens"]
     segment_ids: UInt8[ndarray, "tokens"]
     offsets: Int[ndarray, "rows_1"]
-    stats: Mapping[str, Any] = field(default_factory=dict, kw_only=True)  # truncated, skipped, origin, digest
+    stats: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -37,7 +40,7 @@ class Table:
         return np.diff(self.offsets)
 
     @classmethod
-    def arrays(cls) -> list[str]:
+    def array_names(cls) -> list[str]:
         return [item.name for item in fields(cls) if item.name != "stats"]
 
     def with_stats(self, **more: Any) -> Self:
@@ -48,7 +51,7 @@ class Table:
 class TokenTable(Table):
     """Labelled examples of one sequence each, or of several: one for each choice, or for each order of a pair.
 
-    Sequence s of example i stands in row i x sequences + s of the flat arrays; `row` is an example's number in the file.
+    Sequence s of example i is row i x sequences + s of the flat arrays; `row` is an example's row number in the file.
     """
 
     pooler_position: Int[ndarray, "rows"]
@@ -60,7 +63,7 @@ class TokenTable(Table):
 
     @property
     def sequences(self) -> int:
-        """Of each example."""
+        """Sequences of each example."""
         return len(self.pooler_position) // len(self.labels)
 
     @property
@@ -77,23 +80,28 @@ def writer_digest() -> str:
     return source_digest("data", "text")
 
 
-def cached(folder: Path, settings: Mapping[str, Any], write: Callable[[], AnyTable], kind: type[AnyTable]) -> AnyTable:
-    """The table that `settings` name, from disk, or else from `write`, kept for the next time."""
+def cached(
+    cache: Path, settings: Mapping[str, Any], encode: Callable[[], AnyTable], table_class: type[AnyTable]
+) -> AnyTable:
+    """The table of these settings, from disk or else from `encode`, then kept."""
     key = hashlib.sha256(json.dumps([writer_digest(), settings], sort_keys=True).encode()).hexdigest()[:24]
-    place = folder / "tokens" / key
-    if not place.is_dir():
-        save(write(), place)
-    return load(place, kind)
+    folder = cache / "tokens" / key
+    if not folder.is_dir():
+        save(encode(), folder)
+    return load(folder, table_class)
 
 
-def save(table: Table, place: Path) -> None:
+def save(table: Table, folder: Path) -> None:
     """Write the arrays atomically; where another process was quicker, its copy is kept."""
-    with create_folder_atomically(place) as tmp:
-        for name in table.arrays():
+    with create_folder_atomically(folder) as tmp:
+        for name in table.array_names():
             np.save(tmp / f"{name}.npy", getattr(table, name), allow_pickle=False)
         (tmp / "stats.json").write_text(json.dumps(dict(table.stats)), encoding="utf-8")
 
 
-def load(place: Path, kind: type[AnyTable]) -> AnyTable:
-    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in kind.arrays()}
-    return kind(**arrays, stats=json.loads((place / "stats.json").read_text(encoding="utf-8")))
+def load(folder: Path, table_class: type[AnyTable]) -> AnyTable:
+    """A table whose arrays are memory-mapped."""
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in table_class.array_names()
+    }
+    return table_class(**arrays, stats=json.loads((folder / "stats.json").read_text(encoding="utf-8")))

@@ -90,7 +90,7 @@ def load_model(source: str) -> InspectedModel:
     if (folder / "config.yaml").is_file():
         return inspected_run(load(folder), source)
     name = "/".join(folder.absolute().parts[-2:]) if folder.is_dir() else source
-    return _load_weights(hub.folder_of(source), name)
+    return _load_weights(hub.resolve_folder(source), name)
 
 
 def inspected_run(run: LoadedRun, source: str) -> InspectedModel:

@@ -55,7 +55,7 @@ def load_decoder(source: str | Path) -> TextGenerator:
     folder = Path(source).expanduser()
     if (folder / "checkpoints").is_dir() or (folder / "config.yaml").exists():
         return _of_run(folder)
-    folder = hub.folder_of(str(source))
+    folder = hub.resolve_folder(str(source))
     config = weights.read_config(folder)
     family = family_of(config)
     if family is None or family.architecture != "decoder":

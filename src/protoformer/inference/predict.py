@@ -5,6 +5,7 @@ What a run can be asked is up to its task module (`TaskModule.predict_query`).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 
 from protoformer.assembly.instantiate import instantiate, instantiate_node
-from protoformer.data.batching.padding import padded
+from protoformer.data.batching.padding import pad_rows
+from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.cache import Table
+from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule
-from protoformer.data.sources.source import RawTable
+from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, table_stream
 from protoformer.errors import ConfigurationError
 from protoformer.inference.load import LoadedRun, load
 from protoformer.modules.queries import Query, RankedPredictions
@@ -78,7 +81,7 @@ class RunEncoder:
         count = len(encoded.offsets) - 1
         table = Table(np.asarray(encoded.ids), encoded.segment_ids, encoded.offsets)
         return {
-            **padded(table, range(count), self.template.pad_id),  # type: ignore[dict-item]
+            **pad_rows(table, range(count), self.template.pad_id),  # type: ignore[dict-item]
             "pooler_position": torch.from_numpy(encoded.pooler_position.astype(np.int64)),
             "example_ids": torch.arange(count),
         }
@@ -86,11 +89,20 @@ class RunEncoder:
     def encode_rows(self, columns: Mapping[str, Sequence[Any]]) -> TableRows:
         raw = RawTable(pa.table(dict(columns)), "the query", "")
         data = instantiate_node(
-            self._data_config, "task.data",
-            rows=self.reader, splits={"test": "test"}, source=InMemorySource(raw), tokenizer=self.tokenizer,
-            template=self.template, max_len=self.max_len, batching=None, cache=None,
-        )  # fmt: skip
-        table = data.write(raw, "test")
+            self._data_config,
+            "task.data",
+            context=DataContext(
+                reader=self.reader,
+                splits={"test": "test"},
+                source=InMemorySource(raw),
+                tokenizer=self.tokenizer,
+                template=self.template,
+                max_len=self.max_len,
+                batch_config=BatchConfig(BATCH_SIZE),
+                cache=Path(),  # nothing is cached
+            ),
+        )
+        table = data.encode(raw, "test")
         data.tables = {"test": {"": table}}
         return TableRows(data, table, data.references("test", ""))
 
@@ -101,5 +113,11 @@ class InMemorySource:
 
     raw: RawTable
 
-    def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
+    def load(self, ref: DatasetRef, split: str) -> RawTable:
         return self.raw
+
+    def stream(self, ref: DatasetRef, split: str, columns: Sequence[str] | None = None) -> RawStream:
+        return table_stream(self.raw, columns)
+
+    def corpus(self) -> None:
+        return None

@@ -101,7 +101,7 @@ class ClassificationModule(TaskModule):
 
     def hidden(self, batch: AnyBatch) -> HiddenStates:
         """Hidden states of all sequences: `(batch, sequences, seq)` is read as `(batch x sequences, seq)`."""
-        ids, padding_mask, segment_ids = (batch[name].flatten(0, -2) for name in SEQUENCE_KEYS)  # type: ignore[literal-required]
+        ids, padding_mask, segment_ids = (batch[name].flatten(0, 1) for name in SEQUENCE_KEYS)  # type: ignore[literal-required]
         return self.backbone(ids, padding_mask, segment_ids)
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
@@ -117,14 +117,14 @@ class ClassificationModule(TaskModule):
         return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
 
     def dummy_batch(self, batch: int, seq: int) -> ClassificationBatch:
-        zeros = torch.zeros(batch, seq, dtype=torch.long)
+        zeros = torch.zeros(batch, 1, seq, dtype=torch.long)
         return ClassificationBatch(
             ids=zeros,
-            padding_mask=torch.ones(batch, seq, dtype=torch.bool),
+            padding_mask=torch.ones(batch, 1, seq, dtype=torch.bool),
             segment_ids=zeros,
-            pooler_position=zeros[:, 0],
-            example_ids=zeros[:, 0],
-            labels=zeros[:, 0] if self.labels else zeros[:, 0].float(),
+            pooler_position=zeros[:, :, 0],
+            example_ids=zeros[:, 0, 0],
+            labels=zeros[:, 0, 0] if self.labels else zeros[:, 0, 0].float(),
         )
 
     def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
@@ -145,7 +145,7 @@ class ClassificationModule(TaskModule):
         hidden = self.hidden(batch)
         loss = self._loss(self.logits(hidden, batch).float(), batch["labels"], real)
         return self.auxiliary.add_to(
-            loss, hidden, batch["ids"].flatten(0, -2), self.backbone.embeddings.token.weight, real
+            loss, hidden, batch["ids"].flatten(0, 1), self.backbone.embeddings.token.weight, real
         )
 
     def _loss(self, logits: Tensor, labels: Tensor, real: Tensor) -> Loss:

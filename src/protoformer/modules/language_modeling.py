@@ -38,7 +38,7 @@ class LanguageReferences(Protocol):
 
     bytes_per_token: float
     tokenizer: TextTokenizer
-    end: int
+    end_id: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +137,10 @@ class LanguageModule(TaskModule):
         for index, (prompt, ids) in enumerate(zip(self.prompts, encoded, strict=True)):
             (new,) = complete(
                 self.backbone,
-                [[references.end, *ids]],
+                [[references.end_id, *ids]],
                 max_new_tokens=self.sample_tokens,
                 sampling=self.sampling,
-                eos_ids=[references.end],
+                eos_ids=[references.end_id],
                 seed=seed + index,
             )
             samples.append(Sample(prompt, references.tokenizer.decode(new)))

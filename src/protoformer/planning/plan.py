@@ -61,7 +61,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
     from protoformer.assembly.model import build_module
     from protoformer.assembly.steps import limits_in_micro_batches, total_steps
-    from protoformer.data.batching.samplers import Batching
+    from protoformer.data.batching.samplers import BatchConfig
     from protoformer.models.cost import cost
     from protoformer.optim.schedules import warmup_steps
 
@@ -69,8 +69,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
     arguments = _builder_arguments(config)
     tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
     devices = _devices(hardware) * hardware["nodes"]
-    batching = Batching(recipe["batch_size"], hardware["micro_batch"], ranks=devices)
-    rows = math.ceil(math.ceil(recipe["batch_size"] / devices) / batching.accumulation)
+    batch_config = BatchConfig(recipe["batch_size"], hardware["micro_batch"], ranks=devices)
+    rows = math.ceil(math.ceil(recipe["batch_size"] / devices) / batch_config.accumulation)
     whole_batch = recipe["batch_size"]
     if recipe["batching"] == "tokens":  # so many sentences as long as may be
         rows, whole_batch = max(1, rows // tokens), max(1, whole_batch // tokens)
@@ -83,11 +83,11 @@ def plan(config: Mapping[str, Any]) -> Plan:
     examples = _examples(config)
     steps = None
     if examples is None and recipe["epochs"] is None and recipe["max_steps"] > 0:  # pretraining counts steps
-        steps = total_steps(config["trainer"], 0, batching.accumulation)
+        steps = total_steps(config["trainer"], 0, batch_config.accumulation)
     elif examples is not None and task["splits"].get("train"):
-        micro_batches = math.ceil(examples / whole_batch) * batching.accumulation
-        limits = limits_in_micro_batches(config["trainer"], micro_batches, batching.accumulation)
-        steps = total_steps(limits, micro_batches, batching.accumulation)
+        micro_batches = math.ceil(examples / whole_batch) * batch_config.accumulation
+        limits = limits_in_micro_batches(config["trainer"], micro_batches, batch_config.accumulation)
+        steps = total_steps(limits, micro_batches, batch_config.accumulation)
     half = hardware["precision"] in ("bf16", "fp16")
     return Plan(
         parameters=one.parameters,
@@ -139,12 +139,12 @@ def _devices(hardware: Mapping[str, Any]) -> int:
 def _examples(config: Mapping[str, Any]) -> int | None:
     """Rows of the training split: of the sample, or as the task's yaml states them."""
     if config["choices"]["source"] == "sample" and config["recipe"]["epochs"] is not None:
-        from protoformer.data.sources.source import Part
+        from protoformer.data.sources.source import SplitSlice
         from protoformer.sample import size
 
-        rows, part = config["task"]["rows"], Part.of(config["task"]["splits"]["train"])
-        count = config["source"].get("rows") or size(rows["dataset"], rows.get("subset"), part.split)
-        return len(part.rows(count))
+        rows, selection = config["task"]["rows"], SplitSlice.parse(config["task"]["splits"]["train"])
+        count = config["source"].get("rows") or size(rows["dataset"], rows.get("subset"), selection.split)
+        return len(selection.indices(count))
     return config["task"]["train_examples"]
 
 

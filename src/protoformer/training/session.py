@@ -94,7 +94,7 @@ class TrainingSession:
     def _build_trainer(self, tracker: Logger | None) -> pl.Trainer:
         """The trainer, with the module connected to it."""
         module, data = self.parts.module, self.parts.data
-        micro_batches, accumulation = len(data.train_dataloader()), data.batching.accumulation
+        micro_batches, accumulation = len(data.train_dataloader()), data.batch_config.accumulation
         limits = limits_in_micro_batches(self.config["trainer"], micro_batches, accumulation)
         module.connect(
             total_steps=total_steps(limits, micro_batches, accumulation),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import Batching, BatchSampler, fillers
+from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler, decode_dummies
 from protoformer.data.cache import TokenTable, cached
-from protoformer.data.datamodules.classification import Collate
+from protoformer.data.datamodules.classification import ClassificationCollate
 
 LENGTHS = np.random.default_rng(0).integers(3, 40, size=97)
 
@@ -32,7 +32,8 @@ def table(examples: int = 5) -> TokenTable:
 @pytest.mark.parametrize(("ranks", "micro"), [(1, None), (2, None), (2, 3), (3, 4), (4, 1)])
 def test_each_rank_has_as_many_batches_and_every_row_comes_once(shuffle: bool, ranks: int, micro: int | None) -> None:
     samplers = [
-        BatchSampler(LENGTHS, Batching(10, micro, rank, ranks, seed=3), shuffle=shuffle) for rank in range(ranks)
+        MicroBatchSampler(LENGTHS, BatchConfig(10, micro, rank, ranks, seed=3), shuffle=shuffle)
+        for rank in range(ranks)
     ]
     batches = [list(sampler) for sampler in samplers]
     assert {len(b) for b in batches} == {len(samplers[0])}
@@ -44,8 +45,11 @@ def test_each_rank_has_as_many_batches_and_every_row_comes_once(shuffle: bool, r
 @pytest.mark.parametrize("micro", [None, 2])
 def test_global_batches_are_the_same_on_any_number_of_ranks(micro: int | None) -> None:
     def batches(ranks: int) -> list[set[int]]:
-        every = [list(BatchSampler(LENGTHS, Batching(10, micro, r, ranks, seed=3), shuffle=True)) for r in range(ranks)]
-        steps = Batching(10, micro, 0, ranks).accumulation
+        every = [
+            list(MicroBatchSampler(LENGTHS, BatchConfig(10, micro, r, ranks, seed=3), shuffle=True))
+            for r in range(ranks)
+        ]
+        steps = BatchConfig(10, micro, 0, ranks).accumulation
         return [
             {row for rank in every for part in rank[at : at + steps] for row in part if row >= 0}
             for at in range(0, len(every[0]), steps)
@@ -56,21 +60,21 @@ def test_global_batches_are_the_same_on_any_number_of_ranks(micro: int | None) -
 
 
 def test_epochs_differ_and_repeat() -> None:
-    sampler = BatchSampler(LENGTHS, Batching(10, seed=3), shuffle=True)
+    sampler = MicroBatchSampler(LENGTHS, BatchConfig(10, seed=3), shuffle=True)
     first = list(sampler)
     sampler.epoch = 1
     second = list(sampler)
     assert first != second
     sampler.epoch = 0
     assert list(sampler) == first
-    assert list(BatchSampler(LENGTHS, Batching(10, seed=4), shuffle=True)) != first
+    assert list(MicroBatchSampler(LENGTHS, BatchConfig(10, seed=4), shuffle=True)) != first
 
 
 def test_length_grouping_pads_less_and_still_gives_every_row() -> None:
     lengths = np.random.default_rng(1).integers(3, 120, size=1003)
 
     def padded(order: str) -> tuple[int, list[int]]:
-        batches = list(BatchSampler(lengths, Batching(10, seed=3, order=order), shuffle=True))  # type: ignore[arg-type]
+        batches = list(MicroBatchSampler(lengths, BatchConfig(10, seed=3, order=order), shuffle=True))  # type: ignore[arg-type]
         return sum(len(b) * lengths[b].max() for b in batches), [row for b in batches for row in b]
 
     grouped, rows = padded("length_grouped")
@@ -81,8 +85,8 @@ def test_length_grouping_pads_less_and_still_gives_every_row() -> None:
 
 def loader(workers: int = 0) -> BatchLoader:
     big = table(23)
-    sampler = BatchSampler(big.lengths, Batching(4, seed=5), shuffle=True)
-    return BatchLoader(sampler, Collate(big, 0), workers)
+    sampler = MicroBatchSampler(big.lengths, BatchConfig(4, seed=5), shuffle=True)
+    return BatchLoader(sampler, ClassificationCollate(big, 0), workers)
 
 
 def test_a_loader_continues_with_the_very_next_batch() -> None:
@@ -117,14 +121,14 @@ def test_workers_change_nothing_and_what_they_fetch_ahead_does_not_count() -> No
     assert [batch["example_ids"].tolist() for batch in again] == whole[3:]
 
 
-def test_collate_pads_and_marks_fillers() -> None:
-    batch = Collate(table(), pad_id=7)([2, 0, -1 - 1])
-    assert batch["ids"].tolist() == [[15, 16, 17, 18], [10, 11, 7, 7], [12, 13, 14, 7]]
-    assert batch["padding_mask"].sum(1).tolist() == [4, 2, 3]
-    assert batch["segment_ids"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
+def test_collate_pads_and_marks_dummies() -> None:
+    batch = ClassificationCollate(table(), pad_id=7)([2, 0, -1 - 1])
+    assert batch["ids"].tolist() == [[[15, 16, 17, 18]], [[10, 11, 7, 7]], [[12, 13, 14, 7]]]
+    assert batch["padding_mask"].sum(-1).tolist() == [[4], [2], [3]]
+    assert batch["segment_ids"].tolist() == [[[1, 1, 1, 1]], [[1, 1, 0, 0]], [[1, 1, 1, 0]]]
     assert batch["example_ids"].tolist() == [102, 100, -1]
     assert batch["labels"].tolist() == [2, 0, 1]
-    assert fillers([3, -1]) == ([3, 0], [True, False])
+    assert decode_dummies([3, -1]) == ([3, 0], [True, False])
 
 
 def test_cache_is_written_once_and_keyed_by_settings(tmp_path: Path) -> None:
@@ -138,7 +142,7 @@ def test_cache_is_written_once_and_keyed_by_settings(tmp_path: Path) -> None:
     two = cached(tmp_path, {"data": "x"}, write, TokenTable)
     assert len(calls) == 1
     assert isinstance(two.ids, np.memmap)
-    for name in TokenTable.arrays():
+    for name in TokenTable.array_names():
         np.testing.assert_array_equal(getattr(one, name), getattr(table(), name))
     cached(tmp_path, {"data": "y"}, write, TokenTable)
     assert len(calls) == 2
@@ -163,11 +167,12 @@ def test_padded_batch_equals_single_examples() -> None:
     from protoformer.models.bert import bert
 
     model = bert(vocab_size=60, d_model=16, n_layers=2, n_heads=2, d_ff=32).eval()
-    collate = Collate(table(), 0)
+    collate = ClassificationCollate(table(), 0)
     names = ("ids", "padding_mask", "segment_ids")
 
     def pooled(rows: list[int]) -> torch.Tensor:
         batch = collate(rows)
-        return model.pooler(model(*(batch[name] for name in names)), batch["pooler_position"])  # type: ignore[literal-required]
+        inputs = (batch[name].flatten(0, 1) for name in names)
+        return model.pooler(model(*inputs), batch["pooler_position"].flatten())  # type: ignore[literal-required]
 
     torch.testing.assert_close(pooled([0, 3, 4]), torch.cat([pooled([i]) for i in (0, 3, 4)]), atol=1e-6, rtol=1e-5)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from protoformer.data.batching.samplers import Batching, Phase, PhasedSampler
+from protoformer.data.batching.samplers import BatchConfig, Phase, PhasedSampler
 
 PHASES = [Phase(7, 25), Phase(3, 8), Phase(0, 5), Phase(2, 100)]
 TOTAL, FIRST = 138, [0, 25, 33, 38]
 
 
 def sampler(rank: int = 0, ranks: int = 1, micro: int | None = None, size: int = 10, seed: int = 3) -> PhasedSampler:
-    return PhasedSampler(PHASES, Batching(size, micro, rank, ranks, seed))
+    return PhasedSampler(PHASES, BatchConfig(size, micro, rank, ranks, seed))
 
 
 def test_a_phase_goes_through_its_rows_pass_after_pass() -> None:
@@ -38,7 +38,7 @@ def test_a_phase_goes_through_its_rows_pass_after_pass() -> None:
 def test_global_batches_are_the_same_on_any_number_of_ranks(ranks: int, micro: int | None) -> None:
     alone = list(sampler())
     every = [list(sampler(rank, ranks, micro)) for rank in range(ranks)]
-    accumulation = Batching(10, micro, 0, ranks).accumulation
+    accumulation = BatchConfig(10, micro, 0, ranks).accumulation
     assert {len(batches) for batches in every} == {12 * accumulation}
     for number, batch in enumerate(alone):
         parts = [part for rank in every for part in rank[number * accumulation : (number + 1) * accumulation]]
@@ -66,7 +66,7 @@ def test_a_further_epoch_draws_anew() -> None:
 
 
 def test_a_table_smaller_than_a_batch() -> None:
-    batches = list(PhasedSampler([(2, 1), (1, 3)], Batching(8)))
+    batches = list(PhasedSampler([(2, 1), (1, 3)], BatchConfig(8)))
     assert [sorted(draw % 4 for draw in batch) for batch in batches[:2]] == [[0] * 8] * 2
     assert batches[0] + batches[1] == [4 * number for number in range(16)]
     assert np.bincount(np.asarray(batches[2]) % 4, minlength=4).max() == 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protoformer.data.corpus.masking import Masked, MaskedTokens, NextTokens
+from protoformer.data.corpus.masking import MaskedSequence, MaskedTokens, NextTokens
 from protoformer.errors import ConfigurationError
 from protoformer.text.templates import BertTemplate
 from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
@@ -20,7 +20,7 @@ def text(length: int, seed: int = 0) -> np.ndarray:
 def masked(
     masking: MaskedTokens | NextTokens, ids: np.ndarray, continues: np.ndarray | None = None, most: int = 10**9,
     seed: int = 0,
-) -> Masked:  # fmt: skip
+) -> MaskedSequence:  # fmt: skip
     return masking(ids, ids == CLS, continues, VOCAB, MASK, most, np.random.default_rng(seed))
 
 

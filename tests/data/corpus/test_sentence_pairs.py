@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from protoformer.data.corpus.sentence_pairs import Instances, Recipe, _chunks, hashed, instances, sides
+from protoformer.data.corpus.held_out import train_validation_split, uniform_hash
+from protoformer.data.corpus.sentence_pairs import InstanceConfig, Instances, _chunks, instances
 from protoformer.data.corpus.sharding import shards
 from protoformer.data.corpus.shards import Shards
 from protoformer.text.tokenizers import whole_word_tokenizer
@@ -41,8 +42,8 @@ def document_of(held: Shards, token: np.ndarray) -> np.ndarray:
     return np.searchsorted(starts, token, side="right") - 1
 
 
-def made(folder: Path, held: Shards, recipe: Recipe, side: str = "train") -> Instances:
-    found = instances(folder, held, recipe, side)  # type: ignore[arg-type]
+def made(folder: Path, held: Shards, config: InstanceConfig, side: str = "train") -> Instances:
+    found = instances(folder, held, config, side)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -56,7 +57,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shards]:
 def test_half_of_the_pairs_are_random_and_never_of_one_document(many: tuple[Path, Shards]) -> None:
     folder, held = many
     assert held.stats["shards"] > 5
-    found = made(folder, held, Recipe(64, duplicates=3, short_share=0.0))
+    found = made(folder, held, InstanceConfig(64, duplicates=3, short_share=0.0))
     assert len(found) > 9_000
     assert abs(found.is_random.mean() - 0.5) < 0.02
     assert (found.a_length > 0).all()
@@ -64,7 +65,7 @@ def test_half_of_the_pairs_are_random_and_never_of_one_document(many: tuple[Path
     total = found.a_length + found.b_length
     assert total.max() == 61
     assert (total < 50).mean() < 0.05  # at the ends of documents
-    short = made(folder, held, Recipe(64, duplicates=3, short_share=0.3))
+    short = made(folder, held, InstanceConfig(64, duplicates=3, short_share=0.3))
     assert 0.2 < (short.a_length + short.b_length < 50).mean() < 0.5
     a, b = document_of(held, found.a_start), document_of(held, found.b_start)
     assert (a != b)[found.is_random].all()
@@ -84,34 +85,34 @@ def test_every_sentence_is_used() -> None:
     for case in range(200):
         ends = np.cumsum([0, *np.random.default_rng(case).integers(1, 30, case % 20 + 1)]).tolist()
         at, halves = 0, []
-        for start, cut, end, is_random in _chunks(ends, random.randint(2, 60), case % 3 > 0, random):
-            assert start == at
-            assert start < cut <= end
-            at = cut if is_random else end
-            halves.append(is_random)
-            assert is_random or cut < end or case % 3 == 0
+        for chunk in _chunks(ends, random.randint(2, 60), case % 3 > 0, random):
+            assert chunk.start == at
+            assert chunk.start < chunk.cut <= chunk.end
+            at = chunk.cut if chunk.is_random else chunk.end
+            halves.append(chunk.is_random)
+            assert chunk.is_random or chunk.cut < chunk.end or case % 3 == 0
         assert at == len(ends) - 1
         assert case % 3 or not any(halves)
 
 
 def test_documents_of_one_sentence_have_random_partners(tmp_path: Path) -> None:
     held = corpus(tmp_path, [[3]] * 50)
-    found = made(tmp_path, held, Recipe(16, held_out=0.0))
+    found = made(tmp_path, held, InstanceConfig(16, held_out=0.0))
     assert found.is_random.all()
     assert sorted(document_of(held, found.a_start)) == list(range(50))
     assert (document_of(held, found.a_start) != document_of(held, found.b_start)).all()
     assert (found.a_length == 3).all()
     assert (found.b_length == 3).all()
     two = corpus(tmp_path, [[3], [4]])
-    assert made(tmp_path, two, Recipe(16, held_out=0.0)).b_length.tolist() == [4, 3]
+    assert made(tmp_path, two, InstanceConfig(16, held_out=0.0)).b_length.tolist() == [4, 3]
 
 
 def test_a_single_document_has_true_pairs_and_lone_texts(tmp_path: Path) -> None:
     held = corpus(tmp_path, drawn(1, (200, 201)))
-    found = made(tmp_path, held, Recipe(32))
+    found = made(tmp_path, held, InstanceConfig(32))
     assert not found.is_random.any()
     assert (found.b_length > 0).mean() > 0.8
-    validation = made(tmp_path, held, Recipe(32), "validation")
+    validation = made(tmp_path, held, InstanceConfig(32), "validation")
     border = int(held.offsets(0, 200)[198])
     assert found.stats["held_out_sentences"] == 2
     assert found.stats["held_out_documents"] == 0
@@ -119,14 +120,14 @@ def test_a_single_document_has_true_pairs_and_lone_texts(tmp_path: Path) -> None
     assert (found.a_start + found.a_length).max() <= border
     assert (found.b_start + found.b_length).max() <= border
     lone = corpus(tmp_path, [[5]])
-    only = made(tmp_path, lone, Recipe(32))
+    only = made(tmp_path, lone, InstanceConfig(32))
     assert (only.a_length.tolist(), only.b_length.tolist()) == ([5], [0])
-    assert instances(tmp_path, lone, Recipe(32), "validation") is None
+    assert instances(tmp_path, lone, InstanceConfig(32), "validation") is None
 
 
 def test_a_sentence_longer_than_an_example_loses_both_ends(tmp_path: Path) -> None:
     held = corpus(tmp_path, [[400], [300]] * 20)
-    found = made(tmp_path, held, Recipe(20, held_out=0.0))
+    found = made(tmp_path, held, InstanceConfig(20, held_out=0.0))
     assert (found.a_length + found.b_length == 17).all()
     assert found.stats["truncated"] == len(found)
     starts = document_of(held, found.a_start) % 2 * 400 + document_of(held, found.a_start) // 2 * 700
@@ -137,33 +138,35 @@ def test_a_sentence_longer_than_an_example_loses_both_ends(tmp_path: Path) -> No
 def test_the_held_out_documents_are_few_and_apart(many: tuple[Path, Shards]) -> None:
     _, held = many
     for share, least in ((0.01, 2), (0.3, 10), (0.999, 50)):
-        train, validation = sides(held, share)
+        train, validation = train_validation_split(held, share)
         assert len(train) + len(validation) == 60
         assert len(validation) >= least
         assert len(train) >= 1
         assert not {tuple(row) for row in train.tolist()} & {tuple(row) for row in validation.tolist()}
-    assert len(sides(held, 0.0)[1]) == 0
-    assert abs((hashed(np.arange(100_000)) < 0.01).mean() - 0.01) < 0.001
+    assert len(train_validation_split(held, 0.0)[1]) == 0
+    assert abs((uniform_hash(np.arange(100_000)) < 0.01).mean() - 0.01) < 0.001
 
 
 @pytest.mark.parametrize("documents", [2, 3, 4])
 def test_few_documents_leave_something_on_both_sides(tmp_path: Path, documents: int) -> None:
     held = corpus(tmp_path, [[3, 4, 5]] * documents)
-    train, validation = sides(held, 0.01)
+    train, validation = train_validation_split(held, 0.01)
     assert (len(train), len(validation)) == {2: (1, 1), 3: (2, 1), 4: (2, 2)}[documents]
     for side in ("train", "validation"):
-        assert len(made(tmp_path, held, Recipe(16), side)) > 0
+        assert len(made(tmp_path, held, InstanceConfig(16), side)) > 0
 
 
 def test_packs_hold_all_tokens_in_order(tmp_path: Path) -> None:
     lengths = [*drawn(40, (1, 6)), [90], *drawn(40, (1, 6))]
     held = corpus(tmp_path, lengths, shard_tokens=300)
-    found = made(tmp_path, held, Recipe(32, nsp=False, held_out=0.0))
+    found = made(tmp_path, held, InstanceConfig(32, nsp=False, held_out=0.0))
     ends = found.a_start + found.a_length
     assert (found.a_start[0], ends[-1]) == (0, held.tokens)
     np.testing.assert_array_equal(found.a_start[1:], ends[:-1])
     assert not found.b_length.any()
-    separators = np.array([len(held.borders(*place)) for place in zip(found.a_start, found.a_length, strict=True)])
+    separators = np.array(
+        [len(held.document_boundaries(*place)) for place in zip(found.a_start, found.a_length, strict=True)]
+    )
     cost = found.a_length + separators
     assert cost.max() == 30
     assert separators.max() > 1
@@ -176,8 +179,8 @@ def test_packs_hold_all_tokens_in_order(tmp_path: Path) -> None:
 
 def test_packs_leave_out_what_is_held_out_and_passes_are_cut_elsewhere(many: tuple[Path, Shards]) -> None:
     folder, held = many
-    recipe = Recipe(128, nsp=False, duplicates=2, held_out=0.1)
-    found, validation = made(folder, held, recipe), made(folder, held, recipe, "validation")
+    config = InstanceConfig(128, nsp=False, duplicates=2, held_out=0.1)
+    found, validation = made(folder, held, config), made(folder, held, config, "validation")
     seen = np.zeros(held.tokens, dtype=int)
     for table in (found, validation):
         for start, length in zip(table.a_start, table.a_length, strict=True):
@@ -190,9 +193,9 @@ def test_packs_leave_out_what_is_held_out_and_passes_are_cut_elsewhere(many: tup
 def test_the_seed_decides_and_the_cache_is_keyed(many: tuple[Path, Shards], tmp_path: Path) -> None:
     folder, held = many
     one, again, other = (
-        made(where, held, Recipe(64, seed=seed)) for where, seed in ((folder, 1), (tmp_path, 1), (folder, 2))
+        made(where, held, InstanceConfig(64, seed=seed)) for where, seed in ((folder, 1), (tmp_path, 1), (folder, 2))
     )
     for name in ("a_start", "a_length", "b_start", "b_length", "is_random"):
         np.testing.assert_array_equal(getattr(one, name), getattr(again, name))
     assert not np.array_equal(one.a_length[:500], other.a_length[:500])
-    assert made(folder, held, Recipe(64, seed=1)).place == one.place != other.place
+    assert made(folder, held, InstanceConfig(64, seed=1)).folder == one.folder != other.folder

@@ -70,7 +70,7 @@ def test_what_was_written_is_read(tmp_path: Path, shard_tokens: int) -> None:
     assert (held.sentences, held.tokens) == (int(first[-1]), sum(len(text.split()) for text in texts))
     for begin, length in ((0, held.tokens), (places[3], 40), (places[3] + 1, 60), (places[5] - 1, 2)):
         inside = [place - begin for place in places if begin < place < begin + length]
-        assert held.borders(begin, length).tolist() == inside
+        assert held.document_boundaries(begin, length).tolist() == inside
     again = pickle.loads(pickle.dumps(held))
     np.testing.assert_array_equal(again.ids(3, 99), held.ids(3, 99))
 
@@ -88,7 +88,7 @@ def test_an_interrupted_writing_goes_on_and_is_never_taken_for_whole(
 ) -> None:
     texts, words = documents(), tokenizer()
     texts[4] = " "
-    monkeypatch.setattr(sharding, "CHARACTERS", 100)
+    monkeypatch.setattr(sharding, "CHARS_PER_CHUNK", 100)
     whole = shards(tmp_path / "whole", Texts(texts), words, 60)
     with pytest.raises(KeyboardInterrupt):
         shards(tmp_path, Texts(texts, breaks=20), words, 60)
@@ -115,7 +115,7 @@ def test_an_interrupted_writing_goes_on_and_is_never_taken_for_whole(
 
 def test_no_text_is_an_error(tmp_path: Path) -> None:
     for texts in ([], [" ", "\n"]):
-        with pytest.raises(DataError, match="here: not one token of text"):
+        with pytest.raises(DataError, match="here: no tokens"):
             shards(tmp_path, Texts(texts), tokenizer())
 
 
@@ -123,7 +123,7 @@ def test_the_key_is_what_can_change_the_ids(tmp_path: Path) -> None:
     other = Texts(documents())
     other.digest = "another"  # type: ignore[misc]
     places = {
-        shards(tmp_path, texts, words, size).place
+        shards(tmp_path, texts, words, size).folder
         for texts in (Texts(documents()), other)
         for words in (tokenizer(), whole_word_tokenizer(["w0 w1"], "here"))
         for size in (60, 70)

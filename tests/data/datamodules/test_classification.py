@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from protoformer.data.batching.samplers import Batching
-from protoformer.data.datamodules.classification import ClassificationDataModule, Collate
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules.classification import ClassificationCollate, ClassificationDataModule
+from protoformer.data.datamodules.context import DataContext
 from protoformer.data.examples.labelled import LabelledTextReader
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import ConfigurationError
@@ -21,14 +22,16 @@ RAW = RawTable(pa.table({"a": ["x y", "z"], "b": ["z ? a", "a b c d e f"], "labe
 
 def module(template: Any, *, max_len: int = 32, symmetric: bool = True, pair: bool = True) -> ClassificationDataModule:
     return ClassificationDataModule(
-        rows=LabelledTextReader("set", "a", "b" if pair else None, labels=["no", "yes"], symmetric=symmetric),
-        splits={"train": "train", "validation": None, "test": None},
-        source=None,  # type: ignore[arg-type]
-        tokenizer=WORDS,
-        template=template(WORDS),
-        max_len=max_len,
-        batching=Batching(2),
-        cache=Path(),
+        DataContext(
+            reader=LabelledTextReader("set", "a", "b" if pair else None, labels=["no", "yes"], symmetric=symmetric),
+            splits={"train": "train", "validation": None, "test": None},
+            source=None,  # type: ignore[arg-type]
+            tokenizer=WORDS,
+            template=template(WORDS),
+            max_len=max_len,
+            batch_config=BatchConfig(2),
+            cache=Path(),
+        )
     )
 
 
@@ -38,7 +41,7 @@ def words(ids: Any) -> str:
 
 
 def test_a_decoder_reads_both_orders() -> None:
-    table = module(GptTemplate).write(RAW, "train")
+    table = module(GptTemplate).encode(RAW, "train")
     texts = [words(table.ids[begin:end]) for begin, end in zip(table.offsets, table.offsets[1:], strict=False)]
     assert texts == [
         "<s> x y <d> z ? a <e>",
@@ -47,7 +50,7 @@ def test_a_decoder_reads_both_orders() -> None:
         "<s> a b c d e f <d> z <e>",
     ]
     assert (len(table), table.sequences, table.lengths.tolist()) == (2, 2, [16, 20])
-    batch = Collate(table, 0)([1, 0, -1 - 0])
+    batch = ClassificationCollate(table, 0)([1, 0, -1 - 0])
     assert batch["ids"].shape == (3, 2, 10)
     assert batch["padding_mask"].sum(-1).tolist() == [[10, 10], [8, 8], [8, 8]]
     assert batch["pooler_position"].tolist() == [[9, 9], [7, 7], [7, 7]]
@@ -66,21 +69,21 @@ def test_a_decoder_reads_both_orders() -> None:
 )
 def test_everything_else_is_read_once(template: Any, settings: dict[str, Any]) -> None:
     data = module(template, **settings)
-    table = data.write(RAW, "train")
+    table = data.encode(RAW, "train")
     assert (len(table), table.sequences) == (2, 1)
-    batch = Collate(table, 0)([0, 1])
-    assert batch["ids"].dim() == 2
-    assert batch["pooler_position"].shape == (2,)
+    batch = ClassificationCollate(table, 0)([0, 1])
+    assert batch["ids"].shape[:2] == (2, 1)
+    assert batch["pooler_position"].shape == (2, 1)
 
 
 def test_an_encoder_reads_a_symmetric_pair_as_any_other() -> None:
-    found, other = (module(BertTemplate, symmetric=symmetric).write(RAW, "train") for symmetric in (True, False))
-    for name in type(found).arrays():
+    found, other = (module(BertTemplate, symmetric=symmetric).encode(RAW, "train") for symmetric in (True, False))
+    for name in type(found).array_names():
         np.testing.assert_array_equal(getattr(found, name), getattr(other, name))
 
 
 def test_a_pair_that_loses_tokens_loses_them_in_both_orders_and_is_counted_once() -> None:
-    table = module(GptTemplate, max_len=8).write(RAW, "train")
+    table = module(GptTemplate, max_len=8).encode(RAW, "train")
     assert table.stats["truncated"] == 1
     assert np.diff(table.offsets).tolist() == [8, 8, 8, 8]
     assert words(table.ids[-8:]) == "<s> a b c d <d> z <e>"
@@ -95,4 +98,4 @@ def test_rows_left_out_are_told_of_all_rows() -> None:
     data = module(BertTemplate)
     data.on_bad_row = "skip"
     raw = RawTable(pa.table({"a": ["x", "", "y"], "b": ["z", "z", "z"], "label": [0, 1, 1]}), "file", "digest")
-    assert data.log_lines(data.write(raw, "train")) == ["1 of 3 examples left out as unusable"]
+    assert data.log_lines(data.encode(raw, "train")) == ["1 of 3 examples left out as unusable"]

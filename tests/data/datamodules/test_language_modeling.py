@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from protoformer.data.batching.samplers import Batching
-from protoformer.data.datamodules.language_modeling import LanguageModelingDataModule, Stream
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules.context import DataContext
+from protoformer.data.datamodules.language_modeling import LanguageModelingDataModule, TokenStream
 from protoformer.data.examples.documents import Corpus
-from protoformer.data.sources.source import RawStream
+from protoformer.data.sources.source import DatasetRef, RawStream
 from protoformer.errors import ConfigurationError
 from protoformer.text.sentences import PIECE, pieces
 from protoformer.text.templates import GptTemplate
@@ -33,7 +34,7 @@ class Texts:
     def __init__(self, **splits: list[str | None]) -> None:
         self.splits = splits
 
-    def stream(self, dataset: str, subset: str | None, split: str, revision: str | None, columns: list) -> RawStream:
+    def stream(self, ref: DatasetRef, split: str, columns: list) -> RawStream:
         rows = self.splits[split]
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -50,23 +51,23 @@ def words() -> Tokenizer:
 def module(
     cache: Path, words: Tokenizer, documents: list[Any] = DOCUMENTS, **changes: Any
 ) -> LanguageModelingDataModule:
-    batching = Batching(
+    batch_config = BatchConfig(
         **(
             {"batch_size": 3, "seed": 5}
             | {k: changes.pop(k) for k in list(changes) if k in ("ranks", "rank", "micro_batch")}
         )
     )
-    given: dict[str, Any] = {"splits": {"train": "train", "validation": None, "test": None}, "held_out": 0.0} | changes
-    data = LanguageModelingDataModule(
-        rows=Corpus([{"dataset": "here"}]),
-        source=given.pop("source", Texts(train=documents)),
+    context = DataContext(
+        reader=Corpus([{"dataset": "here"}]),
+        splits=changes.pop("splits", {"train": "train", "validation": None, "test": None}),
+        source=changes.pop("source", Texts(train=documents)),
         tokenizer=words,
         template=GptTemplate(words),
-        max_len=given.pop("max_len", 8),
-        batching=batching,
+        max_len=changes.pop("max_len", 8),
+        batch_config=batch_config,
         cache=cache,
-        **given,
     )
+    data = LanguageModelingDataModule(context, **{"held_out": 0.0, **changes})
     data.setup()
     return data
 
@@ -80,7 +81,7 @@ def test_a_stream_is_the_documents_with_an_end_before_and_after_each(tmp_path: P
     stream = module(tmp_path, words).tables["train"][""].stream
     expected = whole(words)
     assert len(stream) == len(expected)
-    assert stream.bytes == sum(len(text.encode()) for text in DOCUMENTS)
+    assert stream.text_bytes == sum(len(text.encode()) for text in DOCUMENTS)
     for start in range(len(expected)):
         for length in (1, 2, 7, len(expected)):
             assert stream.read(start, length).tolist() == expected[start : start + length]
@@ -164,8 +165,8 @@ def test_of_one_document_its_end_is_held_out_where_it_is_long(tmp_path: Path, wo
     long = "many words go by " * (PIECE // 8)
     data = module(tmp_path, words, [long], held_out=0.1, max_len=512)
     train, validation = (data.tables[role][""].stream for role in ("train", "validation"))
-    assert train.bytes + validation.bytes == len(long)
-    assert validation.bytes > 0
+    assert train.text_bytes + validation.text_bytes == len(long)
+    assert validation.text_bytes > 0
     short = module(tmp_path, words, ["too short to be cut"], held_out=0.1)
     assert short.tables["validation"] == {}
 
@@ -213,7 +214,7 @@ def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, words: Tokenizer,
 
 def test_a_stream_of_part_of_a_corpus(tmp_path: Path, words: Tokenizer) -> None:
     corpus = module(tmp_path, words).tables["train"][""].stream.corpus
-    stream = Stream(corpus, np.array([[1, 2], [3, 5]]), end=0)
+    stream = TokenStream(corpus, np.array([[1, 2], [3, 5]]), end_id=0)
     b, d, e = words.encode([DOCUMENTS[1], DOCUMENTS[3], DOCUMENTS[4]])
     assert stream.read(0, 10_000).tolist() == [0, *b, 0, *d, *e, 0]
     assert torch.equal(torch.from_numpy(stream.read(1, len(b))), torch.tensor(b))

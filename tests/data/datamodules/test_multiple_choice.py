@@ -6,10 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from protoformer.data.batching.samplers import Batching
-from protoformer.data.datamodules.multiple_choice import Collate, MultipleChoiceDataModule
-from protoformer.data.examples.choices import MultipleChoiceReader
-from protoformer.data.sources.source import RawTable
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules.context import DataContext
+from protoformer.data.datamodules.multiple_choice import MultipleChoiceCollate, MultipleChoiceDataModule
+from protoformer.data.examples.multiple_choice import MultipleChoiceReader
+from protoformer.data.sources.source import DatasetRef, RawTable
 from protoformer.text.templates import BertTemplate, GptTemplate
 from protoformer.text.tokenizers import Tokenizer, byte_level_bpe, whole_word_tokenizer
 
@@ -31,31 +32,33 @@ RAW = RawTable(
 )
 
 
-class Given:
+class OneTable:
     """A source that has one table."""
 
     def __init__(self, raw: RawTable) -> None:
         self.raw = raw
 
-    def load(self, *names: Any) -> RawTable:
+    def load(self, ref: DatasetRef, split: str) -> RawTable:
         return self.raw
 
 
 def module(template: Any = GptTemplate, max_len: int = 32, rows: Any = ROWS, tokenizer: Tokenizer = WORDS) -> Any:
     return MultipleChoiceDataModule(
-        rows=rows,
-        splits={"train": "train", "validation": None, "test": None},
-        source=Given(RAW),  # type: ignore[arg-type]
-        tokenizer=tokenizer,
-        template=template(tokenizer),
-        max_len=max_len,
-        batching=Batching(2),
-        cache=Path(),
+        DataContext(
+            reader=rows,
+            splits={"train": "train", "validation": None, "test": None},
+            source=OneTable(RAW),  # type: ignore[arg-type]
+            tokenizer=tokenizer,
+            template=template(tokenizer),
+            max_len=max_len,
+            batch_config=BatchConfig(2),
+            cache=Path(),
+        )
     )
 
 
 def written(data: Any, raw: RawTable = RAW) -> list[str]:
-    table = data.write(raw, "train")
+    table = data.encode(raw, "train")
     special = {WORDS.vocab_size: "<s>", WORDS.vocab_size + 1: "<d>", WORDS.vocab_size + 2: "<e>"}
     return [
         " ".join(special.get(int(i)) or str(WORDS.hf_tokenizer.id_to_token(int(i))) for i in table.ids[begin:end])
@@ -71,18 +74,18 @@ def test_parts_are_joined_and_each_choice_follows() -> None:
         "<s> a x ? <d> z <e>",
     ]
     assert written(module(BertTemplate))[3] == "[CLS] a x ? [SEP] z [SEP]"
-    table = module().write(RAW, "train")
+    table = module().encode(RAW, "train")
     assert (table.sequences, table.labels.tolist(), table.stats["truncated"]) == (2, [1, 0], 0)
-    batch = Collate(table, 0)([1])
+    batch = MultipleChoiceCollate(table, 0)([1])
     assert batch["ids"].shape == (1, 2, 7)
     assert module().texts("train", "") == ["a b c d e f x y ? | g | z z", "a x ? | y | z"]
 
 
 def test_the_article_is_cut_and_the_question_is_not() -> None:
     assert written(module(max_len=10))[:2] == ["<s> a b c x y ? <d> g <e>", "<s> a b x y ? <d> z z <e>"]
-    assert module(max_len=10).write(RAW, "train").stats["truncated"] == 2
+    assert module(max_len=10).encode(RAW, "train").stats["truncated"] == 2
     assert written(module(max_len=6))[:2] == ["<s> x y <d> g <e>", "<s> x y <d> z <e>"]
-    assert module(max_len=12).log_lines(module(max_len=12).write(RAW, "train")) == [
+    assert module(max_len=12).log_lines(module(max_len=12).encode(RAW, "train")) == [
         "2 of 4 pairs truncated to 12 tokens"
     ]
 
@@ -110,7 +113,7 @@ def test_a_vocabulary_of_bytes_keeps_the_space_between_parts() -> None:
     letters = {letter: number for number, letter in enumerate("abcdefgxyz?Ġ")}
     tokenizer = Tokenizer(byte_level_bpe({**letters, "Ġx": 12}, [("Ġ", "x")]), "bytes")
     data = module(tokenizer=tokenizer)
-    table = data.write(RAW, "train")
+    table = data.encode(RAW, "train")
     expected = tokenizer.encode(["a b c d e f x y ?"])[0]
     assert table.ids[1 : 1 + len(expected)].tolist() == expected
     assert 12 in expected
@@ -123,7 +126,7 @@ def test_as_many_choices_as_a_row_lists(count: int) -> None:
     raw = RawTable(
         pa.table({"article": ["a"], "options": [["x", "y", "z"][:count]], "answer": [names[-1]]}), "file", "digest"
     )
-    table = module(rows=rows).write(raw, "train")
+    table = module(rows=rows).encode(raw, "train")
     assert (table.sequences, table.labels.tolist()) == (count, [count - 1])
 
 
@@ -131,6 +134,6 @@ def test_rows_left_out_are_told_of_all_rows() -> None:
     data = module(BertTemplate)
     data.on_bad_row = "skip"
     rows = {**RAW.table.to_pydict(), "question": ["x y ?", ""]}
-    assert data.log_lines(data.write(RawTable(pa.table(rows), "file", "digest"), "train")) == [
+    assert data.log_lines(data.encode(RawTable(pa.table(rows), "file", "digest"), "train")) == [
         "1 of 2 examples left out as unusable"
     ]

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from protoformer.data.batching.samplers import Batching
+from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.corpus.masking import MaskedTokens, NextTokens
+from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.pretraining import PretrainingDataModule
 from protoformer.data.examples.documents import Corpus
-from protoformer.data.sources.source import RawStream
+from protoformer.data.sources.source import DatasetRef, RawStream
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.text.templates import BertTemplate
 from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
@@ -39,7 +40,7 @@ class Source:
     def __init__(self, **splits: list[str]) -> None:
         self.splits = splits
 
-    def stream(self, dataset: str, subset: str | None, split: str, revision: str | None, columns: list) -> RawStream:
+    def stream(self, ref: DatasetRef, split: str, columns: list) -> RawStream:
         rows = self.splits[split]
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -69,11 +70,18 @@ def module(
     tokenizer = more.pop("tokenizer", None) or words(*source.splits.values())
     defaults: dict[str, Any] = {"masking": MaskedTokens(), "phases": PHASES, "shard_tokens": 700, "held_out": 0.2}
     made = PretrainingDataModule(
-        rows=Corpus([{"dataset": "any"}]), splits=more.pop("splits", {"train": "train"}), source=source,  # type: ignore[arg-type]
-        tokenizer=tokenizer, template=BertTemplate(tokenizer), max_len=48, cache=cache,
-        batching=Batching(size, micro, rank, ranks, seed, workers=workers, steps=steps),
+        DataContext(
+            reader=Corpus([{"dataset": "any"}]),
+            splits=more.pop("splits", {"train": "train"}),
+            source=source,  # type: ignore[arg-type]
+            tokenizer=tokenizer,
+            template=BertTemplate(tokenizer),
+            max_len=48,
+            batch_config=BatchConfig(size, micro, rank, ranks, seed, workers=workers, steps=steps),
+            cache=cache,
+        ),
         **{**defaults, **more},
-    )  # fmt: skip
+    )
     made.setup()
     return made
 
@@ -188,7 +196,7 @@ def restored(row: Row) -> tuple[int, ...]:
 def test_ranks_and_micro_batches_make_the_same_rows(cache: Path, ranks: int, micro: int | None) -> None:
     alone = [sorted(rows(batch)) for batch in module(cache).train_dataloader()]
     every = [module(cache, rank=rank, ranks=ranks, micro=micro) for rank in range(ranks)]
-    accumulation = every[0].batching.accumulation
+    accumulation = every[0].batch_config.accumulation
     shares = [list(map(rows, data.train_dataloader())) for data in every]
     for number, expected in enumerate(alone):
         parts = [part for share in shares for part in share[number * accumulation : (number + 1) * accumulation]]

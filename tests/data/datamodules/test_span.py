@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from protoformer.data.batching.samplers import Batching
-from protoformer.data.datamodules.span import SpanDataModule, owned, token_span
-from protoformer.data.examples.questions import ExtractiveQAReader
-from protoformer.data.sources.source import RawTable
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules.context import DataContext
+from protoformer.data.datamodules.span import SpanDataModule, max_context_spans, token_span
+from protoformer.data.examples.extractive_qa import ExtractiveQAReader
+from protoformer.data.sources.source import DatasetRef, RawStream, RawTable
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.text.templates import BertTemplate
 from protoformer.text.tokenizers import whole_word_tokenizer
@@ -32,8 +33,11 @@ class Source:
     def __init__(self, table: RawTable) -> None:
         self.table = table
 
-    def load(self, *names: str | None) -> RawTable:
+    def load(self, ref: DatasetRef, split: str) -> RawTable:
         return self.table
+
+    def stream(self, ref: DatasetRef, split: str, columns: Any = None) -> RawStream:
+        raise NotImplementedError
 
     def corpus(self) -> None:
         return None
@@ -42,9 +46,18 @@ class Source:
 def module(cache: Path, table: RawTable, max_len: int = 20, **more: Any) -> SpanDataModule:
     words = whole_word_tokenizer([CONTEXT, *(question for _, question, _, _ in ROWS)], "here")
     made = SpanDataModule(
-        rows=ExtractiveQAReader("squad"), splits={"train": "train"}, source=Source(table), tokenizer=words,
-        template=BertTemplate(words), max_len=max_len, batching=Batching(4), cache=cache, **{"stride": 5, **more},
-    )  # fmt: skip
+        DataContext(
+            reader=ExtractiveQAReader("squad"),
+            splits={"train": "train"},
+            source=Source(table),
+            tokenizer=words,
+            template=BertTemplate(words),
+            max_len=max_len,
+            batch_config=BatchConfig(4),
+            cache=cache,
+        ),
+        **{"stride": 5, **more},
+    )
     made.setup()
     return made
 
@@ -77,15 +90,15 @@ def test_answers_are_found_again_and_every_token_has_one_owner(tmp_path: Path) -
 
 
 def test_the_owner_is_the_window_with_most_context() -> None:
-    max_context_start, max_context_end = owned(np.array([0, 0]), np.array([0, 4]), np.array([8, 8]))
+    max_context_start, max_context_end = max_context_spans(np.array([0, 0]), np.array([0, 4]), np.array([8, 8]))
     assert (max_context_start.tolist(), max_context_end.tolist()) == ([0, 6], [6, 12])
 
 
 def test_a_span_of_characters_is_a_span_of_tokens() -> None:
-    places = [(0, 3), (4, 7), (7, 8)]
-    assert token_span(places, 4, 8) == (1, 2)
-    assert token_span(places, 5, 6) == (1, 1)
-    assert token_span(places, 3, 4) is None
+    offsets = [(0, 3), (4, 7), (7, 8)]
+    assert token_span(offsets, 4, 8) == (1, 2)
+    assert token_span(offsets, 5, 6) == (1, 1)
+    assert token_span(offsets, 3, 4) is None
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:

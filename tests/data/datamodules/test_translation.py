@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import Batching, BatchSampler
+from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler
 from protoformer.data.batching.token_budget import TokenBudgetSampler
+from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.translation import TranslationDataModule
-from protoformer.data.examples.pairs import ParallelTextReader
+from protoformer.data.examples.parallel_text import ParallelTextReader
 from protoformer.data.learned_vocabulary import LearnedVocabulary
 from protoformer.data.sources.parallel import ParallelSource
 from protoformer.data.sources.sample import SampleSource
-from protoformer.data.sources.source import RawTable
+from protoformer.data.sources.source import DatasetRef, RawTable
 from protoformer.errors import AbsentSplitError, ConfigurationError, DataError, UserError
 from protoformer.sample import generate
 from protoformer.sample.translation import foreign, pairs
@@ -68,17 +69,17 @@ def test_files_of_one_language_each(tmp_path: Path) -> None:
     (tmp_path / "train.en").write_text("one\ntwo\u2028still two\n", encoding="utf-8")
     (tmp_path / "train.de").write_text("eins\r\nzwei", encoding="utf-8")
     source = ParallelSource(str(tmp_path))
-    table = source.load("any", None, "train")
+    table = source.load(DatasetRef("any"), "train")
     assert ROWS.read(table, "train").sources == ["one", "two\u2028still two"]
-    assert list(ROWS.texts(source.stream("any", None, "train"))) == ["one", "two\u2028still two", "eins", "zwei"]
+    assert list(ROWS.texts(source.stream(DatasetRef("any"), "train"))) == ["one", "two\u2028still two", "eins", "zwei"]
     with pytest.raises(AbsentSplitError, match=r"no files test.<language>.*train.de, train.en"):
-        source.load("any", None, "test")
+        source.load(DatasetRef("any"), "test")
     (tmp_path / "train.de").write_text("eins\nzwei\ndrei\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"train.de has 3 lines and .*train.en has 2"):
-        source.load("any", None, "train")
+        source.load(DatasetRef("any"), "train")
     (tmp_path / "train.de").write_bytes(b"ein\xff\n")
     with pytest.raises(DataError, match="byte 3: not UTF-8"):
-        source.load("any", None, "train")
+        source.load(DatasetRef("any"), "train")
     with pytest.raises(DataError, match="no such folder"):
         ParallelSource(str(tmp_path / "nowhere"))
 
@@ -108,19 +109,27 @@ def test_the_template_puts_new_tokens_or_the_vocabularys_own_around_texts() -> N
         TranslationTemplate(tokenizer, eos_token="</s>")
 
 
-def data(tmp_path: Path, batching: Batching, max_len: int = 40, **options: Any) -> TranslationDataModule:
+def data(tmp_path: Path, batch_config: BatchConfig, max_len: int = 40, **options: Any) -> TranslationDataModule:
     tokenizer = words()
     made = TranslationDataModule(
-        rows=ROWS, splits={"train": "train", "validation": "validation", "test": "test"}, source=SampleSource(rows=200),
-        tokenizer=tokenizer, template=TranslationTemplate(tokenizer), max_len=max_len, batching=batching, cache=tmp_path,
+        DataContext(
+            reader=ROWS,
+            splits={"train": "train", "validation": "validation", "test": "test"},
+            source=SampleSource(rows=200),
+            tokenizer=tokenizer,
+            template=TranslationTemplate(tokenizer),
+            max_len=max_len,
+            batch_config=batch_config,
+            cache=tmp_path,
+        ),
         **options,
-    )  # fmt: skip
+    )
     made.setup()
     return made
 
 
 def test_batches_hold_shifted_targets_and_references_are_the_texts(tmp_path: Path) -> None:
-    made = data(tmp_path, Batching(200, order="tokens"))
+    made = data(tmp_path, BatchConfig(200, order="tokens"))
     batch = next(iter(made.train_dataloader()))
     real = batch["decoder_mask"]
     assert (batch["decoder_ids"][:, 0] == made.template.bos_id).all()
@@ -142,7 +151,7 @@ def test_long_pairs_are_left_out_of_training_and_cut_elsewhere(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    made = data(tmp_path, Batching(200, order="tokens"), max_len=10)
+    made = data(tmp_path, BatchConfig(200, order="tokens"), max_len=10)
     train, test = made.tables["train"][""], made.tables["test"][""]
     assert len(train) + train.stats["too_long"] == 200
     assert train.stats["too_long"] > 20
@@ -151,7 +160,7 @@ def test_long_pairs_are_left_out_of_training_and_cut_elsewhere(
     assert test.stats["truncated"] > 20
     assert f"{train.stats['too_long']} pairs left out: a side has more than 10 tokens" in caplog.text
     with pytest.raises(DataError, match=r"more than task\.max_len=4"):
-        data(tmp_path, Batching(200), max_len=4)
+        data(tmp_path, BatchConfig(200), max_len=4)
 
 
 def lengths(count: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -161,7 +170,7 @@ def lengths(count: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sampler(**batching: Any) -> TokenBudgetSampler:
-    return TokenBudgetSampler(*lengths(), Batching(BUDGET, order="tokens", seed=3, **batching))
+    return TokenBudgetSampler(*lengths(), BatchConfig(BUDGET, order="tokens", seed=3, **batching))
 
 
 def test_batches_fill_a_budget_of_tokens_on_both_sides_with_like_lengths() -> None:
@@ -173,7 +182,7 @@ def test_batches_fill_a_budget_of_tokens_on_both_sides_with_like_lengths() -> No
     assert held.max() <= BUDGET
     assert np.median(held.max(1)) > 0.75 * BUDGET
     assert np.mean([np.ptp(sources[batch]) for batch in batches]) < 1
-    alone = TokenBudgetSampler(np.asarray([100, 3]), np.asarray([4, 3]), Batching(BUDGET, order="tokens"))
+    alone = TokenBudgetSampler(np.asarray([100, 3]), np.asarray([4, 3]), BatchConfig(BUDGET, order="tokens"))
     assert sorted(map(len, alone)) == [1, 1]
 
 
@@ -192,7 +201,7 @@ def test_epochs_differ_in_order_and_make_up_but_not_in_number() -> None:
 def test_any_ranks_and_micro_batches_see_the_same_global_batches(ranks: int, micro: int | None) -> None:
     whole = [set(batch) for batch in sampler()]
     parts = [list(sampler(ranks=ranks, rank=rank, micro_batch=micro)) for rank in range(ranks)]
-    accumulation = Batching(BUDGET, micro, ranks=ranks).accumulation
+    accumulation = BatchConfig(BUDGET, micro, ranks=ranks).accumulation
     assert {len(part) for part in parts} == {len(whole) * accumulation}
     for number, batch in enumerate(whole):
         mine = [
@@ -219,24 +228,24 @@ def test_a_loader_goes_on_with_the_next_batch() -> None:
 
 def test_other_kinds_are_not_batched_by_tokens() -> None:
     with pytest.raises(ConfigurationError, match="batching=tokens"):
-        BatchSampler(np.arange(3), Batching(4, order="tokens"), shuffle=True)
+        MicroBatchSampler(np.arange(3), BatchConfig(4, order="tokens"), shuffle=True)
 
 
-def test_a_vocabulary_is_learnt_once_from_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vocabulary_is_learned_once_from_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SampleSource(rows=300)
-    learnt = LearnedVocabulary(size=600).learn(ROWS, source, "train", tmp_path)
+    learned = LearnedVocabulary(size=600).learn(ROWS, source, "train", tmp_path)
     text = "the Dog läuft nicht ."
-    assert learnt.decode(learnt.encode([text])[0]) == text
+    assert learned.decode(learned.encode([text])[0]) == text
     for side in ("en", "de"):
-        sides = source.load("bentrevett/multi30k", None, "train").table.column(side).to_pylist()
+        sides = source.load(ROWS, "train").table.column(side).to_pylist()
         assert (
-            np.mean([len(ids) / len(one.split()) for ids, one in zip(learnt.encode(sides), sides, strict=True)]) < 1.8
+            np.mean([len(ids) / len(one.split()) for ids, one in zip(learned.encode(sides), sides, strict=True)]) < 1.8
         )
     monkeypatch.setattr(
-        "protoformer.data.learned_vocabulary.train", lambda *_, **__: pytest.fail("it was learnt already")
+        "protoformer.data.learned_vocabulary.train", lambda *_, **__: pytest.fail("it was learned already")
     )
     again = LearnedVocabulary(size=600).learn(ROWS, source, "train[:50%]", tmp_path)
-    assert again.digest == learnt.digest
+    assert again.digest == learned.digest
 
 
 def test_the_samples_other_language_is_a_function_of_the_english_and_its_splits_share_no_event() -> None:

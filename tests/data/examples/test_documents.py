@@ -14,7 +14,7 @@ from protoformer.data.sources import readers
 from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.local import LocalSource
 from protoformer.data.sources.sample import SampleSource
-from protoformer.data.sources.source import RawStream
+from protoformer.data.sources.source import DatasetRef, RawStream
 from protoformer.errors import ConfigurationError, DataError
 
 TEXTS = ["One. Two.", "Three\nfour.", "Five"]
@@ -40,27 +40,27 @@ def written(folder: Path, name: str) -> Path:
 def test_every_form_of_file_streams_the_same_rows_as_often_as_asked(tmp_path: Path, suffix: str) -> None:
     written(tmp_path, f"set/train.{suffix}")
     source = LocalSource(str(tmp_path))
-    stream = source.stream("set", None, "train", columns=["text"])
+    stream = source.stream(DatasetRef("set"), "train", columns=["text"])
     for _ in range(2):
         batches = list(stream.batches())
         assert all(batch.schema.names == ["text"] for batch in batches)
         rows = [text for batch in batches for text in batch.column(0).to_pylist()]
         assert [row.split() for row in rows] == [text.split() for text in TEXTS]
     assert stream.origin.endswith(f"set/train.{suffix}")
-    assert source.load("set", None, "train").table.column("text").to_pylist() == rows
+    assert source.load(DatasetRef("set"), "train").table.column("text").to_pylist() == rows
     if suffix != "jsonl":  # whose columns are only known when they are read
         with pytest.raises(DataError, match=r"train.*: no column 'body'; it has .*text"):
-            list(source.stream("set", None, "train", columns=["body"]).batches())
+            list(source.stream(DatasetRef("set"), "train", columns=["body"]).batches())
 
 
 def test_the_digest_of_a_stream_is_of_names_sizes_and_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "EDGE", 4)
+    monkeypatch.setattr(readers, "EDGE_BYTES", 4)
     path = tmp_path / "set" / "train.txt"
     path.parent.mkdir()
     digests = []
     for content in ("abcd....efgh", "abcd,,,,efgh", "abcd...efgh", "abcx....efgh", "abcd....efgx"):
         path.write_text(content)
-        digests.append(LocalSource(str(tmp_path)).stream("set", None, "train").digest)
+        digests.append(LocalSource(str(tmp_path)).stream(DatasetRef("set"), "train").digest)
     assert digests[0] == digests[1]
     assert len(set(digests)) == 4
 
@@ -69,14 +69,14 @@ def test_a_byte_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfgood\n\nbad \xff end\n")
     with pytest.raises(DataError, match=r"a\.txt, byte 13: not UTF-8"):
-        list(FilesSource(str(path)).stream("any", None, "train").batches())
+        list(FilesSource(str(path)).stream(DatasetRef("any"), "train").batches())
     path.write_bytes(b"\xef\xbb\xbfba\xffd")
     with pytest.raises(DataError, match=r"a\.txt, byte 5: not UTF-8"):
-        list(FilesSource(str(path)).stream("any", None, "train").batches())
+        list(FilesSource(str(path)).stream(DatasetRef("any"), "train").batches())
     broken = tmp_path / "b.parquet"
     broken.write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"b\.parquet: cannot be read"):
-        list(FilesSource(str(broken)).stream("any", None, "train").batches())
+        list(FilesSource(str(broken)).stream(DatasetRef("any"), "train").batches())
 
 
 def test_files_of_text_are_found_by_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_files_of_text_are_found_by_globs(tmp_path: Path, monkeypatch: pytest.Mo
     documents = Corpus([{"dataset": "x", "text": "body"}, {"dataset": "y"}]).documents(source, "train")
     assert len(list(documents)) == 12  # both parts are these files, which are read once
     with pytest.raises(DataError, match="holds a corpus only"):
-        source.load("nyu-mll/glue", "rte", "train")
+        source.load(DatasetRef("nyu-mll/glue", subset="rte"), "train")
     with pytest.raises(DataError, match="no such file"):
         FilesSource(str(tmp_path / "*.text"))
     (tmp_path / "e.txt.gz").write_bytes(gzip.compress(b"x"))
@@ -97,15 +97,15 @@ def test_files_of_text_are_found_by_globs(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_long_texts_come_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "CHARACTERS", 10)
+    monkeypatch.setattr(readers, "CHARS_PER_BATCH", 10)
     path = written(tmp_path, "a.txt")
-    assert [batch.num_rows for batch in FilesSource(str(path)).stream("", None, "").batches()] == [2, 1]
+    assert [batch.num_rows for batch in FilesSource(str(path)).stream(DatasetRef(""), "").batches()] == [2, 1]
 
 
 def test_the_sample_streams_what_it_loads() -> None:
     source = SampleSource(rows=5)
-    stream = source.stream("nyu-mll/glue", "rte", "train", columns=["sentence1"])
-    raw = source.load("nyu-mll/glue", "rte", "train")
+    stream = source.stream(DatasetRef("nyu-mll/glue", subset="rte"), "train", columns=["sentence1"])
+    raw = source.load(DatasetRef("nyu-mll/glue", subset="rte"), "train")
     assert pa.Table.from_batches(stream.batches()).column(0).to_pylist() == raw.table.column("sentence1").to_pylist()
     assert (stream.digest, stream.origin) == (raw.digest, raw.origin)
 
@@ -116,14 +116,14 @@ class Rows:
     def __init__(self, **sets: list[str | None]) -> None:
         self.sets = sets
 
-    def stream(self, dataset: str, subset: str | None, split: str, revision: str | None, columns: list) -> RawStream:
-        rows = self.sets[dataset]
+    def stream(self, ref: DatasetRef, split: str, columns: list) -> RawStream:
+        rows = self.sets[ref.dataset]
 
         def batches() -> Iterator[pa.RecordBatch]:
             for at in range(0, len(rows), 2):
                 yield pa.record_batch({columns[0]: pa.array(rows[at : at + 2], pa.string())})
 
-        return RawStream(batches, f"{dataset}/{split}", dataset)
+        return RawStream(batches, f"{ref.dataset}/{split}", ref.dataset)
 
 
 def test_rows_become_documents_and_empty_ones_are_counted() -> None:

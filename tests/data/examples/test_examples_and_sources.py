@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from protoformer.data.examples.choices import MultipleChoiceReader
+from protoformer.data.examples.extractive_qa import ExtractiveQAReader
 from protoformer.data.examples.labelled import LabelledTextReader
-from protoformer.data.examples.questions import ExtractiveQAReader
+from protoformer.data.examples.multiple_choice import MultipleChoiceReader
 from protoformer.data.sources.local import LocalSource
-from protoformer.data.sources.source import Part, RawTable, Role
+from protoformer.data.sources.source import DatasetRef, RawTable, Role, SplitSlice
 from protoformer.errors import ConfigurationError, DataError
 
 ROWS = LabelledTextReader("set", "a", "b", labels=["no", "yes"])
@@ -184,7 +184,7 @@ GOOD_LISTED = {"a": ["x", "y"], "b": ["x", "z"], "c": [["one", "two"], ["one", "
 
 def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
     found = LISTED.read(table(**GOOD_LISTED), "train")
-    assert (found.contexts, found.last) == (["x", "y"], ["x", "z"])
+    assert (found.contexts, found.last_part) == (["x", "y"], ["x", "z"])
     assert (found.choices, found.labels.tolist()) == ([["one", "two"], ["one", "two"]], [0, 1])
     hidden = {name: column for name, column in GOOD_LISTED.items() if name != "right"}
     assert LISTED.read(table(**hidden), "test").labels.tolist() == [-1, -1]
@@ -192,7 +192,7 @@ def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
         "set", context=["a", "b", "a"], stem="b", options="c", choices=("A", "B"), label="right"
     )
     found = three.read(table(**GOOD_LISTED), "train")
-    assert (found.contexts, found.last) == (["x x", "y z"], ["x", "y"])
+    assert (found.contexts, found.last_part) == (["x x", "y z"], ["x", "y"])
     assert found.choices == [["x one", "x two"], ["z one", "z two"]]
 
 
@@ -275,10 +275,10 @@ def test_rows_without_a_label_are_left_out_of_training_and_dev_alone() -> None:
     ],
 )
 def test_a_part_of_a_split(text: str, split: str, rows: range) -> None:
-    part = Part.of(text)
-    assert (part.split, part.rows(1871)) == (split, rows)
+    part = SplitSlice.parse(text)
+    assert (part.split, part.indices(1871)) == (split, rows)
     raw = RawTable(pa.table({"number": list(range(1871))}), "set/file.parquet", "digest")
-    taken = part.taken(raw)
+    taken = part.apply(raw)
     assert taken.table.column("number").to_pylist() == list(rows)
     assert (taken.digest == raw.digest) == (taken.origin == raw.origin) == (part.bounds == "")
 
@@ -286,7 +286,7 @@ def test_a_part_of_a_split(text: str, split: str, rows: range) -> None:
 def test_an_empty_part_is_told() -> None:
     raw = RawTable(pa.table({"a": ["x"], "b": ["y"], "label": [0]}), "set/file.parquet", "digest")
     with pytest.raises(DataError, match=r"set/file\.parquet\[80%:\]: zero rows"):
-        ROWS.read(Part.of("train[80%:]").taken(raw), "train")
+        ROWS.read(SplitSlice.parse("train[80%:]").apply(raw), "train")
 
 
 @pytest.fixture
@@ -314,26 +314,26 @@ def test_every_form_is_read(folder: Path, form: str) -> None:
         (folder / "train.csv").write_text('a,label\n"say ""hi""",0\n"two\twords",1\n')
     (folder / "train_extra.parquet").write_text("another split")
     source = LocalSource(str(folder.parents[2]))
-    raw = source.load("org/set", "sub", "train")
+    raw = source.load(DatasetRef("org/set", subset="sub"), "train")
     assert raw.table.to_pydict() == CONTENT
-    assert source.load("org/set", "sub", "train").digest == raw.digest
+    assert source.load(DatasetRef("org/set", subset="sub"), "train").digest == raw.digest
 
 
 def test_tabs_have_no_quotes(folder: Path) -> None:
     (folder / "train.tsv").write_text('a\tlabel\n"open quote\t1\n')
-    raw = LocalSource(str(folder.parents[2])).load("org/set", "sub", "train")
+    raw = LocalSource(str(folder.parents[2])).load(DatasetRef("org/set", subset="sub"), "train")
     assert raw.table.to_pydict() == {"a": ['"open quote'], "label": [1]}
 
 
 def test_missing_and_broken_files_are_named(folder: Path) -> None:
     source = LocalSource(str(folder.parents[2]))
     with pytest.raises(DataError, match=r"no file train\*\.parquet.*there is no such folder"):
-        source.load("org/other", "sub", "train")
+        source.load(DatasetRef("org/other", subset="sub"), "train")
     (folder / "validation.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(DataError, match=r"no file train.*it has validation\.parquet"):
-        source.load("org/set", "sub", "train")
+        source.load(DatasetRef("org/set", subset="sub"), "train")
     with pytest.raises(DataError, match=r"validation\.parquet: cannot be read"):
-        source.load("org/set", "sub", "validation")
+        source.load(DatasetRef("org/set", subset="sub"), "validation")
     with pytest.raises(DataError, match="no such folder"):
         LocalSource("/nowhere/at/all")
 
@@ -345,7 +345,7 @@ def test_hub_without_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tm
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     with pytest.raises(DataError, match=r"hub data set nowhere/nothing.*source=local"):
-        HubSource().load("nowhere/nothing", None, "train")
+        HubSource().load(DatasetRef("nowhere/nothing"), "train")
 
 
 def test_shards_that_are_missing_and_formats_that_are_mixed(tmp_path: Path) -> None:
@@ -354,10 +354,10 @@ def test_shards_that_are_missing_and_formats_that_are_mixed(tmp_path: Path) -> N
     for name in ("train-00000-of-00003.csv", "train-00002-of-00003.csv"):
         (folder / name).write_text('a,label\n"two\nlines",1\n')
     with pytest.raises(DataError, match="an incomplete set of shards of train"):
-        LocalSource(str(tmp_path)).load("set", None, "train")
+        LocalSource(str(tmp_path)).load(DatasetRef("set"), "train")
     (folder / "train-00001-of-00003.csv").write_text("a,label\nx,0\n")
-    table = LocalSource(str(tmp_path)).load("set", None, "train").table
+    table = LocalSource(str(tmp_path)).load(DatasetRef("set"), "train").table
     assert table.column("a").to_pylist() == ["two\nlines", "x", "two\nlines"]
     (folder / "train.jsonl").write_text('{"a": "x", "label": 0}\n')
     with pytest.raises(DataError, match="one split in several formats"):
-        LocalSource(str(tmp_path)).load("set", None, "train")
+        LocalSource(str(tmp_path)).load(DatasetRef("set"), "train")

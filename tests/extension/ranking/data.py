@@ -13,11 +13,11 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 from torch import Tensor
 
-from protoformer.data.batching.padding import padded
-from protoformer.data.batching.samplers import fillers
+from protoformer.data.batching.padding import pad_rows
+from protoformer.data.batching.samplers import decode_dummies
 from protoformer.data.cache import Table
 from protoformer.data.datamodules.table import TableDataModule
-from protoformer.data.sources.source import RawTable, Role
+from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import DataError
 
 
@@ -46,12 +46,8 @@ class RankingExample:
 
 
 @dataclass(frozen=True)
-class RankingReader:
+class RankingReader(DatasetRef):
     """Reader of the data set's rows."""
-
-    dataset: str
-    subset: str | None = None
-    revision: str | None = None
 
     def read(
         self, raw: RawTable, role: Role, on_bad_row: Literal["error", "skip"] = "error"
@@ -90,13 +86,13 @@ class RankingTable(Table):
 
 
 class RankingDataModule(TableDataModule[RankingTable]):
-    """`rows` is a RankingReader; the model's template needs the method `encode_texts`."""
+    """Its reader is a RankingReader; the model's template needs the method `encode_texts`."""
 
     template_method: ClassVar[str] = "encode_texts"
-    table = RankingTable
+    table_class = RankingTable
 
-    def write(self, raw: RawTable, role: Role) -> RankingTable:
-        examples, skipped = self.rows.read(raw, role, self.on_bad_row)
+    def encode(self, raw: RawTable, role: Role) -> RankingTable:
+        examples, skipped = self.reader.read(raw, role, self.on_bad_row)
         counts = [len(example.candidates) for example in examples]
         queries = self.tokenizer.encode([example.query for example in examples for _ in example.candidates])
         candidates = self.tokenizer.encode([text for example in examples for text in example.candidates])
@@ -113,28 +109,28 @@ class RankingDataModule(TableDataModule[RankingTable]):
         )
 
     def collate(self, table: RankingTable) -> Callable[[list[int]], RankingBatch]:
-        return Collate(table, self.template.pad_id)
+        return RankingCollate(table, self.template.pad_id)
 
     def references(self, role: Role, split: str) -> dict[int, RankingExample]:
         """The texts of a split by row, which `predictions/` shows."""
-        examples, _ = self.rows.read(self.raw(role, split), role, self.on_bad_row)
+        examples, _ = self.reader.read(self.raw(role, split), role, self.on_bad_row)
         return {example.row: example for example in examples}
 
 
 @dataclass(frozen=True)
-class Collate:
+class RankingCollate:
     """Row numbers of a table -> one padded batch. A class, so that worker processes can unpickle it."""
 
     table: RankingTable
     pad_id: int
 
     def __call__(self, indices: list[int]) -> RankingBatch:
-        chosen, real = fillers(indices)
+        chosen, real = decode_dummies(indices)
         bounds = [self.table.first_candidate[[index, index + 1]].tolist() for index in chosen]
         sequences = [sequence for start, end in bounds for sequence in range(start, end)]
         counts = torch.tensor([end - start for start, end in bounds])
         candidate_mask = torch.arange(int(counts.max())) < counts[:, None]  # (batch, candidates)
-        rectangles: dict[str, Any] = dict(padded(self.table, sequences, self.pad_id))
+        rectangles: dict[str, Any] = dict(pad_rows(self.table, sequences, self.pad_id))
         shape = (*candidate_mask.shape, rectangles["ids"].shape[1])
         ids = torch.full(shape, self.pad_id)
         segment_ids = torch.zeros(shape, dtype=torch.long)

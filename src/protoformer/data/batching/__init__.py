@@ -1,1 +1,1 @@
-"""From tables of ids to batches."""
+"""From tables of ids to padded batches: samplers, padding, the loader."""

@@ -1,4 +1,4 @@
-"""From rows of a flat table to rectangles."""
+"""Padding: sequences of unequal length as one rectangle."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -6,13 +6,14 @@ from typing import TypedDict
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from numpy import ndarray
 from torch import Tensor
 
-from protoformer.data.batching.samplers import fillers
+from protoformer.data.batching.samplers import decode_dummies
 from protoformer.data.cache import Table, TokenTable
 
 
-class Rectangles(TypedDict):
+class PaddedText(TypedDict):
     """The part of a batch that every encoder reads."""
 
     ids: Int[Tensor, "batch seq"]
@@ -20,26 +21,8 @@ class Rectangles(TypedDict):
     segment_ids: Int[Tensor, "batch seq"]
 
 
-def padded(table: Table, chosen: Sequence[int], pad_id: int) -> Rectangles:
-    """Rows side by side, padded at their ends to the longest of them."""
-    starts, ends = table.offsets[chosen], table.offsets[np.asarray(chosen) + 1]
-    shape = (len(chosen), int((ends - starts).max()))
-    ids = np.full(shape, pad_id, dtype=np.int64)
-    segment_ids = np.zeros(shape, dtype=np.int64)
-    padding_mask = np.zeros(shape, dtype=bool)
-    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        ids[number, : end - start] = table.ids[start:end]
-        segment_ids[number, : end - start] = table.segment_ids[start:end]
-        padding_mask[number, : end - start] = True
-    return Rectangles(
-        ids=torch.from_numpy(ids),
-        padding_mask=torch.from_numpy(padding_mask),
-        segment_ids=torch.from_numpy(segment_ids),
-    )
-
-
-class LabelledRectangles(TypedDict):
-    """Examples of several sequences, all padded to the longest, and what is asked of them."""
+class PaddedExamples(TypedDict):
+    """Labelled examples of several sequences each."""
 
     ids: Int[Tensor, "batch sequences seq"]
     padding_mask: Bool[Tensor, "batch sequences seq"]
@@ -49,17 +32,45 @@ class LabelledRectangles(TypedDict):
     labels: Tensor
 
 
-def labelled(table: TokenTable, indices: Sequence[int], pad_id: int) -> LabelledRectangles:
-    """Examples (or fillers) of a table, by number."""
-    chosen, real = fillers(indices)
-    shape = (len(chosen), table.sequences)
-    rows = (np.asarray(chosen)[:, None] * table.sequences + np.arange(table.sequences)).ravel()
-    rectangles = padded(table, rows.tolist(), pad_id)
-    return LabelledRectangles(
-        ids=rectangles["ids"].unflatten(0, shape),
-        padding_mask=rectangles["padding_mask"].unflatten(0, shape),
-        segment_ids=rectangles["segment_ids"].unflatten(0, shape),
+def pad(sequences: Sequence[ndarray], value: int) -> tuple[Int[ndarray, "rows longest"], Bool[ndarray, "rows longest"]]:
+    """Sequences padded with `value` at their ends to the longest (at least one column), and the mask of their own tokens."""
+    lengths = np.asarray([len(sequence) for sequence in sequences])
+    mask = np.arange(max(1, lengths.max())) < lengths[:, None]
+    padded = np.full(mask.shape, value, dtype=np.int64)
+    padded[mask] = np.concatenate(sequences)
+    return padded, mask
+
+
+def split(flat: ndarray, offsets: ndarray, rows: Sequence[int]) -> list[ndarray]:
+    """These rows of a flat array in which row i is `flat[offsets[i] : offsets[i + 1]]`."""
+    indices = np.asarray(rows)
+    bounds = zip(offsets[indices].tolist(), offsets[indices + 1].tolist(), strict=True)
+    return [flat[start:end] for start, end in bounds]
+
+
+def pad_rows(table: Table, rows: Sequence[int], pad_id: int) -> PaddedText:
+    """Rows of a table as one rectangle."""
+    ids, padding_mask = pad(split(table.ids, table.offsets, rows), pad_id)
+    segment_ids, _ = pad(split(table.segment_ids, table.offsets, rows), 0)
+    return PaddedText(
+        ids=torch.from_numpy(ids),
+        padding_mask=torch.from_numpy(padding_mask),
+        segment_ids=torch.from_numpy(segment_ids),
+    )
+
+
+def pad_examples(table: TokenTable, indices: Sequence[int], pad_id: int) -> PaddedExamples:
+    """Examples of a table (or dummies), all sequences padded to the longest of them."""
+    examples, is_real = decode_dummies(indices)
+    shape = (len(examples), table.sequences)
+    # rows of the flat table: all sequences of the first example, then of the second, ...
+    rows = (np.asarray(examples)[:, None] * table.sequences + np.arange(table.sequences)).ravel()
+    text = pad_rows(table, rows.tolist(), pad_id)
+    return PaddedExamples(
+        ids=text["ids"].unflatten(0, shape),
+        padding_mask=text["padding_mask"].unflatten(0, shape),
+        segment_ids=text["segment_ids"].unflatten(0, shape),
         pooler_position=torch.from_numpy(table.pooler_position[rows].astype(np.int64)).unflatten(0, shape),
-        example_ids=torch.from_numpy(np.where(real, table.row[chosen], -1)),
-        labels=torch.from_numpy(np.asarray(table.labels[chosen])),
+        example_ids=torch.from_numpy(np.where(is_real, table.row[examples], -1)),
+        labels=torch.from_numpy(np.asarray(table.labels[examples])),
     )

@@ -1,8 +1,8 @@
-"""Which rows make up which batch, on which rank: an explicit order with a state that can be saved.
+"""Samplers of micro-batches: which rows make up which batch on which rank, in an explicit order whose state can be saved.
 
-A *global* batch is cut into ranks x accumulation micro-batches. Every rank gets as many of them as every other: where the
-rows run out, a filler row (written -1 - row) stands in and counts nowhere. The order of an epoch is a pure function of
-seed and epoch, so a position is all there is to save, and it is the same on every rank.
+A *global* batch is cut into ranks x accumulation micro-batches. Every rank gets as many as every other: where the rows run out,
+a dummy row (encoded as -1 - row) fills up and counts in no loss and no score. An epoch's order is a pure function of seed and
+epoch, so a position is all there is to save, and it is the same on every rank.
 """
 
 import itertools
@@ -17,13 +17,17 @@ from numpy import ndarray
 
 from protoformer.errors import ConfigurationError
 
-GROUP = 50  # batches that are sorted by length together
+BATCHES_PER_GROUP = 50  # batches whose rows are sorted by length together
 
 
 @dataclass(frozen=True)
-class Batching:
-    """How rows become batches. `batch_size` is global; `micro_batch` bounds the rows a rank holds at once. In order `tokens`
-    both count tokens (see token_budget)."""
+class BatchConfig:
+    """How rows become batches.
+
+    `batch_size` is global; `micro_batch` bounds the rows that a rank holds at once. In order `tokens` both count tokens (see
+    token_budget). `eval_rows` are the rows that all ranks together evaluate at once. `steps` are the global batches of the
+    whole run, for kinds that are trained by steps.
+    """
 
     batch_size: int
     micro_batch: int | None = None
@@ -32,115 +36,129 @@ class Batching:
     seed: int = 0
     order: Literal["random", "length_grouped", "tokens"] = "random"
     workers: int = 0
-    evaluation_rows: int = 64  # rows that all ranks together evaluate at once
-    steps: int | None = None  # global batches of the whole run, for what is trained by steps
+    eval_rows: int = 64
+    steps: int | None = None
 
     @property
     def accumulation(self) -> int:
-        """Micro-batches of one rank that make up its share of a global batch."""
-        share = math.ceil(self.batch_size / self.ranks)
-        return math.ceil(share / min(self.micro_batch or share, share))
+        """Micro-batches of one rank in a global batch."""
+        rows_per_rank = math.ceil(self.batch_size / self.ranks)
+        return math.ceil(rows_per_rank / min(self.micro_batch or rows_per_rank, rows_per_rank))
+
+    def for_evaluation(self) -> "BatchConfig":
+        """Batches of `eval_rows` in the table's order, loaded without workers."""
+        return BatchConfig(self.eval_rows, rank=self.rank, ranks=self.ranks)
 
 
-class BatchSampler:
-    """Micro-batches of one rank, as lists of rows; -1 - row is a filler."""
+class MicroBatchSampler:
+    """Micro-batches of one rank, as lists of rows; -1 - row is a dummy row."""
 
-    def __init__(self, lengths: Int[ndarray, "examples"], batching: Batching, *, shuffle: bool) -> None:
-        if shuffle and batching.order == "tokens" and type(self) is BatchSampler:
+    def __init__(self, lengths: Int[ndarray, "examples"], config: BatchConfig, *, shuffle: bool) -> None:
+        if shuffle and config.order == "tokens" and type(self) is MicroBatchSampler:
             raise ConfigurationError("recipe.batching=tokens: only translation tasks can be batched by tokens")
-        self.lengths, self.batching, self.shuffle = lengths, batching, shuffle
+        self.lengths, self.config, self.shuffle = lengths, config, shuffle
         self.epoch = 0
-        self.position = 0  # micro-batches of this epoch to leave out
+        self.position = 0  # micro-batches of this epoch to skip
 
     def __len__(self) -> int:
-        return math.ceil(len(self.lengths) / self.batching.batch_size) * self.batching.accumulation
+        return math.ceil(len(self.lengths) / self.config.batch_size) * self.config.accumulation
 
     def order(self) -> Int[ndarray, "examples"]:
         """All rows in the order of this epoch."""
         if not self.shuffle:
             return np.arange(len(self.lengths))
-        generator = np.random.default_rng([self.batching.seed, self.epoch])
+        generator = np.random.default_rng([self.config.seed, self.epoch])
         order = generator.permutation(len(self.lengths))
-        if self.batching.order == "random":
+        if self.config.order == "random":
             return order
-        size = self.batching.batch_size
-        groups = [order[at : at + GROUP * size] for at in range(0, len(order), GROUP * size)]
+        size = self.config.batch_size
+        # sort a random group of rows by length, cut it into batches, then shuffle the batches
+        groups = np.split(order, range(BATCHES_PER_GROUP * size, len(order), BATCHES_PER_GROUP * size))
         by_length = np.concatenate([group[np.argsort(-self.lengths[group], kind="stable")] for group in groups])
-        whole = len(order) // size
-        batches = generator.permutation(whole)
-        return np.concatenate([*(by_length[b * size : (b + 1) * size] for b in batches), by_length[whole * size :]])
+        full_batches = len(order) // size
+        shuffled = generator.permutation(full_batches)
+        return np.concatenate(
+            [*(by_length[i * size : (i + 1) * size] for i in shuffled), by_length[full_batches * size :]]
+        )
 
     def __iter__(self) -> Iterator[list[int]]:
-        order, batching = self.order(), self.batching
-        parts = batching.ranks * batching.accumulation
-        number = 0
-        for start in range(0, len(order), batching.batch_size):
-            shares = np.array_split(order[start : start + batching.batch_size], parts)
-            for share in shares[batching.rank :: batching.ranks]:
-                number += 1
-                if number > self.position:
-                    yield share.tolist() if len(share) else [-1 - int(order[start])]
+        order, config = self.order(), self.config
+        index = 0
+        for start in range(0, len(order), config.batch_size):
+            batch = order[start : start + config.batch_size]
+            for micro_batch in micro_batches_of_rank(np.array_split(batch, config.ranks * config.accumulation), config):
+                if index >= self.position:
+                    yield micro_batch.tolist() if len(micro_batch) else [-1 - int(batch[0])]
+                index += 1
+
+
+def micro_batches_of_rank(micro_batches: Sequence[ndarray], config: BatchConfig) -> Sequence[ndarray]:
+    """Those of a global batch's micro-batches that are this rank's."""
+    return micro_batches[config.rank :: config.ranks]
 
 
 class Phase(NamedTuple):
-    """A part of a run: how many global batches it has, and how many rows the table that they are of."""
+    """A phase of a run: its number of global batches, and the number of rows of its table."""
 
     steps: int
     rows: int
 
 
 class PhasedSampler:
-    """Micro-batches of one rank for a whole run: phase after phase, each going through its rows in drawn orders, pass after
-    pass. One epoch is the run.
+    """Micro-batches of one rank for a whole run: phase after phase, pass after pass over each phase's rows, shuffled.
 
-    What it gives are *draws*: a row's number over the tables of all phases, plus their total number of rows for each pass
-    before. So a draw is given once only, and it says phase, row and pass on any rank; -1 - draw is a filler.
+    One epoch is the whole run. Instead of rows it gives *sample indices*: pass x total rows + first row of the phase + row,
+    where the rows of all phases are numbered one phase after another. So no index is given twice, and an index says phase, row
+    and pass on any rank; -1 - index is a dummy row.
     """
 
-    def __init__(self, phases: Sequence[Phase], batching: Batching) -> None:
-        self.phases, self.batching = [Phase(*phase) for phase in phases], batching
-        self.firsts = [0, *itertools.accumulate(phase.rows for phase in self.phases)]
+    def __init__(self, phases: Sequence[Phase], config: BatchConfig) -> None:
+        self.phases, self.config = [Phase(*phase) for phase in phases], config
+        self.first_rows = [0, *itertools.accumulate(phase.rows for phase in self.phases)]
         self.epoch = 0
-        self.position = 0  # micro-batches of this epoch to leave out
+        self.position = 0  # micro-batches of this epoch to skip
 
     def __len__(self) -> int:
-        return sum(phase.steps for phase in self.phases) * self.batching.accumulation
+        return sum(phase.steps for phase in self.phases) * self.config.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
-        batching = self.batching
-        begin, left_out = divmod(self.position, batching.accumulation)
-        for number, phase in enumerate(self.phases):
-            for batch in self._batches(number, min(begin, phase.steps)):
-                shares = np.array_split(batch, batching.ranks * batching.accumulation)
-                for share in shares[batching.rank :: batching.ranks][left_out:]:
-                    yield share.tolist() if len(share) else [-1 - int(batch[0])]
-                left_out = 0
-            begin = max(0, begin - phase.steps)
+        config = self.config
+        step, skipped = divmod(self.position, config.accumulation)
+        for index, phase in enumerate(self.phases):
+            for batch in self._batches(index, min(step, phase.steps)):
+                micro_batches = np.array_split(batch, config.ranks * config.accumulation)
+                for micro_batch in micro_batches_of_rank(micro_batches, config)[skipped:]:
+                    yield micro_batch.tolist() if len(micro_batch) else [-1 - int(batch[0])]
+                skipped = 0
+            step = max(0, step - phase.steps)
 
-    def _batches(self, number: int, begin: int) -> Iterator[Int[ndarray, "batch"]]:
-        """The draws of a phase's global batches, from batch `begin` on."""
-        phase, size = self.phases[number], self.batching.batch_size
-        if begin == phase.steps:
+    def _batches(self, index: int, first_step: int) -> Iterator[Int[ndarray, "batch"]]:
+        """Sample indices of a phase's global batches, from `first_step` on."""
+        phase, size = self.phases[index], self.config.batch_size
+        if first_step == phase.steps:
             return
-        passes = math.ceil(phase.steps * size / phase.rows)  # of an epoch; a further epoch goes on counting
-        turn, at = divmod(begin * size, phase.rows)
-        order = self._order(number, self.epoch * passes + turn)
-        for _ in range(begin, phase.steps):
-            parts = [order[at : at + size]]
-            at += size
-            while (held := sum(map(len, parts))) < size:
-                turn += 1
-                order = self._order(number, self.epoch * passes + turn)
-                at = size - held
-                parts.append(order[:at])
+        passes_per_epoch = math.ceil(phase.steps * size / phase.rows)
+        pass_index, start = divmod(first_step * size, phase.rows)
+        pass_index += self.epoch * passes_per_epoch
+        order = self._order(index, pass_index)
+        for _ in range(first_step, phase.steps):
+            parts = [order[start : start + size]]
+            start += size
+            # a batch that a pass cannot fill takes its rest from the next passes
+            while (filled := sum(map(len, parts))) < size:
+                pass_index += 1
+                order = self._order(index, pass_index)
+                start = size - filled
+                parts.append(order[:start])
             yield np.concatenate(parts)
 
-    def _order(self, number: int, turn: int) -> Int[ndarray, "rows"]:
-        """All draws of one pass over a phase's table."""
-        generator = np.random.default_rng([self.batching.seed, number, turn])
-        return generator.permutation(self.phases[number].rows) + (turn * self.firsts[-1] + self.firsts[number])
+    def _order(self, index: int, pass_index: int) -> Int[ndarray, "rows"]:
+        """Sample indices of one pass over a phase's table."""
+        generator = np.random.default_rng([self.config.seed, index, pass_index])
+        offset = pass_index * self.first_rows[-1] + self.first_rows[index]
+        return generator.permutation(self.phases[index].rows) + offset
 
 
-def fillers(indices: Sequence[int]) -> tuple[list[int], list[bool]]:
-    """Rows to read, and which of them are real."""
+def decode_dummies(indices: Sequence[int]) -> tuple[list[int], list[bool]]:
+    """Rows to read, and whether each is real (not a dummy row)."""
     return [i if i >= 0 else -1 - i for i in indices], [i >= 0 for i in indices]

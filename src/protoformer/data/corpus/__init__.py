@@ -1,1 +1,1 @@
-"""Corpora for pretraining: shards, sentence pairs, masking."""
+"""Corpora for pretraining: shards of token ids, sentence pairs and packs, masking."""

@@ -1,6 +1,6 @@
-"""What a model is to tell of a text: masked tokens (arXiv 1810.04805, section 3.1 and appendix A.1), or each next one.
+"""Training targets of pretraining: masked tokens (arXiv 1810.04805, section 3.1 and appendix A.1) or next tokens.
 
-Differs: BERT's own code draws the masks once and stores them; here they are drawn when a text is read.
+Differs: BERT's own code draws the masks once and stores them; here they are drawn when a sequence is read.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from numpy import ndarray
 from protoformer.errors import ConfigurationError
 
 
-class Masked(NamedTuple):
-    """A text as the model reads it, the positions to tell (in order), and the ids that belong there."""
+class MaskedSequence(NamedTuple):
+    """A sequence as the model reads it, the positions to predict (in order), and the ids that belong there."""
 
     ids: Int[ndarray, "seq"]
     positions: Int[ndarray, "predictions"]
@@ -23,8 +23,11 @@ class Masked(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskedTokens:
-    """`share` of a text's tokens are to be told: of these `mask` become [MASK], `random` any token of the vocabulary, and the
-    rest stay. `whole_word` (BERT's later code) chooses words, all of whose tokens are told, instead of tokens."""
+    """Masked language modeling: a fraction `share` of a sequence's tokens is predicted.
+
+    Of these the fraction `mask` becomes [MASK], `random` any token of the vocabulary, and the rest stays. With `whole_word`
+    (BERT's later code) words are chosen, and all their tokens are predicted.
+    """
 
     share: float = 0.15
     mask: float = 0.8
@@ -48,46 +51,49 @@ class MaskedTokens:
         mask_id: int,
         max_predictions: int,
         generator: np.random.Generator,
-    ) -> Masked:
-        """`special` positions are never told; `is_continuation` says of a token that it goes on with the word before it."""
-        number = min(max_predictions, max(1, round(self.share * len(ids))))
-        free = np.flatnonzero(~special)
+    ) -> MaskedSequence:
+        """`special` positions are never predicted; `is_continuation` marks tokens that continue the word before them."""
+        count = min(max_predictions, max(1, round(self.share * len(ids))))
+        candidates = np.flatnonzero(~special)
         if self.whole_word:
             assert is_continuation is not None
-            positions = _whole_words(free, is_continuation, number, generator)
+            positions = _whole_words(candidates, is_continuation, count, generator)
         else:
-            positions = np.sort(generator.permutation(free)[:number])
-        drawn = generator.random(len(positions))
-        others = generator.integers(vocab_size, size=len(positions))
+            positions = np.sort(generator.permutation(candidates)[:count])
+        draws = generator.random(len(positions))
+        random_ids = generator.integers(vocab_size, size=len(positions))
         corrupted = ids.copy()
         corrupted[positions] = np.where(
-            drawn < self.mask, mask_id, np.where(drawn < self.mask + self.random, others, ids[positions])
+            draws < self.mask, mask_id, np.where(draws < self.mask + self.random, random_ids, ids[positions])
         )
-        return Masked(corrupted, positions, ids[positions])
+        return MaskedSequence(corrupted, positions, ids[positions])
 
 
 def _whole_words(
-    free: Int[ndarray, "free"], is_continuation: Bool[ndarray, "seq"], number: int, generator: np.random.Generator
+    candidates: Int[ndarray, "candidates"],
+    is_continuation: Bool[ndarray, "seq"],
+    budget: int,
+    generator: np.random.Generator,
 ) -> Int[ndarray, "predictions"]:
-    """Words in a drawn order, each that still fits, up to `number` tokens."""
-    begins = ~is_continuation[free]
-    begins[:1] = True
-    begins[1:] |= np.diff(free) > 1  # a special token stands between
-    word = np.cumsum(begins) - 1  # of each free token
+    """Positions of random words, up to `budget` tokens; a word that does not fit is passed over."""
+    begins_word = ~is_continuation[candidates]
+    begins_word[:1] = True
+    begins_word[1:] |= np.diff(candidates) > 1  # a special token stands between
+    word = np.cumsum(begins_word) - 1  # of each candidate
     lengths = np.bincount(word).tolist()
     chosen = np.zeros(len(lengths), dtype=bool)
-    for drawn in generator.permutation(len(lengths)).tolist():
-        if lengths[drawn] <= number:
-            chosen[drawn] = True
-            number -= lengths[drawn]
-            if not number:
+    for index in generator.permutation(len(lengths)).tolist():
+        if lengths[index] <= budget:
+            chosen[index] = True
+            budget -= lengths[index]
+            if not budget:
                 break
-    return free[chosen[word]]
+    return candidates[chosen[word]]
 
 
 @dataclass(frozen=True)
 class NextTokens:
-    """Every token but the first is to be told from those before it: the left-to-right rival of section 5.1."""
+    """Left-to-right language modeling (section 5.1's baseline): every token but the first is predicted from those before it."""
 
     whole_word: ClassVar[bool] = False
     needs_mask: ClassVar[bool] = False
@@ -101,6 +107,6 @@ class NextTokens:
         mask_id: int,
         max_predictions: int,
         generator: np.random.Generator,
-    ) -> Masked:
-        """Position i is to tell token i + 1. Nothing is drawn, and there is no bound on how many."""
-        return Masked(ids, np.arange(len(ids) - 1), ids[1:])
+    ) -> MaskedSequence:
+        """Position i predicts token i + 1; nothing is drawn, and `max_predictions` does not apply."""
+        return MaskedSequence(ids, np.arange(len(ids) - 1), ids[1:])

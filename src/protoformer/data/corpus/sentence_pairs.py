@@ -1,11 +1,11 @@
-"""Which tokens of a corpus make up one pretraining example: pairs for the next-sentence task, or packed full sentences.
+"""Pretraining instances: which tokens of a corpus make up one, a sentence pair or a pack of full sentences.
 
 Pairs as BERT's code makes them (create_pretraining_data.py; arXiv 1810.04805, appendix A.2): sentences are gathered up to a
-target length, cut into A and B; half of the time B is replaced by text of another document and its sentences are put back.
-Packs are RoBERTa's FULL-SENTENCES (arXiv 1907.11692, section 4.2).
+target length and cut into A and B. Half of the time B is replaced by text of another document, and its sentences are used
+again. Packs are RoBERTa's FULL-SENTENCES (arXiv 1907.11692, section 4.2).
 
-Differs: a chunk of one sentence whose corpus has no other document becomes an example without a B (in BERT's code its B is
-of the same document and called random). A pack ends where a shard does, and before a document that is held out.
+Differs: a chunk of one sentence whose corpus has no other document becomes an instance without B (in BERT's code its B is of
+the same document and called random). A pack ends where a shard does, and before a held-out document.
 """
 
 import hashlib
@@ -22,18 +22,23 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from protoformer.atomic import create_folder_atomically
+from protoformer.data.corpus.held_out import train_validation_split
 from protoformer.data.corpus.shards import Shards
 from protoformer.errors import DataError
+from protoformer.runs.digests import source_digest
 from protoformer.text.templates import truncated_lengths
 
-Side = Literal["train", "validation"]
+CorpusSplit = Literal["train", "validation"]
 ARRAYS = ("a_start", "a_length", "b_start", "b_length", "is_random")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How instances are made. `length` counts the special tokens. `short_share` of the documents have a shorter target, and
-    of the packs in further passes."""
+class InstanceConfig:
+    """How instances are made. `length` counts the special tokens.
+
+    A fraction `short_share` of the documents (of the packs, in passes after the first) has a shorter target length.
+    `duplicates` is the number of passes over the corpus.
+    """
 
     length: int
     nsp: bool = True
@@ -43,13 +48,13 @@ class Recipe:
     seed: int = 0
 
     @property
-    def room(self) -> int:
-        """For text: without [CLS] and [SEP], and the second [SEP] of a pair."""
+    def max_tokens(self) -> int:
+        """Tokens of text: without [CLS] and [SEP], and the second [SEP] of a pair."""
         return self.length - (3 if self.nsp else 2)
 
 
 class Instances:
-    """Where each example's A and B lie in the corpus, in tokens, mapped from a folder; a B of length 0 is none."""
+    """Token offsets and lengths of each instance's A and B in the corpus, memory-mapped; a B of length 0 is none."""
 
     a_start: Int[ndarray, "instances"]
     a_length: Int[ndarray, "instances"]
@@ -57,160 +62,156 @@ class Instances:
     b_length: Int[ndarray, "instances"]
     is_random: Bool[ndarray, "instances"]
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         for name in ARRAYS:
-            setattr(self, name, np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")))
-        self.stats: Mapping[str, Any] = json.loads((place / "stats.json").read_text(encoding="utf-8"))
+            setattr(self, name, np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")))
+        self.stats: Mapping[str, Any] = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
 
     def __len__(self) -> int:
         return len(self.a_start)
 
     def __reduce__(self) -> tuple[type["Instances"], tuple[Path]]:
-        return Instances, (self.place,)
+        return Instances, (self.folder,)
 
 
-def sides(shards: Shards, share: float) -> tuple[Int[ndarray, "train 2"], Int[ndarray, "validation 2"]]:
-    """The documents (first sentence, one past the last) to train on, and those that are held out.
-
-    Where there are several, those whose numbers' hashes are least: at least one, of four at least two (so that a pair can
-    have another document's text), never all. Of a single document its last sentences; nothing of a single sentence.
-    """
-    starts = shards.document_sentences()
-    documents = np.stack([starts[:-1], starts[1:]], axis=1)
-    nothing = documents[:0]
-    if share <= 0:
-        return documents, nothing
-    if len(documents) == 1:
-        kept = shards.sentences - min(max(1, round(share * shards.sentences)), shards.sentences - 1)
-        if kept == shards.sentences:
-            return documents, nothing
-        return np.array([[0, kept]]), np.array([[kept, shards.sentences]])
-    drawn = hashed(np.arange(len(documents)))
-    ranks = drawn.argsort().argsort()
-    held = ((drawn < share) | (ranks < (2 if len(documents) > 3 else 1))) & (ranks < len(documents) - 1)
-    return documents[~held], documents[held]
+def writer_digest() -> str:
+    """Digest of the code that makes instances."""
+    return source_digest("data/corpus/sentence_pairs.py", "data/corpus/held_out.py", "text/templates.py")
 
 
-def hashed(numbers: Int[ndarray, "numbers"]) -> ndarray:
-    """Numbers between 0 and 1 that look drawn, the same ones always (the mixing of SplitMix64)."""
-    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (mixed ^ (mixed >> np.uint64(31))) / 2.0**64
-
-
-def instances(cache: Path, shards: Shards, recipe: Recipe, side: Side) -> Instances | None:
-    """The table of one side, from disk, or else made now; None where nothing is held out to validate on.
+def instances(cache: Path, corpus: Shards, config: InstanceConfig, split: CorpusSplit) -> Instances | None:
+    """The instances of one split, from disk or made now; None where nothing is held out to validate on.
 
     Raises DataError where a corpus gives no instance to train on.
     """
-    code = Path(__file__).read_bytes()
-    settings = [hashlib.sha256(code).hexdigest(), shards.digest, repr(recipe), side]
-    place = cache / "corpora" / "instances" / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
-    if not place.is_dir():
-        train, held_out = sides(shards, recipe.held_out)
-        documents = train if side == "train" else held_out
-        table = _Growing()
+    settings = [writer_digest(), corpus.digest, repr(config), split]
+    folder = cache / "corpora" / "instances" / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
+    if not folder.is_dir():
+        train, held_out = train_validation_split(corpus, config.held_out)
+        documents = train if split == "train" else held_out
+        builder = _InstancesBuilder()
         if len(documents):
-            make(shards, documents, recipe, side, table)
-        if not len(table) and side == "train":
-            raise DataError(
-                f"{shards.stats['origin']}: no training example of up to {recipe.length} tokens can be built"
-            )
-        if not len(table):
+            make_instances(corpus, documents, config, split, builder)
+        if not len(builder) and split == "train":
+            origin = corpus.stats["origin"]
+            raise DataError(f"{origin}: no training example of up to {config.length} tokens can be built")
+        if not len(builder):
             return None
-        held = shards.documents > 1
-        table.stats |= {
-            "instances": len(table),
-            "held_out_documents": len(held_out) if held else 0,
+        builder.stats |= {
+            "instances": len(builder),
+            "held_out_documents": len(held_out) if corpus.documents > 1 else 0,
             "held_out_sentences": int((held_out[:, 1] - held_out[:, 0]).sum()),
-            "random": sum(table.columns["is_random"]),
-            "truncated": table.truncated,
+            "random": sum(builder.columns["is_random"]),
+            "truncated": builder.truncated,
         }
-        table.save(place)
-    return Instances(place)
+        builder.save(folder)
+    return Instances(folder)
 
 
-def make(shards: Shards, documents: Int[ndarray, "documents 2"], recipe: Recipe, side: Side, to: "_Growing") -> None:
-    """All passes over the documents; a validation table is of one."""
-    for number in range(recipe.duplicates if side == "train" else 1):
-        random = Random(f"{recipe.seed}/{side}/{recipe.length}/{number}")
-        if recipe.nsp:
-            _pairs(shards, documents, recipe, random, to)
-        else:
-            # a further pass over the same text is cut elsewhere by some short packs, each for the few packs that follow
-            _packs(shards, documents, recipe.room, recipe.short_share if number else 0.0, random, to)
-
-
-def _pairs(
-    shards: Shards, documents: Int[ndarray, "documents 2"], recipe: Recipe, random: Random, to: "_Growing"
+def make_instances(
+    corpus: Shards,
+    documents: Int[ndarray, "documents 2"],
+    config: InstanceConfig,
+    split: CorpusSplit,
+    builder: "_InstancesBuilder",
 ) -> None:
-    room = recipe.room
+    """Add the instances of all passes over the documents; a validation split has one pass."""
+    for pass_index in range(config.duplicates if split == "train" else 1):
+        random = Random(f"{config.seed}/{split}/{config.length}/{pass_index}")
+        if config.nsp:
+            _add_pairs(corpus, documents, config, random, builder)
+        else:
+            # a short pack now and then, so that each further pass over the same text is cut elsewhere
+            short_share = config.short_share if pass_index else 0.0
+            _add_packs(corpus, documents, config.max_tokens, short_share, random, builder)
 
-    def elsewhere(own: int, tokens: int) -> tuple[int, int]:
+
+def _add_pairs(
+    corpus: Shards,
+    documents: Int[ndarray, "documents 2"],
+    config: InstanceConfig,
+    random: Random,
+    builder: "_InstancesBuilder",
+) -> None:
+    max_tokens = config.max_tokens
+
+    def other_document(this: int, tokens: int) -> tuple[int, int]:
         """Text of another document, from any of its sentences on, of at least `tokens` tokens if it has them."""
         other = random.randrange(len(documents) - 1)
-        first, last = documents[other + (other >= own)].tolist()
-        return shards.until(random.randrange(first, last), last, tokens)
+        first, last = documents[other + (other >= this)].tolist()
+        return corpus.until(random.randrange(first, last), last, tokens)
 
-    for own, (first, last) in enumerate(documents.tolist()):
-        ends = shards.offsets(first, last).tolist()
-        target = random.randint(2, room) if random.random() < recipe.short_share else room
-        for start, cut, end, is_random in _chunks(ends, target, len(documents) > 1, random):
-            a, length_a = ends[start], ends[cut] - ends[start]
-            b, length_b = elsewhere(own, target - length_a) if is_random else (ends[cut], ends[end] - ends[cut])
-            kept_a, kept_b = truncated_lengths(length_a, length_b, room)
-            to.truncated += (kept_a, kept_b) != (length_a, length_b)
-            a, b = a + _front(length_a - kept_a, random), b + _front(length_b - kept_b, random)
-            to.add(a, kept_a, b, kept_b, is_random)
+    for document, (first, last) in enumerate(documents.tolist()):
+        offsets = corpus.offsets(first, last).tolist()
+        target = random.randint(2, max_tokens) if random.random() < config.short_share else max_tokens
+        for chunk in _chunks(offsets, target, len(documents) > 1, random):
+            a, a_length = offsets[chunk.start], offsets[chunk.cut] - offsets[chunk.start]
+            b, b_length = offsets[chunk.cut], offsets[chunk.end] - offsets[chunk.cut]
+            if chunk.is_random:
+                b, b_length = other_document(document, target - a_length)
+            a_kept, b_kept = truncated_lengths(a_length, b_length, max_tokens)
+            builder.truncated += int((a_kept, b_kept) != (a_length, b_length))
+            a += _removed_in_front(a_length - a_kept, random)
+            b += _removed_in_front(b_length - b_kept, random)
+            builder.add(a, a_kept, b, b_kept, chunk.is_random)
 
 
-def _chunks(ends: list[int], target: int, others: bool, random: Random) -> Iterator[tuple[int, int, int, bool]]:
-    """One document's sentences, `target` tokens at a time: where a chunk starts, where its B does, where it ends (in
-    sentences), and whether another document's text takes B's place, so that B's sentences are used again."""
-    start, last = 0, len(ends) - 1
+@dataclass(frozen=True)
+class _Chunk:
+    """Sentences of a document: A from `start` to `cut`, B from `cut` to `end`, unless it is of another document."""
+
+    start: int
+    cut: int
+    end: int
+    is_random: bool
+
+
+def _chunks(offsets: list[int], target: int, has_others: bool, random: Random) -> Iterator[_Chunk]:
+    """One document's sentences, `target` tokens at a time. Sentences whose place a random B takes are used again."""
+    start, last = 0, len(offsets) - 1
     while start < last:
         end = start + 1
-        while end < last and ends[end] - ends[start] < target:
+        while end < last and offsets[end] - offsets[start] < target:
             end += 1
         cut = random.randint(start + 1, end - 1) if end - start > 1 else end
-        is_random = others and (cut == end or random.random() < 0.5)
-        yield start, cut, end, is_random
+        is_random = has_others and (cut == end or random.random() < 0.5)
+        yield _Chunk(start, cut, end, is_random)
         start = cut if is_random else end
 
 
-def _front(excess: int, random: Random) -> int:
-    """How many of the tokens that have to go leave the front: each goes there or from the back, as a coin says."""
+def _removed_in_front(excess: int, random: Random) -> int:
+    """How many of the excess tokens are removed in front: a coin decides for each between front and back."""
     return random.getrandbits(excess).bit_count() if excess else 0
 
 
-def _packs(
-    shards: Shards,
+def _add_packs(
+    corpus: Shards,
     documents: Int[ndarray, "documents 2"],
-    room: int,
+    max_tokens: int,
     short_share: float,
     random: Random,
-    to: "_Growing",
+    builder: "_InstancesBuilder",
 ) -> None:
-    """Sentences in order, also over a document's end, which costs a separator. One longer than a pack is cut into several."""
-    gaps = documents[1:, 0] != documents[:-1, 1]
-    ends_shard = np.isin(documents[:-1, 1], shards.sentence_starts)
-    for run in np.split(documents, np.flatnonzero(gaps | ends_shard) + 1):
-        offsets = shards.offsets(int(run[0, 0]), int(run[-1, 1]))
+    """Sentences in order, also over a document's end, which costs a separator. A sentence longer than a pack is cut."""
+    is_gap = documents[1:, 0] != documents[:-1, 1]  # a held-out document between two documents
+    ends_shard = np.isin(documents[:-1, 1], corpus.sentence_starts)
+    for run in np.split(documents, np.flatnonzero(is_gap | ends_shard) + 1):
+        offsets = corpus.offsets(int(run[0, 0]), int(run[-1, 1]))
         document = np.repeat(np.arange(len(run)), run[:, 1] - run[:, 0])  # of each sentence
-        costs = offsets[1:] + document  # with the separators before
-        at, sentence = int(offsets[0]), 0
+        costs = offsets[1:] + document  # token offset of each sentence's end, with the separators before it
+        start, sentence = int(offsets[0]), 0
         while sentence < len(document):
-            target = random.randint(2, room) if short_share and random.random() < short_share else room
-            fits = int(np.searchsorted(costs, at + document[sentence] + target, side="right"))
-            end = int(offsets[fits]) if fits > sentence else at + target
-            to.add(at, end - at, 0, 0, False)
-            at, sentence = end, max(fits, sentence)
+            is_short = bool(short_share) and random.random() < short_share
+            target = random.randint(2, max_tokens) if is_short else max_tokens
+            fitting = int(np.searchsorted(costs, start + document[sentence] + target, side="right"))
+            end = int(offsets[fitting]) if fitting > sentence else start + target
+            builder.add(start, end - start, 0, 0, False)
+            start, sentence = end, max(fitting, sentence)
 
 
-class _Growing:
-    """A table in memory, compact: there are as many instances as a corpus has paragraphs."""
+class _InstancesBuilder:
+    """Instances in memory, in compact arrays: there are as many as a corpus has paragraphs."""
 
     def __init__(self) -> None:
         self.columns = {name: array("q" if name.endswith("start") else "i") for name in ARRAYS}
@@ -226,8 +227,8 @@ class _Growing:
         for append, value in zip(self._appends, values, strict=True):
             append(value)
 
-    def save(self, place: Path) -> None:
-        with create_folder_atomically(place) as tmp:
+    def save(self, folder: Path) -> None:
+        with create_folder_atomically(folder) as tmp:
             for name, column in self.columns.items():
                 values = np.frombuffer(column, dtype=np.int64 if column.typecode == "q" else np.int32)
                 np.save(tmp / f"{name}.npy", values.astype(bool) if name == "is_random" else values)

@@ -1,8 +1,8 @@
-"""From the documents of a corpus to shards: written once, each whole or not there.
+"""From the documents of a corpus to shards on disk, each complete or absent.
 
-Each is written beside its place and renamed; `index.json`, written last, says that there are no more. What they hold depends
-on nothing but the documents and the settings, so an interrupted writing goes on after the shards that stand, and two
-processes that write at once write the same.
+Shards are written beside their place and renamed; `index.json`, written last, says that there are no more. Their content
+depends on the documents and the settings alone, so an interrupted run continues after the complete shards, and two processes
+that write at once write the same.
 """
 
 import hashlib
@@ -20,21 +20,22 @@ import numpy as np
 from numpy import ndarray
 
 from protoformer.atomic import create_folder_atomically, write_text
-from protoformer.data.corpus.shards import Shard, Shards, folder
+from protoformer.data.corpus.shards import Shard, Shards, shard_folder
 from protoformer.errors import DataError
 from protoformer.runs.digests import source_digest
 from protoformer.text.sentences import pieces, sentences
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
-CHARACTERS = 4_000_000  # of documents that are tokenised together
-WORD_EVERY = 15.0  # seconds between two lines of the log
-Cut = Literal["sentences", "text"]  # a document's sentences, or its whole text as it is
-STALE = 3600.0  # seconds after which a shard being written is taken for left behind
+CHARS_PER_CHUNK = 4_000_000  # of documents that are tokenised at once
+LOG_EVERY = 15.0  # seconds
+Segmentation = Literal["sentences", "text"]  # a document's sentences, or its whole text
+STALE_AFTER = 3600.0  # seconds, until a shard that is being written is taken for abandoned
+EncodedDocument = list[tuple[list[int], int]]  # each sentence's ids, and its length in bytes
 
 
 class Texts(Protocol):
-    """Documents that can be read again from the first one; `skipped` counts what was no document."""
+    """Documents that can be read again from the first; `skipped` counts rows that were no document."""
 
     origin: str
     digest: str
@@ -44,43 +45,50 @@ class Texts(Protocol):
 
 
 def writer_digest() -> str:
-    """Digest of the code that turns documents into shards, and of nothing else: a corpus is dear to tokenise."""
+    """Digest of the code that turns documents into shards, and of nothing else: a corpus takes long to tokenise."""
     files = ("data/examples/documents.py", "data/sources/readers.py", "data/corpus/sharding.py")
     return source_digest(*files, "text/sentences.py", "text/tokenizers.py")
 
 
 def shards(
-    cache: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int = 50_000_000, cut: Cut = "sentences"
+    cache: Path,
+    texts: Texts,
+    tokenizer: Tokenizer,
+    shard_tokens: int = 50_000_000,
+    segmentation: Segmentation = "sentences",
 ) -> Shards:
-    """The shards of `texts`, from disk, or else written now. Raises DataError where there is not one token."""
-    settings = [writer_digest(), texts.digest, tokenizer.digest, shard_tokens, cut]
-    place = cache / "corpora" / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
-    if not (place / "index.json").exists():
-        write(place, texts, tokenizer, shard_tokens, cut)
-    return Shards(place)
+    """The shards of `texts`, from disk or written now. Raises DataError where there is not one token."""
+    settings = [writer_digest(), texts.digest, tokenizer.digest, shard_tokens, segmentation]
+    folder = cache / "corpora" / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
+    if not (folder / "index.json").exists():
+        write_shards(folder, texts, tokenizer, shard_tokens, segmentation)
+    return Shards(folder)
 
 
-def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cut: Cut = "sentences") -> None:
-    """All the shards that do not stand yet, and then the index."""
-    place.mkdir(parents=True, exist_ok=True)
-    standing = _standing(place)
-    taken = standing[-1].stats["taken"] if standing else 0
-    counts = [shard.counts for shard in standing]
-    if standing:
-        log.info("%s: continuing after %d documents (%d shards)", texts.origin, taken, len(standing))
+def write_shards(
+    folder: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, segmentation: Segmentation = "sentences"
+) -> None:
+    """Write all shards that are not there yet, and then the index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    complete = _complete_shards(folder)
+    documents_read = complete[-1].stats["documents_read"] if complete else 0
+    counts = [shard.counts for shard in complete]
+    if complete:
+        log.info("%s: continuing after %d documents (%d shards)", texts.origin, documents_read, len(complete))
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
-    shard, told = _Growing(taken), time.monotonic()
-    for document in _encoded(islice(iter(texts), taken, None), tokenizer, cut):
-        if shard.tokens and shard.tokens + sum(len(ids) for ids, _ in document) > shard_tokens:
-            counts.append(shard.save(folder(place, len(counts)), dtype))
-            shard = _Growing(shard.taken)
-        shard.add(document)
-        if time.monotonic() - told > WORD_EVERY:
-            told = time.monotonic()
-            held, tokens = (sum(count[i] for count in counts) for i in (0, 2))
-            log.info("%s: %d documents, %d tokens so far", texts.origin, held + shard.held, tokens + shard.tokens)
-    if shard.tokens:
-        counts.append(shard.save(folder(place, len(counts)), dtype))
+    builder, logged_at = _ShardBuilder(documents_read), time.monotonic()
+    for document in _encode(islice(iter(texts), documents_read, None), tokenizer, segmentation):
+        if builder.tokens and builder.tokens + sum(len(ids) for ids, _ in document) > shard_tokens:
+            counts.append(builder.save(shard_folder(folder, len(counts)), dtype))
+            builder = _ShardBuilder(builder.documents_read)
+        builder.add(document)
+        if time.monotonic() - logged_at > LOG_EVERY:
+            logged_at = time.monotonic()
+            documents = sum(count[0] for count in counts) + len(builder.sentences)
+            tokens = sum(count[2] for count in counts) + builder.tokens
+            log.info("%s: %d documents, %d tokens so far", texts.origin, documents, tokens)
+    if builder.tokens:
+        counts.append(builder.save(shard_folder(folder, len(counts)), dtype))
     if not counts:
         raise DataError(f"{texts.origin}: no tokens ({texts.skipped} rows are null or empty)")
     documents, sentence_count, tokens = map(sum, zip(*counts, strict=True))
@@ -91,85 +99,86 @@ def write(place: Path, texts: Texts, tokenizer: Tokenizer, shard_tokens: int, cu
         "documents": documents,
         "sentences": sentence_count,
         "tokens": tokens,
-        "skipped": texts.skipped + shard.taken - documents,  # also documents without a token
+        "skipped": texts.skipped + builder.documents_read - documents,  # also documents without a token
     }
-    write_text(place / "index.json", json.dumps(stats))
-    for stray in place.glob(".shard-*"):  # left behind by a process that was killed, unless it is alive and young
-        if time.time() - stray.stat().st_mtime > STALE:
-            shutil.rmtree(stray, ignore_errors=True)
-    log.info("%s: tokenised into %d shards in %s", texts.origin, len(counts), place)
+    write_text(folder / "index.json", json.dumps(stats))
+    _remove_abandoned(folder)
+    log.info("%s: tokenised into %d shards in %s", texts.origin, len(counts), folder)
 
 
 @dataclass
-class _Growing:
-    """A shard in memory. `taken` counts the documents that were read up to its end, also those without a token."""
+class _ShardBuilder:
+    """A shard in memory. `documents_read` counts the documents read up to its end, also those without a token."""
 
-    taken: int
+    documents_read: int
     ids: list[ndarray] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)  # of sentences, in tokens
     bytes: list[int] = field(default_factory=list)  # of sentences, as UTF-8
     sentences: list[int] = field(default_factory=list)  # of documents
     tokens: int = 0
 
-    @property
-    def held(self) -> int:
-        return len(self.sentences)
-
-    def add(self, document: "Encoded") -> None:
-        self.taken += 1
+    def add(self, document: EncodedDocument) -> None:
+        self.documents_read += 1
         if document:
-            self.ids.append(np.asarray([number for sentence, _ in document for number in sentence], dtype=np.int32))
-            self.lengths += (len(sentence) for sentence, _ in document)
+            self.ids.append(np.asarray([token_id for ids, _ in document for token_id in ids], dtype=np.int32))
+            self.lengths += (len(ids) for ids, _ in document)
             self.bytes += (size for _, size in document)
             self.sentences.append(len(document))
             self.tokens += len(self.ids[-1])
 
-    def save(self, place: Path, dtype: np.dtype) -> tuple[int, int, int]:
-        """Gives its counts: documents, sentences, tokens."""
-        with create_folder_atomically(place) as tmp:
+    def save(self, folder: Path, dtype: np.dtype) -> tuple[int, int, int]:
+        """Write the shard; returns its counts of documents, sentences and tokens."""
+        with create_folder_atomically(folder) as tmp:
             np.save(tmp / "ids.npy", np.concatenate(self.ids).astype(dtype))
             np.save(tmp / "sentences.npy", np.concatenate([[0], np.cumsum(self.lengths)]))
             np.save(tmp / "bytes.npy", np.asarray(self.bytes, dtype=np.int32))
             np.save(tmp / "documents.npy", np.concatenate([[0], np.cumsum(self.sentences)]))
-            (tmp / "stats.json").write_text(json.dumps({"taken": self.taken}), encoding="utf-8")
+            (tmp / "stats.json").write_text(json.dumps({"documents_read": self.documents_read}), encoding="utf-8")
         return len(self.sentences), len(self.lengths), self.tokens
 
 
-def _standing(place: Path) -> list[Shard]:
-    """The shards that are whole, up to the first one that is not. What is half there (a disk that failed) is removed."""
-    found: list[Shard] = []
-    for where in sorted(place.glob("shard-*")):
+def _complete_shards(folder: Path) -> list[Shard]:
+    """The complete shards, up to the first that is missing. Incomplete ones (a disk that failed) are removed."""
+    complete: list[Shard] = []
+    for path in sorted(folder.glob("shard-*")):
         try:
-            shard = Shard(where)
+            shard = Shard(path)
         except (OSError, ValueError, KeyError, IndexError):
-            shutil.rmtree(where)
+            shutil.rmtree(path)
         else:
-            if where == folder(place, len(found)):
-                found.append(shard)
-    return found
+            if path == shard_folder(folder, len(complete)):
+                complete.append(shard)
+    return complete
 
 
-Encoded = list[tuple[list[int], int]]  # of a document: each sentence's ids, and its bytes
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left half written; a living process's shard is younger."""
+    for path in folder.glob(".shard-*"):
+        if time.time() - path.stat().st_mtime > STALE_AFTER:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _encoded(documents: Iterable[str], tokenizer: Tokenizer, cut: Cut) -> Iterator[Encoded]:
-    """The sentences of each document as ids, those without a token left out; many documents are encoded at once.
+def _encode(documents: Iterable[str], tokenizer: Tokenizer, segmentation: Segmentation) -> Iterator[EncodedDocument]:
+    """The sentences of each document as ids, without empty ones; many documents are tokenised at once.
 
-    A sentence is encoded with a space before it, as it stands in running text: byte-level vocabularies tell words by it.
+    A sentence is encoded with a space before it, as in running text: byte-level vocabularies tell words by it.
     """
-    together: list[list[str]] = []
+    chunk: list[list[str]] = []
     size = 0
     for document in documents:
-        together.append(pieces(document) if cut == "text" else [f" {sentence}" for sentence in sentences(document)])
+        if segmentation == "text":
+            chunk.append(pieces(document))
+        else:
+            chunk.append([f" {sentence}" for sentence in sentences(document)])
         size += len(document)
-        if size > CHARACTERS:
-            yield from _encoded_together(together, tokenizer)
-            together, size = [], 0
-    yield from _encoded_together(together, tokenizer)
+        if size > CHARS_PER_CHUNK:
+            yield from _encode_chunk(chunk, tokenizer)
+            chunk, size = [], 0
+    yield from _encode_chunk(chunk, tokenizer)
 
 
-def _encoded_together(documents: Sequence[Sequence[str]], tokenizer: Tokenizer) -> Iterator[Encoded]:
+def _encode_chunk(documents: Sequence[Sequence[str]], tokenizer: Tokenizer) -> Iterator[EncodedDocument]:
     encoded = iter(tokenizer.encode([sentence for document in documents for sentence in document]))
     for document in documents:
-        found = zip(document, islice(encoded, len(document)), strict=True)
-        yield [(ids, len(sentence.encode())) for sentence, ids in found if ids]
+        pairs = zip(document, islice(encoded, len(document)), strict=True)
+        yield [(ids, len(sentence.encode())) for sentence, ids in pairs if ids]

@@ -1,1 +1,1 @@
-"""A LightningDataModule for each kind of task."""
+"""A LightningDataModule for each kind of task, with its collate function."""

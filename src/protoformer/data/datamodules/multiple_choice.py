@@ -1,79 +1,84 @@
-"""Batches for one text and several ways to go on from it: every choice is written as a pair with the text.
+"""Data module for multiple choice: every choice is encoded as a pair with the context.
 
-Of a text in several parts (an article and a question on it) the last one keeps its tokens where room lacks, and the parts
-before it are cut at their end.
+Of a context in several parts (an article and a question on it) the last part keeps its tokens where the pair is too long, and
+the parts before it are cut at their end.
 """
 
 from typing import ClassVar
 
 from protoformer.batches import ChoiceBatch
-from protoformer.data.batching.padding import labelled
+from protoformer.data.batching.padding import pad_examples
 from protoformer.data.cache import TokenTable
-from protoformer.data.datamodules.table import TableDataModule
-from protoformer.data.examples.choices import ChoiceExamples
+from protoformer.data.datamodules.table import TableDataModule, stat_lines
+from protoformer.data.examples.multiple_choice import MultipleChoiceExamples
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.text.templates import EncodedExamples
 
 
 class MultipleChoiceDataModule(TableDataModule[TokenTable]):
-    """`rows` is a MultipleChoiceReader, `template` a TextTemplate."""
+    """Its reader is a MultipleChoiceReader, its template a TextTemplate."""
 
     template_method: ClassVar[str] = "encode_texts"
-    table = TokenTable
+    table_class = TokenTable
 
-    def write(self, raw: RawTable, role: Role) -> TokenTable:
-        examples: ChoiceExamples = self.rows.read(raw, role, self.on_bad_row)
-        written, truncated = self._written(examples)
+    def encode(self, raw: RawTable, role: Role) -> TokenTable:
+        examples: MultipleChoiceExamples = self.reader.read(raw, role, self.on_bad_row)
+        encoded, truncated = self._encode_pairs(examples)
         return TokenTable(
-            ids=written.ids,
-            segment_ids=written.segment_ids,
-            offsets=written.offsets,
-            pooler_position=written.pooler_position,
+            ids=encoded.ids,
+            segment_ids=encoded.segment_ids,
+            offsets=encoded.offsets,
+            pooler_position=encoded.pooler_position,
             labels=examples.labels,
             row=examples.row,
             stats={"truncated": truncated, "skipped": examples.skipped},
         )
 
-    def _written(self, examples: ChoiceExamples) -> tuple[EncodedExamples, int]:
-        """Every choice after its context, example by example, and how many of these pairs lost tokens."""
-        count = len(self.rows.choices)
-        contexts = [ids for ids in self.tokenizer.encode(examples.contexts) for _ in range(count)]
-        endings = self.tokenizer.encode([text for texts in examples.choices for text in texts])
-        if examples.last is None:
-            written = self.template.encode_texts(contexts, endings, self.max_len)
-            return written, written.truncated
-        # a space before it: in a vocabulary of bytes it is a part of the word
-        last = [ids for ids in self.tokenizer.encode([f" {text}" for text in examples.last]) for _ in range(count)]
-        room = self.max_len - len(self.template.encode_texts([[]], [[]], self.max_len).ids)
-        spare = [room - len(kept) - len(ending) for kept, ending in zip(last, endings, strict=True)]
-        truncated = sum(len(ids) > left for ids, left in zip(contexts, spare, strict=True))
-        whole = [ids[: max(0, left)] + kept for ids, left, kept in zip(contexts, spare, last, strict=True)]
-        return self.template.encode_texts(whole, endings, self.max_len), truncated
+    def _encode_pairs(self, examples: MultipleChoiceExamples) -> tuple[EncodedExamples, int]:
+        """Each context with each of its choices, example by example, and how many of these pairs were truncated."""
+        choices_per_example = len(self.reader.choices)
+
+        def encode_repeated(texts: list[str]) -> list[list[int]]:
+            return [ids for ids in self.tokenizer.encode(texts) for _ in range(choices_per_example)]
+
+        contexts = encode_repeated(examples.contexts)
+        choices = self.tokenizer.encode([text for texts in examples.choices for text in texts])
+        if examples.last_part is None:
+            encoded = self.template.encode_texts(contexts, choices, self.max_len)
+            return encoded, encoded.truncated
+        # a space before it: in a byte-level vocabulary it belongs to the word
+        last_parts = encode_repeated([f" {text}" for text in examples.last_part])
+        special_tokens = len(self.template.encode_texts([[]], [[]], self.max_len).ids)
+        truncated = 0
+        whole_contexts = []
+        for first_part, last_part, choice in zip(contexts, last_parts, choices, strict=True):
+            budget = self.max_len - special_tokens - len(last_part) - len(choice)
+            truncated += int(len(first_part) > budget)
+            whole_contexts.append(first_part[: max(0, budget)] + last_part)
+        return self.template.encode_texts(whole_contexts, choices, self.max_len), truncated
 
     def log_lines(self, table: TokenTable) -> list[str]:
-        words = {
-            "truncated": (f"pairs truncated to {self.max_len} tokens", len(table.pooler_position)),
-            "skipped": ("examples left out as unusable", len(table) + table.stats.get("skipped", 0)),
-        }
-        return [f"{table.stats[fact]} of {of} {text}" for fact, (text, of) in words.items() if table.stats.get(fact)]
+        return stat_lines(
+            table,
+            truncated=(len(table.pooler_position), f"pairs truncated to {self.max_len} tokens"),
+            skipped=(len(table) + table.stats.get("skipped", 0), "examples left out as unusable"),
+        )
 
-    def collate(self, table: TokenTable) -> "Collate":
-        return Collate(table, self.template.pad_id)
+    def collate(self, table: TokenTable) -> "MultipleChoiceCollate":
+        return MultipleChoiceCollate(table, self.template.pad_id)
 
     def texts(self, role: Role, split: str) -> list[str]:
-        examples: ChoiceExamples = self.rows.read(self.raw(role, split), "test", "skip")
-        contexts = zip(examples.contexts, examples.last or [""] * len(examples.contexts), strict=True)
-        return [
-            " | ".join((" ".join(filter(None, parts)), *more))
-            for parts, more in zip(contexts, examples.choices, strict=True)
-        ]
+        examples: MultipleChoiceExamples = self.reader.read(self.raw(role, split), "test", "skip")
+        last_parts = examples.last_part or [""] * len(examples.contexts)
+        contexts = [" ".join(filter(None, parts)) for parts in zip(examples.contexts, last_parts, strict=True)]
+        return [" | ".join((context, *choices)) for context, choices in zip(contexts, examples.choices, strict=True)]
 
 
-class Collate:
-    """Row numbers -> one batch, all choices padded to the longest."""
+class MultipleChoiceCollate:
+    """Example indices -> one batch, all choices padded to the longest."""
 
     def __init__(self, table: TokenTable, pad_id: int) -> None:
         self.table, self.pad_id = table, pad_id
 
     def __call__(self, indices: list[int]) -> ChoiceBatch:
-        return ChoiceBatch(**labelled(self.table, indices, self.pad_id))
+        return ChoiceBatch(**pad_examples(self.table, indices, self.pad_id))

@@ -1,9 +1,8 @@
-"""Batches of texts and their translations."""
+"""Data module for texts and their translations."""
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -12,22 +11,22 @@ from numpy import ndarray
 
 from protoformer.batches import TranslationBatch
 from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import Batching, fillers
+from protoformer.data.batching.padding import pad, split
+from protoformer.data.batching.samplers import BatchConfig, decode_dummies
 from protoformer.data.batching.token_budget import TokenBudgetSampler
 from protoformer.data.cache import Table
 from protoformer.data.datamodules.table import TableDataModule
-from protoformer.data.examples.pairs import PairExamples
+from protoformer.data.examples.parallel_text import ParallelExamples
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import DataError
 from protoformer.text.tokenizers import Tokenizer
 from protoformer.text.translation_template import EncodedPairs
 
-log = logging.getLogger(__name__)
-TOGETHER = 100_000  # pairs that are tokenised at once
+PAIRS_PER_CHUNK = 100_000  # pairs that are tokenised at once
 
 
 class PairTemplate(Protocol):
-    """A template that writes texts and their translations."""
+    """A template that encodes texts and their translations."""
 
     pad_id: int
     bos_id: int
@@ -39,7 +38,7 @@ class PairTemplate(Protocol):
 
 @dataclass(frozen=True)
 class PairTable(Table):
-    """Sources in `ids`, targets in `target_ids`, by `target_offsets`; each with its end."""
+    """Sources in `ids`, targets in `target_ids` by `target_offsets`; each ends in eos."""
 
     target_ids: Int[ndarray, "target_tokens"]
     target_offsets: Int[ndarray, "rows_1"]
@@ -50,122 +49,125 @@ class PairTable(Table):
 
 
 @dataclass(frozen=True)
-class Translations:
-    """What an evaluation needs besides its batches: how to write, the texts of all rows, and their numbers in the file."""
+class TranslationReferences:
+    """What an evaluation needs besides its batches: how to generate, and the texts of all rows by their row numbers.
+
+    `language` is the target's.
+    """
 
     tokenizer: Tokenizer
     template: PairTemplate
-    language: str  # that is translated into
+    language: str
     sources: list[str]
     targets: list[str]
     row: list[int]
 
 
 class TranslationDataModule(TableDataModule[PairTable]):
-    """`rows` is a ParallelTextReader, `template` a PairTemplate.
+    """Its reader is a ParallelTextReader, its template a PairTemplate.
 
-    Training pairs with a side over `max_len` tokens are left out and counted; in other splits such a side is
-    truncated and counted.
+    Training pairs with a side over `max_len` tokens are left out and counted; in other splits such a side is truncated and
+    counted.
     """
 
     template_method: ClassVar[str] = "encode_pairs"
-    table = PairTable
+    table_class = PairTable
     incomplete_data: ClassVar[Mapping[str, str]] = {
         "truncated": "truncated rows",
         "skipped": "rows left out",
         "too_long": "pairs left out as too long",
     }
 
-    def write(self, raw: RawTable, role: Role) -> PairTable:
-        examples: PairExamples = self.rows.read(raw, role, self.on_bad_row)
-        parts, long = [], 0
-        for start in range(0, len(examples.row), TOGETHER):
-            some = slice(start, start + TOGETHER)
-            sides = [
-                self.tokenizer.encode(examples.sources[some]),
-                self.tokenizer.encode_targets(examples.targets[some]),
+    def encode(self, raw: RawTable, role: Role) -> PairTable:
+        examples: ParallelExamples = self.reader.read(raw, role, self.on_bad_row)
+        chunks, too_long = [], 0
+        for start in range(0, len(examples.row), PAIRS_PER_CHUNK):
+            chunk = slice(start, start + PAIRS_PER_CHUNK)
+            sources = self.tokenizer.encode(examples.sources[chunk])
+            targets = self.tokenizer.encode_targets(examples.targets[chunk])
+            # `<`: with eos
+            fits = [
+                max(len(source), len(target)) < self.max_len for source, target in zip(sources, targets, strict=True)
             ]
-            fits = np.asarray([max(map(len, pair)) < self.max_len for pair in zip(*sides, strict=True)])
-            long += int((~fits).sum())
-            chosen = np.flatnonzero(fits) if role == "train" else np.arange(len(fits))
-            parts.append(self.template.encode_pairs(*([side[i] for i in chosen] for side in sides), self.max_len))
-        table = _joined(parts)
+            too_long += len(fits) - sum(fits)
+            if role == "train":
+                sources = [source for source, fit in zip(sources, fits, strict=True) if fit]
+                targets = [target for target, fit in zip(targets, fits, strict=True) if fit]
+            chunks.append(self.template.encode_pairs(sources, targets, self.max_len))
+        table = _concatenated(chunks)
         if not len(table):
             raise DataError(f"{raw.origin}: every pair has a side of more than task.max_len={self.max_len} tokens")
-        fact = "too_long" if role == "train" else "truncated"
-        return table.with_stats(**{"skipped": examples.skipped, fact: long})
+        stat = "too_long" if role == "train" else "truncated"
+        return table.with_stats(**{"skipped": examples.skipped, stat: too_long})
 
     def log_lines(self, table: PairTable) -> list[str]:
-        words = super().log_lines(table)
-        if long := table.stats.get("too_long"):
-            words.append(
-                f"{long} pair{'s' * (long != 1)} left out: a side has more than {self.max_len} tokens (task.max_len)"
-            )
-        return words
+        lines = super().log_lines(table)
+        if too_long := table.stats.get("too_long"):
+            pairs = "1 pair" if too_long == 1 else f"{too_long} pairs"
+            lines.append(f"{pairs} left out: a side has more than {self.max_len} tokens (task.max_len)")
+        return lines
 
-    def collate(self, table: PairTable) -> "Collate":
-        return Collate(table, self.template.pad_id, self.template.bos_id)
+    def collate(self, table: PairTable) -> "TranslationCollate":
+        return TranslationCollate(table, self.template.pad_id, self.template.bos_id)
 
-    def references(self, role: Role, split: str) -> Translations:
-        examples = self.rows.read(self.raw(role, split), role, self.on_bad_row)
-        texts = examples.sources, examples.targets
-        return Translations(self.tokenizer, self.template, self.rows.target, *texts, examples.row.tolist())
+    def references(self, role: Role, split: str) -> TranslationReferences:
+        examples = self._examples(role, split)
+        return TranslationReferences(
+            self.tokenizer,
+            self.template,
+            self.reader.target,
+            examples.sources,
+            examples.targets,
+            examples.row.tolist(),
+        )
 
     def texts(self, role: Role, split: str) -> list[str]:
         """Sources of a split, in the order of its examples."""
-        return self.rows.read(self.raw(role, split), role, self.on_bad_row).sources
+        return self._examples(role, split).sources
 
-    def _loader(self, table: PairTable, batching: Batching, *, shuffle: bool) -> BatchLoader:
-        if not shuffle or batching.order != "tokens":
-            return super()._loader(table, batching, shuffle=shuffle)
-        sampler = TokenBudgetSampler(table.lengths, table.target_lengths, batching)
-        return BatchLoader(sampler, self.collate(table), batching.workers)
+    def _examples(self, role: Role, split: str) -> ParallelExamples:
+        return self.reader.read(self.raw(role, split), role, self.on_bad_row)
+
+    def _loader(self, table: PairTable, config: BatchConfig, *, shuffle: bool) -> BatchLoader:
+        if not shuffle or config.order != "tokens":
+            return super()._loader(table, config, shuffle=shuffle)
+        sampler = TokenBudgetSampler(table.lengths, table.target_lengths, config)
+        return BatchLoader(sampler, self.collate(table), config.workers)
 
 
-def _joined(parts: list[EncodedPairs]) -> PairTable:
-    def offsets(each: list[Any]) -> Int[ndarray, "rows_1"]:
+def _concatenated(chunks: Sequence[EncodedPairs]) -> PairTable:
+    def offsets(each: Sequence[ndarray]) -> Int[ndarray, "rows_1"]:
         return np.concatenate([[0], np.cumsum(np.concatenate([np.diff(one) for one in each]))])
 
-    ids = np.concatenate([part.ids for part in parts])
     return PairTable(
-        ids=ids,
+        ids=np.concatenate([chunk.ids for chunk in chunks]),
         segment_ids=np.zeros(0, dtype=np.uint8),
-        offsets=offsets([part.offsets for part in parts]),
-        target_ids=np.concatenate([part.target_ids for part in parts]),
-        target_offsets=offsets([part.target_offsets for part in parts]),
+        offsets=offsets([chunk.offsets for chunk in chunks]),
+        target_ids=np.concatenate([chunk.target_ids for chunk in chunks]),
+        target_offsets=offsets([chunk.target_offsets for chunk in chunks]),
     )
 
 
-class Collate:
-    """Numbers of pairs -> one batch; `example_ids` are numbers of pairs, which references go by."""
+class TranslationCollate:
+    """Pair indices -> one padded batch; `example_ids` are pair indices, which references go by."""
 
-    def __init__(self, table: PairTable, pad_id: int, start: int) -> None:
-        self.table, self.pad_id, self.start = table, pad_id, start
+    def __init__(self, table: PairTable, pad_id: int, bos_id: int) -> None:
+        self.table, self.pad_id, self.bos_id = table, pad_id, bos_id
 
     def __call__(self, indices: list[int]) -> TranslationBatch:
-        chosen, real = fillers(indices)
+        pairs, is_real = decode_dummies(indices)
         table = self.table
-        ids, mask = self._rectangle(chosen, table.ids, table.offsets)
-        told, target_mask = self._rectangle(chosen, table.target_ids, table.target_offsets)
-        shifted = np.concatenate([np.full((len(chosen), 1), self.start, dtype=np.int64), told[:, :-1]], axis=1)
-        counted = target_mask & np.asarray(real)[:, None]
+        ids, padding_mask = pad(split(table.ids, table.offsets, pairs), self.pad_id)
+        targets, decoder_mask = pad(split(table.target_ids, table.target_offsets, pairs), self.pad_id)
+        # the decoder reads the targets shifted right
+        bos = np.full((len(pairs), 1), self.bos_id, dtype=np.int64)
+        decoder_ids = np.concatenate([bos, targets[:, :-1]], axis=1)
+        counted = decoder_mask & np.asarray(is_real)[:, None]
         return TranslationBatch(
             ids=torch.from_numpy(ids),
-            padding_mask=torch.from_numpy(mask),
-            decoder_ids=torch.from_numpy(shifted),
-            decoder_mask=torch.from_numpy(target_mask),
-            target_ids=torch.from_numpy(np.where(counted, told, -1)),
-            example_ids=torch.tensor([number if there else -1 for number, there in zip(chosen, real, strict=True)]),
+            padding_mask=torch.from_numpy(padding_mask),
+            decoder_ids=torch.from_numpy(decoder_ids),
+            decoder_mask=torch.from_numpy(decoder_mask),
+            target_ids=torch.from_numpy(np.where(counted, targets, -1)),
+            example_ids=torch.from_numpy(np.where(is_real, np.asarray(pairs), -1)),
         )
-
-    def _rectangle(self, chosen: list[int], flat: ndarray, offsets: ndarray) -> tuple[ndarray, ndarray]:
-        starts, ends = offsets[chosen], offsets[np.asarray(chosen) + 1]
-        mask = np.arange(int((ends - starts).max())) < (ends - starts)[:, None]
-        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
-        ids[mask] = np.concatenate(list(_pieces(flat, starts, ends)))
-        return ids, mask
-
-
-def _pieces(flat: ndarray, starts: ndarray, ends: ndarray) -> Iterator[ndarray]:
-    for start, end in zip(starts, ends, strict=True):
-        yield flat[start:end]

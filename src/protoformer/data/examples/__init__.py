@@ -1,1 +1,1 @@
-"""Rows of a data set as canonical examples."""
+"""Readers: rows of a data set -> examples. An unusable row is an error that names file, row and column."""

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub."""
+"""Data sets of the Hugging Face hub as a source."""
 
 import hashlib
 import os
@@ -7,114 +7,111 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protoformer import hub
+from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, table_stream
 from protoformer.errors import DataError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `datasets` takes seconds to import, which only this source needs
     import datasets
-from protoformer.data.sources.source import RawStream, RawTable, _table_stream
 
 
 class HubSource:
     """Hugging Face `datasets`, at the commit that the task's yaml pins (or the newest, whose commit is recorded).
 
     Rows of another commit than the pinned one are refused: the library itself falls back on whatever it has cached.
-    `commits` holds, for each data set that was read, the commit that its rows are of, `places` where they are cached.
+    `commits` holds the commit of each data set that was read, `cache_folders` where its rows are cached.
     """
 
     def __init__(self) -> None:
         self.commits: dict[str, str] = {}
-        self.places: dict[str, str] = {}
+        self.cache_folders: dict[str, str] = {}
         self._builders: dict[tuple[str, str | None, str | None], datasets.DatasetBuilder] = {}
 
-    def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
+    def load(self, ref: DatasetRef, split: str) -> RawTable:
         import datasets
 
-        hub.quiet()
-        if not hub.watched() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ:
+        hub.disable_progress_bars()
+        if not hub.is_interactive() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ:
             datasets.disable_progress_bars()
         try:
-            builder = self._prepared(dataset, subset, revision)
+            builder = self._prepared_builder(ref)
             rows = builder.as_dataset(split=split)
         except DataError:
             raise
         except Exception as error:
-            said_no = isinstance(error, datasets.exceptions.DatasetNotFoundError | ValueError)
-            raise _not_to_be_had(
-                dataset, subset, split, revision, hub.first_line(error), may_pass=not said_no
-            ) from error
-        commit = self.commits[dataset] = str(builder.hash)
-        self.places[dataset] = str(builder.cache_dir)
-        name = f"hub:{dataset}@{commit[:8]}/{subset or 'default'}/{split}"
-        digest = hashlib.sha256(f"{dataset}@{commit}/{subset}/{split}".encode()).hexdigest()
+            if not _is_unavailability(error):  # a bug, which must not pass for a missing data set
+                raise
+            refused = isinstance(error, datasets.exceptions.DatasetNotFoundError | ValueError)
+            raise _unavailable(ref, split, hub.first_line(error), may_pass=not refused) from error
+        commit = self.commits[ref.dataset] = str(builder.hash)
+        self.cache_folders[ref.dataset] = str(builder.cache_dir)
+        name = f"hub:{ref.dataset}@{commit[:8]}/{ref.subset or 'default'}/{split}"
+        digest = hashlib.sha256(f"{ref.dataset}@{commit}/{ref.subset}/{split}".encode()).hexdigest()
         return RawTable(rows.data.table, name, digest)
 
-    def stream(
-        self,
-        dataset: str,
-        subset: str | None,
-        split: str,
-        revision: str | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> RawStream:
+    def stream(self, ref: DatasetRef, split: str, columns: Sequence[str] | None = None) -> RawStream:
         # the rows are mapped from the library's cache, not held in memory
-        return _table_stream(self.load(dataset, subset, split, revision), columns)
+        return table_stream(self.load(ref, split), columns)
 
-    def _prepared(self, dataset: str, subset: str | None, revision: str | None) -> "datasets.DatasetBuilder":
-        """All splits of a subset as files of the library's cache, fetched where they are not there yet."""
-        key = (dataset, subset, revision)
+    def _prepared_builder(self, ref: DatasetRef) -> "datasets.DatasetBuilder":
+        """All splits of a subset as files in the library's cache, downloaded where they are not there yet."""
+        key = (ref.dataset, ref.subset, ref.revision)
         if key not in self._builders:
-            self._builders[key] = _cached(dataset, subset, revision) or _fetched(dataset, subset, revision)
+            self._builders[key] = _cached_builder(ref) or _downloaded_builder(ref)
         return self._builders[key]
 
     def corpus(self) -> Iterator[str] | None:
         return None
 
 
-def _cached(dataset: str, subset: str | None, revision: str | None) -> "datasets.DatasetBuilder | None":
-    """From the cache, without the network: the pinned commit, or (nothing pinned, hub away) the newest that is there."""
+def _cached_builder(ref: DatasetRef) -> "datasets.DatasetBuilder | None":
+    """From the cache, without the network: the pinned commit, or (no commit pinned, hub unreachable) the newest cached one."""
     import datasets
     from datasets.packaged_modules.cache.cache import Cache
 
-    if not hub.is_commit(revision) and not hub.unreachable():
+    if not hub.is_commit(ref.revision) and not hub.unreachable():
         return None
-    namespace, _, name = dataset.rpartition("/")
-    place = Path(datasets.config.HF_DATASETS_CACHE) / "___".join(filter(None, (namespace, _snake(name))))
-    commit = revision if hub.is_commit(revision) else "*"
-    found = [path for path in place.glob(f"{subset or 'default'}/*/{commit}/") if hub.is_commit(path.name)]
-    if not found:
+    namespace, _, name = ref.dataset.rpartition("/")
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "___".join(filter(None, (namespace, _snake_case(name))))
+    commit = ref.revision if hub.is_commit(ref.revision) else "*"
+    cached = [path for path in folder.glob(f"{ref.subset or 'default'}/*/{commit}/") if hub.is_commit(path.name)]
+    if not cached:
         return None
-    newest = max(found, key=lambda path: path.stat().st_mtime)
+    newest = max(cached, key=lambda path: path.stat().st_mtime)
     return Cache(
-        repo_id=dataset, dataset_name=name, config_name=newest.parts[-3], version=newest.parts[-2], hash=newest.name
+        repo_id=ref.dataset, dataset_name=name, config_name=newest.parts[-3], version=newest.parts[-2], hash=newest.name
     )
 
 
-def _fetched(dataset: str, subset: str | None, revision: str | None) -> "datasets.DatasetBuilder":
+def _downloaded_builder(ref: DatasetRef) -> "datasets.DatasetBuilder":
     import datasets
 
-    if why := hub.unreachable():
-        why = f"it is not in the cache, and the hub cannot be asked: {why}"
-        raise _not_to_be_had(dataset, subset, "", revision, why)
-    address = f"hf://datasets/{dataset}"  # a bare name would mean a folder of that name, where one is at hand
-    builder = datasets.load_dataset_builder(address, subset, revision=revision)
-    if hub.is_commit(revision) and builder.hash != revision:  # the library fell back on another commit in its cache
-        raise _not_to_be_had(dataset, subset, "", revision, f"it cannot be fetched (cached is {builder.hash})")
+    if reason := hub.unreachable():
+        raise _unavailable(ref, "", f"it is not in the cache, and the hub cannot be asked: {reason}")
+    address = f"hf://datasets/{ref.dataset}"  # a bare name would mean a local folder of that name, where there is one
+    builder = datasets.load_dataset_builder(address, ref.subset, revision=ref.revision)
+    if hub.is_commit(ref.revision) and builder.hash != ref.revision:  # the library fell back on another cached commit
+        raise _unavailable(ref, "", f"it cannot be fetched (cached is {builder.hash})")
     builder.download_and_prepare()
     return builder
 
 
-def _not_to_be_had(
-    dataset: str, subset: str | None, split: str, revision: str | None, why: str, *, may_pass: bool = True
-) -> DataError:
-    where = ", ".join(filter(None, (subset or "default", split)))
-    later = "with a network `protoformer prepare` fetches it, without one" if may_pass else "put that right, or"
+def _is_unavailability(error: Exception) -> bool:
+    """Whether an error of the library says that the data set, or the network, is not available."""
+    import datasets
+
+    return isinstance(error, datasets.exceptions.DatasetsError | OSError | ValueError) or hub.is_http_error(error)
+
+
+def _unavailable(ref: DatasetRef, split: str, reason: str, *, may_pass: bool = True) -> DataError:
+    where = ", ".join(filter(None, (ref.subset or "default", split)))
+    advice = "with a network `protoformer prepare` fetches it, without one" if may_pass else "put that right, or"
     return DataError(
-        f"hub data set {hub.named(dataset, revision)} ({where}) is not available: {why}; "
-        f"{later} use source=local or source=sample"
+        f"hub data set {hub.describe(ref.dataset, ref.revision)} ({where}) is not available: {reason}; "
+        f"{advice} use source=local or source=sample"
     )
 
 
-def _snake(name: str) -> str:
+def _snake_case(name: str) -> str:
     from datasets.naming import camelcase_to_snakecase
 
     return camelcase_to_snakecase(name)

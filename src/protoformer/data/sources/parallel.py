@@ -1,4 +1,4 @@
-"""Parallel text: a file for each language and split, a sentence a line."""
+"""Parallel text as a source: one file for each language and split, one sentence a line."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from protoformer.data.sources.source import RawStream, RawTable
+from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, table_stream
 from protoformer.errors import AbsentSplitError, DataError
 
-LINES = ".*"  # ends the name of files that are one for each language
+ANY_LANGUAGE = ".*"  # ends the origin of a split with one file for each language
 
 
 class ParallelSource:
-    """Parallel text of one's own: `<root>/<split>.<language>`, a sentence a line. Whatever data set is asked for, these
-    files are what there is; a split's rows have a column for each language."""
+    """Parallel text in files `<root>/<split>.<language>`, one sentence a line; a column for each language.
+
+    Every data set is these files.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser()
@@ -23,17 +25,17 @@ class ParallelSource:
 
     def files(self, split: str) -> dict[str, Path]:
         """The files of a split, by language. Raises AbsentSplitError where there are none."""
-        found = {path.suffix[1:]: path for path in sorted(self.root.glob(f"{split}.*")) if path.stem == split}
-        if len(found) < 2:
-            there = ", ".join(sorted(path.name for path in self.root.iterdir() if path.is_file())) or "no file"
-            raise AbsentSplitError(f"{self.root}: no files {split}.<language>, a language each; the folder has {there}")
-        return found
+        paths = {path.suffix[1:]: path for path in sorted(self.root.glob(f"{split}.*")) if path.stem == split}
+        if len(paths) < 2:
+            names = ", ".join(sorted(path.name for path in self.root.iterdir() if path.is_file())) or "no file"
+            raise AbsentSplitError(f"{self.root}: no files {split}.<language>, a language each; the folder has {names}")
+        return paths
 
-    def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
+    def load(self, ref: DatasetRef, split: str) -> RawTable:
         """Raises DataError for files of unequal length, naming both counts, and for what is not UTF-8."""
         files = self.files(split)
         lines = {language: _lines(path) for language, path in files.items()}
-        (first, expected), *others = ((files[language], len(found)) for language, found in lines.items())
+        (first, expected), *others = ((files[language], len(texts)) for language, texts in lines.items())
         for path, count in others:
             if count != expected:
                 raise DataError(
@@ -43,18 +45,10 @@ class ParallelSource:
         digest = hashlib.sha256()
         for language, path in files.items():
             digest.update(f"{language}\0".encode() + path.read_bytes())
-        return RawTable(pa.table(lines), f"{self.root}/{split}{LINES}", digest.hexdigest())
+        return RawTable(pa.table(lines), f"{self.root}/{split}{ANY_LANGUAGE}", digest.hexdigest())
 
-    def stream(
-        self,
-        dataset: str,
-        subset: str | None,
-        split: str,
-        revision: str | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> RawStream:
-        raw = self.load(dataset, subset, split, revision)
-        return RawStream(lambda: iter(raw.table.to_batches(max_chunksize=10_000)), raw.origin, raw.digest)
+    def stream(self, ref: DatasetRef, split: str, columns: Sequence[str] | None = None) -> RawStream:
+        return table_stream(self.load(ref, split), columns)
 
     def corpus(self) -> Iterator[str] | None:
         return None

@@ -1,4 +1,4 @@
-"""Where rows come from: the hub, a local folder in the hub's layout, the built-in sample, or files of text alone.
+"""Source of data sets: the protocol, and what a source gives.
 
 A split is read whole (`load`), or, where it may not fit in memory, as a stream of record batches (`stream`).
 """
@@ -6,20 +6,29 @@ A split is read whole (`load`), or, where it may not fit in memory, as a stream 
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from protoformer.data.sources.readers import ROWS, wanted
+from protoformer.data.sources.readers import ROWS_PER_BATCH, selected_columns
 
 Role = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
+class DatasetRef:
+    """A data set by its name on the hub, its subset (None: its only one) and its revision (a commit; None: the newest)."""
+
+    dataset: str
+    subset: str | None = field(default=None, kw_only=True)
+    revision: str | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
 class RawTable:
-    """Rows as they came, where they came from (for messages), and a digest of their content (for caches)."""
+    """Rows of a split: the table, its origin (for messages), and a digest of its content (for caches)."""
 
     table: pa.Table
     origin: str
@@ -27,39 +36,10 @@ class RawTable:
 
 
 @dataclass(frozen=True)
-class Part:
-    """The rows of a split, or of a part of it, as `datasets` writes it: `train[:80%]`, `train[80%:]`, `train[100:200]`."""
-
-    split: str
-    bounds: str = ""  # `[80%:]`
-
-    @classmethod
-    def of(cls, text: str) -> "Part":
-        found = re.fullmatch(r"([^\[]+)(\[(?:\d+%?)?:(?:\d+%?)?\])", text)
-        return cls(*found.groups()) if found else cls(text)
-
-    def rows(self, count: int) -> range:
-        """Which of `count` rows; shares are rounded to the nearest row."""
-        begin, _, end = self.bounds[1:-1].partition(":")
-        ends = [
-            round(int(bound[:-1]) / 100 * count) if bound.endswith("%") else int(bound or default)
-            for bound, default in ((begin, 0), (end, count))
-        ]
-        return range(count)[slice(*ends)]
-
-    def taken(self, raw: RawTable) -> RawTable:
-        if not self.bounds:
-            return raw
-        rows = self.rows(raw.table.num_rows)
-        digest = hashlib.sha256(f"{raw.digest}{self.bounds}".encode()).hexdigest()
-        return RawTable(raw.table.slice(rows.start, len(rows)), f"{raw.origin}{self.bounds}", digest)
-
-
-@dataclass(frozen=True)
 class RawStream:
-    """Rows as they came, a record batch at a time; every call of `batches` reads them anew, from the first one on.
+    """Rows of a split as record batches; each call of `batches` reads them from the first on.
 
-    `documents`: each row is a whole document, whatever is known of the data set that was asked for.
+    `documents`: each row is a whole document, whatever the data set's own rows are.
     """
 
     batches: Callable[[], Iterator[pa.RecordBatch]]
@@ -68,35 +48,60 @@ class RawStream:
     documents: bool = False
 
 
-class Source(Protocol):
-    """A place that has data sets."""
+@dataclass(frozen=True)
+class SplitSlice:
+    """A split, or a slice of it in the notation of `datasets`: `train[:80%]`, `train[80%:]`, `train[100:200]`."""
 
-    def load(self, dataset: str, subset: str | None, split: str, revision: str | None = None) -> RawTable:
-        """All rows of one split. Raises DataError when it is not to be had."""
+    split: str
+    bounds: str = ""  # `[80%:]`
+
+    @classmethod
+    def parse(cls, text: str) -> "SplitSlice":
+        match = re.fullmatch(r"([^\[]+)(\[(?:\d+%?)?:(?:\d+%?)?\])", text)
+        return cls(*match.groups()) if match else cls(text)
+
+    def indices(self, count: int) -> range:
+        """Indices of the slice among `count` rows; percentages are rounded to the nearest row."""
+        start, _, stop = self.bounds[1:-1].partition(":")
+        return range(count)[_row(start, 0, count) : _row(stop, count, count)]
+
+    def apply(self, raw: RawTable) -> RawTable:
+        """The rows of the slice."""
+        if not self.bounds:
+            return raw
+        rows = self.indices(raw.table.num_rows)
+        digest = hashlib.sha256(f"{raw.digest}{self.bounds}".encode()).hexdigest()
+        return RawTable(raw.table.slice(rows.start, len(rows)), f"{raw.origin}{self.bounds}", digest)
+
+
+def _row(bound: str, default: int, count: int) -> int:
+    return round(int(bound[:-1]) / 100 * count) if bound.endswith("%") else int(bound or default)
+
+
+class Source(Protocol):
+    """A place that holds data sets."""
+
+    def load(self, ref: DatasetRef, split: str) -> RawTable:
+        """All rows of a split. Raises DataError when the split cannot be read."""
         ...
 
-    def stream(
-        self,
-        dataset: str,
-        subset: str | None,
-        split: str,
-        revision: str | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> RawStream:
-        """The same rows, never all at once, and of the columns only those named. Raises DataError when they are not to be
-        had, here or when they are read."""
+    def stream(self, ref: DatasetRef, split: str, columns: Sequence[str] | None = None) -> RawStream:
+        """The same rows as record batches, of the named columns only. Raises DataError when they cannot be read."""
         ...
 
     def corpus(self) -> Iterator[str] | None:
-        """Text to learn a vocabulary from, where the source brings no tokenizer of its own; else None."""
+        """Text to make a vocabulary from, where the source comes without a tokenizer; else None."""
         ...
 
 
-def _origin(paths: Sequence[Path], split: str) -> str:
+def files_origin(paths: Sequence[Path], split: str) -> str:
+    """The files of a split as one name for messages."""
     return str(paths[0] if len(paths) == 1 else paths[0].parent / f"{split}*")
 
 
-def _table_stream(raw: RawTable, columns: Sequence[str] | None) -> RawStream:
-    """A table's rows in pieces (no copy of them)."""
-    names = wanted(columns, raw.table.column_names, raw.origin)
-    return RawStream(lambda: iter(raw.table.select(names).to_batches(max_chunksize=ROWS)), raw.origin, raw.digest)
+def table_stream(raw: RawTable, columns: Sequence[str] | None) -> RawStream:
+    """A table as a stream, without copying its rows."""
+    names = selected_columns(columns, raw.table.column_names, raw.origin)
+    return RawStream(
+        lambda: iter(raw.table.select(names).to_batches(max_chunksize=ROWS_PER_BATCH)), raw.origin, raw.digest
+    )
