@@ -54,7 +54,11 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
         WORDS.vocab_size + 1,
     )
     again = instantiate(loaded.config, "model.template", tokenizer=read_tokenizer(out))
-    assert (again.start, again.end, again.never) == (WORDS.vocab_size, WORDS.vocab_size + 1, [WORDS.vocab_size])
+    assert (again.bos_id, again.eos_id, again.suppressed_ids) == (
+        WORDS.vocab_size,
+        WORDS.vocab_size + 1,
+        [WORDS.vocab_size],
+    )
     assert read_tokenizer(out).encode(TEXTS) == WORDS.encode(TEXTS)
     assert (theirs.generation_config.num_beams, theirs.generation_config.max_length) == (4, 64)
     assert theirs.generation_config.bad_words_ids == [[WORDS.vocab_size]]

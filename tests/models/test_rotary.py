@@ -189,6 +189,6 @@ def test_training_run_and_refused_export(
     capsys.readouterr()
     assert command(["export", str(result.parent), "--to", "hf", str(tmp_path / "out")]) != 0
     captured = capsys.readouterr()
-    assert "model.positions=rotary has no counterpart in the other library: this run cannot be exported" in captured.err
+    assert "model.positions=rotary has no counterpart in transformers: this run cannot be exported" in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()

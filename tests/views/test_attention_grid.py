@@ -11,7 +11,7 @@ from protoformer.views.panels import Panel, Token
 
 
 def panel(layers: int = 2, heads: int = 3, tokens: int = 8) -> Panel:
-    """Head h of layer l looks at token l + h alone; the last token is padding."""
+    """Head h of layer l attends to token l + h alone; the last token is padding."""
     weights = torch.zeros(layers, heads, tokens, tokens)
     for layer in range(layers):
         for head in range(heads):

@@ -1,4 +1,4 @@
-"""What a head looks at, held against the formulas written out in plain loops, and against cases whose answer is known."""
+"""Statistics of attention heads, compared with their definitions in plain loops, and in known cases."""
 
 import math
 
@@ -16,7 +16,7 @@ def drawn(layers: int = 2, heads: int = 3, queries: int = 7, keys: int = 7, caus
     return scores.softmax(-1)
 
 
-def by_loops(weights: Tensor, special: list[int]) -> dict[str, list[list[float]]]:
+def from_definitions(weights: Tensor, special: list[int]) -> dict[str, list[list[float]]]:
     """Every number from its definition, weight by weight."""
     found: dict[str, list[list[float]]] = {name: [] for name in HeadStatistics._fields}
     for layer in weights.tolist():
@@ -37,17 +37,17 @@ def by_loops(weights: Tensor, special: list[int]) -> dict[str, list[list[float]]
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_numbers_are_their_definitions(causal: bool) -> None:
+def test_statistics_equal_their_definitions(causal: bool) -> None:
     weights, special = drawn(causal=causal), [0, 4, 6]
     flags = torch.tensor([place in special for place in range(7)])
     statistics = head_statistics(weights, flags)._asdict()
-    for name, expected in by_loops(weights, special).items():
+    for name, expected in from_definitions(weights, special).items():
         torch.testing.assert_close(statistics[name], torch.tensor(expected), atol=1e-6, rtol=1e-5)
     assert bool((statistics["next"] == 0).all()) == causal
 
 
 def test_known_heads() -> None:
-    """One looks at everything alike, one at the token before, one at the last, which is a separator."""
+    """One head with uniform weights, one on the previous token, one on the last token, a separator."""
     n = 8
     alike = torch.full((n, n), 1 / n)
     before = torch.diag(torch.ones(n - 1), -1)

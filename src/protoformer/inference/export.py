@@ -1,8 +1,8 @@
-"""`protoformer export RUN --to hf DIR`: a run's best checkpoint as a folder that `transformers` opens.
+"""`protoformer export`: a run's best checkpoint as a folder that `transformers` loads.
 
-The folder holds config.json, model.safetensors, tokenizer.json (or the files of Marian's), tokenizer_config.json, and
-protoformer.json, which says of which run it is. Its tokenizer truncates where the run did (task.max_len) and, for translation,
-puts the end behind each text, so that the same text gives the same logits.
+The folder holds config.json, model.safetensors, tokenizer.json (or Marian's tokenizer files), tokenizer_config.json, and
+protoformer.json, which names the run. The exported tokenizer truncates to the run's task.max_len and, for translation, appends
+the end token, so that the same text gives the same logits.
 """
 
 import importlib
@@ -13,8 +13,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+
+from protoformer.assembly.initial_weights import labels_of, split_state
+from protoformer.assembly.instantiate import instantiate
+from protoformer.assembly.model import builder_arguments
 from protoformer.atomic import replace_atomically, write_text
 from protoformer.errors import RunFolderError, WeightsError
+from protoformer.inference.load import load
 from protoformer.models.hf.layout import ExportedRun, WeightsLayout
 from protoformer.runs.folder import RunFolder
 
@@ -22,18 +28,11 @@ MARK = "protoformer.json"
 
 
 def main(run: str, to: str, out: str) -> None:
-    """Write the folder; over an earlier export of the same run it is written anew.
+    """Write the folder; an earlier export of the same run is overwritten.
 
-    Raises RunFolderError for what is no trained run or where `out` holds something else, WeightsError for a model that the
-    other library cannot express.
+    Raises RunFolderError when `run` is no trained run or `out` holds something else, WeightsError for a model that
+    `transformers` cannot express.
     """
-    from safetensors.torch import save_file
-
-    from protoformer.assembly.initial_weights import labels_of, split_state
-    from protoformer.assembly.instantiate import instantiate
-    from protoformer.assembly.model import builder_arguments
-    from protoformer.inference.load import load
-
     if to != "hf":
         raise RunFolderError(f"--to {to}: the only supported layout is hf")
     folder, target = RunFolder.open(Path(run).expanduser()), Path(out).expanduser()
@@ -47,7 +46,7 @@ def main(run: str, to: str, out: str) -> None:
     body, head = split_state(loaded.model.state_dict())
     task_type, module_head = task["kind"], loaded.model.hf_head
     hf_config = layout.hf_config(task_type, sizes, labels_of(task), head, module_head)
-    _check_carried(sizes, layout.sizes(hf_config), layout.not_in_config)
+    _check_expressible(sizes, layout.sizes(hf_config), layout.not_in_config)
     template = instantiate(config, "model.template", tokenizer=loaded.tokenizer)
     hf_config |= layout.special_token_ids(template)
     hf_state = layout.to_hf(task_type, body, head, module_head)
@@ -55,14 +54,14 @@ def main(run: str, to: str, out: str) -> None:
     exported = ExportedRun(loaded.tokenizer, template, sizes, max_len, task)
 
     target.mkdir(parents=True, exist_ok=True)
-    _write(target / MARK, _mark(folder))  # first: an export that was cut off may be written anew
+    _write(target / MARK, _mark(folder))  # first, so that an interrupted export can be overwritten
     _write(target / "config.json", hf_config)
     for name, content in layout.companion_files(exported, hf_config).items():
         _write(target / name, content)
     state = {name: tensor.contiguous() for name, tensor in hf_state.items()}
     with replace_atomically(target / "model.safetensors") as tmp:
         save_file(state, tmp, metadata={"format": "pt"})
-        shutil.copymode(target / "config.json", tmp)  # the library's own is 0600, whatever the umask
+        shutil.copymode(target / "config.json", tmp)  # safetensors writes 0600, whatever the umask
     print(f"{target}: {len(state)} tensors; transformers.{hf_config['architectures'][0]} opens it")
 
 
@@ -71,36 +70,34 @@ def _mark(folder: RunFolder) -> dict[str, Any]:
 
 
 def _check_target(target: Path, folder: RunFolder) -> None:
-    """A folder that holds anything else than an export of this run is left alone."""
+    """Raise RunFolderError where the folder holds anything but an export of this run."""
     if not target.exists():
         return
     if not target.is_dir():
         raise RunFolderError(f"{target}: is a file; name a folder")
-    there = sorted(path.name for path in target.iterdir())
-    if not there:
+    names = sorted(path.name for path in target.iterdir())
+    if not names:
         return
     try:
         mark = json.loads((target / MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         raise RunFolderError(
-            f"{target} is not empty ({', '.join(there[:4])}) and is not an export of a run; name a new folder"
+            f"{target} is not empty ({', '.join(names[:4])}) and is not an export of a run; name a new folder"
         ) from None
     if mark != _mark(folder):
         raise RunFolderError(f"{target} holds an export of another run ({mark.get('run')}); name a new folder")
 
 
-def _check_carried(sizes: Mapping[str, Any], carried: Mapping[str, Any], not_in_config: Collection[str]) -> None:
-    """What a config.json cannot say must be at the builder's default, or the other library would build another model."""
+def _check_expressible(sizes: Mapping[str, Any], hf_sizes: Mapping[str, Any], not_in_config: Collection[str]) -> None:
+    """Raise WeightsError where an argument that config.json cannot express is not at the builder's default."""
     module, name = str(sizes["_target_"]).rsplit(".", 1)
     defaults = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     for name, value in sizes.items():
         if name == "_target_" or name in not_in_config:
             continue
-        expected = carried.get(name, defaults[name].default)
+        expected = hf_sizes.get(name, defaults[name].default)
         if value != (list(expected) if isinstance(expected, tuple) else expected):
-            raise WeightsError(
-                f"model.{name}={value} has no counterpart in the other library: this run cannot be exported"
-            )
+            raise WeightsError(f"model.{name}={value} has no counterpart in transformers: this run cannot be exported")
 
 
 def _write(path: Path, content: Mapping[str, Any] | bytes) -> None:

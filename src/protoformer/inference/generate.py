@@ -16,6 +16,7 @@ from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.sampling import SamplingOptions, SamplingParams
 from protoformer.decoding.text_generator import Completion, TextGenerator
 from protoformer.errors import ConfigurationError, DataError, WeightsError
+from protoformer.inference.load import load
 from protoformer.models import weights
 from protoformer.models.decoder import Decoder
 from protoformer.models.hf import FAMILIES, family_of
@@ -69,8 +70,6 @@ def load_decoder(source: str | Path) -> TextGenerator:
 
 
 def _of_run(folder: Path) -> TextGenerator:
-    from protoformer.inference.load import load
-
     run = load(folder)
     backbone = run.model.backbone
     if not isinstance(backbone, Decoder):
