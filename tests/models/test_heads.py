@@ -39,7 +39,7 @@ def head_of(kind: str) -> nn.Module:
     return made
 
 
-def written(folder: Path, kind: str) -> tuple[weights.State, weights.State]:
+def written(folder: Path, kind: str) -> tuple[weights.StateDict, weights.StateDict]:
     """A folder of this kind; its body and head under our names."""
     layout, encoder, head = BertWeights(), bert(**SIZES), head_of(kind)
     save_file(layout.to_hf(kind, encoder.state_dict(), head.state_dict()), folder / "model.safetensors")
@@ -48,7 +48,7 @@ def written(folder: Path, kind: str) -> tuple[weights.State, weights.State]:
     return dict(encoder.state_dict()), dict(head.state_dict())
 
 
-def same(one: weights.State, other: weights.State) -> bool:
+def same(one: weights.StateDict, other: weights.StateDict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 

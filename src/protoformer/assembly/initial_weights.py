@@ -84,7 +84,7 @@ class HeadWeights:
     `labels` None with `has_labels` is a regression.
     """
 
-    state: weights.State
+    state: weights.StateDict
     kind: str
     labels: list[str] | None
     has_labels: bool
@@ -128,7 +128,7 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
 
 def read_folder(
     folder: Path, layout: WeightsLayout, kind: str, module_head: HeadLayout | None = None
-) -> tuple[weights.State, HeadWeights]:
+) -> tuple[weights.StateDict, HeadWeights]:
     """Backbone and head of published weights; the head is empty where theirs is for another kind of task."""
     backbone, heads = layout.from_hf(weights.read_state(folder))
     hf_config = weights.read_config(folder)
@@ -138,7 +138,7 @@ def read_folder(
     return backbone, HeadWeights(state, kind, labels, head_layout is not None and head_layout.labelled)
 
 
-def read_run(folder: Path) -> tuple[weights.State, HeadWeights]:
+def read_run(folder: Path) -> tuple[weights.StateDict, HeadWeights]:
     """Backbone and head of a run: of its best checkpoint, or of its last one where it has no dev split."""
     run = RunFolder(folder, folder.name)
     state, earlier = weights.read_pickle(run.chosen_checkpoint)["state_dict"], run.read_config()
@@ -147,7 +147,7 @@ def read_run(folder: Path) -> tuple[weights.State, HeadWeights]:
     return backbone, HeadWeights(head, task["kind"], labels_of(task), "labels" in task["rows"])
 
 
-def split_state(state: Mapping[str, torch.Tensor]) -> tuple[weights.State, weights.State]:
+def split_state(state: Mapping[str, torch.Tensor]) -> tuple[weights.StateDict, weights.StateDict]:
     """The tensors of a task module as (backbone's, head's), without their prefixes."""
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     head = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}

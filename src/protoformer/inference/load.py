@@ -40,7 +40,7 @@ def load(run: str | Path) -> LoadedRun:
     return LoadedRun(module.eval(), read_tokenizer(folder.path / "tokenizer"), config)
 
 
-def _state(folder: RunFolder, config: dict[str, Any]) -> weights.State:
+def _state(folder: RunFolder, config: dict[str, Any]) -> weights.StateDict:
     if not config["task"]["splits"].get("train"):
         raise RunFolderError(f"{folder.path} was only tested; its weights are those of init_from={config['init_from']}")
     chosen = folder.chosen_checkpoint

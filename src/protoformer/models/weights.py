@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from protoformer.errors import WeightsError
 
 log = logging.getLogger(__name__)
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: not valid JSON ({error})") from None
 
 
-def read_state(folder: Path) -> State:
+def read_state(folder: Path) -> StateDict:
     """All tensors of a folder: `model.safetensors` (or its shards), else the old `pytorch_model.bin`.
 
     Raises WeightsError where there is neither, or a file is corrupt.
@@ -46,7 +46,7 @@ def read_state(folder: Path) -> State:
     raise WeightsError(f"{folder}: no model.safetensors and no pytorch_model.bin")
 
 
-def _read_safetensors(path: Path) -> State:
+def _read_safetensors(path: Path) -> StateDict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -68,7 +68,7 @@ def read_pickle(path: Path, *, mmap: bool = False) -> Any:
         raise WeightsError(f"{path}: corrupt, or holds more than tensors ({reason})") from None
 
 
-def pad_embedding_rows(model: nn.Module, state: Mapping[str, Tensor], name: str) -> State:
+def pad_embedding_rows(model: nn.Module, state: Mapping[str, Tensor], name: str) -> StateDict:
     """`state`, whose matrix `name` gets the model's own fresh rows at its end where the model has more of them."""
     fresh, loaded = model.state_dict()[name], state.get(name)
     if loaded is None or loaded.ndim != 2 or loaded.shape[1:] != fresh.shape[1:] or len(loaded) >= len(fresh):

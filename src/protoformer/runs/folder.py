@@ -15,7 +15,7 @@ from protoformer.errors import RunFolderError
 from protoformer.runs import reader
 from protoformer.runs.identity import run_id
 
-State = Literal["new", "unfinished", "finished"]
+RunState = Literal["new", "unfinished", "finished"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class RunFolder:
         return self.path / "protoformer.log"
 
     @property
-    def state(self) -> State:
+    def state(self) -> RunState:
         """A result that cannot be read is none: the run goes on from its last checkpoint."""
         if not self.config_file.exists():
             return "new"

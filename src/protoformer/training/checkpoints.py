@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from protoformer.atomic import replace_atomically
-from protoformer.models.weights import State, read_pickle
+from protoformer.models.weights import StateDict, read_pickle
 
 SAFE_TYPES = (str, bytes, int, float, bool, type(None), torch.Tensor, torch.dtype)
 
@@ -49,7 +49,7 @@ def read_header(path: Path) -> CheckpointHeader:
     return CheckpointHeader(**{name: content[name] for name in CheckpointHeader._fields if name in content})
 
 
-def collect_state_dict(trainer: pl.Trainer) -> State:
+def collect_state_dict(trainer: pl.Trainer) -> StateDict:
     """The weights of the trained module. Every rank must call it: under a strategy that shards weights it is a collective."""
     return trainer.strategy.lightning_module_state_dict()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from protoformer.models.hf.bert import PARTS, SIZES, BertWeights
 from protoformer.models.hf.layout import HeadLayout
-from protoformer.models.weights import State
+from protoformer.models.weights import StateDict
 
 POOLERS = {  # class in `transformers` -> its pooler
     "ForSequenceClassification": "classifier.dense",
@@ -54,7 +54,7 @@ class ElectraWeights(BertWeights):
         config = super().hf_config(task_type, sizes, labels, head, module_head)
         return {**config, "summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"}
 
-    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
         renamed = {}
         for name, tensor in state.items():
             stem, _, suffix = name.rpartition(".")
@@ -67,7 +67,7 @@ class ElectraWeights(BertWeights):
         body: Mapping[str, Tensor],
         head: Mapping[str, Tensor],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         pooler = POOLERS.get(self._head_layout(task_type, module_head).model_class)
         state = super().to_hf(task_type, body, head, module_head)
         for suffix in ("weight", "bias"):

@@ -28,7 +28,7 @@ from torch import Tensor
 from protoformer.errors import WeightsError
 from protoformer.models.hf.layout import ExportedRun, HeadLayout
 from protoformer.models.hf.tokenizer_files import tokenizer_files
-from protoformer.models.weights import State
+from protoformer.models.weights import StateDict
 
 SIZES = {  # theirs -> ours
     "vocab_size": "vocab_size",
@@ -139,11 +139,11 @@ class BertWeights:
             "pad_token_id": 0,
         }
 
-    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
         """Their tensors -> (the encoder's under our names, heads under theirs). Raises WeightsError where one of query, key
         and value is missing."""
-        body: State = {}
-        heads: State = {}
+        body: StateDict = {}
+        heads: StateDict = {}
         fused: dict[str, dict[str, Tensor]] = {}  # our qkv's name -> its three parts
         for name, tensor in state.items():
             key = name.removeprefix(f"{self.model_type}.").replace(".gamma", ".weight").replace(".beta", ".bias")
@@ -175,7 +175,7 @@ class BertWeights:
         heads: Mapping[str, Tensor],
         config: Mapping[str, Any],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """The tensors of a task type's head under our names; empty where the file has none.
 
         A classifier and a multiple-choice head look alike: the file's `architectures` tells them apart.
@@ -190,7 +190,7 @@ class BertWeights:
         if (others - {model_class}) & set(architectures) or (layout.ambiguous and model_class not in architectures):
             return {}
         ours = {theirs: ours for ours, theirs in layout.parts.items()}
-        state: State = {}
+        state: StateDict = {}
         for name, tensor in heads.items():
             stem, _, suffix = name.rpartition(".")
             if stem in ours:
@@ -219,12 +219,12 @@ class BertWeights:
         body: Mapping[str, Tensor],
         head: Mapping[str, Tensor],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """Our encoder's and head's tensors -> theirs, with the prefix that models with heads carry ("bert.")."""
         layout = self._head_layout(task_type, module_head)
         embeddings = {ours: theirs for theirs, ours in self.part_names.items()}
         layers = {ours: theirs for theirs, ours in LAYER.items()}
-        state: State = {}
+        state: StateDict = {}
         for name, tensor in body.items():
             stem, _, suffix = name.rpartition(".")
             if stem in embeddings:

@@ -26,7 +26,7 @@ from torch import Tensor
 from protoformer.errors import WeightsError
 from protoformer.models.hf.layout import ExportedRun, HeadLayout
 from protoformer.models.hf.tokenizer_files import tokenizer_files
-from protoformer.models.weights import State
+from protoformer.models.weights import StateDict
 
 BUFFERS = re.compile(r"(h\.\d+\.attn\.(bias|masked_bias)|position_ids)$")
 LAYER = {
@@ -93,11 +93,11 @@ class GptWeights:
             "norm": self.norm,
         }
 
-    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
         """Their tensors -> (the decoder's under our names, heads under theirs). Raises WeightsError for an output layer that is
         not the token embedding."""
-        body: State = {}
-        heads: State = {}
+        body: StateDict = {}
+        heads: StateDict = {}
         for name, tensor in state.items():
             key = name.removeprefix("transformer.")
             stem, _, suffix = key.rpartition(".")  # suffix: weight or bias
@@ -125,7 +125,7 @@ class GptWeights:
         heads: Mapping[str, Tensor],
         config: Mapping[str, Any],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """Empty: the output layer is the embedding, and the task heads of `transformers` differ from ours."""
         return {}
 
@@ -141,11 +141,11 @@ class GptWeights:
         body: Mapping[str, Tensor],
         head: Mapping[str, Tensor],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """Our decoder's tensors -> theirs, with the prefix that models with heads carry."""
         embeddings = {ours: theirs for theirs, ours in self.embeddings.items()}
         layers = {ours: theirs for theirs, ours in LAYER.items()}
-        state: State = {}
+        state: StateDict = {}
         for name, tensor in body.items():
             stem, _, suffix = name.rpartition(".")
             if stem in embeddings:

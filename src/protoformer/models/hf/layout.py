@@ -16,7 +16,7 @@ from torch import Tensor
 
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.models.weights import State
+from protoformer.models.weights import StateDict
 from protoformer.text.tokenizers import Tokenizer
 
 
@@ -87,7 +87,7 @@ class WeightsLayout(Protocol):
         head that the template does not know itself.
         """
 
-    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
         """Their tensors -> (the body under our names, heads still under theirs).
 
         What is unknown is handed through, and named as unexpected when it is loaded into the model.
@@ -99,7 +99,7 @@ class WeightsLayout(Protocol):
         heads: Mapping[str, Tensor],
         config: Mapping[str, Any],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """The head of a task type under our names; empty where the file has none."""
 
     def labels(
@@ -113,7 +113,7 @@ class WeightsLayout(Protocol):
         body: Mapping[str, Tensor],
         head: Mapping[str, Tensor],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """Our tensors -> theirs, under the names of the class that `hf_config` names."""
 
     def special_token_ids(self, template: Any) -> dict[str, int]:

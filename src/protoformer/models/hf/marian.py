@@ -27,7 +27,7 @@ from torch import Tensor
 from protoformer.errors import WeightsError
 from protoformer.models.hf.layout import ExportedRun, HeadLayout
 from protoformer.models.hf.tokenizer_files import closing_tokenizer_files
-from protoformer.models.weights import State
+from protoformer.models.weights import StateDict
 from protoformer.text.sentencepiece import SourceTargetTokenizer
 
 TOKEN, BIAS = "embeddings.token.weight", "bias"  # ours
@@ -114,11 +114,11 @@ class MarianWeights:
             "output_bias": True,
         }
 
-    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+    def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
         """Their tensors -> (the model's under our names, no heads). Raises WeightsError where two matrices that should be one
         differ, or a part of a fused one is missing."""
-        body: State = {}
-        parts: State = {}
+        body: StateDict = {}
+        parts: StateDict = {}
         embedding = state.get(SHARED)
         for name, tensor in state.items():
             match = THEIR_LAYER.match(name)
@@ -143,7 +143,7 @@ class MarianWeights:
         heads: Mapping[str, Tensor],
         config: Mapping[str, Any],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """Empty: the output layer is the embedding."""
         return {}
 
@@ -159,10 +159,10 @@ class MarianWeights:
         body: Mapping[str, Tensor],
         head: Mapping[str, Tensor],
         module_head: HeadLayout | None = None,
-    ) -> State:
+    ) -> StateDict:
         """Our tensors -> theirs. Raises WeightsError for a model with parts that Marian has not."""
         parts = {ours: theirs for theirs, ours in PARTS.items()}
-        state: State = {SHARED: body[TOKEN]}
+        state: StateDict = {SHARED: body[TOKEN]}
         bias = body.get(BIAS)
         state[LOGITS_BIAS] = (body[TOKEN].new_zeros(len(body[TOKEN])) if bias is None else bias)[None]
         for name, tensor in body.items():
@@ -261,11 +261,11 @@ def _marian_tokenizer_config(run: ExportedRun) -> dict[str, Any]:
     }
 
 
-def _fuse(parts: Mapping[str, Tensor]) -> State:
+def _fuse(parts: Mapping[str, Tensor]) -> StateDict:
     """Layers' tensors under our names; those that are one matrix with us are concatenated, in the place of the first."""
     fused_by_first = {theirs[0]: (ours, theirs) for ours, theirs in FUSED.items()}
     others = {theirs for names in FUSED.values() for theirs in names[1:]}
-    state: State = {}
+    state: StateDict = {}
     for name, tensor in parts.items():
         stem, _, suffix = name.rpartition(".")
         stack, layers, number, part = stem.split(".", 3)

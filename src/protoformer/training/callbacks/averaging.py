@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from protoformer.errors import RunFolderError
-from protoformer.models.weights import State
+from protoformer.models.weights import StateDict
 from protoformer.training.checkpoints import collect_state_dict, read_checkpoint, read_header, write_checkpoint
 from protoformer.training.lightning_internals import is_accumulating
 
@@ -86,10 +86,10 @@ def average(folder: Path, target: Path) -> list[int]:
     return steps
 
 
-def mean(paths: Sequence[Path]) -> State:
+def mean(paths: Sequence[Path]) -> StateDict:
     """The mean of each tensor over the checkpoints, summed in double precision; an integer tensor is that of the last one."""
     totals: dict[str, Tensor] = {}
-    last: State = {}
+    last: StateDict = {}
     for path in paths:
         last = read_checkpoint(path)["state_dict"]
         for name, tensor in last.items():
