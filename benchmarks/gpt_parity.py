@@ -119,9 +119,9 @@ def compare_logits(names: Sequence[str]) -> None:
             theirs.save_pretrained(folder)
             model = read(folder, layout)
             ours = last_logits(model, ids)
-            written = {k: v.contiguous() for k, v in layout.to_hf("causal_lm", model.state_dict(), {}).items()}
+            exported = {k: v.contiguous() for k, v in layout.to_hf("causal_lm", model.state_dict(), {}).items()}
             sizes = layout.sizes(weights.read_config(folder))
-            save_file(written, folder / "model.safetensors", metadata={"format": "pt"})
+            save_file(exported, folder / "model.safetensors", metadata={"format": "pt"})
             (folder / "config.json").write_text(json.dumps(layout.hf_config("causal_lm", sizes)))
             again = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits
         count = sum(parameter.numel() for parameter in model.parameters())

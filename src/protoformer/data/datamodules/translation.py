@@ -49,7 +49,7 @@ class PairTable(Table):
 
 
 @dataclass(frozen=True)
-class TranslationReferences:
+class ParallelTextReferences:
     """What an evaluation needs besides its batches: how to generate, and the texts of all rows by their row numbers.
 
     `language` is the target's.
@@ -110,9 +110,9 @@ class TranslationDataModule(TableDataModule[PairTable]):
     def collate(self, table: PairTable) -> "TranslationCollate":
         return TranslationCollate(table, self.template.pad_id, self.template.bos_id)
 
-    def references(self, role: Role, split: str) -> TranslationReferences:
+    def references(self, role: Role, split: str) -> ParallelTextReferences:
         examples = self._examples(role, split)
-        return TranslationReferences(
+        return ParallelTextReferences(
             self.tokenizer,
             self.template,
             self.reader.target,
