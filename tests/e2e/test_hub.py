@@ -210,7 +210,7 @@ def test_prepare_then_offline(hub: Hub, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     facts = {line.partition(":")[0]: line.partition(":")[2].strip() for line in done.stdout.splitlines()}
     assert facts["weights"].startswith(f"{MODEL}@{MODEL_COMMIT} | ")
-    assert facts["tokenizer"].endswith(" words")
+    assert facts["tokenizer"].endswith(" tokens")
     assert facts["data set"].startswith(f"{DATA}@{DATA_COMMIT} | {tmp_path / 'hf'}")
     assert facts["train"].startswith(f"hub:{DATA}@{DATA_COMMIT[:8]}/mnli/train | {SPLITS['train']} examples, ")
     for role in ("validation matched", "validation mismatched", "test matched", "test mismatched"):

@@ -64,7 +64,7 @@ def test_a_stop_ends_a_whole_sweep_and_the_same_command_continues_it(place: Plac
     process.send_signal(signal.SIGTERM)
     done = finished(process)
     assert done.returncode == 143, done.stderr
-    assert "stopped with 2 jobs not begun" in done.stderr
+    assert "stopped with 2 jobs not started" in done.stderr
     assert len(place.runs()) == 1
     again = place.run(*words)
     assert again.returncode == 0, again.stderr
