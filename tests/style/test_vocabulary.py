@@ -13,7 +13,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), ROOT / "train.py"])
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # a part of an identifier (between underscores or capitals) -> what to say instead
 BANNED = {
