@@ -1,7 +1,17 @@
-"""The built-in sample: rows in the hub's schemas, made by a small grammar and labelled by construction.
+"""The built-in sample: generated rows in the hub's schemas, labelled by construction. It needs no network.
 
-No row is taken from any data set. The same seed gives the same rows on every machine, and no content (who did what to
-whom) stands in two splits. Test labels are hidden (-1) where they are on the hub.
+A small grammar draws *events* (who did what to what, where and when; `grammar.meaning`) from a lexicon (`grammar.lexicon`) and
+renders them as English sentences. What follows from an event, contradicts it or leaves it open is known, so rows need no
+annotator:
+
+- `glue`: the nine GLUE tasks and the diagnostic set; `entailments`: SNLI and SciTail.
+- `questions`: SQuAD, questions on a part of an event of a short story; `exams`: RACE and Story Cloze.
+- `choices`: SWAG and COPA, continuations and causes of an event.
+- `stories`: BookCorpus, Wikipedia and OpenWebText, documents to pretrain on.
+- `translation`: Multi30k and WMT14, with an artificial language for the other one.
+
+No row is taken from any data set. The same seed gives the same rows on every machine. Events are divided into ten buckets by
+their content, so that none occurs in two splits. Test labels are hidden (-1) where they are on the hub.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,9 +1,9 @@
-"""SentencePiece's words in Marian's folders: `source.spm` and `target.spm` cut the two sides, `vocab.json` numbers the pieces.
+"""SentencePiece tokenizers of Marian's folders: a unigram model for sources and one for targets, with one vocabulary.
 
-A text is cut where the sum of its pieces' log-probabilities is largest (arXiv 1804.10959, section 3.2). The files are read by
-the library of their own, and made into tokenizers of the one library that everything else is cut with.
+`source.spm` and `target.spm` hold the models, `vocab.json` the ids. A text is segmented so that the sum of its pieces'
+log-probabilities is largest (arXiv 1804.10959, section 3.2). The models are parsed by `sentencepiece` and run by `tokenizers`.
 
-Differs: of two neighbouring characters that a side does not know, each is one token here and both are one there.
+Differs: two adjacent unknown characters are two tokens here, and one in SentencePiece.
 """
 
 import json
@@ -17,14 +17,20 @@ from protoformer.text.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HFTokenizer
 
-NUMBERS, SOURCE, TARGET = FILES = ("vocab.json", "source.spm", "target.spm")
+VOCAB, SOURCE, TARGET = "vocab.json", "source.spm", "target.spm"
+FILES = (VOCAB, SOURCE, TARGET)
 UNKNOWN = "<unk>"
-RARELY, NEVER = -1e4, -1e7  # log-probabilities of pieces that a side's own file lacks: of one character, and of several
-UNIGRAM, NORMAL = 1, 1  # in the file's own numbers: the kind of model, and of piece
+# log-probabilities of pieces of the vocabulary that a model lacks: of one character, and of several
+MISSING_CHARACTER, MISSING_PIECE = -1e4, -1e7
+UNIGRAM = 1  # model_type in the file
+NORMAL = 1  # type of a piece in the file
 
 
 class SourceTargetTokenizer(Tokenizer):
-    """Sources and targets are cut apart, and numbered together. `files` are those that it was read from."""
+    """Sources and targets are segmented by different models, with ids of one vocabulary; texts are decoded as targets.
+
+    `files` are the contents of the files that it was read from.
+    """
 
     def __init__(self, source: "HFTokenizer", target: "HFTokenizer", files: dict[str, bytes], origin: str) -> None:
         super().__init__(source, origin)
@@ -45,7 +51,7 @@ class SourceTargetTokenizer(Tokenizer):
 
 
 def read_source_target_tokenizer(folder: Path) -> SourceTargetTokenizer:
-    """Raises UserError where a file lacks, or holds something else than pieces of a unigram model and their numbers."""
+    """The tokenizer of a folder. Raises UserError for a missing file, or one that is no unigram model or no vocabulary."""
     try:
         files = {name: (folder / name).read_bytes() for name in FILES}
     except FileNotFoundError as error:
@@ -53,37 +59,35 @@ def read_source_target_tokenizer(folder: Path) -> SourceTargetTokenizer:
             f"{error.filename}: it belongs to the other two of {', '.join(FILES)}, and is not there"
         ) from None
     try:
-        numbers = {str(piece): int(number) for piece, number in json.loads(files[NUMBERS]).items()}
+        ids = {str(piece): int(token_id) for piece, token_id in json.loads(files[VOCAB]).items()}
     except (ValueError, AttributeError) as error:
-        raise UserError(f"{folder / NUMBERS}: no vocabulary ({error})") from error
-    if UNKNOWN not in numbers:
-        raise UserError(f"{folder / NUMBERS}: the vocabulary lacks the special token {UNKNOWN}")
-    if sorted(numbers.values()) != list(range(len(numbers))):
-        raise UserError(f"{folder / NUMBERS}: its numbers are not those from 0 to {len(numbers) - 1}, each once")
-    source, target = (_side(folder / name, files[name], numbers) for name in (SOURCE, TARGET))
+        raise UserError(f"{folder / VOCAB}: no vocabulary ({error})") from error
+    if UNKNOWN not in ids:
+        raise UserError(f"{folder / VOCAB}: the vocabulary lacks the special token {UNKNOWN}")
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise UserError(f"{folder / VOCAB}: its numbers are not those from 0 to {len(ids) - 1}, each once")
+    source, target = (_unigram(folder / name, files[name], ids) for name in (SOURCE, TARGET))
     return SourceTargetTokenizer(source, target, files, str(folder))
 
 
-def _side(path: Path, content: bytes, numbers: dict[str, int]) -> "HFTokenizer":
+def _unigram(path: Path, content: bytes, ids: dict[str, int]) -> "HFTokenizer":
     from tokenizers import Tokenizer as HFTokenizer
     from tokenizers import decoders, models, pre_tokenizers
 
-    model = _parsed(path, content)
-    own = {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
-    scores = {piece: RARELY if len(piece) == 1 else NEVER for piece in numbers} | own
-    hf_tokenizer = HFTokenizer(
-        models.Unigram([(piece, scores[piece]) for piece in sorted(numbers, key=numbers.__getitem__)], numbers[UNKNOWN])
-    )
+    model = _parse(path, content)
+    scores = {piece: MISSING_CHARACTER if len(piece) == 1 else MISSING_PIECE for piece in ids}
+    scores |= {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
+    pieces = sorted(ids, key=ids.__getitem__)
+    hf_tokenizer = HFTokenizer(models.Unigram([(piece, scores[piece]) for piece in pieces], ids[UNKNOWN]))
     hf_tokenizer.normalizer = _normalizer(model.normalizer_spec)
     hf_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     hf_tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    hf_tokenizer.add_tokens(
-        [piece for piece in numbers if piece.startswith(">>") and piece.endswith("<<")]
-    )  # names of languages
+    language_tokens = [piece for piece in ids if piece.startswith(">>") and piece.endswith("<<")]
+    hf_tokenizer.add_tokens(language_tokens)
     return hf_tokenizer
 
 
-def _parsed(path: Path, content: bytes) -> Any:
+def _parse(path: Path, content: bytes) -> Any:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
@@ -95,14 +99,14 @@ def _parsed(path: Path, content: bytes) -> Any:
     if not model.pieces:
         raise UserError(f"{path}: not a SentencePiece model (it holds no pieces)")
     spec, normalizer = model.trainer_spec, model.normalizer_spec
-    other = {
+    refused = {
         "a model of pairs, words or characters": spec.model_type != UNIGRAM,
         "bytes for unknown characters": spec.byte_fallback,
         "spaces as ends of words": spec.treat_whitespace_as_suffix,
         "no space before a text": not normalizer.add_dummy_prefix,
         "spaces kept as they are": not (normalizer.remove_extra_whitespaces and normalizer.escape_whitespaces),
     }
-    if unsupported := [what for what, there in other.items() if there]:
+    if unsupported := [feature for feature, is_used in refused.items() if is_used]:
         raise UserError(f"{path}: {', '.join(unsupported)}: not read here, where a unigram model is, as Marian's are")
     return model
 

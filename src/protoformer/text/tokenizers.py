@@ -19,7 +19,7 @@ BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Tokenizer:
-    """Text -> ids, without special tokens: those are the template's."""
+    """Text -> ids, without special tokens, which the input template adds. `origin` names it in messages."""
 
     def __init__(self, hf_tokenizer: HFTokenizer, origin: str) -> None:
         hf_tokenizer.no_truncation()
@@ -40,7 +40,7 @@ class Tokenizer:
         return number
 
     def special_tokens(self) -> set[str]:
-        """Tokens that stand in no text."""
+        """Special tokens of the vocabulary, which text is never encoded as."""
         return {token.content for token in self.hf_tokenizer.get_added_tokens_decoder().values() if token.special}
 
     def count_differing_ids(self, other: "Tokenizer") -> int:
@@ -51,7 +51,7 @@ class Tokenizer:
         )
 
     def is_continuation(self) -> Bool[ndarray, "vocab"] | None:
-        """Of each id, whether it goes on with the word before it; None where the vocabulary does not say.
+        """For each id whether the token continues the word before it; None where the vocabulary does not mark this.
 
         WordPiece marks such tokens (`##`), byte-level pair encoding marks the others (a leading space, written Ġ).
         """
@@ -68,15 +68,15 @@ class Tokenizer:
         return continues_word
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, all of them at once on every core."""
+        """Ids of each text, in one parallel call."""
         return [encoding.ids for encoding in self.hf_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts that are to be written, where a vocabulary cuts them otherwise than those that are read."""
+        """Ids of target texts, where a tokenizer segments them otherwise than sources."""
         return self.encode(texts)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
-        """Ids of each text, and for each token where in the text it begins and ends, in characters."""
+        """Ids of each text, and each token's start and end in the text, in characters."""
         encodings = self.hf_tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings], [encoding.offsets for encoding in encodings]
 
@@ -84,13 +84,13 @@ class Tokenizer:
         return self.hf_tokenizer.decode(list(ids))
 
     def save(self, folder: Path) -> None:
-        """`tokenizer.json`, which every reader here and in `transformers` opens."""
+        """Write `tokenizer.json`, which `read_tokenizer` and `transformers` open."""
         folder.mkdir(parents=True, exist_ok=True)
         self.hf_tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def byte_level_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> HFTokenizer:
-    """GPT-2's (Radford et al. 2019, section 2.2): every byte is a letter, and words keep the space before them."""
+    """GPT-2's BPE over bytes (Radford et al. 2019, section 2.2); words keep the space before them."""
     from tokenizers import decoders, models, pre_tokenizers, processors
 
     hf_tokenizer = HFTokenizer(models.BPE(dict(vocab), list(merges)))
@@ -102,7 +102,7 @@ def byte_level_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) 
 
 
 def end_of_word_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], *, cased: bool = False) -> HFTokenizer:
-    """GPT's (Radford et al. 2018, section 4.1): lower-cased words split as BERT's are, their last letter marked."""
+    """GPT's BPE over characters (Radford et al. 2018, section 4.1); words are split as BERT's are and end in `</w>`."""
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     hf_tokenizer = HFTokenizer(models.BPE(dict(vocab), list(merges), unk_token=UNKNOWN_WORD, end_of_word_suffix=END))
@@ -114,9 +114,9 @@ def end_of_word_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]],
 
 
 def with_normalization(tokenizer: Tokenizer, normalization: Normalization) -> Tokenizer:
-    """The same vocabulary, its texts cleaned up and split as GPT's own code did (`original`) or as BERT's are (`bert`).
+    """The same vocabulary with texts normalized and split as by GPT's own code (`original`) or as BERT's are (`bert`).
 
-    Raises ConfigurationError for a vocabulary that is not of GPT's form, which knows one way alone.
+    Raises ConfigurationError for a vocabulary that is not of GPT's form: others have one normalization.
     """
     from tokenizers import models, normalizers, pre_tokenizers
 
