@@ -178,7 +178,7 @@ def test_lines_columns_and_rows_are_the_same_texts(tmp_path: Path) -> None:
         assert list(command.texts([tmp_path / name])) == given
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "d.txt").write_text("x")
-    assert command.found([f"{tmp_path}/**/*.txt", str(tmp_path / "a.txt")]) == [
+    assert command.matching_files([f"{tmp_path}/**/*.txt", str(tmp_path / "a.txt")]) == [
         tmp_path / "a.txt", tmp_path / "deep" / "d.txt"
     ]  # fmt: skip
 
