@@ -102,14 +102,14 @@ def test_what_goes_wrong_after_the_result_costs_a_line(
     monkeypatch.setattr(results, "print_results", broken)
     folder = run(tmp_path, *KINDS["classification"], "views.attention=true")
     assert ended == [0]
-    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
     assert told == [
-        "card.md: left out (ValueError: no room left)",
-        "views.attention: left out (ValueError: no room left)",
-        "the tracker's summary: left out (ConnectionError)",
-        "the tracker's table of misclassified examples: left out (ValueError: no room left)",
-        "the end of the tracked run: left out (ValueError: no room left)",
-        "the table of results: left out (ValueError: no room left)",
+        "card.md: skipped (ValueError: no room left)",
+        "views.attention: skipped (ValueError: no room left)",
+        "the tracker's summary: skipped (ConnectionError)",
+        "the tracker's table of misclassified examples: skipped (ValueError: no room left)",
+        "the end of the tracked run: skipped (ValueError: no room left)",
+        "the table of results: skipped (ValueError: no room left)",
     ]
     monkeypatch.undo()
     assert run(tmp_path, *KINDS["classification"], "views.attention=true") == folder  # finished: only its card is made
