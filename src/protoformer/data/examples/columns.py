@@ -44,7 +44,7 @@ class BadRows:
 
     def __init__(self, raw: RawTable, on_bad_row: OnBadRow, *, skippable: bool = True) -> None:
         self.raw, self.on_bad_row, self.skippable = raw, on_bad_row, skippable
-        self.mask: Bool[ndarray, rows] = np.zeros(raw.table.num_rows, dtype=bool)
+        self.mask = np.zeros(raw.table.num_rows, dtype=bool)
 
     def add(self, column: str, problem: str, bad: Bool[ndarray, "rows"], *, skippable: bool = True) -> None:
         """Raises DataError for the first bad row, unless bad rows are skipped."""
