@@ -8,6 +8,8 @@ import pytest
 
 from protoformer.config import signatures
 from protoformer.config.compose import compose
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules.context import DataContext
 from protoformer.data.sources.local import LocalSource
 from protoformer.runs.digests import code_digest
 from protoformer.text.templates import BertTemplate
@@ -55,10 +57,12 @@ def test_token_caches_know_the_code_of_their_data_module(tmp_path: Path, monkeyp
     tokenizer = whole_word_tokenizer(["which a b c"], "here")
 
     def caches() -> int:
-        data = RankingDataModule(
-            rows=RankingReader("passages"), splits={"train": "train"}, source=LocalSource(str(tmp_path / "data")),
-            tokenizer=tokenizer, template=BertTemplate(tokenizer), max_len=16, batching=None, cache=tmp_path / "cache",
+        context = DataContext(
+            reader=RankingReader("passages"), splits={"train": "train"}, source=LocalSource(str(tmp_path / "data")),
+            tokenizer=tokenizer, template=BertTemplate(tokenizer), max_len=16, batch_config=BatchConfig(1),
+            cache=tmp_path / "cache",
         )  # fmt: skip
+        data = RankingDataModule(context)
         data.setup()
         return len(list((tmp_path / "cache" / "tokens").iterdir()))
 

@@ -6,7 +6,8 @@ command needs to know of one is a member of these three classes.
     question                                    member
     the kind's name in files and messages       `task.kind` in the task's yaml
     which rows a data set has                   `task.rows`, a reader with `dataset`, `subset` and `revision`
-    how an example is encoded, and kept         `TableDataModule.template_method`, `.table`, `.write`
+    how an example is encoded, and kept         `TableDataModule.template_method`, `.encode`, `.table_class`,
+                                                `.cache_settings`, `.log_lines`
     what a batch holds                          `TableDataModule.collate`, and `TaskModule.dummy_batch` for estimates of cost
     what is trained                             `TaskModule.loss`, `.term_weights`, `.flops`
     how one example is scored                   `TaskModule.eval_step`, `.evaluate`; `Evaluation.scores`
