@@ -127,7 +127,7 @@ def test_half_precision_keeps_its_type() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="5, an odd number"):
+    with pytest.raises(ValueError, match="d_key=5 is odd"):
         RotaryPositions(8, 5)
     with pytest.raises(ValueError, match=r"rotary: .*cross"):
         MultiHeadAttention(D_MODEL, HEADS, cross=True, rotary=RotaryPositions(8, D_KEY))

@@ -159,7 +159,7 @@ def test_command_writes_page_figure_and_csv(tmp_path: Path, capsys: pytest.Captu
         (["--d", "0", "16"], "--d 0 16: two sizes or more, each at least 2"),
         (["--d", "64", "100"], "--d 100: above 64 a multiple of 64"),
         (["--threads", "0"], "--threads 0: at least 1"),
-        (["--out", "/dev/null/there"], "--out /dev/null/there: no folder can be made there"),
+        (["--out", "/dev/null/there"], "--out /dev/null/there: the folder cannot be created"),
     ],
 )
 def test_invalid_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_head_of_a_kind_that_no_layout_knows_is_named_by_its_task_module() -> No
 @pytest.mark.parametrize(
     ("layout", "says"),
     [
-        (BertWeights(), "bert: a run of kind ranking has no counterpart in transformers that is known here"),
+        (BertWeights(), "bert: a run of kind ranking has no counterpart in transformers"),
         (Gpt2Weights(), "gpt2: a run of kind ranking has no counterpart in transformers, whose heads"),
         (MarianWeights(), "marian: a run of kind ranking has no counterpart in transformers; translation has"),
     ],

@@ -90,7 +90,7 @@ def test_what_is_no_gpt_is_refused(tmp_path: Path) -> None:
         GptWeights().sizes(config)
     with pytest.raises(WeightsError, match="scale_attn_by_inverse_layer_idx=True"):
         Gpt2Weights().sizes({**config, "scale_attn_by_inverse_layer_idx": True})
-    with pytest.raises(WeightsError, match="activation_function 'silu'; known are"):
+    with pytest.raises(WeightsError, match="activation_function 'silu'; supported"):
         Gpt2Weights().sizes({**config, "activation_function": "silu"})
     with pytest.raises(WeightsError, match="lacks n_embd"):
         Gpt2Weights().sizes({k: v for k, v in config.items() if k != "n_embd"})

@@ -54,7 +54,7 @@ class RankingEvaluation(Evaluation):
 class RankingModule(TaskModule):
     """`temperature` divides the scores before the softmax of the loss."""
 
-    takes_choices = True  # `protoformer predict --choice`
+    takes_choices = True  # for the flag `--choice` of predict
     metrics: ClassVar[tuple[str, ...]] = ("mrr", "accuracy_at_1")
     hf_head = HeadLayout("ForMultipleChoice", {"linear": "classifier"}, ambiguous=True)
 
