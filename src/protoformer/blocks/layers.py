@@ -4,12 +4,13 @@
 x + Dropout(Sublayer(LayerNorm(x))), which needs one more normalisation at the end of the stack.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.interfaces import DecodeStepFeedForward
 from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.dropout import Dropout
 from protoformer.blocks.kernels.fast_decode import apply_norm, defines_decode_step
@@ -159,9 +160,10 @@ class DecoderLayer(nn.Module):
     ) -> Float[Tensor, "batch d_model"]:
         """`forward` for one new token a sequence, without dropout and gradients (see `MultiHeadAttention.decode_step`)."""
         # the two branches of `forward` without dropout
-        attention, feed_forward = self.attention.decode_step, self.feed_forward.decode_step
+        attention = self.attention.decode_step
+        feed_forward = cast(DecodeStepFeedForward, self.feed_forward).decode_step
         if self.norm == "post":
             x = apply_norm(self.attention_norm, x + attention(x, positions, cache, allowed))
-            return apply_norm(self.feed_forward_norm, x + feed_forward(x))  # type: ignore[operator]
+            return apply_norm(self.feed_forward_norm, x + feed_forward(x))
         x = x + attention(apply_norm(self.attention_norm, x), positions, cache, allowed)
-        return x + feed_forward(apply_norm(self.feed_forward_norm, x))  # type: ignore[operator]
+        return x + feed_forward(apply_norm(self.feed_forward_norm, x))

@@ -1,15 +1,17 @@
 """Stacks of layers (arXiv 1706.03762, section 3.1). A pre-norm stack ends with one more normalisation.
 
-A stack takes any layers with the call signature of `EncoderLayer` or `DecoderLayer`, such as those of `baselines`.
+A stack takes any layers with the members of `interfaces`, such as those of `baselines`.
 """
 
 from collections.abc import Collection, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from protoformer.blocks.interfaces import DecoderLayerInterface, DecodeStepLayer, EncoderLayerInterface
 from protoformer.blocks.kernels.cache import Cache, KeyValueCache
 from protoformer.blocks.kernels.fast_decode import defines_decode_step
 from protoformer.blocks.kernels.packing import HiddenStates, Layout
@@ -20,7 +22,8 @@ class EncoderStack(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Module], final_norm: nn.Module | None = None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        # a ModuleList; torch types its elements as plain modules
+        self.layers = cast(Sequence[EncoderLayerInterface], nn.ModuleList(layers))
         self.final_norm = final_norm
 
     def forward(
@@ -46,16 +49,16 @@ class DecoderStack(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Module], final_norm: nn.Module | None = None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = cast(Sequence[DecoderLayerInterface], nn.ModuleList(layers))
         self.final_norm = final_norm
 
     def init_caches(self, batch: int, max_len: int, like: Tensor) -> list[Cache]:
         """One empty cache a layer for `max_len` positions, of the dtype and on the device of `like`."""
-        return [layer.init_cache(batch, max_len, like) for layer in self.layers]  # type: ignore[operator]
+        return [layer.init_cache(batch, max_len, like) for layer in self.layers]
 
     def init_cross_caches(self, batch: int, memory_len: int, like: Tensor) -> list[KeyValueCache]:
         """One empty cache for each layer with cross-attention, for a memory of `memory_len` positions."""
-        caches = [layer.init_cross_cache(batch, memory_len, like) for layer in self.layers]  # type: ignore[operator]
+        caches = [layer.init_cross_cache(batch, memory_len, like) for layer in self.layers]
         return [cache for cache in caches if cache is not None]
 
     def forward(
@@ -113,7 +116,8 @@ class DecoderStack(nn.Module):
         """
         padding_mask = caches[0].padding_mask  # the same in every layer; the new token is real
         allowed = None if padding_mask is None else functional.pad(padding_mask, (0, 1), value=True)
-        for layer, cache in zip(self.layers, caches, strict=True):
+        layers = cast(Sequence[DecodeStepLayer], self.layers)
+        for layer, cache in zip(layers, caches, strict=True):
             # (batch, d_model): no axis of positions, since there is only one
-            x = layer.decode_step(x, positions, cache, allowed)  # type: ignore[operator]
+            x = layer.decode_step(x, positions, cache, allowed)
         return x if self.final_norm is None else self.final_norm(x)

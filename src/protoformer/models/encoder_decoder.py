@@ -1,8 +1,8 @@
 """Encoder-decoder with cross-attention (arXiv 1706.03762, section 3.1, figure 1).
 
-One matrix embeds the tokens of both languages and, transposed, is the output layer (section 3.4). The stacks may be of any kind
-with the interface of `EncoderStack` and `DecoderStack`. Decoding step by step caches the keys and values of the targets, and
-those of the memory, which are computed once.
+One matrix embeds the tokens of both languages and, transposed, is the output layer (section 3.4). The layers of both
+stacks may be of any kind (see `blocks.interfaces`). Decoding step by step caches the keys and values of the targets, and those
+of the memory, which are computed once.
 """
 
 from collections.abc import Collection
@@ -16,6 +16,7 @@ from torch.nn import functional
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.kernels.cache import Cache, KeyValueCache
 from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout
+from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.backbone import PackingMode
 
 
@@ -56,8 +57,8 @@ class EncoderDecoder(nn.Module):
     def __init__(
         self,
         embeddings: Embeddings,
-        encoder: nn.Module,
-        decoder: nn.Module,
+        encoder: EncoderStack,
+        decoder: DecoderStack,
         *,
         d_model: int,
         max_seq_len: int,
@@ -112,8 +113,8 @@ class EncoderDecoder(nn.Module):
     def init_state(self, memory: HiddenStates, max_len: int) -> DecoderState:
         """Empty targets of up to `max_len` tokens, one for each row of the memory."""
         rows, sources = memory.layout.batch, memory.layout.seq
-        caches = self.decoder.init_caches(rows, max_len, memory.tokens)  # type: ignore[operator]
-        return DecoderState(caches, self.decoder.init_cross_caches(rows, sources, memory.tokens), memory)  # type: ignore[operator]
+        caches = self.decoder.init_caches(rows, max_len, memory.tokens)
+        return DecoderState(caches, self.decoder.init_cross_caches(rows, sources, memory.tokens), memory)
 
     def decode_step(self, ids: Int[Tensor, "rows new"], state: DecoderState) -> Float[Tensor, "rows new d_model"]:
         """Hidden states of new target tokens, which attend to those in `state` and are added to them."""

@@ -26,7 +26,6 @@ from protoformer.scoring import glue
 from protoformer.scoring.glue import Metric
 
 AnyBatch = ClassificationBatch | ChoiceBatch
-SEQUENCE_KEYS = ("ids", "padding_mask", "segment_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +100,9 @@ class ClassificationModule(TaskModule):
 
     def hidden(self, batch: AnyBatch) -> HiddenStates:
         """Hidden states of all sequences: `(batch, sequences, seq)` is read as `(batch x sequences, seq)`."""
-        ids, padding_mask, segment_ids = (batch[name].flatten(0, 1) for name in SEQUENCE_KEYS)  # type: ignore[literal-required]
-        return self.backbone(ids, padding_mask, segment_ids)
+        return self.backbone(
+            batch["ids"].flatten(0, 1), batch["padding_mask"].flatten(0, 1), batch["segment_ids"].flatten(0, 1)
+        )
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
         """The pooled vectors of an example's sequences are summed before the head."""

@@ -38,7 +38,7 @@ class InspectedModel:
     @property
     def n_layers(self) -> int:
         if isinstance(self.model, EncoderDecoder):
-            return max(len(stack.layers) for stack in (self.model.encoder, self.model.decoder))  # type: ignore[arg-type]
+            return max(len(stack.layers) for stack in (self.model.encoder, self.model.decoder))
         return len(self.model.stack.layers)
 
     @property
