@@ -17,9 +17,10 @@ from protoformer.errors import WeightsError
 
 log = logging.getLogger(__name__)
 StateDict = dict[str, Tensor]
+HfConfig = dict[str, Any]  # a Hugging Face `config.json`
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> HfConfig:
     """`config.json` of a Hugging Face folder. Raises WeightsError where there is none."""
     path = folder / "config.json"
     try:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from protoformer.blocks.baselines.source_attention import SourceAttention
+from protoformer.blocks.baselines.source_attention import SourceAttention, StateCachedLayer
 from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
 from protoformer.blocks.kernels.dropout import Dropout
 from protoformer.blocks.kernels.packing import Layout, PackedLayout
@@ -188,7 +188,7 @@ class ConvolutionEncoderLayer(nn.Module):
         return self.convolution(x, layout), None
 
 
-class ConvolutionDecoderLayer(nn.Module):
+class ConvolutionDecoderLayer(StateCachedLayer, nn.Module):
     """A causal convolution; with `cross_attention` every layer attends to the source (ConvS2S, section 3.3).
 
     The query is d = W h + b; the context, scaled by m sqrt(1/m) for m source tokens (section 3.4), is added to h.
@@ -202,12 +202,6 @@ class ConvolutionDecoderLayer(nn.Module):
         self.convolution, self.cross_attention = convolution, cross_attention
         self.query = nn.Linear(d_model, d_model) if cross_attention is not None else None
         self.context = nn.Linear(d_model, d_model) if cross_attention is not None else None
-
-    def init_cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
-        return StateCache(batch, max_len, like.device)
-
-    def init_cross_cache(self, batch: int, memory_len: int, like: Tensor) -> KeyValueCache | None:
-        return None if self.cross_attention is None else self.cross_attention.init_cache(batch, memory_len, like)
 
     def forward(
         self,

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from protoformer.blocks.baselines.source_attention import ProjectedSource, SourceAttention
+from protoformer.blocks.baselines.source_attention import ProjectedSource, SourceAttention, StateCachedLayer
 from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
 from protoformer.blocks.kernels.dropout import Dropout
 from protoformer.blocks.kernels.packing import Layout
@@ -181,7 +181,7 @@ class RecurrentEncoderLayer(ResidualNorm):
         return self.add_residual(x, self.recurrence(self.normalized_input(x), layout)), None
 
 
-class RecurrentDecoderLayer(ResidualNorm):
+class RecurrentDecoderLayer(StateCachedLayer, ResidualNorm):
     """A recurrence from left to right; with `cross_attention` it attends to a source.
 
     `style="luong"` (section 3.1, equation 5): h = RNN(x), then tanh(W [context of h; h]). `style="bahdanau"` (section 3.1,
@@ -213,12 +213,6 @@ class RecurrentDecoderLayer(ResidualNorm):
         # the first state is made from the source (Bahdanau, appendix A.2.2)
         self.start = nn.Linear(d_model, d_model) if cross_attention is not None else None
         self.readout = nn.Linear(2 * d_model, d_model) if cross_attention is not None else None
-
-    def init_cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
-        return StateCache(batch, max_len, like.device)
-
-    def init_cross_cache(self, batch: int, memory_len: int, like: Tensor) -> KeyValueCache | None:
-        return None if self.cross_attention is None else self.cross_attention.init_cache(batch, memory_len, like)
 
     def forward(
         self,

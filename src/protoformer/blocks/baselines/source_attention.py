@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn, tanh
 
 from protoformer.blocks import masks
-from protoformer.blocks.kernels.cache import KeyValueCache
+from protoformer.blocks.kernels.cache import KeyValueCache, StateCache
 from protoformer.blocks.kernels.packing import Layout
 
 ScoreFunction = Literal["additive", "dot", "scaled_dot", "general"]
@@ -84,3 +84,17 @@ class SourceAttention(nn.Module):
             return products * self.d_model**-0.5 if self.score == "scaled_dot" else products
         # (batch, targets, 1, d) + (batch, 1, sources, d): every pair of a state and a source
         return self.energy(tanh(queries[:, :, None] + keys[:, None])).squeeze(-1)
+
+
+class StateCachedLayer:
+    """The caches of a decoder layer that keeps a state in place of keys and values; inherited beside `nn.Module`."""
+
+    cross_attention: SourceAttention | None
+
+    def init_cache(self, batch: int, max_len: int, like: Tensor) -> StateCache:
+        """An empty cache of the state, which has no axis of positions."""
+        return StateCache(batch, max_len, like.device)
+
+    def init_cross_cache(self, batch: int, memory_len: int, like: Tensor) -> KeyValueCache | None:
+        """As `DecoderLayer.init_cross_cache`."""
+        return None if self.cross_attention is None else self.cross_attention.init_cache(batch, memory_len, like)

@@ -1,4 +1,4 @@
-"""BERT's Hugging Face template (`google-bert/*`), in both directions.
+"""BERT's Hugging Face format (`google-bert/*`), in both directions.
 
 Names of tensors, theirs -> ours ("bert." in front of theirs may be missing; L is a layer's number):
 
@@ -20,15 +20,24 @@ Old files say gamma and beta for a norm's weight and bias. Heads stay apart from
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from protoformer.errors import WeightsError
-from protoformer.models.hf.layout import ExportedRun, HeadLayout
+from protoformer.models.hf.layout import (
+    BuilderArguments,
+    CompanionFiles,
+    ExportedRun,
+    HeadLayout,
+    PublishedLayout,
+    require_keys,
+    require_model_type,
+    translate_activation,
+)
 from protoformer.models.hf.tokenizer_files import tokenizer_files
-from protoformer.models.weights import StateDict
+from protoformer.models.weights import HfConfig, StateDict
 
 SIZES = {  # theirs -> ours
     "vocab_size": "vocab_size",
@@ -61,11 +70,9 @@ TIED = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")  # cop
 
 
 @dataclass(frozen=True)
-class BertWeights:
+class BertWeights(PublishedLayout):
     """BERT's layout (a `WeightsLayout`). Encoders of the same build that differ in names and heads may subclass it."""
 
-    repo: str | None = None
-    revision: str | None = None
     model_type: ClassVar[str] = "bert"
     class_prefix: ClassVar[str] = "Bert"  # of the classes in `transformers`
     size_names: ClassVar[Mapping[str, str]] = SIZES
@@ -89,30 +96,23 @@ class BertWeights:
         ),
     }
 
-    def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
-        model_type = config.get("model_type", "bert")
-        if model_type != self.model_type:
-            raise WeightsError(f"config.json says model_type {model_type!r}; this model reads {self.model_type!r}")
+        require_model_type(config.get("model_type", "bert"), self.model_type)
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise WeightsError("config.json asks for relative positions; BERT's are absolute")
-        missing = [name for name in ("hidden_size", "num_hidden_layers", "vocab_size") if name not in config]
-        if missing:
-            raise WeightsError(f"config.json lacks {', '.join(missing)}")
+        require_keys(config, ("hidden_size", "num_hidden_layers", "vocab_size"))
         sizes = {ours: config[theirs] for theirs, ours in self.size_names.items() if theirs in config}
-        activation = config.get("hidden_act", "gelu")
-        if activation not in ACTIVATIONS:
-            raise WeightsError(f"config.json: hidden_act {activation!r}; supported: {', '.join(ACTIVATIONS)}")
-        return {**sizes, "activation": ACTIVATIONS[activation]}
+        return {**sizes, "activation": translate_activation(config, "hidden_act", "gelu", ACTIVATIONS)}
 
     def hf_config(
         self,
         task_type: str,
-        sizes: Mapping[str, Any],
+        sizes: BuilderArguments,
         labels: Sequence[str] | None = None,
         head: Collection[str] = (),
         module_head: HeadLayout | None = None,
-    ) -> dict[str, Any]:
+    ) -> HfConfig:
         """A `config.json` that `transformers` opens as the class for this task type (a classifier without labels: a regressor).
 
         `head` names the head's tensors, where some may be missing (pretraining without next sentences). Raises WeightsError
@@ -173,7 +173,7 @@ class BertWeights:
         self,
         task_type: str,
         heads: Mapping[str, Tensor],
-        config: Mapping[str, Any],
+        config: HfConfig,
         module_head: HeadLayout | None = None,
     ) -> StateDict:
         """The tensors of a task type's head under our names; empty where the file has none.
@@ -197,9 +197,7 @@ class BertWeights:
                 state[f"{ours[stem]}.{suffix}"] = tensor
         return state
 
-    def labels(
-        self, task_type: str, config: Mapping[str, Any], module_head: HeadLayout | None = None
-    ) -> list[str] | None:
+    def labels(self, task_type: str, config: HfConfig, module_head: HeadLayout | None = None) -> list[str] | None:
         """The words of a classifier's labels in order; None for other heads, and for regression: one label, or
         `problem_type` says so.
 
@@ -242,11 +240,7 @@ class BertWeights:
             state[f"{layout.parts[stem]}.{suffix}"] = tensor
         return state
 
-    def special_token_ids(self, template: Any) -> dict[str, int]:
-        """None: an encoder writes no text."""
-        return {}
-
-    def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
+    def companion_files(self, run: ExportedRun, config: HfConfig) -> CompanionFiles:
         """The tokenizer, which puts [CLS] and [SEP] around texts."""
         return tokenizer_files(run.tokenizer, run.max_len)
 
@@ -260,7 +254,7 @@ class BertWeights:
         return layout
 
 
-def _label_config(labels: Sequence[str] | None) -> dict[str, Any]:
+def _label_config(labels: Sequence[str] | None) -> HfConfig:
     words = labels or ["score"]
     return {
         "id2label": {str(index): word for index, word in enumerate(words)},

@@ -5,7 +5,6 @@ A run needs no entry here: its config names builder, layout and template by clas
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from protoformer.models.bert import bert
 from protoformer.models.gpt import gpt
@@ -14,6 +13,7 @@ from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
 from protoformer.models.hf.layout import Family
 from protoformer.models.hf.marian import MarianWeights
 from protoformer.models.transformer import transformer
+from protoformer.models.weights import HfConfig
 from protoformer.text.templates import BertTemplate, GptTemplate
 from protoformer.text.translation_template import TranslationTemplate
 
@@ -30,6 +30,6 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def family_of(config: Mapping[str, Any]) -> Family | None:
+def family_of(config: HfConfig) -> Family | None:
     """The family of a `config.json`; None for one that is not known. Files without a model_type are BERT's first ones."""
     return FAMILIES.get(config.get("model_type", BertWeights.model_type))

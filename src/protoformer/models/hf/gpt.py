@@ -24,9 +24,18 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from protoformer.errors import WeightsError
-from protoformer.models.hf.layout import ExportedRun, HeadLayout
+from protoformer.models.hf.layout import (
+    BuilderArguments,
+    CompanionFiles,
+    ExportedRun,
+    HeadLayout,
+    TiedOutputLayout,
+    require_keys,
+    require_model_type,
+    translate_activation,
+)
 from protoformer.models.hf.tokenizer_files import tokenizer_files
-from protoformer.models.weights import StateDict
+from protoformer.models.weights import HfConfig, StateDict
 
 BUFFERS = re.compile(r"(h\.\d+\.attn\.(bias|masked_bias)|position_ids)$")
 LAYER = {
@@ -42,16 +51,13 @@ TRANSPOSED = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
 @dataclass(frozen=True)
-class GptWeights:
+class GptWeights(TiedOutputLayout):
     """GPT's layout (a `WeightsLayout`)."""
 
-    repo: str | None = None
-    revision: str | None = None
     model_type: ClassVar[str] = "openai-gpt"
     class_prefix: ClassVar[str] = "OpenAIGPT"  # of the classes in `transformers`
     # the other heads of `transformers` have no bias and read another token than ours
     heads: ClassVar[Mapping[str, HeadLayout]] = {"causal_lm": HeadLayout("LMHeadModel")}
-    optional_prefixes: ClassVar[tuple[str, ...]] = ()
     not_in_config: ClassVar[frozenset[str]] = frozenset(
         {"dropout", "attention_dropout", "embedding_dropout", "init_std", "position_std", "scaled_residuals", "packing"}
     )
@@ -65,22 +71,14 @@ class GptWeights:
         "positions_embed": "embeddings.position",
     }
 
-    def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
-        if config.get("model_type") != self.model_type:
-            raise WeightsError(
-                f"config.json says model_type {config.get('model_type')!r}; this model reads {self.model_type!r}"
-            )
+        require_model_type(config.get("model_type"), self.model_type)
         for name, usual in (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False)):
             if config.get(name, usual) != usual:
                 raise WeightsError(f"config.json: {name}={config[name]} is not GPT's attention")
-        if missing := [name for name in ("n_embd", "n_layer", "n_head", "vocab_size") if name not in config]:
-            raise WeightsError(f"config.json lacks {', '.join(missing)}")
-        activation = config.get(self.activation_key, next(iter(self.activations)))
-        if activation not in self.activations:
-            raise WeightsError(
-                f"config.json: {self.activation_key} {activation!r}; supported: {', '.join(self.activations)}"
-            )
+        require_keys(config, ("n_embd", "n_layer", "n_head", "vocab_size"))
+        default_activation = next(iter(self.activations))
         return {
             "vocab_size": config["vocab_size"],
             "d_model": config["n_embd"],
@@ -89,7 +87,7 @@ class GptWeights:
             "d_ff": config.get("n_inner") or 4 * config["n_embd"],
             "max_seq_len": config.get("n_positions") or config.get("n_ctx") or 512,
             "norm_eps": config.get("layer_norm_epsilon", 1e-5),
-            "activation": self.activations[activation],
+            "activation": translate_activation(config, self.activation_key, default_activation, self.activations),
             "norm": self.norm,
         }
 
@@ -119,22 +117,6 @@ class GptWeights:
             raise WeightsError("lm_head.weight is not the token embedding; GPT's output layer is")
         return body, heads
 
-    def head_from_hf(
-        self,
-        task_type: str,
-        heads: Mapping[str, Tensor],
-        config: Mapping[str, Any],
-        module_head: HeadLayout | None = None,
-    ) -> StateDict:
-        """Empty: the output layer is the embedding, and the task heads of `transformers` differ from ours."""
-        return {}
-
-    def labels(
-        self, task_type: str, config: Mapping[str, Any], module_head: HeadLayout | None = None
-    ) -> list[str] | None:
-        """None, as there is no head whose labels they could be."""
-        return None
-
     def to_hf(
         self,
         task_type: str,
@@ -160,18 +142,18 @@ class GptWeights:
         """The token that closes a document of the run's corpus; unsaid it would be the published vocabulary's."""
         return {"bos_token_id": template.end_of_text_id, "eos_token_id": template.end_of_text_id}
 
-    def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
+    def companion_files(self, run: ExportedRun, config: HfConfig) -> CompanionFiles:
         """The tokenizer."""
         return tokenizer_files(run.tokenizer, run.max_len)
 
     def hf_config(
         self,
         task_type: str,
-        sizes: Mapping[str, Any],
+        sizes: BuilderArguments,
         labels: Sequence[str] | None = None,
         head: Collection[str] = (),
         module_head: HeadLayout | None = None,
-    ) -> dict[str, Any]:
+    ) -> HfConfig:
         """A `config.json` that `transformers` opens as the language model of this family.
 
         Raises WeightsError for a size, or a task type, that it cannot express.

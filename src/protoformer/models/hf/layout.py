@@ -1,4 +1,4 @@
-"""What a family says of its Hugging Face template: names of tensors, sizes in `config.json`, heads, and the files around them.
+"""A family's Hugging Face format: names of tensors, sizes in `config.json`, heads, and the files around them.
 
 A layout is a class that satisfies the Protocol `WeightsLayout`. A run names its layout in the model's yaml
 (`model.hf: {_target_: ..., repo: ...}`), so a family may live outside of this package; a bare folder of weights finds its
@@ -14,10 +14,16 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
+from protoformer.errors import WeightsError
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.models.weights import StateDict
+from protoformer.models.weights import HfConfig, StateDict
+from protoformer.text.templates import InputTemplate
 from protoformer.text.tokenizers import Tokenizer
+from protoformer.text.translation_template import TranslationTemplate
+
+BuilderArguments = dict[str, Any]  # keyword arguments of a model's builder (`d_model`, `n_layers`, ...)
+CompanionFiles = dict[str, Mapping[str, Any] | bytes]  # files beside the weights by name; mappings become JSON
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,19 @@ class ExportedRun:
 
     tokenizer: Tokenizer
     template: Any  # the input template of the run's model
-    sizes: Mapping[str, Any]  # the builder's arguments
+    sizes: BuilderArguments  # the builder's arguments
     max_len: int  # tokens, at which the run truncated
     task: Mapping[str, Any]  # the run's `task` node: columns, arguments of the task module
 
 
 class WeightsLayout(Protocol):
-    """A family's Hugging Face template, in both directions. Every method raises WeightsError for what it cannot express."""
+    """A family's Hugging Face format, in both directions. Every method raises WeightsError for what it cannot express."""
 
     model_type: ClassVar[str]
     """`model_type` in `config.json`."""
 
     heads: ClassVar[Mapping[str, HeadLayout]]
-    """The heads that the template has, by task type (`task.kind`)."""
+    """The heads that the format has, by task type (`task.kind`)."""
 
     optional_prefixes: ClassVar[tuple[str, ...]]
     """Prefixes of our parts that a file may lack as a whole ("pooler."); such a part keeps its fresh weights."""
@@ -70,21 +76,21 @@ class WeightsLayout(Protocol):
     def revision(self) -> str | None:
         """The commit, tag or branch of `repo`; None: the newest."""
 
-    def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
 
     def hf_config(
         self,
         task_type: str,
-        sizes: Mapping[str, Any],
+        sizes: BuilderArguments,
         labels: Sequence[str] | None = None,
         head: Collection[str] = (),
         module_head: HeadLayout | None = None,
-    ) -> dict[str, Any]:
+    ) -> HfConfig:
         """A `config.json` from builder arguments: `transformers` opens it as the class for this task type.
 
         `labels` are the words of a classifier's labels, `head` the names of the head's tensors, `module_head` the layout of a
-        head that the template does not know itself.
+        head that the format does not know itself.
         """
 
     def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
@@ -97,14 +103,12 @@ class WeightsLayout(Protocol):
         self,
         task_type: str,
         heads: Mapping[str, Tensor],
-        config: Mapping[str, Any],
+        config: HfConfig,
         module_head: HeadLayout | None = None,
     ) -> StateDict:
         """The head of a task type under our names; empty where the file has none."""
 
-    def labels(
-        self, task_type: str, config: Mapping[str, Any], module_head: HeadLayout | None = None
-    ) -> list[str] | None:
+    def labels(self, task_type: str, config: HfConfig, module_head: HeadLayout | None = None) -> list[str] | None:
         """The words of a classifier's labels in order; None for a regression and for heads without labels."""
 
     def to_hf(
@@ -119,8 +123,60 @@ class WeightsLayout(Protocol):
     def special_token_ids(self, template: Any) -> dict[str, int]:
         """Ids in `config.json` that the run's template decides (`eos_token_id`, ...); empty: those of `hf_config` stand."""
 
-    def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
-        """The files beside `config.json` and the weights, by name: tokenizer, generation settings. Mappings become JSON."""
+    def companion_files(self, run: ExportedRun, config: HfConfig) -> CompanionFiles:
+        """The files beside `config.json` and the weights, by name: tokenizer, generation settings."""
+
+
+@dataclass(frozen=True)
+class PublishedLayout:
+    """Base of layouts: the repository of published weights (None: there are none), and its revision (None: the newest)."""
+
+    repo: str | None = None
+    revision: str | None = None
+    optional_prefixes: ClassVar[tuple[str, ...]] = ()
+
+    def special_token_ids(self, template: Any) -> dict[str, int]:
+        """Empty: the model writes no text."""
+        return {}
+
+
+@dataclass(frozen=True)
+class TiedOutputLayout(PublishedLayout):
+    """A family whose output layer is the token embedding, and whose task heads in `transformers`, if any, differ from ours."""
+
+    def head_from_hf(
+        self,
+        task_type: str,
+        heads: Mapping[str, Tensor],
+        config: HfConfig,
+        module_head: HeadLayout | None = None,
+    ) -> StateDict:
+        """Empty: the embedding belongs to the body."""
+        return {}
+
+    def labels(self, task_type: str, config: HfConfig, module_head: HeadLayout | None = None) -> list[str] | None:
+        """None: there is no classifier."""
+        return None
+
+
+def require_model_type(actual: str | None, expected: str) -> None:
+    """Raise WeightsError for the `config.json` of another architecture."""
+    if actual != expected:
+        raise WeightsError(f"config.json says model_type {actual!r}; this model reads {expected!r}")
+
+
+def require_keys(config: HfConfig, names: Sequence[str]) -> None:
+    """Raise WeightsError for keys that a `config.json` lacks."""
+    if missing := [name for name in names if name not in config]:
+        raise WeightsError(f"config.json lacks {', '.join(missing)}")
+
+
+def translate_activation(config: HfConfig, key: str, default: str, activations: Mapping[str, str]) -> str:
+    """Our name of the activation that `config.json` has under `key`. Raises WeightsError for one that is not supported."""
+    theirs = config.get(key, default)
+    if theirs not in activations:
+        raise WeightsError(f"config.json: {key} {theirs!r}; supported: {', '.join(activations)}")
+    return activations[theirs]
 
 
 @dataclass(frozen=True)
@@ -129,5 +185,5 @@ class Family:
 
     builder: Callable[..., Backbone | EncoderDecoder]
     layout: Callable[[], WeightsLayout]
-    template: Callable[[Tokenizer], Any]
+    template: Callable[[Tokenizer], InputTemplate | TranslationTemplate]
     architecture: Literal["encoder", "decoder", "encoder_decoder"]

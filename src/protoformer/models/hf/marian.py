@@ -1,4 +1,4 @@
-"""Marian's Transformer in its Hugging Face template (`Helsinki-NLP/opus-mt-*`), in both directions.
+"""Marian's Transformer in its Hugging Face format (`Helsinki-NLP/opus-mt-*`), in both directions.
 
 Names of tensors, theirs -> ours (S is encoder or decoder, L a layer's number):
 
@@ -25,9 +25,18 @@ import torch
 from torch import Tensor
 
 from protoformer.errors import WeightsError
-from protoformer.models.hf.layout import ExportedRun, HeadLayout
+from protoformer.models.hf.layout import (
+    BuilderArguments,
+    CompanionFiles,
+    ExportedRun,
+    HeadLayout,
+    TiedOutputLayout,
+    require_keys,
+    require_model_type,
+    translate_activation,
+)
 from protoformer.models.hf.tokenizer_files import closing_tokenizer_files
-from protoformer.models.weights import StateDict
+from protoformer.models.weights import HfConfig, StateDict
 from protoformer.text.sentencepiece import SourceTargetTokenizer
 
 TOKEN, BIAS = "embeddings.token.weight", "bias"  # ours
@@ -50,6 +59,14 @@ FUSED = {  # ours -> theirs, one below the other
     "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "cross_attention.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
 }
+REQUIRED_KEYS = (
+    "d_model",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "encoder_ffn_dim",
+    "vocab_size",
+)
 FIXED_CONFIG = {  # with another value it is another model
     "scale_embedding": True,
     "normalize_before": False,
@@ -62,45 +79,27 @@ FIXED_CONFIG = {  # with another value it is another model
 
 
 @dataclass(frozen=True)
-class MarianWeights:
+class MarianWeights(TiedOutputLayout):
     """Marian's layout (a `WeightsLayout`)."""
 
-    repo: str | None = None
-    revision: str | None = None
     model_type: ClassVar[str] = "marian"
     heads: ClassVar[Mapping[str, HeadLayout]] = {"translation": HeadLayout("MTModel")}
-    optional_prefixes: ClassVar[tuple[str, ...]] = ()
     not_in_config: ClassVar[frozenset[str]] = frozenset({"dropout", "attention_dropout", "packing"})
     activations: ClassVar[Mapping[str, str]] = {"swish": "swish", "silu": "swish", "relu": "relu", "gelu": "gelu"}
 
-    def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
-        if config.get("model_type") != "marian":
-            raise WeightsError(f"config.json says model_type {config.get('model_type')!r}; this model reads 'marian'")
+        require_model_type(config.get("model_type"), self.model_type)
         for name, usual in FIXED_CONFIG.items():
             if config.get(name, usual) != usual:
                 raise WeightsError(f"config.json: {name}={config[name]}; this model is the one with {usual}")
-        required = (
-            "d_model",
-            "encoder_layers",
-            "decoder_layers",
-            "encoder_attention_heads",
-            "encoder_ffn_dim",
-            "vocab_size",
-        )
-        if missing := [name for name in required if name not in config]:
-            raise WeightsError(f"config.json lacks {', '.join(missing)}")
+        require_keys(config, REQUIRED_KEYS)
         for name in ("attention_heads", "ffn_dim"):
             encoder, decoder = config[f"encoder_{name}"], config.get(f"decoder_{name}", config[f"encoder_{name}"])
             if encoder != decoder:
                 raise WeightsError(
                     f"config.json: encoder_{name}={encoder} and decoder_{name}={decoder} differ; they must be equal"
                 )
-        activation = config.get("activation_function", "gelu")
-        if activation not in self.activations:
-            raise WeightsError(
-                f"config.json: activation_function {activation!r}; supported: {', '.join(self.activations)}"
-            )
         return {
             "vocab_size": config["vocab_size"],
             "d_model": config["d_model"],
@@ -109,7 +108,7 @@ class MarianWeights:
             "n_heads": config["encoder_attention_heads"],
             "d_ff": config["encoder_ffn_dim"],
             "max_seq_len": config.get("max_position_embeddings", 1024),
-            "activation": self.activations[activation],
+            "activation": translate_activation(config, "activation_function", "gelu", self.activations),
             "sinusoid": "halves",
             "output_bias": True,
         }
@@ -136,22 +135,6 @@ class MarianWeights:
         if embedding is not None:
             body[TOKEN] = embedding
         return {**body, **_fuse(parts)}, {}
-
-    def head_from_hf(
-        self,
-        task_type: str,
-        heads: Mapping[str, Tensor],
-        config: Mapping[str, Any],
-        module_head: HeadLayout | None = None,
-    ) -> StateDict:
-        """Empty: the output layer is the embedding."""
-        return {}
-
-    def labels(
-        self, task_type: str, config: Mapping[str, Any], module_head: HeadLayout | None = None
-    ) -> list[str] | None:
-        """None: there is no classifier."""
-        return None
 
     def to_hf(
         self,
@@ -180,11 +163,11 @@ class MarianWeights:
     def hf_config(
         self,
         task_type: str,
-        sizes: Mapping[str, Any],
+        sizes: BuilderArguments,
         labels: Sequence[str] | None = None,
         head: Collection[str] = (),
         module_head: HeadLayout | None = None,
-    ) -> dict[str, Any]:
+    ) -> HfConfig:
         """A `config.json` that `transformers` opens. Raises WeightsError for a model or a task type that it cannot express."""
         if task_type not in self.heads:
             raise WeightsError(f"marian: a run of kind {task_type} has no counterpart in transformers; translation has")
@@ -228,12 +211,12 @@ class MarianWeights:
             "pad_token_id": template.bos_id,
         }
 
-    def companion_files(self, run: ExportedRun, config: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | bytes]:
+    def companion_files(self, run: ExportedRun, config: HfConfig) -> CompanionFiles:
         """The tokenizer, which appends the end token, and `generation_config.json`.
 
         A tokenizer that was read from Marian's own three files is written as these.
         """
-        files: dict[str, Mapping[str, Any] | bytes] = {}
+        files: CompanionFiles = {}
         if isinstance(run.tokenizer, SourceTargetTokenizer):
             files |= {**run.tokenizer.files, "tokenizer_config.json": _marian_tokenizer_config(run)}
         else:
@@ -248,7 +231,7 @@ class MarianWeights:
         return files
 
 
-def _marian_tokenizer_config(run: ExportedRun) -> dict[str, Any]:
+def _marian_tokenizer_config(run: ExportedRun) -> dict[str, object]:
     """The `tokenizer_config.json` of `MarianTokenizer`."""
     tokens = {index: token for token, index in run.tokenizer.hf_tokenizer.get_vocab().items()}
     return {

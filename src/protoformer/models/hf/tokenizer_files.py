@@ -1,12 +1,12 @@
 """`tokenizer.json` and `tokenizer_config.json` as `transformers` reads them, made from a run's tokenizer."""
 
 import json
-from typing import Any
 
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import models, normalizers, processors
 
 from protoformer.errors import WeightsError
+from protoformer.models.hf.layout import CompanionFiles
 from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
 from protoformer.text.translation_template import BOS, EOS, TranslationTemplate
 
@@ -20,7 +20,7 @@ BERT_TOKENS = {
 END_TOKENS = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}  # a language model's
 
 
-def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
+def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> CompanionFiles:
     """The two files, truncating at `max_len` tokens. [CLS] and [SEP], if the vocabulary has them, are put around texts."""
     if tokenizer.hf_tokenizer.token_to_id(BERT_TOKENS["cls_token"]) is None:
         ends = {
@@ -49,7 +49,7 @@ def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> dict[str, Any]:
     return {"tokenizer.json": json.loads(hf_tokenizer.to_str()), "tokenizer_config.json": config}
 
 
-def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationTemplate, max_len: int) -> dict[str, Any]:
+def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationTemplate, max_len: int) -> CompanionFiles:
     """The two files of a tokenizer that appends the template's end token to each text.
 
     Start and end tokens that the vocabulary lacks are added, under names that it does not use. Raises WeightsError where they
