@@ -4,10 +4,27 @@ Batches are rectangular; `padding_mask` is True on real tokens. `example_ids` ar
 row, which only fills a batch up so that every rank has as many, and counts in no loss and no score.
 """
 
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+
+class Batch(TypedDict):
+    """What a batch of any kind has; `...` are axes of the kind's own."""
+
+    ids: Int[Tensor, "batch ... seq"]
+    padding_mask: Bool[Tensor, "batch ... seq"]
+    example_ids: Int[Tensor, "batch"]
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+class TermCounts(TypedDict):
+    """Of a batch whose loss has several terms: the number of targets of each."""
+
+    targets: Int[Tensor, "terms"]
 
 
 class TextBatch(TypedDict):

@@ -4,7 +4,6 @@ al. 2018, section 3.2). Of a pair that is encoded in both orders the two pooled 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +15,7 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Misclassified, PredictionRow, Stage
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedPredictions, ranked
@@ -40,7 +39,7 @@ class ClassificationEvaluation(Evaluation):
     references: Tensor
     labels: Sequence[str] | None
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[PredictionRow]:
         """Labels by name (a hidden one is None), and the probability of each; of a regression the numbers."""
         if self.labels is None:
             for example_id, prediction, gold in zip(self.ids, self.logits[:, 0], self.references, strict=True):
@@ -64,20 +63,22 @@ class ClassificationEvaluation(Evaluation):
             return {}
         return {"accuracy": (self.logits.argmax(-1) == self.references).float().tolist()}
 
-    def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
-        """(text, gold, predicted, probability), the largest probability first; of a regression the distance instead."""
+    def misclassified(self, texts: Sequence[str]) -> list[Misclassified]:
+        """The largest probability first; of a regression the largest distance."""
         rows = []
         for row in self.rows():
             if row["label"] is None or row["label"] == row["prediction"]:
                 continue
             prob = row["probabilities"][row["prediction"]] if self.labels else abs(row["prediction"] - row["label"])
-            rows.append([texts[row["id"]], row["label"], row["prediction"], prob])
-        return sorted(rows, key=lambda row: -row[3])
+            rows.append(Misclassified(texts[row["id"]], row["label"], row["prediction"], prob))
+        return sorted(rows, key=lambda row: -row.confidence)
 
 
-class ClassificationModule(TaskModule):
+class ClassificationModule(TaskModule[AnyBatch, None]):
     """Cross-entropy over `labels`, or squared error where `labels` is None (regression). `aux_lm_weight` is lambda of the
     auxiliary language model (see `auxiliary`)."""
+
+    backbone: Backbone
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 Stage = Literal["val", "test"]
 # what a kind keeps of examples for their evaluation, each tensor `(examples, ...)`; the first holds their ids
 EvalOutputs = tuple[Tensor, ...]
+PredictionRow = dict[str, Any]  # JSON: `id`, `prediction`, `label`, and what a kind adds
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,15 @@ class Sample:
 
     prompt: str
     text: str
+
+
+class Misclassified(NamedTuple):
+    """A wrong prediction. `confidence` is its probability; of a regression the distance from the reference."""
+
+    text: str
+    gold: str | float
+    predicted: str | float
+    confidence: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +48,7 @@ class Evaluation:
     notes: Mapping[str, str] = field(default_factory=dict)
     samples: Sequence[Sample] = ()  # texts to be shown at each validation, where the model writes any
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[PredictionRow]:
         """Predictions: one mapping an example with `id`, `prediction` and `label`, in order of row number."""
         return iter(())
 
@@ -49,11 +59,11 @@ class Evaluation:
         """
         return {}
 
-    def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
-        """(text, gold, predicted, confidence) of each wrong prediction, the most confident first; `texts` of all rows."""
+    def misclassified(self, texts: Sequence[str]) -> list[Misclassified]:
+        """The wrong predictions, the most confident first; `texts` are those of all rows."""
         return []
 
-    def files(self) -> dict[str, Any]:
+    def files(self) -> dict[str, object]:
         """Further files, name -> JSON content."""
         return {}
 

@@ -7,7 +7,7 @@ validation reports the loss, the perplexity, bits per byte of text (comparable b
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +20,7 @@ from protoformer.decoding.sampling import SamplingParams
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Sample, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Sample, Stage
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.objective.targets import nonzero_indices
 from protoformer.modules.task_module import TaskModule
@@ -45,17 +45,18 @@ class LanguageReferences(Protocol):
 class LanguageEvaluation(Evaluation):
     free_text = True
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[PredictionRow]:
         for index, sample in enumerate(self.samples):
             yield {"id": index, "prediction": sample.text, "label": None, "prompt": sample.prompt}
 
 
-class LanguageModule(TaskModule):
+class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
     """At every validation each of `prompts` is continued by `sample_tokens` tokens (0: no samples), sampled at `temperature`
     from the `top_k` most probable; an empty prompt is the beginning of a document. The score is the geometric mean of the
     tokens' probabilities, 1 / perplexity."""
 
     is_causal_lm = True
+    backbone: Decoder
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class LanguageModule(TaskModule):
             raise ConfigurationError("a causal language model needs a decoder: choose one, such as model=gpt2")
         if sample_tokens < 0:
             raise ConfigurationError(f"task.module.sample_tokens={sample_tokens}: 0 (no samples) or more")
-        self.backbone: Decoder = backbone
+        self.backbone = backbone
         self.splits, self.prompts, self.sample_tokens = splits, list(prompts), sample_tokens
         self.sampling = SamplingParams(temperature=temperature, top_k=top_k)
 
@@ -117,7 +118,7 @@ class LanguageModule(TaskModule):
         _, sums = outputs
         total, count = sums.sum(0).tolist()
         loss = total / max(1.0, count)
-        references: LanguageReferences = self.references[stage][split]
+        references = self.references[stage][split]
         return LanguageEvaluation(
             scores={"token_probability": math.exp(-loss)},
             other_metrics={

@@ -54,10 +54,12 @@ class PretrainingEvaluation(Evaluation):
     percent_metrics = frozenset({"mlm_accuracy", "nsp_accuracy"})
 
 
-class PretrainingModule(TaskModule):
+class PretrainingModule(TaskModule[PretrainingBatch, None]):
     """The score is the mean of `metrics`; `nsp=False` leaves NSP out."""
 
     optional_head_prefixes = ("next.",)
+    backbone: Backbone
+    head: PretrainingHead
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class PretrainingModule(TaskModule):
                 "task.module.metrics: without next-sentence prediction (nsp=false) there is no nsp_accuracy"
             )
         self.backbone, self.splits, self.metrics = backbone, splits, metrics
-        self.head: PretrainingHead = PretrainingHead(backbone, nsp)
+        self.head = PretrainingHead(backbone, nsp)
         backbone.pooler.requires_grad_(nsp)  # unused without NSP: DDP would wait for its gradient
 
     def forward(self, batch: PretrainingBatch) -> PretrainingOutput:

@@ -59,7 +59,7 @@ class QueryEncoder(Protocol):
         """A batch of texts, or of pairs, by the model's input template alone."""
         ...
 
-    def encode_rows(self, columns: Mapping[str, Sequence[Any]]) -> EncodedRows:
+    def encode_rows(self, columns: Mapping[str, Sequence[object]]) -> EncodedRows:
         """Rows of the data set, by name of column, as the datamodule encodes them."""
         ...
 

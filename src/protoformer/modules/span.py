@@ -9,7 +9,7 @@ Differs: padding takes no part in the softmax (in the paper's code it does).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Misclassified, PredictionRow, Stage, gather_examples
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedPredictions
@@ -57,7 +57,7 @@ class SpanEvaluation(Evaluation):
         default_factory=dict
     )  # score of no answer minus that of the best; SQuAD 2.0 alone
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[PredictionRow]:
         for index, (question_id, text) in enumerate(self.predictions.items()):
             label = None if self.gold is None else list(self.gold[question_id])
             yield {"id": index, "question": question_id, "prediction": text, "label": label}
@@ -68,36 +68,37 @@ class SpanEvaluation(Evaluation):
         scored = squad.each(self.predictions, self.gold)
         return {"exact_match": list(scored.exact_match.values()), "f1": list(scored.f1.values())}
 
-    def misclassified(self, texts: Sequence[str]) -> list[list[Any]]:
-        """(text, gold, predicted, probability among the n-best), the largest probability first."""
+    def misclassified(self, texts: Sequence[str]) -> list[Misclassified]:
+        """The confidence is the probability among the n-best; the largest first."""
         rows = []
         for row in self.rows():
             if row["label"] is None or squad.exact_match(row["prediction"], row["label"]):
                 continue
             prob = next((a.probability for a in self.n_best[row["question"]] if a.text == row["prediction"]), 0.0)
             gold = " | ".join(dict.fromkeys(row["label"])) or "(no answer)"
-            rows.append([texts[row["id"]], gold, row["prediction"] or "(no answer)", prob])
-        return sorted(rows, key=lambda row: -row[3])
+            rows.append(Misclassified(texts[row["id"]], gold, row["prediction"] or "(no answer)", prob))
+        return sorted(rows, key=lambda row: -row.confidence)
 
-    def files(self) -> dict[str, Any]:
+    def files(self) -> dict[str, object]:
         """The official files of SQuAD: answers, n-best lists, and in v2.0 the odds of no answer."""
         n_best = {name: [_official(answer) for answer in answers] for name, answers in self.n_best.items()}
         odds = {name: max(-1e9, min(1e9, value)) for name, value in self.null_odds.items()}  # JSON has no infinity
-        files = {"predictions.json": dict(self.predictions), "nbest_predictions.json": n_best}
+        files: dict[str, object] = {"predictions.json": dict(self.predictions), "nbest_predictions.json": n_best}
         return files | ({"null_odds.json": odds} if odds else {})
 
 
-def _official(answer: Answer) -> dict[str, Any]:
+def _official(answer: Answer) -> dict[str, object]:
     return {name: getattr(answer, name) for name in ("text", "probability", "start_logit", "end_logit")}
 
 
-class SpanModule(TaskModule):
+class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
     """Keeps the `n_best` spans of at most `max_answer` tokens. With `unanswerable` a question may have no answer; that is
     predicted where the null odds exceed `null_threshold`, or (None) the threshold that is best for F1 on the first
     development split. `aux_lm_weight` is lambda of the auxiliary language model (see `auxiliary`), a window being an example.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")  # their mean is the score
+    backbone: Backbone
 
     def __init__(
         self,
@@ -213,7 +214,7 @@ class SpanModule(TaskModule):
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> SpanEvaluation:
         losses = outputs[-1]
-        references: QuestionReferences = self.references[stage][split]
+        references = self.references[stage][split]
         n_best = self.n_best_answers(outputs, references)
         odds = {name: spans.null_odds(answers) for name, answers in n_best.items()} if self.unanswerable else {}
         gold = None

@@ -35,7 +35,7 @@ Evaluation goes by example id: each example counts once under any number of rank
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, TypeVar, cast
 
 import lightning.pytorch as pl
 from jaxtyping import Float
@@ -43,10 +43,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from protoformer.batches import BatchT, TermCounts
 from protoformer.distributed.signals import StopRequest
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops
+from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.hf.layout import HeadLayout
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
@@ -56,8 +58,10 @@ from protoformer.optim.build import build_lr_scheduler, build_optimizer
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.main_score import main_score
 
+ReferencesT = TypeVar("ReferencesT")  # what an evaluation needs beside batches; None: nothing
 
-class TaskModule(pl.LightningModule):
+
+class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     """Training by `loss`, evaluation by `eval_step` and `evaluate`, which a kind implements.
 
     What a run supplies comes through `connect`. Read from outside are `step_metrics`, of the last optimizer step, and
@@ -77,14 +81,14 @@ class TaskModule(pl.LightningModule):
     """Prefixes of parts of the head that initial weights may lack, or have beyond what the task needs."""
 
     splits: Mapping[Stage, Sequence[str]]
-    backbone: Backbone
+    backbone: Backbone | EncoderDecoder  # a kind says which
     head: nn.Module  # its own weights alone; those of the model below are the backbone's
 
     def __init__(self, optimization: Optimization | None) -> None:
         super().__init__()
         self.optimization = optimization
         self.total_steps: int | None = None
-        self.references: Mapping[Stage, Mapping[str, Any]] = {}
+        self.references: Mapping[Stage, Mapping[str, ReferencesT]] = {}
         self.stop = StopRequest()
         self.step_metrics: StepMetrics | None = None
         self.evaluations: dict[Stage, dict[str, Evaluation]] = {}
@@ -98,7 +102,7 @@ class TaskModule(pl.LightningModule):
         *,
         total_steps: int,
         splits: Mapping[Stage, Sequence[str]] | None = None,
-        references: Mapping[Stage, Mapping[str, Any]] | None = None,
+        references: Mapping[Stage, Mapping[str, ReferencesT]] | None = None,
         stop: StopRequest | None = None,
     ) -> None:
         """Connect the module to a run, once and before fit.
@@ -120,19 +124,20 @@ class TaskModule(pl.LightningModule):
         if stop is not None:
             self.stop = stop
 
-    def loss(self, batch: Any) -> Loss:
+    def loss(self, batch: BatchT) -> Loss:
         """Sum of the losses of a batch, and its number of targets."""
         raise NotImplementedError
 
-    def dummy_batch(self, batch: int, seq: int) -> Any:
+    def dummy_batch(self, batch: int, seq: int) -> BatchT:
         """`batch` rows of `seq` real tokens, all of id 0, on the default device: for estimates of cost."""
         raise NotImplementedError
 
-    def flops(self, batch: Any) -> Float[Tensor, ""]:
+    def flops(self, batch: BatchT) -> Float[Tensor, ""]:
         """Estimated floating-point operations of a training step on this batch; a small head counts as nothing."""
+        assert isinstance(self.backbone, Backbone)  # kinds with an encoder-decoder have their own estimate
         return backbone_flops(self.backbone, batch["padding_mask"].sum(-1))
 
-    def eval_step(self, batch: Any) -> EvalOutputs:
+    def eval_step(self, batch: BatchT) -> EvalOutputs:
         """What of a batch its evaluation is computed from: tensors `(examples, ...)`, the ids of real examples first."""
         raise NotImplementedError
 
@@ -149,14 +154,15 @@ class TaskModule(pl.LightningModule):
             "this run's task makes no predictions from a single text (see `protoformer generate` and `translate`)"
         )
 
-    def term_weights(self, batch: Any) -> Float[Tensor, "terms"]:
+    def term_weights(self, batch: TermCounts) -> Float[Tensor, "terms"]:
         """Factors for the sums of the loss terms: all become means once divided by the first term's number of targets."""
         targets = batch["targets"] if self._step_targets is None else self._step_targets
         return targets[0].clamp(min=1) / targets.clamp(min=1).float()
 
-    def training_step(self, batch: Any, batch_idx: int) -> Float[Tensor, ""]:
-        if self._gradient_normalizer.is_empty and "step_targets" in batch:  # the first micro-batch of a step
-            self._step_targets = self.trainer.strategy.reduce(batch["step_targets"].double(), reduce_op="sum")
+    def training_step(self, batch: BatchT, batch_idx: int) -> Float[Tensor, ""]:
+        step_targets = cast(Mapping[str, Tensor], batch).get("step_targets")  # added by the loader
+        if self._gradient_normalizer.is_empty and step_targets is not None:  # the first micro-batch of a step
+            self._step_targets = self.trainer.strategy.reduce(step_targets.double(), reduce_op="sum")
         loss = self.loss(batch)
         self._gradient_normalizer.add(loss)
         return loss.total
@@ -182,13 +188,13 @@ class TaskModule(pl.LightningModule):
         scheduler = build_lr_scheduler(optimizer, options, total_steps=self.total_steps, d_model=self.backbone.d_model)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._add_eval_outputs(self.splits["val"][dataloader_idx], batch)
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._add_eval_outputs(self.splits["test"][dataloader_idx], batch)
 
-    def _add_eval_outputs(self, split: str, batch: Any) -> None:
+    def _add_eval_outputs(self, split: str, batch: BatchT) -> None:
         outputs = tuple(tensor.cpu() for tensor in self.eval_step(batch))
         self._eval_outputs.setdefault(split, []).append(outputs)
 

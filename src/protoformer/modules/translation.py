@@ -9,7 +9,7 @@ targets: with `dev_beams` beams during training (1: greedy), with `beams` on the
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,7 @@ from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Stage
 from protoformer.modules.objective.label_smoothing import label_smoothed
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.objective.targets import nonzero_indices
@@ -64,18 +64,19 @@ class TranslationEvaluation(Evaluation):
     targets: Sequence[str]
     predictions: Sequence[str]
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[PredictionRow]:
         for row_id, source, target, prediction in zip(
             self.ids, self.sources, self.targets, self.predictions, strict=True
         ):
             yield {"id": row_id, "prediction": prediction, "label": target, "source": source}
 
 
-class TranslationModule(TaskModule):
+class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
     """`label_smoothing` is epsilon; `alpha` the exponent of the length penalty, `extra` how many tokens longer than its source
     a target may be (section 6.1). The score is BLEU."""
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu",)
+    backbone: EncoderDecoder
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class TranslationModule(TaskModule):
             raise ConfigurationError("translation needs an encoder-decoder, such as model=transformer")
         if not 0 <= label_smoothing < 1:
             raise ConfigurationError(f"recipe.label_smoothing={label_smoothing}: from 0 (none) to below 1")
-        self.backbone: EncoderDecoder = backbone  # type: ignore[assignment]
+        self.backbone = backbone
         self.splits, self.label_smoothing, self.extra = splits, label_smoothing, extra
         self.dev_beam, self.beam = (
             BeamParams(num_beams=count, length_penalty="gnmt", alpha=alpha) for count in (dev_beams, beams)
@@ -166,7 +167,7 @@ class TranslationModule(TaskModule):
         ids, sums, generated = outputs
         plain, smoothed, count = sums.sum(0).tolist()
         loss = plain / max(1.0, count)
-        references: TranslationReferences = self.references[stage][split]
+        references = self.references[stage][split]
         predictions = [
             references.tokenizer.decode([token for token in row if token >= 0]).strip() for row in generated.tolist()
         ]

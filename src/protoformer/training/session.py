@@ -18,6 +18,7 @@ from protoformer.distributed.collectives import rank0_first
 from protoformer.distributed.devices import peak_flops
 from protoformer.distributed.signals import StopRequest, interrupted_error
 from protoformer.distributed.strategy import resolve_accelerator
+from protoformer.modules.evaluation import Misclassified
 from protoformer.reporting import card
 from protoformer.runs import predictions
 from protoformer.runs.folder import RunFolder
@@ -208,7 +209,7 @@ class TrainingSession:
                     self.config, self.parts, self.folder, loggers, self.trainer.global_step
                 )
 
-    def _misclassified(self) -> list[list[Any]]:
+    def _misclassified(self) -> list[Misclassified]:
         """Misclassified examples of the dev splits, for the tracker, of a kind that lists them."""
         if self.config["tracking"]["mode"] == "none":
             return []

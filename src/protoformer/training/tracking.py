@@ -19,6 +19,8 @@ from protoformer.training.best_effort import best_effort
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from protoformer.modules.evaluation import Misclassified
+
 log = logging.getLogger(__name__)
 MAX_MISCLASSIFIED = 100  # rows of the table of misclassified examples
 
@@ -119,7 +121,9 @@ def log_images(loggers: Sequence["Logger"], step: int, images: Mapping[str, Path
                 logger.experiment.add_image(name, imread(path), step, dataformats="HWC")
 
 
-def finish(logger: "Logger | None", summary: Mapping[str, Any], misclassified: list[list[Any]], exit_code: int) -> None:
+def finish(
+    logger: "Logger | None", summary: Mapping[str, Any], misclassified: list["Misclassified"], exit_code: int
+) -> None:
     """Send the best dev metrics and a table of misclassified examples, and end the tracked run with the run's exit code.
 
     Errors of the tracker are logged and suppressed: the run has a result, or an error of its own.
@@ -151,7 +155,7 @@ class TrackedRun:
 
     logger: "Logger | None"
     summary: Mapping[str, float] = field(default_factory=dict)
-    misclassified: list[list[Any]] = field(default_factory=list)
+    misclassified: list["Misclassified"] = field(default_factory=list)
 
 
 @contextlib.contextmanager
