@@ -134,6 +134,7 @@ def beam_search(
         for beam, is_done in zip(beams, done, strict=True):
             if is_done:
                 results[beam.index] = beam.finished
+        # texts whose search is done leave the batch
         kept = torch.tensor([row for row, is_done in enumerate(done) if not is_done], device=logits.device)
         if not len(kept):
             return results
@@ -154,12 +155,14 @@ def _expand(
     A hypothesis has `len(eos)` continuations that end it, so (1 + len(eos)) x num_beams candidates always hold `num_beams`
     that go on.
     """
-    texts, alive = log_probs.shape
+    texts, alive = log_probs.shape  # alive is 1 in the first step, then num_beams
     vocab = logits.shape[-1]
+    # (texts, alive, vocab), in float32 whatever the model's precision: a score is a sum over many tokens
     continuations = log_probs[:, :, None] + logits.float().log_softmax(-1).view(texts, alive, vocab)
     count = min(max(2, 1 + len(eos)) * params.num_beams, alive * vocab)
     best, flat_index = continuations.flatten(1).topk(count)  # over (alive x vocab)
     tokens = flat_index % vocab
+    # at its maximum length every hypothesis ends, whatever its last token
     at_limit = torch.tensor([length >= beam.max_length for beam in beams], device=best.device)
     return BeamCandidates(best, flat_index // vocab, tokens, torch.isin(tokens, eos) | at_limit[:, None])
 
@@ -167,6 +170,7 @@ def _expand(
 def _collect_finished(beam: BeamState, candidates: BeamCandidates, row: int, params: BeamParams, length: int) -> None:
     """Of the first `num_beams` candidates those that end are finished; the best `num_beams` of all are kept."""
     penalty = params.penalty(length)
+    # an ending beyond the first num_beams is dropped: as many better candidates go on or have ended
     columns = (column[row, : params.num_beams].tolist() for column in candidates)
     for log_prob, parent, token, ends in zip(*columns, strict=True):
         if ends and log_prob > -float("inf"):
@@ -178,6 +182,7 @@ def _keep_alive(
     beams: Sequence[BeamState], candidates: BeamCandidates, params: BeamParams
 ) -> tuple[Float[Tensor, "texts alive"], Int[Tensor, "texts alive"], Int[Tensor, "texts alive"]]:
     """The best candidates that do not end: their log-probabilities, the hypotheses they expand, and their last tokens."""
+    # a candidate that ends cannot be chosen
     unfinished = candidates.log_probs.masked_fill(candidates.ends, -torch.inf)
     log_probs, order = unfinished.topk(min(params.num_beams, unfinished.shape[1]))
     parents, tokens = candidates.parents.gather(1, order), candidates.tokens.gather(1, order)

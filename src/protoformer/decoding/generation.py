@@ -87,12 +87,14 @@ def _until_full(
 
     `active` is updated in place: indices of finished sequences are removed.
     """
+    # the cached keys belong to old positions: everything is read anew, each row from its window's start
     device = model.embeddings.token.weight.device
     rows = [sequences[index] for index in active]
     longest_window = max(len(sequence.window) for sequence in rows)
     most_remaining = max(sequence.max_new_tokens - len(sequence.new_tokens) for sequence in rows)
     session = DecoderSession(model, len(rows), longest_window + most_remaining)
     logits = session.step(*left_pad([sequence.window for sequence in rows], device))  # (rows, vocab)
+    # rows leave the batch as they finish; `active` keeps their indices among all prompts
     while True:
         previous_tokens = [sequence.tokens for sequence in rows]
         tokens = sample(logits, sampling, previous_tokens, [sequence.generator for sequence in rows]).tolist()

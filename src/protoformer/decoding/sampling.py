@@ -69,8 +69,10 @@ def sample(
     if params.top_p is not None:
         logits = top_p_filter(logits, params.top_p)
     # inverse transform sampling: the first token whose cumulative probability exceeds a uniform number
+    # float64, since a float32 sum over a large vocabulary loses its rarest tokens
     cdf = logits.double().softmax(-1).cumsum(-1)  # (rows, vocab)
     uniform = torch.stack([torch.rand((), dtype=torch.double, generator=generator) for generator in generators])
+    # times the last value, which rounding leaves near 1
     below = cdf <= (uniform.to(cdf.device) * cdf[:, -1])[:, None]
     return below.sum(-1).clamp(max=logits.shape[-1] - 1)
 
@@ -89,6 +91,7 @@ def apply_repetition_penalty(
 
 def top_k_filter(logits: Float[Tensor, "rows vocab"], k: int) -> Float[Tensor, "rows vocab"]:
     """-inf for all tokens but the k most probable; ties with the k-th are kept."""
+    # (rows, 1)
     kth_logit = logits.topk(min(k, logits.shape[-1])).values[:, -1:]
     return logits.masked_fill(logits < kth_logit, -torch.inf)
 
@@ -96,7 +99,10 @@ def top_k_filter(logits: Float[Tensor, "rows vocab"], k: int) -> Float[Tensor, "
 def top_p_filter(logits: Float[Tensor, "rows vocab"], p: float) -> Float[Tensor, "rows vocab"]:
     """-inf for all tokens outside the nucleus: the fewest tokens whose probabilities sum to p or more, at least one."""
     sorted_logits, order = logits.sort(dim=-1, descending=True)
+    # a token is outside when those before it have p already
     mass_before = sorted_logits.softmax(-1).cumsum(-1) - sorted_logits.softmax(-1)
     removed = mass_before >= p
+    # the most probable token stays, even where p is below every probability
     removed[:, 0] = False
+    # from sorted order back to token ids
     return logits.masked_fill(torch.zeros_like(removed).scatter(-1, order, removed), -torch.inf)

@@ -15,18 +15,30 @@ from protoformer.blocks.stacks import DecoderStack, EncoderStack
 PackingMode = Literal["auto", "on", "off"]
 
 
+def build_layout(padding_mask: Bool[Tensor, "batch seq"], packing: PackingMode) -> Layout:
+    """The layout that layers run on. "auto" packs unless the graph is being compiled, which wants fixed shapes."""
+    batch, seq = padding_mask.shape
+    packed = packing == "on" or (packing == "auto" and not torch.compiler.is_compiling())
+    return PackedLayout(padding_mask) if packed else PaddedLayout(batch, seq, padding_mask)
+
+
+def check_length(seq: int, max_seq_len: int) -> None:
+    """Raise IndexError for a sequence that is longer than the model's positions."""
+    if seq > max_seq_len:
+        raise IndexError(f"a sequence of {seq} tokens; the model has {max_seq_len} positions")
+
+
 class Backbone(nn.Module):
     """ids -> hidden states.
 
-    `packing="on"` runs token-wise work on real tokens alone, "off" on the padded batch; "auto" packs unless
-    the graph is being compiled, which wants fixed shapes. Both give the same numbers to float tolerance. `activation` and
+    `packing="on"` runs token-wise work on real tokens alone, "off" on the padded batch (see `build_layout`). Both give the
+    same numbers to float tolerance. `activation` and
     `norm_eps` are kept for heads that are built alike.
     """
 
     causal: bool  # a token attends to none after itself
-    optional_prefixes: ClassVar[
-        tuple[str, ...]
-    ] = ()  # of layers that earlier weights may lack, and that then start fresh
+    # of layers that earlier weights may lack, and that then start fresh
+    optional_prefixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -48,9 +60,7 @@ class Backbone(nn.Module):
         self.d_model, self.max_seq_len, self.dropout, self.packing = d_model, max_seq_len, dropout, packing
 
     def layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
-        batch, seq = padding_mask.shape
-        packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
-        return PackedLayout(padding_mask) if packed else PaddedLayout(batch, seq, padding_mask)
+        return build_layout(padding_mask, self.packing)
 
     def forward(
         self,
@@ -63,9 +73,9 @@ class Backbone(nn.Module):
 
         Raises IndexError when a sequence is longer than the model's positions.
         """
-        if ids.shape[1] > self.max_seq_len:
-            raise IndexError(f"a sequence of {ids.shape[1]} tokens; the model has {self.max_seq_len} positions")
+        check_length(ids.shape[1], self.max_seq_len)
         layout = self.layout(padding_mask)
+        # (tokens, d_model) where the layout packs, else (batch, seq, d_model)
         x = self.embeddings(
             layout.pack(ids),
             layout.positions(ids.device),

@@ -40,13 +40,13 @@ class Decoder(Backbone):
         caches' capacity.
         """
         cached_mask = caches[0].padding_mask
-        offset = (
-            caches[0].length if cached_mask is None else cached_mask.sum(1)
-        )  # real tokens before: of all rows, or of each
+        # real tokens in the cache: one number for all rows, or one a row where prompts were padded
+        offset = caches[0].length if cached_mask is None else cached_mask.sum(1)
         length = ids.shape[1] + (offset if isinstance(offset, int) else int(offset.max()))
         if length > self.max_seq_len:
             raise IndexError(f"{length} tokens; the model has {self.max_seq_len} positions")
         if ids.shape[1] == 1 and padding_mask is None and self.stack.supports_fast_decode(ids.device):
+            # one token a row: the stack's short path, without an axis of positions
             positions = offset if isinstance(offset, Tensor) else ids.new_full((len(ids),), offset)
             return self.stack.decode_step(self.embeddings(ids[:, 0], positions), positions, caches)[:, None]
         layout = PaddedLayout(ids.shape[0], ids.shape[1], padding_mask, offset)

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.kernels.cache import Cache, KeyValueCache
-from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout
+from protoformer.blocks.kernels.packing import HiddenStates, Layout, PaddedLayout
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
-from protoformer.models.backbone import PackingMode
+from protoformer.models.backbone import PackingMode, build_layout, check_length
 
 
 class DecoderState:
@@ -119,8 +119,9 @@ class EncoderDecoder(nn.Module):
     def decode_step(self, ids: Int[Tensor, "rows new"], state: DecoderState) -> Float[Tensor, "rows new d_model"]:
         """Hidden states of new target tokens, which attend to those in `state` and are added to them."""
         rows, new = ids.shape
-        self._check_length(state.length + new)
+        check_length(state.length + new, self.max_seq_len)
         layout = PaddedLayout(rows, new, None, state.length)
+        # the first step puts the memory's keys and values into the cross caches; later steps read them there
         memory, state.memory = state.memory, None
         positions = layout.positions(ids.device).expand(rows, new)
         hidden: HiddenStates = self.decoder(
@@ -135,11 +136,5 @@ class EncoderDecoder(nn.Module):
         return hidden.tokens
 
     def _layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
-        batch, seq = padding_mask.shape
-        self._check_length(seq)
-        packed = self.packing == "on" or (self.packing == "auto" and not torch.compiler.is_compiling())
-        return PackedLayout(padding_mask) if packed else PaddedLayout(batch, seq, padding_mask)
-
-    def _check_length(self, seq: int) -> None:
-        if seq > self.max_seq_len:
-            raise IndexError(f"a sequence of {seq} tokens; the model has {self.max_seq_len} positions")
+        check_length(padding_mask.shape[1], self.max_seq_len)
+        return build_layout(padding_mask, self.packing)

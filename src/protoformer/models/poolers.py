@@ -25,6 +25,7 @@ class MeanPooler(nn.Module):
         rows, real = hidden.to_padded(), hidden.layout.padding_mask
         if real is None:
             return rows.mean(1)
+        # padding must not count: (batch, seq, d_model) -> (batch, d_model)
         return (rows * real[:, :, None].to(rows.dtype)).sum(1) / real.sum(1, keepdim=True).clamp_min(1).to(rows.dtype)
 
 

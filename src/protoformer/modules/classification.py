@@ -111,7 +111,7 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
 
     def pooled(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch sequences d_model"]:
         """The pooled vector of each sequence of each example; `sequences` is 1, or 2 where a pair has both orders."""
-        position = batch["pooler_position"]
+        position = batch["pooler_position"]  # (batch, sequences)
         return self.backbone.pooler(hidden, position.flatten()).unflatten(0, (len(position), -1))
 
     def flops(self, batch: AnyBatch) -> Tensor:
@@ -154,6 +154,7 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
             example_losses = (logits[:, 0] - labels) ** 2
         else:
             example_losses = functional.cross_entropy(logits, labels, reduction="none")
+        # dummy rows of the batch count nowhere
         return Loss((example_losses * real).sum(), real.sum())
 
     def eval_step(self, batch: AnyBatch) -> EvalOutputs:

@@ -79,6 +79,7 @@ def gather_examples(batches: Sequence[EvalOutputs], world_size: int) -> EvalOutp
         ranks = [None] * world_size
         torch.distributed.all_gather_object(ranks, local)
     ids, *others = (torch.cat(tensors) for tensors in zip(*filter(None, ranks), strict=True))
+    # stable: of an example that came twice the first rank's outputs are kept
     order = torch.argsort(ids, stable=True)
     is_first = torch.cat([torch.tensor([True]), ids[order][1:] != ids[order][:-1]])
     order = order[is_first]

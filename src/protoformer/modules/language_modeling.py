@@ -107,6 +107,7 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
     def eval_step(self, batch: LanguageBatch) -> EvalOutputs:
         """Id of each block, and (sum of losses, number of targets) over all its rows, `(blocks, 2)`."""
         token_losses, row = self(batch)
+        # several rows may be parts of one block, whose sums they share
         block_ids, block_of_row = torch.unique(batch["example_ids"], return_inverse=True)
         sums = torch.zeros(len(block_ids), 2, dtype=torch.double, device=token_losses.device)
         pairs = torch.stack([token_losses.double(), torch.ones_like(token_losses).double()], dim=1)

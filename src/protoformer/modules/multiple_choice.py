@@ -49,6 +49,7 @@ class MultipleChoiceModule(ClassificationModule):
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
         """A score a choice: the head has one output, and the choices are rows of `hidden`."""
+        # (batch, choices, d_model) -> (batch x choices, 1) -> (batch, choices)
         return self.head(self.pooled(hidden, batch).flatten(0, 1)).view(batch["pooler_position"].shape)
 
     def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:

@@ -87,6 +87,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
     def forward(self, batch: PretrainingBatch) -> PretrainingOutput:
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
         row, column = _target_indices(batch)
+        # (targets, d_model): the head runs on the masked tokens alone
         vectors = hidden.gather(row, batch["target_position"][row, column])
         logits = self.head.masked(vectors, self.backbone.embeddings.token.weight)
         nsp_logits = None
@@ -154,6 +155,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
             nsp_total = (pair_losses * labelled).sum()
             running_metrics["nsp_loss"] = (nsp_total, labelled.sum())
             running_metrics["nsp_accuracy"] = ((pair_correct & labelled).sum(), labelled.sum())
+            # later divided by the number of masked tokens, as the whole loss; this makes it a mean over pairs
             total = total + self.term_weights(batch)[1] * nsp_total
         return Loss(total, count, running_metrics)
 
@@ -166,6 +168,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
         sums = torch.zeros(rows, 3, device=token_losses.device)
         correct = (output.mlm_logits.argmax(-1) == output.target_ids).float()
         sums.index_add_(0, output.row, torch.stack([token_losses, torch.ones_like(token_losses), correct], dim=1))
+        # nan marks an example without a sentence pair
         pairs = torch.full((rows, 2), math.nan, device=token_losses.device)
         if output.nsp_logits is not None:
             labelled = batch["next_sentence"] >= 0

@@ -179,6 +179,7 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
         return self.auxiliary.add_to(loss, hidden, batch["ids"], self.backbone.embeddings.token.weight, real)
 
     def _window_losses(self, batch: SpanBatch, start: Tensor, end: Tensor) -> Float[Tensor, "batch"]:
+        # finite in place of -inf: the gradient of a row that is all padding would be NaN
         padding = ~batch["padding_mask"]
         start_loss, end_loss = (
             functional.cross_entropy(logits.masked_fill(padding, NEG_INF), position, reduction="none")
@@ -190,6 +191,7 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
         """Of each real window: id, the `n_best` spans (start, end, their logits), the logits of no answer, the loss."""
         real = batch["example_ids"] >= 0
         start, end = (logits.float() for logits in self(batch))
+        # a start must be where this window has the most context; an end may be anywhere in the context
         best = spans.candidates(
             start,
             end,
@@ -259,6 +261,7 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
         rows = zip(windows, best.null_start.tolist(), best.null_end.tolist(), _window_spans(best), strict=True)
         for window, null_start, null_end, window_spans in rows:
             question, null = references.question(window), Answer("", null_start, null_end)
+            # no answer is as likely as the window that says so least (BERT's code)
             nulls[question] = min(null, nulls.get(question, null), key=lambda answer: answer.score)
             answers.setdefault(question, []).extend(
                 Answer(references.text(window, start, end), start_logit, end_logit)

@@ -219,9 +219,8 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         metrics = scores | other_metrics
         if scores:
             metrics[f"{stage}/score"] = main_score(scores)
-        fitting = (
-            self.trainer.state.fn == "fit"
-        )  # the evaluation of the best checkpoint is no point of a learning curve
+        # the evaluation of the best checkpoint is no point of a learning curve
+        fitting = self.trainer.state.fn == "fit"
         counters = {"step": float(self.trainer.global_step), "epoch": float(self.trainer.current_epoch)}
         # every rank has computed the same numbers; without sync_dist Lightning would warn
         self.log_dict({**metrics, **counters}, batch_size=1, logger=fitting, sync_dist=True)

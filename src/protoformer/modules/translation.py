@@ -150,6 +150,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         `(examples, max_seq_len)`, -1 behind them."""
         smoothed, plain, row = self(batch)
         sums = torch.zeros(len(batch["ids"]), 3, dtype=torch.double, device=plain.device)
+        # a term a target token, summed by the row of its sentence
         sums.index_add_(0, row, torch.stack([plain, smoothed, torch.ones_like(plain)], dim=1).double())
         template = next(iter(each for splits in self.references.values() for each in splits.values())).template
         beam = self.beam if self.trainer.testing else self.dev_beam
