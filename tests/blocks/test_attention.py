@@ -127,9 +127,9 @@ def test_a_packing_is_freed_with_its_last_user() -> None:
     """No cycle through its own cache: a batch's memory must not wait for the garbage collector."""
     layout = PackedLayout(PADDING)
     MultiHeadAttention(D_MODEL, HEADS)(torch.randn(int(LENGTHS.sum()), D_MODEL), layout)
-    gone = weakref.ref(layout)
+    layout_ref = weakref.ref(layout)
     del layout
-    assert gone() is None
+    assert layout_ref() is None
 
 
 @pytest.mark.parametrize("grouped", [0, 1 << 14])
@@ -240,24 +240,24 @@ def test_dropout_on_the_weights_keeps_rate_and_mean() -> None:
     out = attend_packed(q, k, v, packing, packing, causal=True, dropout=0.25)
     real = whole > 0
     assert real.sum() == 4 * seq * (seq + 1) / 2
-    kept = out[real] > 0
-    torch.testing.assert_close(out[real][kept], whole[real][kept] / 0.75)
-    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.005)
+    not_dropped = out[real] > 0
+    torch.testing.assert_close(out[real][not_dropped], whole[real][not_dropped] / 0.75)
+    assert not_dropped.float().mean().item() == pytest.approx(0.75, abs=0.005)
     assert (out[~real] == 0).all()
 
 
 def test_a_long_sequence_costs_no_square() -> None:
     """What is kept for backward: a little over half of the weights under a sequence mask, the band under a window."""
-    kept: dict[int | None, int] = {}
+    saved_sizes: dict[int | None, int] = {}
     packing = PackedLayout(torch.ones(1, 1024, dtype=torch.bool))
     for window in (None, 32):
         q = torch.randn(1024, 1, 2, requires_grad=True)
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()), lambda x: x):
             attend_packed(q, q.detach(), q.detach(), packing, packing, causal=True, window=window)
-        kept[window] = sum(sizes)
-    assert 0.5 < kept[None] / 1024**2 < 0.6
-    assert 32 / 1024 < kept[32] / 1024**2 < 0.17
+        saved_sizes[window] = sum(sizes)
+    assert 0.5 < saved_sizes[None] / 1024**2 < 0.6
+    assert 32 / 1024 < saved_sizes[32] / 1024**2 < 0.17
 
 
 def test_groups_hold_every_sequence_once_and_are_of_like_length() -> None:

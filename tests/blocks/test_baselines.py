@@ -214,9 +214,9 @@ def test_a_convolution_is_torchs_own(kernel: int, dilation: int, causal: bool, d
     weight = ours.map.weight if depthwise else ours.map.weight.view(out, kernel, D).transpose(1, 2)
     theirs.load_state_dict({"weight": weight, "bias": ours.map.bias})
     x = randn(2, 11, D)
-    reach = (kernel - 1) * dilation
-    left = reach if causal else reach // 2
-    expected = theirs(functional.pad(x.transpose(1, 2), (left, reach - left))).transpose(1, 2)
+    receptive_field = (kernel - 1) * dilation
+    left = receptive_field if causal else receptive_field // 2
+    expected = theirs(functional.pad(x.transpose(1, 2), (left, receptive_field - left))).transpose(1, 2)
     torch.testing.assert_close(ours(x, PaddedLayout(2, 11)), expected)
 
 

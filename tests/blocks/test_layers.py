@@ -109,19 +109,19 @@ def test_decoder_returns_weights_of_the_named_layers_alone(
         else (PaddedLayout(B, S, real), PaddedLayout(B, 5, sources))
     )
     inputs = (layout.pack(x), layout, keys.pack(memory), keys)
-    asked: list[bool] = []
+    requested: list[bool] = []
     attend = MultiHeadAttention.forward
 
     def recorded(self: MultiHeadAttention, *args: object, **named: object) -> torch.Tensor:
         arguments = inspect.signature(attend).bind(self, *args, **named).arguments
-        asked.append(arguments.get("need_weights", False))
+        requested.append(arguments.get("need_weights", False))
         return attend(self, *args, **named)
 
     plain = stack(*inputs).tokens
     monkeypatch.setattr(MultiHeadAttention, "forward", recorded)
     out = stack(*inputs, attn_layers=[0, 2])
     torch.testing.assert_close(layout.unpack(out.tokens)[real], layout.unpack(plain)[real], atol=1e-5, rtol=1e-5)
-    assert asked == [True, True, False, False, True, True]
+    assert requested == [True, True, False, False, True, True]
     assert list(out.attn_weights) == list(out.cross_attn_weights) == [0, 2]
     own_pattern = torch.ones(S, S, dtype=torch.bool).tril() & real[:, None, :]
     for number in (0, 2):

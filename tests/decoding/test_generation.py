@@ -237,10 +237,10 @@ def test_top_k_and_top_p_equal_transformers() -> None:
         theirs = transformers.TopKLogitsWarper(min(k, VOCAB))(None, logits.clone())
         assert torch.equal(top_k_filter(logits, k), theirs)
     for p in (0.001, 0.3, 0.9, 1.0):
-        kept = top_p_filter(logits, p).isfinite()
+        in_nucleus = top_p_filter(logits, p).isfinite()
         theirs = transformers.TopPLogitsWarper(p)(None, logits.clone()).isfinite()
-        assert torch.equal(kept, theirs) or p == 1.0
-        assert kept.any(-1).all()
+        assert torch.equal(in_nucleus, theirs) or p == 1.0
+        assert in_nucleus.any(-1).all()
     assert top_p_filter(torch.tensor([[3.0, 3.0, 3.0, 3.0]]), 0.5).isfinite().sum() == 2
 
 

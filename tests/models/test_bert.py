@@ -237,11 +237,11 @@ def test_other_missing_tensors_are_named_beside_an_optional_pooler(
     layout = BertWeights()
     body, _ = layout.from_hf(weights.read_state(tmp_path))
     encoder = bert(**layout.sizes(weights.read_config(tmp_path)))
-    for gone, message in (
+    for missing_prefix, message in (
         (("pooler.", "embeddings.norm.bias"), r"missing: embeddings\.norm\.bias$"),
         (("pooler.dense.bias",), r"missing: pooler\.dense\.bias$"),
     ):
-        lacking = {name: tensor for name, tensor in body.items() if not name.startswith(gone)}
+        lacking = {name: tensor for name, tensor in body.items() if not name.startswith(missing_prefix)}
         with pytest.raises(WeightsError, match=message):
             weights.load_into(encoder, lacking, "here", optional=layout.optional_prefixes)
     with caplog.at_level(logging.INFO, "protoformer.models.weights"):

@@ -73,8 +73,8 @@ def test_a_changed_sequence_leaves_the_others(attention: list[str], packing: str
     for row in range(4):
         other = ids.clone()
         other[row] = torch.randint(VOCAB, (SEQ,))
-        after, rest = logits(model, other, mask), torch.arange(4) != row
-        assert torch.equal(before[rest][mask[rest]], after[rest][mask[rest]])
+        after, other_rows = logits(model, other, mask), torch.arange(4) != row
+        assert torch.equal(before[other_rows][mask[other_rows]], after[other_rows][mask[other_rows]])
         assert not torch.equal(before[row], after[row])
 
 
@@ -157,10 +157,13 @@ def test_what_padding_holds_does_not_reach_the_caches() -> None:
     ids = torch.randint(VOCAB, (2, 9))
     other = torch.where(torch.cat([real, torch.ones(2, 3, dtype=torch.bool)], 1), ids, (ids + 1) % VOCAB)
     outputs = []
-    for given in (ids, other):
+    for prompt_ids in (ids, other):
         caches = model.init_caches(2, 9)
         with torch.no_grad():
-            first, later = model.decode_step(given[:, :6], caches, real), model.decode_step(given[:, 6:], caches)
+            first, later = (
+                model.decode_step(prompt_ids[:, :6], caches, real),
+                model.decode_step(prompt_ids[:, 6:], caches),
+            )
         outputs.append((first[real], later))
     assert torch.equal(outputs[0][0], outputs[1][0])
     assert torch.equal(outputs[0][1], outputs[1][1])

@@ -105,17 +105,17 @@ def test_head_of_a_kind_that_no_layout_knows_is_named_by_its_task_module() -> No
 
 
 @pytest.mark.parametrize(
-    ("layout", "says"),
+    ("layout", "message"),
     [
         (BertWeights(), "bert: a run of kind ranking has no counterpart in transformers"),
         (Gpt2Weights(), "gpt2: a run of kind ranking has no counterpart in transformers, whose heads"),
         (MarianWeights(), "marian: a run of kind ranking has no counterpart in transformers; translation has"),
     ],
 )
-def test_head_that_nobody_names_starts_fresh_and_is_refused_by_an_export(layout: WeightsLayout, says: str) -> None:
+def test_head_that_nobody_names_starts_fresh_and_is_refused_by_an_export(layout: WeightsLayout, message: str) -> None:
     assert layout.head_from_hf("ranking", {"classifier.weight": torch.zeros(1, 16)}, {}) == {}
     assert layout.labels("ranking", {"id2label": {"0": "a", "1": "b"}}) is None
-    with pytest.raises(WeightsError, match=says):
+    with pytest.raises(WeightsError, match=message):
         layout.hf_config("ranking", TINY)
 
 

@@ -167,7 +167,7 @@ def test_prompts_of_unequal_length_are_read_as_if_alone() -> None:
             torch.testing.assert_close(together[row], expected, atol=1e-5, rtol=0)
 
 
-def test_too_many_tokens_are_told() -> None:
+def test_too_many_tokens_are_refused() -> None:
     model = gpt(**TINY)
     with pytest.raises(IndexError, match="25 tokens; the model has 24 positions"):
         model.decode_step(torch.zeros(1, 25, dtype=torch.long), model.init_caches(1, 30))

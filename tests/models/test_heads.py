@@ -27,16 +27,16 @@ LABELS = ["no", "yes", "perhaps"]
 
 
 def head_of(kind: str) -> nn.Module:
-    made: nn.Module
+    module: nn.Module
     if kind == "pretraining":
-        made = PretrainingHead(bert(**SIZES), nsp=True)
+        module = PretrainingHead(bert(**SIZES), nsp=True)
     elif kind == "span":
-        made = SpanHead(16)
+        module = SpanHead(16)
     else:
-        made = ClassificationHead(16, 1 if kind == "multiple_choice" else len(LABELS))
-    for parameter in made.parameters():
+        module = ClassificationHead(16, 1 if kind == "multiple_choice" else len(LABELS))
+    for parameter in module.parameters():
         nn.init.normal_(parameter)
-    return made
+    return module
 
 
 def written(folder: Path, kind: str) -> tuple[weights.StateDict, weights.StateDict]:

@@ -159,14 +159,14 @@ def test_there_are_no_position_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ("model=gpt_rotary_tiny", "task=pretrain/clm"),
         ("model=bert_l2_h128", "model.positions=rotary", "task=glue/mrpc"),
     ],
 )
 def test_training_run_and_refused_export(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...]
 ) -> None:
     outputs = tmp_path / "outputs"
     settings = (
@@ -181,7 +181,7 @@ def test_training_run_and_refused_export(
         *("recipe.max_steps=12", "recipe.batch_size=8", "recipe.lr=1e-3", "trainer.log_every=1", "tracking=none"),
         *("hardware=cpu", "hardware.threads=1", f"paths.outputs={outputs}", f"paths.cache={tmp_path / 'cache'}"),
     )
-    assert train.main([*words, *settings]) == 0
+    assert train.main([*overrides, *settings]) == 0
     (result,) = outputs.glob("*/*/*/*/result.json")
     rows = [json.loads(line) for line in (result.parent / "metrics.jsonl").read_text().splitlines()]
     losses = [row["train/loss"] for row in rows if "train/loss" in row]

@@ -182,7 +182,7 @@ def test_a_written_folder_opens_in_transformers_and_is_the_same(tmp_path: Path) 
     torch.testing.assert_close(actual[target_mask], expected[target_mask], atol=1e-5, rtol=1e-5)
 
 
-def test_marians_files_that_are_something_else_are_told(tmp_path: Path) -> None:
+def test_marians_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
     marian().save_pretrained(tmp_path)
     layout, config, state = MarianWeights(), weights.read_config(tmp_path), weights.read_state(tmp_path)
     for change, message in (

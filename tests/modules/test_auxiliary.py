@@ -57,19 +57,19 @@ def module(aux_lm_weight: float, kind: str = "text", packing: Any = "auto") -> A
         "backbone": decoder, "metrics": ["accuracy"], "splits": SPLITS, "aux_lm_weight": aux_lm_weight,
         "optimization": Optimization(1e-2),
     }  # fmt: skip
-    made: Any = (
+    task_module: Any = (
         MultipleChoiceModule(choices=["a", "b", "c"], **shared)
         if kind == "choices"
         else ClassificationModule(labels=["a", "b", "c"], **shared)
     )
-    made.connect(total_steps=6)
-    return made
+    task_module.connect(total_steps=6)
+    return task_module
 
 
 def data(kind: str) -> tuple[TokenTable, Any]:
     """A table of the kind, and what makes batches of it: single texts, both orders of pairs, or choices."""
-    made = table(sequences={"text": 1, "orders": 2, "choices": 3}[kind])
-    return made, (MultipleChoiceCollate if kind == "choices" else ClassificationCollate)(made, 0)
+    data_table = table(sequences={"text": 1, "orders": 2, "choices": 3}[kind])
+    return data_table, (MultipleChoiceCollate if kind == "choices" else ClassificationCollate)(data_table, 0)
 
 
 @pytest.mark.parametrize("packing", ["on", "off"])
@@ -86,9 +86,9 @@ def test_each_sequence_has_the_loss_that_transformers_gives_it(packing: str, tmp
     ids, mask = batch["ids"].flatten(0, 1), batch["padding_mask"].flatten(0, 1)
     assert not mask.all()
     with torch.no_grad():
-        found = next_token_losses(ours(ids, mask), ids, ours.embeddings.token.weight)
+        losses = next_token_losses(ours(ids, mask), ids, ours.embeddings.token.weight)
         expected = [theirs(row[m][None], labels=row[m][None]).loss for row, m in zip(ids, mask, strict=True)]
-    torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(losses, torch.stack(expected), atol=1e-5, rtol=0)
 
 
 def lone_loss(model: Any, batch: Any) -> torch.Tensor:
@@ -116,9 +116,9 @@ def test_the_loss_is_that_of_equation_5_and_so_are_its_gradients(kind: str) -> N
     torch.testing.assert_close(lm / count, lone_loss(plain, batch), atol=1e-6, rtol=1e-5)
     expected.backward()
     (both.total / 4).backward()
-    wanted = dict(plain.named_parameters())
+    plain_parameters = dict(plain.named_parameters())
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, wanted[name].grad, atol=1e-6, rtol=1e-4, msg=name)
+        torch.testing.assert_close(parameter.grad, plain_parameters[name].grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_a_window_counts_its_language_once() -> None:
@@ -131,19 +131,19 @@ def test_a_window_counts_its_language_once() -> None:
     parts = [nn.functional.cross_entropy(logits[:3], torch.zeros(3, dtype=torch.long)) for logits in (start, end)]
     first = {name: tensor[:3] for name, tensor in batch.items()}
     expected = sum(parts) / 2 + 0.5 * lone_loss(model, first)
-    found = model.loss(batch)
-    torch.testing.assert_close(found.total / found.targets, expected, atol=1e-6, rtol=1e-5)
+    loss = model.loss(batch)
+    torch.testing.assert_close(loss.total / loss.targets, expected, atol=1e-6, rtol=1e-5)
     assert model.flops(batch) > SpanModule(backbone=decoder, splits=SPLITS).flops(batch)
 
 
 class Losses(pl.Callback):
     def __init__(self) -> None:
-        self.seen: list[tuple[float, ...]] = []
+        self.steps: list[tuple[float, ...]] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         if not is_accumulating(trainer):
             named = ("train/loss", "train/lm_loss", "train/grad_norm")
-            self.seen.append(tuple(pl_module.step_metrics.named()[name] for name in named))
+            self.steps.append(tuple(pl_module.step_metrics.named()[name] for name in named))
 
 
 def fitted(kind: str, micro: int | None) -> tuple[list[tuple[float, ...]], torch.Tensor]:
@@ -154,7 +154,7 @@ def fitted(kind: str, micro: int | None) -> tuple[list[tuple[float, ...]], torch
         enable_model_summary=False, use_distributed_sampler=False, max_epochs=2,
         accumulate_grad_batches=batching.accumulation, callbacks=[losses],
     ).fit(model, BatchLoader(MicroBatchSampler(rows.lengths, batching, shuffle=True), collate))  # fmt: skip
-    return losses.seen, model.backbone.embeddings.token.weight.detach()
+    return losses.steps, model.backbone.embeddings.token.weight.detach()
 
 
 @pytest.mark.parametrize("kind", ["text", "orders", "choices"])
@@ -188,9 +188,9 @@ def test_what_is_validated_is_the_tasks_own_loss() -> None:
     batch = collate(list(range(21)))
     plain, model = module(0.0).eval(), module(0.5).eval()
     with torch.no_grad():
-        found = model.evaluate("val", "", gather_examples([model.eval_step(batch)], 1))
+        evaluation = model.evaluate("val", "", gather_examples([model.eval_step(batch)], 1))
         expected = plain.loss(batch)
-    assert found.other_metrics == {"loss": pytest.approx(float(expected.total / 21), rel=1e-5)}
+    assert evaluation.other_metrics == {"loss": pytest.approx(float(expected.total / 21), rel=1e-5)}
 
 
 def test_both_orders_are_summed_before_the_head() -> None:

@@ -38,13 +38,16 @@ def test_numbers_and_hidden_labels_have_no_example_scores() -> None:
 
 
 def test_answers_are_scored_in_the_order_of_the_rows() -> None:
-    given, gold = {"b": "red cat", "a": ""}, {"a": (), "b": ("the red cat sat", "cat")}
-    evaluation = SpanEvaluation(scores={}, other_metrics={}, n_best={}, predictions=given, gold=gold)
+    predictions, gold = {"b": "red cat", "a": ""}, {"a": (), "b": ("the red cat sat", "cat")}
+    evaluation = SpanEvaluation(scores={}, other_metrics={}, n_best={}, predictions=predictions, gold=gold)
     scores = evaluation.example_scores()
     assert [row["question"] for row in evaluation.rows()] == ["b", "a"]
     assert scores == {"exact_match": [0.0, 1.0], "f1": [pytest.approx(0.8), 1.0]}
-    means = squad.score(given, gold)
+    means = squad.score(predictions, gold)
     assert {name: fmean(values) for name, values in scores.items()} == pytest.approx(
         {name: means[name] for name in ("exact_match", "f1")}
     )
-    assert SpanEvaluation(scores={}, other_metrics={}, n_best={}, predictions=given, gold=None).example_scores() == {}
+    assert (
+        SpanEvaluation(scores={}, other_metrics={}, n_best={}, predictions=predictions, gold=None).example_scores()
+        == {}
+    )

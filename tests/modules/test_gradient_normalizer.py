@@ -42,9 +42,9 @@ def counted_lists(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def layer(grad: float = 2.0) -> tuple[nn.Linear, torch.optim.Optimizer]:
-    made = nn.Linear(2, 2, bias=False)
-    made.weight.grad = torch.full((2, 2), grad)
-    return made, torch.optim.SGD(made.parameters(), lr=0.5)
+    linear = nn.Linear(2, 2, bias=False)
+    linear.weight.grad = torch.full((2, 2), grad)
+    return linear, torch.optim.SGD(linear.parameters(), lr=0.5)
 
 
 def loss(total: float, targets: float, right: float) -> Loss:
@@ -52,7 +52,7 @@ def loss(total: float, targets: float, right: float) -> Loss:
 
 
 def test_sums_over_micro_batches_and_ranks_become_means() -> None:
-    made, optimizer = layer()
+    linear, optimizer = layer()
     normalizer = GradientNormalizer(clip=None)
     assert normalizer.is_empty
     normalizer.add(loss(6.0, 3.0, 1.0))
@@ -62,8 +62,8 @@ def test_sums_over_micro_batches_and_ranks_become_means() -> None:
     assert metrics == StepMetrics(loss=2.0, grad_norm=2.0, lr=0.5, running_metrics={"accuracy": 0.5})
     assert metrics.named() == {"train/loss": 2.0, "train/accuracy": 0.5, "train/grad_norm": 2.0, "train/lr": 0.5}
     assert not stop
-    assert made.weight.grad is not None
-    assert torch.equal(made.weight.grad, torch.full((2, 2), 2.0 * 4 / 8))
+    assert linear.weight.grad is not None
+    assert torch.equal(linear.weight.grad, torch.full((2, 2), 2.0 * 4 / 8))
 
 
 def test_one_step_reduces_once_and_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,25 +83,25 @@ def test_one_step_reduces_once_and_waits_for_the_device_once(monkeypatch: pytest
 
 
 def test_the_clip_is_of_the_mean_gradient() -> None:
-    made, optimizer = layer(grad=2.0)  # norm 4, after division by 2 targets 2
+    linear, optimizer = layer(grad=2.0)  # norm 4, after division by 2 targets 2
     normalizer = GradientNormalizer(clip=0.5)
     normalizer.add(Loss(torch.tensor(1.0), torch.tensor(2.0)))
     metrics, _ = normalizer.apply(optimizer, reduce=lambda sums: sums, divided_by=1, step=0)
     assert metrics.grad_norm == 2.0
-    torch.testing.assert_close(made.weight.grad, torch.full((2, 2), 0.25), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(linear.weight.grad, torch.full((2, 2), 0.25), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_one_rank_that_was_asked_stops_all(asked: bool) -> None:
+@pytest.mark.parametrize("requested", [False, True])
+def test_one_rank_that_was_asked_stops_all(requested: bool) -> None:
     _, optimizer = layer()
     normalizer = GradientNormalizer(clip=None)
     normalizer.add(Loss(torch.tensor(1.0), torch.tensor(2.0)))
 
     def with_another_rank(sums: Tensor) -> Tensor:
-        return sums + sums.new_tensor([1.0, 2.0, float(asked)])
+        return sums + sums.new_tensor([1.0, 2.0, float(requested)])
 
     _, stop = normalizer.apply(optimizer, reduce=with_another_rank, divided_by=2, step=0)
-    assert stop == asked
+    assert stop == requested
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_one_rank_that_was_asked_stops_all(asked: bool) -> None:
     [(math.nan, 1.0, "the loss is nan at step 7"), (1.0, math.inf, "the gradient's norm is inf at step 7")],
 )
 def test_divergence_is_reported_before_gradients_are_scaled(total: float, grad: float, message: str) -> None:
-    made, optimizer = layer(grad)
+    linear, optimizer = layer(grad)
     normalizer = GradientNormalizer(clip=1.0)
     normalizer.add(Loss(torch.tensor(total), torch.tensor(2.0)))
     with pytest.raises(DivergedError, match=f"{message}; stopped before the weights were touched"):
         normalizer.apply(optimizer, reduce=lambda sums: sums, divided_by=1, step=7)
-    assert torch.equal(made.weight.grad, torch.full((2, 2), grad))  # type: ignore[arg-type]
+    assert torch.equal(linear.weight.grad, torch.full((2, 2), grad))  # type: ignore[arg-type]
 
 
 def test_an_overflow_that_a_scaler_skips_is_no_divergence() -> None:

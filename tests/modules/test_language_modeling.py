@@ -117,10 +117,10 @@ class Gradients(pl.Callback):
     def __init__(self) -> None:
         self.steps: list[tuple[float, dict[str, Tensor]]] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         if trainer.global_step > len(self.steps):
-            found = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
-            self.steps.append((pl_module.step_metrics.loss, found))
+            grads = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
+            self.steps.append((pl_module.step_metrics.loss, grads))
 
 
 def fitted(micro: int | None) -> list[tuple[float, dict[str, Tensor]]]:
@@ -128,12 +128,12 @@ def fitted(micro: int | None) -> list[tuple[float, dict[str, Tensor]]]:
     ours.connect(total_steps=3)
     batching = BatchConfig(8, micro, seed=1)
     loader = BatchLoader(MicroBatchSampler(np.ones(21, dtype=int), batching, shuffle=True), Rows())
-    seen = Gradients()
+    recorder = Gradients()
     pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, accumulate_grad_batches=batching.accumulation, callbacks=[seen],
+        enable_model_summary=False, accumulate_grad_batches=batching.accumulation, callbacks=[recorder],
     ).fit(ours, loader)  # fmt: skip
-    return seen.steps
+    return recorder.steps
 
 
 @pytest.mark.parametrize("micro", [1, 3, 4])
@@ -152,13 +152,13 @@ def test_a_validation_says_loss_perplexity_and_bits_per_byte_of_every_token_once
     with torch.no_grad():
         parts = [ours.eval_step(Rows()(rows)) for rows in ([3, 1], [0, 2, -1 - 5], [4], [-1 - 0])]
         everything = ours.loss(Rows()(list(range(5))))
-    found = ours.evaluate("val", "", gather_examples(parts, 1))
+    evaluation = ours.evaluate("val", "", gather_examples(parts, 1))
     loss = float(everything.total / everything.targets)
-    assert found.scores == {"token_probability": pytest.approx(math.exp(-loss))}
-    assert dict(found.other_metrics) == pytest.approx(
+    assert evaluation.scores == {"token_probability": pytest.approx(math.exp(-loss))}
+    assert dict(evaluation.other_metrics) == pytest.approx(
         {"loss": loss, "perplexity": math.exp(loss), "bits_per_byte": loss / math.log(2) / 4.0}
     )
-    assert list(found.rows()) == []
+    assert list(evaluation.rows()) == []
 
 
 def test_several_rows_of_a_block_are_summed() -> None:
@@ -208,8 +208,8 @@ RUN = [
 SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
 
 
-def config(outputs: Path, *words: str) -> dict[str, Any]:
-    return compose([*RUN, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}", *words])
+def config(outputs: Path, *overrides: str) -> dict[str, Any]:
+    return compose([*RUN, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}", *overrides])
 
 
 def only_run(outputs: Path) -> Path:
@@ -229,14 +229,14 @@ def what_counts(run: Path) -> dict[str, Any]:
 
 
 def test_a_run_writes_samples_and_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: dict[int, Path] = {}
+    folders: dict[int, Path] = {}
     save = pl.Trainer.save_checkpoint
 
-    def save_and_keep(self: pl.Trainer, path: Any, *rest: Any, **more: Any) -> None:
-        save(self, path, *rest, **more)
-        if Path(path).name == "last.ckpt" and self.global_step not in kept:
-            kept[self.global_step] = tmp_path / f"folder-{self.global_step}"
-            shutil.copytree(Path(path).parents[1], kept[self.global_step], ignore=shutil.ignore_patterns("lock"))
+    def save_and_keep(self: pl.Trainer, path: Any, *args: Any, **kwargs: Any) -> None:
+        save(self, path, *args, **kwargs)
+        if Path(path).name == "last.ckpt" and self.global_step not in folders:
+            folders[self.global_step] = tmp_path / f"folder-{self.global_step}"
+            shutil.copytree(Path(path).parents[1], folders[self.global_step], ignore=shutil.ignore_patterns("lock"))
 
     with monkeypatch.context() as patched:
         patched.setattr(pl.Trainer, "save_checkpoint", save_and_keep)
@@ -249,7 +249,7 @@ def test_a_run_writes_samples_and_goes_on_exactly(tmp_path: Path, monkeypatch: p
     assert validated[-1]["val/loss"] < validated[0]["val/loss"]
     for step in (2, 5):
         outputs = tmp_path / f"again-{step}"
-        shutil.copytree(kept[step], outputs / whole.relative_to(tmp_path / "whole"))
+        shutil.copytree(folders[step], outputs / whole.relative_to(tmp_path / "whole"))
         train(config(outputs), "")
         assert what_counts(only_run(outputs)) == expected, f"continued from step {step}"
 
@@ -259,13 +259,13 @@ def test_a_run_starts_a_classifier_whose_texts_have_three_more_tokens(tmp_path: 
     train(config(outputs, "recipe.max_steps=2"), "")
     run = only_run(outputs)
     body = weights.read_pickle(run / "checkpoints" / "best.ckpt")["state_dict"]["backbone.embeddings.token.weight"]
-    kept = [word for word in RUN if not word.startswith(("task", "recipe", "trainer"))]
+    overrides = [word for word in RUN if not word.startswith(("task", "recipe", "trainer"))]
     more = [
         f"init_from={run}", "task=glue/sst2", "task.max_len=24", "recipe.epochs=1", "recipe.max_steps=1",
         "recipe.batch_size=4", "recipe.lr=0.0001", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1",
         f"paths.outputs={outputs}", f"paths.cache={tmp_path / 'cache'}",
     ]  # fmt: skip
-    train(compose([*kept, *more]), "")
+    train(compose([*overrides, *more]), "")
     (state,) = [weights.read_pickle(path)["state_dict"] for path in outputs.glob("*/glue/sst2/*/checkpoints/best.ckpt")]
     grown = state["backbone.embeddings.token.weight"]
     assert len(grown) >= len(body)

@@ -100,12 +100,12 @@ def test_fillers_count_nowhere(tmp_path: Path) -> None:
     assert plain.targets == filled.targets == 3
     assert columns[0].tolist() == list(range(7))
     torch.testing.assert_close(columns[1], logits, atol=1e-6, rtol=1e-5)
-    found = ours.evaluate("val", "", columns)
+    evaluation = ours.evaluate("val", "", columns)
     labels = torch.from_numpy(table().labels)
-    assert found.scores == {"accuracy": pytest.approx(float((logits.argmax(1) == labels).float().mean()))}
+    assert evaluation.scores == {"accuracy": pytest.approx(float((logits.argmax(1) == labels).float().mean()))}
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
-    assert found.other_metrics["loss"] == pytest.approx(loss, rel=1e-5)
-    rows = list(found.rows())
+    assert evaluation.other_metrics["loss"] == pytest.approx(loss, rel=1e-5)
+    rows = list(evaluation.rows())
     assert [row["prediction"] for row in rows] == [f"ending{n}" for n in logits.argmax(1).tolist()]
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
@@ -114,9 +114,9 @@ def test_hidden_choices_have_predictions_and_no_scores(tmp_path: Path) -> None:
     _, ours = from_transformers(tmp_path, 4)
     hidden = TokenTable(**{**vars(table()), "labels": np.full(7, -1)})
     with torch.no_grad():
-        found = ours.evaluate("test", "", ours.eval_step(MultipleChoiceCollate(hidden, 0)(list(range(7)))))
-    assert found.scores == found.other_metrics == {}
-    assert {row["label"] for row in found.rows()} == {None}
+        evaluation = ours.evaluate("test", "", ours.eval_step(MultipleChoiceCollate(hidden, 0)(list(range(7)))))
+    assert evaluation.scores == evaluation.other_metrics == {}
+    assert {row["label"] for row in evaluation.rows()} == {None}
 
 
 def test_a_blank_batch_goes_through(tmp_path: Path) -> None:

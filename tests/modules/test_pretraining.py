@@ -48,14 +48,14 @@ class Rows:
         target = torch.full((rows, 9), -1)
         for row, number in enumerate(numbers):
             draw = np.random.default_rng(number)
-            length, told = int(draw.integers(11, 17)), 1 + (5 * number) % 9
+            length, n_targets = int(draw.integers(11, 17)), 1 + (5 * number) % 9
             mask[row, :length] = True
             ids[row, :length] = torch.from_numpy(draw.integers(1, 50, size=length))
             segments[row, length // 2 : length] = 1
-            places = np.sort(draw.permutation(length)[:told])
+            target_positions = np.sort(draw.permutation(length)[:n_targets])
             if real[row]:
-                position[row, :told] = torch.from_numpy(places)
-                target[row, :told] = torch.from_numpy(draw.integers(0, 50, size=told))
+                position[row, :n_targets] = torch.from_numpy(target_positions)
+                target[row, :n_targets] = torch.from_numpy(draw.integers(0, 50, size=n_targets))
                 following[row] = number % 3 - 1
         return PretrainingBatch(
             ids=ids,
@@ -72,22 +72,22 @@ class Rows:
 
 def labels(batch: PretrainingBatch, ignored: int = -100) -> Tensor:
     """Targets as a rectangle, as a full softmax takes them."""
-    wanted = torch.full_like(batch["ids"], ignored)
+    token_labels = torch.full_like(batch["ids"], ignored)
     row, number = (batch["target_ids"] >= 0).nonzero(as_tuple=True)
-    wanted[row, batch["target_position"][row, number]] = batch["target_ids"][row, number]
-    return wanted
+    token_labels[row, batch["target_position"][row, number]] = batch["target_ids"][row, number]
+    return token_labels
 
 
 def module(nsp: bool = True, **settings: Any) -> PretrainingModule:
     torch.manual_seed(0)
     optimization = settings.pop("optimization", None)
-    made = PretrainingModule(
+    task_module = PretrainingModule(
         backbone=bert(**SIZES, dropout=0.0, **settings), splits=VAL, nsp=nsp, optimization=optimization
     )
-    for parameter in made.parameters():  # larger than BERT's own, so that a wrong gradient shows
+    for parameter in task_module.parameters():  # larger than BERT's own, so that a wrong gradient shows
         nn.init.normal_(parameter, std=0.2)
-    made.connect(total_steps=4)
-    return made
+    task_module.connect(total_steps=4)
+    return task_module
 
 
 def from_transformers(folder: Path, **settings: Any) -> tuple[Any, PretrainingModule]:
@@ -117,18 +117,18 @@ def same_as_transformers(theirs: Any, ours: PretrainingModule) -> None:
     batch = Rows()([1, 2, 4, 8])  # all with a pair but one
     batch["next_sentence"][:] = torch.tensor([0, 1, 0, 1])
     batch["targets"][1] = 4
-    wanted = labels(batch)
+    token_labels = labels(batch)
     with torch.no_grad():
         expected = theirs(
             batch["ids"], batch["padding_mask"].long(), batch["segment_ids"],
-            labels=wanted, next_sentence_label=batch["next_sentence"],
+            labels=token_labels, next_sentence_label=batch["next_sentence"],
         )  # fmt: skip
-        told, loss = ours(batch), ours.loss(batch)
+        output, loss = ours(batch), ours.loss(batch)
     row, number = (batch["target_ids"] >= 0).nonzero(as_tuple=True)
-    place = batch["target_position"][row, number]
-    assert torch.equal(told.target_ids, wanted[row, place])
-    torch.testing.assert_close(told.mlm_logits, expected.prediction_logits[row, place], atol=1e-5, rtol=0)
-    torch.testing.assert_close(told.nsp_logits, expected.seq_relationship_logits, atol=1e-5, rtol=0)
+    position = batch["target_position"][row, number]
+    assert torch.equal(output.target_ids, token_labels[row, position])
+    torch.testing.assert_close(output.mlm_logits, expected.prediction_logits[row, position], atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.nsp_logits, expected.seq_relationship_logits, atol=1e-5, rtol=0)
     torch.testing.assert_close(loss.total / loss.targets, expected.loss, atol=1e-5, rtol=0)
 
 
@@ -180,15 +180,15 @@ def gradients(ours: PretrainingModule) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in ours.named_parameters() if p.grad is not None}
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-4) -> None:
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-4) -> None:
+    assert actual.keys() == expected.keys()
+    for name, gradient in actual.items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=rtol, msg=name)
 
 
 @pytest.mark.parametrize("packing", ["on", "off"])
 @pytest.mark.parametrize("nsp", [True, False])
-def test_gathered_places_equal_the_full_softmax(nsp: bool, packing: str) -> None:
+def test_gathered_positions_equal_the_full_softmax(nsp: bool, packing: str) -> None:
     batch = Rows()(list(range(8)))
     assert batch["targets"].tolist() == [int((labels(batch) >= 0).sum()), 5]
     plain, ours = module(nsp, packing=packing), module(nsp, packing=packing)
@@ -228,13 +228,13 @@ def fitted(micro: int | None, size: int = 8, nsp: bool = True) -> tuple[list[dic
     """Numbers and gradients (before the clip, which is off) of every step."""
     ours = module(nsp, optimization=Optimization(1e-2, clip=None))
     numbers: list[dict[str, Any]] = []
-    found: list[dict[str, Tensor]] = []
+    recorded: list[dict[str, Tensor]] = []
 
     class Look(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
             if not is_accumulating(trainer):
                 numbers.append(ours.step_metrics.named())
-                found.append(gradients(ours))
+                recorded.append(gradients(ours))
 
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -243,7 +243,7 @@ def fitted(micro: int | None, size: int = 8, nsp: bool = True) -> tuple[list[dic
     )  # fmt: skip
     trainer.fit(ours, loader(micro, size=size))
     assert trainer.global_step == 4
-    return numbers, found
+    return numbers, recorded
 
 
 @pytest.mark.parametrize("nsp", [True, False])
@@ -256,9 +256,9 @@ def test_micro_batches_equal_the_whole_batch(micro: int, nsp: bool) -> None:
     whole, whole_gradients = fitted(None, nsp=nsp)
     parts, part_gradients = fitted(micro, nsp=nsp)
     assert len(whole) == len(parts) == 4
-    for one, other, expected, found in zip(whole, parts, whole_gradients, part_gradients, strict=True):
+    for one, other, expected, actual in zip(whole, parts, whole_gradients, part_gradients, strict=True):
         assert other == pytest.approx(one, rel=1e-4)
-        assert_same(found, expected, rtol=1e-3)
+        assert_same(actual, expected, rtol=1e-3)
     plain = module(nsp)
     batch = next(iter(loader()))
     loss = full_loss(plain, batch)
@@ -293,11 +293,11 @@ def test_next_tokens_are_a_shifted_cross_entropy() -> None:
     position, target = torch.zeros(3, 15, dtype=torch.long), torch.full((3, 15), -1)
     for row, text in enumerate(texts):
         special = np.isin(np.arange(len(text)), [0, len(text) - 1])
-        told = NextTokens()(text, special, None, 50, -1, 20, draw)
-        assert told.ids is text
+        example = NextTokens()(text, special, None, 50, -1, 20, draw)
+        assert example.ids is text
         ids[row, : len(text)], mask[row, : len(text)] = torch.from_numpy(text), True
-        position[row, : len(text) - 1] = torch.from_numpy(told.positions)
-        target[row, : len(text) - 1] = torch.from_numpy(told.target_ids)
+        position[row, : len(text) - 1] = torch.from_numpy(example.positions)
+        target[row, : len(text) - 1] = torch.from_numpy(example.target_ids)
     shaped: Any = {"ids": ids, "padding_mask": mask, "target_position": position, "target_ids": target}
     batch = PretrainingBatch(**{**batch, **shaped, "example_ids": torch.arange(3)})
     hidden = ours.backbone(ids, mask, batch["segment_ids"]).to_padded()
@@ -310,8 +310,10 @@ def test_next_tokens_are_a_shifted_cross_entropy() -> None:
     changed: Any = {**batch, "ids": torch.where(torch.arange(16) > 3, (ids + 1) % 50, ids)}
     first = batch["target_position"][0] <= 3
     first &= batch["target_ids"][0] >= 0
-    known = int(first.sum())  # what stands before a token decides, and nothing after it
-    torch.testing.assert_close(ours(changed).mlm_logits[:known], ours(batch).mlm_logits[:known], atol=1e-5, rtol=1e-5)
+    n_first = int(first.sum())  # what stands before a token decides, and nothing after it
+    torch.testing.assert_close(
+        ours(changed).mlm_logits[:n_first], ours(batch).mlm_logits[:n_first], atol=1e-5, rtol=1e-5
+    )
 
 
 def batches(rows: list[list[int]]) -> Iterator[PretrainingBatch]:
@@ -324,20 +326,20 @@ def test_the_numbers_of_a_split_are_those_of_all_its_examples_once() -> None:
         parts = [ours.eval_step(b) for b in batches([[3, 1], [0, 2, 4, -1 - 7], [5, 6, 1], [-1 - 0]])]
         columns = gather_examples(parts, 1)
         everything = Rows()(list(range(7)))
-        told = ours(everything)
+        output = ours(everything)
     assert columns[0].tolist() == list(range(7))
-    found = ours.evaluate("val", "", columns)
-    words = float(functional.cross_entropy(told.mlm_logits, told.target_ids))
-    known = everything["next_sentence"] >= 0
-    assert 0 < int(known.sum()) < 7
-    pairs = float(functional.cross_entropy(told.nsp_logits[known], everything["next_sentence"][known]))
-    right = float((told.mlm_logits.argmax(-1) == told.target_ids).float().mean())
-    judged = float((told.nsp_logits.argmax(-1) == everything["next_sentence"])[known].float().mean())
-    assert found.scores == {"mlm_accuracy": pytest.approx(right)}
-    assert dict(found.other_metrics) == pytest.approx(
+    evaluation = ours.evaluate("val", "", columns)
+    mlm_loss = float(functional.cross_entropy(output.mlm_logits, output.target_ids))
+    labelled = everything["next_sentence"] >= 0
+    assert 0 < int(labelled.sum()) < 7
+    nsp_loss = float(functional.cross_entropy(output.nsp_logits[labelled], everything["next_sentence"][labelled]))
+    mlm_accuracy = float((output.mlm_logits.argmax(-1) == output.target_ids).float().mean())
+    nsp_accuracy = float((output.nsp_logits.argmax(-1) == everything["next_sentence"])[labelled].float().mean())
+    assert evaluation.scores == {"mlm_accuracy": pytest.approx(mlm_accuracy)}
+    assert dict(evaluation.other_metrics) == pytest.approx(
         {
-            "mlm_loss": words, "mlm_perplexity": np.exp(words), "nsp_loss": pairs, "nsp_accuracy": judged,
-            "loss": words + pairs,
+            "mlm_loss": mlm_loss, "mlm_perplexity": np.exp(mlm_loss), "nsp_loss": nsp_loss, "nsp_accuracy": nsp_accuracy,
+            "loss": mlm_loss + nsp_loss,
         },
         rel=1e-5,
     )  # fmt: skip
@@ -345,9 +347,9 @@ def test_the_numbers_of_a_split_are_those_of_all_its_examples_once() -> None:
     assert set(both.evaluate("val", "", columns).scores) == {"mlm_accuracy", "nsp_accuracy"}
     alone = module(nsp=False).eval()
     with torch.no_grad():
-        found = alone.evaluate("val", "", gather_examples([alone.eval_step(everything)], 1))
-    assert set(found.other_metrics) == {"mlm_loss", "mlm_perplexity", "loss"}
-    assert list(found.rows()) == []
+        evaluation = alone.evaluate("val", "", gather_examples([alone.eval_step(everything)], 1))
+    assert set(evaluation.other_metrics) == {"mlm_loss", "mlm_perplexity", "loss"}
+    assert list(evaluation.rows()) == []
 
 
 def test_fillers_count_nowhere() -> None:
@@ -361,12 +363,12 @@ def test_fillers_count_nowhere() -> None:
 
 
 def test_the_loader_foretells_the_targets_of_a_global_batch() -> None:
-    given = list(loader(3))
-    for start in range(0, len(given), 3):
-        group = given[start : start + 3]
+    batches = list(loader(3))
+    for start in range(0, len(batches), 3):
+        group = batches[start : start + 3]
         together = torch.stack([batch["targets"] for batch in group]).sum(0)
         assert all(torch.equal(batch["step_targets"], together) for batch in group)
-    assert [len(batch["ids"]) for batch in itertools.islice(given, 3)] == [3, 3, 2]
+    assert [len(batch["ids"]) for batch in itertools.islice(batches, 3)] == [3, 3, 2]
 
 
 # --- a whole run
@@ -418,15 +420,15 @@ def what_counts(run: Path) -> dict[str, Any]:
 def test_a_run_goes_on_exactly_before_and_after_the_border_of_its_phases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[int, Path] = {}
+    folders: dict[int, Path] = {}
     save = pl.Trainer.save_checkpoint
 
-    def save_and_keep(self: pl.Trainer, path: Any, *rest: Any, **more: Any) -> None:
-        save(self, path, *rest, **more)
+    def save_and_keep(self: pl.Trainer, path: Any, *args: Any, **kwargs: Any) -> None:
+        save(self, path, *args, **kwargs)
         step = self.global_step
-        if Path(path).name == "last.ckpt" and step not in kept:
-            kept[step] = tmp_path / f"folder-{step}"
-            shutil.copytree(Path(path).parents[1], kept[step], ignore=shutil.ignore_patterns("lock"))
+        if Path(path).name == "last.ckpt" and step not in folders:
+            folders[step] = tmp_path / f"folder-{step}"
+            shutil.copytree(Path(path).parents[1], folders[step], ignore=shutil.ignore_patterns("lock"))
 
     with monkeypatch.context() as patched:
         patched.setattr(pl.Trainer, "save_checkpoint", save_and_keep)
@@ -434,7 +436,7 @@ def test_a_run_goes_on_exactly_before_and_after_the_border_of_its_phases(
     whole = only_run(tmp_path / "whole")
     expected = what_counts(whole)
     assert expected["steps"] == 8
-    assert sorted(kept) == list(range(1, 9))
+    assert sorted(folders) == list(range(1, 9))
     trained = [line for line in expected["lines"] if "train/mlm_loss" in line]
     assert [line["step"] for line in trained] == list(range(1, 9))
     assert all("train/nsp_accuracy" in line for line in trained)
@@ -443,6 +445,6 @@ def test_a_run_goes_on_exactly_before_and_after_the_border_of_its_phases(
     assert {"val/mlm_accuracy", "val/mlm_perplexity", "val/nsp_accuracy", "val/loss"} <= set(validated[0])
     for step in (2, 4, 5):  # within the first phase, at the border, within the second
         outputs = tmp_path / f"again-{step}"
-        shutil.copytree(kept[step], outputs / whole.relative_to(tmp_path / "whole"))
+        shutil.copytree(folders[step], outputs / whole.relative_to(tmp_path / "whole"))
         train(config(outputs), "")
         assert what_counts(only_run(outputs)) == expected, f"continued from step {step}"

@@ -87,8 +87,8 @@ def test_logits_and_loss_equal_transformers(packing: str, tmp_path: Path) -> Non
         loss = ours.loss(batch)
         for row, length in enumerate(batch["padding_mask"].sum(1).tolist()):  # each alone: no padding on their side
             ids, _, segments = (batch[name][row : row + 1, :length] for name in NAMES)
-            places = {f"{name}s": batch[name][row : row + 1] for name in ("start_position", "end_position")}
-            expected = theirs(ids, token_type_ids=segments, **places)
+            positions = {f"{name}s": batch[name][row : row + 1] for name in ("start_position", "end_position")}
+            expected = theirs(ids, token_type_ids=segments, **positions)
             torch.testing.assert_close(start[row, :length], expected.start_logits[0], atol=1e-5, rtol=0)
             torch.testing.assert_close(end[row, :length], expected.end_logits[0], atol=1e-5, rtol=0)
             losses.append(expected.loss)
@@ -122,7 +122,7 @@ def test_packed_equals_padded_backward_and_fillers_count_nowhere() -> None:
 # --- answers over several windows
 
 
-def words(number: int, seed: int) -> str:
+def random_words(number: int, seed: int) -> str:
     """Few different words, so that the same text stands in many places."""
     return " ".join(f"w{n}" for n in np.random.default_rng(seed).integers(0, 9, size=number))
 
@@ -151,8 +151,8 @@ class Source:
 
 
 def data(cache: Path, unanswerable: bool = False, **splits: RawTable) -> SpanDataModule:
-    tokenizer = whole_word_tokenizer([words(300, 0), "?"], "here")
-    made = SpanDataModule(
+    tokenizer = whole_word_tokenizer([random_words(300, 0), "?"], "here")
+    datamodule = SpanDataModule(
         DataContext(
             reader=ExtractiveQAReader("squad", unanswerable=unanswerable),
             splits={name: name for name in splits},
@@ -165,14 +165,14 @@ def data(cache: Path, unanswerable: bool = False, **splits: RawTable) -> SpanDat
         ),
         stride=9,
     )
-    made.setup()
-    return made
+    datamodule.setup()
+    return datamodule
 
 
 Logits = dict[int, tuple[Tensor, Tensor]]
 
 
-def say(ours: SpanModule, windows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def fix_logits(ours: SpanModule, windows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Let a module say drawn logits of each window."""
     drawn = 3 * torch.randn(2, windows, 45, generator=torch.Generator().manual_seed(seed))
 
@@ -184,19 +184,22 @@ def say(ours: SpanModule, windows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return drawn[0], drawn[1]
 
 
-def observed(ours: SpanModule, loader: Any) -> EvalOutputs:
+def eval_outputs(ours: SpanModule, loader: Any) -> EvalOutputs:
     return gather_examples([ours.eval_step(batch) for batch in loader], 1)
 
 
-def every_answer(
-    made: SpanTable, contexts: Sequence[str], start: Tensor, end: Tensor, keep: int, limit: int, null: bool
+def brute_force_answers(
+    span_table: SpanTable, contexts: Sequence[str], start: Tensor, end: Tensor, keep: int, limit: int, null: bool
 ) -> dict[str, list[tuple[str, float]]]:
     """Each question's n-best by trying all spans of all its windows: `keep` of each window, `limit` of them all."""
-    found: dict[str, list[tuple[str, float]]] = {}
+    results: dict[str, list[tuple[str, float]]] = {}
     for question, context in enumerate(contexts):
         tokens = context.split()
-        windows = np.flatnonzero(made.example == question).tolist()
-        shown = {w: range(made.first_token[w], made.first_token[w] + made.context_tokens[w]) for w in windows}
+        windows = np.flatnonzero(span_table.example == question).tolist()
+        shown = {
+            w: range(span_table.first_token[w], span_table.first_token[w] + span_table.context_tokens[w])
+            for w in windows
+        }
 
         def home(token: int, shown: dict[int, range] = shown) -> int:
             """The window in which a token has most context (BERT's code, `_check_is_max_context`)."""
@@ -209,7 +212,7 @@ def every_answer(
 
         pool: list[tuple[float, str]] = []
         for w, part in shown.items():
-            shift = int(made.context_start[w]) - part[0]
+            shift = int(span_table.context_start[w]) - part[0]
             pool += sorted(
                 (
                     (float(start[w, i + shift] + end[w, j + shift]), " ".join(tokens[i : j + 1]))
@@ -226,11 +229,11 @@ def every_answer(
                 texts[text] = score
         if null:
             texts[""] = min(float(start[w, 0] + end[w, 0]) for w in windows)
-        found[f"q{question}"] = sorted(texts.items(), key=lambda pair: -pair[1])
-    return found
+        results[f"q{question}"] = sorted(texts.items(), key=lambda pair: -pair[1])
+    return results
 
 
-CONTEXTS = [words(n, seed) for seed, n in enumerate((60, 41, 7, 95))]
+CONTEXTS = [random_words(n, seed) for seed, n in enumerate((60, 41, 7, 95))]
 GOLD = [[" ".join(c.split()[2:4]), " ".join(c.split()[-2:])] for c in CONTEXTS]
 
 
@@ -238,24 +241,24 @@ GOLD = [[" ".join(c.split()[2:4]), " ".join(c.split()[-2:])] for c in CONTEXTS]
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_answers_are_those_of_trying_every_span(tmp_path: Path, seed: int, null: bool) -> None:
     """n_best=45, all places of a window: then the most likely starts and ends are all of them."""
-    made = data(tmp_path, validation=table(CONTEXTS, GOLD))
-    rows = made.tables["validation"][""]
+    datamodule = data(tmp_path, validation=table(CONTEXTS, GOLD))
+    rows = datamodule.tables["validation"][""]
     assert np.bincount(rows.example).tolist() == [4, 2, 1, 8]
     ours = module(n_best=45, unanswerable=null, null_threshold=0.0)
-    start, end = say(ours, len(rows), seed)
-    columns = observed(ours, made.val_dataloader()[0])
+    start, end = fix_logits(ours, len(rows), seed)
+    columns = eval_outputs(ours, datamodule.val_dataloader()[0])
     assert columns[0].tolist() == list(range(len(rows)))
-    found = ours.n_best_answers(columns, made.references("validation", ""))
-    expected = every_answer(rows, CONTEXTS, start, end, 45, 45, null)
-    assert list(found) == list(expected)
-    for name, answers in found.items():
+    n_best = ours.n_best_answers(columns, datamodule.references("validation", ""))
+    expected = brute_force_answers(rows, CONTEXTS, start, end, 45, 45, null)
+    assert list(n_best) == list(expected)
+    for name, answers in n_best.items():
         assert [a.text for a in answers] == [text for text, _ in expected[name]]
         assert [a.score for a in answers] == pytest.approx([score for _, score in expected[name]], rel=1e-5)
-        shares = np.exp([score for _, score in expected[name]])
-        assert [a.probability for a in answers] == pytest.approx((shares / shares.sum()).tolist(), rel=1e-4, abs=1e-9)
-    assert max(len(a.text.split()) for answers in found.values() for a in answers) <= LONGEST
-    assert max(len(a.text.split()) for a in every(found)) > 20  # the bound on the length is met, or nearly so
-    ours.references = {"val": {"": made.references("validation", "")}}
+        probs = np.exp([score for _, score in expected[name]])
+        assert [a.probability for a in answers] == pytest.approx((probs / probs.sum()).tolist(), rel=1e-4, abs=1e-9)
+    assert max(len(a.text.split()) for answers in n_best.values() for a in answers) <= LONGEST
+    assert max(len(a.text.split()) for a in all_answers(n_best)) > 20  # the bound on the length is met, or nearly so
+    ours.references = {"val": {"": datamodule.references("validation", "")}}
     outputs = ours.evaluate("val", "", columns)
     best = {name: next(text for text, _ in answers if text) for name, answers in expected.items()}
     if not null:
@@ -265,18 +268,20 @@ def test_answers_are_those_of_trying_every_span(tmp_path: Path, seed: int, null:
         assert set(outputs.other_metrics) == {"loss"}
 
 
-def every(found: dict[str, list[spans.Answer]]) -> list[spans.Answer]:
-    return [answer for answers in found.values() for answer in answers]
+def all_answers(n_best: dict[str, list[spans.Answer]]) -> list[spans.Answer]:
+    return [answer for answers in n_best.values() for answer in answers]
 
 
 def test_with_a_few_candidates_a_window_the_best_answer_is_still_the_best(tmp_path: Path) -> None:
     """Spans of the 20 likeliest starts and ends (BERT's code); where trying all finds a better one, it has neither."""
-    made = data(tmp_path, validation=table(CONTEXTS, GOLD))
-    rows, ours = made.tables["validation"][""], module()
-    start, end = say(ours, len(rows))
-    found = ours.n_best_answers(observed(ours, made.val_dataloader()[0]), made.references("validation", ""))
-    expected = every_answer(rows, CONTEXTS, start, end, 10**6, 10**6, null=False)
-    for name, answers in found.items():
+    datamodule = data(tmp_path, validation=table(CONTEXTS, GOLD))
+    rows, ours = datamodule.tables["validation"][""], module()
+    start, end = fix_logits(ours, len(rows))
+    n_best = ours.n_best_answers(
+        eval_outputs(ours, datamodule.val_dataloader()[0]), datamodule.references("validation", "")
+    )
+    expected = brute_force_answers(rows, CONTEXTS, start, end, 10**6, 10**6, null=False)
+    for name, answers in n_best.items():
         scores = dict(expected[name])
         assert len(answers) <= 20
         assert answers[0].text == expected[name][0][0]
@@ -287,24 +292,26 @@ def test_with_a_few_candidates_a_window_the_best_answer_is_still_the_best(tmp_pa
 
 def test_each_answer_keeps_the_logits_of_its_start_and_end(tmp_path: Path) -> None:
     """What the file holds of an answer is what the model said of two places in one window; no answer's are of position 0."""
-    made = data(tmp_path, validation=table(CONTEXTS, GOLD))
+    datamodule = data(tmp_path, validation=table(CONTEXTS, GOLD))
     ours = module(unanswerable=True, null_threshold=0.0)
-    rows, references = made.tables["validation"][""], made.references("validation", "")
-    start, end = say(ours, len(rows))
-    said: dict[str, set[tuple[str, float, float]]] = {}
+    rows, references = datamodule.tables["validation"][""], datamodule.references("validation", "")
+    start, end = fix_logits(ours, len(rows))
+    window_answers: dict[str, set[tuple[str, float, float]]] = {}
     for window, (first, tokens) in enumerate(zip(rows.context_start, rows.context_tokens, strict=True)):
-        texts = said.setdefault(f"q{rows.example[window]}", set())
+        texts = window_answers.setdefault(f"q{rows.example[window]}", set())
         texts.add(("", *both(start, end, window, 0, 0)))
         inside = range(first, first + tokens)
         texts |= {
             (references.text(window, s, e), *both(start, end, window, s, e)) for s in inside for e in inside if s <= e
         }
     ours.references = {"val": {"": references}}
-    written = ours.evaluate("val", "", observed(ours, made.val_dataloader()[0])).files()["nbest_predictions.json"]
-    assert list(written) == list(said)
+    written = ours.evaluate("val", "", eval_outputs(ours, datamodule.val_dataloader()[0])).files()[
+        "nbest_predictions.json"
+    ]
+    assert list(written) == list(window_answers)
     for name, answers in written.items():
         assert len(answers) > 1
-        assert {(a["text"], a["start_logit"], a["end_logit"]) for a in answers} <= said[name]
+        assert {(a["text"], a["start_logit"], a["end_logit"]) for a in answers} <= window_answers[name]
 
 
 def both(start: Tensor, end: Tensor, window: int, first: int, last: int) -> tuple[float, float]:
@@ -323,45 +330,47 @@ def test_no_candidates_and_no_tokens_are_refused(name: str, value: int) -> None:
 
 
 def unanswerable(cache: Path, count: int = 24, hidden: bool = True) -> tuple[SpanDataModule, list[list[str]]]:
-    contexts = [words(10 + 2 * i, i) for i in range(count)]
+    contexts = [random_words(10 + 2 * i, i) for i in range(count)]
     gold = [[] if i % 3 == 0 else [" ".join(c.split()[2:4])] for i, c in enumerate(contexts)]
-    made = data(
+    datamodule = data(
         cache, True, validation=table(contexts, gold), test=table(contexts[:9], None if hidden else gold[:9])
     )  # fmt: skip
-    return made, gold
+    return datamodule, gold
 
 
-def judged(made: SpanDataModule, say_seed: int = 3, **settings: Any) -> tuple[SpanModule, SpanEvaluation, EvalOutputs]:
+def evaluated(
+    datamodule: SpanDataModule, logits_seed: int = 3, **settings: Any
+) -> tuple[SpanModule, SpanEvaluation, EvalOutputs]:
     ours = module(unanswerable=True, **settings)
-    start, end = say(ours, len(made.tables["validation"][""]), say_seed)
-    rows = made.tables["validation"][""]
+    start, end = fix_logits(ours, len(datamodule.tables["validation"][""]), logits_seed)
+    rows = datamodule.tables["validation"][""]
     for window in range(len(rows)):  # make some answers right
         if window % 2:
             start[window, rows.start_position[window]] += 9
             end[window, rows.end_position[window]] += 9
     ours.references = {
-        "val": {"": made.references("validation", "")},
-        "test": {"": made.references("test", "")},
+        "val": {"": datamodule.references("validation", "")},
+        "test": {"": datamodule.references("test", "")},
     }
-    columns = observed(ours, made.val_dataloader()[0])
+    columns = eval_outputs(ours, datamodule.val_dataloader()[0])
     return ours, ours.evaluate("val", "", columns), columns
 
 
 def test_the_threshold_is_the_best_of_all(tmp_path: Path) -> None:
-    made, answers = unanswerable(tmp_path)
+    datamodule, answers = unanswerable(tmp_path)
     gold = {f"q{i}": texts for i, texts in enumerate(answers)}
-    _, found, _ = judged(made)
+    _, evaluation, _ = evaluated(datamodule)
     odds = {}
-    for name, n_best in found.n_best.items():
+    for name, n_best in evaluation.n_best.items():
         scores = {a.text: a.score for a in n_best}
         odds[name] = scores.pop("") - max(scores.values())
-    assert found.null_odds == pytest.approx(odds)
-    best = {name: next(a.text for a in n_best if a.text) for name, n_best in found.n_best.items()}
+    assert evaluation.null_odds == pytest.approx(odds)
+    best = {name: next(a.text for a in n_best if a.text) for name, n_best in evaluation.n_best.items()}
     tried = {
         threshold: squad.score({name: text if odds[name] <= threshold else "" for name, text in best.items()}, gold)
         for threshold in sorted([min(odds.values()) - 1, *odds.values()])
     }
-    numbers = found.other_metrics
+    numbers = evaluation.other_metrics
     for metric in ("exact_match", "f1"):
         most = max(scores[metric] for scores in tried.values())
         threshold = min(t for t, scores in tried.items() if scores[metric] == pytest.approx(most))
@@ -369,9 +378,9 @@ def test_the_threshold_is_the_best_of_all(tmp_path: Path) -> None:
         assert numbers[f"best_{metric}_threshold"] == pytest.approx(threshold)
     assert numbers["null_threshold"] == numbers["best_f1_threshold"]
     assert min(odds.values()) - 1 < numbers["null_threshold"] < max(odds.values())  # some have an answer, some none
-    assert found.scores["f1"] == pytest.approx(numbers["best_f1"])
-    assert 0.3 < found.scores["f1"] < 1
-    parts = squad.score(found.predictions, gold)
+    assert evaluation.scores["f1"] == pytest.approx(numbers["best_f1"])
+    assert 0.3 < evaluation.scores["f1"] < 1
+    parts = squad.score(evaluation.predictions, gold)
     assert {name: numbers[name] for name in parts if "/" in name} == {k: v for k, v in parts.items() if "/" in k}
     assert set(numbers) == {
         "loss", "null_threshold", "best_f1", "best_f1_threshold", "best_exact_match", "best_exact_match_threshold",
@@ -380,16 +389,17 @@ def test_the_threshold_is_the_best_of_all(tmp_path: Path) -> None:
 
 
 def test_a_given_threshold_is_taken_as_it_is(tmp_path: Path) -> None:
-    made, answers = unanswerable(tmp_path)
+    datamodule, answers = unanswerable(tmp_path)
     for threshold in (-1e9, 0.0, 1e9):
-        _, found, _ = judged(made, null_threshold=threshold)
-        assert found.other_metrics["null_threshold"] == threshold
-        assert found.predictions == {
-            name: best(n_best) if found.null_odds[name] <= threshold else "" for name, n_best in found.n_best.items()
+        _, evaluation, _ = evaluated(datamodule, null_threshold=threshold)
+        assert evaluation.other_metrics["null_threshold"] == threshold
+        assert evaluation.predictions == {
+            name: best(n_best) if evaluation.null_odds[name] <= threshold else ""
+            for name, n_best in evaluation.n_best.items()
         }
-    assert all(found.predictions.values())
-    assert found.scores["f1"] < found.other_metrics["best_f1"]
-    assert len(answers) == len(found.predictions)
+    assert all(evaluation.predictions.values())
+    assert evaluation.scores["f1"] < evaluation.other_metrics["best_f1"]
+    assert len(answers) == len(evaluation.predictions)
 
 
 def best(answers: Sequence[spans.Answer]) -> str:
@@ -397,9 +407,9 @@ def best(answers: Sequence[spans.Answer]) -> str:
 
 
 def test_hidden_answers_take_the_threshold_of_dev(tmp_path: Path) -> None:
-    made, _ = unanswerable(tmp_path)
-    ours, dev, _ = judged(made)
-    outputs = ours.evaluate("test", "", observed(ours, made.test_dataloader()[0]))
+    datamodule, _ = unanswerable(tmp_path)
+    ours, dev, _ = evaluated(datamodule)
+    outputs = ours.evaluate("test", "", eval_outputs(ours, datamodule.test_dataloader()[0]))
     assert outputs.gold is None
     assert outputs.scores == {}
     assert outputs.other_metrics == {"null_threshold": dev.other_metrics["best_f1_threshold"]}
@@ -413,9 +423,9 @@ def test_hidden_answers_take_the_threshold_of_dev(tmp_path: Path) -> None:
 
 
 def test_known_test_answers_are_judged_by_the_threshold_of_dev(tmp_path: Path) -> None:
-    made, _ = unanswerable(tmp_path, hidden=False)
-    ours, dev, _ = judged(made)
-    outputs = ours.evaluate("test", "", observed(ours, made.test_dataloader()[0]))
+    datamodule, _ = unanswerable(tmp_path, hidden=False)
+    ours, dev, _ = evaluated(datamodule)
+    outputs = ours.evaluate("test", "", eval_outputs(ours, datamodule.test_dataloader()[0]))
     assert outputs.other_metrics["null_threshold"] == dev.other_metrics["best_f1_threshold"]
     assert outputs.other_metrics["best_f1"] >= outputs.scores["f1"]
 
@@ -426,30 +436,30 @@ def test_without_a_development_split_a_threshold_must_be_given(tmp_path: Path) -
         module(unanswerable=True, splits=nothing)
     assert module(unanswerable=True, splits=nothing, null_threshold=1.5).null_threshold == 1.5
     module(splits=nothing)
-    contexts = [words(10, 0)]
-    made = data(tmp_path, True, validation=table(contexts, [[]]), test=table(contexts, None))
+    contexts = [random_words(10, 0)]
+    datamodule = data(tmp_path, True, validation=table(contexts, [[]]), test=table(contexts, None))
     ours = module(unanswerable=True)
-    say(ours, 1)
-    ours.references = {"test": {"": made.references("test", "")}}
+    fix_logits(ours, 1)
+    ours.references = {"test": {"": datamodule.references("test", "")}}
     with pytest.raises(ConfigurationError, match=r"hides its answers"):
-        ours.evaluate("test", "", observed(ours, made.test_dataloader()[0]))
+        ours.evaluate("test", "", eval_outputs(ours, datamodule.test_dataloader()[0]))
 
 
 def test_questions_of_which_every_candidate_is_nothing(tmp_path: Path) -> None:
-    made, _ = unanswerable(tmp_path)
+    datamodule, _ = unanswerable(tmp_path)
     for settings in ({}, {"null_threshold": 0.0}):
-        ours, _, columns = judged(made, **settings)
+        ours, _, columns = evaluated(datamodule, **settings)
         none = torch.full_like(columns[3], spans.NEG_INF)
         nothing = (*columns[:3], none, none, *columns[5:])
-        found = ours.evaluate("val", "", nothing)
-        assert set(found.predictions.values()) == {""}
-        assert found.scores["f1"] == pytest.approx(1 / 3)
-        json.dumps(found.files(), allow_nan=False)
+        evaluation = ours.evaluate("val", "", nothing)
+        assert set(evaluation.predictions.values()) == {""}
+        assert evaluation.scores["f1"] == pytest.approx(1 / 3)
+        json.dumps(evaluation.files(), allow_nan=False)
         some = columns[3].clone()
         some[::2] = spans.NEG_INF
-        found = ours.evaluate("val", "", (*columns[:3], some, some, *columns[5:]))
-        json.dumps([found.files(), dict(found.other_metrics)], allow_nan=False)
-        assert "" in found.predictions.values()
+        evaluation = ours.evaluate("val", "", (*columns[:3], some, some, *columns[5:]))
+        json.dumps([evaluation.files(), dict(evaluation.other_metrics)], allow_nan=False)
+        assert "" in evaluation.predictions.values()
     plain = module()
     plain.references = ours.references
     assert set(plain.evaluate("val", "", nothing).predictions.values()) == {""}
@@ -468,13 +478,13 @@ def test_what_is_kept_does_not_grow_with_the_sequence() -> None:
 
 
 def test_the_official_files(tmp_path: Path) -> None:
-    made, _ = unanswerable(tmp_path)
-    ours, found, columns = judged(made)
+    datamodule, _ = unanswerable(tmp_path)
+    ours, evaluation, columns = evaluated(datamodule)
     nothing = columns[3].clone()
     nothing[0] = spans.NEG_INF
-    found = ours.evaluate("val", "", (*columns[:3], nothing, nothing, *columns[5:]))
-    assert math.inf in found.null_odds.values()
-    predictions.write(tmp_path / "predictions", "val", found.rows(), found.files())
+    evaluation = ours.evaluate("val", "", (*columns[:3], nothing, nothing, *columns[5:]))
+    assert math.inf in evaluation.null_odds.values()
+    predictions.write(tmp_path / "predictions", "val", evaluation.rows(), evaluation.files())
     folder = tmp_path / "predictions" / "val"
     assert sorted(path.name for path in folder.iterdir()) == [
         "nbest_predictions.json", "null_odds.json", "predictions.json"
@@ -483,13 +493,13 @@ def test_the_official_files(tmp_path: Path) -> None:
     def never(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")
 
-    given, n_best, odds = (
+    predicted, n_best, odds = (
         json.loads((folder / name).read_text(), parse_constant=never)
         for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")
     )
     names = [f"q{i}" for i in range(24)]
-    assert list(given) == list(n_best) == list(odds) == names
-    assert given == found.predictions
+    assert list(predicted) == list(n_best) == list(odds) == names
+    assert predicted == evaluation.predictions
     assert all(isinstance(value, float) and math.isfinite(value) for value in odds.values())
     for answers in n_best.values():
         assert sum(answer["probability"] for answer in answers) == pytest.approx(1)
@@ -499,11 +509,11 @@ def test_the_official_files(tmp_path: Path) -> None:
         assert sum(not answer["text"] for answer in answers) == 1
     lines = [json.loads(line) for line in (tmp_path / "predictions" / "val.jsonl").read_text().splitlines()]
     assert [line["question"] for line in lines] == names
-    assert [line["prediction"] for line in lines] == list(given.values())
+    assert [line["prediction"] for line in lines] == list(predicted.values())
     wrong = [row for row in lines if not squad.exact_match(row["prediction"], row["label"])]
-    told = found.misclassified([f"text {i}" for i in range(24)])
-    assert sorted(row[0] for row in told) == sorted(f"text {row['id']}" for row in wrong)
-    assert [row[3] for row in told] == sorted((row[3] for row in told), reverse=True)
+    misclassified = evaluation.misclassified([f"text {i}" for i in range(24)])
+    assert sorted(row[0] for row in misclassified) == sorted(f"text {row['id']}" for row in wrong)
+    assert [row[3] for row in misclassified] == sorted((row[3] for row in misclassified), reverse=True)
     plain = module()
     plain.references = ours.references
     assert set(plain.evaluate("val", "", columns).files()) == {"predictions.json", "nbest_predictions.json"}
@@ -521,7 +531,7 @@ def test_the_answers_of_a_whole_dev_set_take_seconds() -> None:
     ends = np.cumsum(lengths + 1) - 1
     context = " ".join("x" * n for n in lengths)
     ones = np.ones(len(example), dtype=np.int64)
-    made = SpanTable(
+    span_table = SpanTable(
         ids=np.zeros(1, np.int32), segment_ids=np.zeros(1, np.uint8), offsets=np.arange(len(example) + 1),
         null_position=0 * ones, example=example, context_start=12 * ones, first_token=0 * ones,
         context_tokens=TOKENS * ones, max_context_start=0 * ones, max_context_end=TOKENS * ones, start_position=ones,
@@ -534,7 +544,7 @@ def test_the_answers_of_a_whole_dev_set_take_seconds() -> None:
         answers=answers, starts=[[]] * QUESTIONS, row=np.arange(QUESTIONS), skipped=0,
     )  # fmt: skip
     ours = module(unanswerable=True)
-    ours.references = {"val": {"": SpanReferences(made, examples)}}
+    ours.references = {"val": {"": SpanReferences(span_table, examples)}}
     start = torch.from_numpy(random.integers(12, 12 + TOKENS - 30, size=(len(example), 20)))
     columns = (
         torch.arange(len(example)),
@@ -546,10 +556,10 @@ def test_the_answers_of_a_whole_dev_set_take_seconds() -> None:
         torch.zeros(len(example)),
         torch.rand(len(example)),
     )
-    begun = time.process_time()
-    found = ours.evaluate("val", "", columns)
-    spent = time.process_time() - begun
+    started = time.process_time()
+    evaluation = ours.evaluate("val", "", columns)
+    spent = time.process_time() - started
     print(f"{QUESTIONS} questions: {spent:.1f} s")
-    assert len(found.predictions) == QUESTIONS
-    assert len(found.n_best["q5000"]) > 15
+    assert len(evaluation.predictions) == QUESTIONS
+    assert len(evaluation.n_best["q5000"]) > 15
     assert spent < 30

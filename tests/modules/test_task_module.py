@@ -35,15 +35,15 @@ def table(examples: int = 21, regression: bool = False) -> TokenTable:
 
 def module(optimization: Optimization | None = None, regression: bool = False) -> ClassificationModule:
     torch.manual_seed(0)
-    made = ClassificationModule(
+    task_module = ClassificationModule(
         backbone=bert(vocab_size=50, d_model=16, n_layers=1, n_heads=2, d_ff=32, max_seq_len=16, dropout=0.0),
         labels=None if regression else ["a", "b", "c"],
         metrics=["pearson", "spearman"] if regression else ["accuracy"],
         splits={"val": [""], "test": [""]},
         optimization=optimization or Optimization(1e-2),
     )
-    made.connect(total_steps=6)
-    return made
+    task_module.connect(total_steps=6)
+    return task_module
 
 
 def loader(micro: int | None = None, shuffle: bool = True, data: TokenTable | None = None) -> BatchLoader:
@@ -54,11 +54,11 @@ def loader(micro: int | None = None, shuffle: bool = True, data: TokenTable | No
 
 class Losses(pl.Callback):
     def __init__(self) -> None:
-        self.seen: list[tuple[float, float]] = []
+        self.steps: list[tuple[float, float]] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         if not is_accumulating(trainer):
-            self.seen.append((pl_module.step_metrics.loss, pl_module.step_metrics.grad_norm))
+            self.steps.append((pl_module.step_metrics.loss, pl_module.step_metrics.grad_norm))
 
 
 def trainer(**settings: Any) -> pl.Trainer:
@@ -78,7 +78,7 @@ def fitted(micro: int | None) -> tuple[list[tuple[float, float]], torch.Tensor]:
     model, losses = module(), Losses()
     steps = BatchConfig(8, micro).accumulation
     trainer(max_epochs=2, accumulate_grad_batches=steps, callbacks=[losses]).fit(model, loader(micro))
-    return losses.seen, model.head.linear.weight.detach()
+    return losses.steps, model.head.linear.weight.detach()
 
 
 @pytest.mark.parametrize("micro", [1, 3, 4])
@@ -97,7 +97,7 @@ def test_gradients_are_the_mean_and_clipped() -> None:
     captured: dict[str, torch.Tensor] = {}
 
     class Capture(pl.Callback):
-        def on_before_zero_grad(self, trainer: pl.Trainer, *rest: Any) -> None:
+        def on_before_zero_grad(self, trainer: pl.Trainer, *args: Any) -> None:
             captured.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
 
     trainer(max_steps=2, callbacks=[Capture()]).fit(model, loader(data=data))
@@ -137,17 +137,17 @@ def test_scores_are_those_of_all_examples_once(regression: bool) -> None:
     with torch.no_grad():
         logits = model.eval()(everything)
     torch.testing.assert_close(outputs.logits, logits, atol=1e-5, rtol=1e-4)
-    known = model.trainer.callback_metrics
+    metrics = model.trainer.callback_metrics
     labels = everything["labels"]
     if regression:
         pair = torch.stack([logits[:, 0], labels])
-        assert float(known["val/pearson"]) == pytest.approx(float(torch.corrcoef(pair)[0, 1]), abs=1e-5)
-        assert float(known["val/score"]) == pytest.approx(float(known["val/pearson"] + known["val/spearman"]) / 2)
+        assert float(metrics["val/pearson"]) == pytest.approx(float(torch.corrcoef(pair)[0, 1]), abs=1e-5)
+        assert float(metrics["val/score"]) == pytest.approx(float(metrics["val/pearson"] + metrics["val/spearman"]) / 2)
     else:
         accuracy = float((logits.argmax(-1) == labels).float().mean())
-        assert float(known["val/accuracy"]) == pytest.approx(accuracy)
+        assert float(metrics["val/accuracy"]) == pytest.approx(accuracy)
         loss = float(torch.nn.functional.cross_entropy(logits, labels))
-        assert float(known["val/loss"]) == pytest.approx(loss, rel=1e-5)
+        assert float(metrics["val/loss"]) == pytest.approx(loss, rel=1e-5)
 
 
 def test_fillers_count_nowhere() -> None:
