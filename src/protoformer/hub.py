@@ -3,7 +3,6 @@
 Files that are cached at a pinned commit are taken from the cache without a request. Otherwise one request, of at most
 HF_HUB_ETAG_TIMEOUT seconds (10 when unset), finds out whether the hub answers, and the answer is kept for the process: the
 library itself would try each file for half a minute where nobody answers, and for minutes where packets are dropped.
-`huggingface_hub` is imported where it is needed, since its import takes as long as the rest of a command's start.
 """
 
 import json
@@ -15,6 +14,17 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 
+from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache, utils
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
 from protoformer.errors import WeightsError
 
 WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # the first that exists
@@ -23,6 +33,8 @@ BPE_FILES = ("vocab.json", "merges.txt")  # GPT's, where there is no tokenizer.j
 SENTENCEPIECE_FILES = ("source.spm", "target.spm")  # Marian's, with its vocab.json, where there is no merges.txt
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ALTERNATIVE = "init_from=<folder> or init_from=scratch"
+# of the hub library's HTTP client; its package is httpx or httpx2, by the library's version
+HTTP_ERRORS: tuple[type[Exception], ...] = (HTTPError, sys.modules[HTTPError.__module__].InvalidURL)
 ADVICE_LATER = f"with a network `protoformer prepare` fetches it, without one use {ALTERNATIVE}"
 ADVICE_CORRECT = f"put that right, or use {ALTERNATIVE}"
 
@@ -35,28 +47,17 @@ def is_commit(revision: str | None) -> bool:
 @cache
 def unreachable() -> str:
     """The reason why the hub cannot be asked, or "" where it answers. One request a process."""
-    from huggingface_hub import constants, get_session
-
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
         get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT, follow_redirects=False)
-    except Exception as error:
-        if not is_http_error(error):
-            raise
+    except HTTP_ERRORS as error:
         return f"no answer from {constants.ENDPOINT} ({first_line(error)})"
     return ""
 
 
-def is_http_error(error: BaseException) -> bool:
-    """Whether an error is of the hub library's HTTP client, whose name differs between versions."""
-    return type(error).__module__.split(".")[0] in ("httpx", "httpx2")
-
-
 def disable_progress_bars() -> None:
     """Turn the library's progress bars off where no person sees them, unless the environment says otherwise."""
-    from huggingface_hub import utils
-
     if not is_interactive() and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
         utils.disable_progress_bars()
 
@@ -90,9 +91,6 @@ class _Repository:
 
     def get(self, name: str) -> Path | None:
         """The cached file; None where the repository has none, or (see `missing`) the hub cannot be asked."""
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import RemoteEntryNotFoundError
-
         if is_commit(self.revision) or unreachable():
             cached = try_to_load_from_cache(self.repo, name, revision=self.revision)
             if isinstance(cached, str):
@@ -113,8 +111,6 @@ def fetch(repo: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
 
     Raises WeightsError when the repository or a needed file is neither cached nor on the hub.
     """
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     disable_progress_bars()
     repository = _Repository(repo, revision)
     try:
@@ -186,16 +182,12 @@ def _missing(repository: _Repository, what: str) -> WeightsError:
 
 def _may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later: the hub, or the library before it, has not refused."""
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
     refusals = HFValidationError | RepositoryNotFoundError | RevisionNotFoundError
     return not (_is_bad_token(error) or isinstance(error, refusals))
 
 
 def _is_bad_token(error: BaseException) -> bool:
     """Whether the hub does not know the token; then it refuses public repositories too."""
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
     if isinstance(error, RepositoryNotFoundError) or not isinstance(error, HfHubHTTPError):
         return False
     return error.response.status_code == HTTPStatus.UNAUTHORIZED
@@ -203,8 +195,6 @@ def _is_bad_token(error: BaseException) -> bool:
 
 def _explain(error: BaseException) -> str:
     """What went wrong, without the library's advice on logging in."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
     if _is_bad_token(error):
         return "the hub does not accept the token of HF_TOKEN or of `hf auth login`; correct or remove it"
     if isinstance(error, GatedRepoError):

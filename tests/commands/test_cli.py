@@ -23,13 +23,13 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Calls:
         calls.append((args, options))
 
     for room, name in (
-        ("planning", "plan"), ("reporting", "report"), ("reporting", "submission"), ("inference", "export")
+        ("reporting", "report"), ("reporting", "submission"), ("inference", "export")
     ):  # fmt: skip
         stand_in = ModuleType(f"protoformer.{room}.{name}")
         stand_in.main = main  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
         monkeypatch.setattr(importlib.import_module(f"protoformer.{room}"), name, stand_in, raising=False)
-    for name in ("prepare", "tokenizer"):  # the verb's own file does the work
+    for name in ("plan", "prepare", "tokenizer"):  # the verb's own file does the work
         monkeypatch.setattr(f"protoformer.commands.{name}.main", main)
     monkeypatch.setenv(CONF_VARIABLE, "")
     return calls
@@ -104,8 +104,7 @@ def test_a_folder_of_options_reaches_its_verb_and_no_other(
     called: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    plan = sys.modules["protoformer.planning.plan"]
-    monkeypatch.setattr(plan, "main", lambda words: seen.append(os.environ[CONF_VARIABLE]))
+    monkeypatch.setattr("protoformer.commands.plan.main", lambda overrides: seen.append(os.environ[CONF_VARIABLE]))
     assert cli.main(["plan", "--config-dir", str(tmp_path), "model=bert"]) == 0
     assert cli.main(["plan", "model=bert"]) == 0
     assert seen == [str(tmp_path), ""]

@@ -72,11 +72,11 @@ def test_command_with_files_and_n_best(
     monkeypatch.setattr(translate, "load", lambda _: run)
     source, target = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
-    assert cli.main(["translate", "RUN", "--file", str(source), "--out", str(target), "--extra", "5"]) == 0
+    assert cli.main(["translate", "RUN", "--file", str(source), "--out", str(target), "--max-extra-tokens", "5"]) == 0
     output = target.read_text(encoding="utf-8").split("\n")
     assert (len(output), output[1], output[-1]) == (7, "", "")
     assert "1 line truncated to 9 tokens: 4" in capsys.readouterr().err
-    assert cli.main(["translate", "RUN", "--file", str(source), "--n-best", "2", "--extra", "5"]) == 0
+    assert cli.main(["translate", "RUN", "--file", str(source), "--n-best", "2", "--max-extra-tokens", "5"]) == 0
     rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
     assert [int(row[0]) for row in rows] == [0, 0, 1, 2, 2, 3, 3, 4, 4, 5]
     assert rows[0][1] == output[0]
@@ -92,12 +92,12 @@ def test_output_file_is_replaced_at_the_end(
     path.write_text("\ufeffthe dog runs\na cat\n", encoding="utf-8")
     other.write_text("the dog runs\na cat\n", encoding="utf-8")
     for file in (path, other):
-        assert cli.main(["translate", "RUN", "--file", str(file), "--out", str(file), "--extra", "5"]) == 0
+        assert cli.main(["translate", "RUN", "--file", str(file), "--out", str(file), "--max-extra-tokens", "5"]) == 0
     assert path.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")  # the byte-order mark is not text
     assert len(path.read_text(encoding="utf-8").splitlines()) == 2
     kept = path.read_bytes()
     other.write_bytes(b"the dog\n\xff\n")
-    assert cli.main(["translate", "RUN", "--file", str(other), "--out", str(path), "--extra", "5"]) == 2
+    assert cli.main(["translate", "RUN", "--file", str(other), "--out", str(path), "--max-extra-tokens", "5"]) == 2
     assert "line 2: not UTF-8" in capsys.readouterr().err
     assert path.read_bytes() == kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.txt", "text.txt"]
@@ -110,7 +110,7 @@ def test_standard_input_line_by_line(
 ) -> None:
     monkeypatch.setattr(translate, "load", lambda _: run)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("tree\u2028dog\r\na cat".encode())))
-    assert cli.main(["translate", "RUN", "--beams", "1", "--extra", "3"]) == 0
+    assert cli.main(["translate", "RUN", "--beams", "1", "--max-extra-tokens", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
@@ -128,7 +128,7 @@ def test_invalid_options_are_one_line_errors(
     monkeypatch.setattr(translate, "load", lambda _: run)
     for flags, message in (
         (["--beams", "0"], "beams=0: at least 1"),
-        (["--extra", "0"], "max_extra_tokens=0: at least one token more"),
+        (["--max-extra-tokens", "0"], "max_extra_tokens=0: at least one token more"),
     ):
         assert cli.main(["translate", "RUN", *flags]) == 2
         assert message in capsys.readouterr().err

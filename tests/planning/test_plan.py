@@ -8,7 +8,7 @@ import pytest
 
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
-from protoformer.planning.plan import main, plan
+from protoformer.planning.plan import plan, print_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +35,7 @@ def test_ranks_and_micro_batches_share_the_rows() -> None:
 
 
 def test_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["model=bert_l2_h128", "task=glue/rte", "hardware=gpu", "hardware.devices=8"])
+    print_plan(compose(["model=bert_l2_h128", "task=glue/rte", "hardware=gpu", "hardware.devices=8"]))
     told = capsys.readouterr().out
     for words in (
         "4,386,178",
@@ -45,9 +45,9 @@ def test_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
         "not estimated",
     ):
         assert words in told
-    main(["model=bert_l2_h128", "task=glue/ax"])
+    print_plan(compose(["model=bert_l2_h128", "task=glue/ax"]))
     assert "only tested" in capsys.readouterr().out
-    main(["model=bert_l2_h128", "task=glue/rte", "hardware=cpu"])
+    print_plan(compose(["model=bert_l2_h128", "task=glue/rte", "hardware=cpu"]))
     assert "matrix products reach here now" in capsys.readouterr().out
 
 

@@ -26,6 +26,7 @@ def main(
 
     Raises ConfigurationError for invalid sizes and for a folder that cannot be made.
     """
+    # not at the top: torch is slow to import
     import torch
 
     from protoformer.complexity.figure import draw

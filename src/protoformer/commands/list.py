@@ -22,7 +22,6 @@ from protoformer.config.groups import (
 from protoformer.config.signatures import members, signature
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
-from protoformer.reporting.tables import make_console, print_table
 
 HELP = "list models, tasks and hardware, and their valid combinations"
 
@@ -75,6 +74,9 @@ def usage(folders: Sequence[Path], program: str) -> str:
 
 def main(sections: Sequence[str] = ()) -> None:
     """Print the named sections; by default models, tasks, hardware, and valid combinations (`pairs`)."""
+    # not at the top: rich is slow to import, and the overview and `train --help` import this file
+    from protoformer.reporting.tables import make_console, print_table
+
     folders = search_path()
     console = make_console()
     for name in sections or SECTIONS:

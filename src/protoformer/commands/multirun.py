@@ -62,6 +62,7 @@ def run_jobs(arguments: Sequence[str], folders: Sequence[Path], session: Session
 
     Raises the error of a single run.
     """
+    # not at the top: Hydra is slow to import
     import hydra
 
     def task(config: "DictConfig") -> float | None:
@@ -96,6 +97,7 @@ def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[in
 
     Only Hydra's own sweeper is known beforehand; jobs that another one draws are checked as they come.
     """
+    # not at the top: Hydra is slow to import
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
@@ -129,6 +131,7 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
 
     Without a session (in another process) errors are raised, for the launcher to carry them home.
     """
+    # not at the top: Hydra is slow to import
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
@@ -143,10 +146,10 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
             print(f"[{len(session.jobs)}{total}] {shlex.join(overrides)}", flush=True)
     try:
         checked = compose.plain(config, dict(hydra.runtime.choices), overrides)
-        from protoformer.training.run import train
+        from protoformer.training.run import train  # after the check; not at the top: slow to import
 
         job.score = train(checked, command_line(overrides, session.program if session is not None else PROGRAM))
-    except Exception as error:
+    except Exception as error:  # of any kind: a sweep lists it and goes on, a single run raises it after Hydra
         if session is None:
             raise
         if isinstance(error, OSError) and error.filename:
@@ -174,6 +177,7 @@ def command_line(overrides: Sequence[str], program: str = PROGRAM) -> str:
 
 def print_summary(jobs: Sequence[Job]) -> None:
     """A table of a sweep's jobs: the overrides that differ, and the score or the error of each."""
+    # not at the top: rich is slow to import
     from protoformer.reporting.tables import print_table
 
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()

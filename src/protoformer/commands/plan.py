@@ -1,6 +1,9 @@
 """`protoformer plan`: estimated cost of a run: parameters, FLOPs, memory, steps, time; reads no data."""
 
 import argparse
+from collections.abc import Sequence
+
+from protoformer.config.compose import compose
 
 HELP = "estimate the cost of a run: parameters, FLOPs, memory, steps, time; reads no data"
 
@@ -15,6 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    main(options.overrides)
+
+
+def main(overrides: Sequence[str]) -> None:
+    """Print the plan of a run. Raises ConfigurationError for what cannot be composed."""
+    config = compose(overrides)
+    # not at the top, and after the check: torch is slow to import
     from protoformer.planning import plan
 
-    plan.main(options.overrides)
+    plan.print_plan(config)

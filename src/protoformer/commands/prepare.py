@@ -20,6 +20,7 @@ MEGABYTE = 1e6
 def main(overrides: Sequence[str]) -> None:
     """Download weights, tokenizer and data of a run and tokenise its splits; print each with its commit and path."""
     config = compose(overrides)
+    # not at the top: torch is slow to import
     from protoformer.assembly.instantiate import instantiate
 
     source = instantiate(config, "source")
@@ -30,6 +31,7 @@ def main(overrides: Sequence[str]) -> None:
 
 def _prepare_model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, Any]]:
     """Fetch weights and tokenizer; gives the tokenizer, and the config with the model resolved. Unusable ones raise here."""
+    # not at the top: torch is slow to import
     from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights, read_run
     from protoformer.assembly.model import resolve_model
     from protoformer.assembly.tokenizer import build_tokenizer
@@ -54,6 +56,7 @@ def _prepare_model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, 
 
 
 def _prepare_data(config: Mapping[str, Any], source: Any, tokenizer: Any) -> None:
+    # not at the top: torch is slow to import
     from protoformer.assembly import build
 
     data: Any = build.build_datamodule(config, source, tokenizer)

@@ -101,6 +101,7 @@ def _field(file: Path, number: int, line: str) -> str:
 
 
 def _parquet(file: Path) -> Iterator[str]:
+    # not at the top: slow to import
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -122,6 +123,7 @@ def _parquet(file: Path) -> Iterator[str]:
 
 def _texts_with_progress(files: Sequence[Path]) -> Iterator[str]:
     """The texts, with a bar over them for whoever watches the terminal."""
+    # not at the top: slow to import
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

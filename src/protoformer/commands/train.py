@@ -37,6 +37,7 @@ def _run(words: list[str], program: str) -> int:
         os.environ[CONF_VARIABLE] = os.path.abspath(flags.config_dir)
     folders = search_path()
     if flags.help:
+        # not at the top: slow to import
         from protoformer.commands.list import usage
 
         print(usage(folders, program))

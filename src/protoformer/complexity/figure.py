@@ -1,14 +1,16 @@
 """The figure: time over n and over d, memory over n, each with its fitted exponent, and the crossovers over d."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 from protoformer.atomic import replace_atomically
 from protoformer.complexity.layer_types import LAYER_TYPES
 from protoformer.complexity.results import Results
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 COLOURS = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3", "#d98c1f", "#3aa6b9")
@@ -23,10 +25,6 @@ COSTS = (
 
 def draw(results: Results, path: Path) -> None:
     """Write the figure as SVG; the same results give the same file."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     style: Any = {"svg.hashsalt": "protoformer", "font.size": 9, "text.color": INK, "axes.labelcolor": INK}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(11, 8.4), layout="constrained")
@@ -45,7 +43,7 @@ def draw(results: Results, path: Path) -> None:
             figure.savefig(tmp, format="svg", metadata={"Date": None})
 
 
-def _draw_costs(axes: "Axes", results: Results, cost: str, *, over_n: bool, unit: float) -> None:
+def _draw_costs(axes: Axes, results: Results, cost: str, *, over_n: bool, unit: float) -> None:
     n, d = results.grid.n, results.grid.d
     for layer_type, colour, marker in zip(LAYER_TYPES, COLOURS, MARKERS, strict=True):
         sizes = n if over_n else d
@@ -63,7 +61,7 @@ def _draw_costs(axes: "Axes", results: Results, cost: str, *, over_n: bool, unit
         )
 
 
-def _draw_crossovers(axes: "Axes", results: Results) -> None:
+def _draw_crossovers(axes: Axes, results: Results) -> None:
     crossovers = results.crossovers()
     for name, label, colour, line in COSTS:
         points = [(crossover.d, value) for crossover in crossovers if (value := getattr(crossover, name)) is not None]
@@ -76,7 +74,7 @@ def _draw_crossovers(axes: "Axes", results: Results) -> None:
             )  # fmt: skip
 
 
-def _frame(axes: "Axes", title: str, x: str, y: str, ticks: Any) -> None:
+def _frame(axes: Axes, title: str, x: str, y: str, ticks: Any) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2 if y == "n" else 10)
     axes.set_xticks(list(ticks), [str(tick) for tick in ticks])

@@ -1,13 +1,13 @@
-"""Collectives outside of training: initialise the process group, broadcast from rank 0, run on rank 0 first.
-
-torch is imported in the functions: a run of one process, or one that is finished, gets here without it.
-"""
+"""Collectives outside of training: initialise the process group, broadcast from rank 0, run on rank 0 first."""
 
 import atexit
 import datetime
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+
+import torch
+from torch import distributed
 
 from protoformer.distributed.world import is_main, world_size
 from protoformer.errors import UserError
@@ -17,9 +17,6 @@ T = TypeVar("T")
 
 def init_process_group(hardware: Mapping[str, Any]) -> None:
     """Initialise the process group of all ranks (nccl on GPUs, else gloo), unless it is initialised."""
-    import torch
-    from torch import distributed
-
     if distributed.is_initialized():
         return
     on_gpu = hardware["accelerator"] != "cpu" and torch.cuda.is_available()
@@ -34,8 +31,6 @@ def init_process_group(hardware: Mapping[str, Any]) -> None:
 
 
 def _destroy_process_group() -> None:
-    from torch import distributed
-
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -45,8 +40,6 @@ def broadcast_from_rank0(function: Callable[[], T]) -> T:
 
     A UserError is raised on rank 0 alone; the other ranks end with its exit code and print nothing.
     """
-    from torch import distributed
-
     message: list[Any] = [None]
     error: UserError | None = None
     if is_main():
@@ -68,8 +61,6 @@ def rank0_first(function: Callable[[], None]) -> None:
     if world_size() == 1:
         function()
         return
-    from torch import distributed
-
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     if is_first:
         function()

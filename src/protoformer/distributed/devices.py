@@ -1,11 +1,10 @@
-"""Peak speed of devices, in FLOP/s: the denominator of the model FLOPs utilisation (arXiv 2204.02311, appendix B).
-
-torch is imported in the functions that need it: a plan for GPUs is made without it.
-"""
+"""Peak speed of devices, in FLOP/s: the denominator of the model FLOPs utilisation (arXiv 2204.02311, appendix B)."""
 
 import time
 from collections.abc import Mapping
 from typing import Any
+
+import torch
 
 # part of the device's name -> TFLOP/s of dense matrix products in (fp16 and bf16, tf32, fp32), from the vendor's data sheets
 DATA_SHEETS: tuple[tuple[str, tuple[float, float, float]], ...] = (
@@ -28,8 +27,6 @@ def peak_flops(hardware: Mapping[str, Any], accelerator: str) -> float | None:
     this process's threads."""
     if accelerator == "cpu":
         return matrix_flops("cpu", hardware["precision"], seconds=0.05, rows=1024, width=512)
-    import torch
-
     name = torch.cuda.get_device_name()
     speeds = next((speeds for part, speeds in DATA_SHEETS if part in name), None)
     if speeds is None:
@@ -40,8 +37,6 @@ def peak_flops(hardware: Mapping[str, Any], accelerator: str) -> float | None:
 
 def matrix_flops(device: str, precision: str, seconds: float = 0.3, rows: int = 2048, width: int = 1024) -> float:
     """Measured FLOP/s of matrix products, (rows x width) times (width x width), on this machine."""
-    import torch
-
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     a, b = torch.randn(rows, width, device=device, dtype=dtype), torch.randn(width, width, device=device, dtype=dtype)
 

@@ -22,7 +22,7 @@ def begin() -> None:
 def peak(on_gpu: bool) -> int:
     """Peak bytes since `begin`: allocated on the GPU, or resident in main memory."""
     if on_gpu:
-        import torch
+        import torch  # not at the top: the command line imports this file
 
         return torch.cuda.max_memory_allocated()
     with contextlib.suppress(OSError):

@@ -6,14 +6,24 @@ Rows are taken to be as long as `task.max_len`; shorter ones cost less, since pa
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protoformer.config.compose import compose
+import torch
+
+from protoformer.assembly.initial_weights import InitialWeights
+from protoformer.assembly.model import build_module, builder_arguments, initial_sizes
+from protoformer.assembly.steps import limits_in_micro_batches, total_steps
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.sources.source import SplitSlice
 from protoformer.distributed.devices import matrix_flops
 from protoformer.errors import ConfigurationError
+from protoformer.models.cost import cost
+from protoformer.optim.schedules import warmup_steps
+from protoformer.reporting.tables import format_duration
+from protoformer.sample import size as sample_size
 
 GIB = 2**30
 YEAR = 365.25 * 24 * 3600
@@ -45,9 +55,8 @@ class Plan:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def main(overrides: Sequence[str]) -> None:
-    """Print the plan of a run. Raises ConfigurationError for what cannot be composed."""
-    config = compose(overrides)
+def print_plan(config: Mapping[str, Any]) -> None:
+    """Print the plan of a composed run."""
     run_plan = plan(config)
     width = max(map(len, lines := _lines(run_plan, config)))
     print(f"{config['choices']['model']} x {config['choices']['task']} on hardware={config['choices']['hardware']}")
@@ -57,14 +66,6 @@ def main(overrides: Sequence[str]) -> None:
 
 def plan(config: Mapping[str, Any]) -> Plan:
     """Cost of a composed run."""
-    import torch
-
-    from protoformer.assembly.model import build_module
-    from protoformer.assembly.steps import limits_in_micro_batches, total_steps
-    from protoformer.data.batching.samplers import BatchConfig
-    from protoformer.models.cost import cost
-    from protoformer.optim.schedules import warmup_steps
-
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
     arguments = _builder_arguments(config)
     tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
@@ -110,9 +111,6 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
 def _builder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """The builder's arguments, with the sizes of the folder or run that `init_from` names, where it lies here."""
-    from protoformer.assembly.initial_weights import InitialWeights
-    from protoformer.assembly.model import builder_arguments, initial_sizes
-
     arguments = builder_arguments(config["model"])
     folder = Path(config["init_from"]).expanduser()
     is_run = (folder / "checkpoints").is_dir()
@@ -126,7 +124,6 @@ def _devices(hardware: Mapping[str, Any]) -> int:
         return int(hardware["devices"])
     if hardware["accelerator"] == "cpu":
         return len(os.sched_getaffinity(0))
-    import torch
 
     n_gpus = torch.cuda.device_count()
     if not n_gpus:
@@ -139,11 +136,8 @@ def _devices(hardware: Mapping[str, Any]) -> int:
 def _examples(config: Mapping[str, Any]) -> int | None:
     """Rows of the training split: of the sample, or as the task's yaml states them."""
     if config["choices"]["source"] == "sample" and config["recipe"]["epochs"] is not None:
-        from protoformer.data.sources.source import SplitSlice
-        from protoformer.sample import size
-
         rows, selection = config["task"]["rows"], SplitSlice.parse(config["task"]["splits"]["train"])
-        count = config["source"].get("rows") or size(rows["dataset"], rows.get("subset"), selection.split)
+        count = config["source"].get("rows") or sample_size(rows["dataset"], rows.get("subset"), selection.split)
         return len(selection.indices(count))
     return config["task"]["train_examples"]
 
@@ -181,10 +175,6 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
 
 def _time(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     """From the speed of matrix products, measured now, where the wanted device is here."""
-    import torch
-
-    from protoformer.reporting.tables import format_duration
-
     hardware = config["hardware"]
     wants_gpu = hardware["accelerator"] == "gpu"
     if wants_gpu and torch.cuda.device_count() < run_plan.devices // hardware["nodes"]:

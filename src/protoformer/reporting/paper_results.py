@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import yaml
+
 BASE = "base"  # name of an ablation's reference row
 
 
@@ -45,8 +47,6 @@ class Row:
     @functools.cached_property
     def overrides(self) -> dict[str, Any]:
         """The settings of an ablation's row, by dotted key."""
-        import yaml
-
         pairs = (setting.split("=", 1) for setting in self.settings.split())
         return {key: yaml.safe_load(value) for key, value in pairs}
 

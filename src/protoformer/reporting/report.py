@@ -5,6 +5,7 @@ standard deviation (n - 1) over seeds. The best single run on dev, which papers 
 they count in the means.
 """
 
+import csv
 import json
 import math
 import statistics
@@ -12,7 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from protoformer.atomic import replace_atomically, write_text
 from protoformer.config.schema import IGNORED_IN_RUN_ID
@@ -22,9 +25,6 @@ from protoformer.reporting.paper_results import is_percent
 from protoformer.reporting.tables import escape_markdown, make_console, markdown_table, print_line, print_table
 from protoformer.runs import reader
 from protoformer.runs.metrics import read_curves
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 ALWAYS_SHOWN = ("recipe.lr", "recipe.batch_size", "recipe.epochs")  # keys in the name of every recipe
 DERIVED = {"trainer.max_epochs": "recipe.epochs", "trainer.max_steps": "recipe.max_steps"}
@@ -274,8 +274,6 @@ def write_csv(file: Path, groups: Sequence[TaskRuns], collected: CollectedRuns) 
 
     After the metrics come the config keys in which the runs differ; a cell is blank where the key is missing or null.
     """
-    import csv
-
     differing_keys = differing([run.settings for group in groups for run in group.runs])
     keys = list(dict.fromkeys(key for group in groups for run in group.runs for key in run.result["metrics"]))
     head = ["state", "model", "task", "recipe", "seed", "run_id", "attempt", "score", *keys]
@@ -318,7 +316,7 @@ def write_markdown(file: Path, groups: Sequence[TaskRuns], collected: CollectedR
     write_text(file, "\n\n".join(parts) + "\n")
 
 
-def _print(group: TaskRuns, console: "Console") -> None:
+def _print(group: TaskRuns, console: Console) -> None:
     head, lines = table_of(group)
     n_runs = len(lines) - len(_paper_lines(paper_results.published(group.model, group.task), group.columns))
     print_table(

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from rich.console import Console
 
 from protoformer.reporting import paper_results
 from protoformer.reporting.paper_results import format_metric, is_percent
 from protoformer.reporting.tables import format_duration, print_line, print_table
 from protoformer.runs import reader
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 FILES = {
     "card": "card.md",
@@ -83,10 +82,8 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in entries.items() if text}
 
 
-def print_results(result: Mapping[str, Any], folder: Path, console: "Console | None" = None) -> None:
+def print_results(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """Print a finished run, with scores times 100 as in papers. Readable without colour and in a pipe."""
-    from rich.console import Console
-
     console = console or Console()
     config = reader.read(folder).config
     lines = scores(result, config)

@@ -3,18 +3,17 @@
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 PIPED_WIDTH = 160  # columns where no terminal says its width
 
 
-def make_console() -> "Console":
+def make_console() -> Console:
     """The console of standard output: without colours, and wide, in a pipe."""
-    from rich.console import Console
-
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(width=max(Console().width, PIPED_WIDTH), highlight=False, no_color=True)
@@ -25,7 +24,7 @@ def print_table(
     rows: Iterable[Sequence[str]],
     title: str | None = None,
     *,
-    console: "Console | None" = None,
+    console: Console | None = None,
     framed: bool = False,
     right: Collection[str] = (),
     bold: Collection[str] = (),
@@ -36,10 +35,6 @@ def print_table(
     `framed` draws lines around it, in a pipe too. `right` and `bold` name columns that are right-aligned and bold; a line
     is drawn after the first `section_after` rows.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     console = console or make_console()
     plain = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(
@@ -56,7 +51,7 @@ def print_table(
     console.print(table)
 
 
-def print_line(console: "Console", line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """Print a line as it is: no markup, no colours of its own, never broken (paths are to be copied)."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from protoformer.atomic import write_text
 from protoformer.errors import RunFolderError
 from protoformer.runs import reader
@@ -123,8 +125,6 @@ class RunFolder:
             return "unfinished"
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        import yaml
-
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from protoformer.errors import RunFolderError, UserError
 from protoformer.runs.upgrade import upgrade_config, upgrade_result
 
@@ -48,8 +50,6 @@ def read(folder: Path) -> Record:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.yaml, with today's keys."""
-    import yaml  # not at every start of the command line
-
     file = folder / "config.yaml"
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))

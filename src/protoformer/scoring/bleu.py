@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from sacrebleu.metrics import BLEU
+
 HYPHEN = re.compile(r"(\S)-(\S)")
 
 
@@ -27,8 +29,6 @@ class Bleu:
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenize: str | None = None) -> Bleu:
     """sacreBLEU of a corpus of detokenised texts, one reference each. Raises ValueError where counts differ or are 0."""
-    from sacrebleu.metrics import BLEU
-
     _check(hypotheses, references)
     metric = BLEU(tokenize=tokenize, force=True)  # force: no warning where texts look tokenised
     result = metric.corpus_score(list(hypotheses), [list(references)])
@@ -37,8 +37,6 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenize: str | N
 
 def compound_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Bleu:
     """BLEU without smoothing of Moses' tokens for `language`, compounds split at their hyphens."""
-    from sacrebleu.metrics import BLEU
-
     _check(hypotheses, references)
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
     sides = [[split_compounds(moses(text, language)) for text in texts] for texts in (hypotheses, references)]
@@ -58,7 +56,7 @@ def split_compounds(tokens: str) -> str:
 
 @cache
 def _tokenizer(language: str) -> Any:
-    from sacremoses import MosesTokenizer
+    from sacremoses import MosesTokenizer  # half a second, and only translation needs it
 
     return MosesTokenizer(lang=language)
 

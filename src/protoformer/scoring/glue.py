@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torchmetrics.functional.classification import binary_f1_score, multiclass_accuracy, multiclass_matthews_corrcoef
+from torchmetrics.functional.regression import pearson_corrcoef
 
 Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"]
 Logits = Float[Tensor, "examples labels"]
@@ -39,15 +41,11 @@ def score(metrics: Sequence[Metric], logits: Logits, references: References) -> 
 
 
 def _accuracy(logits: Logits, references: References) -> float:
-    from torchmetrics.functional.classification import multiclass_accuracy
-
     predictions, labels = _classes(logits, references)
     return float(multiclass_accuracy(predictions, labels, num_classes=logits.shape[1], average="micro"))
 
 
 def _f1(logits: Logits, references: References) -> float:
-    from torchmetrics.functional.classification import binary_f1_score
-
     if logits.shape[1] != 2:
         raise ValueError(f"f1 is defined for two labels; there are {logits.shape[1]} labels")
     return float(binary_f1_score(*_classes(logits, references)))
@@ -55,8 +53,6 @@ def _f1(logits: Logits, references: References) -> float:
 
 def _matthews_correlation(logits: Logits, references: References) -> float:
     """Matthews correlation for two labels; Gorodkin's R_K for more."""
-    from torchmetrics.functional.classification import multiclass_matthews_corrcoef
-
     predictions, labels = _classes(logits, references)
     if _constant(predictions) or _constant(labels):  # torchmetrics gives 1, -1 or a limit here, depending on the case
         return 0.0
@@ -89,8 +85,6 @@ def _numbers(logits: Logits, references: References) -> tuple[Float[Tensor, "exa
 
 
 def _correlation(a: Float[Tensor, "examples"], b: Float[Tensor, "examples"]) -> float:
-    from torchmetrics.functional.regression import pearson_corrcoef
-
     if not (a.isfinite().all() and b.isfinite().all()) or _constant(a) or _constant(b):
         return math.nan
     return float(pearson_corrcoef(a, b))

@@ -10,12 +10,11 @@ stands alone, but not inside of a word or number (`rot-weiß`, `3,5`). Texts tha
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as HFTokenizer
 
 from protoformer.errors import UserError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer as HFTokenizer
 
 END, UNKNOWN = "</w>", "<unk>"
 HEAD = b"#version"
@@ -29,7 +28,7 @@ def is_merges(path: Path) -> bool:
         return file.read(len(HEAD)) == HEAD
 
 
-def read_merges(path: Path) -> "HFTokenizer":
+def read_merges(path: Path) -> HFTokenizer:
     """Raises UserError for a line that is not a pair of tokens."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")[1:]
@@ -45,10 +44,7 @@ def read_merges(path: Path) -> "HFTokenizer":
     return tokenizer(pairs)
 
 
-def tokenizer(merges: Sequence[tuple[str, str]]) -> "HFTokenizer":
-    from tokenizers import Regex, decoders, models, pre_tokenizers
-    from tokenizers import Tokenizer as HFTokenizer
-
+def tokenizer(merges: Sequence[tuple[str, str]]) -> HFTokenizer:
     merged = {character for pair in merges for token in pair for character in token.removesuffix(END)}
     alphabet = sorted(merged | set(WESTERN))
     ordered = dict.fromkeys(

@@ -9,13 +9,15 @@ Differs: two adjacent unknown characters are two tokens here, and one in Sentenc
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as HFTokenizer
 
 from protoformer.errors import UserError
 from protoformer.text.tokenizers import Tokenizer
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer as HFTokenizer
 
 VOCAB, SOURCE, TARGET = "vocab.json", "source.spm", "target.spm"
 FILES = (VOCAB, SOURCE, TARGET)
@@ -32,7 +34,7 @@ class SourceTargetTokenizer(Tokenizer):
     `files` are the contents of the files that it was read from.
     """
 
-    def __init__(self, source: "HFTokenizer", target: "HFTokenizer", files: dict[str, bytes], origin: str) -> None:
+    def __init__(self, source: HFTokenizer, target: HFTokenizer, files: dict[str, bytes], origin: str) -> None:
         super().__init__(source, origin)
         self.target, self.files = Tokenizer(target, origin), files
         self.digest += self.target.digest
@@ -70,10 +72,7 @@ def read_source_target_tokenizer(folder: Path) -> SourceTargetTokenizer:
     return SourceTargetTokenizer(source, target, files, str(folder))
 
 
-def _unigram(path: Path, content: bytes, ids: dict[str, int]) -> "HFTokenizer":
-    from tokenizers import Tokenizer as HFTokenizer
-    from tokenizers import decoders, models, pre_tokenizers
-
+def _unigram(path: Path, content: bytes, ids: dict[str, int]) -> HFTokenizer:
     model = _parse(path, content)
     scores = {piece: MISSING_CHARACTER if len(piece) == 1 else MISSING_PIECE for piece in ids}
     scores |= {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
@@ -88,9 +87,6 @@ def _unigram(path: Path, content: bytes, ids: dict[str, int]) -> "HFTokenizer":
 
 
 def _parse(path: Path, content: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-    from sentencepiece import sentencepiece_model_pb2
-
     model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         model.ParseFromString(content)
@@ -112,7 +108,5 @@ def _parse(path: Path, content: bytes) -> Any:
 
 
 def _normalizer(spec: Any) -> Any:
-    from tokenizers import Regex, normalizers
-
     charsmap = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
     return normalizers.Sequence([*charsmap, normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])

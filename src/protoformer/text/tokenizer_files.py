@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 from tokenizers import Tokenizer as HFTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from protoformer.errors import UserError
+from protoformer.text import merges
+from protoformer.text.sentencepiece import read_source_target_tokenizer
 from protoformer.text.tokenizers import BERT_SPECIAL, END, Tokenizer, byte_level_bpe, end_of_word_bpe
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")  # in a folder, the first that is there
@@ -28,12 +31,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer(_wordpiece(path), str(path))
     if path.name == "vocab.json":
         if path.with_name("source.spm").exists():
-            from protoformer.text.sentencepiece import read_source_target_tokenizer
-
             return read_source_target_tokenizer(path.parent)
         return Tokenizer(_byte_pairs(path), str(path))
-    from protoformer.text import merges
-
     if merges.is_merges(path):
         return Tokenizer(merges.read_merges(path), str(path))
     try:
@@ -43,8 +42,6 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _wordpiece(path: Path) -> HFTokenizer:
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
-
     # a line ends at \n alone: splitlines, and text mode at a lone \r, would cut words that hold a Unicode line break
     lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     vocab = {word.removesuffix("\r"): number for number, word in enumerate(lines)}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 from tokenizers import Tokenizer as HFTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from protoformer.errors import ConfigurationError, UserError
 from protoformer.text.normalization import Normalization, gpt_normalizer
@@ -91,8 +93,6 @@ class Tokenizer:
 
 def byte_level_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> HFTokenizer:
     """GPT-2's BPE over bytes (Radford et al. 2019, section 2.2); words keep the space before them."""
-    from tokenizers import decoders, models, pre_tokenizers, processors
-
     hf_tokenizer = HFTokenizer(models.BPE(dict(vocab), list(merges)))
     hf_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     hf_tokenizer.decoder = decoders.ByteLevel()
@@ -103,8 +103,6 @@ def byte_level_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) 
 
 def end_of_word_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], *, cased: bool = False) -> HFTokenizer:
     """GPT's BPE over characters (Radford et al. 2018, section 4.1); words are split as BERT's are and end in `</w>`."""
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
-
     hf_tokenizer = HFTokenizer(models.BPE(dict(vocab), list(merges), unk_token=UNKNOWN_WORD, end_of_word_suffix=END))
     hf_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased)
     hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -118,8 +116,6 @@ def with_normalization(tokenizer: Tokenizer, normalization: Normalization) -> To
 
     Raises ConfigurationError for a vocabulary that is not of GPT's form: others have one normalization.
     """
-    from tokenizers import models, normalizers, pre_tokenizers
-
     hf_tokenizer = HFTokenizer.from_str(tokenizer.hf_tokenizer.to_str())
     if not isinstance(hf_tokenizer.model, models.BPE) or hf_tokenizer.model.end_of_word_suffix != END:
         raise ConfigurationError(
@@ -141,10 +137,6 @@ def whole_word_tokenizer(texts: Iterable[str], origin: str) -> Tokenizer:
     For small closed corpora. Unlike a trained vocabulary (whose ties the library breaks differently from run to run) it is
     the same on every machine, which the name of a run and the caches rely on.
     """
-    from collections import Counter
-
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
-
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     alphabet = sorted({character for word in counts for character in word})

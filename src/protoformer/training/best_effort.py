@@ -19,6 +19,6 @@ def best_effort(what: str, *reraised: type[Exception]) -> Iterator[None]:
         yield
     except (InterruptedRunError, *reraised):
         raise
-    except Exception as error:
+    except Exception as error:  # of any kind: the block is not worth a run
         message = " ".join(str(error).split())  # in one line
         log.warning("%s: skipped (%s%s)", what, type(error).__name__, f": {message}" if message else "")

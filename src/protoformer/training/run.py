@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from protoformer.atomic import write_text
 from protoformer.distributed import launcher, memory
-from protoformer.distributed.collectives import broadcast_from_rank0, init_process_group
 from protoformer.distributed.signals import stop_on_signal
 from protoformer.distributed.world import is_main, rank, world, world_size
 from protoformer.errors import StaleResultError
@@ -91,6 +90,8 @@ def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, 
 
 def _train_with_other_ranks(config: dict[str, Any], command: str) -> Claim:
     """One of several ranks, started by another launcher or on several machines: rank 0 claims the folder for all."""
+    from protoformer.distributed.collectives import broadcast_from_rank0, init_process_group  # imports torch
+
     init_process_group(config["hardware"])
     with ExitStack() as lock:
         claim = broadcast_from_rank0(lambda: _claim(config, lock))
@@ -109,6 +110,7 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
     with stop_on_signal() as stop:  # before the slow imports: a signal may come at any time
         import torch
 
+        from protoformer.distributed.collectives import init_process_group
         from protoformer.distributed.strategy import resolve_accelerator
         from protoformer.training import log_setup
         from protoformer.training.session import TrainingSession

@@ -1,7 +1,4 @@
-"""Trackers: Weights & Biases through Lightning's logger, or TensorBoard. The run folder has its own log in any case.
-
-wandb and TensorBoard are imported where they are used: they are slow to import, and TensorBoard is optional.
-"""
+"""Trackers: Weights & Biases through Lightning's logger, or TensorBoard. The run folder has its own log in any case."""
 
 import contextlib
 import logging
@@ -10,22 +7,21 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from protoformer.errors import ConfigurationError
+from protoformer.modules.evaluation import Misclassified
+from protoformer.reporting.tables import fenced
 from protoformer.runs.folder import RunFolder
 from protoformer.training.best_effort import best_effort
-
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
-
-    from protoformer.modules.evaluation import Misclassified
 
 log = logging.getLogger(__name__)
 MAX_MISCLASSIFIED = 100  # rows of the table of misclassified examples
 
 
-def build_tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | None":
+def build_tracker(config: Mapping[str, Any], folder: RunFolder) -> Logger | None:
     """The logger of `tracking.mode` (None for `none`). `auto` is W&B: online where an API key is set, otherwise offline in a
     folder that the log names."""
     mode = config["tracking"]["mode"]
@@ -33,8 +29,6 @@ def build_tracker(config: Mapping[str, Any], folder: RunFolder) -> "Logger | Non
         return None
     if mode == "tensorboard":
         try:
-            from lightning.pytorch.loggers import TensorBoardLogger
-
             return TensorBoardLogger(save_dir=folder.path, name="", version="tensorboard")
         except ModuleNotFoundError as error:
             raise ConfigurationError("tracking=tensorboard needs `pip install protoformer[tensorboard]`") from error
@@ -53,9 +47,8 @@ def has_api_key() -> bool:
     return False
 
 
-def _wandb_logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "Logger":
-    import wandb
-    from lightning.pytorch.loggers import WandbLogger
+def _wandb_logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> Logger:
+    import wandb  # slow, and only needed with this tracker
 
     choices, tracking = config["choices"], config["tracking"]
     requested_mode = os.environ.get("WANDB_MODE", "")
@@ -86,56 +79,48 @@ def _wandb_logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> "L
     return WandbLogger(experiment=run)
 
 
-def log_samples(loggers: Sequence["Logger"], step: int, samples: Sequence[Sequence[str]]) -> None:
+def log_samples(loggers: Sequence[Logger], step: int, samples: Sequence[Sequence[str]]) -> None:
     """Send what a language model generated at this step, as (prompt, text), to the trackers that show text."""
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
+            import wandb  # slow, and only needed with this tracker
 
             rows = [[step, prompt, text] for prompt, text in samples]
             table = wandb.Table(columns=["step", "prompt", "text"], data=rows)
             logger.experiment.log({"samples": table, "trainer/global_step": step})
         elif isinstance(logger, TensorBoardLogger):
-            from protoformer.reporting.tables import fenced
-
             for number, (prompt, text) in enumerate(samples):
                 logger.experiment.add_text(f"samples/{number}", fenced(prompt + text), step)  # shown, not read as HTML
 
 
-def log_images(loggers: Sequence["Logger"], step: int, images: Mapping[str, Path]) -> None:
+def log_images(loggers: Sequence[Logger], step: int, images: Mapping[str, Path]) -> None:
     """Send PNG files, name -> path, to the trackers that show images."""
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
+            import wandb  # slow, and only needed with this tracker
 
             logged = {name: wandb.Image(str(path)) for name, path in images.items()}
             logger.experiment.log({**logged, "trainer/global_step": step})
         elif isinstance(logger, TensorBoardLogger):
-            from matplotlib.image import imread
+            from matplotlib.image import imread  # slow, and only needed with TensorBoard
 
             for name, path in images.items():
                 logger.experiment.add_image(name, imread(path), step, dataformats="HWC")
 
 
 def finish(
-    logger: "Logger | None", summary: Mapping[str, Any], misclassified: list["Misclassified"], exit_code: int
+    logger: Logger | None, summary: Mapping[str, Any], misclassified: list[Misclassified], exit_code: int
 ) -> None:
     """Send the best dev metrics and a table of misclassified examples, and end the tracked run with the run's exit code.
 
     Errors of the tracker are logged and suppressed: the run has a result, or an error of its own.
     """
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-
     if isinstance(logger, TensorBoardLogger):
         with best_effort("the end of the tracked run"):
             logger.finalize("success" if exit_code == 0 else "failed")
     if not isinstance(logger, WandbLogger):
         return
-    import wandb
+    import wandb  # slow, and only needed with this tracker
 
     run = logger.experiment
     with best_effort("the tracker's summary"):
@@ -153,9 +138,9 @@ def finish(
 class TrackedRun:
     """A run's logger (None: no tracker), and what is sent to it at the end."""
 
-    logger: "Logger | None"
+    logger: Logger | None
     summary: Mapping[str, float] = field(default_factory=dict)
-    misclassified: list["Misclassified"] = field(default_factory=list)
+    misclassified: list[Misclassified] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -166,7 +151,7 @@ def tracked_run(config: Mapping[str, Any], folder: RunFolder) -> Iterator[Tracke
     try:
         yield run
         exit_code = 0
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: the tracked run ends with the exit code
         exit_code = getattr(error, "exit_code", 1)
         raise
     finally:

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from numpy import ndarray
 from torch.nn import functional
 
@@ -17,9 +21,6 @@ MASKED, BACKGROUND = "#e4e8ec", "#ffffff"
 
 def draw(panel: Panel, title: str, path: Path) -> Path:
     """Write a PNG of the square roots of the weights, masked cells in grey, and return its path."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     pixels, side = head_mosaic(panel)
     rows, columns = pixels.shape[:2]
     figure = Figure(figsize=(columns / 72 + 0.8, rows / 72 + 0.9), dpi=144, layout="constrained")
@@ -45,9 +46,6 @@ def head_mosaic(panel: Panel) -> tuple[Float[ndarray, "rows columns 3"], int]:
 
     A head with more tokens than pixels shows the maximum of the weights that share a pixel.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import to_rgb
-
     layers, heads, queries, keys = panel.weights.shape
     side = min(MAX_HEAD_SIZE, max(16, queries, keys))
     weights = panel.weights.sqrt().masked_fill(~panel.visible[:, None], -1.0)

@@ -25,7 +25,7 @@ def draw(metrics_file: Path, score_metrics: Collection[str]) -> Path:
 
     `score_metrics` names the metrics that are drawn as dev scores, whatever their split: `accuracy` of `val/matched/accuracy`.
     """
-    import matplotlib
+    import matplotlib  # slow: `report` and a finished run import this file without drawing
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -116,7 +116,7 @@ def _mark_best(axes: "Axes", scores: Curve) -> None:
 
 
 def _frame(axes: "Axes", title: str) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator  # as in `draw`
 
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=12)
     axes.set_xlabel("optimizer steps", color=QUIET)

@@ -28,6 +28,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: torch is slow to import
     from protoformer.inference import attention
 
     request = attention.AttentionRequest(options.text, options.text_b, options.layers, options.padding)

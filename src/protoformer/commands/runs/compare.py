@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: slow to import
     from protoformer.reporting import compare
 
     compare.main(options.runs, options.others, options.resamples)

@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: torch is slow to import
     from protoformer.inference import export
 
     export.main(options.run, options.to, options.out)

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: torch is slow to import
     from protoformer.decoding.beam import BeamParams
     from protoformer.decoding.sampling import SamplingParams
     from protoformer.inference import generate

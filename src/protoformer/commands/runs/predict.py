@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: torch is slow to import
     from protoformer.inference import predict
     from protoformer.modules.queries import Query
 

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: slow to import
     from protoformer.reporting import report
 
     report.main(options.folders, csv=options.csv, markdown=options.markdown)

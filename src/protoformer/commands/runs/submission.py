@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: slow to import
     from protoformer.reporting import submission
 
     submission.main(options.runs, options.out, partial=options.partial, fill=options.fill)

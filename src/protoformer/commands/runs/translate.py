@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exponent of the length penalty ((5 + length) / 6)^alpha (default: 0.6)",
     )
     parser.add_argument(
-        "--extra",
+        "--max-extra-tokens",
         type=int,
         default=50,
         metavar="N",
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    # not at the top: torch is slow to import
     from protoformer.inference import translate
 
     request = translate.TranslationRequest(
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         out=options.out,
         beams=options.beams,
         alpha=options.alpha,
-        max_extra_tokens=options.extra,
+        max_extra_tokens=options.max_extra_tokens,
         n_best=options.n_best,
     )
     translate.main(options.run, request)

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
 
 from protoformer.errors import DataError
 
@@ -30,8 +33,6 @@ def edges_digest(paths: Iterable[Path]) -> str:
 
 
 def _csv_options(path: Path) -> dict[str, Any]:
-    import pyarrow.csv
-
     tabs = path.suffix == ".tsv"
     return {
         "parse_options": pyarrow.csv.ParseOptions(
@@ -43,10 +44,6 @@ def _csv_options(path: Path) -> dict[str, Any]:
 
 def read_table(path: Path) -> pa.Table:
     """All rows of a file. Raises DataError where it cannot be read."""
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
-
     try:
         if path.suffix == ".parquet":
             return pyarrow.parquet.read_table(path)
@@ -69,10 +66,6 @@ def read_batches(paths: Iterable[Path], columns: Sequence[str] | None) -> Iterat
 
 
 def _file_batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
-
     if path.suffix == ".parquet":
         with pyarrow.parquet.ParquetFile(path) as file:
             names = selected_columns(columns, file.schema_arrow.names, str(path))

@@ -1,0 +1,156 @@
+"""Parent process of a machine's ranks: starts them by torch's elastic launcher, forwards signals, collects results or errors.
+
+Parent and ranks share a temporary folder: each rank writes `pid-<pid>` when it can take signals, and `error-<rank>` when it
+fails.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from protoformer import errors
+from protoformer.distributed.rank_process import run_rank
+from protoformer.distributed.signals import STOP_SIGNALS, interrupted_error
+from protoformer.distributed.world import World
+from protoformer.errors import InterruptedRunError, LostRankError, UserError
+
+
+class ParentProcess:
+    """The process that starts the local ranks, forwards signals to them, and collects their results or errors."""
+
+    def __init__(self, process: World, hardware: Mapping[str, Any], folder: Path) -> None:
+        self.process, self.hardware, self.folder = process, hardware, folder
+        self.signal_number: int | None = None  # the last signal that was forwarded
+        self.ranks_ended = threading.Event()
+
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of ranks are reported here, once
+        with self._forward_signals(), _temporary_files_in(self.folder):
+            start_ranks = elastic_launch(self._launch_config(), run_rank)
+            try:
+                results = start_ranks(function, arguments, str(self.folder), self.process.local_ranks, list(sys.path))
+            except ChildFailedError as failure:
+                raise self._error(*failure.get_first_failure()) from None
+            finally:
+                self.ranks_ended.set()
+        return results[min(results)]  # by rank; rank 0 may be on another machine
+
+    def _launch_config(self) -> LaunchConfig:
+        nodes = self.process.nodes
+        endpoint = self.hardware["rendezvous"] if nodes > 1 else f"127.0.0.1:{_free_port()}"
+        return LaunchConfig(
+            min_nodes=nodes,
+            max_nodes=nodes,
+            nproc_per_node=self.process.local_ranks,
+            run_id=os.environ.get("SLURM_JOB_ID", f"protoformer-{endpoint if nodes > 1 else os.getpid()}"),
+            rdzv_backend="c10d",
+            rdzv_endpoint=endpoint,
+            max_restarts=0,
+            start_method="spawn",
+            signals_to_handle="SIGQUIT",  # the others are forwarded here, so that the ranks can save
+        )
+
+    @contextlib.contextmanager
+    def _forward_signals(self) -> Iterator[None]:
+        previous = {number: signal.signal(number, self._forward) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _forward(self, signal_number: int, frame: FrameType | None) -> None:
+        """Signal handler: forward to the ranks, SIGINT as TERM, since they ignore a terminal's Ctrl-C.
+
+        A thread forwards, because ranks that are only starting take signals later. After `hardware.grace` seconds it kills
+        the ranks that have not ended.
+        """
+        is_first, self.signal_number = self.signal_number is None, signal_number
+        forwarded = signal.SIGTERM if signal_number == signal.SIGINT else signal_number
+
+        def forward_until_ended() -> None:
+            deadline = time.monotonic() + float(self.hardware["grace"])
+            signalled: set[int] = set()
+            while not self.ranks_ended.wait(0.1):
+                if time.monotonic() > deadline:
+                    for pid in self._pids():
+                        _send(pid, signal.SIGKILL)
+                    return
+                for pid in set(self._pids()) - signalled:
+                    signalled.add(pid)
+                    _send(pid, forwarded)
+
+        if is_first:
+            threading.Thread(target=forward_until_ended, daemon=True).start()
+
+    def _pids(self) -> list[int]:
+        return [int(file.name.removeprefix("pid-")) for file in self.folder.glob("pid-*")]
+
+    def _error(self, rank: int, failure: ProcessFailure) -> Exception:
+        """The error that ended the run: the request to stop, a rank's own error (the earliest), or the loss of a rank.
+
+        When one rank is gone the launcher stops the others, so their InterruptedRunErrors count only if this process was
+        asked to stop.
+        """
+        files = sorted(self.folder.glob("error-*"), key=lambda file: file.stat().st_mtime_ns)
+        reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        interrupted = [report for report in reports if report["type"] == InterruptedRunError.__name__]
+        failed = [report for report in reports if report not in interrupted]
+        # a signal to the whole process group also ends ranks that are only starting and have no handler yet
+        ended_without_report = not reports and failure.exitcode != -signal.SIGKILL
+        if self.signal_number is not None and (interrupted or ended_without_report):
+            error = interrupted_error(self.signal_number)
+            if interrupted:
+                error.args = (interrupted[0]["message"],)
+            return error
+        if failure.exitcode < 0 and not (self.folder / f"error-{rank}").exists():
+            name = signal.Signals(-failure.exitcode).name
+            cause = "; too little memory is the usual cause" if name == "SIGKILL" else ""
+            return LostRankError(f"rank {rank} was ended by {name}{cause}. The same command continues the run")
+        if not failed:
+            return RuntimeError(f"rank {rank} ended with exit code {failure.exitcode} and without an error message")
+        return _error_of(failed[0])
+
+
+def _error_of(report: Mapping[str, Any]) -> Exception:
+    """A rank's error from its report: a UserError of the same type, or a RuntimeError with the traceback."""
+    error_type = getattr(errors, report["type"], None)
+    if isinstance(error_type, type) and issubclass(error_type, UserError):
+        return error_type(report["message"])
+    return RuntimeError(f"rank {report['rank']} failed:\n{report['traceback']}")
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let torch write its files of failed ranks into `folder`, which is removed at the end."""
+    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = previous
+
+
+def _send(pid: int, signal_number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal_number)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
