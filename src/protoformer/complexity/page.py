@@ -11,6 +11,7 @@ import torch
 from protoformer.atomic import replace_atomically
 from protoformer.complexity.layer_types import LAYER_TYPES, LayerSizes, LayerType
 from protoformer.complexity.results import Crossover, Results
+from protoformer.reporting.tables import markdown_table
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, column heads, rows
 CSV_COLUMNS = (
@@ -97,8 +98,7 @@ def markdown(results: Results, command: str) -> str:
         METHOD.format(batch=results.grid.batch),
     ]
     for title, heads, rows in tables(results):
-        lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)]
-        parts.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
+        parts.append(f"## {title}\n\n{markdown_table(heads, rows)}\n")
     parts.append("![time, memory and crossovers](complexity.svg)\n")
     notes = (resources.files("protoformer.complexity") / "page_notes.md").read_text(encoding="utf-8")
     return "\n".join([*parts, notes])

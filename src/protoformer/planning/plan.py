@@ -20,8 +20,9 @@ from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.sources.source import SplitSlice
 from protoformer.distributed.devices import matrix_flops
 from protoformer.errors import ConfigurationError
-from protoformer.models.cost import cost
+from protoformer.models.cost import Cost, cost
 from protoformer.optim.schedules import warmup_steps
+from protoformer.planning.memory import DeviceMemory, device_memory
 from protoformer.reporting.tables import format_duration
 from protoformer.sample import size as sample_size
 
@@ -33,15 +34,12 @@ TRAINING_EFFICIENCY = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts of a whole run, and bytes on one device."""
+    """Counts of a whole run, and the memory of one device."""
 
     parameters: int
     forward_flops_per_token: float
     training_flops_per_token: float
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
+    memory: DeviceMemory
     rows: int  # held at once by a device
     tokens_per_row: int
     devices: int
@@ -50,9 +48,14 @@ class Plan:
     warmup_steps: int | None
     training_flops: float | None
 
-    @property
-    def memory(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+
+@dataclass(frozen=True)
+class BatchRows:
+    """Rows of the batch of an optimizer step, and of the micro-batch that a device holds at once."""
+
+    per_step: int
+    per_device: int
+    accumulation: int  # micro-batches of a device in a step
 
 
 def print_plan(config: Mapping[str, Any]) -> None:
@@ -70,43 +73,55 @@ def plan(config: Mapping[str, Any]) -> Plan:
     arguments = _builder_arguments(config)
     tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
     devices = _devices(hardware) * hardware["nodes"]
-    batch_config = BatchConfig(recipe["batch_size"], hardware["micro_batch"], ranks=devices)
-    rows = math.ceil(math.ceil(recipe["batch_size"] / devices) / batch_config.accumulation)
-    whole_batch = recipe["batch_size"]
-    if recipe["batching"] == "tokens":  # so many sentences as long as may be
-        rows, whole_batch = max(1, rows // tokens), max(1, whole_batch // tokens)
-    with torch.device("meta"):
-        module: Any = build_module({**config, "hardware": {**hardware, "packing": "off"}}, arguments)
-        module.train()
-        one = cost(module, lambda: module.loss(module.dummy_batch(1, tokens)).total)
-        held = cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
-
+    rows = _batch_rows(config, tokens, devices)
+    one_row, micro_batch = _costs(config, arguments, rows.per_device, tokens)
     examples = _examples(config)
-    steps = None
-    if examples is None and recipe["epochs"] is None and recipe["max_steps"] > 0:  # pretraining counts steps
-        steps = total_steps(config["trainer"], 0, batch_config.accumulation)
-    elif examples is not None and task["splits"].get("train"):
-        micro_batches = math.ceil(examples / whole_batch) * batch_config.accumulation
-        limits = limits_in_micro_batches(config["trainer"], micro_batches, batch_config.accumulation)
-        steps = total_steps(limits, micro_batches, batch_config.accumulation)
-    half = hardware["precision"] in ("bf16", "fp16")
+    steps = _steps(config, examples, rows)
     return Plan(
-        parameters=one.parameters,
-        forward_flops_per_token=one.forward_flops / tokens,
-        training_flops_per_token=one.training_flops / tokens,
-        # mixed precision keeps full weights and, within a step, their halves
-        weights=one.parameter_bytes * 3 // 2 if half else one.parameter_bytes,
-        gradients=one.parameter_bytes,
-        optimizer=2 * one.parameter_bytes,
-        activations=held.activations // 2 if half else held.activations,
-        rows=rows,
+        parameters=one_row.parameters,
+        forward_flops_per_token=one_row.forward_flops / tokens,
+        training_flops_per_token=one_row.training_flops / tokens,
+        memory=device_memory(one_row.parameter_bytes, micro_batch.activations, hardware["precision"]),
+        rows=rows.per_device,
         tokens_per_row=tokens,
         devices=devices,
         examples=examples,
         steps=steps,
         warmup_steps=None if steps is None else warmup_steps(recipe["warmup"], steps),
-        training_flops=None if steps is None else float(one.training_flops) * whole_batch * steps,
+        training_flops=None if steps is None else float(one_row.training_flops) * rows.per_step * steps,
     )
+
+
+def _batch_rows(config: Mapping[str, Any], tokens: int, devices: int) -> BatchRows:
+    """Rows of `tokens` tokens in a step and on a device; batches that count tokens hold as many as fit."""
+    recipe = config["recipe"]
+    batch_size = recipe["batch_size"]
+    accumulation = BatchConfig(batch_size, config["hardware"]["micro_batch"], ranks=devices).accumulation
+    per_device = math.ceil(math.ceil(batch_size / devices) / accumulation)
+    if recipe["batching"] == "tokens":
+        return BatchRows(max(1, batch_size // tokens), max(1, per_device // tokens), accumulation)
+    return BatchRows(batch_size, per_device, accumulation)
+
+
+def _costs(config: Mapping[str, Any], arguments: dict[str, Any], rows: int, tokens: int) -> tuple[Cost, Cost]:
+    """The cost of a step on one row of `tokens` tokens, and on `rows` of them."""
+    with torch.device("meta"):
+        module: Any = build_module({**config, "hardware": {**config["hardware"], "packing": "off"}}, arguments)
+        module.train()
+        one_row = cost(module, lambda: module.loss(module.dummy_batch(1, tokens)).total)
+        return one_row, cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
+
+
+def _steps(config: Mapping[str, Any], examples: int | None, rows: BatchRows) -> int | None:
+    """Optimizer steps of the run; None where nothing is trained, or the task states no number of examples."""
+    recipe, trainer = config["recipe"], config["trainer"]
+    if examples is None and recipe["epochs"] is None and recipe["max_steps"] > 0:  # pretraining counts steps
+        return total_steps(trainer, 0, rows.accumulation)
+    if examples is None or not config["task"]["splits"].get("train"):
+        return None
+    micro_batches = math.ceil(examples / rows.per_step) * rows.accumulation
+    limits = limits_in_micro_batches(trainer, micro_batches, rows.accumulation)
+    return total_steps(limits, micro_batches, rows.accumulation)
 
 
 def _builder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +160,7 @@ def _examples(config: Mapping[str, Any]) -> int | None:
 def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     recipe = config["recipe"]
     parts = ("weights", "gradients", "optimizer", "activations")
-    memory = ", ".join(f"{part} {getattr(run_plan, part) / GIB:.2f}" for part in parts)
+    memory = ", ".join(f"{part} {getattr(run_plan.memory, part) / GIB:.2f}" for part in parts)
     device = " a device" if run_plan.devices > 1 else ""
     lines = {
         "parameters": f"{run_plan.parameters:,}",
@@ -154,7 +169,7 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
             f"backward (rows of {run_plan.tokens_per_row} tokens)"
         ),
         f"memory{device}": (
-            f"{run_plan.memory / GIB:.2f} GiB: {memory} "
+            f"{run_plan.memory.total / GIB:.2f} GiB: {memory} "
             f"({run_plan.rows} rows of {run_plan.tokens_per_row} tokens at once)"
         ),
     }
@@ -174,7 +189,7 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _time(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
-    """From the speed of matrix products, measured now, where the wanted device is here."""
+    """From the speed of matrix products, measured now, where the requested kind of device is here."""
     hardware = config["hardware"]
     wants_gpu = hardware["accelerator"] == "gpu"
     if wants_gpu and torch.cuda.device_count() < run_plan.devices // hardware["nodes"]:
