@@ -1,5 +1,7 @@
-"""Real processes: `python train.py` in a folder of its own, with nobody's keys and caches."""
+"""Commands: `python train.py` in a folder of its own, as a real process with nobody's keys and caches, or in this process."""
 
+import contextlib
+import io
 import json
 import os
 import secrets
@@ -10,7 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from protoformer.commands import train
 from protoformer.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +65,14 @@ class Place:
     def run(self, *words: str, outputs: str = "outputs", seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
         process = self.start(*words, outputs=outputs)
         return finished(process, seconds)
+
+    def run_here(self, *words: str, outputs: str = "outputs") -> subprocess.CompletedProcess[str]:
+        """The same in this process, where torch is imported already: for what is the same in both."""
+        out, err = io.StringIO(), io.StringIO()
+        environ = {"PROTOFORMER_OUTPUTS": str(self.folder / outputs), "PROTOFORMER_CACHE": str(self.folder / "cache")}
+        with mock.patch.dict(os.environ, environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = train.main(words)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     def runs(self, outputs: str = "outputs") -> list[Path]:
         """Run folders, in order of their names."""

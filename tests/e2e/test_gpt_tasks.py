@@ -145,7 +145,7 @@ def test_two_processes_do_as_one_does(task: str, tmp_path: Path) -> None:
     words += ["model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
     metrics, curves = [], []
     for hardware in ("cpu", "ddp_cpu"):
-        done = place.run(*words, f"hardware={hardware}", outputs=hardware)
+        done = place.run_here(*words, f"hardware={hardware}", outputs=hardware)
         assert done.returncode == 0, done.stderr
         (folder,) = place.runs(hardware)
         metrics.append(result(folder)["metrics"])

@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def test_torchrun_and_two_machines_give_what_one_process_gives(place: Place) -> None:
-    alone = place.run(*SHORT, "hardware=cpu", outputs="alone")
+    alone = place.run_here(*SHORT, "hardware=cpu", outputs="alone")
     assert alone.returncode == 0, alone.stderr
     (expected,) = place.runs("alone")
 

@@ -23,7 +23,7 @@ def place(tmp_path: Path) -> Place:
 @pytest.mark.parametrize("hardware", ["cpu", pytest.param("ddp_cpu", marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place, hardware: str) -> None:
     words = (*LONG, f"hardware={hardware}", "trainer.checkpoint_every=1000")
-    whole = place.run(*words, outputs="whole")
+    whole = place.run_here(*words, outputs="whole")
     assert whole.returncode == 0, whole.stderr
 
     process = place.start(*words)
@@ -47,7 +47,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place, hardware
         ours, theirs = (read_pickle(folder / "checkpoints" / checkpoint)["state_dict"] for folder in (run, expected))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
-    third = place.run(*words)
+    third = place.run_here(*words)
     assert third.returncode == 0
     assert "this run is already finished" in third.stderr
     assert result(run)["score"] == result(expected)["score"]
@@ -62,7 +62,7 @@ def test_ranks_and_micro_batches_change_no_number(place: Place) -> None:
     }
     found = {}
     for name, words in ways.items():
-        done = place.run(*SHORT, "model.dropout=0", *words, outputs=name)
+        done = place.run_here(*SHORT, "model.dropout=0", *words, outputs=name)
         assert done.returncode == 0, done.stderr
         (run,) = place.runs(name)
         found[name] = run
@@ -115,24 +115,24 @@ def test_a_stop_while_it_evaluates_is_no_success(place: Place) -> None:
     process.send_signal(signal.SIGTERM)
     assert finished(process).returncode == 143
     assert not (place.runs()[0] / "result.json").exists()
-    again = place.run(*words, "trainer.log_every=2")
+    again = place.run_here(*words, "trainer.log_every=2")
     assert again.returncode == 0, again.stderr
     assert result(place.runs()[0])["training"]["steps"] == 6
 
 
 def test_old_results_are_not_passed_off_as_new_ones(place: Place) -> None:
-    first = place.run(*SHORT)
+    first = place.run_here(*SHORT)
     assert first.returncode == 0, first.stderr
     (run,) = place.runs()
     changed = result(run)
     changed["digests"]["code"] = "of another day"
     (run / "result.json").write_text(json.dumps(changed))
-    stale = place.run(*SHORT)
+    stale = place.run_here(*SHORT)
     assert stale.returncode == 3
     assert "reuse=true" in told(stale)
-    assert place.run(*SHORT, "reuse=true").returncode == 0
+    assert place.run_here(*SHORT, "reuse=true").returncode == 0
     assert len(place.runs()) == 1
-    anew = place.run(*SHORT, "force=true")
+    anew = place.run_here(*SHORT, "force=true")
     assert anew.returncode == 0, anew.stderr
     assert [folder.name for folder in place.runs()] == [run.name, f"{run.name}-a2"]
     assert result(place.runs()[1])["score"] == result(run)["score"]
@@ -145,7 +145,7 @@ def test_a_run_begun_by_other_code_is_not_continued_unasked(place: Place) -> Non
     process.send_signal(signal.SIGTERM)
     assert finished(process).returncode == 143
     (place.runs()[0] / "code_digest").write_text("of another day")
-    stale = place.run(*words)
+    stale = place.run_here(*words)
     assert stale.returncode == 3
     assert "was started by other code" in told(stale)
 
@@ -164,7 +164,7 @@ def test_a_run_is_quiet_and_ends_with_its_results(place: Place) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run(place: Place) -> None:
-    done = place.run(*SHORT, "recipe.lr=1e38", "recipe.clip=null", "trainer.checkpoint_every=1")
+    done = place.run_here(*SHORT, "recipe.lr=1e38", "recipe.clip=null", "trainer.checkpoint_every=1")
     assert done.returncode == 4, done.stderr
     assert "recipe.lr, or a longer recipe.warmup, is the usual cure" in told(done)
     (run,) = place.runs()

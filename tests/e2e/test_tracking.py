@@ -68,7 +68,7 @@ def test_wandb_gets_the_run_as_it_was(place: Place) -> None:
 
 
 def test_a_failed_run_is_closed_as_failed(place: Place) -> None:
-    done = place.run(*SHORT, "tracking=wandb_offline", "recipe.lr=1e38", "recipe.clip=null")
+    done = place.run_here(*SHORT, "tracking=wandb_offline", "recipe.lr=1e38", "recipe.clip=null")
     assert done.returncode == 4
     (run,) = place.runs()
     assert of(records(run), "exit")[0]["exit_code"] == 4
@@ -78,7 +78,7 @@ def test_a_failed_run_is_closed_as_failed(place: Place) -> None:
 def test_tensorboard(place: Place) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    done = place.run(*SHORT, "tracking=tensorboard")
+    done = place.run_here(*SHORT, "tracking=tensorboard")
     assert done.returncode == 0, done.stderr
     (run,) = place.runs()
     events = EventAccumulator(str(run / "tensorboard"))
