@@ -340,14 +340,19 @@ def test_a_run_gives_the_same_numbers(name: str, golden: dict[str, Any], tmp_pat
             assert value == pytest.approx(expected["scores"][score], rel=share, abs=slack), score
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_run_folder_has_the_same_name(name: str, golden: dict[str, Any], tmp_path: Path) -> None:
-    assert named(name, tmp_path)["name"] == golden["names"][name]["name"]
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    return {name: named(name, tmp_path_factory.mktemp(name)) for name in COMMANDS}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_has_the_same_settings(name: str, golden: dict[str, Any], tmp_path: Path) -> None:
-    assert named(name, tmp_path)["settings"] == golden["names"][name]["settings"]
+def test_a_run_folder_has_the_same_name(name: str, golden: dict[str, Any], names: dict[str, dict[str, str]]) -> None:
+    assert names[name]["name"] == golden["names"][name]["name"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_the_same_settings(name: str, golden: dict[str, Any], names: dict[str, dict[str, str]]) -> None:
+    assert names[name]["settings"] == golden["names"][name]["settings"]
 
 
 def test_a_text_is_written_in_the_same_way(golden: dict[str, Any]) -> None:
