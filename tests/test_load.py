@@ -103,5 +103,5 @@ def test_importing_the_package_is_light() -> None:
     code = (
         "import sys, protoformer; print([m for m in ('torch', 'lightning', 'hydra', 'datasets') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert completed.stdout.strip() == "[]"

@@ -78,7 +78,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("export a b c", "c: one argument too many; usage: protoformer export [-h] [--to {hf}] RUN DIR"),
         ("export a", "the following arguments are required: DIR; usage: protoformer export"),
@@ -89,10 +89,10 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         ("tokenizer trian x --kind bpe --size 3", "invalid choice: 'trian'"),
     ],
 )
-def test_wrong_arguments_are_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_one_line(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line
 
 
 def test_train_is_train_py_under_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:

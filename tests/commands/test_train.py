@@ -135,8 +135,8 @@ def test_a_sweep_that_a_yaml_states_is_drawn_and_narrowed(trained: Trained, tmp_
     (tmp_path / "experiment" / "grid.yaml").write_text(
         "# @package _global_\nhydra: {sweeper: {params: {recipe.lr: '1e-4,2e-4', seed: '1,3'}}}\n"
     )
-    words = ["-m", "--config-dir", str(tmp_path), "model=bert", "task=glue/rte", "experiment=grid", "seed=5"]
-    assert train.main([*words, f"paths.outputs={tmp_path / 'runs'}"]) == 0
+    overrides = ["-m", "--config-dir", str(tmp_path), "model=bert", "task=glue/rte", "experiment=grid", "seed=5"]
+    assert train.main([*overrides, f"paths.outputs={tmp_path / 'runs'}"]) == 0
     assert [(config["recipe"]["lr"], config["seed"]) for config, _ in trained] == [(1e-4, 5), (2e-4, 5)]
     assert f"--config-dir {tmp_path}" in trained[0][1]
 
@@ -153,7 +153,7 @@ def test_flags_are_read_anywhere_and_cfg_prints_without_running(
 def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for said in (
+    for message in (
         "model=NAME task=NAME",
         "glue/mnli",
         "bert_l12_h768",
@@ -162,12 +162,12 @@ def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
         "init_from",
         "examples:",
     ):
-        assert said in text
+        assert message in text
     assert max(map(len, text.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         ([], "no model and no task; give both, as in python train.py model=bert task=glue/mnli"),
         (["--multirn", DEMO], "--multirn: no such flag; did you mean --multirun?"),
@@ -182,11 +182,11 @@ def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_wrong_flags_are_one_line(
-    trained: Trained, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    trained: Trained, overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train.main(words) == 2
+    assert train.main(overrides) == 2
     (line,) = lines(capsys.readouterr().err)
-    assert said in line
+    assert message in line
 
 
 def test_a_failed_jobs_objective_is_not_a_number(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

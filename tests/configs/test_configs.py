@@ -151,14 +151,14 @@ def test_every_exception_of_a_paper_is_inherited_by_every_size(tmp_path: Path) -
         family, _, task = recipe.partition("/")
         if family not in ("bert", "gpt", "gpt2", "gpt3"):
             continue
-        said = {key: value for key, value in stated.get("recipe", stated).items() if key != "defaults"}
+        stated_recipe = {key: value for key, value in stated.get("recipe", stated).items() if key != "defaults"}
         sizes = [name for name in MODELS if family_of(name) == family]
         for model in (sizes[0], sizes[-1]):
             config = compose([f"model={model}", f"task={task}"], str(conf))
-            assert {key: config["recipe"][key] for key in said} == {
-                key: resolved(config, value) for key, value in said.items()
+            assert {key: config["recipe"][key] for key in stated_recipe} == {
+                key: resolved(config, value) for key, value in stated_recipe.items()
             }
-            assert config["recipe"]["epochs"] == 3 or "epochs" in said or task in PRETRAINING
+            assert config["recipe"]["epochs"] == 3 or "epochs" in stated_recipe or task in PRETRAINING
     assert (
         compose(["model=bert_large", "task=glue/wnli", "recipe.batch_size=8"], str(conf))["recipe"]["batch_size"] == 8
     )
@@ -179,7 +179,7 @@ def test_the_exceptions_of_the_paper() -> None:
     assert (large["batch_size"], large["epochs"], large["lr"]) == (48, 2, 5e-5)
     assert compose(["model=bert_l2_h128", "task=swag"])["recipe"]["lr"] == 2e-5
     pretraining = compose(["model=bert_large", "task=pretrain/ltr"])
-    wanted = {
+    expected = {
         "lr": 1e-4,
         "warmup": 10000,
         "weight_decay": 0.01,
@@ -187,7 +187,7 @@ def test_the_exceptions_of_the_paper() -> None:
         "eps": 1e-6,
         "max_steps": 1000000,
     }
-    assert {key: pretraining["recipe"][key] for key in wanted} == wanted
+    assert {key: pretraining["recipe"][key] for key in expected} == expected
     assert pretraining["trainer"]["max_epochs"] is None
 
 
@@ -209,17 +209,24 @@ def test_sizes_are_the_published_ones() -> None:
 
 def test_gpts_are_fitted_as_published() -> None:
     """Radford et al. 2018, section 4.1; GPT-2's and GPT-3's papers fine-tune nothing, so they are fitted alike."""
-    wanted = {"lr": 6.25e-5, "batch_size": 32, "epochs": 3, "warmup": 0.002, "schedule": "linear", "aux_lm_weight": 0.5}
-    wanted |= {"clip": 1.0, "weight_decay": 0.01, "eps": 1e-8}
+    expected = {
+        "lr": 6.25e-5,
+        "batch_size": 32,
+        "epochs": 3,
+        "warmup": 0.002,
+        "schedule": "linear",
+        "aux_lm_weight": 0.5,
+    }
+    expected |= {"clip": 1.0, "weight_decay": 0.01, "eps": 1e-8}
     for model in ("gpt", "gpt2_xl", "gpt3_175b"):
         recipe = compose([f"model={model}", "task=glue/rte"])["recipe"]
-        assert {key: recipe[key] for key in wanted} == wanted
+        assert {key: recipe[key] for key in expected} == expected
 
 
 def test_gpts_are_pretrained_as_published() -> None:
     gpt = compose(["model=gpt", "task=pretrain/clm"])
-    wanted = {"lr": 2.5e-4, "batch_size": 64, "epochs": 100, "warmup": 2000, "schedule": "cosine", "final_lr": 0.0}
-    assert {key: gpt["recipe"][key] for key in wanted} == wanted
+    expected = {"lr": 2.5e-4, "batch_size": 64, "epochs": 100, "warmup": 2000, "schedule": "cosine", "final_lr": 0.0}
+    assert {key: gpt["recipe"][key] for key in expected} == expected
     assert (gpt["task"]["max_len"], gpt["task"]["rows"]["parts"][0]["dataset"]) == (512, "bookcorpus/bookcorpus")
     gpt2 = compose(["model=gpt2_medium", "task=pretrain/clm"])
     assert (gpt2["task"]["max_len"], gpt2["recipe"]["batch_size"], gpt2["recipe"]["lr"]) == (1024, 512, 3e-4)

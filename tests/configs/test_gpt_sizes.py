@@ -72,5 +72,12 @@ def test_gpt_pretrains_on_books_and_gpt2_on_the_web() -> None:
 
 def test_fine_tuning_is_the_papers() -> None:
     recipe = compose(["model=gpt", "task=glue/rte"])["recipe"]
-    wanted = {"lr": 6.25e-5, "batch_size": 32, "epochs": 3, "warmup": 0.002, "aux_lm_weight": 0.5, "schedule": "linear"}
-    assert {key: recipe[key] for key in wanted} == wanted
+    expected = {
+        "lr": 6.25e-5,
+        "batch_size": 32,
+        "epochs": 3,
+        "warmup": 0.002,
+        "aux_lm_weight": 0.5,
+        "schedule": "linear",
+    }
+    assert {key: recipe[key] for key in expected} == expected

@@ -34,11 +34,11 @@ def no_launcher(plugins: Plugins, **parts: Any) -> NoLauncher:
 
 
 def blocks(language: str) -> list[tuple[Path, str]]:
-    found = []
+    results = []
     for page in PAGES:
         for text in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
-            found.append((page, text))
-    return found
+            results.append((page, text))
+    return results
 
 
 def commands() -> list[list[str]]:
@@ -48,8 +48,8 @@ def commands() -> list[list[str]]:
         for page in PAGES
         for text in re.findall(r"`((?:python train\.py|protoformer|make) [^`]*)`", page.read_text(encoding="utf-8"))
     ]
-    found = [shlex.split(line, comments=True) for line in shown + inline]
-    return [list(words) for words in dict.fromkeys(map(tuple, found))]
+    results = [shlex.split(line, comments=True) for line in shown + inline]
+    return [list(words) for words in dict.fromkeys(map(tuple, results))]
 
 
 def complete(words: list[str]) -> bool:
@@ -120,6 +120,6 @@ def test_a_yaml_that_is_shown_composes(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_recipes_of_the_readme_are_short() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Extending")[1].split("\n## ")[0]
-    found = re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S)
-    assert len(found) == 3
-    assert all(len(block.splitlines()) <= 10 for block in found)
+    results = re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S)
+    assert len(results) == 3
+    assert all(len(block.splitlines()) <= 10 for block in results)

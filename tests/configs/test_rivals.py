@@ -46,10 +46,10 @@ def test_sizes_and_kinds_hold_in_every_architecture() -> None:
 def test_rivals_translate_by_the_transformers_recipe() -> None:
     """But for the clip; and for French the big Transformer's dropout is its own."""
     for task in ("wmt14_en_fr", "multi30k_de_en"):  # the other two are what these are made of
-        wanted = composed("transformer", f"translate/{task}")["recipe"]
+        expected = composed("transformer", f"translate/{task}")["recipe"]
         for model in ("rnn", "cnn"):
-            found = composed(model, f"translate/{task}")["recipe"]
-            assert found == {**wanted, "clip": 5.0}
+            actual = composed(model, f"translate/{task}")["recipe"]
+            assert actual == {**expected, "clip": 5.0}
 
 
 def test_the_encoder_alone_writes_no_language() -> None:

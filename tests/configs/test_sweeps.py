@@ -42,7 +42,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_grid_times_three_seeds_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[dict[str, str]] = []
     monkeypatch.setattr(
-        "protoformer.config.compose.compose", lambda words: checked.append(dict(word.split("=", 1) for word in words))
+        "protoformer.config.compose.compose",
+        lambda overrides: checked.append(dict(word.split("=", 1) for word in overrides)),
     )
     monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
     monkeypatch.chdir(ROOT)
@@ -57,8 +58,15 @@ def test_the_grid_times_three_seeds_is_drawn(monkeypatch: pytest.MonkeyPatch) ->
 def test_its_jobs_reach_training_and_keys_of_the_command_line_narrow_it(
     trained: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    words = ["-m", "--config-dir", "sweeps", "experiment=bert_glue_grid", "task=glue/rte", f"paths.outputs={tmp_path}"]
-    assert train.main([*words, "seed=7", "recipe.lr=1e-4", "recipe.batch_size=16", "model=bert_l2_h128"]) == 0
+    overrides = [
+        "-m",
+        "--config-dir",
+        "sweeps",
+        "experiment=bert_glue_grid",
+        "task=glue/rte",
+        f"paths.outputs={tmp_path}",
+    ]
+    assert train.main([*overrides, "seed=7", "recipe.lr=1e-4", "recipe.batch_size=16", "model=bert_l2_h128"]) == 0
     assert [config["recipe"]["epochs"] for config in trained] == [2, 3, 4]
     for config in trained:
         assert (config["choices"]["model"], config["choices"]["task"], config["seed"]) == (
@@ -134,8 +142,8 @@ def test_an_ablation_draws_its_rows(name: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(ROOT)
     drawn: list[dict[str, Any]] = []
 
-    def composed(words: list[str]) -> dict[str, Any]:
-        drawn.append(compose(words))
+    def composed(overrides: list[str]) -> dict[str, Any]:
+        drawn.append(compose(overrides))
         return drawn[-1]
 
     monkeypatch.setattr("protoformer.config.compose.compose", composed)
@@ -186,8 +194,8 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
     monkeypatch.chdir(ROOT)
     drawn: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def composed(words: list[str]) -> dict[str, Any]:
-        config = compose(words)
+    def composed(overrides: list[str]) -> dict[str, Any]:
+        config = compose(overrides)
         drawn[config["choices"]["experiment"].rpartition("/")[2], config["choices"]["task"]] = config
         return config
 
@@ -202,8 +210,8 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
         assert config["recipe"]["aux_lm_weight"] == (0 if row == "no_aux_lm" else 0.5)
         assert config["init_from"] == ("scratch" if row == "no_pretraining" else "auto")
     recipe = drawn["full", "glue/rte"]["recipe"]  # section 4.1
-    wanted = {"lr": 6.25e-5, "batch_size": 32, "epochs": 3, "warmup": 0.002, "schedule": "linear", "clip": 1.0}
-    assert {key: recipe[key] for key in wanted} == wanted
+    expected = {"lr": 6.25e-5, "batch_size": 32, "epochs": 3, "warmup": 0.002, "schedule": "linear", "clip": 1.0}
+    assert {key: recipe[key] for key in expected} == expected
 
 
 def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +219,7 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
     monkeypatch.chdir(ROOT)
     drawn: list[dict[str, Any]] = []
-    monkeypatch.setattr("protoformer.config.compose.compose", lambda words: drawn.append(compose(words)))
+    monkeypatch.setattr("protoformer.config.compose.compose", lambda overrides: drawn.append(compose(overrides)))
     jobs, _ = multirun.checked_sweep(["experiment=transformer_table3"], groups.search_path())
     assert jobs == len(drawn) == 20
     task, (base, *variants) = "translate/wmt14_en_de", drawn
@@ -222,8 +230,8 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {**base["recipe"], "average": 5} == plain["recipe"]
     assert base["task"]["module"]["dev_beams"] == 4
     rows = [row for row in paper_results.rows() if row.table == "Table 3" and row.settings and not row.is_base]
-    found = [row for config in variants for row in paper_results.ablation_variants("transformer", task, config)]
-    assert sorted(row.row for row in found) == sorted(row.row for row in rows)
+    actual = [row for config in variants for row in paper_results.ablation_variants("transformer", task, config)]
+    assert sorted(row.row for row in actual) == sorted(row.row for row in rows)
     for config in variants:
         (differs,) = {
             row.settings: row.overrides for row in paper_results.ablation_variants("transformer", task, config)
@@ -235,21 +243,21 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_of_a_table_that_changes_nothing_is_refused() -> None:
-    words = ["experiment=transformer_table3"]
-    assert compose([*words, "variant={n_heads: 2}"], str(SWEEPS))["model"]["n_heads"] == 2
-    assert compose([*words, "variant.d_model=64", "variant={n_heads: 2}"], str(SWEEPS))["model"]["d_model"] == 64
+    overrides = ["experiment=transformer_table3"]
+    assert compose([*overrides, "variant={n_heads: 2}"], str(SWEEPS))["model"]["n_heads"] == 2
+    assert compose([*overrides, "variant.d_model=64", "variant={n_heads: 2}"], str(SWEEPS))["model"]["d_model"] == 64
     with pytest.raises(ConfigurationError, match=r"variant\.n_haeds.*n_heads"):
-        compose([*words, "variant={n_haeds: 2}"], str(SWEEPS))
+        compose([*overrides, "variant={n_haeds: 2}"], str(SWEEPS))
     for variant in ("variant=5", "variant=null", "variant='{n_heads: 2}'", "variant=[1]"):
         with pytest.raises(
             ConfigurationError, match=r"a variant is a mapping, as in variant=\{key:1\}, without quotes"
         ):
-            compose([*words, variant], str(SWEEPS))
+            compose([*overrides, variant], str(SWEEPS))
     with pytest.raises(ConfigurationError, match=r"^variant\.n_heads: model\.n_heads=one does not fit"):
-        compose([*words, "variant={n_heads: one}"], str(SWEEPS))
+        compose([*overrides, "variant={n_heads: one}"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match=r"^variant\.d_key: model\.d_key=0 is out of range"):
-        compose([*words, "variant={d_key: 0}"], str(SWEEPS))
+        compose([*overrides, "variant={d_key: 0}"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match=r"model\.dropout: .* override variant\.dropout instead"):
-        compose([*words, "model.dropout=0.3"], str(SWEEPS))
+        compose([*overrides, "model.dropout=0.3"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match="no yaml reads any"):
         compose(["model=bert", "task=glue/rte", "variant.lr=1"])

@@ -15,7 +15,7 @@ def test_a_cache_has_the_modes_of_the_umask_and_leaves_nothing_beside_it(tmp_pat
         cached(tmp_path, {"a": 1}, lambda: table, Table)
     finally:
         os.umask(before)
-    (place,) = (tmp_path / "tokens").iterdir()
-    assert place.stat().st_mode & 0o777 == 0o755
-    assert {path.stat().st_mode & 0o777 for path in place.iterdir()} == {0o644}
+    (folder,) = (tmp_path / "tokens").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     assert cached(tmp_path, {"a": 1}, lambda: table, Table).ids.tolist() == [0, 1, 2]

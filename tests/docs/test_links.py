@@ -30,16 +30,16 @@ def anchors(page: Path) -> frozenset[str]:
     """Anchors of a page's headings, as both GitHub and Python-Markdown derive them, and explicit ones."""
     text = page.read_text(encoding="utf-8")
     fenced = re.sub(r"^(```|~~~).*?^\1", "", text, flags=re.M | re.S)
-    found: list[str] = []
+    results: list[str] = []
     for title in re.findall(r"^#{1,6}\s+(.+?)\s*#*$", fenced, re.M):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)
         kept = re.sub(r"[^\w\s-]", "", plain).strip().lower()
         github, markdown = re.sub(r"\s", "-", kept), re.sub(r"[-\s]+", "-", kept)
         if github == markdown:  # a heading whose anchor differs between the two cannot be linked to
-            found.append(github)
-    doubles = {name for name in found if found.count(name) > 1}
+            results.append(github)
+    doubles = {name for name in results if results.count(name) > 1}
     explicit = re.findall(r"\b(?:id|name)=\"([^\"]+)\"", fenced)
-    return frozenset({name for name in found if name not in doubles} | set(explicit))
+    return frozenset({name for name in results if name not in doubles} | set(explicit))
 
 
 def broken(page: Path) -> list[str]:

@@ -36,7 +36,7 @@ SMALL = (
 )
 
 
-class Place:
+class Workspace:
     """A folder to run commands in; every process that they leave behind can be found by a mark in its environment."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,34 +45,36 @@ class Place:
 
     def start(
         self,
-        *words: str,
+        *overrides: str,
         outputs: str = "outputs",
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, str(ROOT / "train.py")),
     ) -> subprocess.Popen[str]:
-        places = {"PROTOFORMER_OUTPUTS": outputs, "PROTOFORMER_CACHE": "cache"}
+        paths = {"PROTOFORMER_OUTPUTS": outputs, "PROTOFORMER_CACHE": "cache"}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
         return subprocess.Popen(
-            [*command, *words],
+            [*command, *overrides],
             cwd=self.folder,
-            env={**clean, **places, MARK: self.mark, "OMP_NUM_THREADS": "1", **(environ or {})},
+            env={**clean, **paths, MARK: self.mark, "OMP_NUM_THREADS": "1", **(environ or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
         )
 
-    def run(self, *words: str, outputs: str = "outputs", seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
-        process = self.start(*words, outputs=outputs)
+    def run(
+        self, *overrides: str, outputs: str = "outputs", seconds: float = SECONDS
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.start(*overrides, outputs=outputs)
         return finished(process, seconds)
 
-    def run_here(self, *words: str, outputs: str = "outputs") -> subprocess.CompletedProcess[str]:
+    def run_here(self, *overrides: str, outputs: str = "outputs") -> subprocess.CompletedProcess[str]:
         """The same in this process, where torch is imported already: for what is the same in both."""
         out, err = io.StringIO(), io.StringIO()
         environ = {"PROTOFORMER_OUTPUTS": str(self.folder / outputs), "PROTOFORMER_CACHE": str(self.folder / "cache")}
         with mock.patch.dict(os.environ, environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = train.main(words)
-        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+            code = train.main(overrides)
+        return subprocess.CompletedProcess(overrides, code, out.getvalue(), err.getvalue())
 
     def runs(self, outputs: str = "outputs") -> list[Path]:
         """Run folders, in order of their names."""
@@ -80,16 +82,16 @@ class Place:
 
     def left_behind(self) -> list[int]:
         """Processes that carry the mark and still live."""
-        wanted = f"{MARK}={self.mark}".encode()
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
+        entry = f"{MARK}={self.mark}".encode()
+        pids = []
+        for process_folder in Path("/proc").glob("[0-9]*"):
             try:
-                state = (place / "stat").read_text().rpartition(")")[2].split()[0]
-                if wanted in (place / "environ").read_bytes().split(b"\0") and state != "Z":
-                    found.append(int(place.name))
+                state = (process_folder / "stat").read_text().rpartition(")")[2].split()[0]
+                if entry in (process_folder / "environ").read_bytes().split(b"\0") and state != "Z":
+                    pids.append(int(process_folder.name))
             except OSError:
                 continue
-        return found
+        return pids
 
 
 def finished(process: subprocess.Popen[str], seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
@@ -115,12 +117,12 @@ def wait_for(met: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"not met in {SECONDS} s")
 
 
-def told(done: subprocess.CompletedProcess[str]) -> str:
+def error_line(completed: subprocess.CompletedProcess[str]) -> str:
     """The one line of an error."""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    lines = [line for line in completed.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    assert len(errors) == 1, completed.stderr
+    assert "Traceback" not in completed.stderr
     return errors[0]
 
 

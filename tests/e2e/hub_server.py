@@ -154,12 +154,12 @@ class Handler(BaseHTTPRequestHandler):
     def _found(self, kind: str, name: str, revision: str) -> Repository | None:
         """The repository, when it has that revision; otherwise the answer has been given."""
         commits = self.serves.commits(kind, name)
-        found = next((one for one in commits if revision in ("main", one.commit)), None)
+        results = next((one for one in commits if revision in ("main", one.commit)), None)
         if not commits:
             self._send(HTTPStatus.UNAUTHORIZED, b"Repository not found", {"X-Error-Code": "RepoNotFound"})
-        elif found is None:
+        elif results is None:
             self._send(HTTPStatus.NOT_FOUND, b"Invalid rev id", {"X-Error-Code": "RevisionNotFound"})
-        return found
+        return results
 
     def _api(self, kind: str, name: str, rest: list[str], query: Mapping[str, list[str]]) -> None:
         verb, revision = (rest[0], rest[1]) if len(rest) > 1 else ("revision", "main")

@@ -75,8 +75,8 @@ class Command:
 
     def __call__(self, *more: str) -> tuple[int, list[str]]:
         code = train.main(self.words(*more))
-        said = [line for line in self.capsys.readouterr().err.splitlines() if line.strip()]
-        return code, said
+        output = [line for line in self.capsys.readouterr().err.splitlines() if line.strip()]
+        return code, output
 
 
 @pytest.fixture
@@ -84,12 +84,12 @@ def command(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -
     return Command(tmp_path, weights, capsys)
 
 
-def one_line(found: tuple[int, list[str]]) -> str:
-    code, said = found
-    errors = [line for line in said if line.startswith("error: ")]
-    assert code == 2, said
-    assert len(errors) == 1, said
-    assert not any("Traceback" in line for line in said)
+def one_line(result: tuple[int, list[str]]) -> str:
+    code, output = result
+    errors = [line for line in output if line.startswith("error: ")]
+    assert code == 2, output
+    assert len(errors) == 1, output
+    assert not any("Traceback" in line for line in output)
     return errors[0]
 
 
@@ -117,16 +117,16 @@ ROWS: dict[str, tuple[Callable[[list[Row]], object], list[str]]] = {
 def test_rows_that_cannot_be_used_are_named(command: Command, name: str) -> None:
     change, named = ROWS[name]
     rte(command.folder / "data", change)
-    said = one_line(command())
+    output = one_line(command())
     for words in named:
-        assert words in said, said
+        assert words in output, output
 
 
 def test_a_long_text_is_cut_and_counted(command: Command) -> None:
     rte(command.folder / "data", lambda rows: rows[0].update(sentence1="the doctor " * 100))
-    code, said = command()
-    assert code == 0, said
-    assert any("1 of 12 examples truncated to 64 tokens" in line for line in said), said
+    code, output = command()
+    assert code == 0, output
+    assert any("1 of 12 examples truncated to 64 tokens" in line for line in output), output
 
 
 def test_weights_that_are_damaged_or_missing(command: Command, weights: Path, tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_weights_that_are_damaged_or_missing(command: Command, weights: Path, tm
 
 def test_a_model_that_the_hub_cannot_give(command: Command) -> None:
     rte(command.folder / "data")  # the tests run with HF_HUB_OFFLINE=1
-    said = one_line(command("init_from=nobody/no-such-model"))
-    assert "nobody/no-such-model" in said
-    assert "init_from" in said
+    output = one_line(command("init_from=nobody/no-such-model"))
+    assert "nobody/no-such-model" in output
+    assert "init_from" in output
 
 
 def test_sizes_that_clash_with_the_weights(command: Command) -> None:
@@ -163,18 +163,18 @@ def test_a_task_without_training_names_what_it_needs(command: Command) -> None:
     code = train.main(
         ["model=bert", "task=glue/ax", "source=sample", "tracking=none", f"paths.outputs={command.folder}"]
     )
-    said = command.capsys.readouterr().err
+    output = command.capsys.readouterr().err
     assert code == 2
-    assert "init_from=" in said
-    assert len(said.splitlines()) == 1
+    assert "init_from=" in output
+    assert len(output.splitlines()) == 1
 
 
 def test_a_local_copy_without_its_test_split_is_trained_on(command: Command) -> None:
     root = rte(command.folder / "data")
     (root / GLUE / "rte" / "test-00000-of-00001.parquet").unlink()
-    code, said = command()
-    assert code == 0, said
-    assert any("no file test*.parquet" in line and "no predictions" in line for line in said), said
+    code, output = command()
+    assert code == 0, output
+    assert any("no file test*.parquet" in line and "no predictions" in line for line in output), output
     (run,) = (path.parent for path in (command.folder / "outputs").rglob("result.json"))
     assert {file.name for file in (run / "predictions").iterdir()} == {"val.jsonl"}
     (root / GLUE / "rte" / "validation-00000-of-00001.parquet").unlink()
@@ -183,5 +183,5 @@ def test_a_local_copy_without_its_test_split_is_trained_on(command: Command) -> 
 
 def test_a_tokenizer_file_that_is_not_there(command: Command) -> None:
     rte(command.folder / "data")
-    said = one_line(command("model.tokenizer=./nowhere/words.json"))
-    assert said == "error: model.tokenizer=./nowhere/words.json: no such file or folder"
+    output = one_line(command("model.tokenizer=./nowhere/words.json"))
+    assert output == "error: model.tokenizer=./nowhere/words.json: no such file or folder"

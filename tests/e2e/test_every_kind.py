@@ -43,9 +43,9 @@ KINDS = {
 LISTED = ("classification", "regression", "multiple_choice", "span")
 
 
-def run(folder: Path, *words: str) -> Path:
+def run(folder: Path, *overrides: str) -> Path:
     places = [f"paths.outputs={folder / 'outputs'}", f"paths.cache={folder / 'cache'}"]
-    assert train.main([*TINY, *words, *places]) == 0
+    assert train.main([*TINY, *overrides, *places]) == 0
     (made,) = (folder / "outputs").rglob("result.json")
     return made.parent
 
@@ -102,8 +102,8 @@ def test_what_goes_wrong_after_the_result_costs_a_line(
     monkeypatch.setattr(results, "print_results", broken)
     folder = run(tmp_path, *KINDS["classification"], "views.attention=true")
     assert ended == [0]
-    told = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
-    assert told == [
+    printed = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert printed == [
         "card.md: skipped (ValueError: no room left)",
         "views.attention: skipped (ValueError: no room left)",
         "the tracker's summary: skipped (ConnectionError)",

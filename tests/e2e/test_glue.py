@@ -9,7 +9,7 @@ import pytest
 from protoformer import cli
 from protoformer.commands import train
 
-from .commands import Place, result
+from .commands import Workspace, result
 
 TINY = [
     "model=bert_l2_h128",
@@ -38,9 +38,9 @@ FILES = {
 }  # fmt: skip
 
 
-def run(outputs: Path, *words: str) -> Path:
+def run(outputs: Path, *overrides: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *overrides, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 
@@ -50,12 +50,14 @@ def test_all_tasks_and_the_zip(tmp_path: Path) -> None:
     runs = {}
     for task, keys in SCORES.items():
         runs[task] = run(outputs, f"task=glue/{task}", "init_from=scratch")
-        found = result(runs[task])
-        assert {key for key in found["metrics"] if key.startswith("val/") and "loss" not in key} == keys | {"val/score"}
-        main = [found["metrics"][key] for key in keys]
-        assert found["score"] == pytest.approx(sum(main) / len(main), abs=1e-6)
+        actual = result(runs[task])
+        assert {key for key in actual["metrics"] if key.startswith("val/") and "loss" not in key} == keys | {
+            "val/score"
+        }
+        main = [actual["metrics"][key] for key in keys]
+        assert actual["score"] == pytest.approx(sum(main) / len(main), abs=1e-6)
         # hidden references give no numbers; MRPC's are public
-        assert any(key.startswith("test/") for key in found["metrics"]) == (task == "mrpc")
+        assert any(key.startswith("test/") for key in actual["metrics"]) == (task == "mrpc")
     runs["ax"] = run(outputs, "task=glue/ax", f"init_from={runs['mnli']}")
     assert result(runs["ax"])["score"] is None
     lines = [json.loads(line) for line in (runs["ax"] / "predictions" / "test.jsonl").read_text().splitlines()]
@@ -81,9 +83,9 @@ def test_a_run_starts_from_another_run_with_a_fresh_head(tmp_path: Path, capsys:
 
 @pytest.mark.slow
 def test_the_demo_learns(tmp_path: Path) -> None:
-    done = Place(tmp_path).run("experiment=demo")
-    assert done.returncode == 0, done.stderr
-    (folder,) = Place(tmp_path).runs()
+    completed = Workspace(tmp_path).run("experiment=demo")
+    assert completed.returncode == 0, completed.stderr
+    (folder,) = Workspace(tmp_path).runs()
     metrics = result(folder)["metrics"]
     assert metrics["val/matched/accuracy"] > 0.9
     assert metrics["val/mismatched/accuracy"] > 0.9

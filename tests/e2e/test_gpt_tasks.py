@@ -11,7 +11,7 @@ from protoformer import cli
 from protoformer.commands import train
 from protoformer.runs.metrics import read_metrics
 
-from .commands import SMALL, Place, result
+from .commands import SMALL, Workspace, result
 
 TINY = [
     "model.d_model=16",
@@ -59,9 +59,9 @@ PAIRS = [
 ]
 
 
-def run(outputs: Path, *words: str) -> Path:
+def run(outputs: Path, *overrides: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *overrides, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 
@@ -73,10 +73,10 @@ def predictions(folder: Path, name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("model", "task"), PAIRS)
 def test_every_task_runs_with_its_language_beside_it(model: str, task: str, tmp_path: Path) -> None:
     folder = run(tmp_path / "outputs", f"model={model}", f"task={task}")
-    found = result(folder)["metrics"]
-    assert {f"val/{name}" for name in SCORES[task]} | {"val/score"} <= found.keys()
-    assert any(key.startswith("test/") for key in found) == (task in PUBLIC)
-    assert all(math.isfinite(value) for value in found.values())
+    actual = result(folder)["metrics"]
+    assert {f"val/{name}" for name in SCORES[task]} | {"val/score"} <= actual.keys()
+    assert any(key.startswith("test/") for key in actual) == (task in PUBLIC)
+    assert all(math.isfinite(value) for value in actual.values())
     curve = [line for line in read_metrics(folder / "metrics.jsonl") if "train/lm_loss" in line]
     first, last = curve[0]["train/lm_loss"], curve[-1]["train/lm_loss"]
     assert last < first - 0.3  # it learns to tell words
@@ -104,14 +104,14 @@ def test_rows_of_their_own_kinds(tmp_path: Path) -> None:
 def test_a_lambda_below_0_and_one_for_an_encoder_are_told_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words, message in {
+    for overrides, message in {
         (
             "model=gpt2_tiny",
             "recipe.aux_lm_weight=-0.5",
         ): "recipe.aux_lm_weight=-0.5 is out of range; expected a value at",
         ("model=bert_l2_h128", "recipe.aux_lm_weight=0.5"): "recipe.aux_lm_weight=0.5 needs a decoder (gpt, gpt2, ...)",
     }.items():
-        assert train.main([*TINY, *words, "task=glue/rte", f"paths.outputs={tmp_path}"]) == 2
+        assert train.main([*TINY, *overrides, "task=glue/rte", f"paths.outputs={tmp_path}"]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
@@ -139,15 +139,15 @@ def test_what_a_trained_decoder_says_of_a_text(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("task", ["glue/mrpc", "squad/v2", "swag", "race/middle", "story_cloze"])
 def test_two_processes_do_as_one_does(task: str, tmp_path: Path) -> None:
     """The language model's share of the loss too: sequences of unequal length, on ranks and in micro-batches."""
-    place = Place(tmp_path)
+    workspace = Workspace(tmp_path)
     small = [word for word in SMALL if not word.startswith(("task=", "model=", "recipe.lr", "source.rows"))]
-    words = [*small, "model=gpt2_tiny", f"task={task}", "source.rows=50", "recipe.epochs=1", "task.max_len=96"]
-    words += ["model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
+    overrides = [*small, "model=gpt2_tiny", f"task={task}", "source.rows=50", "recipe.epochs=1", "task.max_len=96"]
+    overrides += ["model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
     metrics, curves = [], []
     for hardware in ("cpu", "ddp_cpu"):
-        done = place.run_here(*words, f"hardware={hardware}", outputs=hardware)
-        assert done.returncode == 0, done.stderr
-        (folder,) = place.runs(hardware)
+        completed = workspace.run_here(*overrides, f"hardware={hardware}", outputs=hardware)
+        assert completed.returncode == 0, completed.stderr
+        (folder,) = workspace.runs(hardware)
         metrics.append(result(folder)["metrics"])
         lines = [line for line in read_metrics(folder / "metrics.jsonl") if "train/lm_loss" in line]
         curves.append([(line["train/loss"], line["train/lm_loss"], line["train/grad_norm"]) for line in lines])

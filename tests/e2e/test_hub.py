@@ -54,10 +54,10 @@ NEWER, NOWHERE = "a" * 40, "b" * 40
 def weights(commit: str = MODEL_COMMIT) -> Repository:
     """A tiny random BERT with a vocab.txt, its tensors named as in the files of 2018."""
     tables = [generate(DATA, "mnli", split, 0, rows) for split, rows in SPLITS.items()]
-    words = whole_word_tokenizer(
+    overrides = whole_word_tokenizer(
         (text for table in tables for name in ("premise", "hypothesis") for text in table.column(name).to_pylist()), ""
     )
-    vocab = sorted(words.hf_tokenizer.get_vocab(), key=words.hf_tokenizer.get_vocab().get)
+    vocab = sorted(overrides.hf_tokenizer.get_vocab(), key=overrides.hf_tokenizer.get_vocab().get)
     sizes = {"vocab_size": len(vocab), **SIZES}
     layout = BertWeights()
     state = layout.to_hf("pretraining", bert(**sizes).state_dict(), {"masked.bias": torch.zeros(len(vocab))})
@@ -92,30 +92,30 @@ def rows(commit: str = DATA_COMMIT) -> Repository:
 class Machine:
     """A machine with empty caches: runs commands, with or without a hub, and keeps all that they say."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.outputs, self.cache = place / "outputs", place / "cache"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.outputs, self.cache = folder / "outputs", folder / "cache"
         self.said: list[str] = []
 
-    def run(self, *words: str, endpoint: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(self, *overrides: str, endpoint: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
         ours = ("HF_", "WANDB_", "PROTOFORMER_", "XDG_")
         clean = {k: v for k, v in os.environ.items() if not k.startswith(ours) and not k.lower().endswith("_proxy")}
-        environ = {**clean, **SECRETS, "OMP_NUM_THREADS": "1", "HOME": str(self.place), "HF_ENDPOINT": endpoint}
-        environ |= {"HF_HOME": str(self.place / "hf"), **({"HF_HUB_OFFLINE": "1"} if offline else {})}
+        environ = {**clean, **SECRETS, "OMP_NUM_THREADS": "1", "HOME": str(self.folder), "HF_ENDPOINT": endpoint}
+        environ |= {"HF_HOME": str(self.folder / "hf"), **({"HF_HUB_OFFLINE": "1"} if offline else {})}
         program = Path(sys.executable).with_name("protoformer")
-        start = [str(program)] if words[0] == "prepare" else [sys.executable, str(ROOT / "train.py")]
+        start = [str(program)] if overrides[0] == "prepare" else [sys.executable, str(ROOT / "train.py")]
         own = [f"paths.outputs={self.outputs}", f"paths.cache={self.cache}", "hardware.threads=1"]
-        done = subprocess.run(
-            [*start, *words, *(word for word in own if word not in words)],
-            cwd=self.place, env=environ, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL,
+        completed = subprocess.run(
+            [*start, *overrides, *(word for word in own if word not in overrides)],
+            cwd=self.folder, env=environ, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        self.said.append(done.stdout + done.stderr)
-        return done
+        self.said.append(completed.stdout + completed.stderr)
+        return completed
 
     def runs(self) -> list[Path]:
         """Folders of finished runs, oldest first."""
-        found = (self.outputs / "bert" / "glue" / "mnli").glob("*/result.json")
-        return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+        actual = (self.outputs / "bert" / "glue" / "mnli").glob("*/result.json")
+        return [path.parent for path in sorted(actual, key=lambda path: path.stat().st_mtime)]
 
     def tokens(self) -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (self.cache / "tokens").rglob("*") if path.is_file()}
@@ -123,7 +123,7 @@ class Machine:
     def leaks(self) -> list[str]:
         """Where a secret stands: what the commands said, and every file below this machine's home."""
         secrets = [secret.encode() for secret in SECRETS.values()]
-        files = {str(path): path.read_bytes() for path in self.place.rglob("*") if path.is_file()}
+        files = {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
         assert any("/hf/" in name for name in files)
         assert any("/outputs/" in name for name in files)
         return [
@@ -149,11 +149,11 @@ def closed_port() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+def error_lines(completed: subprocess.CompletedProcess[str]) -> list[str]:
     """The lines on stderr of a command that failed by user errors alone: one a run."""
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert completed.returncode == 2, completed.stderr
+    assert "Traceback" not in completed.stderr
+    lines = [line for line in completed.stderr.splitlines() if line.strip()]
     assert [line for line in lines if not line.startswith("error: ")] == []
     return lines
 
@@ -171,8 +171,8 @@ def hub() -> Iterator[Hub]:
 def warm(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine on which the command has run once, with the hub and nothing cached."""
     machine = Machine(tmp_path_factory.mktemp("warm"))
-    done = machine.run(*COMMAND, endpoint=hub.endpoint)
-    assert done.returncode == 0, done.stderr
+    completed = machine.run(*COMMAND, endpoint=hub.endpoint)
+    assert completed.returncode == 0, completed.stderr
     return machine
 
 
@@ -189,8 +189,8 @@ def test_cold(hub: Hub, warm: Machine) -> None:
 def test_warm_without_a_hub(warm: Machine) -> None:
     """What is cached at the pinned commits is all that another run needs, with no setting that says so."""
     before = warm.tokens()
-    done = warm.run(*COMMAND, "seed=7", endpoint=closed_port())
-    assert done.returncode == 0, done.stderr
+    completed = warm.run(*COMMAND, "seed=7", endpoint=closed_port())
+    assert completed.returncode == 0, completed.stderr
     first, second = warm.runs()
     assert first != second
     is_from_the_hub(second)
@@ -206,9 +206,9 @@ def test_prepare_then_offline(hub: Hub, tmp_path: Path) -> None:
     decoy = tmp_path / DATA / "mnli" / "train.jsonl"
     decoy.parent.mkdir(parents=True)
     decoy.write_text('{"premise": "a decoy", "hypothesis": "a decoy", "label": 0}\n')
-    done = machine.run("prepare", *COMMAND[:2], endpoint=hub.endpoint)
-    assert done.returncode == 0, done.stderr
-    facts = {line.partition(":")[0]: line.partition(":")[2].strip() for line in done.stdout.splitlines()}
+    completed = machine.run("prepare", *COMMAND[:2], endpoint=hub.endpoint)
+    assert completed.returncode == 0, completed.stderr
+    facts = {line.partition(":")[0]: line.partition(":")[2].strip() for line in completed.stdout.splitlines()}
     assert facts["weights"].startswith(f"{MODEL}@{MODEL_COMMIT} | ")
     assert facts["tokenizer"].endswith(" tokens")
     assert facts["data set"].startswith(f"{DATA}@{DATA_COMMIT} | {tmp_path / 'hf'}")
@@ -217,11 +217,11 @@ def test_prepare_then_offline(hub: Hub, tmp_path: Path) -> None:
         assert f" | {SPLITS[role.replace(' ', '_')]} examples, " in facts[role]
     assert facts["tokens"] == str(machine.cache / "tokens")
 
-    setting, python, script, *words = shlex.split(facts["to run without a network"])
+    setting, python, script, *overrides = shlex.split(facts["to run without a network"])
     assert (setting, python, script) == ("HF_HUB_OFFLINE=1", "python", "train.py")
     before = machine.tokens()
-    done = machine.run(*words, "debug=fast", endpoint=closed_port(), offline=True)
-    assert done.returncode == 0, done.stderr
+    completed = machine.run(*overrides, "debug=fast", endpoint=closed_port(), offline=True)
+    assert completed.returncode == 0, completed.stderr
     (run,) = machine.runs()
     is_from_the_hub(run)
     assert machine.tokens() == before != {}
@@ -266,11 +266,11 @@ def strict() -> Iterator[Hub]:
 @pytest.mark.parametrize("name", FAILURES)
 def test_what_cannot_be_had_is_one_line(hub: Hub, strict: Hub, warm: Machine, cold: Machine, name: str) -> None:
     """It names the id (and the commit) and what would do; `prepare` is advised where a network would help, only there."""
-    which, where, words, named = FAILURES[name]
+    which, where, overrides, named = FAILURES[name]
     machine = {"warm": warm, "cold": cold}[which]
     endpoint = {"open": hub.endpoint, "strict": strict.endpoint}.get(where) or closed_port()
     before = machine.runs()
-    lines = told(machine.run(*COMMAND, *words, endpoint=endpoint, offline=where == "offline"))
+    lines = error_lines(machine.run(*COMMAND, *overrides, endpoint=endpoint, offline=where == "offline"))
     assert len(lines) == len(named), lines
     for line, parts in zip(lines, named, strict=True):
         assert [part for part in parts if part not in line] == [], line

@@ -52,11 +52,11 @@ def fetched(name: str, repository: Repository, place: Path) -> list[str]:
     call = f"from protoformer.hub import fetch; print(*fetch({name!r}, None))"
     with Hub({name: [repository]}) as hub:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", call], env={**clean, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(place / "hf")},
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
-    return done.stdout.split()
+    return completed.stdout.split()
 
 
 def test_published_weights_of_the_first_form_are_fine_tuned_from(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_published_weights_of_the_first_form_are_fine_tuned_from(tmp_path: Path)
     ids = torch.tensor(parts.tokenizer.encode(TEXTS[:1]))
     with torch.no_grad():
         backbone = parts.module.eval().backbone
-        found = backbone.logits(backbone(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())
-        torch.testing.assert_close(found[..., :-3], theirs(ids).logits, atol=1e-5, rtol=0)
-    assert found.shape[-1] == theirs.config.vocab_size + 3  # start, delimiter and extract besides
+        actual = backbone.logits(backbone(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded())
+        torch.testing.assert_close(actual[..., :-3], theirs(ids).logits, atol=1e-5, rtol=0)
+    assert actual.shape[-1] == theirs.config.vocab_size + 3  # start, delimiter and extract besides
 
 
 def test_marians_files_come_with_both_sides_words(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from .commands import ROOT, SMALL, Place, curve, finished, result, told, wait_for
+from .commands import ROOT, SMALL, Workspace, curve, error_line, finished, result, wait_for
 
 SHORT = (*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1", "model.dropout=0")
 LONG = (*SMALL, "source.rows=960", "recipe.epochs=20", "trainer.log_every=5", "trainer.limit_val_batches=1")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
 def free_port() -> int:
@@ -25,70 +25,70 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_torchrun_and_two_machines_give_what_one_process_gives(place: Place) -> None:
-    alone = place.run_here(*SHORT, "hardware=cpu", outputs="alone")
+def test_torchrun_and_two_machines_give_what_one_process_gives(workspace: Workspace) -> None:
+    alone = workspace.run_here(*SHORT, "hardware=cpu", outputs="alone")
     assert alone.returncode == 0, alone.stderr
-    (expected,) = place.runs("alone")
+    (expected,) = workspace.runs("alone")
 
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
-    words = (*SHORT, "hardware=cpu")
-    launched = finished(place.start(*words, outputs="torchrun", command=[*torchrun, str(ROOT / "train.py")]))
+    overrides = (*SHORT, "hardware=cpu")
+    launched = finished(workspace.start(*overrides, outputs="torchrun", command=[*torchrun, str(ROOT / "train.py")]))
     assert launched.returncode == 0, launched.stderr
-    again = finished(place.start(*words, outputs="torchrun", command=[*torchrun, str(ROOT / "train.py")]))
+    again = finished(workspace.start(*overrides, outputs="torchrun", command=[*torchrun, str(ROOT / "train.py")]))
     assert again.returncode == 0, again.stderr
     assert "this run is already finished" in again.stderr
 
     meet = f"hardware.rendezvous=127.0.0.1:{free_port()}"
     machines = [
-        place.start(*SHORT, "hardware=cpu", "hardware.devices=1", "hardware.nodes=2", meet, outputs="nodes")
+        workspace.start(*SHORT, "hardware=cpu", "hardware.devices=1", "hardware.nodes=2", meet, outputs="nodes")
         for _ in "ab"
     ]
     ended = [finished(machine) for machine in machines]
-    assert [done.returncode for done in ended] == [0, 0], ended
+    assert [completed.returncode for completed in ended] == [0, 0], ended
 
     for outputs in ("torchrun", "nodes"):
-        (run,) = place.runs(outputs)
+        (run,) = workspace.runs(outputs)
         assert run.name == expected.name
         assert result(run)["hardware"]["ranks"] == 2
         losses = [[line["train/loss"] for line in curve(folder) if "train/loss" in line] for folder in (run, expected)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
         assert not (run / "lock").exists()
-    assert place.left_behind() == []
+    assert workspace.left_behind() == []
 
 
 @pytest.mark.slow
-def test_a_stop_ends_a_whole_sweep_and_the_same_command_continues_it(place: Place) -> None:
-    words = ("-m", *SHORT, "seed=1,2,3", "trainer.limit_train_batches=1.0", "source.rows=960", "recipe.epochs=4")
-    process = place.start(*words)
-    wait_for(lambda: any((run / "metrics.jsonl").exists() for run in place.runs()), process)
+def test_a_stop_ends_a_whole_sweep_and_the_same_command_continues_it(workspace: Workspace) -> None:
+    overrides = ("-m", *SHORT, "seed=1,2,3", "trainer.limit_train_batches=1.0", "source.rows=960", "recipe.epochs=4")
+    process = workspace.start(*overrides)
+    wait_for(lambda: any((run / "metrics.jsonl").exists() for run in workspace.runs()), process)
     process.send_signal(signal.SIGTERM)
-    done = finished(process)
-    assert done.returncode == 143, done.stderr
-    assert "stopped with 2 jobs not started" in done.stderr
-    assert len(place.runs()) == 1
-    again = place.run(*words)
+    completed = finished(process)
+    assert completed.returncode == 143, completed.stderr
+    assert "stopped with 2 jobs not started" in completed.stderr
+    assert len(workspace.runs()) == 1
+    again = workspace.run(*overrides)
     assert again.returncode == 0, again.stderr
-    assert sorted(result(run)["seed"] for run in place.runs()) == [1, 2, 3]
+    assert sorted(result(run)["seed"] for run in workspace.runs()) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("hardware", [pytest.param("cpu", marks=pytest.mark.slow), "ddp_cpu"])
-def test_ctrl_c_saves_and_has_its_own_exit_code(place: Place, hardware: str) -> None:
-    process = place.start(*LONG, f"hardware={hardware}")
-    wait_for(lambda: any((run / "metrics.jsonl").exists() for run in place.runs()), process)
+def test_ctrl_c_saves_and_has_its_own_exit_code(workspace: Workspace, hardware: str) -> None:
+    process = workspace.start(*LONG, f"hardware={hardware}")
+    wait_for(lambda: any((run / "metrics.jsonl").exists() for run in workspace.runs()), process)
     process.send_signal(signal.SIGINT)
-    done = finished(process)
-    assert done.returncode == 130, done.stderr
-    assert "the same command continues from there" in told(done)
-    assert (place.runs()[0] / "checkpoints" / "last.ckpt").exists()
-    assert place.left_behind() == []
+    completed = finished(process)
+    assert completed.returncode == 130, completed.stderr
+    assert "the same command continues from there" in error_line(completed)
+    assert (workspace.runs()[0] / "checkpoints" / "last.ckpt").exists()
+    assert workspace.left_behind() == []
 
 
-def test_a_stop_while_ranks_start_is_no_failure(place: Place) -> None:
-    process = place.start(*LONG, "hardware=ddp_cpu")
-    wait_for(lambda: len(place.left_behind()) > 1, process)  # the parent has begun to start them
+def test_a_stop_while_ranks_start_is_no_failure(workspace: Workspace) -> None:
+    process = workspace.start(*LONG, "hardware=ddp_cpu")
+    wait_for(lambda: len(workspace.left_behind()) > 1, process)  # the parent has begun to start them
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    done = finished(process)
-    assert done.returncode == 143, done.stderr
-    assert told(done) == "error: stopped; the same command continues from there"
-    assert place.left_behind() == []
+    completed = finished(process)
+    assert completed.returncode == 143, completed.stderr
+    assert error_line(completed) == "error: stopped; the same command continues from there"
+    assert workspace.left_behind() == []

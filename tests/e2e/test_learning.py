@@ -17,7 +17,7 @@ import pytest
 from protoformer.sample import generate
 from protoformer.scoring import squad
 
-from .commands import Place, result
+from .commands import Workspace, result
 
 MODEL = ("model=bert_l2_h128", "model.norm=pre", "model.init_std=0.07", "model.n_heads=8", "model.dropout=0")
 RECIPE = ("recipe.lr=1e-3", "recipe.schedule=cosine", "recipe.eps=1e-8")
@@ -57,7 +57,7 @@ def any_span(rows: Rows) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "words", "metric", "least", "unread"),
+    ("task", "overrides", "metric", "least", "unread"),
     [
         ("glue/cola", seen(8000, 4), "matthews_correlation", 0.9, nothing),
         ("glue/sst2", seen(4000, 4), "accuracy", 0.9, most_frequent),
@@ -72,12 +72,12 @@ def any_span(rows: Rows) -> float:
     ],
 )
 def test_what_is_learnt_holds_on_new_rows(
-    task: str, words: tuple[str, ...], metric: str, least: float, unread: Callable[[Rows], float], tmp_path: Path
+    task: str, overrides: tuple[str, ...], metric: str, least: float, unread: Callable[[Rows], float], tmp_path: Path
 ) -> None:
-    place = Place(tmp_path)
-    done = place.run(*MODEL, *RECIPE, *PLACE, *SPLITS, f"task={task}", *words, seconds=2400)
-    assert done.returncode == 0, done.stderr
-    (folder,) = place.runs()
+    workspace = Workspace(tmp_path)
+    completed = workspace.run(*MODEL, *RECIPE, *PLACE, *SPLITS, f"task={task}", *overrides, seconds=2400)
+    assert completed.returncode == 0, completed.stderr
+    (folder,) = workspace.runs()
     lines = (folder / "predictions" / "val.jsonl").read_text(encoding="utf-8").splitlines()
     score = result(folder)["metrics"][f"val/{metric}"]
     assert score > max(least, unread([json.loads(line) for line in lines]) + 0.05)

@@ -10,7 +10,7 @@ from protoformer import cli
 from protoformer.commands import train
 from protoformer.runs.metrics import read_metrics
 
-from .commands import Place, result
+from .commands import Workspace, result
 
 TINY = [
     "model.d_model=16",
@@ -49,9 +49,9 @@ PAIRS = [
 ]
 
 
-def run(outputs: Path, *words: str) -> Path:
+def run(outputs: Path, *overrides: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *overrides, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 
@@ -60,9 +60,9 @@ def run(outputs: Path, *words: str) -> Path:
 def test_every_task_runs(model: str, task: str, tmp_path: Path) -> None:
     stride = ["task.data.stride=32"] if task.startswith("squad") else []
     folder = run(tmp_path / "outputs", f"model={model}", f"task={task}", *FEW, *stride)
-    found = result(folder)["metrics"]
-    assert {f"val/{name}" for name in SCORES[task]} | {"val/score"} <= found.keys()
-    assert all(math.isfinite(value) for value in found.values())
+    actual = result(folder)["metrics"]
+    assert {f"val/{name}" for name in SCORES[task]} | {"val/score"} <= actual.keys()
+    assert all(math.isfinite(value) for value in actual.values())
     assert list((folder / "predictions").rglob("*.jsonl"))
 
 
@@ -70,9 +70,9 @@ def test_every_task_runs(model: str, task: str, tmp_path: Path) -> None:
 def test_running_text_is_learnt_and_gone_on_with_into_a_task(model: str, tmp_path: Path) -> None:
     """A language model; then a task from it, in the same role, with the language beside it."""
     outputs = tmp_path / "outputs"
-    words = ["source.rows=200", "task.max_len=32", "recipe.batch_size=16", "recipe.max_steps=30", "recipe.warmup=3"]
-    words += ["recipe.lr=1e-2"]
-    pretrained = run(outputs, f"model={model}", "task=pretrain/clm", *words)
+    overrides = ["source.rows=200", "task.max_len=32", "recipe.batch_size=16", "recipe.max_steps=30", "recipe.warmup=3"]
+    overrides += ["recipe.lr=1e-2"]
+    pretrained = run(outputs, f"model={model}", "task=pretrain/clm", *overrides)
     curve = [line["train/loss"] for line in read_metrics(pretrained / "metrics.jsonl") if "train/loss" in line]
     assert sum(curve[-3:]) / 3 < curve[0] - 0.5
     assert (pretrained / "predictions" / "val.jsonl").read_text()  # it writes samples, step by step
@@ -84,8 +84,8 @@ def test_running_text_is_learnt_and_gone_on_with_into_a_task(model: str, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_masked_words_are_learnt_and_filled_in(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["source.rows=200", "task.max_len=48", "recipe.max_steps=30", "recipe.warmup=3", "recipe.batch_size=16"]
-    pretrained = run(tmp_path / "outputs", f"model={model}", "task=pretrain/mlm_nsp", *words)
+    overrides = ["source.rows=200", "task.max_len=48", "recipe.max_steps=30", "recipe.warmup=3", "recipe.batch_size=16"]
+    pretrained = run(tmp_path / "outputs", f"model={model}", "task=pretrain/mlm_nsp", *overrides)
     assert {"val/mlm_accuracy", "val/nsp_accuracy"} <= result(pretrained)["metrics"].keys()
     capsys.readouterr()
     assert cli.main(["predict", str(pretrained), "--text", "the [MASK] found the key ."]) == 0
@@ -106,26 +106,26 @@ def test_a_plan_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("model", [*MODELS, *MORE])
 def test_a_task_is_learnt(model: str, tmp_path: Path) -> None:
     """Sentiment of held-out sample sentences, from scratch."""
-    place = Place(tmp_path)
+    workspace = Workspace(tmp_path)
     small = ["recipe.epochs=5"] if model in MODELS else ["recipe.epochs=10", "model.d_model=64", "model.n_layers=5"]
-    done = place.run(
+    completed = workspace.run(
         f"model={model}", "task=glue/sst2", "source=sample", "tracking=none", "init_from=scratch", "hardware.threads=1",
         "source.rows=2000", "recipe.lr=1e-3", *small, seconds=900,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (folder,) = place.runs()
+    assert completed.returncode == 0, completed.stderr
+    (folder,) = workspace.runs()
     lines = [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
     assert sum(line["prediction"] == line["label"] for line in lines) / len(lines) > 0.8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["model=cnn_tiny"], ["model=rnn_tiny", "model.attention_score=additive", "recipe.epochs=12"]]
+    "overrides", [["model=cnn_tiny"], ["model=rnn_tiny", "model.attention_score=additive", "recipe.epochs=12"]]
 )
-def test_translation_is_learnt(words: list[str], tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_translation_is_learnt(overrides: list[str], tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
     always = ["experiment=demo_translation", "hardware=cpu", "hardware.threads=1", "trainer.check_val_every_n_epoch=2"]
-    done = place.run(*always, *words, seconds=900)
-    assert done.returncode == 0, done.stderr
-    (folder,) = place.runs()
+    completed = workspace.run(*always, *overrides, seconds=900)
+    assert completed.returncode == 0, completed.stderr
+    (folder,) = workspace.runs()
     assert result(folder)["metrics"]["test/bleu"] > 0.9

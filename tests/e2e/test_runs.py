@@ -9,165 +9,165 @@ import torch
 
 from protoformer.models.weights import read_pickle
 
-from .commands import SMALL, Place, curve, finished, predictions, result, told, wait_for
+from .commands import SMALL, Workspace, curve, error_line, finished, predictions, result, wait_for
 
 LONG = (*SMALL, "source.rows=960", "recipe.epochs=4", "trainer.log_every=5")
 SHORT = (*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
 @pytest.mark.parametrize("hardware", ["cpu", pytest.param("ddp_cpu", marks=pytest.mark.slow)])
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place, hardware: str) -> None:
-    words = (*LONG, f"hardware={hardware}", "trainer.checkpoint_every=1000")
-    whole = place.run_here(*words, outputs="whole")
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(workspace: Workspace, hardware: str) -> None:
+    overrides = (*LONG, f"hardware={hardware}", "trainer.checkpoint_every=1000")
+    whole = workspace.run_here(*overrides, outputs="whole")
     assert whole.returncode == 0, whole.stderr
 
-    process = place.start(*words)
-    wait_for(lambda: any(len(curve(run)) > 3 for run in place.runs() if (run / "metrics.jsonl").exists()), process)
+    process = workspace.start(*overrides)
+    wait_for(lambda: any(len(curve(run)) > 3 for run in workspace.runs() if (run / "metrics.jsonl").exists()), process)
     process.send_signal(signal.SIGTERM)
     stopped = finished(process)
     assert stopped.returncode == 143, stopped.stderr
-    assert "the same command continues from there" in told(stopped)
-    (run,) = place.runs()
+    assert "the same command continues from there" in error_line(stopped)
+    (run,) = workspace.runs()
     assert not (run / "result.json").exists()
     step = read_pickle(run / "checkpoints" / "last.ckpt")["global_step"]
     assert 0 < step < 480
 
-    again = place.run(*words)
+    again = workspace.run(*overrides)
     assert again.returncode == 0, again.stderr
     assert f"continuing from step {step}" in again.stderr
-    (expected,) = place.runs("whole")
+    (expected,) = workspace.runs("whole")
     assert curve(run) == curve(expected)
     assert predictions(run) == predictions(expected)
     for checkpoint in ("last.ckpt", "best.ckpt"):
         ours, theirs = (read_pickle(folder / "checkpoints" / checkpoint)["state_dict"] for folder in (run, expected))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
-    third = place.run_here(*words)
+    third = workspace.run_here(*overrides)
     assert third.returncode == 0
     assert "this run is already finished" in third.stderr
     assert result(run)["score"] == result(expected)["score"]
-    assert place.left_behind() == []
+    assert workspace.left_behind() == []
 
 
-def test_ranks_and_micro_batches_change_no_number(place: Place) -> None:
+def test_ranks_and_micro_batches_change_no_number(workspace: Workspace) -> None:
     ways = {
         "one": ["hardware=cpu"],
         "micro": ["hardware=cpu", "hardware.micro_batch=3"],
         "ranks": ["hardware=ddp_cpu", "hardware.micro_batch=3"],
     }
-    found = {}
-    for name, words in ways.items():
-        done = place.run_here(*SHORT, "model.dropout=0", *words, outputs=name)
-        assert done.returncode == 0, done.stderr
-        (run,) = place.runs(name)
-        found[name] = run
+    actual = {}
+    for name, overrides in ways.items():
+        completed = workspace.run_here(*SHORT, "model.dropout=0", *overrides, outputs=name)
+        assert completed.returncode == 0, completed.stderr
+        (run,) = workspace.runs(name)
+        actual[name] = run
     losses = {
         name: [(line["train/loss"], line["train/grad_norm"]) for line in curve(run) if "train/loss" in line]
-        for name, run in found.items()
+        for name, run in actual.items()
     }
     assert len(losses["one"]) == 6
-    for name, run in found.items():
-        assert run.name == found["one"].name  # hardware renames no run
+    for name, run in actual.items():
+        assert run.name == actual["one"].name  # hardware renames no run
         torch.testing.assert_close(torch.tensor(losses[name]), torch.tensor(losses["one"]), rtol=1e-5, atol=1e-6)
-        assert result(run)["metrics"] == pytest.approx(result(found["one"])["metrics"], rel=1e-5)
+        assert result(run)["metrics"] == pytest.approx(result(actual["one"])["metrics"], rel=1e-5)
         for file, text in predictions(run).items():
             ids = [json.loads(line)["id"] for line in text.splitlines()]
             assert ids == sorted(set(ids)), file  # every example once
             assert len(ids) == 240
 
 
-def test_a_sweep_of_runs_with_two_ranks_each(place: Place) -> None:
-    done = place.run("-m", *SHORT, "hardware=ddp_cpu", "seed=1,2")
-    assert done.returncode == 0, done.stderr
-    runs = place.runs()
+def test_a_sweep_of_runs_with_two_ranks_each(workspace: Workspace) -> None:
+    completed = workspace.run("-m", *SHORT, "hardware=ddp_cpu", "seed=1,2")
+    assert completed.returncode == 0, completed.stderr
+    runs = workspace.runs()
     assert len(runs) == 2
     assert {(result(run)["seed"], result(run)["hardware"]["ranks"]) for run in runs} == {(1, 2), (2, 2)}
-    assert "jobs of this sweep" in done.stdout
-    assert place.left_behind() == []
+    assert "jobs of this sweep" in completed.stdout
+    assert workspace.left_behind() == []
 
 
-def test_one_owner_at_a_time_and_a_killed_one_owns_nothing(place: Place) -> None:
-    words = (*LONG, "recipe.epochs=60", "trainer.limit_val_batches=1", "trainer.checkpoint_every=5")
-    first = place.start(*words)
-    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in place.runs()), first)
-    second = place.run(*words)
+def test_one_owner_at_a_time_and_a_killed_one_owns_nothing(workspace: Workspace) -> None:
+    overrides = (*LONG, "recipe.epochs=60", "trainer.limit_val_batches=1", "trainer.checkpoint_every=5")
+    first = workspace.start(*overrides)
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in workspace.runs()), first)
+    second = workspace.run(*overrides)
     assert second.returncode == 2
-    assert f"is in use by process {first.pid}" in told(second)
+    assert f"is in use by process {first.pid}" in error_line(second)
     first.send_signal(signal.SIGKILL)
     finished(first)
-    third = place.start(*words)
+    third = workspace.start(*overrides)
     wait_for(
-        lambda: "continuing" in (place.runs()[0] / "protoformer.log").read_text() or third.poll() is not None, third
+        lambda: "continuing" in (workspace.runs()[0] / "protoformer.log").read_text() or third.poll() is not None, third
     )
     third.send_signal(signal.SIGTERM)
     assert finished(third).returncode == 143
 
 
-def test_a_stop_while_it_evaluates_is_no_success(place: Place) -> None:
-    words = (*SHORT, "source.rows=6000")
-    process = place.start(*words)
-    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in place.runs()), process)
+def test_a_stop_while_it_evaluates_is_no_success(workspace: Workspace) -> None:
+    overrides = (*SHORT, "source.rows=6000")
+    process = workspace.start(*overrides)
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in workspace.runs()), process)
     process.send_signal(signal.SIGTERM)
     assert finished(process).returncode == 143
-    assert not (place.runs()[0] / "result.json").exists()
-    again = place.run_here(*words, "trainer.log_every=2")
+    assert not (workspace.runs()[0] / "result.json").exists()
+    again = workspace.run_here(*overrides, "trainer.log_every=2")
     assert again.returncode == 0, again.stderr
-    assert result(place.runs()[0])["training"]["steps"] == 6
+    assert result(workspace.runs()[0])["training"]["steps"] == 6
 
 
-def test_old_results_are_not_passed_off_as_new_ones(place: Place) -> None:
-    first = place.run_here(*SHORT)
+def test_old_results_are_not_passed_off_as_new_ones(workspace: Workspace) -> None:
+    first = workspace.run_here(*SHORT)
     assert first.returncode == 0, first.stderr
-    (run,) = place.runs()
+    (run,) = workspace.runs()
     changed = result(run)
     changed["digests"]["code"] = "of another day"
     (run / "result.json").write_text(json.dumps(changed))
-    stale = place.run_here(*SHORT)
+    stale = workspace.run_here(*SHORT)
     assert stale.returncode == 3
-    assert "reuse=true" in told(stale)
-    assert place.run_here(*SHORT, "reuse=true").returncode == 0
-    assert len(place.runs()) == 1
-    anew = place.run_here(*SHORT, "force=true")
+    assert "reuse=true" in error_line(stale)
+    assert workspace.run_here(*SHORT, "reuse=true").returncode == 0
+    assert len(workspace.runs()) == 1
+    anew = workspace.run_here(*SHORT, "force=true")
     assert anew.returncode == 0, anew.stderr
-    assert [folder.name for folder in place.runs()] == [run.name, f"{run.name}-a2"]
-    assert result(place.runs()[1])["score"] == result(run)["score"]
+    assert [folder.name for folder in workspace.runs()] == [run.name, f"{run.name}-a2"]
+    assert result(workspace.runs()[1])["score"] == result(run)["score"]
 
 
-def test_a_run_begun_by_other_code_is_not_continued_unasked(place: Place) -> None:
-    words = (*LONG, "trainer.checkpoint_every=1")
-    process = place.start(*words)
-    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in place.runs()), process)
+def test_a_run_begun_by_other_code_is_not_continued_unasked(workspace: Workspace) -> None:
+    overrides = (*LONG, "trainer.checkpoint_every=1")
+    process = workspace.start(*overrides)
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in workspace.runs()), process)
     process.send_signal(signal.SIGTERM)
     assert finished(process).returncode == 143
-    (place.runs()[0] / "code_digest").write_text("of another day")
-    stale = place.run_here(*words)
+    (workspace.runs()[0] / "code_digest").write_text("of another day")
+    stale = workspace.run_here(*overrides)
     assert stale.returncode == 3
-    assert "was started by other code" in told(stale)
+    assert "was started by other code" in error_line(stale)
 
 
-def test_a_run_is_quiet_and_ends_with_its_results(place: Place) -> None:
-    done = place.run(*SHORT)
-    assert done.returncode == 0
-    assert done.stderr == ""
-    for words in ("val/accuracy", "dev score", "run again", "run folder", "card.md", "predictions"):
-        assert words in done.stdout
-    (run,) = place.runs()
+def test_a_run_is_quiet_and_ends_with_its_results(workspace: Workspace) -> None:
+    completed = workspace.run(*SHORT)
+    assert completed.returncode == 0
+    assert completed.stderr == ""
+    for text in ("val/accuracy", "dev score", "run again", "run folder", "card.md", "predictions"):
+        assert text in completed.stdout
+    (run,) = workspace.runs()
     assert {file.name for file in run.iterdir()} >= {
         "config.yaml", "result.json", "metrics.jsonl", "card.md", "curves.svg", "checkpoints", "predictions", "tokenizer",
     }  # fmt: skip
     assert not (run / "lock").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run(place: Place) -> None:
-    done = place.run_here(*SHORT, "recipe.lr=1e38", "recipe.clip=null", "trainer.checkpoint_every=1")
-    assert done.returncode == 4, done.stderr
-    assert "recipe.lr, or a longer recipe.warmup, is the usual cure" in told(done)
-    (run,) = place.runs()
+def test_a_loss_that_is_no_number_ends_the_run(workspace: Workspace) -> None:
+    completed = workspace.run_here(*SHORT, "recipe.lr=1e38", "recipe.clip=null", "trainer.checkpoint_every=1")
+    assert completed.returncode == 4, completed.stderr
+    assert "recipe.lr, or a longer recipe.warmup, is the usual cure" in error_line(completed)
+    (run,) = workspace.runs()
     assert not (run / "result.json").exists()
     last = run / "checkpoints" / "last.ckpt"
     for tensor in read_pickle(last)["state_dict"].values() if last.exists() else ():

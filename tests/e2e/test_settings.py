@@ -7,16 +7,16 @@ import pytest
 from protoformer.commands import train
 from protoformer.models.weights import read_pickle
 
-from .commands import SMALL, Place, curve, result
+from .commands import SMALL, Workspace, curve, result
 
 SHORT = [*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1", "model.dropout=0"]
 
 
-def run(folder: Path, *words: str) -> Path:
-    outputs = folder / ("other" if words else "plain")
-    assert train.main([*SHORT, *words, f"paths.outputs={outputs}", f"paths.cache={folder / 'cache'}"]) == 0
-    (found,) = outputs.rglob("result.json")
-    return found.parent
+def run(folder: Path, *overrides: str) -> Path:
+    outputs = folder / ("other" if overrides else "plain")
+    assert train.main([*SHORT, *overrides, f"paths.outputs={outputs}", f"paths.cache={folder / 'cache'}"]) == 0
+    (actual,) = outputs.rglob("result.json")
+    return actual.parent
 
 
 def losses(folder: Path) -> list[float]:
@@ -24,7 +24,7 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("words", "tolerance"),
+    ("overrides", "tolerance"),
     [
         (["hardware.packing=off"], 1e-5),
         (["trainer.deterministic=true"], 1e-9),
@@ -33,21 +33,21 @@ def losses(folder: Path) -> list[float]:
     ],
     ids=lambda value: str(value),
 )
-def test_the_same_losses(tmp_path: Path, words: list[str], tolerance: float) -> None:
-    plain, other = run(tmp_path), run(tmp_path, *words)
+def test_the_same_losses(tmp_path: Path, overrides: list[str], tolerance: float) -> None:
+    plain, other = run(tmp_path), run(tmp_path, *overrides)
     assert len(losses(other)) == 6
     assert losses(other) == pytest.approx(losses(plain), rel=tolerance)
 
 
 @pytest.mark.slow
 def test_a_compiled_model_has_the_same_losses_and_checkpoint_keys(tmp_path: Path) -> None:
-    place = Place(tmp_path)  # a process of its own: the tests' shape checks cannot be traced
-    done = place.run(*SHORT, "hardware.compile=true")
-    assert done.returncode == 0, done.stderr
-    (folder,) = place.runs()
+    workspace = Workspace(tmp_path)  # a process of its own: the tests' shape checks cannot be traced
+    completed = workspace.run(*SHORT, "hardware.compile=true")
+    assert completed.returncode == 0, completed.stderr
+    (folder,) = workspace.runs()
     plain = run(tmp_path)
     assert losses(folder) == pytest.approx(losses(plain), rel=1e-4)
-    keys = [set(read_pickle(place / "checkpoints" / "best.ckpt")["state_dict"]) for place in (folder, plain)]
+    keys = [set(read_pickle(workspace / "checkpoints" / "best.ckpt")["state_dict"]) for workspace in (folder, plain)]
     assert keys[0] == keys[1]
 
 
@@ -60,11 +60,11 @@ def test_length_grouped_batches_learn_too(tmp_path: Path) -> None:
 def test_a_model_without_published_weights_starts_from_scratch_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word for word in SHORT if not word.startswith("init_from")]
-    words += ["model.hf.repo=null", f"paths.outputs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
-    assert train.main(words) == 0
+    overrides = [word for word in SHORT if not word.startswith("init_from")]
+    overrides += ["model.hf.repo=null", f"paths.outputs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
+    assert train.main(overrides) == 0
     assert "bert_l2_h128 has no published weights: starting from scratch" in capsys.readouterr().err
-    tested = [word for word in words if not word.startswith("task=")] + ["task=glue/ax"]
+    tested = [word for word in overrides if not word.startswith("task=")] + ["task=glue/ax"]
     assert train.main(tested) == 2
     assert "init_from=" in capsys.readouterr().err
     assert train.main([*tested, "init_from=scratch"]) == 2

@@ -38,16 +38,16 @@ def test_eight_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.Mo
         begun.append(weakref.ref(self.parts.module))
 
     def ended(self: Any) -> Any:
-        found = run(self)
+        results = run(self)
         if len(begun) in (3, 4):  # a user's error and a bug, each with the job in its frames
             raise DivergedError("the loss is nan") if len(begun) == 3 else RuntimeError("a bug")
-        return found
+        return results
 
     monkeypatch.setattr(TrainingSession, "__init__", opened)
     monkeypatch.setattr(TrainingSession, "run", ended)
     places = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}"]
-    words = [*SMALL, "source.rows=48", "recipe.max_steps=2", *places, "seed=range(1,9)"]
-    assert train.main(["-m", *words]) == 1
+    overrides = [*SMALL, "source.rows=48", "recipe.max_steps=2", *places, "seed=range(1,9)"]
+    assert train.main(["-m", *overrides]) == 1
     assert len(begun) == 8
     assert alive == [0] * 8
     assert all(module() is None for module in begun)

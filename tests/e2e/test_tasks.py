@@ -10,7 +10,7 @@ import pytest
 from protoformer import cli
 from protoformer.commands import train
 
-from .commands import SMALL, Place, result
+from .commands import SMALL, Workspace, result
 
 TINY = [
     "model=bert_l2_h128",
@@ -30,9 +30,9 @@ splits: {validation: validation, test: test}
 """
 
 
-def run(outputs: Path, *words: str) -> Path:
+def run(outputs: Path, *overrides: str) -> Path:
     before = set(outputs.rglob("result.json"))
-    assert train.main([*TINY, *words, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
+    assert train.main([*TINY, *overrides, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"]) == 0
     (new,) = set(outputs.rglob("result.json")) - before
     return new.parent
 
@@ -49,7 +49,7 @@ def test_squad_v1_leaves_the_official_files(tmp_path: Path) -> None:
     answers, n_best = read(folder, "predictions.json"), read(folder, "nbest_predictions.json")
     assert len(answers) == 48
     assert all(answers[name] == n_best[name][0]["text"] != "" for name in answers)
-    assert all(sum(one["probability"] for one in found) == pytest.approx(1.0) for found in n_best.values())
+    assert all(sum(one["probability"] for one in actual) == pytest.approx(1.0) for actual in n_best.values())
     lines = [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
     assert [line["prediction"] for line in lines] == list(answers.values())
 
@@ -83,10 +83,10 @@ def test_choices_of_any_number_by_yaml_alone(tmp_path: Path) -> None:
 def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outputs = tmp_path / "outputs"
     pretrained = run(outputs, *PRETRAINING)
-    found = result(pretrained)
-    assert {"val/mlm_accuracy", "val/mlm_perplexity", "val/nsp_accuracy", "val/score"} <= found["metrics"].keys()
-    assert found["training"]["steps"] == 6
-    assert found["training"]["mfu"] > 0
+    actual = result(pretrained)
+    assert {"val/mlm_accuracy", "val/mlm_perplexity", "val/nsp_accuracy", "val/score"} <= actual["metrics"].keys()
+    assert actual["training"]["steps"] == 6
+    assert actual["training"]["mfu"] > 0
     lines = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
     assert any(
         {"train/mlm_loss", "train/nsp_accuracy", "train/tokens_per_s", "train/mfu"} <= line.keys() for line in lines
@@ -102,11 +102,27 @@ def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys
         tuned = run(outputs, f"task={task}", f"init_from={pretrained}", "recipe.epochs=1", "recipe.lr=1e-4")
         assert result(tuned)["digests"]["weights"] != "scratch"
     (tmp_path / "texts.txt").write_text("other words in another order\n" * 20)
-    words = str(tmp_path / "words.json")
-    learnt = ["tokenizer", "train", "--kind", "wordpiece", "--size", "60", str(tmp_path / "texts.txt"), "--out", words]
+    vocabulary = str(tmp_path / "words.json")
+    learnt = [
+        "tokenizer",
+        "train",
+        "--kind",
+        "wordpiece",
+        "--size",
+        "60",
+        str(tmp_path / "texts.txt"),
+        "--out",
+        overrides,
+    ]
     assert cli.main(learnt) == 0
     capsys.readouterr()
-    other = [*TINY, "task=glue/rte", f"init_from={pretrained}", f"paths.outputs={outputs}", f"model.tokenizer={words}"]
+    other = [
+        *TINY,
+        "task=glue/rte",
+        f"init_from={pretrained}",
+        f"paths.outputs={outputs}",
+        f"model.tokenizer={vocabulary}",
+    ]
     assert train.main(other) == 2
     assert "another id, or none, in the vocabulary that" in capsys.readouterr().err
     same = f"model.tokenizer={pretrained / 'tokenizer'}"
@@ -120,8 +136,8 @@ def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys
 
 def test_a_causal_run_stays_causal_and_takes_a_bilstm(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
-    words = [word.replace("mlm_nsp", "ltr") for word in PRETRAINING]
-    pretrained = run(outputs, *words, "model.attention=causal", "model.template.pooled_token=last")
+    overrides = [word.replace("mlm_nsp", "ltr") for word in PRETRAINING]
+    pretrained = run(outputs, *overrides, "model.attention=causal", "model.template.pooled_token=last")
     assert "val/nsp_accuracy" not in result(pretrained)["metrics"]
     tuned = run(outputs, "task=glue/rte", f"init_from={pretrained}", "recipe.epochs=1", "model.top=bilstm")
     import yaml
@@ -137,17 +153,17 @@ def test_a_causal_run_stays_causal_and_takes_a_bilstm(tmp_path: Path) -> None:
         pytest.param(["task=squad/v2", "source.rows=50", "recipe.epochs=1"], marks=pytest.mark.slow),
         pytest.param(["task=swag", "source.rows=50", "recipe.epochs=1"], marks=pytest.mark.slow),
     ],
-    ids=lambda words: words[0],
+    ids=lambda overrides: overrides[0],
 )
 def test_two_processes_do_as_one_does(task: list[str], tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    workspace = Workspace(tmp_path)
     small = [word for word in SMALL if not word.startswith(("task=", "recipe.lr", "source.rows"))]
-    words = [*small, *task, "model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
+    overrides = [*small, *task, "model.dropout=0.0", "hardware.micro_batch=3", "trainer.log_every=1"]
     metrics = []
     for hardware in ("cpu", "ddp_cpu"):
-        done = place.run_here(*words, f"hardware={hardware}", outputs=hardware)
-        assert done.returncode == 0, done.stderr
-        (folder,) = place.runs(hardware)
+        completed = workspace.run_here(*overrides, f"hardware={hardware}", outputs=hardware)
+        assert completed.returncode == 0, completed.stderr
+        (folder,) = workspace.runs(hardware)
         metrics.append(result(folder)["metrics"])
     assert metrics[0].keys() == metrics[1].keys()
     for name, value in metrics[0].items():
@@ -157,27 +173,27 @@ def test_two_processes_do_as_one_does(task: list[str], tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pretraining_on_the_sample_pays(tmp_path: Path) -> None:
     """The same model, the same few rows: from scratch, and from a run on the sample's stories."""
-    words = [
+    overrides = [
         *("model=bert_l2_h128", "model.norm=pre", "model.init_std=0.07", "model.n_heads=8", "model.dropout=0.0"),
         *("source=sample", "tracking=none", "recipe.eps=1e-8", "recipe.schedule=cosine"),
     ]
-    place = Place(tmp_path)
-    done = place.run(
-        *words, "task=pretrain/mlm_nsp", "task.max_len=64", "recipe.batch_size=64", "recipe.max_steps=1200",
+    workspace = Workspace(tmp_path)
+    completed = workspace.run(
+        *overrides, "task=pretrain/mlm_nsp", "task.max_len=64", "recipe.batch_size=64", "recipe.max_steps=1200",
         "recipe.lr=1e-3", "recipe.warmup=100", "init_from=scratch", outputs="pretrained", seconds=1200,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (pretrained,) = place.runs("pretrained")
+    assert completed.returncode == 0, completed.stderr
+    (pretrained,) = workspace.runs("pretrained")
     assert result(pretrained)["metrics"]["val/mlm_accuracy"] > 0.5
     hits: dict[str, list[bool]] = {}
     for start in ("scratch", str(pretrained)):
         name = "scratch" if start == "scratch" else "pretrained_tuned"
-        done = place.run(
-            *words, "task=glue/sst2", "source.rows=300", "recipe.epochs=5", "recipe.lr=5e-4", "recipe.batch_size=32",
+        completed = workspace.run(
+            *overrides, "task=glue/sst2", "source.rows=300", "recipe.epochs=5", "recipe.lr=5e-4", "recipe.batch_size=32",
             f"init_from={start}", outputs=name, seconds=1200,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        (folder,) = place.runs(name)
+        assert completed.returncode == 0, completed.stderr
+        (folder,) = workspace.runs(name)
         lines = [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
         hits[name] = [line["prediction"] == line["label"] for line in lines]
     draw = random.Random(0)

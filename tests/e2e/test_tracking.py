@@ -8,35 +8,35 @@ from typing import Any
 
 import pytest
 
-from .commands import SMALL, Place, curve, result
+from .commands import SMALL, Workspace, curve, result
 
 SHORT = (*SMALL, "recipe.epochs=1", "trainer.log_every=5")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
 def records(run: Path) -> list[dict[str, Any]]:
     """All that W&B wrote offline for a run folder's only tracked run."""
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
-    done = subprocess.run(
+    completed = subprocess.run(
         [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", str(file)],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in completed.stdout.splitlines() if line.startswith("{")]
 
 
 def of(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [record[kind] for record in found if record["type"] == kind]
 
 
-def test_wandb_gets_the_run_as_it_was(place: Place) -> None:
-    done = place.run(*SHORT, "tracking=auto", "tracking.tags=[tried]")
-    assert done.returncode == 0, done.stderr
-    (run,) = place.runs()
-    lines = done.stderr.splitlines()
+def test_wandb_gets_the_run_as_it_was(workspace: Workspace) -> None:
+    completed = workspace.run(*SHORT, "tracking=auto", "tracking.tags=[tried]")
+    assert completed.returncode == 0, completed.stderr
+    (run,) = workspace.runs()
+    lines = completed.stderr.splitlines()
     assert len(lines) == 1, lines  # quiet but for where it tracks
     assert "no W&B key is set: tracking offline in" in lines[0]
 
@@ -67,20 +67,20 @@ def test_wandb_gets_the_run_as_it_was(place: Place) -> None:
     assert of(found, "exit")[0].get("exit_code", 0) == 0
 
 
-def test_a_failed_run_is_closed_as_failed(place: Place) -> None:
-    done = place.run_here(*SHORT, "tracking=wandb_offline", "recipe.lr=1e38", "recipe.clip=null")
-    assert done.returncode == 4
-    (run,) = place.runs()
+def test_a_failed_run_is_closed_as_failed(workspace: Workspace) -> None:
+    completed = workspace.run_here(*SHORT, "tracking=wandb_offline", "recipe.lr=1e38", "recipe.clip=null")
+    assert completed.returncode == 4
+    (run,) = workspace.runs()
     assert of(records(run), "exit")[0]["exit_code"] == 4
 
 
 @pytest.mark.slow
-def test_tensorboard(place: Place) -> None:
+def test_tensorboard(workspace: Workspace) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    done = place.run_here(*SHORT, "tracking=tensorboard")
-    assert done.returncode == 0, done.stderr
-    (run,) = place.runs()
+    completed = workspace.run_here(*SHORT, "tracking=tensorboard")
+    assert completed.returncode == 0, completed.stderr
+    (run,) = workspace.runs()
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     losses = [(event.step, event.value) for event in events.Scalars("train/loss")]
@@ -89,11 +89,11 @@ def test_tensorboard(place: Place) -> None:
     assert [event.step for event in events.Scalars("val/score")] == [30]
 
 
-def test_a_key_goes_nowhere(place: Place) -> None:
+def test_a_key_goes_nowhere(workspace: Workspace) -> None:
     key = "fade" * 10
-    process = place.start(*SHORT, "tracking=wandb_offline", environ={"WANDB_API_KEY": key, "HF_TOKEN": f"hf_{key}"})
+    process = workspace.start(*SHORT, "tracking=wandb_offline", environ={"WANDB_API_KEY": key, "HF_TOKEN": f"hf_{key}"})
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert key not in out + err
-    for file in (file for file in place.folder.rglob("*") if file.is_file()):
+    for file in (file for file in workspace.folder.rglob("*") if file.is_file()):
         assert key.encode() not in file.read_bytes(), file

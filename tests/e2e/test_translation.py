@@ -10,7 +10,7 @@ import torch
 
 from protoformer.models.weights import read_pickle
 
-from .commands import Place, curve, finished, predictions, result, told, wait_for
+from .commands import Workspace, curve, error_line, finished, predictions, result, wait_for
 
 TINY = (
     "model=transformer_tiny",
@@ -44,72 +44,77 @@ FEW = (
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
-def test_a_tiny_transformer_learns_the_samples_other_language(place: Place) -> None:
-    words = ("experiment=demo_translation", "hardware=cpu", "hardware.threads=1", "trainer.check_val_every_n_epoch=2")
-    done = place.run(*words, seconds=900)
-    assert done.returncode == 0, done.stderr
-    (run,) = place.runs()
-    found = result(run)
+def test_a_tiny_transformer_learns_the_samples_other_language(workspace: Workspace) -> None:
+    overrides = (
+        "experiment=demo_translation",
+        "hardware=cpu",
+        "hardware.threads=1",
+        "trainer.check_val_every_n_epoch=2",
+    )
+    completed = workspace.run(*overrides, seconds=900)
+    assert completed.returncode == 0, completed.stderr
+    (run,) = workspace.runs()
+    actual = result(run)
     for name in ("val/bleu", "val/compound_bleu", "test/bleu", "test/compound_bleu"):
-        assert found["metrics"][name] > 0.9, found["metrics"]
-    assert found["metrics"]["val/perplexity"] < 1.5
-    assert len(found["averaged"]) == 2
-    assert "tok:13a" in found["notes"]["test"]["bleu"]
-    assert "tok:13a" in done.stdout
+        assert actual["metrics"][name] > 0.9, actual["metrics"]
+    assert actual["metrics"]["val/perplexity"] < 1.5
+    assert len(actual["averaged"]) == 2
+    assert "tok:13a" in actual["notes"]["test"]["bleu"]
+    assert "tok:13a" in completed.stdout
     assert not (run / "checkpoints" / "snapshots").exists()
 
     rows = [json.loads(line) for line in predictions(run)["test.jsonl"].splitlines()]
-    source, target = place.folder / "source.txt", place.folder / "target.txt"
+    source, target = workspace.folder / "source.txt", workspace.folder / "target.txt"
     source.write_text("".join(f"{row['source']}\n" for row in rows[:40]), encoding="utf-8")
     command = (sys.executable, "-m", "protoformer.cli", "translate", str(run), "--file", str(source))
-    translated = finished(place.start("--out", str(target), command=command))
+    translated = finished(workspace.start("--out", str(target), command=command))
     assert translated.returncode == 0, translated.stderr
     assert target.read_text(encoding="utf-8").splitlines() == [row["prediction"] for row in rows[:40]]
 
 
 @pytest.mark.slow
-def test_ranks_and_micro_batches_change_no_number(place: Place) -> None:
+def test_ranks_and_micro_batches_change_no_number(workspace: Workspace) -> None:
     ways = {
         "one": ["hardware=cpu"],
         "micro": ["hardware=cpu", "hardware.micro_batch=100"],
         "ranks": ["hardware=ddp_cpu", "hardware.micro_batch=60"],
     }
-    found = {}
-    for name, words in ways.items():
-        done = place.run_here(*SHORT, *FEW, *words, outputs=name)
-        assert done.returncode == 0, done.stderr
-        (found[name],) = place.runs(name)
+    actual = {}
+    for name, overrides in ways.items():
+        completed = workspace.run_here(*SHORT, *FEW, *overrides, outputs=name)
+        assert completed.returncode == 0, completed.stderr
+        (actual[name],) = workspace.runs(name)
     losses = {
         name: [(line["train/loss"], line["train/plain_loss"]) for line in curve(run) if "train/loss" in line]
-        for name, run in found.items()
+        for name, run in actual.items()
     }
     assert len(losses["one"]) == 6
-    for name, run in found.items():
-        assert run.name == found["one"].name
+    for name, run in actual.items():
+        assert run.name == actual["one"].name
         torch.testing.assert_close(torch.tensor(losses[name]), torch.tensor(losses["one"]), rtol=1e-4, atol=1e-4)
         ids = [json.loads(line)["id"] for line in predictions(run)["test.jsonl"].splitlines()]
         assert ids == list(range(60))
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place) -> None:
-    words = (*SHORT, "hardware=cpu", "model.dropout=0.1", "trainer.checkpoint_every=1000", "recipe.average=3")
-    words = (*words, "recipe.average_every=4")
-    whole = place.run(*words, outputs="whole")
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(workspace: Workspace) -> None:
+    overrides = (*SHORT, "hardware=cpu", "model.dropout=0.1", "trainer.checkpoint_every=1000", "recipe.average=3")
+    overrides = (*overrides, "recipe.average_every=4")
+    whole = workspace.run(*overrides, outputs="whole")
     assert whole.returncode == 0, whole.stderr
-    process = place.start(*words)
-    wait_for(lambda: any(len(curve(run)) > 4 for run in place.runs() if (run / "metrics.jsonl").exists()), process)
+    process = workspace.start(*overrides)
+    wait_for(lambda: any(len(curve(run)) > 4 for run in workspace.runs() if (run / "metrics.jsonl").exists()), process)
     process.send_signal(signal.SIGTERM)
     stopped = finished(process)
     assert stopped.returncode == 143, stopped.stderr
-    assert "the same command continues from there" in told(stopped)
-    again = place.run(*words)
+    assert "the same command continues from there" in error_line(stopped)
+    again = workspace.run(*overrides)
     assert again.returncode == 0, again.stderr
-    (run,), (expected,) = place.runs(), place.runs("whole")
+    (run,), (expected,) = workspace.runs(), workspace.runs("whole")
     assert curve(run) == curve(expected)
     assert predictions(run) == predictions(expected)
     ours, theirs = (read_pickle(folder / "checkpoints" / "averaged.ckpt") for folder in (run, expected))
@@ -118,16 +123,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_parallel_files_of_unequal_length_are_one_line(place: Place) -> None:
-    (place.folder / "train.en").write_text("one\ntwo\n", encoding="utf-8")
-    (place.folder / "train.de").write_text("eins\n", encoding="utf-8")
-    words = (
+def test_parallel_files_of_unequal_length_are_one_line(workspace: Workspace) -> None:
+    (workspace.folder / "train.en").write_text("one\ntwo\n", encoding="utf-8")
+    (workspace.folder / "train.de").write_text("eins\n", encoding="utf-8")
+    overrides = (
         "model=transformer_tiny",
         "task=translate/multi30k_en_de",
         "source=parallel",
-        f"source.root={place.folder}",
+        f"source.root={workspace.folder}",
     )
-    done = place.run(*words, "tracking=none", "hardware=cpu")
-    assert done.returncode == 2
-    assert "train.de has 1 lines and" in told(done)
-    assert "train.en has 2" in told(done)
+    completed = workspace.run(*overrides, "tracking=none", "hardware=cpu")
+    assert completed.returncode == 2
+    assert "train.de has 1 lines and" in error_line(completed)
+    assert "train.en has 2" in error_line(completed)

@@ -17,16 +17,16 @@ def test_the_wheel_plans_a_run_in_an_empty_folder(tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(installed)]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True, timeout=120)
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
+    def command(*overrides: str) -> subprocess.CompletedProcess[str]:
         environ = {**os.environ, "PYTHONPATH": str(installed)}
         return subprocess.run(
-            [sys.executable, str(installed / "bin" / "protoformer"), *words],
+            [sys.executable, str(installed / "bin" / "protoformer"), *overrides],
             cwd=empty, env=environ, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
-    done = command("plan", "model=bert", "task=glue/mnli")
-    assert done.returncode == 0, done.stderr
-    assert "109,484,547" in done.stdout
+    completed = command("plan", "model=bert", "task=glue/mnli")
+    assert completed.returncode == 0, completed.stderr
+    assert "109,484,547" in completed.stdout
     assert list(empty.iterdir()) == []
     wrong = command("plan", "model=bert", "task=glue/mnlii")
     assert wrong.returncode == 2
@@ -36,5 +36,5 @@ def test_the_wheel_plans_a_run_in_an_empty_folder(tmp_path: Path) -> None:
     assert list(installed.glob("protoformer-*.dist-info/licenses/LICENSE"))
     where = "import protoformer.config.groups as o; print(o.conf_dir())"
     environ = {**os.environ, "PYTHONPATH": str(installed)}
-    found = subprocess.run([sys.executable, "-c", where], cwd=empty, env=environ, capture_output=True, text=True)
-    assert found.stdout.strip() == str(installed / "protoformer" / "conf")
+    actual = subprocess.run([sys.executable, "-c", where], cwd=empty, env=environ, capture_output=True, text=True)
+    assert actual.stdout.strip() == str(installed / "protoformer" / "conf")

@@ -15,13 +15,13 @@ def parts(tree: ast.Module) -> set[str]:
 
     Layout does not count: methods are shown without their class.
     """
-    found = set()
+    results = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            found.add(f"{node.name}({[ast.dump(part) for part in (*node.bases, *node.decorator_list)]})")
+            results.add(f"{node.name}({[ast.dump(part) for part in (*node.bases, *node.decorator_list)]})")
         elif isinstance(node, ast.stmt):
-            found.add(ast.dump(node))
-    return found
+            results.add(ast.dump(node))
+    return results
 
 
 @pytest.mark.parametrize("page", PAGES)

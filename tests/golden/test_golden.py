@@ -188,7 +188,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     run, result = file.parent, json.loads(file.read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     predictions = sorted(path for path in (run / "predictions").rglob("*") if path.is_file())
-    found = {
+    results = {
         "losses": [line["train/loss"] for line in lines if "train/loss" in line],
         "scores": result["metrics"],
         "predictions": {
@@ -197,8 +197,8 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
         },
     }
     if result.get("averaged"):  # the steps of the checkpoints whose mean was scored
-        found["averaged"] = result["averaged"]
-    return found
+        results["averaged"] = result["averaged"]
+    return results
 
 
 def fingerprint() -> dict[str, Any]:
@@ -299,16 +299,16 @@ def encoded() -> dict[str, Any]:
     """Texts and pairs as each template writes them; the first pair is too long, the last one's first text is empty."""
     tokenizer = vocabulary([*FIRST, *SECOND[:2]])
     a, b = tokenizer.encode(FIRST), tokenizer.encode(SECOND)
-    found: dict[str, Any] = {"tokens": {"a": a, "b": b}}
+    results: dict[str, Any] = {"tokens": {"a": a, "b": b}}
     for name, template in text_formats(tokenizer).items():
-        found[name] = {
+        results[name] = {
             "one": written_texts(template, a, None, 16),
             "pair": written_texts(template, a, b, 16),
             "other_order": written_texts(template, b, a, 16),
             "windows": written_windows(template, a, b),
         }
-    found["translation"] = written_translation(tokenizer, a, b)
-    return found
+    results["translation"] = written_translation(tokenizer, a, b)
+    return results
 
 
 # The tests.
@@ -327,13 +327,13 @@ def test_the_file_holds_what_is_tested(golden: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_gives_the_same_numbers(name: str, golden: dict[str, Any], tmp_path: Path) -> None:
-    found, expected = measured(name, tmp_path), golden["runs"][name]
+    results, expected = measured(name, tmp_path), golden["runs"][name]
     if fingerprint() == golden["fingerprint"]:
-        assert found == expected
+        assert results == expected
         return
-    assert found["losses"] == pytest.approx(expected["losses"], rel=TOLERANCE)
-    assert found["scores"].keys() == expected["scores"].keys()
-    for score, value in found["scores"].items():
+    assert results["losses"] == pytest.approx(expected["losses"], rel=TOLERANCE)
+    assert results["scores"].keys() == expected["scores"].keys()
+    for score, value in results["scores"].items():
         if not score.endswith("_threshold"):
             share = TOLERANCE if score.endswith("loss") else 10 * TOLERANCE
             slack = 0 if score.endswith(("loss", "perplexity")) else TIPPED
@@ -364,12 +364,12 @@ def test_a_text_is_written_in_the_same_way(golden: dict[str, Any]) -> None:
 
 def apart(work: Callable[[str, Path], Any], names: Sequence[str]) -> dict[str, Any]:
     """What `work` gives for each name, in an empty folder each."""
-    found = {}
+    results = {}
     for name in names:
         print(name, file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = work(name, Path(folder))
-    return found
+            results[name] = work(name, Path(folder))
+    return results
 
 
 def write(parts: Sequence[str]) -> None:
@@ -378,17 +378,17 @@ def write(parts: Sequence[str]) -> None:
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
-    found: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8")) if parts else {}
+    results: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8")) if parts else {}
     for part in parts or ("runs", "names", "formats"):
         if part == "runs":
-            found |= {"fingerprint": fingerprint(), "runs": apart(measured, list(RUNS))}
+            results |= {"fingerprint": fingerprint(), "runs": apart(measured, list(RUNS))}
         elif part == "names":
-            found["names"] = apart(named, list(COMMANDS))
+            results["names"] = apart(named, list(COMMANDS))
         elif part == "formats":
-            found["formats"] = encoded()
+            results["formats"] = encoded()
         else:
             raise SystemExit(f"{part}: no such part; runs, names or formats")
-    GOLDEN.write_text(lines(found) + "\n", encoding="utf-8")
+    GOLDEN.write_text(lines(results) + "\n", encoding="utf-8")
 
 
 def lines(value: Any, indent: str = "") -> str:

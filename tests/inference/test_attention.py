@@ -199,8 +199,8 @@ def test_marians_weights_write_a_target_and_look_at_the_source(tmp_path: Path) -
     ))  # fmt: skip
     theirs.set_attn_implementation("eager")
     with torch.no_grad():
-        wanted = theirs(input_ids=source, decoder_input_ids=target, output_attentions=True).cross_attentions
-    torch.testing.assert_close(panels[-1].weights, torch.cat(wanted), atol=1e-3, rtol=0)
+        expected = theirs(input_ids=source, decoder_input_ids=target, output_attentions=True).cross_attentions
+    torch.testing.assert_close(panels[-1].weights, torch.cat(expected), atol=1e-3, rtol=0)
     written = panels_for(model, AttentionRequest("the cat sleeps"))
     assert len(written[-1].queries) > 1
 

@@ -27,12 +27,12 @@ PAIRS = train(lambda: TEXTS * 3, "bpe", 90)
 SIZES = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 64, "max_seq_len": 40}
 
 
-def write_run(place: Path, model: str, words: Tokenizer, *overrides: str, task: str = "pretrain/clm") -> Path:
+def write_run(place: Path, model: str, tokenizer: Tokenizer, *overrides: str, task: str = "pretrain/clm") -> Path:
     """A run folder with a tiny random decoder as its best checkpoint."""
     config = compose([f"model={model}", f"task={task}", "source=sample", f"paths.outputs={place}", *overrides])
     config["task"]["max_len"] = 32
-    config["model"] |= {**SIZES, "vocab_size": words.vocab_size}
-    config["model"] = with_special_token_rows(config, config["model"], words)
+    config["model"] |= {**SIZES, "vocab_size": tokenizer.vocab_size}
+    config["model"] = with_special_token_rows(config, config["model"], tokenizer)
     folder = RunFolder(place / model / task / "seed42-abc", "seed42-abc")
     folder.write_config(config)
     module = build_module(config, builder_arguments(config["model"]))
@@ -40,12 +40,12 @@ def write_run(place: Path, model: str, words: Tokenizer, *overrides: str, task: 
         nn.init.normal_(parameter, std=0.3)
     folder.checkpoints.mkdir()
     torch.save({"state_dict": module.state_dict(), "global_step": 3, "epoch": 0}, folder.best_checkpoint)
-    words.save(folder.path / "tokenizer")
+    tokenizer.save(folder.path / "tokenizer")
     return folder.path
 
 
 @pytest.mark.parametrize(
-    ("model", "words", "expected"),
+    ("model", "tokenizer", "expected"),
     [
         ("gpt2", BYTES, transformers.GPT2LMHeadModel),
         ("gpt", PAIRS, transformers.OpenAIGPTLMHeadModel),
@@ -53,16 +53,16 @@ def write_run(place: Path, model: str, words: Tokenizer, *overrides: str, task: 
     ],
     ids=["gpt2", "gpt", "gpt-original"],
 )
-def test_a_language_model_says_the_same_there(tmp_path: Path, model: str, words: Tokenizer, expected: Any) -> None:
-    run, out = write_run(tmp_path / "outputs", model, words), tmp_path / "out"
+def test_a_language_model_says_the_same_there(tmp_path: Path, model: str, tokenizer: Tokenizer, expected: Any) -> None:
+    run, out = write_run(tmp_path / "outputs", model, tokenizer), tmp_path / "out"
     assert command(["export", str(run), "--to", "hf", str(out)]) == 0
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
     assert isinstance(theirs, expected)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     ids = transformers.AutoTokenizer.from_pretrained(out)(TEXTS)["input_ids"]
-    assert ids == words.encode(TEXTS)
-    end = words.id("<|endoftext|>") if model == "gpt2" else words.vocab_size + 2
+    assert ids == tokenizer.encode(TEXTS)
+    end = tokenizer.id("<|endoftext|>") if model == "gpt2" else tokenizer.vocab_size + 2
     assert theirs.config.eos_token_id == theirs.generation_config.eos_token_id == end < theirs.config.vocab_size
     ours = protoformer.load(run).model.backbone
     whole = torch.tensor(ids[0][:32])[None]
@@ -72,13 +72,13 @@ def test_a_language_model_says_the_same_there(tmp_path: Path, model: str, words:
 
 
 def test_what_transformers_cannot_say_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number, (words, why) in enumerate(
+    for number, (tokenizer, why) in enumerate(
         [
             (["model.attention=[dense,banded]", "+model.band=8"], "model.attention"),
             (["model.norm=post"], "model.norm"),
         ]
     ):
-        run = write_run(tmp_path / str(number), "gpt2", BYTES, *words)
+        run = write_run(tmp_path / str(number), "gpt2", BYTES, *tokenizer)
         assert command(["export", str(run), "--to", "hf", str(tmp_path / "out")]) == 2
         assert why in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
@@ -89,7 +89,7 @@ def test_what_transformers_cannot_say_is_not_exported(tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("task", ["glue/mrpc", "swag", "squad/v2", "pretrain/clm"])
 @pytest.mark.parametrize(
-    ("model", "words", "made"),
+    ("model", "tokenizer", "made"),
     [
         ("gpt2", BYTES, lambda: transformers.GPT2LMHeadModel(
             transformers.GPT2Config(vocab_size=BYTES.vocab_size, n_embd=16, n_layer=2, n_head=2, n_positions=40))),
@@ -99,11 +99,11 @@ def test_what_transformers_cannot_say_is_not_exported(tmp_path: Path, capsys: py
     ids=["gpt2", "gpt"],
 )  # fmt: skip
 def test_a_folder_of_theirs_is_the_start_of_every_kind(
-    tmp_path: Path, model: str, words: Tokenizer, made: Any, task: str
+    tmp_path: Path, model: str, tokenizer: Tokenizer, made: Any, task: str
 ) -> None:
     theirs = made()
     theirs.save_pretrained(tmp_path)
-    words.save(tmp_path)
+    tokenizer.save(tmp_path)
     overrides = [f"model={model}", f"task={task}", "source=sample", "source.rows=12", f"init_from={tmp_path}"]
     config = compose([*overrides, f"paths.cache={tmp_path / 'cache'}", "task.max_len=32"])
     parts = build.build(config)
@@ -112,10 +112,10 @@ def test_a_folder_of_theirs_is_the_start_of_every_kind(
     assert state.keys() == body.keys()
     for name, tensor in body.items():
         torch.testing.assert_close(state[name][: len(tensor)], tensor, atol=0, rtol=0)
-    grown = len(state["embeddings.token.weight"]) - words.vocab_size
+    grown = len(state["embeddings.token.weight"]) - tokenizer.vocab_size
     at_end = model == "gpt2" and task == "pretrain/clm"  # its vocabulary has an end of text
     assert grown == (0 if at_end else 3)
-    assert parts.model.arguments["vocab_size"] == words.vocab_size + grown
+    assert parts.model.arguments["vocab_size"] == tokenizer.vocab_size + grown
 
 
 def test_another_architecture_is_named(tmp_path: Path) -> None:

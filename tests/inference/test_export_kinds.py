@@ -144,9 +144,9 @@ def back_again(loaded: Any, out: Path, kind: str) -> None:
     layout = instantiate(loaded.config, "model.hf")
     body, head = read_folder(out, layout, kind)
     expected = split_state(loaded.model.state_dict())
-    for found, wanted in zip((body, head.state), expected, strict=True):
-        assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    for actual, wanted in zip((body, head.state), expected, strict=True):
+        assert actual.keys() == wanted.keys()
+        assert all(torch.equal(actual[name], wanted[name]) for name in wanted)
     others = {"classification", "multiple_choice", "span", "pretraining"} - {kind}
     assert not any(read_folder(out, layout, other)[1].state for other in others)
 

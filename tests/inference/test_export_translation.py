@@ -65,12 +65,12 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
     for text, ids in zip(TEXTS, WORDS.encode(TEXTS), strict=True):
         source = words(text, return_tensors="pt")["input_ids"]
         assert source.tolist() == [[*ids, WORDS.vocab_size + 1]]
-        found = theirs.generate(
+        actual = theirs.generate(
             source, num_beams=1, do_sample=False, max_new_tokens=source.shape[1] + 5,
             bad_words_ids=[[WORDS.vocab_size]], forced_eos_token_id=None,
         )  # fmt: skip
         ((best,),) = translator.translate_chunk([text])
-        assert best.text == " ".join(words.decode(found[0], skip_special_tokens=True).split())
+        assert best.text == " ".join(words.decode(actual[0], skip_special_tokens=True).split())
 
 
 def test_a_folder_of_marians_opens_writes_the_same_and_goes_back(tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_a_folder_of_marians_opens_writes_the_same_and_goes_back(tmp_path: Path)
     given, out = tmp_path / "given", tmp_path / "out"
     theirs = write_model(given)
     words = read_tokenizer(given)
-    done = run_training(
+    completed = run_training(
         [
             *("model=opus_mt_en_de", "task=translate/multi30k_en_de", f"init_from={given}", "source=sample"),
             *("source.rows=20", "recipe.max_steps=1", "recipe.lr=1e-9", "recipe.average=1", "task.max_len=40"),
             *("hardware=cpu", "tracking=none", "task.module.extra=2", f"paths.outputs={tmp_path}"),
         ]
     )
-    assert done == 0
+    assert completed == 0
     (run,) = (tmp_path / "opus_mt_en_de" / "translate" / "multi30k_en_de").iterdir()
     assert command(["export", str(run), "--to", "hf", str(out)]) == 0
     tokenizer = transformers.MarianTokenizer.from_pretrained(out)
@@ -95,12 +95,12 @@ def test_a_folder_of_marians_opens_writes_the_same_and_goes_back(tmp_path: Path)
     translator = Translator(protoformer.load(run), TranslationRequest(beams=1, max_extra_tokens=5))
     for text in sentences(4, 5):
         source = tokenizer(text, return_tensors="pt")["input_ids"]
-        found = back.generate(
+        actual = back.generate(
             source, num_beams=1, do_sample=False, max_new_tokens=source.shape[1] + 5, max_length=None,
             bad_words_ids=[[words.id("<pad>")]], forced_eos_token_id=None,
         )  # fmt: skip
         ((best,),) = translator.translate_chunk([text])
-        pieces = [piece for piece in found[0].tolist() if piece not in (words.id("<pad>"), words.id("</s>"))]
+        pieces = [piece for piece in actual[0].tolist() if piece not in (words.id("<pad>"), words.id("</s>"))]
         assert best.text == " ".join(words.decode(pieces).split())
 
 

@@ -44,7 +44,7 @@ def test_a_model_that_no_paper_prints_says_so(write_run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"init_from": "scratch"}, "it was trained from scratch"),
         ({"init_from": "elsewhere/minilm"}, "it started from elsewhere/minilm"),
@@ -52,10 +52,10 @@ def test_a_model_that_no_paper_prints_says_so(write_run) -> None:
         ({"choices": {"model": "bert", "task": "glue/mrpc", "source": "sample"}}, "built-in sample"),
     ],
 )
-def test_what_keeps_a_run_from_the_papers_experiment_is_named(write_run, changes: dict, said: str) -> None:
+def test_what_keeps_a_run_from_the_papers_experiment_is_named(write_run, changes: dict, message: str) -> None:
     text = card.write_card(write_run("x", **changes)).read_text()
     assert "This is not the paper's experiment" in text
-    assert said in text
+    assert message in text
 
 
 def test_a_task_without_a_dev_set_and_a_run_without_training_have_a_card(write_run) -> None:

@@ -21,11 +21,11 @@ def rows(right: int, of: int = 100) -> dict[str, list[dict]]:
 def test_seeds_are_averaged_and_a_gain_is_told(write_run, capsys: pytest.CaptureFixture[str]) -> None:
     ours = [write_run(f"a{seed}", seed=seed, predictions=rows(right)) for seed, right in enumerate((90, 80))]
     theirs = [write_run(f"b{seed}", seed=seed, predictions=rows(right)) for seed, right in enumerate((60, 70))]
-    (found,) = compare(ours, theirs)
-    assert (found.split, found.metric, found.examples) == ("val", "accuracy", 100)
-    assert (found.ours, found.theirs) == ([0.9, 0.8], [0.6, 0.7])
-    assert found.difference.mean == pytest.approx(0.2)
-    assert 0.1 < found.difference.low < 0.2 < found.difference.high < 0.3
+    (actual,) = compare(ours, theirs)
+    assert (actual.split, actual.metric, actual.examples) == ("val", "accuracy", 100)
+    assert (actual.ours, actual.theirs) == ([0.9, 0.8], [0.6, 0.7])
+    assert actual.difference.mean == pytest.approx(0.2)
+    assert 0.1 < actual.difference.low < 0.2 < actual.difference.high < 0.3
     assert cli.main(["compare", *map(str, ours), "--with", *map(str, theirs), "--resamples", "500"]) == 0
     out = capsys.readouterr().out
     assert "85.00 ± 7.07 (n = 2)" in out
@@ -65,8 +65,13 @@ def test_scores_that_the_run_wrote_are_taken_whatever_its_kind(write_run) -> Non
         file.parent.mkdir()
         file.write_text("".join(f'{{"id": {i}, "reciprocal_rank": {rank}}}\n' for i, rank in enumerate(ranks)))
     runs = file.parents[2]
-    (found,) = compare([runs / "a"], [runs / "b"])
-    assert (found.metric, found.ours, found.theirs, found.difference.mean) == ("reciprocal_rank", [0.75], [0.25], 0.5)
+    (actual,) = compare([runs / "a"], [runs / "b"])
+    assert (actual.metric, actual.ours, actual.theirs, actual.difference.mean) == (
+        "reciprocal_rank",
+        [0.75],
+        [0.25],
+        0.5,
+    )
     file.write_text('{"id": 7, "reciprocal_rank": 1.0}\n')
     with pytest.raises(UserError, match=r"example_scores/val\.jsonl does not have the rows"):
         compare([runs / "a"], [runs / "b"])

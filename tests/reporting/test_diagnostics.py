@@ -32,10 +32,10 @@ def test_one_label_for_every_row(write_run) -> None:
 
 @pytest.mark.parametrize(("predictions", "bad"), [("yyyyny", False), ("yyyynn", False), ("nnyyyn", True)])
 def test_no_better_than_the_most_frequent_label(write_run, predictions: str, bad: bool) -> None:
-    found = signs(write_run("x", predictions={"val_matched": answers(predictions, "yyyynn")}))
-    assert bool(found) is bad
+    actual = signs(write_run("x", predictions={"val_matched": answers(predictions, "yyyynn")}))
+    assert bool(actual) is bad
     if bad:
-        assert "no better on val_matched than always equivalent" in found[0]
+        assert "no better on val_matched than always equivalent" in actual[0]
 
 
 def test_as_many_right_as_the_most_frequent_label_is_degenerate(write_run) -> None:
@@ -57,14 +57,14 @@ def test_a_translation_need_not_be_the_reference_to_the_letter(write_run) -> Non
 def test_any_gold_answer_of_a_question_is_right_and_none_is_frequent(write_run) -> None:
     golds = [["the Thames", "Thames"], [], ["Rome"], ["Rome"], ["Rome"]]
 
-    def said(name: str, *answers: str) -> list[str]:
+    def message(name: str, *answers: str) -> list[str]:
         rows = [{"prediction": answer, "label": gold} for answer, gold in zip(answers, golds, strict=True)]
         return signs(write_run(name, predictions={"val": rows}, kind="span"))
 
-    assert said("sound", "thames.", "x", "y", "z", "w") == []
-    assert said("none", "x", "", "y", "z", "w") == []  # that there is no answer is one
-    assert said("wrong", "x", "y", "z", "w", "v") == ["no row of val is correct"]
-    assert said("same", *[""] * 5) == ["the same text for every row of val: (empty)"]
+    assert message("sound", "thames.", "x", "y", "z", "w") == []
+    assert message("none", "x", "", "y", "z", "w") == []  # that there is no answer is one
+    assert message("wrong", "x", "y", "z", "w", "v") == ["no row of val is correct"]
+    assert message("same", *[""] * 5) == ["the same text for every row of val: (empty)"]
 
 
 def test_one_number_for_every_row(write_run) -> None:

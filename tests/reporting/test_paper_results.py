@@ -30,16 +30,16 @@ def test_table_3_is_found_by_what_a_run_changes() -> None:
     assert len(rows) == 20
     base = {"n_layers": 6, "d_model": 512, "d_ff": 2048, "n_heads": 8, "dropout": 0.1}
 
-    def found(**model: object) -> list[float]:
+    def actual(**model: object) -> list[float]:
         config = {"model": base | model, "recipe": {"label_smoothing": 0.1}}
         return [row.value for row in paper_results.ablation_variants("transformer", task, config) if row.key == key]
 
-    assert found(n_heads=1) == [24.9]
-    assert found(dropout=0) == found(dropout=0.0) == [24.6]
-    assert found(positions="learned") == [25.7]
-    assert found(d_model=1024, d_ff=4096, n_heads=16, dropout=0.3) == [26.4]
-    assert found() == found(d_model=512) == found(n_heads=1, n_layers=2) == []
-    assert found(n_heads=4, d_model=32) == []  # a smaller model's heads are no row of the paper
+    assert actual(n_heads=1) == [24.9]
+    assert actual(dropout=0) == actual(dropout=0.0) == [24.6]
+    assert actual(positions="learned") == [25.7]
+    assert actual(d_model=1024, d_ff=4096, n_heads=16, dropout=0.3) == [26.4]
+    assert actual() == actual(d_model=512) == actual(n_heads=1, n_layers=2) == []
+    assert actual(n_heads=4, d_model=32) == []  # a smaller model's heads are no row of the paper
     told = paper_results.caveats({"model": base | {"d_model": 32}, "choices": {"model": "transformer", "task": task}})
     assert told == ["it is none of the paper's variations: model.d_model=32 (512)"]
     varied = {"model": base | {"n_heads": 1}, "choices": {"model": "transformer", "task": task}}
@@ -112,11 +112,11 @@ def test_gpts_numbers_are_of_tasks_that_there_are() -> None:
     ],
 )
 def test_the_ablation_averages_are_those_that_gpts_paper_prints(row: str, average: float) -> None:
-    found = [one for one in paper_results.rows() if (one.table, one.row, one.model) == ("Table 5", row, "gpt")]
-    assert len(found) == 8
-    assert math.fsum(one.value for one in found) / 8 == pytest.approx(average, abs=0.07)
+    actual = [one for one in paper_results.rows() if (one.table, one.row, one.model) == ("Table 5", row, "gpt")]
+    assert len(actual) == 8
+    assert math.fsum(one.value for one in actual) / 8 == pytest.approx(average, abs=0.07)
     if "full" in row:  # the same as where they stand among the results
-        for one in found:
+        for one in actual:
             best = paper_results.published_value("gpt", one.task, one.key)
             assert best is not None
             assert best.value == one.value

@@ -208,14 +208,14 @@ def test_the_csv_holds_every_key_in_which_the_runs_differ(write_run, tmp_path: P
     write_run("c", task="glue/cola", recipe={"betas": [0.9, 0.999]}, paths={"outputs": "elsewhere"}, hardware={})
     sheet = tmp_path / "runs.csv"
     report.main([str(tmp_path / "outputs")], csv=str(sheet))
-    found = list(csv.DictReader(sheet.open()))
-    rows = {row["run_id"]: row for row in found if row["state"] != "published"}
+    actual = list(csv.DictReader(sheet.open()))
+    rows = {row["run_id"]: row for row in actual if row["state"] != "published"}
     assert [rows[name]["recipe.lr"] for name in "abc"] == ["2e-05", "5e-05", "5e-05"]
     assert [rows[name]["recipe.betas"] for name in "abc"] == ["[0.9, 0.98]", "[0.9, 0.999]", "[0.9, 0.999]"]
     assert [rows[name]["init_from"] for name in "abc"] == ["scratch", "auto", "auto"]
     assert [rows[name]["recipe.k8"] for name in "abc"] == ["", "true", ""]
     assert [rows[name]["hardware.precision"] for name in "abc"] == ["fp32", "fp32", ""]
-    assert not {"recipe.batch_size", "recipe.epochs", "paths.outputs", "hardware.devices"} & set(found[0])
+    assert not {"recipe.batch_size", "recipe.epochs", "paths.outputs", "hardware.devices"} & set(actual[0])
 
 
 def test_a_folder_without_runs_is_a_user_error(tmp_path: Path) -> None:

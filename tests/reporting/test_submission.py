@@ -58,11 +58,11 @@ def test_all_tasks_make_the_eleven_files_of_the_server(glue_run, tmp_path: Path,
     for name in ("QNLI.tsv", "RTE.tsv"):
         assert files[name][1:-1] == ["0\tentailment", "1\tnot_entailment", "2\tentailment"], name
     assert files["STS-B.tsv"][1:-1] == ["0\t0.000", "1\t3.142", "2\t5.000"]
-    told = capsys.readouterr().out
-    assert "warning: QQP.tsv has 3 rows, the official test set 390,965" in told
-    assert told.count("warning:") == 11
-    assert "11 of 11 files" in told
-    assert "reject" not in told
+    printed = capsys.readouterr().out
+    assert "warning: QQP.tsv has 3 rows, the official test set 390,965" in printed
+    assert printed.count("warning:") == 11
+    assert "11 of 11 files" in printed
+    assert "reject" not in printed
     assert not list(path.parent.glob(".*"))
 
 
@@ -100,9 +100,9 @@ def test_missing_tasks_are_named(glue_run, tmp_path: Path, capsys) -> None:
 def test_partial_writes_what_there_is_and_says_so(glue_run, tmp_path: Path, capsys) -> None:
     path = submission.main([str(glue_run("glue/rte"))], str(tmp_path / "glue.zip"), partial=True)
     assert list(contents(path)) == ["RTE.tsv"]
-    told = capsys.readouterr().out
-    assert "1 of 11 files (the server will reject it)" in told
-    assert re.search(r"MNLI-m.tsv\s+missing: no run of glue/mnli", told)
+    printed = capsys.readouterr().out
+    assert "1 of 11 files (the server will reject it)" in printed
+    assert re.search(r"MNLI-m.tsv\s+missing: no run of glue/mnli", printed)
 
 
 def test_fill_answers_missing_tasks_in_every_official_row(glue_run, tmp_path: Path, capsys) -> None:

@@ -12,8 +12,8 @@ from protoformer.runs.identity import identity_config, run_id
 PAIR = ["model=bert", "task=glue/rte"]
 
 
-def name(*words: str) -> str:
-    return run_id(compose([*PAIR, *words]))
+def name(*overrides: str) -> str:
+    return run_id(compose([*PAIR, *overrides]))
 
 
 def test_it_is_readable_and_the_same_every_time() -> None:
@@ -23,7 +23,7 @@ def test_it_is_readable_and_the_same_every_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["hardware=ddp_cpu"],
         ["hardware.micro_batch=4"],
@@ -45,12 +45,12 @@ def test_it_is_readable_and_the_same_every_time() -> None:
     ],
     ids=" ".join,
 )
-def test_what_cannot_change_a_result_changes_no_name(words: list[str]) -> None:
-    assert name(*words) == name()
+def test_what_cannot_change_a_result_changes_no_name(overrides: list[str]) -> None:
+    assert name(*overrides) == name()
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["seed=1"],
         ["recipe.lr=4e-5"],
@@ -70,8 +70,8 @@ def test_what_cannot_change_a_result_changes_no_name(words: list[str]) -> None:
     ],
     ids=" ".join,
 )
-def test_what_can_change_a_result_changes_the_name(words: list[str]) -> None:
-    assert name(*words) != name()
+def test_what_can_change_a_result_changes_the_name(overrides: list[str]) -> None:
+    assert name(*overrides) != name()
 
 
 def test_one_batch_is_not_the_whole_epoch() -> None:
@@ -110,8 +110,13 @@ def test_parallel_text_counts_by_content(tmp_path: Path) -> None:
         return tmp_path / folder
 
     def named(root: Path) -> str:
-        words = ["model=transformer_tiny", "task=translate/multi30k_en_de", "source=parallel", f"source.root={root}"]
-        return run_id(compose(words))
+        overrides = [
+            "model=transformer_tiny",
+            "task=translate/multi30k_en_de",
+            "source=parallel",
+            f"source.root={root}",
+        ]
+        return run_id(compose(overrides))
 
     one, two, other = write("one", "eine Katze\n"), write("two", "eine Katze\n"), write("three", "ein Hund\n")
     names = [named(root) for root in (one, two, other)]

@@ -44,8 +44,8 @@ def test_a_broken_file_is_named(write_run, name: str, text: str, message: str) -
 
 def test_runs_are_found_at_any_depth_and_once(write_run, tmp_path: Path) -> None:
     folders = [write_run("b"), write_run("a", task="glue/rte"), write_run("c", finished=False)]
-    found = list(reader.find_runs([str(tmp_path), str(folders[0]), str(tmp_path / "outputs")]))
-    assert found == sorted(folder.resolve() for folder in folders)
+    actual = list(reader.find_runs([str(tmp_path), str(folders[0]), str(tmp_path / "outputs")]))
+    assert actual == sorted(folder.resolve() for folder in folders)
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path) -> None:

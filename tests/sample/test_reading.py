@@ -68,7 +68,7 @@ SCHEMAS = {
 
 
 def splits(name: tuple[str, str]) -> list[str]:
-    return [split for *found, split in available() if tuple(found) == name]
+    return [split for *results, split in available() if tuple(results) == name]
 
 
 def said(row: dict[str, Any]) -> list[str]:
@@ -125,10 +125,10 @@ def test_the_same_rows_in_another_process() -> None:
         "print(json.dumps([generate(*name, 3, 20).to_pydict() for name in json.loads(sys.argv[1])]))"
     )
     firsts = [(*name, splits(name)[0]) for name in NEW]
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script, json.dumps(firsts)], capture_output=True, text=True, check=True, timeout=60
     )
-    assert json.loads(done.stdout) == [generate(*name, 3, 20).to_pydict() for name in firsts]
+    assert json.loads(completed.stdout) == [generate(*name, 3, 20).to_pydict() for name in firsts]
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -143,14 +143,14 @@ def test_the_vocabulary_of_the_sample_holds_every_word(name: tuple[str, str]) ->
 
 def cores(text: str) -> set[tuple[str, str, str]]:
     """Who did what to what, of every sentence that tells it in full."""
-    found = set()
+    results = set()
     for sentence in re.split(r"[.?]\s*", text.lower()):
         words = sentence.split()
         parts = [[word for word in words if word in among] for among in (AGENTS, THINGS)]
         verbs = [FORMS[word] for at, word in enumerate(words) if word in FORMS and words[at - 1] != "the"]
         if len(verbs) == 1 and all(len(part) == 1 for part in parts):
-            found.add((parts[0][0], verbs[0], parts[1][0]))
-    return found
+            results.add((parts[0][0], verbs[0], parts[1][0]))
+    return results
 
 
 @pytest.mark.parametrize(
@@ -197,13 +197,13 @@ def read(version: str, split: str, rows: int) -> QuestionExamples:
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("version", SQUADS)
 def test_answers_stand_in_their_stories(version: str, split: str) -> None:
-    found = read(version, split, 1000)
-    assert found.skipped == 0
-    assert len(set(found.ids)) == 1000
-    numbers = collections.Counter(len(texts) for texts in found.answers)
+    results = read(version, split, 1000)
+    assert results.skipped == 0
+    assert len(set(results.ids)) == 1000
+    numbers = collections.Counter(len(texts) for texts in results.answers)
     assert set(numbers) - {0} == ({1} if split == "train" else {1, 2, 3})
     assert (300 < numbers[0] < 500) if version == "two" else numbers[0] == 0
-    for context, texts, starts in zip(found.contexts, found.answers, found.starts, strict=True):
+    for context, texts, starts in zip(results.contexts, results.answers, results.starts, strict=True):
         assert len({(start + len(text)) for start, text in zip(starts, texts, strict=True)}) <= 1
         for text, start in zip(texts, starts, strict=True):
             assert f" {context} "[start : start + len(text) + 2] == f" {text} "
@@ -211,24 +211,24 @@ def test_answers_stand_in_their_stories(version: str, split: str) -> None:
 
 @pytest.mark.parametrize("version", SQUADS)
 def test_stories_hold_other_answers_of_the_kind(version: str) -> None:
-    found = read(version, "train", 1000)
+    results = read(version, "train", 1000)
     kinds = {
         "where": r"\b(?:in the|at the|near|by the|on the) (?!\w+ by)\w+",
         "when": r"yesterday|\bmonday|week|lunch|night|dawn|winter|noon",
     }
-    lengths = [context.count(" .") for context in found.contexts]
+    lengths = [context.count(" .") for context in results.contexts]
     assert set(lengths) == {3, 4, 5, 6}
-    words = collections.Counter(question.split()[0] for question in found.questions)
+    words = collections.Counter(question.split()[0] for question in results.questions)
     assert min(words[word] for word in ("where", "when", "who", "what")) > 180
     rivals = [
         len(re.findall(kinds[question.split()[0]], context))
-        for question, context in zip(found.questions, found.contexts, strict=True)
+        for question, context in zip(results.questions, results.contexts, strict=True)
         if question.split()[0] in kinds
     ]
     assert min(rivals) >= 1
     assert np.mean([number > 1 for number in rivals]) > 0.9
     if version == "one":  # neither the beginning nor the end of a story is favoured
-        places = [starts[0] / len(context) for starts, context in zip(found.starts, found.contexts, strict=True)]
+        places = [starts[0] / len(context) for starts, context in zip(results.starts, results.contexts, strict=True)]
         assert 0.42 < np.mean(places) < 0.58
 
 
@@ -239,8 +239,8 @@ def plain(text: str) -> set[str]:
 
 
 def test_the_sentence_most_like_the_question_holds_the_answer() -> None:
-    found = read("one", "validation", 500)
-    for question, context, (start, *_) in zip(found.questions, found.contexts, found.starts, strict=True):
+    results = read("one", "validation", 500)
+    for question, context, (start, *_) in zip(results.questions, results.contexts, results.starts, strict=True):
         chosen = max(context.split(" . "), key=lambda sentence: len(plain(question) & plain(sentence)))
         at = context.index(chosen)
         assert at <= start < at + len(chosen), (question, context)

@@ -77,9 +77,9 @@ def test_the_same_rows_in_another_process() -> None:
         "pairs = (('mnli', 'train'), ('stsb', 'test'))\n"
         "print(json.dumps([generate('nyu-mll/glue', t, s, 3, 20).to_pydict() for t, s in pairs]))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     here = [generate(GLUE, task, split, 3, 20).to_pydict() for task, split in (("mnli", "train"), ("stsb", "test"))]
-    assert json.loads(done.stdout) == here
+    assert json.loads(completed.stdout) == here
     assert generate(GLUE, "mnli", "train", 4, 20).to_pydict() != here[0]
 
 
@@ -138,9 +138,9 @@ def accuracy_of_words(subset: str, column: int) -> float:
 
     def counted(split: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
         table = generate(GLUE, subset, split, 0, rows)
-        found = [[vocabulary[word] for word in text.split()] for text in table.column(column).to_pylist()]
+        actual = [[vocabulary[word] for word in text.split()] for text in table.column(column).to_pylist()]
         counts = np.zeros((rows, 400))
-        for number, words in enumerate(found):
+        for number, words in enumerate(actual):
             np.add.at(counts[number], words, 1.0)
         return counts, np.array(table.column("label").to_pylist(), dtype=int)
 

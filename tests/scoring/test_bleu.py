@@ -30,15 +30,15 @@ def test_tokens_and_split_compounds(text: str, tokens: str, split: str) -> None:
 
 def by_hand(matches: list[tuple[int, int]], hypothesis: int, reference: int) -> float:
     """Papineni's formula: the geometric mean of four precisions, times the brevity penalty."""
-    precision = math.exp(sum(math.log(found / there) for found, there in matches) / 4)
+    precision = math.exp(sum(math.log(actual / there) for actual, there in matches) / 4)
     return 100 * precision * min(1.0, math.exp(1 - reference / hypothesis))
 
 
 def test_numbers_by_hand() -> None:
     hypothesis, reference = "the red dog runs over the old hill", "the red dog runs over an old hill today"
-    found = bleu([hypothesis], [reference])
-    assert found.score == pytest.approx(by_hand([(7, 8), (5, 7), (3, 6), (2, 5)], 8, 9))
-    assert found.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    actual = bleu([hypothesis], [reference])
+    assert actual.score == pytest.approx(by_hand([(7, 8), (5, 7), (3, 6), (2, 5)], 8, 9))
+    assert actual.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert bleu([reference], [reference]).score == pytest.approx(100)
     assert bleu(["x y"], ["a b c d"]).score == 0
 
@@ -50,11 +50,11 @@ def test_compounds_count_as_their_parts() -> None:
         0
     )  # no four in a row, nothing smoothed
     longer = "heute " + hypothesis, "heute " + reference
-    found = compound_bleu([longer[0]], [longer[1]], "de")
-    assert found.score == pytest.approx(by_hand([(6, 7), (4, 6), (2, 5), (1, 4)], 7, 7))
-    assert "tok:none|smooth:none" in found.signature
-    assert "moses:de|compounds:split" in found.signature
-    assert bleu([longer[0]], [longer[1]]).score < found.score
+    actual = compound_bleu([longer[0]], [longer[1]], "de")
+    assert actual.score == pytest.approx(by_hand([(6, 7), (4, 6), (2, 5), (1, 4)], 7, 7))
+    assert "tok:none|smooth:none" in actual.signature
+    assert "moses:de|compounds:split" in actual.signature
+    assert bleu([longer[0]], [longer[1]]).score < actual.score
 
 
 def test_a_corpus_is_no_mean_of_sentences_and_sides_are_as_long() -> None:

@@ -10,7 +10,7 @@ from protoformer.scoring.bootstrap import paired_bootstrap
 def test_equals_scipys_percentile_interval() -> None:
     generator = np.random.default_rng(1)
     ours, theirs = (generator.random((3, 400)) < share for share in (0.8, 0.74))
-    found = paired_bootstrap(ours.astype(float), theirs.astype(float), resamples=20_000)
+    actual = paired_bootstrap(ours.astype(float), theirs.astype(float), resamples=20_000)
     expected = stats.bootstrap(
         (ours.mean(0), theirs.mean(0)),
         lambda a, b, axis=-1: a.mean(axis) - b.mean(axis),
@@ -19,8 +19,8 @@ def test_equals_scipys_percentile_interval() -> None:
         n_resamples=20_000,
         rng=2,
     ).confidence_interval
-    assert found.mean == pytest.approx(ours.mean() - theirs.mean())
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=2e-3)
+    assert actual.mean == pytest.approx(ours.mean() - theirs.mean())
+    assert (actual.low, actual.high) == pytest.approx((expected.low, expected.high), abs=2e-3)
 
 
 def test_pairing_counts() -> None:

@@ -24,27 +24,27 @@ def test_the_best_spans_are_those_of_trying_all(seed: int) -> None:
     start, end = torch.randn(2, 3, 14)
     may = torch.zeros(3, 14, dtype=torch.bool)
     may[0, 4:13], may[1, 3:6], may[2, 2:12] = True, True, True
-    found = candidates(start, end, may, may, torch.zeros(3, dtype=torch.long), n_best=14, max_answer=4)
+    actual = candidates(start, end, may, may, torch.zeros(3, dtype=torch.long), n_best=14, max_answer=4)
     for window in range(3):
         expected = every(start[window], end[window], may[window].tolist(), 4)[:14]
         kept = [
             (score, s, e)
-            for score, s, e in zip(*(x[window].tolist() for x in (found.score, found.start, found.end)), strict=True)
+            for score, s, e in zip(*(x[window].tolist() for x in (actual.score, actual.start, actual.end)), strict=True)
             if score > NEG_INF
         ]
         assert [(s, e) for _, s, e in kept] == [(s, e) for _, s, e in expected]
         assert [score for score, _, _ in kept] == pytest.approx([score for score, _, _ in expected])
         assert [
-            s + e for s, e in zip(found.start_logit[window], found.end_logit[window], strict=True) if s > NEG_INF
+            s + e for s, e in zip(actual.start_logit[window], actual.end_logit[window], strict=True) if s > NEG_INF
         ] == [start[window, s] + end[window, e] for _, s, e in kept]
-        assert torch.equal(found.null_start[window], start[window, 0])
-        assert torch.equal(found.null_end[window], end[window, 0])
+        assert torch.equal(actual.null_start[window], start[window, 0])
+        assert torch.equal(actual.null_end[window], end[window, 0])
 
 
 def test_a_window_without_a_place_for_an_answer_has_none() -> None:
     nowhere = torch.zeros(1, 6, dtype=torch.bool)
-    found = candidates(torch.randn(1, 6), torch.randn(1, 6), nowhere, nowhere, torch.zeros(1, dtype=torch.long))
-    assert (found.score == NEG_INF).all()
+    actual = candidates(torch.randn(1, 6), torch.randn(1, 6), nowhere, nowhere, torch.zeros(1, dtype=torch.long))
+    assert (actual.score == NEG_INF).all()
 
 
 def test_n_best_texts_differ_and_their_shares_sum_to_one() -> None:

@@ -58,8 +58,8 @@ def test_torchmetrics_counts_the_same_on_v1() -> None:
 
 def test_questions_with_and_without_an_answer_are_told_apart() -> None:
     gold = {"a": ["red wine"], "b": ["gold"], "c": [], "d": []}
-    found = squad.score({"a": "red", "b": "gold", "c": "", "d": "old"}, gold)
-    assert found == {
+    actual = squad.score({"a": "red", "b": "gold", "c": "", "d": "old"}, gold)
+    assert actual == {
         "exact_match": 0.5,
         "f1": pytest.approx((2 / 3 + 1 + 1) / 4),
         "HasAns/exact_match": 0.5,

@@ -73,7 +73,7 @@ def test_nothing_is_decided_by_the_name_of_a_family() -> None:
 
 
 def test_no_class_of_a_kind_is_asked_for() -> None:
-    found = [
+    actual = [
         f"{file}:{node.lineno}: {name}"
         for file, tree in trees(("modules", "data/datamodules"))
         for node in ast.walk(tree)
@@ -81,7 +81,7 @@ def test_no_class_of_a_kind_is_asked_for() -> None:
         for name in (each.strip() for each in ast.unparse(node.args[1]).strip("()").replace("|", ",").split(","))
         if name.endswith(("Module", "Evaluation", "Template")) and "." not in name and name not in BASES
     ]
-    assert found == []
+    assert actual == []
 
 
 @pytest.mark.parametrize(

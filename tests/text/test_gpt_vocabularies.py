@@ -43,9 +43,9 @@ def fuzzed(count: int, seed: int = 0) -> list[str]:
     return texts
 
 
-def files(words: Tokenizer, folder: Path) -> Path:
+def files(tokenizer: Tokenizer, folder: Path) -> Path:
     """The two files that published vocabularies come as."""
-    model = json.loads(words.hf_tokenizer.to_str())["model"]
+    model = json.loads(tokenizer.hf_tokenizer.to_str())["model"]
     folder.mkdir(exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
     merges = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
@@ -99,10 +99,10 @@ GOLDEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "words"), GOLDEN)
-def test_the_papers_clean_up(text: str, words: str) -> None:
-    found = gpt_normalizer().normalize_str(text)
-    assert [word for word in found.split(" ") if word] == [word for word in words.split(" ") if word]
+@pytest.mark.parametrize(("text", "tokenizer"), GOLDEN)
+def test_the_papers_clean_up(text: str, tokenizer: str) -> None:
+    actual = gpt_normalizer().normalize_str(text)
+    assert [word for word in actual.split(" ") if word] == [word for word in tokenizer.split(" ") if word]
 
 
 def test_a_clean_up_is_part_of_the_tokenizer(tmp_path: Path, pairs: Tokenizer) -> None:
@@ -120,13 +120,13 @@ def test_a_clean_up_is_part_of_the_tokenizer(tmp_path: Path, pairs: Tokenizer) -
 
 def test_the_config_chooses_the_clean_up(tmp_path: Path, pairs: Tokenizer) -> None:
     pairs.save(tmp_path)
-    words = ["model=gpt_tiny", "task=pretrain/clm", "source=sample", f"model.tokenizer={tmp_path}"]
-    found = {name: build_tokenizer(compose([*words, *more]), InitialWeights("scratch"), None) for name, more in (
+    tokenizer = ["model=gpt_tiny", "task=pretrain/clm", "source=sample", f"model.tokenizer={tmp_path}"]
+    actual = {name: build_tokenizer(compose([*tokenizer, *more]), InitialWeights("scratch"), None) for name, more in (
         ("null", []), ("bert", ["model.normalization=bert"]), ("original", ["model.normalization=original"]),
     )}  # fmt: skip
-    assert found["null"].digest == found["bert"].digest == pairs.digest
-    assert found["original"].digest == with_normalization(pairs, "original").digest
+    assert actual["null"].digest == actual["bert"].digest == pairs.digest
+    assert actual["original"].digest == with_normalization(pairs, "original").digest
     with pytest.raises(ConfigurationError, match=r"model\.normalization.*original.*bert"):
-        compose([*words, "model.normalization=spacy"])
+        compose([*tokenizer, "model.normalization=spacy"])
     with pytest.raises(ConfigurationError, match="do not end in </w>"):
         with_normalization(whole_word_tokenizer(TEXTS, "here"), "original")

@@ -39,8 +39,8 @@ def applied(word: str) -> list[str]:
 
 def test_merges_are_applied_in_their_order(file: Path) -> None:
     tokenizer = read_tokenizer(file)
-    found = tokenizer.hf_tokenizer.encode(TEXT, add_special_tokens=False).tokens
-    assert found == [token for word in TEXT.split() for token in applied(word)]
+    actual = tokenizer.hf_tokenizer.encode(TEXT, add_special_tokens=False).tokens
+    assert actual == [token for word in TEXT.split() for token in applied(word)]
     assert tokenizer.decode(tokenizer.encode([TEXT])[0]) == TEXT
     assert tokenizer.hf_tokenizer.encode("漢", add_special_tokens=False).tokens == ["<unk>"]
 

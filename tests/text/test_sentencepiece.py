@@ -66,10 +66,10 @@ def test_files_that_are_not_marians_are_refused(tmp_path: Path) -> None:
     write(tmp_path)
     numbers = json.loads((tmp_path / "vocab.json").read_text())
 
-    def refused(name: str, content: bytes | None, said: str) -> None:
+    def refused(name: str, content: bytes | None, message: str) -> None:
         before = (tmp_path / name).read_bytes()
         (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             read_tokenizer(tmp_path)
         (tmp_path / name).write_bytes(before)
 

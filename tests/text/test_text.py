@@ -84,16 +84,16 @@ def test_pair_files_equal_transformers(kind: VocabularyKind, tmp_path: Path) -> 
     words = ["the cat's café", "lower lowest newer newest wider", "don't we'll", "naïve 1999 2024"] * 30
     trained = train(lambda: words, kind, 420 if kind == "bytelevel" else 120)
     trained.hf_tokenizer.model.save(str(tmp_path))
-    found = read_tokenizer(tmp_path)
+    actual = read_tokenizer(tmp_path)
     theirs = (GPT2Tokenizer if kind == "bytelevel" else OpenAIGPTTokenizer).from_pretrained(tmp_path)
     draw = random.Random(0)
     alphabet = "".join(ODD) + "".join(words)
     texts = [*ODD, *words[:4], *("".join(draw.choices(alphabet, k=draw.randint(1, 60))) for _ in range(300))]
-    assert found.encode(texts) == [theirs.encode(text, add_special_tokens=False) for text in texts]
-    assert found.encode(texts) == trained.encode(texts)
+    assert actual.encode(texts) == [theirs.encode(text, add_special_tokens=False) for text in texts]
+    assert actual.encode(texts) == trained.encode(texts)
     if kind == "bytelevel":
-        assert [found.decode(ids) for ids in found.encode(texts)] == texts
-        assert found.id("<|endoftext|>") == found.vocab_size - 1
+        assert [actual.decode(ids) for ids in actual.encode(texts)] == texts
+        assert actual.id("<|endoftext|>") == actual.vocab_size - 1
 
 
 def test_pair_files_that_do_not_fit_are_told(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_same_texts_give_the_same_file_in_any_process_order_and_number_of_th
     written = set()
     for number, names in enumerate(files):
         words = ["tokenizer", "train", *names, "--kind", kind, "--size", str(SIZE[kind]), "--out", f"{number}.json"]
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", code, *words],
             cwd=tmp_path,
             env={**os.environ, "RAYON_NUM_THREADS": str(1 + number)},
@@ -46,10 +46,10 @@ def test_the_same_texts_give_the_same_file_in_any_process_order_and_number_of_th
             text=True,
             timeout=60,
         )
-        assert done.returncode == 0, done.stderr
-        assert f"{number}.json: {SIZE[kind]} tokens; the first 300 texts hold 4,500 words, " in done.stdout
-        assert "0.00% of tokens unknown" in done.stdout
-        assert done.stderr == ""  # no bars where nobody watches
+        assert completed.returncode == 0, completed.stderr
+        assert f"{number}.json: {SIZE[kind]} tokens; the first 300 texts hold 4,500 words, " in completed.stdout
+        assert "0.00% of tokens unknown" in completed.stdout
+        assert completed.stderr == ""  # no bars where nobody watches
         written.add((tmp_path / f"{number}.json").read_bytes())
     assert len(written) == 1
 
@@ -148,7 +148,7 @@ def test_coverage_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kind", "size", "said"),
+    ("given", "kind", "size", "message"),
     [
         ([], "wordpiece", 100, "there is no text"),
         (["  ", ""], "bytelevel", 300, "there is no text"),
@@ -157,8 +157,8 @@ def test_coverage_is_counted() -> None:
         (["ab"], "bytelevel", 257, "the special tokens and 256 letters are 257 already"),
     ],
 )
-def test_what_cannot_be_learnt_from_is_refused(given, kind, size, said) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_cannot_be_learnt_from_is_refused(given, kind, size, message) -> None:
+    with pytest.raises(UserError, match=message):
         train(lambda: given, kind, size)
 
 
@@ -186,9 +186,9 @@ def test_lines_columns_and_rows_are_the_same_texts(tmp_path: Path) -> None:
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     out = tmp_path / "t.json"
 
-    def refused(name: str, content: bytes, said: str) -> None:
+    def refused(name: str, content: bytes, message: str) -> None:
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             command.main([str(tmp_path / name)], "wordpiece", 99, str(out))
         assert not out.exists()
 

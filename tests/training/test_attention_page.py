@@ -18,7 +18,7 @@ from protoformer.training.tracking import log_images
 from protoformer.views.attention_grid import draw
 from protoformer.views.panels import Panel, Token
 
-from ..e2e.commands import SMALL, Place
+from ..e2e.commands import SMALL, Workspace
 
 TRANSLATION = ["encoder self-attention", "decoder self-attention", "attention to the source"]
 KINDS = {
@@ -33,18 +33,18 @@ KINDS = {
 QUICK = ("glue/mrpc", "translate/multi30k_en_de")
 
 
-def leave(place: Path, *overrides: str) -> list[dict[str, Any]]:
+def leave(workspace: Path, *overrides: str) -> list[dict[str, Any]]:
     """The panels of the page that a run would leave; nothing is trained."""
     config = compose(
-        ["source=sample", "init_from=scratch", f"paths.cache={place}", f"paths.outputs={place}", *overrides]
+        ["source=sample", "init_from=scratch", f"paths.cache={workspace}", f"paths.outputs={workspace}", *overrides]
     )
     parts = build(config)
     parts.data.setup()
-    attention_page.write_attention_page(config, parts, RunFolder(place, "id"), [], 7)
-    page = (place / "attention.html").read_text(encoding="utf-8")
-    found = re.search(r'id="data">(.*?)</script', page)
-    assert found
-    return json.loads(found[1])["panels"]
+    attention_page.write_attention_page(config, parts, RunFolder(workspace, "id"), [], 7)
+    page = (workspace / "attention.html").read_text(encoding="utf-8")
+    actual = re.search(r'id="data">(.*?)</script', page)
+    assert actual
+    return json.loads(actual[1])["panels"]
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_leaves_its_page_and_wandb_gets_the_picture(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    done = place.run(*SMALL, "recipe.epochs=1", "tracking=wandb_offline", "views.attention=true")
-    assert done.returncode == 0, done.stderr
-    (run,) = place.runs()
+    workspace = Workspace(tmp_path)
+    completed = workspace.run(*SMALL, "recipe.epochs=1", "tracking=wandb_offline", "views.attention=true")
+    assert completed.returncode == 0, completed.stderr
+    (run,) = workspace.runs()
     assert (run / "attention.html").stat().st_size > 20_000
     (picture,) = run.glob("attention_*.png")
     (sent,) = run.glob("wandb/offline-run-*/files/media/images/attention/*.png")

@@ -42,8 +42,8 @@ def test_lines_come_now_and_then_with_the_time_left(
         trainer.global_step, now[0] = step, at
         lines.on_train_batch_end(trainer, module, None, None, 0)
     lines.on_validation_end(trainer, module)
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    message = capsys.readouterr().out.splitlines()
+    assert message == [
         "step 40/100  loss 0.5000  50 ex/s  2000 tok/s  1.0 min left",
         "step 41  dev score 0.7500",
     ]

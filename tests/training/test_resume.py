@@ -41,8 +41,8 @@ WORDS = [
 SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
 
 
-def config(outputs: Path, *words: str) -> dict[str, Any]:
-    return compose([*WORDS, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}", *words])
+def config(outputs: Path, *overrides: str) -> dict[str, Any]:
+    return compose([*WORDS, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}", *overrides])
 
 
 def only_run(outputs: Path) -> Path:
@@ -63,7 +63,7 @@ def what_counts(run: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("words", "steps", "validations"),
+    ("overrides", "steps", "validations"),
     [
         ([], 12, [6, 12]),
         (["hardware.micro_batch=3"], 12, [6, 12]),
@@ -73,7 +73,12 @@ def what_counts(run: Path) -> dict[str, Any]:
     ids=["epochs", "accumulated", "validated within epochs", "steps"],
 )
 def test_from_every_checkpoint_the_run_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], steps: int, validations: list[int], every: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    steps: int,
+    validations: list[int],
+    every: int,
 ) -> None:
     kept: list[Path] = []
     save = pl.Trainer.save_checkpoint
@@ -86,7 +91,7 @@ def test_from_every_checkpoint_the_run_ends_the_same(
 
     with monkeypatch.context() as patched:
         patched.setattr(pl.Trainer, "save_checkpoint", save_and_keep)
-        train(config(tmp_path / "whole", *words), "")
+        train(config(tmp_path / "whole", *overrides), "")
     whole = only_run(tmp_path / "whole")
     expected = what_counts(whole)
     weights = read_pickle(whole / "checkpoints" / "last.ckpt")["state_dict"]
@@ -97,7 +102,7 @@ def test_from_every_checkpoint_the_run_ends_the_same(
     for number, folder in list(enumerate(kept))[::every]:
         outputs = tmp_path / f"again-{number}"
         shutil.copytree(folder, outputs / whole.relative_to(tmp_path / "whole"))
-        train(config(outputs, *words), "")
+        train(config(outputs, *overrides), "")
         again = only_run(outputs)
         assert what_counts(again) == expected, f"continued from checkpoint {number}"
         for name, tensor in read_pickle(again / "checkpoints" / "last.ckpt")["state_dict"].items():
@@ -116,8 +121,8 @@ def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monk
 
 def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same global batches, each once, whatever they are cut into; dropout off, since it would draw otherwise."""
-    words = ["model.dropout=0", "trainer.checkpoint_every=100"]
-    train(config(tmp_path / "whole", *words), "")
+    overrides = ["model.dropout=0", "trainer.checkpoint_every=100"]
+    train(config(tmp_path / "whole", *overrides), "")
     expected = what_counts(only_run(tmp_path / "whole"))
 
     def stop(self: StepLogger, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
@@ -126,13 +131,13 @@ def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patched:
         patched.setattr(StepLogger, "on_train_batch_start", stop)
         with pytest.raises(InterruptedRunError, match="stopped at step 4"):
-            train(config(tmp_path / "again", *words, "hardware.micro_batch=3"), "")
-    train(config(tmp_path / "again", *words, "hardware.micro_batch=2"), "")
-    found = what_counts(only_run(tmp_path / "again"))
-    losses = [[line["train/loss"] for line in run["lines"] if "train/loss" in line] for run in (expected, found)]
+            train(config(tmp_path / "again", *overrides, "hardware.micro_batch=3"), "")
+    train(config(tmp_path / "again", *overrides, "hardware.micro_batch=2"), "")
+    actual = what_counts(only_run(tmp_path / "again"))
+    losses = [[line["train/loss"] for line in run["lines"] if "train/loss" in line] for run in (expected, actual)]
     assert losses[1][2:] == pytest.approx(losses[0][2:], rel=1e-5)
-    assert found["steps"] == expected["steps"] == 12
-    assert found["result"]["metrics"] == pytest.approx(expected["result"]["metrics"], rel=1e-4)
+    assert actual["steps"] == expected["steps"] == 12
+    assert actual["result"]["metrics"] == pytest.approx(expected["result"]["metrics"], rel=1e-4)
 
 
 def test_weights_that_are_no_numbers_replace_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ WORDS = [
 ]  # fmt: skip
 
 
-def run(folder: Path, *words: str) -> Path:
-    train(compose([*WORDS, f"paths.outputs={folder}", f"paths.cache={folder / 'cache'}", *words]), "")
+def run(folder: Path, *overrides: str) -> Path:
+    train(compose([*WORDS, f"paths.outputs={folder}", f"paths.cache={folder / 'cache'}", *overrides]), "")
     (config,) = folder.glob("*/pretrain/clm/*/config.yaml")
     return config.parent
 
@@ -41,10 +41,10 @@ def test_tensorboard_has_them_as_text(tmp_path: Path) -> None:
     folder = run(tmp_path, "tracking=tensorboard")
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    found = events.Tensors("samples/1/text_summary")
-    assert [event.step for event in found] == [1, 2]
+    actual = events.Tensors("samples/1/text_summary")
+    assert [event.step for event in actual] == [1, 2]
     texts = [sample["text"] for sample in read_samples(folder / "samples.jsonl") if sample["prompt"]]
-    for event, text in zip(found, texts, strict=True):
+    for event, text in zip(actual, texts, strict=True):
         assert f"the{text}" in event.tensor_proto.string_val[0].decode()
 
 
@@ -55,9 +55,9 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
 
 
 def test_what_would_steer_a_terminal_is_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = LanguageEvaluation(scores={}, other_metrics={}, samples=[Sample("", "red \x1b[31m\a text" + 300 * "x")])
+    actual = LanguageEvaluation(scores={}, other_metrics={}, samples=[Sample("", "red \x1b[31m\a text" + 300 * "x")])
     trainer: Any = SimpleNamespace(state=SimpleNamespace(fn="fit"), is_global_zero=True, global_step=3, loggers=[])
-    LogSamples(tmp_path).on_validation_end(trainer, SimpleNamespace(evaluations={"val": {"": found}}))
+    LogSamples(tmp_path).on_validation_end(trainer, SimpleNamespace(evaluations={"val": {"": actual}}))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\a" not in out

@@ -26,20 +26,20 @@ FLAGS = (
 )
 SECONDS = 60  # for one answer
 
-found = next((path for name in NAMES if (path := shutil.which(name))), None)
+chromium = next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
     """One page. `errors` gathers what it complains about: uncaught exceptions, and console messages that are errors."""
 
     def __init__(self, width: int = 1440, height: int = 900) -> None:
-        assert found, "no Chromium"
+        assert chromium, "no Chromium"
         self.profile = tempfile.mkdtemp()
         ours_in, self._out = os.pipe()
         self._in, ours_out = os.pipe()
         command = f'exec "$0" "$@" 3<&{ours_in} 4>&{ours_out}'
         self.process = subprocess.Popen(
-            ["bash", "-c", command, found, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"],
+            ["bash", "-c", command, chromium, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"],
             pass_fds=(ours_in, ours_out),
             stderr=subprocess.DEVNULL,
         )

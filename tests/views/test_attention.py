@@ -25,9 +25,9 @@ def panel_of(tokens: list[Token], **more: Any) -> Panel:
 
 def data_in(html: str) -> dict[str, Any]:
     """As the browser reads it: up to the first end of a script element."""
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script', html, re.S)
-    assert found
-    return json.loads(found[1])
+    actual = re.search(r'<script type="application/json" id="data">(.*?)</script', html, re.S)
+    assert actual
+    return json.loads(actual[1])
 
 
 def unpacked(text: str) -> np.ndarray:

@@ -13,9 +13,9 @@ from protoformer.models.transformer import transformer
 from protoformer.views.attention import page
 from protoformer.views.panels import Panel, Token, TokenizedText, panels_of_backbone, panels_of_encoder_decoder
 
-from .browser import Browser, found
+from .browser import Browser, chromium
 
-pytestmark = pytest.mark.skipif(found is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
+pytestmark = pytest.mark.skipif(chromium is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
 
 PAD = Token("[PAD]", special=True, padding=True)
 HOSTILE = "</script><img src=x onerror=\"document.title='had'\"><script>document.title='had'</script>"

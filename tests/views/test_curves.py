@@ -64,7 +64,7 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([], ["no training", "no scores on a dev set"]),
         ([{"step": 3, "train/loss": 0.5}], ["Loss", "no scores on a dev set"]),
@@ -73,9 +73,9 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
         ([{"step": s, "train/loss": -1.0} for s in (1, 2)], ["Loss"]),
     ],
 )
-def test_little_and_undefined_numbers_are_drawn(tmp_path: Path, rows: list[dict], said: list[str]) -> None:
+def test_little_and_undefined_numbers_are_drawn(tmp_path: Path, rows: list[dict], message: list[str]) -> None:
     text = words(draw(written(tmp_path, rows)))
-    assert all(f"<!-- {word} -->" in text for word in said)
+    assert all(f"<!-- {word} -->" in text for word in message)
 
 
 def test_a_continued_run_counts_the_later_line_of_a_step(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def drawn(layers: int = 2, heads: int = 3, queries: int = 7, keys: int = 7, caus
 
 def from_definitions(weights: Tensor, special: list[int]) -> dict[str, list[list[float]]]:
     """Every number from its definition, weight by weight."""
-    found: dict[str, list[list[float]]] = {name: [] for name in HeadStatistics._fields}
+    results: dict[str, list[list[float]]] = {name: [] for name in HeadStatistics._fields}
     for layer in weights.tolist():
         rows: dict[str, list[float]] = {name: [] for name in HeadStatistics._fields}
         for head in layer:
@@ -32,8 +32,8 @@ def from_definitions(weights: Tensor, special: list[int]) -> dict[str, list[list
             rows["previous"].append(sum(w for i, j, w in cells if j == i - 1) / (n - 1))
             rows["next"].append(sum(w for i, j, w in cells if j == i + 1) / (n - 1))
         for name, values in rows.items():
-            found[name].append(values)
-    return found
+            results[name].append(values)
+    return results
 
 
 @pytest.mark.parametrize("causal", [False, True])

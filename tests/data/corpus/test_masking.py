@@ -26,11 +26,11 @@ def masked(
 
 def test_shares_of_a_hundred_thousand_tokens() -> None:
     ids = text(100_000)
-    found = masked(MaskedTokens(), ids)
-    assert len(found.positions) == 15_000
-    chosen = ids[found.positions]
-    np.testing.assert_array_equal(found.target_ids, chosen)
-    became = found.ids[found.positions]
+    actual = masked(MaskedTokens(), ids)
+    assert len(actual.positions) == 15_000
+    chosen = ids[actual.positions]
+    np.testing.assert_array_equal(actual.target_ids, chosen)
+    became = actual.ids[actual.positions]
     share = {
         "mask": (became == MASK).mean(),
         "same": (became == chosen).mean(),
@@ -41,10 +41,10 @@ def test_shares_of_a_hundred_thousand_tokens() -> None:
     assert (
         np.abs(np.histogram(replaced, 4, (0, VOCAB))[0] / len(replaced) - 0.25).max() < 0.05
     )  # of the whole vocabulary
-    untouched = np.setdiff1d(np.arange(len(ids)), found.positions)
-    np.testing.assert_array_equal(found.ids[untouched], ids[untouched])
-    assert (np.diff(found.positions) > 0).all()
-    assert abs(found.positions.mean() / len(ids) - 0.5) < 0.01
+    untouched = np.setdiff1d(np.arange(len(ids)), actual.positions)
+    np.testing.assert_array_equal(actual.ids[untouched], ids[untouched])
+    assert (np.diff(actual.positions) > 0).all()
+    assert abs(actual.positions.mean() / len(ids) - 0.5) < 0.01
 
 
 @pytest.mark.parametrize("whole_word", [False, True])
@@ -53,10 +53,10 @@ def test_special_tokens_are_never_told_and_the_bound_holds(whole_word: bool) -> 
     for seed in range(50):
         ids = text(500, seed)
         continues[ids == CLS] = False
-        found = masked(MaskedTokens(share=0.5, whole_word=whole_word), ids, continues, most=20, seed=seed)
-        assert len(found.positions) <= 20
-        assert not (ids[found.positions] == CLS).any()
-        assert whole_word or len(found.positions) == 20
+        actual = masked(MaskedTokens(share=0.5, whole_word=whole_word), ids, continues, most=20, seed=seed)
+        assert len(actual.positions) <= 20
+        assert not (ids[actual.positions] == CLS).any()
+        assert whole_word or len(actual.positions) == 20
 
 
 def test_short_texts() -> None:
@@ -74,22 +74,22 @@ def test_whole_words_are_whole() -> None:
     for seed in range(200):
         ids = text(120, seed)
         continues = (random.random(120) < 0.5) & (ids != CLS)
-        found = masked(MaskedTokens(whole_word=True), ids, continues, most=16, seed=seed)
+        actual = masked(MaskedTokens(whole_word=True), ids, continues, most=16, seed=seed)
         chosen = np.zeros(120, dtype=bool)
-        chosen[found.positions] = True
+        chosen[actual.positions] = True
         joined = continues[1:] & (ids[:-1] != CLS)  # these two are of one word
         assert (chosen[1:] == chosen[:-1])[joined].all()
-        told.append(len(found.positions))
+        told.append(len(actual.positions))
     assert max(told) == 16
     assert np.mean(told) > 15.5  # up to the number, with what still fits
 
 
 def test_next_tokens_are_all_told_and_nothing_is_hidden() -> None:
     ids = text(20)
-    found = masked(NextTokens(), ids, most=3)
-    np.testing.assert_array_equal(found.ids, ids)
-    assert found.positions.tolist() == list(range(19))
-    np.testing.assert_array_equal(found.target_ids, ids[1:])
+    actual = masked(NextTokens(), ids, most=3)
+    np.testing.assert_array_equal(actual.ids, ids)
+    assert actual.positions.tolist() == list(range(19))
+    np.testing.assert_array_equal(actual.target_ids, ids[1:])
 
 
 def test_shares_that_cannot_be_are_refused() -> None:

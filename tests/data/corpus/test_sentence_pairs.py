@@ -43,9 +43,9 @@ def document_of(held: Shards, token: np.ndarray) -> np.ndarray:
 
 
 def made(folder: Path, held: Shards, config: InstanceConfig, side: str = "train") -> Instances:
-    found = instances(folder, held, config, side)  # type: ignore[arg-type]
-    assert found is not None
-    return found
+    pairs = instances(folder, held, config, side)  # type: ignore[arg-type]
+    assert pairs is not None
+    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +57,27 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shards]:
 def test_half_of_the_pairs_are_random_and_never_of_one_document(many: tuple[Path, Shards]) -> None:
     folder, held = many
     assert held.stats["shards"] > 5
-    found = made(folder, held, InstanceConfig(64, duplicates=3, short_share=0.0))
-    assert len(found) > 9_000
-    assert abs(found.is_random.mean() - 0.5) < 0.02
-    assert (found.a_length > 0).all()
-    assert (found.b_length > 0).all()
-    total = found.a_length + found.b_length
+    pairs = made(folder, held, InstanceConfig(64, duplicates=3, short_share=0.0))
+    assert len(pairs) > 9_000
+    assert abs(pairs.is_random.mean() - 0.5) < 0.02
+    assert (pairs.a_length > 0).all()
+    assert (pairs.b_length > 0).all()
+    total = pairs.a_length + pairs.b_length
     assert total.max() == 61
     assert (total < 50).mean() < 0.05  # at the ends of documents
     short = made(folder, held, InstanceConfig(64, duplicates=3, short_share=0.3))
     assert 0.2 < (short.a_length + short.b_length < 50).mean() < 0.5
-    a, b = document_of(held, found.a_start), document_of(held, found.b_start)
-    assert (a != b)[found.is_random].all()
-    np.testing.assert_array_equal(a[~found.is_random], b[~found.is_random])
-    assert len(np.unique(b[found.is_random])) == 58  # from every document that is not held out
-    for start, length in ((found.a_start, found.a_length), (found.b_start, found.b_length)):
+    a, b = document_of(held, pairs.a_start), document_of(held, pairs.b_start)
+    assert (a != b)[pairs.is_random].all()
+    np.testing.assert_array_equal(a[~pairs.is_random], b[~pairs.is_random])
+    assert len(np.unique(b[pairs.is_random])) == 58  # from every document that is not held out
+    for start, length in ((pairs.a_start, pairs.a_length), (pairs.b_start, pairs.b_length)):
         np.testing.assert_array_equal(document_of(held, start), document_of(held, start + length - 1))
-    apart = (found.b_start - found.a_start - found.a_length)[~found.is_random]
+    apart = (pairs.b_start - pairs.a_start - pairs.a_length)[~pairs.is_random]
     assert (apart >= 0).all()  # B goes on where A ends, but for what was cut off there
     assert (apart == 0).any()
-    assert found.stats["random"] == found.is_random.sum()
-    assert 0 < found.stats["truncated"] < len(found)
+    assert pairs.stats["random"] == pairs.is_random.sum()
+    assert 0 < pairs.stats["truncated"] < len(pairs)
 
 
 def test_every_sentence_is_used() -> None:
@@ -97,28 +97,28 @@ def test_every_sentence_is_used() -> None:
 
 def test_documents_of_one_sentence_have_random_partners(tmp_path: Path) -> None:
     held = corpus(tmp_path, [[3]] * 50)
-    found = made(tmp_path, held, InstanceConfig(16, held_out=0.0))
-    assert found.is_random.all()
-    assert sorted(document_of(held, found.a_start)) == list(range(50))
-    assert (document_of(held, found.a_start) != document_of(held, found.b_start)).all()
-    assert (found.a_length == 3).all()
-    assert (found.b_length == 3).all()
+    pairs = made(tmp_path, held, InstanceConfig(16, held_out=0.0))
+    assert pairs.is_random.all()
+    assert sorted(document_of(held, pairs.a_start)) == list(range(50))
+    assert (document_of(held, pairs.a_start) != document_of(held, pairs.b_start)).all()
+    assert (pairs.a_length == 3).all()
+    assert (pairs.b_length == 3).all()
     two = corpus(tmp_path, [[3], [4]])
     assert made(tmp_path, two, InstanceConfig(16, held_out=0.0)).b_length.tolist() == [4, 3]
 
 
 def test_a_single_document_has_true_pairs_and_lone_texts(tmp_path: Path) -> None:
     held = corpus(tmp_path, drawn(1, (200, 201)))
-    found = made(tmp_path, held, InstanceConfig(32))
-    assert not found.is_random.any()
-    assert (found.b_length > 0).mean() > 0.8
+    pairs = made(tmp_path, held, InstanceConfig(32))
+    assert not pairs.is_random.any()
+    assert (pairs.b_length > 0).mean() > 0.8
     validation = made(tmp_path, held, InstanceConfig(32), "validation")
     border = int(held.offsets(0, 200)[198])
-    assert found.stats["held_out_sentences"] == 2
-    assert found.stats["held_out_documents"] == 0
+    assert pairs.stats["held_out_sentences"] == 2
+    assert pairs.stats["held_out_documents"] == 0
     assert validation.a_start.min() == border
-    assert (found.a_start + found.a_length).max() <= border
-    assert (found.b_start + found.b_length).max() <= border
+    assert (pairs.a_start + pairs.a_length).max() <= border
+    assert (pairs.b_start + pairs.b_length).max() <= border
     lone = corpus(tmp_path, [[5]])
     only = made(tmp_path, lone, InstanceConfig(32))
     assert (only.a_length.tolist(), only.b_length.tolist()) == ([5], [0])
@@ -127,11 +127,11 @@ def test_a_single_document_has_true_pairs_and_lone_texts(tmp_path: Path) -> None
 
 def test_a_sentence_longer_than_an_example_loses_both_ends(tmp_path: Path) -> None:
     held = corpus(tmp_path, [[400], [300]] * 20)
-    found = made(tmp_path, held, InstanceConfig(20, held_out=0.0))
-    assert (found.a_length + found.b_length == 17).all()
-    assert found.stats["truncated"] == len(found)
-    starts = document_of(held, found.a_start) % 2 * 400 + document_of(held, found.a_start) // 2 * 700
-    front = found.a_start - starts
+    pairs = made(tmp_path, held, InstanceConfig(20, held_out=0.0))
+    assert (pairs.a_length + pairs.b_length == 17).all()
+    assert pairs.stats["truncated"] == len(pairs)
+    starts = document_of(held, pairs.a_start) % 2 * 400 + document_of(held, pairs.a_start) // 2 * 700
+    front = pairs.a_start - starts
     assert abs(front.mean() / 340 - 0.5) < 0.1
 
 
@@ -159,35 +159,35 @@ def test_few_documents_leave_something_on_both_sides(tmp_path: Path, documents: 
 def test_packs_hold_all_tokens_in_order(tmp_path: Path) -> None:
     lengths = [*drawn(40, (1, 6)), [90], *drawn(40, (1, 6))]
     held = corpus(tmp_path, lengths, shard_tokens=300)
-    found = made(tmp_path, held, InstanceConfig(32, nsp=False, held_out=0.0))
-    ends = found.a_start + found.a_length
-    assert (found.a_start[0], ends[-1]) == (0, held.tokens)
-    np.testing.assert_array_equal(found.a_start[1:], ends[:-1])
-    assert not found.b_length.any()
+    pairs = made(tmp_path, held, InstanceConfig(32, nsp=False, held_out=0.0))
+    ends = pairs.a_start + pairs.a_length
+    assert (pairs.a_start[0], ends[-1]) == (0, held.tokens)
+    np.testing.assert_array_equal(pairs.a_start[1:], ends[:-1])
+    assert not pairs.b_length.any()
     separators = np.array(
-        [len(held.document_boundaries(*place)) for place in zip(found.a_start, found.a_length, strict=True)]
+        [len(held.document_boundaries(*place)) for place in zip(pairs.a_start, pairs.a_length, strict=True)]
     )
-    cost = found.a_length + separators
+    cost = pairs.a_length + separators
     assert cost.max() == 30
     assert separators.max() > 1
     assert (cost > 18).mean() > 0.9  # what does not fit is one sentence of at most 11 tokens, but at a shard's end
     borders = set(np.concatenate([s.sentences + t for s, t in zip(held.shards, held._tokens, strict=False)]).tolist())
     inside = [end for end in ends.tolist() if end not in borders]
     assert len(inside) == 2  # only the sentence of 90 is cut
-    assert found.stats["truncated"] == 0
+    assert pairs.stats["truncated"] == 0
 
 
 def test_packs_leave_out_what_is_held_out_and_passes_are_cut_elsewhere(many: tuple[Path, Shards]) -> None:
     folder, held = many
     config = InstanceConfig(128, nsp=False, duplicates=2, held_out=0.1)
-    found, validation = made(folder, held, config), made(folder, held, config, "validation")
+    pairs, validation = made(folder, held, config), made(folder, held, config, "validation")
     seen = np.zeros(held.tokens, dtype=int)
-    for table in (found, validation):
+    for table in (pairs, validation):
         for start, length in zip(table.a_start, table.a_length, strict=True):
-            seen[start : start + length] += 2 if table is found else 4
+            seen[start : start + length] += 2 if table is pairs else 4
     assert set(seen.tolist()) == {4}  # twice where trained on, once where validated on
-    half = np.flatnonzero(np.diff(found.a_start) < 0)[0] + 1
-    assert len(set(found.a_start[:half].tolist()) & set(found.a_start[half:].tolist())) < 0.8 * half
+    half = np.flatnonzero(np.diff(pairs.a_start) < 0)[0] + 1
+    assert len(set(pairs.a_start[:half].tolist()) & set(pairs.a_start[half:].tolist())) < 0.8 * half
 
 
 def test_the_seed_decides_and_the_cache_is_keyed(many: tuple[Path, Shards], tmp_path: Path) -> None:

@@ -58,18 +58,18 @@ def test_what_was_written_is_read(tmp_path: Path, shard_tokens: int) -> None:
     assert {shard.ids.dtype for shard in held.shards} == {np.dtype(np.uint16)}
     assert words.decode(held.ids(0, held.tokens).tolist()).split() == " ".join(texts).split()
     first = held.document_sentences()
-    places = []
+    boundaries = []
     for number, text in enumerate(texts):
         offsets = held.offsets(int(first[number]), int(first[number + 1]))
         told = [words.decode(held.ids(a, b - a).tolist()) for a, b in pairwise(offsets)]
         assert told == text.split("\n")
-        places.append(int(offsets[0]))
+        boundaries.append(int(offsets[0]))
         start, length = held.until(int(first[number]), int(first[number + 1]), 8)
-        assert (start, length) == (places[-1], min((int(o - offsets[0]) for o in offsets if o - offsets[0] >= 8),
+        assert (start, length) == (boundaries[-1], min((int(o - offsets[0]) for o in offsets if o - offsets[0] >= 8),
                                                    default=int(offsets[-1] - offsets[0])))  # fmt: skip
     assert (held.sentences, held.tokens) == (int(first[-1]), sum(len(text.split()) for text in texts))
-    for begin, length in ((0, held.tokens), (places[3], 40), (places[3] + 1, 60), (places[5] - 1, 2)):
-        inside = [place - begin for place in places if begin < place < begin + length]
+    for begin, length in ((0, held.tokens), (boundaries[3], 40), (boundaries[3] + 1, 60), (boundaries[5] - 1, 2)):
+        inside = [boundary - begin for boundary in boundaries if begin < boundary < begin + length]
         assert held.document_boundaries(begin, length).tolist() == inside
     again = pickle.loads(pickle.dumps(held))
     np.testing.assert_array_equal(again.ids(3, 99), held.ids(3, 99))
@@ -93,16 +93,16 @@ def test_an_interrupted_writing_goes_on_and_is_never_taken_for_whole(
     with pytest.raises(KeyboardInterrupt):
         shards(tmp_path, Texts(texts, breaks=20), words, 60)
     (place,) = (tmp_path / "corpora").iterdir()
-    standing = sorted(path.name for path in place.glob("shard-*"))
-    assert len(standing) > 2
+    finished = sorted(path.name for path in place.glob("shard-*"))
+    assert len(finished) > 2
     assert not (place / "index.json").exists()
     stray = place / ".shard-00009-12ab"
     stray.mkdir()
     (stray / "ids.npy").write_bytes(b"half")
-    half = place / f"shard-{len(standing):05d}"  # as a disk that failed leaves it
+    half = place / f"shard-{len(finished):05d}"  # as a disk that failed leaves it
     half.mkdir()
     (half / "ids.npy").write_bytes(b"half")
-    (place / standing[-1] / "ids.npy").write_bytes((place / standing[-1] / "ids.npy").read_bytes()[:-2])
+    (place / finished[-1] / "ids.npy").write_bytes((place / finished[-1] / "ids.npy").read_bytes()[:-2])
     encoded: list[str] = []
     encode = Tokenizer.encode
     monkeypatch.setattr(Tokenizer, "encode", lambda self, texts: encoded.extend(texts) or encode(self, texts))
@@ -122,13 +122,13 @@ def test_no_text_is_an_error(tmp_path: Path) -> None:
 def test_the_key_is_what_can_change_the_ids(tmp_path: Path) -> None:
     other = Texts(documents())
     other.digest = "another"  # type: ignore[misc]
-    places = {
+    boundaries = {
         shards(tmp_path, texts, words, size).folder
         for texts in (Texts(documents()), other)
         for words in (tokenizer(), whole_word_tokenizer(["w0 w1"], "here"))
         for size in (60, 70)
     }
-    assert len(places) == 8
+    assert len(boundaries) == 8
 
 
 WRITER = """

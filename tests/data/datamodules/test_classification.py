@@ -77,9 +77,9 @@ def test_everything_else_is_read_once(template: Any, settings: dict[str, Any]) -
 
 
 def test_an_encoder_reads_a_symmetric_pair_as_any_other() -> None:
-    found, other = (module(BertTemplate, symmetric=symmetric).encode(RAW, "train") for symmetric in (True, False))
-    for name in type(found).array_names():
-        np.testing.assert_array_equal(getattr(found, name), getattr(other, name))
+    actual, other = (module(BertTemplate, symmetric=symmetric).encode(RAW, "train") for symmetric in (True, False))
+    for name in type(actual).array_names():
+        np.testing.assert_array_equal(getattr(actual, name), getattr(other, name))
 
 
 def test_a_pair_that_loses_tokens_loses_them_in_both_orders_and_is_counted_once() -> None:

@@ -44,12 +44,12 @@ class Texts:
 
 
 @pytest.fixture(scope="module")
-def words() -> Tokenizer:
+def tokenizer() -> Tokenizer:
     return train(lambda: DOCUMENTS * 3, "bytelevel", 300)
 
 
 def module(
-    cache: Path, words: Tokenizer, documents: list[Any] = DOCUMENTS, **changes: Any
+    cache: Path, tokenizer: Tokenizer, documents: list[Any] = DOCUMENTS, **changes: Any
 ) -> LanguageModelingDataModule:
     batch_config = BatchConfig(
         **(
@@ -61,8 +61,8 @@ def module(
         reader=Corpus([{"dataset": "here"}]),
         splits=changes.pop("splits", {"train": "train", "validation": None, "test": None}),
         source=changes.pop("source", Texts(train=documents)),
-        tokenizer=words,
-        template=GptTemplate(words),
+        tokenizer=tokenizer,
+        template=GptTemplate(tokenizer),
         max_len=changes.pop("max_len", 8),
         batch_config=batch_config,
         cache=cache,
@@ -72,14 +72,14 @@ def module(
     return data
 
 
-def whole(words: Tokenizer, documents: list[str] = DOCUMENTS) -> list[int]:
-    end = GptTemplate(words).end_of_text_id
-    return [end, *(number for ids in words.encode(documents) for number in [*ids, end])]
+def whole(tokenizer: Tokenizer, documents: list[str] = DOCUMENTS) -> list[int]:
+    end = GptTemplate(tokenizer).end_of_text_id
+    return [end, *(number for ids in tokenizer.encode(documents) for number in [*ids, end])]
 
 
-def test_a_stream_is_the_documents_with_an_end_before_and_after_each(tmp_path: Path, words: Tokenizer) -> None:
-    stream = module(tmp_path, words).tables["train"][""].stream
-    expected = whole(words)
+def test_a_stream_is_the_documents_with_an_end_before_and_after_each(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    stream = module(tmp_path, tokenizer).tables["train"][""].stream
+    expected = whole(tokenizer)
     assert len(stream) == len(expected)
     assert stream.text_bytes == sum(len(text.encode()) for text in DOCUMENTS)
     for start in range(len(expected)):
@@ -88,16 +88,18 @@ def test_a_stream_is_the_documents_with_an_end_before_and_after_each(tmp_path: P
 
 
 @pytest.mark.parametrize("shard_tokens", [1, 20, 10_000])
-def test_shards_do_not_show(tmp_path: Path, words: Tokenizer, shard_tokens: int) -> None:
-    stream = module(tmp_path, words, shard_tokens=shard_tokens).tables["train"][""].stream
-    assert stream.read(0, 10_000).tolist() == whole(words)
+def test_shards_do_not_show(tmp_path: Path, tokenizer: Tokenizer, shard_tokens: int) -> None:
+    stream = module(tmp_path, tokenizer, shard_tokens=shard_tokens).tables["train"][""].stream
+    assert stream.read(0, 10_000).tolist() == whole(tokenizer)
 
 
 @pytest.mark.parametrize("across", [True, False])
-def test_every_token_is_told_once_from_what_stands_before_it(tmp_path: Path, words: Tokenizer, across: bool) -> None:
-    data = module(tmp_path, words, across_documents=across)
-    expected, told = whole(words), {}
-    end = GptTemplate(words).end_of_text_id
+def test_every_token_is_told_once_from_what_stands_before_it(
+    tmp_path: Path, tokenizer: Tokenizer, across: bool
+) -> None:
+    data = module(tmp_path, tokenizer, across_documents=across)
+    expected, told = whole(tokenizer), {}
+    end = GptTemplate(tokenizer).end_of_text_id
     for batch in data.train_dataloader():
         for ids, mask, targets, block in zip(
             batch["ids"], batch["padding_mask"], batch["target_ids"], batch["example_ids"].tolist(), strict=True
@@ -114,9 +116,9 @@ def test_every_token_is_told_once_from_what_stands_before_it(tmp_path: Path, wor
     assert [len(told[block]) for block in sorted(told)] == rows.tolist()
 
 
-def test_an_epoch_is_the_same_on_two_ranks_in_micro_batches(tmp_path: Path, words: Tokenizer) -> None:
+def test_an_epoch_is_the_same_on_two_ranks_in_micro_batches(tmp_path: Path, tokenizer: Tokenizer) -> None:
     def blocks(**batching: int) -> list[list[int]]:
-        loader = module(tmp_path, words, **batching).train_dataloader()
+        loader = module(tmp_path, tokenizer, **batching).train_dataloader()
         return [batch["example_ids"].tolist() for batch in loader]
 
     alone = blocks()
@@ -127,31 +129,31 @@ def test_an_epoch_is_the_same_on_two_ranks_in_micro_batches(tmp_path: Path, word
     assert len(parts[0]) == len(parts[1])
 
 
-def test_the_order_goes_on_where_it_stood(tmp_path: Path, words: Tokenizer) -> None:
+def test_the_order_goes_on_where_it_stood(tmp_path: Path, tokenizer: Tokenizer) -> None:
     def ids(loader: Any) -> list[list[int]]:
         return [batch["example_ids"].tolist() for batch in loader]
 
-    first = module(tmp_path, words).train_dataloader()
+    first = module(tmp_path, tokenizer).train_dataloader()
     epochs = [ids(first), ids(first)]
     assert epochs[0] != epochs[1]
-    begun = module(tmp_path, words).train_dataloader()
+    begun = module(tmp_path, tokenizer).train_dataloader()
     seen = iter(begun)
     begin = [next(seen)["example_ids"].tolist()]
-    later = module(tmp_path, words).train_dataloader()
+    later = module(tmp_path, tokenizer).train_dataloader()
     later.load_state_dict(begun.state_dict())
     assert begin + ids(later) == epochs[0]
     assert ids(later) == epochs[1]
 
 
-def test_whole_documents_are_held_out(tmp_path: Path, words: Tokenizer) -> None:
-    data = module(tmp_path, words, held_out=0.3)
+def test_whole_documents_are_held_out(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    data = module(tmp_path, tokenizer, held_out=0.3)
     parts = [data.tables[role][""] for role in ("train", "validation")]
-    end = GptTemplate(words).end_of_text_id
+    end = GptTemplate(tokenizer).end_of_text_id
     texts = []
     for table in parts:
         tokens = table.stream.read(0, 10_000)
         cuts = np.flatnonzero(tokens == end)
-        texts.append([words.decode(tokens[a + 1 : b].tolist()) for a, b in itertools.pairwise(cuts)])
+        texts.append([tokenizer.decode(tokens[a + 1 : b].tolist()) for a, b in itertools.pairwise(cuts)])
     assert sorted(texts[0] + texts[1]) == sorted(DOCUMENTS)
     assert texts[0]
     assert texts[1]
@@ -161,41 +163,41 @@ def test_whole_documents_are_held_out(tmp_path: Path, words: Tokenizer) -> None:
     assert reference.bytes_per_token == stats[1]["bytes"] / stats[1]["tokens"]
 
 
-def test_of_one_document_its_end_is_held_out_where_it_is_long(tmp_path: Path, words: Tokenizer) -> None:
+def test_of_one_document_its_end_is_held_out_where_it_is_long(tmp_path: Path, tokenizer: Tokenizer) -> None:
     long = "many words go by " * (PIECE // 8)
-    data = module(tmp_path, words, [long], held_out=0.1, max_len=512)
+    data = module(tmp_path, tokenizer, [long], held_out=0.1, max_len=512)
     train, validation = (data.tables[role][""].stream for role in ("train", "validation"))
     assert train.text_bytes + validation.text_bytes == len(long)
     assert validation.text_bytes > 0
-    short = module(tmp_path, words, ["too short to be cut"], held_out=0.1)
+    short = module(tmp_path, tokenizer, ["too short to be cut"], held_out=0.1)
     assert short.tables["validation"] == {}
 
 
-def test_a_document_shorter_than_a_block_is_one_short_block(tmp_path: Path, words: Tokenizer) -> None:
-    data = module(tmp_path, words, ["x"], max_len=64)
+def test_a_document_shorter_than_a_block_is_one_short_block(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    data = module(tmp_path, tokenizer, ["x"], max_len=64)
     (batch,) = data.train_dataloader()
-    end = GptTemplate(words).end_of_text_id
-    assert batch["ids"].tolist() == [[end, *words.encode(["x"])[0]]]
-    assert batch["target_ids"].tolist() == [[*words.encode(["x"])[0], end]]
+    end = GptTemplate(tokenizer).end_of_text_id
+    assert batch["ids"].tolist() == [[end, *tokenizer.encode(["x"])[0]]]
+    assert batch["target_ids"].tolist() == [[*tokenizer.encode(["x"])[0], end]]
 
 
-def test_a_split_of_its_own_is_validated_on(tmp_path: Path, words: Tokenizer) -> None:
+def test_a_split_of_its_own_is_validated_on(tmp_path: Path, tokenizer: Tokenizer) -> None:
     source = Texts(train=DOCUMENTS, dev=["A dog saw the cat."])
     splits = {"train": "train", "validation": "dev", "test": None}
-    data = module(tmp_path, words, source=source, splits=splits, held_out=0.5)
+    data = module(tmp_path, tokenizer, source=source, splits=splits, held_out=0.5)
     assert data.tables["train"][""].stats["documents"] == len(DOCUMENTS)
-    assert data.tables["validation"][""].stream.read(0, 100).tolist() == whole(words, ["A dog saw the cat."])
+    assert data.tables["validation"][""].stream.read(0, 100).tolist() == whole(tokenizer, ["A dog saw the cat."])
 
 
-def test_fillers_tell_nothing(tmp_path: Path, words: Tokenizer) -> None:
-    collate = module(tmp_path, words).train_dataloader().collate_fn
+def test_fillers_tell_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    collate = module(tmp_path, tokenizer).train_dataloader().collate_fn
     batch = collate([0, -2])
     assert batch["example_ids"].tolist() == [0, -1]
     assert (batch["target_ids"][1] == -1).all()
     assert (batch["target_ids"][0] >= 0).all()
 
 
-def test_pieces_are_the_text_and_its_tokens(words: Tokenizer) -> None:
+def test_pieces_are_the_text_and_its_tokens(tokenizer: Tokenizer) -> None:
     text = "a  b c\n d 12  , e\tf g " * 9 + "long" * 20
     for longest in (3, 7, 16):
         cut = pieces(text, longest)
@@ -203,18 +205,18 @@ def test_pieces_are_the_text_and_its_tokens(words: Tokenizer) -> None:
         assert max(map(len, cut)) <= longest
     roomy = pieces(DOCUMENTS[3], 30)
     assert len(roomy) > 2
-    assert [number for ids in words.encode(roomy) for number in ids] == words.encode([DOCUMENTS[3]])[0]
+    assert [number for ids in tokenizer.encode(roomy) for number in ids] == tokenizer.encode([DOCUMENTS[3]])[0]
 
 
 @pytest.mark.parametrize("changes", [{"held_out": 1.0}, {"held_out": -0.1}, {"shard_tokens": 0}])
-def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, words: Tokenizer, changes: dict[str, Any]) -> None:
+def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, tokenizer: Tokenizer, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(changes))):
-        module(tmp_path, words, **changes)
+        module(tmp_path, tokenizer, **changes)
 
 
-def test_a_stream_of_part_of_a_corpus(tmp_path: Path, words: Tokenizer) -> None:
-    corpus = module(tmp_path, words).tables["train"][""].stream.corpus
+def test_a_stream_of_part_of_a_corpus(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    corpus = module(tmp_path, tokenizer).tables["train"][""].stream.corpus
     stream = TokenStream(corpus, np.array([[1, 2], [3, 5]]), end_id=0)
-    b, d, e = words.encode([DOCUMENTS[1], DOCUMENTS[3], DOCUMENTS[4]])
+    b, d, e = tokenizer.encode([DOCUMENTS[1], DOCUMENTS[3], DOCUMENTS[4]])
     assert stream.read(0, 10_000).tolist() == [0, *b, 0, *d, *e, 0]
     assert torch.equal(torch.from_numpy(stream.read(1, len(b))), torch.tensor(b))

@@ -91,14 +91,14 @@ Row = tuple[Any, ...]
 
 def rows(batch: Any) -> list[Row]:
     """Each real row as plain values, without its padding."""
-    found = []
+    results = []
     for number, example in enumerate(batch["example_ids"].tolist()):
         if example >= 0:
             real, told = batch["padding_mask"][number], batch["target_ids"][number] >= 0
             values = (batch[name][number][real].tolist() for name in ("ids", "segment_ids"))
             targets = (batch[name][number][told].tolist() for name in ("target_position", "target_ids"))
-            found.append((example, *map(tuple, (*values, *targets)), int(batch["next_sentence"][number])))
-    return found
+            results.append((example, *map(tuple, (*values, *targets)), int(batch["next_sentence"][number])))
+    return results
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_answers_are_found_again_and_every_token_has_one_owner(tmp_path: Path) -
     table = data.tables["train"][""]
     assert len(table) > 4  # several windows a question
     batch = data.collate(table)(list(range(len(table))))
-    found: dict[int, set[str]] = {0: set(), 1: set()}
+    results: dict[int, set[str]] = {0: set(), 1: set()}
     for number, example in enumerate(table.example):
         start, end = int(batch["start_position"][number]), int(batch["end_position"][number])
         if start == 0:
@@ -76,8 +76,8 @@ def test_answers_are_found_again_and_every_token_has_one_owner(tmp_path: Path) -
         assert batch["context_mask"][number, start]
         assert batch["context_mask"][number, end]
         shift = int(table.context_offsets[example]) + int(table.first_token[number]) - int(table.context_start[number])
-        found[int(example)].add(CONTEXT[table.char_start[start + shift] : table.char_end[end + shift]])
-    assert found == {0: {"red wine"}, 1: {"the town"}}
+        results[int(example)].add(CONTEXT[table.char_start[start + shift] : table.char_end[end + shift]])
+    assert results == {0: {"red wine"}, 1: {"the town"}}
     for example in (0, 1):
         mine = [
             range(table.max_context_start[w], table.max_context_end[w])

@@ -57,8 +57,8 @@ def test_what_cannot_be_read_is_named(columns: dict, message: str) -> None:
 
 
 def test_empty_lines_are_left_out_on_request_and_no_language_is_its_own_translation() -> None:
-    found = ROWS.read(raw(en=["a", "", "b"], de=["c", "d", "e"]), "train", "skip")
-    assert (found.targets, found.row.tolist(), found.skipped) == (["c", "e"], [0, 2], 1)
+    actual = ROWS.read(raw(en=["a", "", "b"], de=["c", "d", "e"]), "train", "skip")
+    assert (actual.targets, actual.row.tolist(), actual.skipped) == (["c", "e"], [0, 2], 1)
     with pytest.raises(DataError, match="every one of its 1 rows"):
         ROWS.read(raw(en=[""], de=["c"]), "train", "skip")
     with pytest.raises(ConfigurationError, match="both 'de'"):
@@ -89,8 +89,8 @@ def words() -> Tokenizer:
 
 
 def sample(rows: int = 200) -> tuple[list[str], list[str]]:
-    found = ROWS.read(RawTable(generate("bentrevett/multi30k", None, "train", rows=rows), "s", "d"), "train")
-    return found.sources, found.targets
+    actual = ROWS.read(RawTable(generate("bentrevett/multi30k", None, "train", rows=rows), "s", "d"), "train")
+    return actual.sources, actual.targets
 
 
 def test_the_template_puts_new_tokens_or_the_vocabularys_own_around_texts() -> None:
@@ -253,8 +253,8 @@ def test_the_samples_other_language_is_a_function_of_the_english_and_its_splits_
 
     table = {split: generate("bentrevett/multi30k", None, split) for split in ("train", "validation", "test")}
     told: dict[str, str] = {}
-    for found in table.values():
-        for english, other in zip(found.column("en").to_pylist(), found.column("de").to_pylist(), strict=True):
+    for actual in table.values():
+        for english, other in zip(actual.column("en").to_pylist(), actual.column("de").to_pylist(), strict=True):
             assert told.setdefault(english, other) == other
     held_out = set(table["test"].column("en").to_pylist())
     assert not held_out & set(table["train"].column("en").to_pylist())

@@ -115,8 +115,8 @@ def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple,
     raw, rows = questions(good, row, good), ExtractiveQAReader("set")
     with pytest.raises(DataError, match=message):
         rows.read(raw, "train")
-    found = rows.read(raw, "train", "skip")
-    assert (found.ids, found.skipped, found.row.tolist()) == (["0", "2"], 1, [0, 2])
+    actual = rows.read(raw, "train", "skip")
+    assert (actual.ids, actual.skipped, actual.row.tolist()) == (["0", "2"], 1, [0, 2])
 
 
 @pytest.mark.parametrize("role", ["validation", "test"])
@@ -155,14 +155,14 @@ def test_every_question_has_an_id_of_its_own(ids: list, message: str) -> None:
         rows.read(raw, "train")
     with pytest.raises(DataError, match=rf"^set/train\.parquet, {message}$"):
         rows.read(raw, "validation", "skip")
-    found = rows.read(raw, "train", "skip")
-    assert found.ids == list(dict.fromkeys(str(name) for name in ids if name is not None))
-    assert found.skipped == 3 - len(found.ids)
+    actual = rows.read(raw, "train", "skip")
+    assert actual.ids == list(dict.fromkeys(str(name) for name in ids if name is not None))
+    assert actual.skipped == 3 - len(actual.ids)
 
 
 def test_questions_without_an_answer_are_rows_of_v2() -> None:
-    found = ExtractiveQAReader("set", unanswerable=True).read(questions((CONTEXT, [], [])), "train")
-    assert (found.answers, found.skipped) == ([[]], 0)
+    actual = ExtractiveQAReader("set", unanswerable=True).read(questions((CONTEXT, [], [])), "train")
+    assert (actual.answers, actual.skipped) == ([[]], 0)
 
 
 def test_answers_in_another_form_are_told() -> None:
@@ -183,17 +183,17 @@ GOOD_LISTED = {"a": ["x", "y"], "b": ["x", "z"], "c": [["one", "two"], ["one", "
 
 
 def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
-    found = LISTED.read(table(**GOOD_LISTED), "train")
-    assert (found.contexts, found.last_part) == (["x", "y"], ["x", "z"])
-    assert (found.choices, found.labels.tolist()) == ([["one", "two"], ["one", "two"]], [0, 1])
+    actual = LISTED.read(table(**GOOD_LISTED), "train")
+    assert (actual.contexts, actual.last_part) == (["x", "y"], ["x", "z"])
+    assert (actual.choices, actual.labels.tolist()) == ([["one", "two"], ["one", "two"]], [0, 1])
     hidden = {name: column for name, column in GOOD_LISTED.items() if name != "right"}
     assert LISTED.read(table(**hidden), "test").labels.tolist() == [-1, -1]
     three = MultipleChoiceReader(
         "set", context=["a", "b", "a"], stem="b", options="c", choices=("A", "B"), label="right"
     )
-    found = three.read(table(**GOOD_LISTED), "train")
-    assert (found.contexts, found.last_part) == (["x x", "y z"], ["x", "y"])
-    assert found.choices == [["x one", "x two"], ["z one", "z two"]]
+    actual = three.read(table(**GOOD_LISTED), "train")
+    assert (actual.contexts, actual.last_part) == (["x x", "y z"], ["x", "y"])
+    assert actual.choices == [["x one", "x two"], ["z one", "z two"]]
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_what_is_wrong_with_lists_of_choices_is_named(columns: dict[str, list], 
 
 def test_bad_lists_are_left_out_when_asked_and_stay_in_a_test_split() -> None:
     raw = table(**{**GOOD_LISTED, "c": [["one"], ["one", "two"]]})
-    found = LISTED.read(raw, "train", "skip")
-    assert (found.choices, found.row.tolist(), found.skipped) == ([["one", "two"]], [1], 1)
+    actual = LISTED.read(raw, "train", "skip")
+    assert (actual.choices, actual.row.tolist(), actual.skipped) == ([["one", "two"]], [1], 1)
     assert LISTED.read(raw, "test", "skip").choices == [["", ""], ["one", "two"]]
 
 
@@ -256,10 +256,10 @@ def test_rows_without_a_label_are_left_out_of_training_and_dev_alone() -> None:
     """SNLI's pairs on which nobody agreed."""
     raw = table(a=["x", "x", "x"], b=["y", "y", "y"], label=[1, -1, 0])
     for role in ("train", "validation"):
-        found = ROWS.read(raw, role, "skip")  # type: ignore[arg-type]
-        assert (found.labels.tolist(), found.row.tolist(), found.skipped) == ([1, 0], [0, 2], 1)
-    found = ROWS.read(raw, "test", "skip")
-    assert (found.labels.tolist(), found.skipped) == ([1, -1, 0], 0)
+        actual = ROWS.read(raw, role, "skip")  # type: ignore[arg-type]
+        assert (actual.labels.tolist(), actual.row.tolist(), actual.skipped) == ([1, 0], [0, 2], 1)
+    actual = ROWS.read(raw, "test", "skip")
+    assert (actual.labels.tolist(), actual.skipped) == ([1, -1, 0], 0)
 
 
 @pytest.mark.parametrize(
