@@ -112,7 +112,7 @@ def test_pretraining_is_fine_tuned_filled_in_and_exported(tmp_path: Path, capsys
         "60",
         str(tmp_path / "texts.txt"),
         "--out",
-        overrides,
+        vocabulary,
     ]
     assert cli.main(learnt) == 0
     capsys.readouterr()
