@@ -6,18 +6,21 @@ Annotations are evaluated in the file that they stand in; a type that yaml canno
 
 import ast
 import builtins
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
 
-STANDARD = ("typing", "collections.abc", "pathlib")  # modules that annotations may use; these alone are imported
-DEPTH = 12  # re-exports that are followed
+STANDARD = ("typing", "collections", "collections.abc", "pathlib")  # what annotations may use; these alone are imported
+DEPTH = 12  # re-exports and bases that are followed
+Definition = tuple["Module", ast.stmt]  # the file and the statement that define a name
 
 
 class Opaque:
@@ -43,13 +46,6 @@ class Signature(NamedTuple):
     open: bool = False
 
 
-class Definition(NamedTuple):
-    """The file and the statement that define a name."""
-
-    module: "Module"
-    node: ast.stmt
-
-
 @dataclass(frozen=True, eq=False)
 class Module:
     """A parsed source file and what it binds at top level. As a mapping: what its annotations mean by a name."""
@@ -60,45 +56,49 @@ class Module:
     statements: dict[str, ast.stmt]
 
     def resolve(self, name: str, depth: int = DEPTH) -> Definition | None:
-        """Where `name` is defined, through `from x import y`; None where that is no Python source."""
+        """Where `name` is defined, through `from x import y`; None where that is no source of ours to read."""
         node = self.statements.get(name)
         if not isinstance(node, ast.ImportFrom):
-            return None if node is None or isinstance(node, ast.Import) else Definition(self, node)
-        source = _module(importlib.util.resolve_name("." * node.level + (node.module or ""), self.package))
-        return None if source is None or not depth else source.resolve(_original(node, name), depth - 1)
+            return None if node is None or isinstance(node, ast.Import) else (self, node)
+        source = resolve_name("." * node.level + (node.module or ""), self.package)
+        module = _module(source) if depth and source not in STANDARD else None
+        return None if module is None else module.resolve(node.names[0].name, depth - 1)
 
     def __getitem__(self, name: str) -> Any:
-        node = self.statements.get(name, None)
-        if node is None:
-            return vars(builtins).get(name, Opaque)
-        if isinstance(node, ast.Import):
-            return importlib.import_module(name) if name in ("typing", "collections", "pathlib") else Opaque
-        if isinstance(node, ast.ImportFrom) and node.module in STANDARD and not node.level:
-            return getattr(importlib.import_module(node.module), _original(node, name))
-        resolved = self.resolve(name)
-        alias = getattr(resolved.node, "value", None) if resolved is not None else None  # Norm = Literal["pre", "post"]
-        return Opaque if resolved is None or alias is None else resolved.module.evaluate(alias)
+        match self.statements.get(name):
+            case None:
+                return vars(builtins).get(name, Opaque)
+            case ast.Import():
+                return import_module(name) if name in STANDARD else Opaque
+            case ast.ImportFrom(source, [alias], 0) if source in STANDARD:
+                return getattr(import_module(source), alias.name)
+        module, statement = self.resolve(name) or (self, None)
+        alias_of = getattr(statement, "value", None)  # Norm = Literal["pre", "post"]
+        return Opaque if alias_of is None else module.evaluate(alias_of)
 
     def evaluate(self, annotation: ast.expr | None) -> Any:
         """An annotation's typing object."""
         if annotation is None:
             return Any
         try:
-            code = compile(ast.Expression(annotation), self.name, "eval")
-            meant = eval(code, {"__builtins__": {}}, self)  # type: ignore[arg-type]
-            return self.evaluate(ast.parse(meant, mode="eval").body) if isinstance(meant, str) else meant
+            meaning = eval(ast.unparse(annotation), {"__builtins__": {}}, self)  # type: ignore[arg-type]
+            return self.evaluate(ast.parse(meaning, mode="eval").body) if isinstance(meaning, str) else meaning
         except Exception:  # an expression that means something where torch is imported: nothing for yaml
             return Opaque
+
+    def parameter(self, name: str, annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
+        """An argument as this file states it."""
+        return Parameter(name, self.evaluate(annotation), default is None, _literal(default))
 
 
 @cache
 def signature(target: str) -> Signature:
     """Arguments of a class or function given by its dotted path. Raises ConfigurationError where there is none."""
-    target_definition = definition(target)
-    if isinstance(target_definition.node, ast.FunctionDef):
-        return _of_function(target_definition.module, target_definition.node)
-    if isinstance(target_definition.node, ast.ClassDef):
-        return _of_class(list(_lineage(target_definition)))
+    match definition(target):
+        case module, ast.FunctionDef() as function:
+            return _of_function(module, function)
+        case _, ast.ClassDef():
+            return _of_class(list(_lineage(definition(target))))
     raise ConfigurationError(f"_target_ {target}: neither a class nor a function")
 
 
@@ -107,104 +107,96 @@ def members(target: str) -> dict[str, Any]:
     """Methods (as True) and literal class attributes (as their values) of a class, inherited ones included."""
     attributes: dict[str, Any] = {}
     for _, node in reversed(list(_lineage(definition(target)))):
-        for item in node.body:
+        for name, item in _bindings(node.body).items():
             if isinstance(item, ast.FunctionDef):
-                attributes[item.name] = True
+                attributes[name] = True
             elif isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
-                attributes |= dict.fromkeys(_bound(item), _literal(item.value))
+                attributes[name] = _literal(item.value)
     return attributes
 
 
 @cache
 def definition(target: str) -> Definition:
     """The file and node that a dotted path names. Raises ConfigurationError, naming what would be there."""
-    parts = target.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        module = _module(".".join(parts[:cut]))
-        if module is None:
-            continue
-        resolved = module.resolve(parts[cut]) if cut == len(parts) - 1 else None
-        if resolved is None:
-            kinds = (ast.ClassDef, ast.FunctionDef, *([ast.ImportFrom] if module.name == module.package else []))
-            public = [name for name, node in module.statements.items() if isinstance(node, kinds)]
-            raise ConfigurationError(
-                f"_target_ {target}: {module.name} has no {parts[cut]}; {advice(parts[cut], public)}"
-            )
+    path, _, name = target.rpartition(".")
+    module = _module(path)
+    resolved = module.resolve(name) if module is not None else None
+    if resolved is not None:
         return resolved
-    raise ConfigurationError(f"_target_ {target}: no such module")
+    while module is None and path:  # the innermost package that there is
+        path, _, name = path.rpartition(".")
+        module = _module(path)
+    if module is None:
+        raise ConfigurationError(f"_target_ {target}: no such module")
+    kinds = (ast.ClassDef, ast.FunctionDef, *([ast.ImportFrom] if module.name == module.package else []))
+    public = [public for public, node in module.statements.items() if isinstance(node, kinds)]
+    raise ConfigurationError(f"_target_ {target}: {module.name} has no {name}; {advice(name, public)}")
 
 
 def source_file(target: str) -> Path:
     """The file that defines a class or function given by its dotted path. Raises ConfigurationError where there is none."""
-    return definition(target).module.path
+    return definition(target)[0].path
 
 
 @cache
 def _module(name: str) -> Module | None:
     top, *rest = name.split(".")
     try:
-        spec = importlib.util.find_spec(top)
+        spec = find_spec(top)
     except (ImportError, ValueError):
         return None
-    if spec is None:
+    for part in rest:
+        spec = PathFinder.find_spec(part, spec.submodule_search_locations or []) if spec is not None else None
+    if spec is None or not str(spec.origin).endswith(".py"):
         return None
-    files = [Path(spec.origin)] if not rest and spec.origin and spec.origin.endswith(".py") else []
-    for base in (Path(folder, *rest) for folder in spec.submodule_search_locations or []):
-        files += [base / "__init__.py", base.with_suffix(".py")]
-    path = next((path for path in files if path.is_file()), None)
-    if path is None:
-        return None
+    path = Path(str(spec.origin))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return Module(name, package, path, _top_level(ast.parse(path.read_text(encoding="utf-8"), str(path)).body))
+    return Module(name, package, path, _bindings(ast.parse(path.read_text(encoding="utf-8"), str(path)).body))
 
 
-def _top_level(body: list[ast.stmt]) -> dict[str, ast.stmt]:
+def _bindings(body: list[ast.stmt]) -> dict[str, ast.stmt]:
+    """The names that statements bind, each with its statement; an import with several names is one for each."""
     bound: dict[str, ast.stmt] = {}
     for node in body:
-        bound |= _top_level(node.body) if isinstance(node, ast.If | ast.Try) else dict.fromkeys(_bound(node), node)
+        match node:
+            case ast.If() | ast.Try():
+                bound |= _bindings(node.body)
+            case ast.ClassDef() | ast.FunctionDef():
+                bound[node.name] = node
+            case ast.Import(names):
+                bound |= {alias.asname or alias.name.split(".")[0]: node for alias in names}
+            case ast.ImportFrom(module, names, level):
+                bound |= {alias.asname or alias.name: ast.ImportFrom(module, [alias], level) for alias in names}
+            case ast.Assign([ast.Name(name)]) | ast.AnnAssign(ast.Name(name)):
+                bound[name] = node
     return bound
-
-
-def _bound(node: ast.stmt) -> list[str]:
-    """The names that a statement binds."""
-    match node:
-        case ast.ClassDef() | ast.FunctionDef():
-            return [node.name]
-        case ast.ImportFrom() | ast.Import():
-            return [alias.asname or alias.name.split(".")[0] for alias in node.names]
-        case ast.Assign() | ast.AnnAssign():
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            return [target.id for target in targets if isinstance(target, ast.Name)]
-    return []
-
-
-def _original(node: ast.ImportFrom, name: str) -> str:
-    """What `name` is called where it is imported from."""
-    return next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
 
 
 def _lineage(class_definition: Definition, depth: int = DEPTH) -> Iterator[tuple[Module, ast.ClassDef]]:
     """A class and its bases, nearest first, as far as their source can be read."""
-    if isinstance(class_definition.node, ast.ClassDef) and depth:
-        yield class_definition.module, class_definition.node
-        for base in class_definition.node.bases:
-            name = base.value if isinstance(base, ast.Subscript) else base  # Base[Of] is Base
-            above = class_definition.module.resolve(name.id) if isinstance(name, ast.Name) else None
-            yield from _lineage(above, depth - 1) if above is not None else ()
+    module, node = class_definition
+    if isinstance(node, ast.ClassDef) and depth:
+        yield module, node
+        for base in node.bases:
+            match base:
+                case ast.Name(name) | ast.Subscript(ast.Name(name)):  # Base[Of] is Base
+                    if (above := module.resolve(name)) is not None:
+                        yield from _lineage(above, depth - 1)
 
 
 def _of_class(lineage: list[tuple[Module, ast.ClassDef]]) -> Signature:
     """Of a class at the head of its lineage. Keywords that it hands on to its base are its base's."""
     for index, (module, node) in enumerate(lineage):
         if _is_dataclass(node):
-            return _of_dataclass([pair for pair in lineage if _is_dataclass(pair[1])])
-        for init in node.body:
-            if isinstance(init, ast.FunctionDef) and init.name == "__init__":
-                own, bases = _of_function(module, init, skip=1), lineage[index + 1 :]
-                if not bases or not _hands_on(init):
-                    return own
-                inherited = _of_class(bases)
-                return Signature({**inherited.parameters, **own.parameters}, inherited.open)
+            fields = [_fields(*pair) for pair in reversed(lineage) if _is_dataclass(pair[1])]
+            return Signature({name: parameter for inherited in fields for name, parameter in inherited.items()})
+        init = _bindings(node.body).get("__init__")
+        if isinstance(init, ast.FunctionDef):
+            own, bases = _of_function(module, init, skip=1), lineage[index + 1 :]
+            if not bases or not _hands_on(init):
+                return own
+            inherited = _of_class(bases)
+            return Signature({**inherited.parameters, **own.parameters}, inherited.open)
     return Signature({})
 
 
@@ -220,32 +212,27 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any(ast.unparse(decorator).split("(")[0].split(".")[-1] == "dataclass" for decorator in node.decorator_list)
 
 
-def _of_dataclass(lineage: list[tuple[Module, ast.ClassDef]]) -> Signature:
-    parameters: dict[str, Parameter] = {}
-    for module, node in reversed(lineage):
-        for item in node.body:
-            if not isinstance(item, ast.AnnAssign) or "ClassVar" in ast.unparse(item.annotation):
-                continue
-            default = item.value
-            if isinstance(default, ast.Call) and ast.unparse(default.func).endswith("field"):
-                options = {word.arg: word.value for word in default.keywords}
-                if "init" in options and _literal(options["init"]) is False:
-                    continue
-                default = options.get("default") or options.get("default_factory")
-            (name,) = _bound(item)
-            parameters[name] = Parameter(name, module.evaluate(item.annotation), default is None, _literal(default))
-    return Signature(parameters)
+def _fields(module: Module, node: ast.ClassDef) -> dict[str, Parameter]:
+    """The arguments that a dataclass adds to those of its bases."""
+    parameters = {}
+    for name, item in _bindings(node.body).items():
+        if not isinstance(item, ast.AnnAssign) or "ClassVar" in ast.unparse(item.annotation):
+            continue
+        default, options = item.value, dict[str | None, ast.expr]()
+        if isinstance(default, ast.Call) and ast.unparse(default.func).endswith("field"):
+            options = {word.arg: word.value for word in default.keywords}
+            default = options.get("default", options.get("default_factory"))
+        if _literal(options.get("init")) is not False:
+            parameters[name] = module.parameter(name, item.annotation, default)
+    return parameters
 
 
 def _of_function(module: Module, node: ast.FunctionDef, skip: int = 0) -> Signature:
     spec = node.args
     positional = [*spec.posonlyargs, *spec.args]
     defaults = [*[None] * (len(positional) - len(spec.defaults)), *spec.defaults, *spec.kw_defaults]
-    pairs = list(zip([*positional, *spec.kwonlyargs], defaults, strict=True))[skip:]
-    parameters = {
-        arg.arg: Parameter(arg.arg, module.evaluate(arg.annotation), default is None, _literal(default))
-        for arg, default in pairs
-    }
+    arguments = list(zip([*positional, *spec.kwonlyargs], defaults, strict=True))[skip:]
+    parameters = {arg.arg: module.parameter(arg.arg, arg.annotation, default) for arg, default in arguments}
     return Signature(parameters, open=spec.kwarg is not None)
 
 
