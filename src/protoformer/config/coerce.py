@@ -12,9 +12,9 @@ from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
 
 MISSING = "???"  # how yaml says that a value must be given
-YAML_TYPES = ((str, (str, PurePath)), (dict, Mapping), (list, Iterable))  # the plain type, and what is written as it
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping", list: "a list",
          types.NoneType: "null", Opaque: "nothing from yaml (the program gives it)"}  # fmt: skip
+WIDER = {(str, PurePath): str, (Mapping,): dict, (Iterable,): list}  # types, and the plain one that yaml writes them in
 COMPARISONS = {"above": operator.gt, "at least": operator.ge, "below": operator.lt, "at most": operator.le}
 PARENTHESIS = re.compile(r"\(.*?\)")
 BOUND = re.compile(r"(above|at least|below|at most|or) (-?\d+(?:\.\d+)?|inf)")
@@ -28,10 +28,6 @@ class KeyedError(ConfigurationError):
         self.key = key
 
 
-class TypeMismatchError(Exception):
-    """The value is of another type."""
-
-
 def coerce(value: Any, annotation: Any, key: str) -> Any:
     """`value` in the type of its annotation: 1 for a float becomes 1.0, 1e3 for an int 1000, "1e-5" for a float 1e-5.
 
@@ -39,11 +35,11 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
     """
     try:
         return _coerce(value, annotation, key)
-    except TypeMismatchError:
+    except ValueError:
         pass
     parts = get_args(annotation) if _kind(annotation) is Union else (annotation,)
-    options = [option for part in parts if _kind(part) is Literal for option in get_args(part)]
-    if isinstance(value, str) and (names := [option for option in options if isinstance(option, str)]):
+    names = [name for part in parts if _kind(part) is Literal for name in get_args(part) if isinstance(name, str)]
+    if isinstance(value, str) and names:
         others = described(annotation, names=False)
         allowed = f"is not one of its values; {advice(value, names)}{f', or {others}' if others else ''}"
     else:
@@ -68,26 +64,27 @@ def described(annotation: Any, names: bool = True) -> str:
 
 
 def _kind(annotation: Any) -> Any:
-    """Annotated, Literal, Union, or the plain type that yaml writes an annotation's values in."""
+    """Annotated, Literal, Union, tuple (of a fixed length), or the plain type that an annotation's values are written in."""
     origin = get_origin(annotation) or annotation
-    if not isinstance(origin, type) or origin in (tuple, types.UnionType):
-        if origin is tuple:
-            return list if Ellipsis in get_args(annotation) else tuple
-        return Union if origin is types.UnionType else origin
-    return next((plain for plain, wider in YAML_TYPES if issubclass(origin, wider)), origin)
+    if origin is types.UnionType:
+        return Union
+    if not isinstance(origin, type) or (origin is tuple and Ellipsis not in get_args(annotation)):
+        return origin
+    return next((plain for wider, plain in WIDER.items() if issubclass(origin, wider)), origin)
 
 
 def _coerce(value: Any, annotation: Any, key: str) -> Any:
+    """As `coerce`; raises ValueError where the value is of another type."""
     kind, args = _kind(annotation), get_args(annotation)
+    if kind in (Any, object) or (kind in (bool, types.NoneType) and type(value) is kind):
+        return value
+    if kind is Annotated:
+        return _in_range(_coerce(value, args[0], key), args[1], key)
+    if kind is Union:
+        return _coerce_union(value, args, key)
+    if kind is Literal and any(type(option) is type(value) and option == value for option in args):
+        return value
     match value:
-        case _ if kind in (Any, object):
-            return value
-        case _ if kind is Annotated:
-            return _in_range(_coerce(value, args[0], key), args[1], key)
-        case _ if kind is Union:
-            return _coerce_union(value, args, key)
-        case _ if kind is Literal and any(type(option) is type(value) and option == value for option in args):
-            return value
         case list() | tuple() if kind is tuple and len(value) == len(args):
             return [_coerce(item, option, key) for item, option in zip(value, args, strict=True)]
         case list() | tuple() if kind is list:
@@ -95,37 +92,32 @@ def _coerce(value: Any, annotation: Any, key: str) -> Any:
         case dict() if kind is dict:
             of_key, of_value = args or (Any, Any)
             return {_coerce(name, of_key, key): _coerce(item, of_value, key) for name, item in value.items()}
-        case None | bool() if kind is type(value):
-            return value
-        case str() | int() if kind is str and not isinstance(value, bool):
+        case bool():
+            raise ValueError
+        case str() | int() if kind is str:
             return str(value)
-        case str() | int() | float() if kind in (int, float) and not isinstance(value, bool):
-            return _number(value, kind)
-    raise TypeMismatchError
+        case int() if kind is int:
+            return value
+        case str() | int() | float() if kind is float or (kind is int and float(value).is_integer()):
+            return kind(float(value))
+    raise ValueError
 
 
 def _coerce_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
-    for exact in (True, False):  # a value that fits as it stands is not converted
-        for option in options:
-            try:
-                coerced = _coerce(value, option, key)
-            except (TypeMismatchError, KeyedError) as error:
-                if exact or isinstance(error, TypeMismatchError):
-                    continue
-                raise
-            if not exact or type(coerced) is type(value):
-                return coerced
-    raise TypeMismatchError
-
-
-def _number(value: int | float | str, kind: type) -> int | float:
-    try:
-        number = float(value)
-    except ValueError:
-        raise TypeMismatchError from None
-    if kind is int and not (isinstance(value, int) or number.is_integer()):
-        raise TypeMismatchError
-    return number if kind is float else int(value if isinstance(value, int) else number)
+    outcomes: list[Any] = []  # values, and errors about a value that has the right type
+    for option in options:
+        try:
+            outcomes.append(_coerce(value, option, key))
+        except KeyedError as error:
+            outcomes.append(error)
+        except ValueError:
+            continue
+    outcomes.sort(key=lambda outcome: type(outcome) is not type(value))  # what fits as it stands is not converted
+    if not outcomes:
+        raise ValueError
+    if isinstance(outcomes[0], KeyedError):
+        raise outcomes[0]
+    return outcomes[0]
 
 
 def _in_range(value: Any, rule: str, key: str) -> Any:
