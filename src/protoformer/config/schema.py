@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal
 from protoformer.optim.optimization import Optimization
 from protoformer.ranges import NonNegative, Positive
 
-TARGETS = ("model.template", "task.rows", "task.data", "task.module", "source")  # nodes that must have a `_target_`
+TARGETS = (
+    "model",
+    "model.template",
+    "task.rows",
+    "task.data",
+    "task.module",
+    "source",
+)  # nodes that must have a `_target_`
 COMPLETE = ("model", "source", "task.rows")  # nodes whose target gets all its required arguments from the config
 DATA_CONTEXT = {  # fields of a data module's context, each with the key that decides it
     "reader": "task.rows",
@@ -64,9 +71,7 @@ class Task:
     module: dict[str, Any]  # the LightningModule
     starts_from: Literal["published", "scratch"] = "published"  # the initial weights that init_from=auto means
     train_examples: int | None = None  # size of the training split, for `protoformer plan`
-    vocabulary: dict[str, Any] | None = (
-        None  # how a vocabulary is learnt from the training text where the model has none
-    )
+    vocabulary: dict[str, Any] | None = None  # how one is learnt from the training text where the model has none
     needs_head: bool = True  # false: a run that only tests needs no trained head
 
 
@@ -79,15 +84,11 @@ class Recipe(Optimization):
     max_steps: Annotated[int, "at least 1, or -1 for no limit"] = -1  # optimizer steps
     aux_lm_weight: Annotated[float, "at least 0 (0: no language model beside the task)"] = 0.0  # of a decoder's LM loss
     label_smoothing: Annotated[float, "at least 0 (none) and below 1"] = 0.0  # of a translation's targets
-    batching: Literal["random", "length_grouped", "tokens"] = (
-        "random"  # tokens: batch_size and micro_batch count tokens
-    )
-    average: Annotated[int, "at least 1 (the one checkpoint)"] = (
-        1  # number of last checkpoints whose mean is the result
-    )
-    average_every: Annotated[int, "at least 1, or null for each validation"] | None = (
-        None  # optimizer steps between those
-    )
+    # random rows, rows of similar length, or batches of a number of tokens, as batch_size and micro_batch then count
+    batching: Literal["random", "length_grouped", "tokens"] = "random"
+    average: Annotated[int, "at least 1 (the one checkpoint)"] = 1  # last checkpoints whose mean is the result
+    # optimizer steps between the checkpoints that are averaged
+    average_every: Annotated[int, "at least 1, or null for each validation"] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from protoformer.config import schema
 from protoformer.config.coerce import MISSING, KeyedError, coerce, described
 from protoformer.config.groups import models_for, required_template_method, search_path, supports
 from protoformer.config.old_keys import renamed
-from protoformer.config.signatures import Opaque, Parameter, signature
+from protoformer.config.signatures import Opaque, Parameter, Signature, signature
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
 
@@ -28,10 +28,6 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     choices = config.get("choices", {})
     checked = _node("", {key: value for key, value in config.items() if key != "choices"}, keys_of(schema.Run))
-    for path in schema.TARGETS:
-        node, _, name = path.partition(".")
-        if "_target_" not in (checked[node][name] if name else checked[node]):
-            raise KeyedError(path, f"{path} has no _target_; add the name of its class")
     _check_together(checked, choices)
     return {**checked, "choices": dict(choices)}
 
@@ -39,8 +35,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def keys_of(kind: type) -> Keys:
     """The fields of a dataclass of the schema, as parameters."""
-    hints = get_type_hints(kind, include_extras=True)
-    keys: Keys = {}
+    hints, keys = get_type_hints(kind, include_extras=True), {}
     for item in fields(kind):
         default = item.default if item.default_factory is NO_DEFAULT else item.default_factory()
         required = default is NO_DEFAULT
@@ -48,29 +43,26 @@ def keys_of(kind: type) -> Keys:
     return keys
 
 
-def _node(path: str, node: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
-    """One mapping of the config: its keys are known, its values fit, and what it lacks has a default."""
-    target, complete, open_ended, own = node.get("_target_"), True, False, keys
-    if target is not None:
-        if not isinstance(target, str) or "." not in target:
-            raise ConfigurationError(f"{path}._target_={target} is not the dotted path of a class or function")
-        called = signature(target)
-        complete, open_ended = path in schema.COMPLETE, called.open
-        keys = {**called.parameters, **keys}
-    _check_names(path, node, keys, open_ended)
+def _node(path: str, node: Mapping[str, Any], stated: Keys) -> dict[str, Any]:
+    """One mapping of the config: its keys are known, its values fit, and a key that the schema states has its default."""
+    target = node.get("_target_")
+    if target is not None and (not isinstance(target, str) or "." not in target):
+        raise ConfigurationError(f"{path}._target_={target} is not the dotted path of a class or function")
+    called = Signature({}) if target is None else signature(target)
+    keys = {**called.parameters, **stated}
+    _check_names(path, node, keys, called.open)
     checked: dict[str, Any] = {}
     for name, value in node.items():
         annotation = keys[name].annotation if name in keys else Any
         checked[name] = value if name == "_target_" else _value(_join(path, name), value, annotation)
-    for name, parameter in keys.items():
+    for name, (_, annotation, required, default) in keys.items():
         if name in checked:
             continue
-        if _is_node(parameter.annotation):
-            checked[name] = _node(_join(path, name), {}, keys_of(parameter.annotation))
-        elif parameter.required and complete and parameter.annotation is not Opaque:
-            raise _not_set(_join(path, name), parameter.annotation)
-        elif not parameter.required and name in own:  # a target has its own defaults
-            default = parameter.default
+        if _is_node(annotation):
+            checked[name] = _node(_join(path, name), {}, keys_of(annotation))
+        elif required and annotation is not Opaque and (target is None or path in schema.COMPLETE):
+            raise _not_set(_join(path, name), annotation)
+        elif not required and name in stated:  # a target has its own defaults
             checked[name] = list(default) if isinstance(default, list | tuple) else default
     return checked
 
@@ -78,12 +70,12 @@ def _node(path: str, node: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
 def _value(key: str, value: Any, annotation: Any) -> Any:
     if isinstance(value, str) and value == MISSING:
         raise _not_set(key, annotation)
+    if isinstance(value, Mapping) and "_target_" not in value and key in schema.TARGETS:
+        raise KeyedError(key, f"{key} has no _target_; its yaml must name its class or function")
     if _is_node(annotation):
         if not isinstance(value, Mapping):
             names = ", ".join(keys_of(annotation))
             raise KeyedError(key, f"{key}={value} does not fit; set its keys, as in {key}.key=value: {names}")
-        if key == "model" and "_target_" not in value:
-            raise ConfigurationError("model has no _target_; add it to the model's yaml")
         return _node(key, value, keys_of(annotation))
     if isinstance(value, Mapping) and "_target_" in value:
         return _node(key, value, {})
@@ -148,23 +140,21 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
             "hardware.precision=fp16 is not supported on hardware.accelerator=cpu, where it is 100 times slower than fp32; "
             "choose hardware.precision=bf16 (or fp32)"
         )
-    limits = (recipe["epochs"], trainer["max_epochs"], *(node["max_steps"] for node in (recipe, trainer)))
+    limits = (recipe["epochs"], trainer["max_epochs"], recipe["max_steps"], trainer["max_steps"])
     if task["splits"]["train"] is not None and limits == (None, None, -1, -1):
         raise ConfigurationError("how long to train is not set; add recipe.epochs=<n> or recipe.max_steps=<n>")
     sizes = {name: parameter.default for name, parameter in signature(model["_target_"]).parameters.items()} | model
-    longest = sizes.get("max_seq_len")
-    if (
-        config["init_from"] in ("auto", "scratch") and longest and task["max_len"] > longest
-    ):  # a folder has its own sizes
+    longest = sizes.get("max_seq_len") if config["init_from"] in ("auto", "scratch") else None  # a folder has its own
+    if longest and task["max_len"] > longest:
         raise ConfigurationError(f"task.max_len={task['max_len']} is longer than model.max_seq_len={longest}")
-    if model.get("attention") == "causal" and model["template"].get("pooled_token", "first") == "first":
+    template, data = model["template"], task["data"]["_target_"]
+    if model.get("attention") == "causal" and template.get("pooled_token", "first") == "first":
         raise ConfigurationError(
             "with model.attention=causal the first token attends only to itself; add +model.template.pooled_token=last"
         )
-    if not supports(model["template"]["_target_"], task["data"]["_target_"]):
-        data_target = task["data"]["_target_"]
-        able = models_for(data_target, search_path())
+    if not supports(template["_target_"], data):
+        models = ", ".join(models_for(data, search_path())) or "none yet"
         raise ConfigurationError(
-            f"task={choices.get('task')} needs a template with {required_template_method(data_target)}(), which the template "
-            f"of model={choices.get('model')} lacks; supported models: {', '.join(able) or 'none yet'}"
+            f"task={choices.get('task')} needs a template with {required_template_method(data)}(), which the template of "
+            f"model={choices.get('model')} lacks; supported models: {models}"
         )
