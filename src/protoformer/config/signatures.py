@@ -6,7 +6,6 @@ Annotations are evaluated in the file that they stand in; a type that yaml canno
 
 import ast
 import builtins
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -19,7 +18,7 @@ from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
 
 STANDARD = ("typing", "collections", "collections.abc", "pathlib")  # what annotations may use; these alone are imported
-DEPTH = 12  # re-exports and bases that are followed
+DEPTH = 12  # re-exports that are followed
 Definition = tuple["Module", ast.stmt]  # the file and the statement that define a name
 
 
@@ -94,25 +93,19 @@ class Module:
 @cache
 def signature(target: str) -> Signature:
     """Arguments of a class or function given by its dotted path. Raises ConfigurationError where there is none."""
-    match definition(target):
-        case module, ast.FunctionDef() as function:
-            return _of_function(module, function)
-        case _, ast.ClassDef():
-            return _of_class(list(_lineage(definition(target))))
+    module, node = definition(target)
+    if isinstance(node, ast.FunctionDef):
+        return _of_function(module, node)
+    if isinstance(node, ast.ClassDef):
+        return members(target).get("__init__", Signature({}))
     raise ConfigurationError(f"_target_ {target}: neither a class nor a function")
 
 
 @cache
 def members(target: str) -> dict[str, Any]:
-    """Methods (as True) and literal class attributes (as their values) of a class, inherited ones included."""
-    attributes: dict[str, Any] = {}
-    for _, node in reversed(list(_lineage(definition(target)))):
-        for name, item in _bindings(node.body).items():
-            if isinstance(item, ast.FunctionDef):
-                attributes[name] = True
-            elif isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
-                attributes[name] = _literal(item.value)
-    return attributes
+    """A class's literal attributes (as values), methods (as True) and `__init__` (as a Signature), inherited ones included."""
+    module, node = definition(target)
+    return _members(module, node) if isinstance(node, ast.ClassDef) else {}
 
 
 @cache
@@ -167,37 +160,36 @@ def _bindings(body: list[ast.stmt]) -> dict[str, ast.stmt]:
                 bound |= {alias.asname or alias.name.split(".")[0]: node for alias in names}
             case ast.ImportFrom(module, names, level):
                 bound |= {alias.asname or alias.name: ast.ImportFrom(module, [alias], level) for alias in names}
-            case ast.Assign([ast.Name(name)]) | ast.AnnAssign(ast.Name(name)):
+            case ast.Assign(targets):
+                bound |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+            case ast.AnnAssign(ast.Name(name)):
                 bound[name] = node
     return bound
 
 
-def _lineage(class_definition: Definition, depth: int = DEPTH) -> Iterator[tuple[Module, ast.ClassDef]]:
-    """A class and its bases, nearest first, as far as their source can be read."""
-    module, node = class_definition
-    if isinstance(node, ast.ClassDef) and depth:
-        yield module, node
-        for base in node.bases:
-            match base:
-                case ast.Name(name) | ast.Subscript(ast.Name(name)):  # Base[Of] is Base
-                    if (above := module.resolve(name)) is not None:
-                        yield from _lineage(above, depth - 1)
-
-
-def _of_class(lineage: list[tuple[Module, ast.ClassDef]]) -> Signature:
-    """Of a class at the head of its lineage. Keywords that it hands on to its base are its base's."""
-    for index, (module, node) in enumerate(lineage):
-        if _is_dataclass(node):
-            fields = [_fields(*pair) for pair in reversed(lineage) if _is_dataclass(pair[1])]
-            return Signature({name: parameter for inherited in fields for name, parameter in inherited.items()})
-        init = _bindings(node.body).get("__init__")
-        if isinstance(init, ast.FunctionDef):
-            own, bases = _of_function(module, init, skip=1), lineage[index + 1 :]
-            if not bases or not _hands_on(init):
-                return own
-            inherited = _of_class(bases)
-            return Signature({**inherited.parameters, **own.parameters}, inherited.open)
-    return Signature({})
+def _members(module: Module, node: ast.ClassDef) -> dict[str, Any]:
+    """As `members`, as far as the source of its bases can be read. Keywords that it hands on to its base are its base's."""
+    members: dict[str, Any] = {}
+    for base in reversed(node.bases):
+        generic = base.value if isinstance(base, ast.Subscript) else base  # Base[Of] is Base
+        match module.resolve(generic.id) if isinstance(generic, ast.Name) else None:
+            case source, ast.ClassDef() as above if above is not node:
+                members |= _members(source, above)
+    inherited = members.get("__init__", Signature({})) if members else None
+    for name, item in _bindings(node.body).items():
+        match item:
+            case ast.FunctionDef("__init__"):
+                own = members[name] = _of_function(module, item, skip=1)
+                if inherited is not None and _hands_on(item):
+                    members[name] = Signature({**inherited.parameters, **own.parameters}, inherited.open)
+            case ast.FunctionDef():
+                members[name] = True
+            case ast.Assign(value=ast.expr() as value) | ast.AnnAssign(value=ast.expr() as value):
+                members[name] = _literal(value)
+    if any(ast.unparse(decorator).split("(")[0].split(".")[-1] == "dataclass" for decorator in node.decorator_list):
+        fields = {**members.get("__dataclass_fields__", {}), **_fields(module, node)}
+        members |= {"__dataclass_fields__": fields, "__init__": Signature(fields)}
+    return members
 
 
 def _hands_on(init: ast.FunctionDef) -> bool:
@@ -206,10 +198,6 @@ def _hands_on(init: ast.FunctionDef) -> bool:
     keywords = [word for call in calls if ast.unparse(call.func) == "super().__init__" for word in call.keywords]
     kwargs = init.args.kwarg
     return kwargs is not None and any(word.arg is None and ast.unparse(word.value) == kwargs.arg for word in keywords)
-
-
-def _is_dataclass(node: ast.ClassDef) -> bool:
-    return any(ast.unparse(decorator).split("(")[0].split(".")[-1] == "dataclass" for decorator in node.decorator_list)
 
 
 def _fields(module: Module, node: ast.ClassDef) -> dict[str, Parameter]:

@@ -70,7 +70,7 @@ def _node(path: str, node: Mapping[str, Any], stated: Keys) -> dict[str, Any]:
 def _value(key: str, value: Any, annotation: Any) -> Any:
     if isinstance(value, str) and value == MISSING:
         raise _not_set(key, annotation)
-    if isinstance(value, Mapping) and "_target_" not in value and key in schema.TARGETS:
+    if isinstance(value, Mapping) and value.get("_target_") is None and key in schema.TARGETS:
         raise KeyedError(key, f"{key} has no _target_; its yaml must name its class or function")
     if _is_node(annotation):
         if not isinstance(value, Mapping):
