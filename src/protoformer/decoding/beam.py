@@ -135,13 +135,13 @@ def beam_search(
             if is_done:
                 results[beam.index] = beam.finished
         # texts whose search is done leave the batch
-        kept = torch.tensor([row for row, is_done in enumerate(done) if not is_done], device=logits.device)
-        if not len(kept):
+        remaining = torch.tensor([row for row, is_done in enumerate(done) if not is_done], device=logits.device)
+        if not len(remaining):
             return results
         beams = [beam for beam, is_done in zip(beams, done, strict=True) if not is_done]
         # the session's rows are (texts x alive), flattened
-        rows = (parents + alive * torch.arange(len(parents), device=parents.device)[:, None])[kept]
-        log_probs, tokens = log_probs[kept], tokens[kept]
+        rows = (parents + alive * torch.arange(len(parents), device=parents.device)[:, None])[remaining]
+        log_probs, tokens = log_probs[remaining], tokens[remaining]
         session.select(rows.flatten())
         logits = session.step(tokens.flatten()[:, None])
     return results

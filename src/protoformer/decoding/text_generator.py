@@ -81,8 +81,8 @@ class IncrementalDetokenizer:
         end = len(self.text)
         if self.finish is None:
             end -= max((_overlap(self.text, stop) for stop in self.stop), default=0)
-        fresh, self.emitted = self.text[self.emitted : end], max(self.emitted, end)
-        return fresh
+        new_text, self.emitted = self.text[self.emitted : end], max(self.emitted, end)
+        return new_text
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -133,8 +133,8 @@ class TextGenerator:
         """The completion of one prompt in pieces, each as soon as later tokens cannot change it."""
         (detokenizer,) = detokenizers = self._detokenizers([prompt], stop, 0)
         for _ in self._steps([prompt], detokenizers, max_new_tokens, SamplingParams(**sampling), seed):
-            if fresh := detokenizer.flush():
-                yield fresh
+            if new_text := detokenizer.flush():
+                yield new_text
 
     @torch.inference_mode()
     def beam_search(

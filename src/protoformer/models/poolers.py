@@ -19,7 +19,7 @@ class FirstTokenPooler(nn.Module):
 
 
 class MeanPooler(nn.Module):
-    """The mean of a sequence's hidden states, for models without a token that stands for the whole; `position` is not used."""
+    """The mean of a sequence's hidden states, for models without a pooled token; `position` is unused."""
 
     def forward(self, hidden: HiddenStates, position: Int[Tensor, "batch"]) -> Float[Tensor, "batch d_model"]:
         rows, real = hidden.to_padded(), hidden.layout.padding_mask

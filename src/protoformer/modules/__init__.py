@@ -1,4 +1,4 @@
-"""A LightningModule for each kind of task. yaml names what stands here."""
+"""A LightningModule for each kind of task. The task's yaml names the class."""
 
 from protoformer.modules.classification import ClassificationModule
 from protoformer.modules.language_modeling import LanguageModule

@@ -53,9 +53,8 @@ class SpanEvaluation(Evaluation):
     n_best: Mapping[str, Sequence[Answer]]
     predictions: Mapping[str, str]
     gold: Mapping[str, Sequence[str]] | None
-    null_odds: Mapping[str, float] = field(
-        default_factory=dict
-    )  # score of no answer minus that of the best; SQuAD 2.0 alone
+    # score of no answer minus that of the best; SQuAD 2.0 alone
+    null_odds: Mapping[str, float] = field(default_factory=dict)
 
     def rows(self) -> Iterator[PredictionRow]:
         for index, (question_id, text) in enumerate(self.predictions.items()):

@@ -152,7 +152,9 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         sums = torch.zeros(len(batch["ids"]), 3, dtype=torch.double, device=plain.device)
         # a term a target token, summed by the row of its sentence
         sums.index_add_(0, row, torch.stack([plain, smoothed, torch.ones_like(plain)], dim=1).double())
-        template = next(iter(each for splits in self.references.values() for each in splits.values())).template
+        template = next(
+            iter(references for splits in self.references.values() for references in splits.values())
+        ).template
         beam = self.beam if self.trainer.testing else self.dev_beam
         params = Seq2SeqParams(template.bos_id, template.eos_id, template.suppressed_ids, beam, self.extra)
         generated = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)

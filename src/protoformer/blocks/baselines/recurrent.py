@@ -47,13 +47,13 @@ class BidirectionalRNN(nn.Module):
 
     def forward(self, x: Float[Tensor, "*tokens d_model"], layout: Layout) -> Float[Tensor, "*tokens d_model"]:
         padded = layout.unpack(x)  # (batch, seq, d_model)
-        column = torch.arange(layout.seq, device=x.device)[None]
-        reversed_column = column.flip(1).expand(layout.batch, -1)
+        position = torch.arange(layout.seq, device=x.device)[None]
+        reversed_position = position.flip(1).expand(layout.batch, -1)
         if layout.padding_mask is not None:
             # reverse the real tokens of each sequence and leave its padding where it is
             lengths = layout.padding_mask.sum(1, keepdim=True)
-            reversed_column = torch.where(column < lengths, lengths - 1 - column, column)
-        index = reversed_column[:, :, None]
+            reversed_position = torch.where(position < lengths, lengths - 1 - position, position)
+        index = reversed_position[:, :, None]
         # padding on the right comes after the real tokens, and changes none of them
         left_to_right, _ = self.forwards(padded)
         # reversed copies through the second recurrence

@@ -74,13 +74,13 @@ class LinearCrossEntropy(torch.autograd.Function):
         # a sum over tokens: one factor can still be applied to it, different ones cannot
         if grad_weight is not None and factor is not None and factor != 1.0:
             grad_weight.mul_(factor)
-        missing = (ctx.needs_grad[0] and grad_hidden is None, ctx.needs_grad[1] and grad_weight is None)
-        if any(missing):
+        recompute = (ctx.needs_grad[0] and grad_hidden is None, ctx.needs_grad[1] and grad_weight is None)
+        if any(recompute):
             _, recomputed_grad_hidden, recomputed_grad_weight = _chunked_pass(
-                hidden, weight, targets, ctx.chunk, ctx.dtype, missing, grads[0]
+                hidden, weight, targets, ctx.chunk, ctx.dtype, recompute, grads[0]
             )
-            grad_hidden = recomputed_grad_hidden if missing[0] else grad_hidden
-            grad_weight = recomputed_grad_weight if missing[1] else grad_weight
+            grad_hidden = recomputed_grad_hidden if recompute[0] else grad_hidden
+            grad_weight = recomputed_grad_weight if recompute[1] else grad_weight
         return grad_hidden, grad_weight, None, None, None, None
 
 

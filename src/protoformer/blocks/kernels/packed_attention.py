@@ -159,9 +159,7 @@ def attend_unpacked(
 ) -> Float[Tensor, "tokens heads d_head"]:
     """The same in the padded layout by torch's fused kernel, which is fastest where it needs no mask."""
     # (batch, heads, seq, width)
-    queries, key, value = (
-        layout_of_x.unpack(x).transpose(1, 2) for x, layout_of_x in ((q, layout), (k, keys), (v, keys))
-    )
+    queries, key, value = (x_layout.unpack(x).transpose(1, 2) for x, x_layout in ((q, layout), (k, keys), (v, keys)))
     no_padding = len(keys.flat_index) == keys.batch * keys.seq
     plain_causal = no_padding and causal and window is None and layout is keys
     allowed = None if no_padding else masks.expand_padding_mask(keys.padding_mask)

@@ -4,7 +4,7 @@ Token-wise work (embeddings, projections, feed-forward, norms, heads) is the sam
 tokens belong to one sequence. A model packs on entry and unpacks on exit, so batches are padded everywhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -61,7 +61,8 @@ class PackedLayout:
         # one synchronisation with the device a batch: group sizes decide which calls are made
         self.lengths: list[int] = padding_mask.sum(1).tolist()
         self._starts: list[int] = [0, *accumulate(self.lengths)]
-        self.attention_groups: dict[Any, Any] = {}  # groups of `packed_attention` for this batch, shared by all layers
+        # groups of `packed_attention` for this batch, shared by all layers
+        self.attention_groups: dict[Hashable, Any] = {}
         self._positions: Tensor | None = None
 
     def groups(self, max_grouped_len: int) -> list[list[int]]:
@@ -98,8 +99,8 @@ class PackedLayout:
             return starts[:, None] + columns, None
         real = columns < torch.tensor(lengths, device=self.flat_index.device)[:, None]
         # padding points at some valid token: an empty sequence at the end starts one past the last
-        dummy = starts.clamp_max(self._starts[-1] - 1)[:, None]
-        return torch.where(real, starts[:, None] + columns, dummy), real
+        padding_index = starts.clamp_max(self._starts[-1] - 1)[:, None]
+        return torch.where(real, starts[:, None] + columns, padding_index), real
 
     def pack(self, padded: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "tokens *rest"]:
         # (batch * seq, ...) -> real tokens
@@ -107,10 +108,10 @@ class PackedLayout:
 
     def unpack(self, tokens: Shaped[Tensor, "tokens *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
         """Padding becomes zero."""
-        rest = tokens.shape[1:]
+        trailing_shape = tokens.shape[1:]
         # the inverse: real tokens back into zeros of the padded shape
-        padded = tokens.new_zeros(self.batch * self.seq, *rest).index_copy(0, self.flat_index, tokens)
-        return padded.view(self.batch, self.seq, *rest)
+        padded = tokens.new_zeros(self.batch * self.seq, *trailing_shape).index_copy(0, self.flat_index, tokens)
+        return padded.view(self.batch, self.seq, *trailing_shape)
 
     def positions(self, device: torch.device) -> Int[Tensor, "tokens"]:
         """Each token's position in its own sequence."""

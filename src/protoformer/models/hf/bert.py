@@ -156,17 +156,17 @@ class BertWeights(PublishedLayout):
                 body[f"{self.part_names[stem]}.{suffix}"] = tensor
             elif stem.startswith("encoder.layer."):
                 layer, _, part = stem.removeprefix("encoder.layer.").partition(".")
-                parent, _, which = part.rpartition(".")
-                if parent == "attention.self" and which in QKV:
-                    fused.setdefault(f"stack.layers.{layer}.attention.qkv.{suffix}", {})[which] = tensor
+                parent, _, projection = part.rpartition(".")
+                if parent == "attention.self" and projection in QKV:
+                    fused.setdefault(f"stack.layers.{layer}.attention.qkv.{suffix}", {})[projection] = tensor
                 else:
                     body[f"stack.layers.{layer}.{LAYER.get(part, part)}.{suffix}"] = tensor
             else:
                 body[key] = tensor  # unknown: named as unexpected when it is loaded into the model
         for name, parts in fused.items():
-            if missing := [which for which in QKV if which not in parts]:
+            if missing := [projection for projection in QKV if projection not in parts]:
                 raise WeightsError(f"missing: the {' and '.join(missing)} part of {name}")
-            body[name] = torch.cat([parts[which] for which in QKV])
+            body[name] = torch.cat([parts[projection] for projection in QKV])
         return body, heads
 
     def head_from_hf(
@@ -198,7 +198,7 @@ class BertWeights(PublishedLayout):
         return state
 
     def labels(self, task_type: str, config: HfConfig, module_head: HeadLayout | None = None) -> list[str] | None:
-        """The words of a classifier's labels in order; None for other heads, and for regression: one label, or
+        """The names of a classifier's labels in order; None for other heads, and for regression: one label, or
         `problem_type` says so.
 
         `transformers` leaves its default out of the file: two labels, LABEL_0 and LABEL_1.
@@ -206,10 +206,10 @@ class BertWeights(PublishedLayout):
         layout = self.heads.get(task_type, module_head)
         if layout is None or not layout.labelled:
             return None
-        words = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels") or 2)}
-        if len(words) == 1 or config.get("problem_type") == "regression":
+        names = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels") or 2)}
+        if len(names) == 1 or config.get("problem_type") == "regression":
             return None
-        return [words[index] for index in sorted(words, key=int)]
+        return [names[index] for index in sorted(names, key=int)]
 
     def to_hf(
         self,
@@ -231,8 +231,8 @@ class BertWeights(PublishedLayout):
             layer, _, part = stem.removeprefix("stack.layers.").partition(".")
             prefix = f"{self.model_type}.encoder.layer.{layer}"
             if part == "attention.qkv":
-                for which, chunk in zip(QKV, tensor.chunk(3), strict=True):
-                    state[f"{prefix}.attention.self.{which}.{suffix}"] = chunk.clone()
+                for projection, chunk in zip(QKV, tensor.chunk(3), strict=True):
+                    state[f"{prefix}.attention.self.{projection}.{suffix}"] = chunk.clone()
             else:
                 state[f"{prefix}.{layers[part]}.{suffix}"] = tensor
         for name, tensor in head.items():
@@ -255,9 +255,9 @@ class BertWeights(PublishedLayout):
 
 
 def _label_config(labels: Sequence[str] | None) -> HfConfig:
-    words = labels or ["score"]
+    names = labels or ["score"]
     return {
-        "id2label": {str(index): word for index, word in enumerate(words)},
-        "label2id": {word: index for index, word in enumerate(words)},
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "single_label_classification" if labels else "regression",
     }

@@ -74,8 +74,8 @@ class GptWeights(TiedOutputLayout):
     def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
         require_model_type(config.get("model_type"), self.model_type)
-        for name, usual in (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False)):
-            if config.get(name, usual) != usual:
+        for name, expected in (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False)):
+            if config.get(name, expected) != expected:
                 raise WeightsError(f"config.json: {name}={config[name]} is not GPT's attention")
         require_keys(config, ("n_embd", "n_layer", "n_head", "vocab_size"))
         default_activation = next(iter(self.activations))
@@ -139,7 +139,7 @@ class GptWeights(TiedOutputLayout):
         return state
 
     def special_token_ids(self, template: Any) -> dict[str, int]:
-        """The token that closes a document of the run's corpus; unsaid it would be the published vocabulary's."""
+        """The token that closes a document of the run's corpus; without it `transformers` takes the published vocabulary's."""
         return {"bos_token_id": template.end_of_text_id, "eos_token_id": template.end_of_text_id}
 
     def companion_files(self, run: ExportedRun, config: HfConfig) -> CompanionFiles:

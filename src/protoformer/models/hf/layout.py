@@ -38,7 +38,7 @@ class HeadLayout:
     model_class: str
     parts: Mapping[str, str] = field(default_factory=dict)
     partial: str | None = None  # the class that opens a head which lacks some of the parts
-    labelled: bool = False  # config.json holds the words of its labels (id2label)
+    labelled: bool = False  # config.json holds the names of its labels (id2label)
     ambiguous: bool = False  # its tensors look like another head's: a file has it only if `architectures` says so
 
 
@@ -89,7 +89,7 @@ class WeightsLayout(Protocol):
     ) -> HfConfig:
         """A `config.json` from builder arguments: `transformers` opens it as the class for this task type.
 
-        `labels` are the words of a classifier's labels, `head` the names of the head's tensors, `module_head` the layout of a
+        `labels` are the names of a classifier's labels, `head` the names of the head's tensors, `module_head` the layout of a
         head that the format does not know itself.
         """
 
@@ -109,7 +109,7 @@ class WeightsLayout(Protocol):
         """The head of a task type under our names; empty where the file has none."""
 
     def labels(self, task_type: str, config: HfConfig, module_head: HeadLayout | None = None) -> list[str] | None:
-        """The words of a classifier's labels in order; None for a regression and for heads without labels."""
+        """The names of a classifier's labels in order; None for a regression and for heads without labels."""
 
     def to_hf(
         self,

@@ -90,9 +90,9 @@ class MarianWeights(TiedOutputLayout):
     def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
         require_model_type(config.get("model_type"), self.model_type)
-        for name, usual in FIXED_CONFIG.items():
-            if config.get(name, usual) != usual:
-                raise WeightsError(f"config.json: {name}={config[name]}; this model is the one with {usual}")
+        for name, expected in FIXED_CONFIG.items():
+            if config.get(name, expected) != expected:
+                raise WeightsError(f"config.json: {name}={config[name]}; this model is the one with {expected}")
         require_keys(config, REQUIRED_KEYS)
         for name in ("attention_heads", "ffn_dim"):
             encoder, decoder = config[f"encoder_{name}"], config.get(f"decoder_{name}", config[f"encoder_{name}"])
@@ -255,10 +255,10 @@ def _fuse(parts: Mapping[str, Tensor]) -> StateDict:
         prefix = f"{stack}.{layers}.{number}"
         if part in fused_by_first:
             ours, theirs = fused_by_first[part]
-            names = [f"{prefix}.{each}.{suffix}" for each in theirs]
-            if missing := [each for each in names if each not in parts]:
+            names = [f"{prefix}.{their_part}.{suffix}" for their_part in theirs]
+            if missing := [name for name in names if name not in parts]:
                 raise WeightsError(f"model.{missing[0]} is missing")
-            state[f"{prefix}.{ours}.{suffix}"] = torch.cat([parts[each] for each in names])
+            state[f"{prefix}.{ours}.{suffix}"] = torch.cat([parts[name] for name in names])
         elif part not in others:
             state[f"{prefix}.{PARTS.get(part, part)}.{suffix}"] = tensor
     return state

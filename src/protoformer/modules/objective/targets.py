@@ -11,8 +11,8 @@ from protoformer.blocks.kernels.packing import HiddenStates
 def nonzero_indices(mask: Bool[Tensor, "rows columns"]) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
     """Row and column indices of what is True. On the meta device, which has no values, those of every element."""
     if mask.is_meta:
-        every = torch.ones(mask.shape, dtype=torch.bool, device="cpu").nonzero().to("meta")
-        return every[:, 0], every[:, 1]
+        all_true = torch.ones(mask.shape, dtype=torch.bool, device="cpu").nonzero().to("meta")
+        return all_true[:, 0], all_true[:, 1]
     row, column = mask.nonzero(as_tuple=True)
     return row, column
 
