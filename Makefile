@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
 TORCH_INDEX ?=
 JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench floor-plan docs clean clean-outputs
@@ -27,10 +28,10 @@ demo: $(STAMP) ## a tiny BERT learns NLI from the built-in sample, a tiny Transf
 	$(BIN)/python train.py experiment=demo_translation
 
 test: lint ## lint, then the default suite: no network, no GPU
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	$(PYTEST) -m "not slow"
 
 test-all: lint ## also trained models and killed processes
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST)
 
 lint: $(STAMP) ## style, types, and the import rule
 	$(BIN)/ruff check .

@@ -15,6 +15,11 @@ import torch
 from .run_folders import write_run as write_run
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first: they are the longest files, and no worker is to end alone with one."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test draws the same numbers, whatever ran before it."""
