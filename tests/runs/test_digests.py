@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from protoformer.runs.digests import PACKAGE, split_docstrings
+from protoformer.runs.digests import PACKAGE, file_digest, matching_files, split_docstrings
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -101,3 +102,46 @@ def test_strings_inside_expressions_stay() -> None:
         '    return f"{a!r:>{b}}" + \\',
         '        "kept as well"',
     ]
+
+
+def test_a_change_in_the_middle_of_a_large_file_is_seen_and_an_unchanged_file_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROTOFORMER_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "corpus.txt"
+    content = b"The dog ran. " * 200_000
+    path.write_bytes(content)
+    os.utime(path, (1e9, 1e9))
+    monkeypatch.setattr(time, "time", lambda: path.stat().st_ctime + 60)  # long after the file was written
+    first = file_digest(path)
+    (kept,) = (tmp_path / "cache" / "digests").iterdir()
+    assert kept.read_text() == first == file_digest(path)
+    kept.write_text("0" * 64)
+    assert file_digest(path) == "0" * 64  # what is kept is believed as long as the file is not touched
+    path.write_bytes(content[:1_000_000] + b"The cat ran. " + content[1_000_013:])
+    os.utime(path, (1e9, 1e9))
+    assert len(path.read_bytes()) == len(content)
+    assert file_digest(path) not in (first, "0" * 64)
+
+
+def test_a_file_that_was_just_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROTOFORMER_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "new.txt").write_bytes(bytes(2_000_000))
+    file_digest(tmp_path / "new.txt")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_names_are_read_as_they_stand_before_they_are_patterns(tmp_path: Path) -> None:
+    folder = tmp_path / "texts [v2]"
+    folder.mkdir()
+    for name in ("a[1].txt", "a1.txt", "b.txt"):
+        (folder / name).write_text("x")
+
+    def names(pattern: str) -> list[str]:
+        return [path.name for path in matching_files(f"{folder}/{pattern}")]
+
+    assert names("a[1].txt") == ["a[1].txt"]
+    assert names("a[12].txt") == ["a1.txt"]
+    assert names("*.txt") == ["a1.txt", "a[1].txt", "b.txt"]
+    assert names("**/b.txt") == ["b.txt"]
+    assert names("c.txt") == []

@@ -47,4 +47,6 @@ def _writer_digest() -> str:
         "text/tokenizers.py",
         "text/tokenizer_files.py",
         "data/examples/parallel_text.py",
+        "data/examples/values.py",
+        "data/sources",
     )

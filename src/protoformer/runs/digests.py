@@ -1,15 +1,28 @@
-"""Digests: of the code that makes results, of weight folders, of data files. Cheap enough to take at every start."""
+"""Digests: of the code that makes results, of weight folders, of data files. Cheap enough to take at every start.
 
+A file is read whole, once: its digest is kept under its device, inode, size and times of change, so that a file that was not
+touched is not read again, and one that was changed anywhere is.
+"""
+
+import contextlib
+import glob
 import hashlib
+import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from protoformer.atomic import write_text
 from protoformer.config.signatures import source_file
 
-EDGE = 64 * 1024  # bytes read at either end of a large file
+CACHE_VARIABLE = "PROTOFORMER_CACHE"
+KEPT_FROM = 1 << 20  # bytes; the digest of a smaller file is not worth keeping
+SETTLED = 2.0  # seconds; a file that changed less long ago may change again within the same tick of the clock
+BLOCK = 1 << 20  # bytes that are read at once
+DIGEST_LENGTH = 64  # characters
 PACKAGE = Path(__file__).parents[1]
 RESULT_PACKAGES = (  # whose code can change a result
     "assembly", "batches.py", "blocks", "data", "decoding", "distributed", "models", "modules", "optim", "sample",
@@ -100,15 +113,43 @@ def split_docstrings(source: str) -> tuple[str, list[str]]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's size and its first and last 64 KiB."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
+    """SHA-256 of a file's size and content."""
+    status = path.stat()
+    kept = _kept_digest(status)
+    if kept is not None:
+        with contextlib.suppress(OSError, ValueError):
+            known = kept.read_text(encoding="ascii")
+            if len(known) == DIGEST_LENGTH:
+                return known
+    digest = hashlib.sha256(str(status.st_size).encode())
     with path.open("rb") as file:
-        digest.update(file.read(EDGE))
-        if size > EDGE:
-            file.seek(max(EDGE, size - EDGE))
-            digest.update(file.read(EDGE))
+        while block := file.read(BLOCK):
+            digest.update(block)
+    if kept is not None and time.time() - max(status.st_mtime, status.st_ctime) > SETTLED:
+        with contextlib.suppress(OSError):  # kept to be quicker the next time: a full or read-only disk does not matter
+            write_text(kept, digest.hexdigest())
     return digest.hexdigest()
+
+
+def _kept_digest(status: os.stat_result) -> Path | None:
+    """Where the digest of a file in this state is kept; None for a small file."""
+    if status.st_size < KEPT_FROM:
+        return None
+    state = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    cache = os.environ.get(CACHE_VARIABLE) or os.path.join(os.environ.get("HOME", "."), ".cache", "protoformer")
+    return Path(cache) / "digests" / "-".join(f"{number:x}" for number in state)
+
+
+def matching_files(pattern: str) -> list[Path]:
+    """The files that a name or a glob means, `**` included, in order.
+
+    A part of the path that exists as it stands is no pattern.
+    """
+    literal, pattern_path = "", ""
+    for part in Path(pattern).expanduser().parts:
+        literal = os.path.join(literal, part)
+        pattern_path = os.path.join(pattern_path, glob.escape(part) if os.path.lexists(literal) else part)
+    return [Path(path) for path in sorted(glob.glob(pattern_path, recursive=True)) if os.path.isfile(path)]
 
 
 def files_digest(paths: Iterable[Path], root: Path) -> str:

@@ -6,17 +6,15 @@ dropped, so that a new key with a default renames no old run. Local folders coun
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from protoformer.config import schema
 from protoformer.config.signatures import signature
-from protoformer.runs.digests import file_digest, files_digest, folder_digest
+from protoformer.runs.digests import file_digest, files_digest, folder_digest, matching_files
 
 
 def run_id(config: Mapping[str, Any]) -> str:
@@ -44,10 +42,9 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
         )
         identity["source"] = {**identity["source"], "root": digests}
     if files is not None:
-        patterns = [files] if isinstance(files, str) else files
-        paths = {Path(path) for pattern in patterns for path in glob(os.path.expanduser(pattern), recursive=True)}
-        digests = sorted(f"{path.name} {file_digest(path)}" for path in paths if path.is_file())
-        identity["source"] = {**identity["source"], "files": digests}
+        identity["source"] = {**identity["source"], "files": _file_digests(files)}
+    if (validation := config["source"].get("validation")) is not None:
+        identity["source"] = {**identity["source"], "validation": _file_digests(validation)}
     identity["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
     return identity
 
@@ -92,6 +89,14 @@ def _init_identity(init_from: str) -> str:
     return f"folder:{folder_digest(folder)}" if folder.is_dir() else init_from
 
 
+def _file_digests(patterns: str | Sequence[str]) -> list[str]:
+    """Name and digest of each file."""
+    paths = {
+        path for pattern in ([patterns] if isinstance(patterns, str) else patterns) for path in matching_files(pattern)
+    }
+    return sorted(f"{path.name} {file_digest(path)}" for path in paths)
+
+
 def _data_digest(root: Path, rows: Mapping[str, Any]) -> str:
     """Digest of a data set's files: its folder, or the files of parallel text, one a language.
 
@@ -101,6 +106,7 @@ def _data_digest(root: Path, rows: Mapping[str, Any]) -> str:
     folder = root / str(rows.get("dataset", "")) / str(rows.get("subset") or "")
     if folder.is_dir():
         return files_digest((path for path in folder.rglob("*") if path.is_file()), folder)
-    languages = {f".{rows[side]}" for side in ("source", "target") if rows.get(side)}
-    texts = [path for path in root.iterdir() if path.suffix in languages and path.is_file()] if root.is_dir() else []
+    languages = {str(rows[side]) for side in ("source", "target") if rows.get(side)}
+    here = root.iterdir() if root.is_dir() else ()
+    texts = [path for path in here if path.is_file() and languages & set(path.name.split(".")[1:])]
     return files_digest(texts, root) if texts else f"absent:{folder.name}"

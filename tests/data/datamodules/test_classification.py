@@ -98,4 +98,4 @@ def test_rows_left_out_are_told_of_all_rows() -> None:
     data = module(BertTemplate)
     data.on_bad_row = "skip"
     raw = RawTable(pa.table({"a": ["x", "", "y"], "b": ["z", "z", "z"], "label": [0, 1, 1]}), "file", "digest")
-    assert data.log_lines(data.encode(raw, "train")) == ["1 of 3 examples left out as unusable"]
+    assert data.log_lines(data.encode(raw, "train")) == ["1 of 3 examples left out as unusable: 1 empty text (a)"]

@@ -135,5 +135,5 @@ def test_rows_left_out_are_told_of_all_rows() -> None:
     data.on_bad_row = "skip"
     rows = {**RAW.table.to_pydict(), "question": ["x y ?", ""]}
     assert data.log_lines(data.encode(RawTable(pa.table(rows), "file", "digest"), "train")) == [
-        "1 of 2 examples left out as unusable"
+        "1 of 2 examples left out as unusable: 1 empty text (question)"
     ]

@@ -124,7 +124,9 @@ def test_every_answer_that_is_not_shown_is_counted(tmp_path: Path) -> None:
 def test_rows_left_out_are_told_of_all_rows(tmp_path: Path) -> None:
     moved = [(*ROWS[0][:3], 5), ROWS[1]]
     data = module(tmp_path, raw(moved), on_bad_row="skip")
-    assert data.log_lines(data.tables["train"][""]) == ["1 of 2 examples left out as unusable"]
+    assert data.log_lines(data.tables["train"][""]) == [
+        "1 of 2 examples left out as unusable: 1 an answer that does not stand in the context at its answer_start (answers)"
+    ]
 
 
 @pytest.mark.parametrize("more", [{"stride": 0}, {"stride": -3}, {"max_question": 0}])

@@ -45,9 +45,12 @@ def test_languages_are_columns_or_fields_of_one() -> None:
     ("columns", "message"),
     [
         ({"en": ["a"], "fr": ["b"]}, "no language 'de'; it has en, fr"),
-        ({"en": ["a", "b"], "de": ["c", " "]}, "row 1, language 'de': an empty line; task.data.on_bad_row=skip"),
+        (
+            {"en": ["a", "b"], "de": ["c", " "]},
+            r"row 1, language 'de': an empty line \(' '\); task.data.on_bad_row=skip",
+        ),
         ({"en": [None, ""], "de": ["c", "d"]}, r"row 0, language 'en': an empty line \(2 rows in all\)"),
-        ({"en": ["a"], "de": [1]}, "'de' holds int64, not text"),
+        ({"en": ["a"], "de": [[1]]}, r"column 'de' holds list<.*>, not text"),
         ({"en": pa.array([], pa.string()), "de": pa.array([], pa.string())}, "zero rows"),
     ],
 )
@@ -77,9 +80,13 @@ def test_files_of_one_language_each(tmp_path: Path) -> None:
     (tmp_path / "train.de").write_text("eins\nzwei\ndrei\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"train.de has 3 lines and .*train.en has 2"):
         source.load(DatasetRef("any"), "train")
-    (tmp_path / "train.de").write_bytes(b"ein\xff\n")
-    with pytest.raises(DataError, match="byte 3: not UTF-8"):
-        source.load(DatasetRef("any"), "train")
+    (tmp_path / "train.de").write_bytes(b"ein\xff\nzwei\n")
+    reader = ParallelTextReader("any", "en", "de")
+    with pytest.raises(DataError, match=r"train\.de, line 1: byte 0xFF is not UTF-8"):
+        reader.read(source.load(DatasetRef("any"), "train"), "train")
+    assert reader.read(source.load(DatasetRef("any"), "train"), "train", "skip").targets == ["zwei"]
+    latin = reader.read(ParallelSource(str(tmp_path), encoding="latin-1").load(DatasetRef("any"), "train"), "train")
+    assert latin.targets == ["ein\xff", "zwei"]
     with pytest.raises(DataError, match="no such folder"):
         ParallelSource(str(tmp_path / "nowhere"))
 

@@ -32,7 +32,7 @@ def table(**columns: list) -> RawTable:
         ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, 2]}, r"row 1, column 'label': a label outside 0 to 1 \(2\)"),
         ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, -1]}, r"row 1, column 'label': a label outside"),
         ({"a": ["x", "x"], "b": ["y", "y"], "label": [None, 1]}, r"row 0, column 'label': null"),
-        ({"a": [1, 2], "b": ["y", "y"], "label": [0, 1]}, "column 'a' holds int64, not text"),
+        ({"a": [[1], [2]], "b": ["y", "y"], "label": [0, 1]}, "column 'a' holds list<.*>, not text"),
     ],
 )
 def test_bad_rows_are_named(columns: dict[str, list], message: str) -> None:
@@ -207,7 +207,7 @@ def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
         ({"c": [["one", " "], ["one", "two"]]}, r"row 0, column 'c': an empty choice"),
         ({"c": [["one", "two"], ["one", None]]}, r"row 1, column 'c': an empty choice"),
         ({"c": ["one", "two"]}, "column 'c' holds string, not lists of texts"),
-        ({"c": [[1, 2], [3, 4]]}, r"column 'c' holds list<.*int64.*>, not lists of texts"),
+        ({"c": [[[1], [2]], [[3], [4]]]}, r"column 'c' holds list<.*int64.*>, not lists of texts"),
         ({"right": ["A", "C"]}, r"row 1, column 'right': none of the labels \['A', 'B'\] \('C'\)"),
         ({"right": [0, 2]}, r"row 1, column 'right': a label outside 0 to 1 \(2\)"),
         ({"b": ["x", ""]}, r"row 1, column 'b': empty text"),
@@ -315,14 +315,16 @@ def test_every_form_is_read(folder: Path, form: str) -> None:
     (folder / "train_extra.parquet").write_text("another split")
     source = LocalSource(str(folder.parents[2]))
     raw = source.load(DatasetRef("org/set", subset="sub"), "train")
-    assert raw.table.to_pydict() == CONTENT
+    assert raw.table.to_pydict() == (CONTENT if form != "csv" else {**CONTENT, "label": ["0", "1"]})
+    found = LabelledTextReader("org/set", "a", labels=["no", "yes"]).read(raw, "train")
+    assert (found.text_a, found.labels.tolist()) == (CONTENT["a"], [0, 1])
     assert source.load(DatasetRef("org/set", subset="sub"), "train").digest == raw.digest
 
 
 def test_tabs_have_no_quotes(folder: Path) -> None:
     (folder / "train.tsv").write_text('a\tlabel\n"open quote\t1\n')
     raw = LocalSource(str(folder.parents[2])).load(DatasetRef("org/set", subset="sub"), "train")
-    assert raw.table.to_pydict() == {"a": ['"open quote'], "label": [1]}
+    assert raw.table.to_pydict() == {"a": ['"open quote'], "label": ["1"]}
 
 
 def test_missing_and_broken_files_are_named(folder: Path) -> None:

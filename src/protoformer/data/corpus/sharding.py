@@ -46,7 +46,7 @@ class Texts(Protocol):
 
 def writer_digest() -> str:
     """Digest of the code that turns documents into shards, and of nothing else: a corpus takes long to tokenise."""
-    files = ("data/examples/documents.py", "data/sources/readers.py", "data/corpus/sharding.py")
+    files = ("data/examples/documents.py", "data/examples/values.py", "data/sources", "data/corpus/sharding.py")
     return source_digest(*files, "text/sentences.py", "text/tokenizers.py")
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from protoformer.batches import ClassificationBatch
 from protoformer.data.batching.padding import pad_examples
 from protoformer.data.cache import TokenTable
-from protoformer.data.datamodules.table import TableDataModule
+from protoformer.data.datamodules.table import TableDataModule, skipped_stats
 from protoformer.data.examples.labelled import LabelledExamples
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.text.templates import EncodedExamples
@@ -45,7 +45,7 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
             pooler_position=encoded.pooler_position,
             labels=examples.labels,
             row=examples.row,
-            stats={"truncated": encoded.truncated // orders, "skipped": examples.skipped},
+            stats={"truncated": encoded.truncated // orders, **skipped_stats(examples.skipped, examples.reasons)},
         )
 
     def collate(self, table: TokenTable) -> "ClassificationCollate":

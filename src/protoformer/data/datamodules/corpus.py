@@ -99,7 +99,7 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
             log.info("%s: %s", origin, line)
 
     def _shards(self, split: str) -> Shards:
-        documents = self.reader.documents(self.source, split)
+        documents = self.reader.documents(self.source, split, self.on_bad_row)
         return shards(self.cache, documents, self.tokenizer, self.shard_tokens, self.segmentation)
 
     def test_dataloader(self) -> list[BatchLoader]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from protoformer.batches import ChoiceBatch
 from protoformer.data.batching.padding import pad_examples
 from protoformer.data.cache import TokenTable
-from protoformer.data.datamodules.table import TableDataModule, stat_lines
+from protoformer.data.datamodules.table import TableDataModule, skipped_stats, stat_lines
 from protoformer.data.examples.multiple_choice import MultipleChoiceExamples
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.text.templates import EncodedExamples
@@ -31,7 +31,7 @@ class MultipleChoiceDataModule(TableDataModule[TokenTable]):
             pooler_position=encoded.pooler_position,
             labels=examples.labels,
             row=examples.row,
-            stats={"truncated": truncated, "skipped": examples.skipped},
+            stats={"truncated": truncated, **skipped_stats(examples.skipped, examples.reasons)},
         )
 
     def _encode_pairs(self, examples: MultipleChoiceExamples) -> tuple[EncodedExamples, int]:

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.span_table import SpanCollate, SpanReferences, SpanTable
-from protoformer.data.datamodules.table import TableDataModule, stat_lines
+from protoformer.data.datamodules.table import TableDataModule, skipped_stats, stat_lines
 from protoformer.data.examples.columns import OnBadRow
 from protoformer.data.examples.extractive_qa import QuestionExamples
 from protoformer.data.sources.source import RawTable, Role
@@ -76,7 +76,9 @@ class SpanDataModule(TableDataModule[SpanTable]):
             windows.example, windows.first_token, windows.context_tokens
         )
         answers = [
-            token_span(offsets, starts[0], starts[0] + len(texts[0])) if texts and starts else None
+            token_span(offsets, starts[0], starts[0] + len(texts[0]))
+            if texts and starts and starts[0] is not None
+            else None
             for offsets, texts, starts in zip(char_offsets, examples.answers, examples.starts, strict=True)
         ]
         start_position, end_position, shown = answer_positions(windows, answers)
@@ -105,7 +107,7 @@ class SpanDataModule(TableDataModule[SpanTable]):
                 "examples": len(ids),
                 "questions_truncated": windows.truncated,
                 "unseen": int((has_answer & ~shown).sum()),
-                "skipped": examples.skipped,
+                **skipped_stats(examples.skipped, examples.reasons),
             },
         )
 

@@ -12,7 +12,7 @@ from protoformer.data.batching.loader import BatchLoader
 from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler
 from protoformer.data.cache import Table, cached
 from protoformer.data.datamodules.context import DataContext
-from protoformer.data.examples.columns import OnBadRow
+from protoformer.data.examples.columns import OnBadRow, counted
 from protoformer.data.sources.source import RawTable, Role, SplitSlice
 from protoformer.errors import AbsentSplitError
 from protoformer.runs.digests import outside_digest
@@ -139,8 +139,16 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         return BatchLoader(sampler, self.collate(table), config.workers)
 
 
+def skipped_stats(skipped: int, reasons: Mapping[str, int]) -> dict[str, Any]:
+    """The rows left out as stats: their number, and where it is not 0 why."""
+    return {"skipped": skipped} | ({"skipped_by_reason": dict(reasons)} if reasons else {})
+
+
 def stat_lines(table: Table, **messages: tuple[int, str]) -> list[str]:
     """`3 of 10 examples ...` for each stat that is not 0; `messages` give the total and the text by the stat's name."""
-    return [
-        f"{table.stats[stat]} of {total} {text}" for stat, (total, text) in messages.items() if table.stats.get(stat)
-    ]
+    lines: list[str] = []
+    for stat, (total, text) in messages.items():
+        if count := table.stats.get(stat):
+            reasons = table.stats.get(f"{stat}_by_reason")
+            lines.append(f"{count} of {total} {text}" + (f": {counted(reasons)}" if reasons else ""))
+    return lines

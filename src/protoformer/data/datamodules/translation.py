@@ -15,7 +15,7 @@ from protoformer.data.batching.padding import pad, split
 from protoformer.data.batching.samplers import BatchConfig, decode_dummies
 from protoformer.data.batching.token_budget import TokenBudgetSampler
 from protoformer.data.cache import Table
-from protoformer.data.datamodules.table import TableDataModule
+from protoformer.data.datamodules.table import TableDataModule, skipped_stats
 from protoformer.data.examples.parallel_text import ParallelExamples
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import DataError
@@ -98,7 +98,7 @@ class TranslationDataModule(TableDataModule[PairTable]):
         if not len(table):
             raise DataError(f"{raw.origin}: every pair has a side of more than task.max_len={self.max_len} tokens")
         stat = "too_long" if role == "train" else "truncated"
-        return table.with_stats(**{"skipped": examples.skipped, stat: too_long})
+        return table.with_stats(**skipped_stats(examples.skipped, examples.reasons), **{stat: too_long})
 
     def log_lines(self, table: PairTable) -> list[str]:
         lines = super().log_lines(table)

@@ -1,24 +1,20 @@
-"""Columns of a raw table, read with errors that name the file, the row and the column."""
+"""Columns of a raw table, read with errors that name the file, the line (or row) and the column."""
 
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 from numpy import ndarray
 
+from protoformer.data.examples.labels import column_of_classes, column_of_numbers
+from protoformer.data.examples.values import as_text, python_values
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import DataError
 
 OnBadRow = Literal["error", "skip"]
 Item = TypeVar("Item")
-
-
-def is_text(arrow_type: pa.DataType) -> bool:
-    """Whether a column holds text."""
-    return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
 
 
 def select(items: Sequence[Item], rows: Int[ndarray, "kept"]) -> list[Item]:
@@ -27,46 +23,78 @@ def select(items: Sequence[Item], rows: Int[ndarray, "kept"]) -> list[Item]:
 
 
 def check_columns(raw: RawTable, needed: Sequence[str]) -> None:
-    """Raises DataError where a column is missing, or there are no rows."""
-    if missing := [name for name in needed if name not in raw.table.column_names]:
-        raise DataError(
-            f"{raw.origin}: no column {', '.join(map(repr, missing))}; it has {', '.join(raw.table.column_names)}"
-        )
+    """Raises DataError where a column is missing or stands twice, or there are no rows."""
+    names = raw.table.column_names
+    if missing := [name for name in needed if name not in names]:
+        raise DataError(f"{raw.origin}: no column {', '.join(map(repr, missing))}; it has {', '.join(names)}")
+    if doubled := [name for name in needed if names.count(name) > 1]:
+        raise DataError(f"{raw.origin}: column {doubled[0]!r} stands twice in {', '.join(names)}")
     if raw.table.num_rows == 0:
         raise DataError(f"{raw.origin}: zero rows")
 
 
 class BadRows:
-    """The unusable rows of a table: an error, or collected to be skipped.
+    """The unusable rows of a table: an error, or collected to be skipped and counted by reason.
 
-    `skippable=False`: they are an error that no setting avoids, and the message advises none.
+    `skippable=False`: they are an error that no setting avoids, and the message advises none. Rows that the file's reader could
+    not read are the first.
     """
 
     def __init__(self, raw: RawTable, on_bad_row: OnBadRow, *, skippable: bool = True) -> None:
         self.raw, self.on_bad_row, self.skippable = raw, on_bad_row, skippable
         self.mask = np.zeros(raw.table.num_rows, dtype=bool)
+        self.reasons: Counter[str] = Counter()
+        if raw.broken:
+            broken = np.zeros_like(self.mask)
+            broken[list(raw.broken)] = True
+            row, problem = min(raw.broken.items())
+            self._add(broken, "unreadable", f"{raw.location(row)}: {problem}")
 
-    def add(self, column: str, problem: str, bad: Bool[ndarray, "rows"], *, skippable: bool = True) -> None:
-        """Raises DataError for the first bad row, unless bad rows are skipped."""
-        rows = np.flatnonzero(bad)
+    def add(self, column: str, problem: str, bad: Bool[ndarray, "rows"], *, reason: str | None = None) -> None:
+        """Raises DataError for the first bad row, unless bad rows are skipped. `reason` is how these are counted (None: by the
+        problem and the column)."""
+        rows = np.flatnonzero(bad & ~self.mask)
         if len(rows) == 0:
             return
-        skippable = skippable and self.skippable
-        if skippable and self.on_bad_row == "skip":
+        shown = _shown(self.raw, column, int(rows[0]))
+        self._add(bad, reason or f"{problem} ({column})", f"{self.where(int(rows[0]), column)}: {problem}{shown}")
+
+    def where(self, row: int, column: str) -> str:
+        """A row and a column for a message."""
+        return f"{self.raw.location(row)}, column {column!r}"
+
+    def _add(self, bad: Bool[ndarray, "rows"], reason: str, message: str) -> None:
+        count = int((bad & ~self.mask).sum())
+        if self.skippable and self.on_bad_row == "skip":
+            self.reasons[reason] += count
             self.mask |= bad
             return
-        value = self.raw.table.column(column)[int(rows[0])].as_py()
-        shown = "" if value in (None, "") else f" ({value!r})" if len(repr(value)) < 80 else f" ({repr(value)[:76]}...)"
-        more = f" ({len(rows)} rows in all)" if len(rows) > 1 else ""
-        advice = "; task.data.on_bad_row=skip leaves such rows out" if skippable else ""
-        raise DataError(f"{self.raw.origin}, row {rows[0]}, column {column!r}: {problem}{shown}{more}{advice}")
+        more = f" ({count} rows in all)" if count > 1 else ""
+        advice = "; task.data.on_bad_row=skip leaves such rows out" if self.skippable else ""
+        raise DataError(f"{message}{more}{advice}")
 
     def usable(self) -> Int[ndarray, "kept"]:
         """Numbers of the other rows. Raises DataError where there are none."""
         rows = np.flatnonzero(~self.mask)
         if len(rows) == 0:
-            raise DataError(f"{self.raw.origin}: every one of its {len(self.mask)} rows is unusable")
+            why = f" ({counted(self.reasons)})" if self.reasons else ""
+            raise DataError(f"{self.raw.origin}: every one of its {len(self.mask)} rows is unusable{why}")
         return rows
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """`3 null (label), 1 unreadable`, the most frequent first."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))
+
+
+def _shown(raw: RawTable, column: str, row: int) -> str:
+    """A value for a message, shortened."""
+    try:
+        value = raw.table.column(column)[row].as_py()
+    except (UnicodeDecodeError, ValueError, OverflowError):
+        return ""
+    text = repr(value)
+    return "" if value in (None, "") else f" ({text})" if len(text) < 80 else f" ({text[:76]}...)"
 
 
 class ColumnReader:
@@ -86,60 +114,52 @@ class ColumnReader:
             return np.arange(len(self.bad_rows.mask))
         return self.bad_rows.usable()
 
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """The rows left out, by reason."""
+        return {} if self.role == "test" else self.bad_rows.reasons
+
     def text(self, name: str) -> list[str]:
         """A column of texts; null and empty ones are bad."""
-        column = self.raw.table.column(name)
-        if not is_text(column.type):
-            raise DataError(f"{self.raw.origin}: column {name!r} holds {column.type}, not text")
-        self.bad_rows.add(name, "null", np.asarray(pc.is_null(column)))
-        empty = pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(False)
-        self.bad_rows.add(name, "empty text", np.asarray(empty))
-        return column.fill_null("").to_pylist()
+        return text_column(self.raw, name, self.bad_rows)
 
-    def text_lists(self, name: str, count: int) -> list[list[str]]:
-        """A column of lists of `count` texts each."""
-        column = self.raw.table.column(name)
-        arrow_type = column.type
-        is_list = pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
-        if not (is_list and is_text(arrow_type.value_type)):
-            raise DataError(f"{self.raw.origin}: column {name!r} holds {arrow_type}, not lists of texts")
-        rows = [list(row or ()) for row in column.to_pylist()]
-        wrong_length = np.asarray([len(row) != count for row in rows])
-        empty = np.asarray([not all(text and text.strip() for text in row) for row in rows])
-        self.bad_rows.add(name, f"not a list of {count} choices", wrong_length)
-        self.bad_rows.add(name, "an empty choice", empty & ~wrong_length)
-        return [
-            [""] * count if wrong else [text or "" for text in row]
-            for row, wrong in zip(rows, wrong_length, strict=True)
-        ]
+    def nested(self, name: str) -> list[Any]:
+        """A column of lists or structs as Python values."""
+        return python_values(self.raw.table.column(name), self.raw.table.schema.field(name))
 
     def labels(self, names: Sequence[str] | None, first: int = 0) -> ndarray:
         """Labels as class indices from 0 (-1: hidden); without `names` as floats.
 
         In the file classes are names, or numbers from `first` on.
         """
-        dtype = np.float32 if names is None else np.int64
         if self.label not in self.raw.table.column_names:
-            return np.full(len(self.bad_rows.mask), -1, dtype=dtype)
+            return np.full(len(self.bad_rows.mask), -1, dtype=np.float32 if names is None else np.int64)
         column = self.raw.table.column(self.label)
-        if is_text(column.type) and names is not None:
-            classes = pa.array(names, column.type)
-            unknown = pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, value_set=classes)))
-            problem = f"none of the labels {list(names)}"
-            self.bad_rows.add(self.label, problem, np.asarray(unknown), skippable=False)
-            column, first = pc.index_in(column, value_set=classes), 0
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        labels = column_of_numbers(column) if names is None else column_of_classes(column, names, first)
+        if labels is None:
             raise DataError(f"{self.raw.origin}: column {self.label!r} holds {column.type}, not a label")
-        values = np.asarray(column.cast(pa.float64()).fill_null(-1.0))
-        hidden = (values == -1) if self.role == "test" else np.zeros(len(values), dtype=bool)
-        if self.role != "test":
-            self.bad_rows.add(self.label, "null", np.asarray(pc.is_null(column)))
-        if names is None:
-            self.bad_rows.add(self.label, "a label that is no number", ~np.isfinite(values) & ~hidden)
-            if self.role != "test":
-                self.bad_rows.add(self.label, "a hidden label (-1)", values == -1)
-            return values.astype(dtype)
-        values = np.where(hidden, -1, values - first)
-        out_of_range = ~np.isin(values, np.arange(len(names))) & ~hidden
-        self.bad_rows.add(self.label, f"a label outside {first} to {first + len(names) - 1}", out_of_range)
-        return values.astype(dtype)
+        hidden = (labels.missing | labels.hidden) if self.role == "test" else np.zeros(len(labels.values), dtype=bool)
+        self.bad_rows.add(self.label, "null", labels.missing & ~hidden)
+        for problem, bad in labels.problems.items():
+            self.bad_rows.add(self.label, problem, bad & ~hidden, reason="an unknown label")
+        values = np.where(hidden | self.bad_rows.mask, -1, labels.values)
+        return values.astype(np.float32 if names is None else np.int64)
+
+
+def text_column(raw: RawTable, name: str, bad_rows: BadRows) -> list[str]:
+    """A column as texts; null, empty and invalid ones are bad."""
+    texts = nullable_texts(raw, name, bad_rows)
+    bad_rows.add(name, "null", np.asarray([text is None for text in texts]))
+    bad_rows.add(name, "empty text", np.asarray([text is not None and not text.strip() for text in texts]))
+    return [text or "" for text in texts]
+
+
+def nullable_texts(raw: RawTable, name: str, bad_rows: BadRows) -> list[str | None]:
+    """A column as texts; what is no valid UTF-8 is bad. Raises DataError for a column of lists or structs."""
+    column = raw.table.column(name)
+    converted = as_text(column)
+    if converted is None:
+        raise DataError(f"{raw.origin}: column {name!r} holds {column.type}, not text")
+    text, invalid = converted
+    bad_rows.add(name, "not UTF-8", invalid)
+    return ["" if is_invalid else value for value, is_invalid in zip(text.to_pylist(), invalid, strict=True)]

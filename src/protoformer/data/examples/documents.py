@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from protoformer.data.examples.columns import is_text
+from protoformer.data.examples.columns import OnBadRow
+from protoformer.data.examples.values import as_text
 from protoformer.data.sources.source import DatasetRef, RawStream, Source
 from protoformer.errors import ConfigurationError, DataError
 
@@ -31,9 +32,13 @@ TEXT_KEYS = {"dataset", "subset", "revision", "text"}
 
 
 class Documents:
-    """The documents of a corpus, read anew by every `iter`; `skipped` counts the null and empty rows of the last one."""
+    """The documents of a corpus, read anew by every `iter`; `skipped` counts the null and empty rows of the last one.
 
-    def __init__(self, streams: Sequence[tuple[RawStream, CorpusPart]]) -> None:
+    Rows that cannot be read are an error, or with `on_bad_row="skip"` left out and counted as well.
+    """
+
+    def __init__(self, streams: Sequence[tuple[RawStream, CorpusPart]], on_bad_row: OnBadRow = "error") -> None:
+        self.on_bad_row = on_bad_row
         self.streams = [
             (stream, 1 if stream.documents else part.rows_per_document, part.text) for stream, part in streams
         ]
@@ -55,15 +60,26 @@ class Documents:
                 yield "\n".join(rows)
 
     def _texts(self, stream: RawStream, name: str) -> Iterator[str]:
+        row = 0
         for batch in stream.batches():
-            column = batch.column(0)
-            if not (is_text(column.type) or pa.types.is_string_view(column.type)):
+            self._check(stream.broken)
+            column = pa.chunked_array([batch.column(0)])
+            converted = as_text(column)
+            if converted is None:
                 raise DataError(f"{stream.origin}: column {name!r} holds {column.type}, not text")
-            for text in column.to_pylist():
+            text_column, invalid = converted
+            for index in invalid.nonzero()[0][:1]:
+                self._check([f"{stream.origin}, row {row + index}, column {name!r}: not UTF-8"])
+            row += batch.num_rows
+            for text in text_column.to_pylist():
                 if text and not text.isspace():
                     yield text
                 else:
                     self.skipped += 1
+
+    def _check(self, broken: Sequence[str]) -> None:
+        if broken and self.on_bad_row == "error":
+            raise DataError(f"{broken[0]}; task.data.on_bad_row=skip leaves such rows out")
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ class Corpus:
         for part in self.parts:
             _check_part(part)
 
-    def documents(self, source: Source, split: str) -> Documents:
+    def documents(self, source: Source, split: str, on_bad_row: OnBadRow = "error") -> Documents:
         """The documents of all parts. Raises DataError where a part cannot be read.
 
         Two parts that turn out to be the same rows (a source of files knows no data sets) are read once.
@@ -91,7 +107,7 @@ class Corpus:
             part = CorpusPart(**{str(key): value for key, value in keys.items()})
             stream = source.stream(part, split, [part.text])
             streams.setdefault((stream.origin, stream.digest), (stream, part))
-        return Documents(list(streams.values()))
+        return Documents(list(streams.values()), on_bad_row)
 
 
 def _check_part(part: Mapping[str, Any]) -> None:

@@ -1,14 +1,16 @@
 """Extractive question answering: a question, a context and the spans of the context that answer it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from protoformer.data.examples.columns import BadRows, OnBadRow, check_columns, select
+from protoformer.data.examples.columns import BadRows, OnBadRow, check_columns, nullable_texts, select
+from protoformer.data.examples.values import Unreadable, python_values
+from protoformer.data.sources.rows import scalar_text
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import DataError
 
@@ -25,10 +27,11 @@ class QuestionExamples:
     questions: list[str]
     contexts: list[str]
     answers: list[list[str]]
-    starts: list[list[int]]
+    starts: list[list[int | None]]
     row: Int[ndarray, "examples"]
     skipped: int
     hidden: bool = False
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,32 +57,35 @@ class ExtractiveQAReader(DatasetRef):
         without_answers = role == "test" and self.answers not in raw.table.column_names
         check_columns(raw, columns if without_answers else [*columns, self.answers])
         bad_rows = BadRows(raw, on_bad_row, skippable=role == "train")
-        ids, questions, contexts = (raw.table.column(name).to_pylist() for name in columns)
+        ids, questions, contexts = (nullable_texts(raw, name, bad_rows) for name in columns)
         bad_rows.add(self.id, "null", np.asarray([name is None for name in ids]))
         bad_rows.add(self.id, "an id that stands twice", np.asarray(_repeated(ids)))
         for name, texts in ((self.question, questions), (self.context, contexts)):
-            empty = [not (isinstance(text, str) and text.strip()) for text in texts]
-            bad_rows.add(name, "empty text", np.asarray(empty))
-        entries = [{}] * len(ids) if without_answers else [entry or {} for entry in self._answers(raw)]
-        answers = [list(entry.get("text") or []) for entry in entries]
-        starts = [list(entry.get("answer_start") or []) for entry in entries]
+            bad_rows.add(name, "empty text", np.asarray([not (text and text.strip()) for text in texts]))
+        entries = [NO_ANSWERS] * len(ids) if without_answers else self._answers(raw, bad_rows)
+        answers, starts = [entry.texts for entry in entries], [entry.starts for entry in entries]
         hidden = without_answers or (role == "test" and not any(answers))
         if not hidden:
             self._check(bad_rows, answers, starts, contexts if role == "train" else None)
         rows = bad_rows.usable()
         return QuestionExamples(
             ids=[str(name) for name in select(ids, rows)],
-            questions=select(questions, rows),
-            contexts=select(contexts, rows),
+            questions=[text or "" for text in select(questions, rows)],
+            contexts=[text or "" for text in select(contexts, rows)],
             answers=select(answers, rows),
             starts=select(starts, rows),
             row=rows,
             skipped=len(ids) - len(rows),
             hidden=hidden,
+            reasons=bad_rows.reasons,
         )
 
     def _check(
-        self, bad_rows: BadRows, answers: list[list[str]], starts: list[list[int]], contexts: list[Any] | None
+        self,
+        bad_rows: BadRows,
+        answers: list[list[str]],
+        starts: list[list[int | None]],
+        contexts: list[str | None] | None,
     ) -> None:
         """Checks of the answers; with `contexts`, also whether they stand there."""
 
@@ -95,14 +101,57 @@ class ExtractiveQAReader(DatasetRef):
             add("an answer that does not stand in the context at its answer_start", wrong)
         add("a null answer_start", [None in row for row in starts])
 
-    def _answers(self, raw: RawTable) -> list[dict[str, Any] | None]:
+    def _answers(self, raw: RawTable, bad_rows: BadRows) -> list["Answers"]:
+        """The answers of each row. Raises DataError where no row's are in a form of SQuAD's."""
         column = raw.table.column(self.answers)
-        fields = {column.type.field(i).name for i in range(column.type.num_fields)}
-        if not {"text", "answer_start"} <= fields:
+        entries = [answers_of(value) for value in python_values(column, raw.table.schema.field(self.answers))]
+        if entries and all(entry.problem == NOT_SQUAD for entry in entries):
             raise DataError(
                 f"{raw.origin}: column {self.answers!r} holds {column.type}, not SQuAD's lists `text` and `answer_start`"
             )
-        return column.to_pylist()
+        for problem in dict.fromkeys(entry.problem for entry in entries if entry.problem):
+            bad_rows.add(self.answers, problem, np.asarray([entry.problem == problem for entry in entries]))
+        return entries
+
+
+NOT_SQUAD = "not SQuAD's `text` and `answer_start`"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a question: their texts and starts (None: null), and what is wrong with their form."""
+
+    texts: list[str]
+    starts: list[int | None]
+    problem: str | None = None
+
+
+NO_ANSWERS = Answers([], [])
+
+
+def answers_of(value: Any) -> Answers:
+    """Answers as one object of lists (the hub's form), as a list of objects (SQuAD's own files'), or as one object."""
+    if value is None or value in ([], {}):
+        return NO_ANSWERS
+    if isinstance(value, list) and all(
+        isinstance(each, dict) and {"text", "answer_start"} <= set(each) for each in value
+    ):
+        texts, starts = [each["text"] for each in value], [each["answer_start"] for each in value]
+    elif isinstance(value, dict) and {"text", "answer_start"} <= set(value):
+        texts, starts = (
+            list(each) if isinstance(each, list) else [] if each is None else [each]
+            for each in (value["text"], value["answer_start"])
+        )
+    else:
+        return Answers([], [], NOT_SQUAD)
+    if wrong := [text for text in texts if isinstance(text, list | dict | Unreadable)]:
+        return Answers([], [], f"an answer that is no text ({wrong[0]!r:.40})")
+    numbers = [int(start) if isinstance(start, float) and start.is_integer() else start for start in starts]
+    if wrong := [
+        start for start in numbers if start is not None and (isinstance(start, bool) or not isinstance(start, int))
+    ]:
+        return Answers([], [], f"an answer_start that is no whole number ({wrong[0]!r:.40})")
+    return Answers([scalar_text(text) or "" for text in texts], numbers)
 
 
 def _repeated(names: Sequence[Any]) -> list[bool]:

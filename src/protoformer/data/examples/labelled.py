@@ -1,7 +1,7 @@
 """Labelled texts, or pairs of texts: classification and regression."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from jaxtyping import Int
 from numpy import ndarray
@@ -13,13 +13,15 @@ from protoformer.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class LabelledExamples:
-    """Texts (or pairs) and their labels; `row` is each one's row number in the file, `skipped` counts rows left out."""
+    """Texts (or pairs) and their labels; `row` is each one's row number in the file, `skipped` counts rows left out, `reasons`
+    by reason."""
 
     text_a: list[str]
     text_b: list[str] | None
     labels: ndarray
     row: Int[ndarray, "examples"]
     skipped: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,4 +61,5 @@ class LabelledTextReader(DatasetRef):
             labels=labels[rows],
             row=rows,
             skipped=len(labels) - len(rows),
+            reasons=reader.skipped,
         )

@@ -1,12 +1,14 @@
 """Multiple-choice examples: a context and its possible continuations or answers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
 from protoformer.data.examples.columns import ColumnReader, OnBadRow, select
+from protoformer.data.examples.options import choice_labels, option_lists
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import ConfigurationError
 
@@ -15,6 +17,7 @@ from protoformer.errors import ConfigurationError
 class MultipleChoiceExamples:
     """Contexts, the choices of each, and the index of the right one; `row` is each one's row number in the file.
 
+    An example may have fewer choices than others; `reasons` says why rows were skipped.
     `last_part` is the end of each context where contexts are joined from several columns: the text of the last column.
     """
 
@@ -24,15 +27,19 @@ class MultipleChoiceExamples:
     labels: Int[ndarray, "examples"]
     row: Int[ndarray, "examples"]
     skipped: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MultipleChoiceReader(DatasetRef):
     """Reader of a data set of contexts, several choices each, and the index or name of the right one.
 
-    `context` is a column, or several whose texts are joined. `choices` are a column each; with `options`, a column of lists,
-    they are the names of the list's entries. `label` holds the right one's number, counted from `first_label`, or its name.
-    `stem` is a column that precedes every choice (SWAG's beginning of the second sentence, COPA's question).
+    `context` is a column, or several whose texts are joined. `choices` are a column each; with `options`, they are the names of
+    the entries of that column: lists of texts, of two to as many entries as there are names; or objects, or lists of objects,
+    with `text` and `label`, whose labels are the row's own names (ARC, OpenBookQA). `label` holds the right choice's name, its
+    number counted from `first_label`, its text, or of two choices false or true. `stem` is a column that precedes every choice
+    (SWAG's beginning of the second sentence, COPA's question). `blank` marks where in the context a choice belongs: the text
+    after it follows each choice (Winogrande's `_`).
     Raises ConfigurationError for no context or fewer than two choices.
     """
 
@@ -40,6 +47,7 @@ class MultipleChoiceReader(DatasetRef):
     choices: Sequence[str]
     options: str | None = None
     stem: str | None = None
+    blank: str | None = None
     label: str = "label"
     first_label: int = 0
 
@@ -67,19 +75,36 @@ class MultipleChoiceReader(DatasetRef):
         contexts = [reader.text(name) for name in self.contexts]
         stems = reader.text(self.stem) if self.stem else None
         if self.options:
-            choices = reader.text_lists(self.options, len(self.choices))
+            choices, names = option_lists(reader, self.options, self.choices)
         else:
             choices = [list(texts) for texts in zip(*(reader.text(name) for name in columns), strict=True)]
-        labels = reader.labels(self.choices, self.first_label)
+            names = [list(self.choices)] * len(choices)
+        labels = choice_labels(reader, names, choices, self.choices, self.first_label)
+        choices = [[_joined(stems[row] if stems else "", text) for text in texts] for row, texts in enumerate(choices)]
+        if self.blank:
+            contexts[-1], choices = self._filled(reader, contexts[-1], choices)
         rows = reader.usable_rows()
         first_parts = contexts[:-1] or contexts
         return MultipleChoiceExamples(
             contexts=[_joined(*(column[row] for column in first_parts)) for row in rows],
             last_part=select(contexts[-1], rows) if len(contexts) > 1 else None,
-            choices=[[_joined(stems[row] if stems else "", text) for text in choices[row]] for row in rows],
+            choices=select(choices, rows),
             labels=labels[rows],
             row=rows,
             skipped=len(labels) - len(rows),
+            reasons=reader.skipped,
+        )
+
+    def _filled(
+        self, reader: ColumnReader, contexts: Sequence[str], choices: Sequence[list[str]]
+    ) -> tuple[list[str], list[list[str]]]:
+        """Contexts up to the blank, and choices with what follows it."""
+        parts = [context.partition(str(self.blank)) for context in contexts]
+        problem = f"no blank {self.blank!r}, which task.rows.blank names"
+        reader.bad_rows.add(self.contexts[-1], problem, np.asarray([not blank for _, blank, _ in parts]))
+        return (
+            [before.rstrip() for before, _, _ in parts],
+            [[f"{text}{after}" for text in texts] for (_, _, after), texts in zip(parts, choices, strict=True)],
         )
 
 

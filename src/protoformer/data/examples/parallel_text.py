@@ -1,27 +1,31 @@
 """Parallel text: pairs of a source text and its translation."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int
 from numpy import ndarray
 
-from protoformer.data.examples.columns import OnBadRow, is_text, select
+from protoformer.data.examples.columns import BadRows, OnBadRow, nullable_texts, select
+from protoformer.data.examples.values import as_text, is_text, plain, python_values
 from protoformer.data.sources.parallel import ANY_LANGUAGE
+from protoformer.data.sources.rows import scalar_text
 from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, Role
 from protoformer.errors import ConfigurationError, DataError
 
 
 @dataclass(frozen=True)
 class ParallelExamples:
-    """Texts and their translations; `row` is each pair's row number in the file."""
+    """Texts and their translations; `row` is each pair's row number in the file, `reasons` says why others were skipped."""
 
     sources: list[str]
     targets: list[str]
     row: Int[ndarray, "pairs"]
     skipped: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,46 +47,52 @@ class ParallelTextReader(DatasetRef):
     def read(self, raw: RawTable, role: Role, on_bad_row: OnBadRow = "error") -> ParallelExamples:
         """Raises DataError for a missing language, zero rows, or (unless skipped) an empty line."""
         languages = (self.source, self.target)
-        texts = [self._texts(raw.table, language, raw.origin) for language in languages]
-        if not texts[0]:
+        columns = [self._column(raw.table, language, raw.origin) for language in languages]
+        if not raw.table.num_rows:
             raise DataError(f"{raw.origin}: zero rows")
-        bad = np.zeros(len(texts[0]), dtype=bool)
+        parts = RawTable(
+            pa.table(dict(zip(languages, columns, strict=True))), raw.origin, "", raw.files, raw.first_row, raw.broken
+        )
+        bad_rows = LanguageRows(parts, on_bad_row)
+        texts = [nullable_texts(parts, language, bad_rows) for language in languages]
         for language, column in zip(languages, texts, strict=True):
-            empty = np.asarray([not (text and text.strip()) for text in column])
-            if empty.any() and on_bad_row == "error":
-                raise DataError(_empty_line(raw.origin, language, np.flatnonzero(empty)))
-            bad |= empty
-        rows = np.flatnonzero(~bad)
-        if not len(rows):
-            raise DataError(f"{raw.origin}: every one of its {len(bad)} rows is unusable")
+            bad_rows.add(language, "an empty line", np.asarray([not (text and text.strip()) for text in column]))
+        rows = bad_rows.usable()
         sources, targets = ([str(text) for text in select(column, rows)] for column in texts)
-        return ParallelExamples(sources, targets, rows, len(bad) - len(rows))
+        return ParallelExamples(sources, targets, rows, raw.table.num_rows - len(rows), bad_rows.reasons)
 
     def texts(self, stream: RawStream) -> Iterator[str]:
         """Every text of both languages, to learn a vocabulary from."""
         for batch in stream.batches():
             table = pa.Table.from_batches([batch])
             for language in (self.source, self.target):
-                yield from (text for text in self._texts(table, language, stream.origin) if text)
+                converted = as_text(self._column(table, language, stream.origin))
+                if converted is not None:
+                    yield from (text for text in converted[0].to_pylist() if text)
 
-    def _texts(self, table: pa.Table, language: str, origin: str) -> list[str | None]:
-        columns = {name: table.column(name) for name in table.column_names}
-        if self.column in columns and pa.types.is_struct(columns[self.column].type):
-            struct = columns[self.column].combine_chunks()
-            columns = {field.name: struct.field(field.name) for field in struct.type}
-        if language not in columns:
-            raise DataError(f"{origin}: no language {language!r}; it has {', '.join(columns)}")
-        column = columns[language]
-        if not is_text(column.type):
-            raise DataError(f"{origin}: {language!r} holds {column.type}, not text")
-        return column.to_pylist()
+    def _column(self, table: pa.Table, language: str, origin: str) -> pa.ChunkedArray:
+        names = table.column_names
+        if self.column in names:
+            column = plain(table.column(self.column))
+            if pa.types.is_struct(column.type):
+                fields = [field.name for field in column.type]
+                if language in fields:
+                    return pc.struct_field(column, [fields.index(language)])
+                names = fields
+            elif is_text(column.type):  # JSON in a column of text, or objects that no one Arrow type holds
+                values = python_values(column, table.schema.field(self.column))
+                texts = [value.get(language) if isinstance(value, dict) else None for value in values]
+                if any(text is not None for text in texts):
+                    return pa.chunked_array([pa.array([scalar_text(text) for text in texts], pa.large_string())])
+        elif language in names:
+            return table.column(language)
+        raise DataError(f"{origin}: no language {language!r}; it has {', '.join(names)}")
 
 
-def _empty_line(origin: str, language: str, rows: Int[ndarray, "empty"]) -> str:
-    """The message for empty rows of a language."""
-    row = int(rows[0])
-    where = f"{origin}, row {row}, language {language!r}"
-    if origin.endswith(ANY_LANGUAGE):  # one file a language
-        where = f"{origin.removesuffix(ANY_LANGUAGE)}.{language}, line {row + 1}"
-    more = f" ({len(rows)} rows in all)" if len(rows) > 1 else ""
-    return f"{where}: an empty line{more}; task.data.on_bad_row=skip skips such pairs"
+class LanguageRows(BadRows):
+    """Bad rows of parallel text. Where each language has a file, a message names that file."""
+
+    def where(self, row: int, column: str) -> str:
+        if self.raw.origin.endswith(ANY_LANGUAGE):
+            return f"{self.raw.origin.removesuffix(ANY_LANGUAGE)}.{column}, line {self.raw.first_row + row + 1}"
+        return f"{self.raw.location(row)}, language {column!r}"

@@ -1,34 +1,41 @@
 """Text files as a source, for pretraining."""
 
-import glob
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from protoformer.data.sources.readers import SUFFIXES, edges_digest, read_batches
-from protoformer.data.sources.source import DatasetRef, RawStream, RawTable
+from protoformer.data.sources.readers import SUPPORTED, is_supported
+from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, files_stream
+from protoformer.data.sources.text_files import check_encoding
 from protoformer.errors import DataError
+from protoformer.runs.digests import matching_files
+
+VALIDATION = "validation"  # the split that the files of `validation` are
 
 
 class FilesSource:
-    """Text in files of any name: txt, or parquet, jsonl, csv, tsv with a column `text`. `files` are globs, `**` included.
+    """Text in files of any name: txt, or parquet, jsonl, json, csv, tsv with a column `text`.
 
-    Every data set and split is these files, and each row is a document; there are no labels.
+    `files` and `validation` are names or globs, `**` included; `encoding` is that of text files (None: UTF-8, or what a byte
+    order mark says). Each row is a document; there are no labels. Every data set is these files, and so is every split but
+    `validation`, which is that of `validation` alone.
     """
 
-    def __init__(self, files: Sequence[str] | str) -> None:
-        patterns = [files] if isinstance(files, str) else list(files)
-        self.pattern = ", ".join(patterns)
-        self.paths: list[Path] = []
-        for pattern in patterns:
-            matches = [Path(path) for path in sorted(glob.glob(os.path.expanduser(pattern), recursive=True))]
-            if not matches:
-                raise DataError(f"source.files={pattern}: no such file")
-            self.paths += [path for path in matches if path not in self.paths and not path.is_dir()]
-        wrong = [str(path) for path in self.paths if path.suffix not in SUFFIXES]
-        if wrong or not self.paths:
-            what = wrong[0] if wrong else f"source.files={self.pattern}"
-            raise DataError(f"{what}: not a text file; supported: {', '.join(SUFFIXES)}")
+    def __init__(
+        self, files: Sequence[str] | str, validation: Sequence[str] | str | None = None, encoding: str | None = None
+    ) -> None:
+        self.names = files if isinstance(files, str) else ", ".join(files)
+        self.paths = _matching(files, "source.files")
+        self.validation_paths = None if validation is None else _matching(validation, "source.validation")
+        self.encoding = check_encoding(encoding)
+        if both := sorted(set(self.paths) & set(self.validation_paths or ())):
+            raise DataError(
+                f"{both[0]} is in source.files and in source.validation: what is validated on is not trained on"
+            )
+
+    @property
+    def validation_split(self) -> str | None:
+        """The split to validate on, whatever a task says; None: there is no text but that to train on."""
+        return None if self.validation_paths is None else VALIDATION
 
     def load(self, ref: DatasetRef, split: str) -> RawTable:
         raise DataError(
@@ -37,8 +44,26 @@ class FilesSource:
         )
 
     def stream(self, ref: DatasetRef, split: str, columns: Sequence[str] | None = None) -> RawStream:
-        digest = edges_digest(self.paths)
-        return RawStream(lambda: read_batches(self.paths, ["text"]), self.pattern, digest, documents=True)
+        if self.validation_paths is not None and split == VALIDATION:
+            paths, origin = self.validation_paths, "source.validation"
+        else:
+            paths, origin = self.paths, self.names
+        return files_stream(paths, origin, ["text"], self.encoding, documents=True)
 
     def corpus(self) -> Iterator[str] | None:
         return None
+
+
+def _matching(patterns: Sequence[str] | str, key: str) -> list[Path]:
+    """The files that names and globs mean, each once."""
+    paths: list[Path] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matches = matching_files(pattern)
+        if not matches:
+            raise DataError(f"{key}={pattern}: no such file")
+        paths += [path for path in matches if path not in paths]
+    if not paths:
+        raise DataError(f"{key}=[] names no file")
+    if wrong := [path for path in paths if not is_supported(path)]:
+        raise DataError(f"{wrong[0]}: not a text file; supported: {SUPPORTED}")
+    return paths

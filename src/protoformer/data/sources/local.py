@@ -1,25 +1,31 @@
 """A folder in the hub's layout as a source."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
-from protoformer.data.sources.readers import SUFFIXES, edges_digest, read_batches, read_table
-from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, files_origin
+from protoformer.data.sources.readers import is_supported
+from protoformer.data.sources.source import (
+    DatasetRef,
+    RawStream,
+    RawTable,
+    files_origin,
+    files_stream,
+    files_table,
+)
+from protoformer.data.sources.text_files import COMPRESSED, base_suffix, check_encoding
 from protoformer.errors import AbsentSplitError, DataError
 
 
 class LocalSource:
-    """`<root>/<data set>/<subset>/<split>*.parquet` (or jsonl, csv, tsv, txt), the hub's layout and column names.
+    """`<root>/<data set>/<subset>/<split>*.parquet` (or jsonl, json, csv, tsv, txt), the hub's layout and column names.
 
-    A txt file has one column, `text`. Its rows are documents; a blank line or the end of the file ends one.
+    A txt file has one column, `text`. Its rows are documents; a blank line or the end of the file ends one. `encoding` is that
+    of text files (None: UTF-8, or what a byte order mark says).
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str, encoding: str | None = None) -> None:
+        self.root, self.encoding = Path(root).expanduser(), check_encoding(encoding)
         if not self.root.is_dir():
             raise DataError(f"source.root={root}: no such folder")
 
@@ -33,17 +39,18 @@ class LocalSource:
         paths = [
             path
             for path in sorted(folder.glob(f"{split}*"))
-            if path.suffix in SUFFIXES and path.name[len(split)] in "-."
+            if is_supported(path) and path.is_file() and path.name[len(split)] in "-."
         ]
         if not paths:
             names = sorted({path.name for path in folder.glob("*")}) if folder.is_dir() else []
             hint = f"it has {', '.join(names)}" if names else "there is no such folder"
-            raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, csv, tsv, txt); {hint}")
-        if len({path.suffix for path in paths}) > 1:
+            raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, json, csv, tsv, txt); {hint}")
+        if len({base_suffix(path) for path in paths}) > 1:
             raise DataError(
                 f"{folder}: {', '.join(path.name for path in paths)}: one split in several formats; keep one"
             )
-        shard_suffixes = [re.search(r"-(\d+)-of-(\d+)$", path.stem) for path in paths]
+        stems = [path.name.removesuffix(path.suffix if path.suffix in COMPRESSED else "") for path in paths]
+        shard_suffixes = [re.search(r"-(\d+)-of-(\d+)$", Path(stem).stem) for stem in stems]
         numbers = [(int(shard[1]), int(shard[2])) if shard else None for shard in shard_suffixes]
         if any(shard_suffixes) and numbers != [(number, len(paths)) for number in range(len(paths))]:
             raise DataError(
@@ -53,18 +60,12 @@ class LocalSource:
 
     def load(self, ref: DatasetRef, split: str) -> RawTable:
         paths = self.files(ref, split)
-        digest = hashlib.sha256()
-        for path in paths:
-            digest.update(path.read_bytes())
-        table = pa.concat_tables([read_table(path) for path in paths], promote_options="permissive")
-        return RawTable(table, files_origin(paths, split), digest.hexdigest())
+        return files_table(paths, files_origin(paths, split), self.encoding)
 
     def stream(self, ref: DatasetRef, split: str, columns: Sequence[str] | None = None) -> RawStream:
         paths = self.files(ref, split)
-        documents = paths[0].suffix == ".txt"
-        return RawStream(
-            lambda: read_batches(paths, columns), files_origin(paths, split), edges_digest(paths), documents
-        )
+        documents = base_suffix(paths[0]) == ".txt"
+        return files_stream(paths, files_origin(paths, split), columns, self.encoding, documents=documents)
 
     def corpus(self) -> Iterator[str] | None:
         return None

@@ -1,130 +1,123 @@
-"""Readers of files: parquet, jsonl, csv, tsv and plain text; whole, or a record batch at a time."""
+"""Readers of files: parquet, JSON, CSV, TSV and plain text; whole, or a record batch at a time."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
+from protoformer.data.sources import delimited, json_rows
+from protoformer.data.sources.rows import (
+    NO_COLUMN,
+    FileRow,
+    RowBatch,
+    batches,
+    check_names,
+    joined,
+    selected_columns,
+)
+from protoformer.data.sources.text_files import COMPRESSED, READ_ERRORS, ROWS_PER_BATCH, base_suffix, documents
 from protoformer.errors import DataError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".txt")
-TEXT = pa.schema([("text", pa.large_string())])  # the column of a txt file
-EDGE_BYTES = 64 * 1024  # at either end of a file, read for its digest as a stream
-ROWS_PER_BATCH = 1024  # of a record batch, at most
-CHARS_PER_BATCH = 1 << 20  # of the documents of a record batch, about
+MAX_COLUMNS = 1000  # of JSON rows, that are remembered for a message
+SUPPORTED = f"{', '.join(SUFFIXES)}, the text files also with {', '.join(COMPRESSED)}"
 
 
-def edges_digest(paths: Iterable[Path]) -> str:
-    """Digest of each file's name, size, and first and last 64 KiB: a corpus takes too long to read whole."""
-    digest = hashlib.sha256()
-    for path in paths:
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(EDGE_BYTES))
-            file.seek(max(EDGE_BYTES, size - EDGE_BYTES))
-            digest.update(file.read(EDGE_BYTES))
-    return digest.hexdigest()
+def is_supported(path: Path) -> bool:
+    """Whether a file's name says that it can be read."""
+    return path.suffix == ".parquet" or (base_suffix(path) in SUFFIXES and base_suffix(path) != ".parquet")
 
 
-def _csv_options(path: Path) -> dict[str, Any]:
-    tabs = path.suffix == ".tsv"
-    return {
-        "parse_options": pyarrow.csv.ParseOptions(
-            delimiter="\t" if tabs else ",", quote_char=False if tabs else '"', newlines_in_values=not tabs
-        ),
-        "convert_options": pyarrow.csv.ConvertOptions(strings_can_be_null=False),
-    }
+@dataclass(frozen=True)
+class FileTable:
+    """All rows of a file. `lines` are the numbers of the rows' first lines, where it has lines; `broken` says by row what could
+    not be read: such a row is all null."""
+
+    path: Path
+    table: pa.Table
+    lines: list[int] | None
+    broken: Mapping[int, str]
 
 
-def read_table(path: Path) -> pa.Table:
-    """All rows of a file. Raises DataError where it cannot be read."""
+def read_table(path: Path, encoding: str | None = None) -> FileTable:
+    """All rows of a file. Raises DataError where it cannot be read, or a column stands twice."""
+    tables: list[pa.Table] = []
+    lines: list[int] = []
+    broken: dict[int, str] = {}
+    first = 0
+    for each in read_batches(path, None, encoding):
+        tables.append(pa.Table.from_batches([each.batch]))
+        broken |= {first + row: problem for row, problem in each.broken.items()}
+        lines += each.lines or []
+        first += each.batch.num_rows
+    if not tables:
+        return FileTable(path, _empty(path, encoding), None, {})
+    table = joined(tables)
+    if table.column_names == [NO_COLUMN] and broken:
+        where = f", line {lines[0]}" if lines else ""
+        raise DataError(f"{path}{where}: {broken[0]}; no row can be read")
+    return FileTable(path, table, lines if len(lines) == first else None, broken)
+
+
+def _empty(path: Path, encoding: str | None) -> pa.Table:
+    """The columns of a file without rows."""
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_schema(path).empty_table()
+    names = {".csv": delimited.header, ".tsv": delimited.header}.get(base_suffix(path))
+    if names is None and base_suffix(path) != ".txt":
+        raise DataError(f"{path}: no rows")
+    return pa.table({name: pa.array([], pa.string()) for name in (names(path, encoding) if names else ["text"])})
+
+
+def read_batches(path: Path, columns: Sequence[str] | None, encoding: str | None = None) -> Iterator[RowBatch]:
+    """Rows of a file, some at a time, with these columns (None: all).
+
+    Raises DataError as `read_table`, and for a missing column.
+    """
     try:
         if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        if path.suffix in (".jsonl", ".json"):
-            return pyarrow.json.read_json(path)
-        if path.suffix == ".txt":
-            return pa.Table.from_batches(_documents(path), TEXT)
-        return pyarrow.csv.read_csv(path, **_csv_options(path))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+            yield from _parquet_batches(path, columns)
+        elif base_suffix(path) == ".txt":
+            yield from batches(_document_rows(path, columns, encoding), columns)
+        elif base_suffix(path) in (".jsonl", ".json"):
+            yield from _json_batches(path, columns, encoding)
+        else:
+            names = selected_columns(columns, delimited.header(path, encoding), str(path))
+            yield from batches(delimited.rows(path, encoding), names)
+    except READ_ERRORS as error:
+        raise DataError(f"{path}: cannot be read ({_first_line(error)})") from None
 
 
-def read_batches(paths: Iterable[Path], columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    """Rows of files, one after another. Raises DataError for a file that cannot be read or lacks a column."""
-    for path in paths:
-        try:
-            yield from _file_batches(path, columns)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _file_batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    if path.suffix == ".parquet":
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = selected_columns(columns, file.schema_arrow.names, str(path))
-            yield from file.iter_batches(batch_size=ROWS_PER_BATCH, columns=names)
-        return
-    if path.suffix == ".txt":
-        reader: Iterable[pa.RecordBatch] = _documents(path)
-    elif path.suffix in (".jsonl", ".json"):
-        # pyarrow infers a column's type from the first block; a column that is not read must not fail by that
-        schema = pa.schema([(name, pa.string()) for name in columns]) if columns else None
-        unexpected = "ignore" if columns else "infer"
-        options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
-        reader = pyarrow.json.open_json(path, parse_options=options)
-    else:
-        options = _csv_options(path)
-        if columns:
-            options["convert_options"].column_types = {name: pa.string() for name in columns}
-        reader = pyarrow.csv.open_csv(path, **options)
-    for batch in reader:
-        yield batch.select(selected_columns(columns, batch.schema.names, str(path)))
+def _parquet_batches(path: Path, columns: Sequence[str] | None) -> Iterator[RowBatch]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        check_names(file.schema_arrow.names, path)
+        names = selected_columns(columns, file.schema_arrow.names, str(path))
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=names):
+            yield RowBatch(batch)
 
 
-def selected_columns(columns: Sequence[str] | None, available: Sequence[str], origin: str) -> list[str]:
-    """The columns to read (None: all). Raises DataError where one is missing."""
-    missing = [name for name in columns or () if name not in available]
-    if missing:
-        raise DataError(f"{origin}: no column {', '.join(map(repr, missing))}; it has {', '.join(available)}")
-    return list(columns or available)
+def _document_rows(path: Path, columns: Sequence[str] | None, encoding: str | None) -> Iterator[FileRow]:
+    selected_columns(columns, ["text"], str(path))
+    for text, line, problem in documents(path, encoding):
+        yield FileRow({} if problem else {"text": text}, line, problem)
 
 
-def _documents(path: Path) -> Iterator[pa.RecordBatch]:
-    """Documents of a text file as record batches. Raises DataError for a byte that is not UTF-8."""
-    documents: list[str] = []
-    size = 0
-    for document in _split_at_blank_lines(path):
-        documents.append(document)
-        size += len(document)
-        if size > CHARS_PER_BATCH:
-            yield pa.record_batch([pa.array(documents, pa.large_string())], schema=TEXT)
-            documents, size = [], 0
-    if documents:
-        yield pa.record_batch([pa.array(documents, pa.large_string())], schema=TEXT)
+def _json_batches(path: Path, columns: Sequence[str] | None, encoding: str | None) -> Iterator[RowBatch]:
+    seen: dict[str, None] = {}
 
+    def rows() -> Iterator[FileRow]:
+        for row in json_rows.rows(path, encoding):
+            if len(seen) < MAX_COLUMNS:
+                seen.update(dict.fromkeys(row.values))
+            yield row
 
-def _split_at_blank_lines(path: Path) -> Iterator[str]:
-    lines: list[str] = []
-    line_start = 0  # in bytes
-    with path.open("rb") as file:
-        for raw in file:
-            try:
-                line = raw.decode("utf-8" if line_start else "utf-8-sig").rstrip()
-            except UnicodeDecodeError as error:
-                byte = line_start + error.start + (3 if not line_start and raw.startswith(b"\xef\xbb\xbf") else 0)
-                raise DataError(f"{path}, byte {byte}: not UTF-8 ({error.reason}); convert the file") from None
-            line_start += len(raw)
-            if line:
-                lines.append(line)
-            elif lines:
-                yield "\n".join(lines)
-                lines = []
-    if lines:
-        yield "\n".join(lines)
+    for index, batch in enumerate(batches(rows(), columns)):
+        if columns and index == 0 and seen:  # a column that no row of the first ones has
+            selected_columns(columns, list(seen), str(path))
+        yield batch

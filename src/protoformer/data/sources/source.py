@@ -5,14 +5,17 @@ A split is read whole (`load`), or, where it may not fit in memory, as a stream 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from protoformer.data.sources.readers import ROWS_PER_BATCH, selected_columns
+from protoformer.data.sources.readers import FileTable, read_batches, read_table
+from protoformer.data.sources.rows import joined, selected_columns
+from protoformer.data.sources.text_files import ROWS_PER_BATCH, base_suffix
+from protoformer.runs.digests import file_digest
 
 Role = Literal["train", "validation", "test"]
 
@@ -28,24 +31,42 @@ class DatasetRef:
 
 @dataclass(frozen=True)
 class RawTable:
-    """Rows of a split: the table, its origin (for messages), and a digest of its content (for caches)."""
+    """Rows of a split: the table, its origin (for messages), and a digest of its content (for caches).
+
+    `files` are the files that the rows come from, from row `first_row` of the first one on. `broken` says by row what could not
+    be read: such a row is null in every column.
+    """
 
     table: pa.Table
     origin: str
     digest: str
+    files: Sequence[FileTable] = ()
+    first_row: int = 0
+    broken: Mapping[int, str] = field(default_factory=dict)
+
+    def location(self, row: int) -> str:
+        """The file and the line of a row (the row, where the file has no lines) for a message."""
+        row_in_file = self.first_row + row
+        for file in self.files:
+            if row_in_file < file.table.num_rows:
+                return f"{file.path}, " + (f"line {file.lines[row_in_file]}" if file.lines else f"row {row_in_file}")
+            row_in_file -= file.table.num_rows
+        return f"{self.origin}, row {row}"
 
 
 @dataclass(frozen=True)
 class RawStream:
     """Rows of a split as record batches; each call of `batches` reads them from the first on.
 
-    `documents`: each row is a whole document, whatever the data set's own rows are.
+    `documents`: each row is a whole document, whatever the data set's own rows are. `broken` says of each row read so far what
+    could not be read, with its place; such a row is null.
     """
 
     batches: Callable[[], Iterator[pa.RecordBatch]]
     origin: str
     digest: str
     documents: bool = False
+    broken: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,8 +91,14 @@ class SplitSlice:
         if not self.bounds:
             return raw
         rows = self.indices(raw.table.num_rows)
-        digest = hashlib.sha256(f"{raw.digest}{self.bounds}".encode()).hexdigest()
-        return RawTable(raw.table.slice(rows.start, len(rows)), f"{raw.origin}{self.bounds}", digest)
+        return RawTable(
+            raw.table.slice(rows.start, len(rows)),
+            f"{raw.origin}{self.bounds}",
+            hashlib.sha256(f"{raw.digest}{self.bounds}".encode()).hexdigest(),
+            raw.files,
+            raw.first_row + rows.start,
+            {row - rows.start: problem for row, problem in raw.broken.items() if row in rows},
+        )
 
 
 def _row(bound: str, default: int, count: int) -> int:
@@ -97,6 +124,45 @@ class Source(Protocol):
 def files_origin(paths: Sequence[Path], split: str) -> str:
     """The files of a split as one name for messages."""
     return str(paths[0] if len(paths) == 1 else paths[0].parent / f"{split}*")
+
+
+def files_digest(paths: Sequence[Path], encoding: str | None) -> str:
+    """Digest of what the files hold and of how they are read."""
+    settings = [f"{base_suffix(path)} {file_digest(path)}" for path in paths]
+    return hashlib.sha256("\n".join([encoding or "", *settings]).encode()).hexdigest()
+
+
+def files_table(paths: Sequence[Path], origin: str, encoding: str | None) -> RawTable:
+    """The rows of files, one after another."""
+    files = [read_table(path, encoding) for path in paths]
+    broken: dict[int, str] = {}
+    first = 0
+    for file in files:
+        broken |= {first + row: problem for row, problem in file.broken.items()}
+        first += file.table.num_rows
+    table = joined([file.table for file in files])
+    return RawTable(table, origin, files_digest(paths, encoding), files, broken=broken)
+
+
+def files_stream(
+    paths: Sequence[Path], origin: str, columns: Sequence[str] | None, encoding: str | None, *, documents: bool
+) -> RawStream:
+    """The rows of files, one after another, as a stream."""
+    broken: list[str] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        broken.clear()
+        for path in paths:
+            first = 0
+            for each in read_batches(path, columns, encoding):
+                for row, problem in each.broken.items():
+                    broken.append(
+                        f"{path}, {f'line {each.lines[row]}' if each.lines else f'row {first + row}'}: {problem}"
+                    )
+                first += each.batch.num_rows
+                yield each.batch
+
+    return RawStream(batches, origin, files_digest(paths, encoding), documents, broken)
 
 
 def table_stream(raw: RawTable, columns: Sequence[str] | None) -> RawStream:

@@ -1,0 +1,136 @@
+"""JSON: an object a line; or one array of objects; or SQuAD's own nested file; or one object that holds an array of rows."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from protoformer.data.sources.rows import FileRow
+from protoformer.data.sources.text_files import open_text
+from protoformer.errors import DataError
+
+ROW_KEYS = ("data", "rows", "examples")  # of a file that is one object
+
+
+class _DoubledKeyError(ValueError):
+    """A key that stands twice in one object."""
+
+
+def rows(path: Path, encoding: str | None) -> Iterator[FileRow]:
+    """The rows of a file, in the form that its beginning shows. Rows that cannot be read are broken."""
+    with open_text(path, encoding) as file:
+        first = next((line for line in file if line.strip()), "")
+        more = any(line.strip() for line in file)
+    value, problem = _parsed(first)
+    if isinstance(value, dict) and (more or not _nested_rows(value)):
+        yield from _line_rows(path, encoding)
+        return
+    with open_text(path, encoding) as file:
+        text = file.read()
+    values, whole_problem = _values(text)
+    if not whole_problem and values:
+        yield from _value_rows(values, path)
+    elif problem is None or first.lstrip()[:1] == "[":
+        raise DataError(f"{path}: not JSON ({whole_problem or 'no value'})")
+    else:
+        yield from _line_rows(path, encoding)
+
+
+def _line_rows(path: Path, encoding: str | None) -> Iterator[FileRow]:
+    with open_text(path, encoding) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            value, problem = _parsed(line)
+            if problem is None and not isinstance(value, dict):
+                problem = f"{_kind(value)}, where an object is expected"
+            yield FileRow(value if problem is None else {}, number, problem)
+
+
+def _value_rows(values: list[Any], path: Path) -> Iterator[FileRow]:
+    """Rows of whole values: of an array, of what an object holds, or objects one after another."""
+    if len(values) == 1:
+        (value,) = values
+        if isinstance(value, dict):
+            values = _nested_rows(value) or [value]
+        elif isinstance(value, list):
+            values = value
+    if values and all(isinstance(value, dict) and isinstance(value.get("paragraphs"), list) for value in values):
+        yield from _squad_rows(values, path)
+        return
+    for value in values:
+        is_row = isinstance(value, dict)
+        yield FileRow(value if is_row else {}, None, None if is_row else f"{_kind(value)}, where an object is expected")
+
+
+def _nested_rows(value: dict[str, Any]) -> list[Any]:
+    """The array of rows that an object holds (`data` in SQuAD's own file)."""
+    arrays = [value[key] for key in ROW_KEYS if isinstance(value.get(key), list)]
+    return arrays[0] if arrays and all(isinstance(each, dict) for each in arrays[0]) else []
+
+
+def _squad_rows(articles: list[dict[str, Any]], path: Path) -> Iterator[FileRow]:
+    """SQuAD's articles > paragraphs > questions as the hub's rows: a question each."""
+    for a, article in enumerate(articles):
+        for p, paragraph in enumerate(article["paragraphs"]):
+            where = f"{path}: data[{a}].paragraphs[{p}]"
+            questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
+            if not isinstance(questions, list):
+                raise DataError(f"{where} has no list `qas`, so it is no paragraph of SQuAD's own file")
+            for question in questions:
+                if not isinstance(question, dict):
+                    raise DataError(f"{where}.qas holds {_kind(question)}, where an object is expected")
+                yield FileRow(
+                    {
+                        "id": question.get("id"),
+                        "title": article.get("title"),
+                        "context": paragraph.get("context"),
+                        "question": question.get("question"),
+                        "answers": question.get("answers") or [],
+                    }
+                )
+
+
+def _values(text: str) -> tuple[list[Any], str | None]:
+    """All JSON values of a text, one after another; and what is wrong."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    values: list[Any] = []
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            return values, _message(error)
+        values.append(value)
+    return values, None
+
+
+def _parsed(line: str) -> tuple[Any, str | None]:
+    try:
+        return json.loads(line, object_pairs_hook=_object), None
+    except (ValueError, RecursionError) as error:
+        return None, f"not JSON ({_message(error)})" if not isinstance(error, _DoubledKeyError) else str(error)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        position = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        return f"{error.msg}, {position}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise _DoubledKeyError(f"column {doubled!r} stands twice")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {list: "an array", str: "a text", bool: "a truth value", type(None): "null", dict: "an object"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,104 @@
+"""Text files: decompressed, decoded, in lines; and the documents of a plain text file.
+
+A file is UTF-8, unless its byte order mark or the source's `encoding` says otherwise. Bytes that the encoding does not know are
+kept as lone surrogates (`surrogateescape`), which `problem_of` tells from text, so that the line that holds them can be named.
+"""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from protoformer.errors import ConfigurationError, DataError
+
+COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+READ_ERRORS = (pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError, MemoryError)
+BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+HEAD_BYTES = 4096  # in which UTF-16 without a byte order mark shows its zero bytes
+CHARS_PER_BATCH = 1 << 20  # of the texts of a record batch, about
+ROWS_PER_BATCH = 1024  # of a record batch, at most
+
+
+def base_suffix(path: Path) -> str:
+    """The suffix that says how a file is read: `.csv` of `train.csv` and of `train.csv.gz`."""
+    return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
+
+
+def check_encoding(encoding: str | None) -> str | None:
+    """The encoding; raises ConfigurationError where Python has none of that name."""
+    try:
+        "".encode(encoding or "utf-8")
+    except (LookupError, ValueError, TypeError):
+        raise ConfigurationError(
+            f"source.encoding={encoding}: no such encoding; such as utf-8, utf-16, latin-1, cp1252, gb18030"
+        ) from None
+    return encoding
+
+
+def open_text(path: Path, encoding: str | None, newline: Literal["", "\n"] = "\n") -> io.TextIOWrapper:
+    """The decompressed text of a file. Raises DataError for a file with zero bytes whose encoding is not known."""
+    raw: Any = COMPRESSED[path.suffix](path, "rb") if path.suffix in COMPRESSED else path.open("rb")
+    try:
+        head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
+        marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+        if marked is None and encoding is None and b"\0" in head:
+            raise DataError(
+                f"{path}: holds zero bytes, so it is no UTF-8 text; UTF-16 without a byte order mark is read with "
+                "source.encoding=utf-16-le (or -be)"
+            )
+        name = marked or encoding or "utf-8"
+        errors = "surrogatepass" if codecs.lookup(name).name.startswith(("utf-16", "utf-32")) else "surrogateescape"
+        return io.TextIOWrapper(raw, encoding=name, errors=errors, newline=newline)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def problem_of(text: str) -> str | None:
+    """What makes a text no valid Unicode; None where it is valid."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:
+            return (
+                f"byte 0x{code - 0xDC00:02X} is not UTF-8; source.encoding=latin-1 (or cp1252, ...) reads a file in "
+                "another encoding"
+            )
+        return f"half of a surrogate pair (U+{code:04X}), which is no character"
+    return None
+
+
+def documents(path: Path, encoding: str | None) -> Iterator[tuple[str, int, str | None]]:
+    """The documents of a text file, which blank lines separate; each with its first line's number.
+
+    A line that is not valid is left out of its document and comes by itself, empty, with its problem.
+    """
+    lines: list[str] = []
+    first = 0
+    with open_text(path, encoding) as file:
+        for number, raw in enumerate(file, start=1):
+            line = raw.rstrip()
+            if problem := None if line.isascii() else problem_of(line):
+                yield "", number, problem
+            elif line:
+                first = first if lines else number
+                lines.append(line)
+            elif lines:
+                yield "\n".join(lines), first, None
+                lines = []
+    if lines:
+        yield "\n".join(lines), first, None
