@@ -1,5 +1,6 @@
 """Choices against `transformers`; their order, their number, and rows that only fill a batch up."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,21 @@ def test_a_blank_batch_goes_through(tmp_path: Path) -> None:
     assert batch["ids"].shape == (3, 2, 10)
     assert ours(batch).shape == (3, 2)
     assert ours.flops(batch) > 0
+
+
+def test_a_choice_that_an_example_lacks_has_no_probability_and_moves_nothing(tmp_path: Path) -> None:
+    _, ours = from_transformers(tmp_path, 3)
+    full = table(2, 3)
+    lacking = dataclasses.replace(full, pooler_position=np.array([0, 0, -1, 0, 0, 0]), labels=np.array([1, 2]))
+    batch = MultipleChoiceCollate(lacking, 0)([0, 1])
+    logits, complete = ours(batch), ours(MultipleChoiceCollate(full, 0)([0, 1]))
+    assert logits[0, 2] == -torch.inf
+    torch.testing.assert_close(logits[0, :2], complete[0, :2])
+    torch.testing.assert_close(logits[1], complete[1])
+    loss = ours.loss(batch)
+    expected = nn.functional.cross_entropy(complete[:1, :2], torch.tensor([1])) + nn.functional.cross_entropy(
+        complete[1:], torch.tensor([2])
+    )
+    torch.testing.assert_close(loss.total, expected)
+    loss.total.backward()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in ours.parameters() if parameter.grad is not None)

@@ -178,7 +178,7 @@ def test_lines_columns_and_rows_are_the_same_texts(tmp_path: Path) -> None:
         assert list(command.texts([tmp_path / name])) == given
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "d.txt").write_text("x")
-    assert command.matching_files([f"{tmp_path}/**/*.txt", str(tmp_path / "a.txt")]) == [
+    assert command.text_files([f"{tmp_path}/**/*.txt", str(tmp_path / "a.txt")]) == [
         tmp_path / "a.txt", tmp_path / "deep" / "d.txt"
     ]  # fmt: skip
 
@@ -192,19 +192,21 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
             command.main([str(tmp_path / name)], "wordpiece", 99, str(out))
         assert not out.exists()
 
-    refused("a.txt", b"fine\nd\xe9j\xe0\n", r"a\.txt, line 2: not UTF-8")
+    refused("a.txt", b"fine\nd\xe9j\xe0\n", r"a\.txt, line 2: byte 0xE9 is not UTF-8")
     refused("b.txt", b"\n \n", "there is no text")
-    refused("c.jsonl", b'{"text": "x"}\n{"txt": "x"}\n', r"c\.jsonl, line 2: no column 'text'; it has txt")
-    refused("h.jsonl", b'{"text": 3.5}\n', r"h\.jsonl, line 1: column 'text' holds 3\.5, not text")
-    refused("i.jsonl", b'["x"]\n', r"i\.jsonl, line 1: no column 'text'; it has list")
+    refused("c.jsonl", b'{"txt": "x"}\n{"txt": "x"}\n', r"c\.jsonl: no column 'text'; it has txt")
+    refused("h.jsonl", b'{"text": [3.5]}\n', r"h\.jsonl: column 'text' holds list<item: double>, not text")
+    refused("i.jsonl", b'["x"]\n', r"i\.jsonl, row 0: a text, where an object is expected")
     refused("d.jsonl", b'{"text": "x"}\n{\n', r"d\.jsonl, line 2: not JSON")
     refused("e.parquet", b"nothing", r"e\.parquet: cannot be read")
-    refused("f.csv", b"text\nx\n", r"f\.csv: not a text file; supported: \.txt, \.parquet, \.jsonl")
+    refused(
+        "f.zip", b"text\nx\n", r"f\.zip: not a text file; supported: \.parquet, \.jsonl, \.json, \.csv, \.tsv, \.txt"
+    )
     pa.parquet.write_table(pa.table({"sentence": ["x"], "n": [1]}), tmp_path / "g.parquet")
     with pytest.raises(UserError, match=r"g\.parquet: no column 'text'; it has sentence, n"):
         command.main([str(tmp_path / "g.parquet")], "wordpiece", 99, str(out))
-    pa.parquet.write_table(pa.table({"text": [1, 2]}), tmp_path / "j.parquet")
-    with pytest.raises(UserError, match=r"j\.parquet: column 'text' holds int64, not text"):
+    pa.parquet.write_table(pa.table({"text": [[1], [2]]}), tmp_path / "j.parquet")
+    with pytest.raises(UserError, match=r"j\.parquet: column 'text' holds list<.*>, not text"):
         command.main([str(tmp_path / "j.parquet")], "wordpiece", 99, str(out))
     for pattern in ("nowhere.txt", "*.md"):
         with pytest.raises(UserError, match="no such file"):

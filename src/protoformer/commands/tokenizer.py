@@ -1,8 +1,6 @@
 """`protoformer tokenizer train FILES...`: a vocabulary learnt from files, as the one file that model.tokenizer= opens."""
 
 import argparse
-import glob
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from protoformer.atomic import write_text
 from protoformer.errors import DataError, UserError
+from protoformer.runs.digests import matching_files
 
 if TYPE_CHECKING:
     from protoformer.text.vocabulary_training import VocabularyKind
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 HELP = "learn a vocabulary from text files, for model.tokenizer=FILE"
 
 COLUMN = "text"
-SUFFIXES = (".txt", ".parquet", ".jsonl")
 
 
 def main(
@@ -41,7 +39,7 @@ def main(
         raise UserError(f"{target}: is a folder; give a file name, such as --out {target}/tokenizer.json")
     if target.exists() and not force:
         raise UserError(f"{target} already exists; --force replaces it, --out names another file")
-    files = matching_files(patterns)
+    files = text_files(patterns)
     watched = sys.stderr.isatty()
     reading = _texts_with_progress if watched else texts
     words = train(lambda: reading(files), kind, size, cased=cased, alphabet_size=alphabet_size, progress=watched)
@@ -54,71 +52,59 @@ def main(
     )
 
 
-def matching_files(patterns: Sequence[str]) -> list[Path]:
+def text_files(patterns: Sequence[str]) -> list[Path]:
     """The files that names and globs (`data/*.txt`, `data/**/*.parquet`) mean, each once, in order of path."""
+    from protoformer.data.sources.readers import SUPPORTED, is_supported
+
     files: set[Path] = set()
     for pattern in patterns:
-        name = str(Path(pattern).expanduser())
-        matches = [name] if Path(name).exists() else glob.glob(name, recursive=True)
+        matches = matching_files(pattern)
         if not matches:
             raise UserError(f"{pattern}: no such file")
-        files |= {Path(match) for match in matches}
+        files |= set(matches)
     for file in files:
-        if file.suffix not in SUFFIXES or not file.is_file():
-            raise UserError(f"{file}: not a text file; supported: {', '.join(SUFFIXES)}")
+        if not is_supported(file):
+            raise UserError(f"{file}: not a text file; supported: {SUPPORTED}")
     return sorted(files)
 
 
 def texts(files: Sequence[Path]) -> Iterator[str]:
-    """Every text that is not blank: a line of a .txt file, the column `text` of .parquet and .jsonl rows."""
+    """Every text that is not blank: a line of a .txt file, the column `text` of the rows of another.
+
+    Raises DataError for a row that cannot be read or has no such column.
+    """
+    from protoformer.data.examples.values import as_text  # Arrow takes a quarter of a second: not for --help
+    from protoformer.data.sources.readers import read_batches
+    from protoformer.data.sources.text_files import base_suffix
+
     for file in files:
-        lines = _parquet(file) if file.suffix == ".parquet" else _lines(file)
-        yield from (line for line in lines if line and not line.isspace())
+        if base_suffix(file) == ".txt":
+            yield from _lines(file)
+            continue
+        first_row = 0
+        for each in read_batches(file, [COLUMN]):
+            for row, problem in each.broken.items():
+                position = f"line {each.lines[row]}" if each.lines else f"row {first_row + row}"
+                raise DataError(f"{file}, {position}: {problem}")
+            converted = as_text(each.column(COLUMN))
+            if converted is None:
+                raise DataError(f"{file}: column {COLUMN!r} holds {each.column(COLUMN).type}, not text")
+            text_column, is_invalid = converted
+            if is_invalid.any():
+                raise DataError(f"{file}, row {first_row + int(is_invalid.argmax())}, column {COLUMN!r}: not UTF-8")
+            first_row += each.batch.num_rows
+            yield from (text for text in text_column.to_pylist() if text and not text.isspace())
 
 
 def _lines(file: Path) -> Iterator[str]:
-    with file.open("rb") as lines:
+    from protoformer.data.sources.text_files import open_text, problem_of
+
+    with open_text(file, None) as lines:
         for number, line in enumerate(lines, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{file}, line {number}: not UTF-8 ({error.reason})") from None
-            yield _field(file, number, text) if file.suffix == ".jsonl" and text.strip() else text
-
-
-def _field(file: Path, number: int, line: str) -> str:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{file}, line {number}: not JSON ({error})") from None
-    if not isinstance(row, dict) or COLUMN not in row:
-        there = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise DataError(f"{file}, line {number}: no column {COLUMN!r}; it has {there}")
-    value = row[COLUMN]
-    if value is not None and not isinstance(value, str):
-        raise DataError(f"{file}, line {number}: column {COLUMN!r} holds {json.dumps(value)[:40]}, not text")
-    return value or ""
-
-
-def _parquet(file: Path) -> Iterator[str]:
-    # not at the top: slow to import
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        table = parquet.ParquetFile(file)
-        kinds = {field.name: field.type for field in table.schema_arrow}
-        kind = kinds.get(COLUMN)
-        if kind is None:
-            raise DataError(f"{file}: no column {COLUMN!r}; it has {', '.join(kinds)}")
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise DataError(f"{file}: column {COLUMN!r} holds {kind}, not text")
-        for batch in table.iter_batches(batch_size=1024, columns=[COLUMN]):
-            yield from (text for text in batch.column(0).to_pylist() if text)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 ({error.reason})") from None
-    except pa.ArrowException as error:
-        raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
+            if problem := problem_of(line):
+                raise DataError(f"{file}, line {number}: {problem}")
+            if line and not line.isspace():
+                yield line.rstrip("\r\n")
 
 
 def _texts_with_progress(files: Sequence[Path]) -> Iterator[str]:
@@ -139,7 +125,10 @@ def _texts_with_progress(files: Sequence[Path]) -> Iterator[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("train",), help="learn a vocabulary; deterministic for given files")
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help=".txt (one text per line), .parquet, .jsonl (column text)"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help=".txt (one text per line); .parquet, .jsonl, .json, .csv, .tsv (column text)",
     )
     parser.add_argument(
         "--kind", required=True, choices=("wordpiece", "bpe", "bytelevel"), help="the type of BERT, GPT or GPT-2"

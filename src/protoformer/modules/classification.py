@@ -146,7 +146,12 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
         hidden = self.hidden(batch)
         loss = self._loss(self.logits(hidden, batch).float(), batch["labels"], real)
         return self.auxiliary.add_to(
-            loss, hidden, batch["ids"].flatten(0, 1), self.backbone.embeddings.token.weight, real
+            loss,
+            hidden,
+            batch["ids"].flatten(0, 1),
+            self.backbone.embeddings.token.weight,
+            real,
+            batch["pooler_position"] >= 0,
         )
 
     def _loss(self, logits: Tensor, labels: Tensor, real: Tensor) -> Loss:

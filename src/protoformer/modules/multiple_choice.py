@@ -48,9 +48,14 @@ class MultipleChoiceModule(ClassificationModule):
         self.head = ClassificationHead(backbone.d_model, 1, backbone.dropout)
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
-        """A score a choice: the head has one output, and the choices are rows of `hidden`."""
-        # (batch, choices, d_model) -> (batch x choices, 1) -> (batch, choices)
-        return self.head(self.pooled(hidden, batch).flatten(0, 1)).view(batch["pooler_position"].shape)
+        """A score a choice: the head has one output, and the choices are rows of `hidden`.
+
+        A choice that an example lacks has a pooler position of -1; its probability is 0.
+        """
+        position = batch["pooler_position"]
+        pooled = self.backbone.pooler(hidden, position.clamp(min=0).flatten())
+        # (batch x choices, d_model) -> (batch x choices, 1) -> (batch, choices)
+        return self.head(pooled).view(position.shape).masked_fill(position < 0, -torch.inf)
 
     def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
         if len(query.choices) < 2 or query.pair is not None:

@@ -175,16 +175,18 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
             references.tokenizer.decode([token for token in row if token >= 0]).strip() for row in generated.tolist()
         ]
         sources, targets = ([texts[i] for i in ids.tolist()] for texts in (references.sources, references.targets))
-        plain_bleu, compound = bleu(predictions, targets), compound_bleu(predictions, targets, references.language)
+        bleus = {"bleu": bleu(predictions, targets, language=references.language)}
+        if "|tok:13a|" in bleus["bleu"].signature:  # Moses cuts at spaces, too
+            bleus["compound_bleu"] = compound_bleu(predictions, targets, references.language)
         return TranslationEvaluation(
-            scores={"bleu": plain_bleu.score / 100},
+            scores={"bleu": bleus["bleu"].score / 100},
             other_metrics={
-                "compound_bleu": compound.score / 100,
+                **{name: score.score / 100 for name, score in bleus.items() if name != "bleu"},
                 "loss": loss,
                 "smoothed_loss": smoothed / max(1.0, count),
                 "perplexity": math.exp(min(loss, 700.0)),
             },
-            notes={"bleu": plain_bleu.signature, "compound_bleu": compound.signature},
+            notes={name: score.signature for name, score in bleus.items()},
             ids=[references.row[i] for i in ids.tolist()],
             sources=sources,
             targets=targets,

@@ -16,6 +16,8 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU
 
+from protoformer.scoring.bleu_tokenizers import tokenizer_of
+
 HYPHEN = re.compile(r"(\S)-(\S)")
 
 
@@ -27,10 +29,17 @@ class Bleu:
     signature: str
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenize: str | None = None) -> Bleu:
-    """sacreBLEU of a corpus of detokenised texts, one reference each. Raises ValueError where counts differ or are 0."""
+def bleu(
+    hypotheses: Sequence[str], references: Sequence[str], tokenize: str | None = None, *, language: str | None = None
+) -> Bleu:
+    """sacreBLEU of a corpus of detokenised texts, one reference each. Raises ValueError where counts differ or are 0.
+
+    `tokenize` is sacreBLEU's tokenizer; None: that of the references' script and `language`.
+    """
     _check(hypotheses, references)
-    metric = BLEU(tokenize=tokenize, force=True)  # force: no warning where texts look tokenised
+    metric = BLEU(
+        tokenize=tokenize or tokenizer_of(references, language), force=True
+    )  # force: no warning where texts look tokenised
     result = metric.corpus_score(list(hypotheses), [list(references)])
     return Bleu(min(100.0, result.score), str(metric.get_signature()))
 

@@ -137,3 +137,22 @@ def test_rows_left_out_are_told_of_all_rows() -> None:
     assert data.log_lines(data.encode(RawTable(pa.table(rows), "file", "digest"), "train")) == [
         "1 of 2 examples left out as unusable: 1 empty text (question)"
     ]
+
+
+def test_a_choice_that_an_example_lacks_has_no_text_and_no_pooler_position() -> None:
+    rows = MultipleChoiceReader("set", context="question", options="options", choices=["A", "B", "C"], label="answer")
+    raw = RawTable(
+        pa.table({"question": ["x ?", "y ?"], "options": [["a", "b"], ["a", "b", "c"]], "answer": ["B", "C"]}),
+        "file",
+        "digest",
+    )
+    data = module(BertTemplate, rows=rows)
+    table = data.encode(raw, "train")
+    assert (table.pooler_position >= 0).tolist() == [True, True, False, True, True, True]
+    assert (table.labels.tolist(), table.sequences) == ([1, 2], 3)
+    assert written(data, raw)[2] == "[CLS] [SEP] [SEP]"
+    assert data.log_lines(table) == ["1 of 2 examples have fewer than 3 choices"]
+    parts = MultipleChoiceReader("set", context=["question", "question"], options="options", choices=["A", "B", "C"])
+    assert written(
+        module(BertTemplate, rows=parts), RawTable(raw.table.rename_columns(["question", "options", "label"]), "f", "")
+    )[2] == ("[CLS] [SEP] [SEP]")

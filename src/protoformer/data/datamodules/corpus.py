@@ -12,6 +12,7 @@ from protoformer.data.corpus.shards import Shards
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.examples.columns import OnBadRow
 from protoformer.data.examples.documents import Corpus
+from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError
 
@@ -84,19 +85,38 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
     def setup(self, stage: str | None = None) -> None:
         if self.tables:
             return
-        (train_split,) = self.splits["train"].values()
-        other_splits = {name: split for name, split in self.splits["validation"].items() if split != train_split}
-        held_out = 0.0 if other_splits else self.held_out
-        train, held_out_table = self.train_and_validation_tables(self._shards(train_split), held_out)
-        validation = {name: self.whole_table(self._shards(split)) for name, split in other_splits.items()}
-        if held_out_table is not None:
-            validation[""] = held_out_table
-        self.tables = {"train": {"": train}, "validation": validation, "test": {}}
-        origin = train.stats["origin"]
-        if not validation:
-            log.info("%s: no documents are held out, so there is no validation", origin)
-        for line in self.log_lines(train):
-            log.info("%s: %s", origin, line)
+        train_split = self.splits["train"].get("")
+        validation_splits = self._validation_splits(train_split)
+        validation = {name: self.whole_table(self._shards(split)) for name, split in validation_splits.items()}
+        train: dict[str, AnyTable] = {}
+        if train_split is not None:
+            corpus = self._shards(train_split)
+            held_out = 0.0 if validation_splits else self.held_out
+            train[""], held_out_table = self.train_and_validation_tables(corpus, held_out)
+            if held_out_table is not None:
+                validation[""] = held_out_table
+                log.info("%s: %s", corpus.stats["origin"], _held_out_line(corpus, held_out_table))
+        self.tables = {"train": train, "validation": validation, "test": {}}
+        for table in train.values():
+            if not validation:
+                log.info("%s: no documents are held out, so there is no validation", table.stats["origin"])
+            for line in self.log_lines(table):
+                log.info("%s: %s", table.stats["origin"], line)
+        for name in validation_splits:
+            log.info("validation%s: %s", f" {name}" if name else "", validation[name].stats["origin"])
+
+    def _validation_splits(self, train_split: str | None) -> dict[str, str]:
+        """Our names of the splits to validate on -> the data set's. Empty: documents of the training split are held out.
+
+        A source of files has the splits that it was given, whatever the task says: without text of its own for validation,
+        other splits would be the training text again.
+        """
+        splits = {name: split for name, split in self.splits["validation"].items() if split != train_split}
+        if not isinstance(self.source, FilesSource):
+            return splits
+        if self.source.validation_split is not None:
+            return {"": self.source.validation_split}
+        return {} if train_split is not None else {"": "train"}
 
     def _shards(self, split: str) -> Shards:
         documents = self.reader.documents(self.source, split, self.on_bad_row)
@@ -104,3 +124,10 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     def test_dataloader(self) -> list[BatchLoader]:
         return []
+
+
+def _held_out_line(corpus: Shards, table: CorpusTable) -> str:
+    """Which part of the corpus is validated on."""
+    documents = table.stats.get("held_out_documents", table.stats["documents"])
+    what = f"{documents} of {corpus.documents} documents" if corpus.documents > 1 else "the end of the only document"
+    return f"validation: {what}, held out (task.data.held_out) and never trained on"

@@ -6,6 +6,10 @@ the parts before it are cut at their end.
 
 from typing import ClassVar
 
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+
 from protoformer.batches import ChoiceBatch
 from protoformer.data.batching.padding import pad_examples
 from protoformer.data.cache import TokenTable
@@ -24,25 +28,39 @@ class MultipleChoiceDataModule(TableDataModule[TokenTable]):
     def encode(self, raw: RawTable, role: Role) -> TokenTable:
         examples: MultipleChoiceExamples = self.reader.read(raw, role, self.on_bad_row)
         encoded, truncated = self._encode_pairs(examples)
+        fewer = sum(len(texts) < len(self.reader.choices) for texts in examples.choices)
         return TokenTable(
             ids=encoded.ids,
             segment_ids=encoded.segment_ids,
             offsets=encoded.offsets,
-            pooler_position=encoded.pooler_position,
+            pooler_position=np.where(self._is_absent(examples), -1, encoded.pooler_position),
             labels=examples.labels,
             row=examples.row,
-            stats={"truncated": truncated, **skipped_stats(examples.skipped, examples.reasons)},
+            stats={"truncated": truncated, "fewer": fewer, **skipped_stats(examples.skipped, examples.reasons)},
         )
 
+    def _is_absent(self, examples: MultipleChoiceExamples) -> Bool[ndarray, "rows"]:
+        """For each example and name of a choice, whether the example lacks it."""
+        counts = np.asarray([len(texts) for texts in examples.choices])
+        return (np.arange(len(self.reader.choices)) >= counts[:, None]).ravel()
+
     def _encode_pairs(self, examples: MultipleChoiceExamples) -> tuple[EncodedExamples, int]:
-        """Each context with each of its choices, example by example, and how many of these pairs were truncated."""
+        """Each context with each of its choices, example by example, and how many of these pairs were truncated.
+
+        A choice that an example lacks is a pair without text.
+        """
+        is_absent = self._is_absent(examples)
         choices_per_example = len(self.reader.choices)
 
+        def without_absent(encoded: list[list[int]]) -> list[list[int]]:
+            return [[] if absent else ids for ids, absent in zip(encoded, is_absent, strict=True)]
+
         def encode_repeated(texts: list[str]) -> list[list[int]]:
-            return [ids for ids in self.tokenizer.encode(texts) for _ in range(choices_per_example)]
+            return without_absent([ids for ids in self.tokenizer.encode(texts) for _ in range(choices_per_example)])
 
         contexts = encode_repeated(examples.contexts)
-        choices = self.tokenizer.encode([text for texts in examples.choices for text in texts])
+        padded = [[*texts, *[""] * (choices_per_example - len(texts))] for texts in examples.choices]
+        choices = self.tokenizer.encode([text for texts in padded for text in texts])
         if examples.last_part is None:
             encoded = self.template.encode_texts(contexts, choices, self.max_len)
             return encoded, encoded.truncated
@@ -62,6 +80,7 @@ class MultipleChoiceDataModule(TableDataModule[TokenTable]):
             table,
             truncated=(len(table.pooler_position), f"pairs truncated to {self.max_len} tokens"),
             skipped=(len(table) + table.stats.get("skipped", 0), "examples left out as unusable"),
+            fewer=(len(table), f"examples have fewer than {len(self.reader.choices)} choices"),
         )
 
     def collate(self, table: TokenTable) -> "MultipleChoiceCollate":

@@ -5,6 +5,7 @@ are added when a batch is made. What a sample index becomes is a function of it 
 ranks and workers, and after a restart.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -123,8 +124,8 @@ class PretrainingDataModule(CorpusDataModule[PretrainingTable]):
             lines.append(f"{stats['truncated']} of {len(table)} pairs truncated")
         if stats["skipped"]:
             lines.append(f"{stats['skipped']} rows left out: no text")
-        if self.nsp and not stats["random_pairs"]:
-            lines.append("one document alone: no pair has another document's text as its second part")
+        if self.nsp and (line := _random_pairs_line(stats["random_pairs"], sum(stats["instances"]))):
+            lines.insert(0, line)
         return lines
 
     def references(self, role: Role, split: str) -> None:
@@ -146,3 +147,14 @@ class PretrainingDataModule(CorpusDataModule[PretrainingTable]):
             )
             for table in self.tables["validation"].values()
         ]
+
+
+def _random_pairs_line(random_pairs: int, pairs: int) -> str | None:
+    """A message where the share of pairs whose second part is of another document is far from the half that it should be."""
+    if not random_pairs:
+        return "one document alone: no pair has another document's text as its second part"
+    share = random_pairs / pairs
+    if abs(share - 0.5) <= 0.1 + 1.5 / math.sqrt(pairs):  # three standard deviations of a coin
+        return None
+    advice = "end documents, not sentences, with a blank line, or set task.data.nsp=false"
+    return f"{share:.0%} of the pairs have a random second part (BERT: half); {advice}"

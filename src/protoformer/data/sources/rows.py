@@ -36,6 +36,10 @@ class RowBatch:
     lines: list[int] | None = None
     broken: dict[int, str] = field(default_factory=dict)
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column by its name."""
+        return pa.chunked_array([self.batch.column(name)])
+
 
 def check_names(names: Sequence[str], path: Path) -> None:
     """Raises DataError for a column name that stands twice."""

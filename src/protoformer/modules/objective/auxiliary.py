@@ -10,6 +10,7 @@ Differs: the softmax is over tokens alone (in the paper's code the position embe
 
 import math
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -47,14 +48,20 @@ class AuxiliaryLanguageModel:
         ids: Int[Tensor, "sequences seq"],
         embedding: Float[Tensor, "vocab d_model"],
         real: Bool[Tensor, "batch"],
+        present: Bool[Tensor, "batch sequences_each"] | None = None,
     ) -> Loss:
         """L3 from L2, a loss whose targets are the examples that `real` marks.
 
-        `ids` has the sequences of the first example, then those of the second, ...; `hidden` are their hidden states.
+        `ids` has the sequences of the first example, then those of the second, ...; `hidden` are their hidden states. Sequences
+        that are not `present` (choices that an example lacks) do not count.
         """
         if not self.weight:
             return loss
-        example_losses = next_token_losses(hidden, ids, embedding).view(len(real), -1).mean(1)
+        losses = next_token_losses(hidden, ids, embedding).view(len(real), -1)
+        example_losses = losses.mean(1)
+        if present is not None:
+            of_present = (losses * present).sum(1) / present.sum(1)
+            example_losses = torch.where(present.all(1), example_losses, of_present)
         total = (example_losses * real).sum()
         return Loss(
             loss.total + self.weight * total, loss.targets, {**loss.running_metrics, "lm_loss": (total, real.sum())}

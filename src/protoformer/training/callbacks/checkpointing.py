@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 class SaveBestCheckpoint(Checkpoint):
     """Saves `best.ckpt`, the weights of the highest `val/score`; of equal scores the earliest.
 
+    Of scores of 0, which a model has that has learned nothing yet, the one with the lowest dev loss.
+
     Differs from Lightning's ModelCheckpoint, which forgets the best score when a run folder has been moved, and then overwrites
     the best checkpoint with a worse one.
     """
@@ -31,21 +33,32 @@ class SaveBestCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.score: float | None = None
+        self.loss = math.inf
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         logged = trainer.callback_metrics.get("val/score")
         if trainer.state.fn != "fit" or trainer.sanity_checking or logged is None:
             return
-        score = float(logged)
-        if self.score is None or score > self.score:
-            self.score = score
+        score, loss = float(logged), _dev_loss(trainer)
+        if self.score is None or score > self.score or (score == self.score == 0 and loss < self.loss):
+            self.score, self.loss = score, loss
             trainer.save_checkpoint(self.path, weights_only=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score}
+        return {"score": self.score, "loss": self.loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.score = state_dict["score"]
+        self.score, self.loss = state_dict["score"], state_dict.get("loss", math.inf)
+
+
+def _dev_loss(trainer: pl.Trainer) -> float:
+    """The mean dev loss of all dev sets; infinite where none is logged."""
+    losses = [
+        float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("val/") and name.split("/")[-1] == "loss"
+    ]
+    return sum(losses) / len(losses) if losses else math.inf
 
 
 class SaveLastCheckpoint(Checkpoint):
