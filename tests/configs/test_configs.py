@@ -101,12 +101,16 @@ def test_every_file_is_an_option_or_a_base_that_is_walked_here() -> None:
     assert set(files) - bases - {"train.yaml"} == walked
 
 
+WINOGRANDE = {f"winogrande/{size}" for size in ("xs", "s", "m", "l", "xl", "debiased")}
+CHOICES = {"arc/easy", "arc/challenge", "openbookqa", "boolq", *WINOGRANDE}
+
+
 def test_what_was_promised_is_there() -> None:
     assert {name for name in MODELS if name.startswith(("bert", "gpt"))} == BERTS | DECODERS
     assert (len(MINIATURES), len(BERTS), len(DECODERS)) == (24, 28, 17)
     assert len(ELEVEN) == 11
     texts = {name for name in TASKS if not name.startswith("translate/")}
-    assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING
+    assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING | CHOICES
     assert set(options("hardware", FOLDERS)) == {"auto", "cpu", "ddp", "ddp_bf16", "ddp_cpu", "gpu", "gpu_bf16"}
     assert set(options("source", FOLDERS)) == {"files", "hub", "local", "parallel", "sample"}
     assert set(options("family", FOLDERS)) >= {"bert", "gpt", "gpt2", "gpt3", "none"}

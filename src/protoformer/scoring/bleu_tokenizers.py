@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
-MAX_TEXTS = 1000  # whose letters are counted
+MAX_TEXTS = 1000  # whose characters are counted
 RANGES = (  # first and last code point, script
     (0x0E00, 0x0E7F, "thai"),
     (0x0E80, 0x0EFF, "lao"),
@@ -59,10 +59,10 @@ def tokenizer_of(texts: Sequence[str], language: str | None = None) -> str:
     scripts = Counter(
         _script(character) for text in islice(texts, MAX_TEXTS) for character in text if character.isalpha()
     )
-    letters = scripts.total()
-    unspaced = letters - scripts[""]
+    total = scripts.total()
+    unspaced = total - scripts[""]
     named = _by_name(language)
-    if not letters or unspaced < (SOME if named else MOST) * letters:
+    if not total or unspaced < (SOME if named else MOST) * total:
         return "13a"
     (script, _), *_ = Counter({name: count for name, count in scripts.items() if name}).most_common()
     if script == "hangul":
