@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from protoformer.assembly.initial_weights import InitialWeights, load_initial_weights
 from protoformer.assembly.model import build_module, builder_arguments
-from protoformer.blocks.baselines.recurrent import BiLSTM
+from protoformer.blocks.baselines.recurrent import BiLSTM, Cell, UnidirectionalRNN
 from protoformer.blocks.kernels.packing import PackedLayout, PaddedLayout
 from protoformer.config.compose import compose
 from protoformer.errors import WeightsError
@@ -124,3 +124,21 @@ def test_what_was_trained_on_top_is_not_dropped_unsaid(tmp_path: Path) -> None:
     settings = config(tmp_path)
     with pytest.raises(WeightsError, match=r"unexpected: top\."):
         load_initial_weights(module(settings, 2), settings, start)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("padding_mask", [None, MASK])
+def test_under_autocast_a_recurrence_keeps_its_own_precision(cell: Cell, padding_mask: Tensor | None) -> None:
+    """On CUDA autocast would run it in fp16 whatever its dtype is, in a run in bf16 without a gradient scaler."""
+    torch.manual_seed(0)
+    layer, x = UnidirectionalRNN(6, cell), torch.randn(4, 7, 6)
+    state = tuple(torch.randn(4, 6) for _ in range(2 if cell == "lstm" else 1))
+    expected, _ = layer.run_padded(x, padding_mask, state)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half_state = tuple(part.bfloat16().float() for part in state)
+        actual, last = layer.run_padded(x, padding_mask, state)
+        from_half, _ = layer.run_padded(x.bfloat16(), padding_mask, tuple(part.bfloat16() for part in state))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    assert {part.dtype for part in (actual, from_half, *last)} == {torch.float32}
+    rounded, _ = layer.run_padded(x.bfloat16().float(), padding_mask, half_state)
+    torch.testing.assert_close(from_half, rounded, rtol=0, atol=0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from protoformer.distributed import collectives
 from protoformer.distributed.launcher import launch
 from protoformer.distributed.world import World, first_host, set_torch_environment, world
 from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
@@ -30,7 +31,12 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], dict[str, Any], World]] = {
     "torchrun": (
         {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
         {"devices": 2, "nodes": 2, "rendezvous": "a:1"},
-        World("rank", 2),
+        World("rank", 2, 2),
+    ),
+    "torchrun on two machines, of which the config says nothing": (
+        {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
+        {},
+        World("rank", 2, 2),
     ),
     "torchrun of one process": (
         {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
@@ -166,3 +172,23 @@ def end_by_term(config: dict[str, Any], place: str) -> None:
 def test_ranks_that_a_stop_ends_before_they_listen_were_stopped_not_lost() -> None:
     with pytest.raises(InterruptedRunError, match="stopped; the same command continues from there"):
         launch(end_by_term, {"hardware": hardware(devices=2)}, "")
+
+
+def tokenise_for_long(config: dict[str, Any], folder: str) -> list[str]:
+    """Rank 0 works for longer than a collective may last."""
+    collectives.init_process_group(config["hardware"])
+
+    def work() -> None:
+        if os.environ["LOCAL_RANK"] == "0":
+            time.sleep(2.5)
+        with Path(folder, "order").open("a") as file:
+            file.write(os.environ["RANK"])
+
+    collectives.rank0_first(work)
+    collectives.rank0_first(lambda: None)  # the barrier can be used again
+    return [Path(folder, "order").read_text()[0]]
+
+
+def test_ranks_wait_for_the_first_one_longer_than_a_collective_may_last(tmp_path: Path) -> None:
+    assert launch(tokenise_for_long, {"hardware": hardware(devices=2, timeout=1)}, str(tmp_path)) == ["0"]
+    assert sorted((tmp_path / "order").read_text()) == ["0", "1"]

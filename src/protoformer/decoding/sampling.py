@@ -63,6 +63,8 @@ def sample(
         logits = apply_repetition_penalty(logits, previous_tokens, params.repetition_penalty)
     if params.temperature == 0.0:
         return logits.max(-1).indices  # twice as fast as argmax on the CPU
+    if logits.is_cuda and torch.are_deterministic_algorithms_enabled():
+        logits = logits.cpu()  # a GPU's cumulative sums of floats are not deterministic; torch refuses them
     logits = logits / params.temperature
     if params.top_k is not None:
         logits = top_k_filter(logits, params.top_k)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.decoding.beam import BeamParams, Hypothesis, beam_search
+from protoformer.distributed.backends import disable_cudnn_attention
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
 
@@ -65,6 +66,7 @@ def generate_targets(
     params: Seq2SeqParams,
 ) -> list[list[Hypothesis]]:
     """Up to `num_beams` hypotheses of each source's target, the best first. Runs in the model's precision, without autocast."""
+    disable_cudnn_attention()
     training = model.training
     model.eval()
     try:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protoformer.blocks.kernels.cache import Cache
+from protoformer.distributed.backends import disable_cudnn_attention
 from protoformer.models.decoder import Decoder
 
 
@@ -29,6 +30,7 @@ class DecoderSession:
     """A decoder with caches for `rows` sequences of up to `max_len` tokens each."""
 
     def __init__(self, model: Decoder, rows: int, max_len: int) -> None:
+        disable_cudnn_attention()
         self.model = model
         self.caches: list[Cache] = model.init_caches(rows, max_len)
 

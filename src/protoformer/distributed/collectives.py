@@ -2,13 +2,16 @@
 
 import atexit
 import datetime
+import itertools
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
+from protoformer.distributed.devices import rank_device_index
 from protoformer.distributed.world import is_main, world_size
 from protoformer.errors import UserError
 
@@ -16,18 +19,25 @@ T = TypeVar("T")
 
 
 def init_process_group(hardware: Mapping[str, Any]) -> None:
-    """Initialise the process group of all ranks (nccl on GPUs, else gloo), unless it is initialised."""
+    """Initialise the process group of all ranks (nccl on GPUs, else gloo), unless it is initialised; it is destroyed when the
+    process ends."""
     if distributed.is_initialized():
         return
     on_gpu = hardware["accelerator"] != "cpu" and torch.cuda.is_available()
-    if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     timeout = datetime.timedelta(seconds=hardware["timeout"])
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
-    if not on_gpu:
-        # a process that ends with gloo's threads alive is aborted now and then ("terminate called without an active
-        # exception"), about one in ten times where it ends right after a collective
-        atexit.register(_destroy_process_group)
+    device = torch.device("cuda", rank_device_index()) if on_gpu else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout, device_id=device)
+    # gloo: a process that ends with its threads alive is aborted now and then ("terminate called without an active
+    # exception"), about one in ten times where it ends right after a collective. nccl: warns, and may hang
+    atexit.register(_destroy_process_group)
+
+
+def forget_process_group() -> None:
+    """After an error, leave a group of GPUs as it is: to destroy it would wait for ranks that have failed too."""
+    if distributed.is_initialized() and distributed.get_backend() == "nccl":
+        atexit.unregister(_destroy_process_group)
 
 
 def _destroy_process_group() -> None:
@@ -57,13 +67,29 @@ def broadcast_from_rank0(function: Callable[[], T]) -> T:
 
 
 def rank0_first(function: Callable[[], None]) -> None:
-    """Call `function` on the first rank of each machine, then on its other ranks, which find what the first has cached."""
+    """Call `function` on the first rank of each machine, then on its other ranks, which find what the first has cached.
+
+    They wait as long as it takes: to tokenise a large corpus takes hours, and `hardware.timeout` is for training steps.
+    """
     if world_size() == 1:
         function()
         return
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     if is_first:
         function()
-    distributed.barrier()
+    _wait_for_all_ranks()
     if not is_first:
         function()
+
+
+_barriers = itertools.count()  # equal on all ranks, since all wait equally often
+
+
+def _wait_for_all_ranks(poll_seconds: float = 0.1) -> None:
+    """A barrier of the hosts: no collective, which would end at its timeout, and signals are handled while it waits."""
+    store = distributed.distributed_c10d._get_default_store()  # no public name for the store that all ranks share
+    key = f"protoformer/barrier/{next(_barriers)}"
+    if store.add(key, 1) == world_size():
+        store.set(f"{key}/complete", "")
+    while not store.check([f"{key}/complete"]):
+        time.sleep(poll_seconds)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from protoformer.distributed.devices import rank_device_index
 from protoformer.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -29,12 +31,23 @@ def resolve_accelerator(hardware: Mapping[str, Any]) -> str:
     return accelerator
 
 
-def enable_tf32(accelerator: str) -> None:
-    """Let matrix products of float32 run in TF32 on the GPU; on the CPU the log says that it has no effect."""
-    if accelerator == "gpu":
-        torch.set_float32_matmul_precision("high")
-    else:
-        log.info("hardware.precision=tf32 has no effect on the CPU: this run computes in fp32")
+class RankEnvironment(TorchElasticEnvironment):
+    """A process of several, as its launcher has set it up: rank and world size come from torch's environment variables.
+
+    The trainer of each process is given its own device alone (`trainer_devices`), so it needs neither the number of machines
+    nor that of processes on them; both may differ from what the hardware config says.
+    """
+
+    def local_rank(self) -> int:
+        return 0  # the index in `trainer_devices`
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """Nothing to compare: the world is the launcher's."""
+
+
+def trainer_devices(accelerator: str) -> list[int] | int:
+    """This process's device, as Lightning's Trainer takes it."""
+    return [rank_device_index()] if accelerator == "gpu" else 1
 
 
 def build_strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:

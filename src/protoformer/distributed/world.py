@@ -26,8 +26,10 @@ def world(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> World:
     tasks. sbatch, `srun --pty` and launchers of one task a node also set SLURM_PROCID=0, and there the ranks of this node
     are still to be started. Raises ConfigurationError for several nodes without an address to meet at.
     """
-    if int(environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in environ:
-        return World("rank", int(environ.get("LOCAL_WORLD_SIZE", "1")))
+    ranks = int(environ.get("WORLD_SIZE", "1"))
+    if ranks > 1 and "RANK" in environ:
+        local_ranks = int(environ.get("LOCAL_WORLD_SIZE", "1"))
+        return World("rank", local_ranks, max(1, ranks // local_ranks))
     devices = device_count(hardware)
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
     step_nodes = int(environ.get("SLURM_STEP_NUM_NODES", "1"))

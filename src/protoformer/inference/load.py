@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.assembly.model import build_module, builder_arguments
+from protoformer.distributed.backends import disable_cudnn_attention
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.models import weights
 from protoformer.modules.task_module import TaskModule
@@ -35,6 +36,7 @@ def load(run: str | Path) -> LoadedRun:
         raise RunFolderError(
             f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command continues it)"
         )
+    disable_cudnn_attention()
     module = build_module(config, builder_arguments(config["model"]))
     weights.load_into(module, state, str(folder.chosen_checkpoint))
     return LoadedRun(module.eval(), read_tokenizer(folder.path / "tokenizer"), config)

@@ -110,7 +110,7 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
     with stop_on_signal() as stop:  # before the slow imports: a signal may come at any time
         import torch
 
-        from protoformer.distributed.collectives import init_process_group
+        from protoformer.distributed.collectives import forget_process_group, init_process_group
         from protoformer.distributed.strategy import resolve_accelerator
         from protoformer.training import log_setup
         from protoformer.training.session import TrainingSession
@@ -123,4 +123,8 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
         if world_size() > 1:
             init_process_group(hardware)
         memory.begin()
-        return TrainingSession(config, folder, command, rank(), world_size(), stop).run()
+        try:
+            return TrainingSession(config, folder, command, rank(), world_size(), stop).run()
+        except BaseException:
+            forget_process_group()
+            raise

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from protoformer.assembly.build import build
 from protoformer.assembly.model import STAGES
 from protoformer.assembly.steps import limits_in_micro_batches, total_steps
+from protoformer.distributed.backends import configure_backends
 from protoformer.distributed.collectives import rank0_first
-from protoformer.distributed.devices import peak_flops
+from protoformer.distributed.devices import faster_precision, peak_flops, rank_device_index
 from protoformer.distributed.signals import StopRequest, interrupted_error
 from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.modules.evaluation import Misclassified
@@ -49,14 +51,15 @@ class TrainingSession:
         self.config, self.folder, self.command, self.rank, self.ranks = config, folder, command, rank, ranks
         self.stop, self.started_at = stop, time.time()
         self.is_resuming = folder.last_checkpoint.exists()
+        hardware = config["hardware"]
+        self.accelerator = resolve_accelerator(hardware)
+        configure_backends(hardware["precision"], self.accelerator)
+        self._advise_precision()
         # initial weights are the same on every rank; what is drawn after them (dropout) differs by rank
         pl.seed_everything(config["seed"], verbose=False)
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
         pl.seed_everything(config["seed"] + rank, verbose=False)
-        hardware = config["hardware"]
-        self.throughput = Throughput(
-            config["trainer"]["log_every"], peak_flops(hardware, resolve_accelerator(hardware))
-        )
+        self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, self.accelerator))
         self.metrics_log = MetricsLog(folder.path)
         self.built_config = self.parts.model.in_config(config)
         if rank == 0:
@@ -83,6 +86,14 @@ class TrainingSession:
                     tracked_run.misclassified = self._misclassified()
             tracked_run.summary = metrics
             return result
+
+    def _advise_precision(self) -> None:
+        if self.accelerator != "gpu":
+            return
+        name = torch.cuda.get_device_name(rank_device_index())
+        advice = faster_precision(self.config["hardware"]["precision"], name, torch.cuda.is_bf16_supported(False))
+        if advice is not None:
+            log.info("%s", advice)
 
     @contextmanager
     def _tracked(self) -> Iterator[tracking.TrackedRun]:

@@ -1,17 +1,22 @@
 """The Lightning Trainer of a run: its hardware, checkpoints, loggers and progress."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from protoformer.assembly.steps import LIMITS
-from protoformer.distributed.strategy import PRECISIONS, build_strategy, enable_tf32, resolve_accelerator
+from protoformer.distributed.strategy import (
+    PRECISIONS,
+    RankEnvironment,
+    build_strategy,
+    resolve_accelerator,
+    trainer_devices,
+)
 from protoformer.runs.folder import RunFolder
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint, SaveLastCheckpoint
 from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, is_interactive
@@ -41,9 +46,6 @@ def build_trainer(
     """
     hardware = config["hardware"]
     accelerator = resolve_accelerator(hardware)
-    if hardware["precision"] == "tf32":
-        enable_tf32(accelerator)
-    nodes = hardware["nodes"] if ranks > 1 else 1
     shows_bar = is_interactive()
     callbacks: list[Callback] = [
         throughput,
@@ -56,8 +58,7 @@ def build_trainer(
     ]
     return pl.Trainer(
         accelerator=accelerator,
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", ranks // nodes)) if ranks > 1 else 1,
-        num_nodes=nodes,
+        devices=trainer_devices(accelerator),
         strategy=build_strategy(hardware, accelerator, ranks),
         precision=PRECISIONS[hardware["precision"]],
         **{key: limits[key] for key in LIMITS if limits[key] is not None},
@@ -66,7 +67,7 @@ def build_trainer(
         log_every_n_steps=config["trainer"]["log_every"],
         logger=list(loggers),
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
+        plugins=[AtomicCheckpointIO(), RankEnvironment() if ranks > 1 else LightningEnvironment()],
         default_root_dir=folder.path,
         enable_model_summary=False,
         enable_progress_bar=shows_bar,

@@ -8,7 +8,7 @@ Recurrences run on padded batches, where the library's kernels are fastest. Padd
 decoder continues prompts of unequal length.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,22 @@ def build_rnn(cell: Cell, d_input: int, d_model: int) -> nn.LSTM | nn.GRU:
     if cell not in get_args(Cell):
         raise ValueError(f"cell {cell!r}: one of {', '.join(get_args(Cell))}")
     return (nn.LSTM if cell == "lstm" else nn.GRU)(d_input, d_model, batch_first=True)
+
+
+def apply_rnn(rnn: nn.RNNBase, x: Any, state: Any = None) -> tuple[Any, Any]:
+    """`rnn(x, state)` in the precision of its weights, outside of autocast.
+
+    On CUDA autocast runs recurrences in fp16, whatever its own dtype is; and no scaler protects fp16 in a run in bf16. `x` is
+    a tensor or a packed sequence.
+    """
+    weight = next(rnn.parameters())
+    device = weight.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return rnn(x, state)
+    if state is not None:
+        state = tuple(part.to(weight.dtype) for part in state) if isinstance(state, tuple) else state.to(weight.dtype)
+    with torch.autocast(device, enabled=False):
+        return rnn(x.to(weight.dtype), state)
 
 
 class BidirectionalRNN(nn.Module):
@@ -55,9 +71,9 @@ class BidirectionalRNN(nn.Module):
             reversed_position = torch.where(position < lengths, lengths - 1 - position, position)
         index = reversed_position[:, :, None]
         # padding on the right comes after the real tokens, and changes none of them
-        left_to_right, _ = self.forwards(padded)
+        left_to_right, _ = apply_rnn(self.forwards, padded)
         # reversed copies through the second recurrence
-        right_to_left, _ = self.backwards(padded.gather(1, index.expand_as(padded)))
+        right_to_left, _ = apply_rnn(self.backwards, padded.gather(1, index.expand_as(padded)))
         # and back into the order of the text: the same index is its own inverse
         right_to_left = right_to_left.gather(1, index.expand_as(right_to_left))
         # (batch, seq, d_model / 2) twice
@@ -100,7 +116,7 @@ class UnidirectionalRNN(nn.Module):
         self, padded: Float[Tensor, "batch seq d_input"], state: RecurrentState
     ) -> tuple[Float[Tensor, "batch seq d_model"], RecurrentState]:
         """Over tokens that are all real, or where the final state is not used."""
-        out, last = self.recurrence(padded, self._to_torch(state))
+        out, last = apply_rnn(self.recurrence, padded, self._to_torch(state))
         return out, self._from_torch(last)
 
     def run_padded(
@@ -122,7 +138,7 @@ class UnidirectionalRNN(nn.Module):
             batch_first=True,
             enforce_sorted=False,
         )
-        out, last = self.recurrence(packed, self._to_torch(state))
+        out, last = apply_rnn(self.recurrence, packed, self._to_torch(state))
         unpacked, _ = pad_packed_sequence(out, batch_first=True, total_length=padded.shape[1])
         # outputs back to the positions of their inputs
         return torch.zeros_like(unpacked).scatter(1, order.expand_as(unpacked), unpacked), self._from_torch(last)
