@@ -8,7 +8,7 @@ from typing import Any
 from protoformer import hub
 from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate
-from protoformer.errors import ConfigurationError
+from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.text.tokenizer_files import TOKENIZER_FILES, read_tokenizer
 from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer, with_normalization
 
@@ -53,4 +53,16 @@ def find_tokenizer(config: Mapping[str, Any], initial: InitialWeights, source: A
     published = config["model"].get("hf") or {}
     if not published.get("repo"):
         raise ConfigurationError("this model has no published tokenizer: give one as model.tokenizer=FILE")
-    return read_tokenizer(hub.fetch(published["repo"], published.get("revision"), weights=False)[0])
+    try:
+        return read_tokenizer(hub.fetch(published["repo"], published.get("revision"), weights=False)[0])
+    except WeightsError as error:
+        raise WeightsError(_no_vocabulary(published["repo"], str(error))) from None
+
+
+def _no_vocabulary(repo: str, reason: str) -> str:
+    """The message for a published vocabulary that cannot be had, where weights were not asked for."""
+    missing = f"not in the cache, and the hub cannot be asked: {hub.unreachable()}" if hub.unreachable() else reason
+    return (
+        f"the vocabulary of {repo}: {missing}; with a network `protoformer prepare` fetches it, without one give "
+        "model.tokenizer=FILE (a vocab.txt or a tokenizer.json)"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from protoformer.config import compose, schema
+from protoformer.config.foreign_names import foreign_key
 from protoformer.config.groups import CONF_VARIABLE, groups, search_path
 from protoformer.config.suggest import advice, nearest
 from protoformer.errors import ConfigurationError, UserError
@@ -35,6 +36,8 @@ class Parser(argparse.ArgumentParser):
         flags = [flag.removeprefix("--") for flag in self._option_string_actions if flag.startswith("--")]
         if any(action.dest == "overrides" for action in self._actions):
             known = {*groups(search_path()), *compose.keys_of(schema.Run)}
+            if (meant := foreign_key(name)) is not None:
+                return f"{word}: no such flag; {meant}"
             if "." in name or name in known or (given_value and nearest(name, flags) is None):
                 return f"{word}: overrides have no hyphens, {name}=value (in a W&B sweep: ${{args_no_hyphens}})"
         new = OLD_FLAGS.get(word)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from protoformer.config.foreign_names import foreign_value
 from protoformer.config.signatures import Opaque
 from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
@@ -33,15 +34,19 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
 
     Raises KeyedError naming the key, the value, and what is allowed.
     """
+    meant = foreign_value(key, _as_yaml(value))
     try:
         return _coerce(value, annotation, key)
+    except KeyedError as error:
+        raise (error if meant is None else KeyedError(key, f"{error}; did you mean {meant}?")) from None
     except ValueError:
         pass
     parts = get_args(annotation) if _kind(annotation) is Union else (annotation,)
     names = [name for part in parts if _kind(part) is Literal for name in get_args(part) if isinstance(name, str)]
-    if isinstance(value, str) and names:
+    if names and (isinstance(value, str) or meant is not None):
         others = described(annotation, names=False)
-        allowed = f"is not one of its values; {advice(value, names)}{f', or {others}' if others else ''}"
+        known = advice(str(value), names) if meant is None else f"did you mean {meant}? Choose from: {', '.join(names)}"
+        allowed = f"is not one of its values; {known}{f', or {others}' if others else ''}"
     else:
         allowed = f"does not fit; expected {described(annotation)}"
         if isinstance(value, list) and any(isinstance(item, bool) for item in value):

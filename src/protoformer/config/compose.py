@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from protoformer.config import schema
 from protoformer.config.coerce import KeyedError
+from protoformer.config.foreign_names import foreign_value
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
 from protoformer.config.old_keys import renamed
 from protoformer.config.suggest import advice
@@ -178,7 +179,17 @@ def _check_option(text: str, group: str, override: "Override", folders: Sequence
             continue
         if value in ("", "null"):
             raise ConfigurationError(f"{group}= is empty; choose from: {', '.join(names)}")
-        raise ConfigurationError(f"{group}={value}: no such {group}; {advice(value, names, prefix=f'{group}=')}")
+        raise ConfigurationError(f"{group}={value}: no such {group}; {_option_advice(group, value, names)}")
+
+
+def _option_advice(group: str, value: str, names: Sequence[str]) -> str:
+    """What an unknown option was probably meant to be: the file of this folder, another program's name, or the nearest."""
+    here = Path("conf", group, f"{value}.yaml")
+    if here.is_file():
+        return f"./{here} is there: add --config-dir conf"
+    if (meant := foreign_value(group, value)) is not None:
+        return f"did you mean {group}={meant}?"
+    return advice(value, names, prefix=f"{group}=")
 
 
 @contextmanager

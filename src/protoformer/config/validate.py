@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from protoformer.config import schema
 from protoformer.config.coerce import MISSING, KeyedError, coerce, described
+from protoformer.config.foreign_names import foreign_key
 from protoformer.config.groups import models_for, required_template_method, search_path, supports
 from protoformer.config.old_keys import renamed
 from protoformer.config.signatures import Opaque, Parameter, Signature, signature
@@ -124,6 +125,8 @@ def key_advice(path: str, name: str, offered: Sequence[str]) -> str:
     """What an unknown key was probably meant to be: its new name, the same name in another node, or the nearest one."""
     if (new := renamed(f"{path}.{name}" if path else name)) is not None:
         return f"it has a new name; did you mean {new}?"
+    if name not in offered and (meant := foreign_key(f"{path}.{name}" if path else name)) is not None:
+        return meant
     homes = [f"{node}.{name}" for node in keys_of(schema.Run) if node != path and name in stated_keys(node)]
     if homes and name not in offered:
         return f"did you mean {homes[0]}? Keys{f' of {path}' if path else ''}: {', '.join(offered) or 'none'}"

@@ -15,6 +15,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.modules.evaluation import Misclassified
 from protoformer.reporting.tables import fenced
 from protoformer.runs.folder import RunFolder
+from protoformer.training import wandb_environment
 from protoformer.training.best_effort import best_effort
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,12 @@ MAX_MISCLASSIFIED = 100  # rows of the table of misclassified examples
 
 def build_tracker(config: Mapping[str, Any], folder: RunFolder) -> Logger | None:
     """The logger of `tracking.mode` (None for `none`). `auto` is W&B: online where an API key is set, otherwise offline in a
-    folder that the log names."""
+    folder that the log names; WANDB_MODE decides where it is set."""
     mode = config["tracking"]["mode"]
     if mode == "none":
+        return None
+    if mode == "auto" and wandb_environment.mode() == "disabled":
+        log.info("WANDB_MODE=disabled: no tracker")
         return None
     if mode == "tensorboard":
         try:
@@ -51,8 +55,9 @@ def _wandb_logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> Lo
     import wandb  # slow, and only needed with this tracker
 
     choices, tracking = config["choices"], config["tracking"]
-    requested_mode = os.environ.get("WANDB_MODE", "")
-    offline = mode == "wandb_offline" or (mode == "auto" and (requested_mode == "offline" or not has_api_key()))
+    requested_mode = wandb_environment.mode()
+    no_key = requested_mode != "online" and not has_api_key()
+    offline = mode == "wandb_offline" or (mode == "auto" and (requested_mode == "offline" or no_key))
     if offline and mode == "auto":
         reason = "WANDB_MODE=offline" if requested_mode == "offline" else "no W&B key is set"
         log.info("%s: tracking offline in %s (`wandb sync` uploads it later)", reason, folder.path / "wandb")
@@ -70,6 +75,7 @@ def _wandb_logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> Lo
         "resume": None if offline else "allow",
         "settings": wandb.Settings(silent=True, console="off"),
     }
+    settings |= wandb_environment.settings(choices.get("set", ()), settings["tags"])
     try:
         run = wandb.init(**settings)
     except (wandb.errors.UsageError, wandb.errors.CommError) as error:
