@@ -127,6 +127,31 @@ def test_parallel_text_counts_by_content(tmp_path: Path) -> None:
     assert named(two) not in names
 
 
+def test_text_and_vocabulary_files_count_by_all_their_content(tmp_path: Path) -> None:
+    """Also by what stands in the middle of a large file of the same size."""
+    content = "The dog ran on the roof.\n\n" * 20_000
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "corpus [v1].txt").write_text(content)
+        (tmp_path / folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog"]))
+    (tmp_path / "c" / "corpus [v1].txt").write_text(f"{content[:200_000].replace('dog', 'cat')}{content[200_000:]}")
+
+    def named(folder: str, *more: str) -> str:
+        files = [
+            f"source.files=['{tmp_path}/{folder}/corpus [v1].txt']",
+            f"model.tokenizer={tmp_path}/{folder}/vocab.txt",
+        ]
+        overrides = ["model=bert_l2_h128", "task=pretrain/mlm_nsp", "source=files", *files, *more]
+        return run_id(compose(overrides))
+
+    own = f"+source.validation=['{tmp_path}/b/corpus [v1].txt']"
+    assert named("a") == named("b")
+    assert len({named("a"), named("c"), named("a", own)}) == 3
+    before = named("b")
+    (tmp_path / "b" / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat"]))
+    assert named("b") != before
+
+
 def test_a_new_key_with_a_default_renames_nothing() -> None:
     config: dict[str, Any] = compose(PAIR)
     before = run_id(config)

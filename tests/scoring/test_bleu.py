@@ -1,5 +1,6 @@
 """BLEU by sacreBLEU and as the 2017 paper counted it, against numbers that were worked out elsewhere or by hand."""
 
+import importlib.util
 import math
 
 import pytest
@@ -67,3 +68,37 @@ def test_a_corpus_is_no_mean_of_sentences_and_sides_are_as_long() -> None:
             measure(texts, other[:1])
         with pytest.raises(ValueError, match="at least one"):
             measure([], [])
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "tokenizer"),
+    [
+        ("zh", "我喜欢吃红苹果和香蕉。", "zh"),
+        ("target", "他们今天去公园散步了。", "zh"),
+        ("zh-CN", "用 iPhone 和 Windows Macintosh 听歌", "zh"),
+        ("ja", "東京都", "ja"),
+        ("xx", "私は赤いりんごを食べます。", "ja"),
+        ("ko", "나는 빨간 사과를 먹는다.", "ko"),
+        ("th", "ฉันชอบกินแอปเปิ้ล", "char"),
+        ("km", "ខ្ញុំចូលចិត្តផ្លែប៉ោម", "char"),
+        ("de", "Ich esse gern rote Äpfel.", "13a"),
+        ("zh", "pinyin without a single sign", "13a"),
+        ("ru", "Я люблю яблоки.", "13a"),
+        ("en", "1, 2, 3!", "13a"),
+    ],
+)
+def test_the_tokenizer_is_that_of_the_references_script(language: str, text: str, tokenizer: str) -> None:
+    mecab = {"ja": ("ja-mecab", "MeCab"), "ko": ("ko-mecab", "mecab_ko")}
+    if tokenizer in mecab:
+        name, library = mecab[tokenizer]
+        tokenizer = name if importlib.util.find_spec(library) else "char"
+    found = bleu([text], [text], language=language)
+    assert f"|tok:{tokenizer}|" in found.signature
+    assert found.score == pytest.approx(100) or tokenizer == "13a"
+    assert bleu([text], [text], "intl").signature.count("tok:intl") == 1
+
+
+def test_a_text_without_spaces_is_more_than_one_word() -> None:
+    hypotheses, references = ["我喜欢吃红苹果和香蕉。"], ["我喜欢吃青苹果和香蕉。"]
+    assert bleu(hypotheses, references, "13a").score == 0
+    assert 50 < bleu(hypotheses, references).score < 100

@@ -4,6 +4,8 @@ import gc
 import os
 import resource
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from omegaconf import OmegaConf
 
 from protoformer.errors import WeightsError
 from protoformer.models.weights import read_pickle
+from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
 from protoformer.training.checkpoints import AtomicCheckpointIO, CheckpointHeader, read_header, write_checkpoint
 
 
@@ -68,3 +71,26 @@ def test_a_header_is_read_without_the_tensors(tmp_path: Path) -> None:
 def resident_bytes() -> int:
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_of_scores_of_zero_the_lowest_loss_is_the_best_and_of_others_the_earliest(tmp_path: Path) -> None:
+    saved: list[int] = []
+
+    class Trainer:
+        state = SimpleNamespace(fn="fit")
+        sanity_checking = False
+        callback_metrics: ClassVar[dict[str, float]] = {}
+
+        def save_checkpoint(self, path: Path, weights_only: bool) -> None:
+            saved.append(len(steps))
+
+    steps: list[tuple[float, float]] = []
+    callback = SaveBestCheckpoint(tmp_path / "best.ckpt")
+    for score, loss in [(0.0, 9.0), (0.0, 8.0), (0.0, 8.5), (0.2, 7.0), (0.2, 6.0), (0.1, 5.0), (0.3, 9.0)]:
+        steps.append((score, loss))
+        Trainer.callback_metrics = {"val/score": score, "val/loss": loss}
+        callback.on_validation_end(Trainer(), None)  # type: ignore[arg-type]
+        restored = SaveBestCheckpoint(tmp_path / "best.ckpt")
+        restored.load_state_dict(callback.state_dict())
+        callback = restored
+    assert saved == [1, 2, 4, 7]

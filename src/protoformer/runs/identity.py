@@ -45,6 +45,10 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
         identity["source"] = {**identity["source"], "files": _file_digests(files)}
     if (validation := config["source"].get("validation")) is not None:
         identity["source"] = {**identity["source"], "validation": _file_digests(validation)}
+    if tokenizer := config["model"].get("tokenizer"):
+        path = Path(str(tokenizer)).expanduser()
+        content = file_digest(path) if path.is_file() else folder_digest(path) if path.is_dir() else None
+        identity["model"] = {**identity["model"], "tokenizer": f"file:{content}" if content else tokenizer}
     identity["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
     return identity
 

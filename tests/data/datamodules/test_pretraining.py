@@ -1,6 +1,7 @@
 """From raw text to batches: rows are written as BERT reads them, and depend on seed and draw alone."""
 
 import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from protoformer.data.corpus.masking import MaskedTokens, NextTokens
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.pretraining import PretrainingDataModule
 from protoformer.data.examples.documents import Corpus
+from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.source import DatasetRef, RawStream
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.text.templates import BertTemplate
@@ -55,7 +57,7 @@ def words(*texts: list[str]) -> Tokenizer:
 
 def module(
     cache: Path,
-    source: Source | None = None,
+    source: Any = None,
     *,
     rank: int = 0,
     ranks: int = 1,
@@ -302,6 +304,37 @@ def test_a_split_of_its_own_is_validated_whole(cache: Path) -> None:
     assert len(stats["instances"]) == 1
     same = module(cache, splits={"train": "train", "validation": "train"})
     assert same.tables["validation"][""].stats["held_out_documents"] >= 2
+
+
+def test_text_files_are_never_validated_on_what_they_train_on(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for name, documents in (("train", text(12)), ("dev", text(4))):
+        (cache / f"{name}.txt").parent.mkdir(parents=True, exist_ok=True)
+        (cache / f"{name}.txt").write_text("\n\n".join(documents))
+    train = str(cache / "train.txt")
+    splits = {"train": "train", "validation": "validation"}
+    tokenizer = words(text(12))
+    data = module(cache, FilesSource(train), splits=splits, tokenizer=tokenizer)
+    held_out = data.tables["validation"][""].stats["held_out_documents"]
+    assert held_out >= 2
+    assert f"validation: {held_out} of 12 documents, held out (task.data.held_out) and never trained on" in caplog.text
+    own = FilesSource(train, validation=[str(cache / "d*.txt")])
+    for names in (splits, {"train": "train", "validation": None}):
+        data = module(cache, own, splits=names, tokenizer=tokenizer)
+        assert data.tables["train"][""].stats["held_out_documents"] == 0
+        assert data.tables["validation"][""].stats["documents"] == 4
+    assert "validation: source.validation" in caplog.text
+    with pytest.raises(DataError, match=r"train\.txt is in source\.files and in source\.validation"):
+        FilesSource(train, validation=str(cache / "*.txt"))
+    evaluated = module(cache, FilesSource(train), splits={"train": None}, tokenizer=tokenizer)
+    assert (evaluated.tables["train"], evaluated.tables["validation"][""].stats["documents"]) == ({}, 12)
+
+
+@pytest.mark.parametrize(("sentences", "told"), [(1, "100% of the pairs"), (30, None)])
+def test_a_share_of_random_pairs_that_is_far_from_half_is_told(cache: Path, sentences: int, told: str | None) -> None:
+    data = module(cache, Source(train=text(60, sentences)))
+    lines = [line for line in data.log_lines(data.tables["train"][""]) if "random second part" in line]
+    assert lines == [] if told is None else lines[0].startswith(told)
 
 
 @pytest.mark.parametrize(

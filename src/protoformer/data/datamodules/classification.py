@@ -53,9 +53,11 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
 
     def texts(self, role: Role, split: str) -> list[str]:
         """The texts of every row as the source gives them; pairs are joined by a bar."""
-        table = self.raw(role, split).table
-        columns = [table.column(name).to_pylist() for name in (self.reader.text_a, self.reader.text_b) if name]
-        return [" | ".join(str(text) for text in texts) for texts in zip(*columns, strict=True)]
+        examples: LabelledExamples = self.reader.read(
+            self.raw(role, split), "test", "skip"
+        )  # all rows, by their numbers
+        columns = [examples.text_a] if examples.text_b is None else [examples.text_a, examples.text_b]
+        return [" | ".join(texts) for texts in zip(*columns, strict=True)]
 
 
 def _interleaved(first: list[list[int]], second: list[list[int]]) -> list[list[int]]:

@@ -156,5 +156,7 @@ def _random_pairs_line(random_pairs: int, pairs: int) -> str | None:
     share = random_pairs / pairs
     if abs(share - 0.5) <= 0.1 + 1.5 / math.sqrt(pairs):  # three standard deviations of a coin
         return None
-    advice = "end documents, not sentences, with a blank line, or set task.data.nsp=false"
-    return f"{share:.0%} of the pairs have a random second part (BERT: half); {advice}"
+    return (
+        f"{share:.0%} of the pairs have a random second part (BERT: half): documents, or task.max_len, hold too few sentences; "
+        "a blank line ends a document, not a sentence; task.data.nsp=false makes no pairs"
+    )
