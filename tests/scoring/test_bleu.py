@@ -76,7 +76,7 @@ def test_a_corpus_is_no_mean_of_sentences_and_sides_are_as_long() -> None:
         ("zh", "我喜欢吃红苹果和香蕉。", "zh"),
         ("target", "他们今天去公园散步了。", "zh"),
         ("zh-CN", "用 iPhone 和 Windows Macintosh 听歌", "zh"),
-        ("ja", "東京都", "ja"),
+        ("ja", "東京都立大学附属図書館", "ja"),
         ("xx", "私は赤いりんごを食べます。", "ja"),
         ("ko", "나는 빨간 사과를 먹는다.", "ko"),
         ("th", "ฉันชอบกินแอปเปิ้ล", "char"),
