@@ -45,10 +45,8 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
         identity["source"] = {**identity["source"], "files": _file_digests(files)}
     if (validation := config["source"].get("validation")) is not None:
         identity["source"] = {**identity["source"], "validation": _file_digests(validation)}
-    if tokenizer := config["model"].get("tokenizer"):
-        path = Path(str(tokenizer)).expanduser()
-        content = file_digest(path) if path.is_file() else folder_digest(path) if path.is_dir() else None
-        identity["model"] = {**identity["model"], "tokenizer": f"file:{content}" if content else tokenizer}
+    if vocabulary := _content(config["model"].get("tokenizer")):
+        identity["model"] = {**identity["model"], "tokenizer": vocabulary}
     identity["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
     return identity
 
@@ -99,6 +97,14 @@ def _file_digests(patterns: str | Sequence[str]) -> list[str]:
         path for pattern in ([patterns] if isinstance(patterns, str) else patterns) for path in matching_files(pattern)
     }
     return sorted(f"{path.name} {file_digest(path)}" for path in paths)
+
+
+def _content(tokenizer: str | None) -> str | None:
+    """Digest of a vocabulary's file or folder; None for a name on the hub."""
+    path = Path(tokenizer).expanduser() if tokenizer else None
+    if path is None or not path.exists():
+        return None
+    return f"file:{file_digest(path) if path.is_file() else folder_digest(path)}"
 
 
 def _data_digest(root: Path, rows: Mapping[str, Any]) -> str:
