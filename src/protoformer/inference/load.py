@@ -1,52 +1,38 @@
-"""A run's model, tokenizer and config, opened from its folder: for notebooks, and for the verbs that use a trained run."""
+"""A model opened for use, for notebooks and for every verb: from a run folder, a Hugging Face folder, or the hub."""
 
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from protoformer.assembly.model import build_module, builder_arguments
+from protoformer import hub
 from protoformer.distributed.backends import disable_cudnn_attention
-from protoformer.errors import RunFolderError, WeightsError
-from protoformer.models import weights
-from protoformer.modules.task_module import TaskModule
-from protoformer.runs.folder import RunFolder
-from protoformer.text.tokenizer_files import read_tokenizer
-from protoformer.text.tokenizers import Tokenizer
+from protoformer.errors import RunFolderError
+from protoformer.inference.opening.opened import OpenedModel
+from protoformer.inference.opening.published import open_published
+from protoformer.inference.opening.run import open_run
 
 
-@dataclass(frozen=True)
-class LoadedRun:
-    """The task's module with the weights of the best checkpoint, in evaluation mode on the CPU, and what it was made of."""
-
-    model: TaskModule
-    tokenizer: Tokenizer
-    config: dict[str, Any]
+class LoadedRun(OpenedModel):
+    """A model with its tokenizer and config."""
 
 
-def load(run: str | Path) -> LoadedRun:
-    """Open a run folder. No data is read and nothing is fetched.
+def load(source: str | Path) -> LoadedRun:
+    """Open a run folder, a folder of published weights (BERT, GPT, GPT-2, Marian), or a hub id.
 
-    Raises RunFolderError when this is no run folder or the run has trained nothing yet, WeightsError when its checkpoint
-    is corrupt.
+    Of a run the weights are those of the best checkpoint; of one that was only tested, those that it tested.
+    Raises RunFolderError when the folder holds no model or the run has trained nothing yet, WeightsError for weights that
+    cannot be read or fetched.
     """
-    folder = RunFolder.open(Path(run).expanduser())
-    config = folder.read_config()
-    state = _state(folder, config)
-    if not (folder.path / "tokenizer").is_dir():
-        raise RunFolderError(
-            f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command continues it)"
-        )
     disable_cudnn_attention()
-    module = build_module(config, builder_arguments(config["model"]))
-    weights.load_into(module, state, str(folder.chosen_checkpoint))
-    return LoadedRun(module.eval(), read_tokenizer(folder.path / "tokenizer"), config)
-
-
-def _state(folder: RunFolder, config: dict[str, Any]) -> weights.StateDict:
-    if not config["task"]["splits"].get("train"):
-        raise RunFolderError(f"{folder.path} was only tested; its weights are those of init_from={config['init_from']}")
-    chosen = folder.chosen_checkpoint
-    checkpoint = weights.read_pickle(chosen)
-    if "state_dict" not in checkpoint:
-        raise WeightsError(f"{chosen}: no state_dict, so this is not a checkpoint of a run")
-    return checkpoint["state_dict"]
+    folder = Path(source).expanduser()
+    if (folder / "config.yaml").is_file() or (folder / "checkpoints").is_dir():
+        opened = open_run(folder)
+    elif folder.is_dir() and not (folder / "config.json").exists():
+        raise RunFolderError(
+            f"{folder}: no config.yaml and no config.json, so this is neither a run folder nor a folder of weights"
+        )
+    elif not folder.exists() and hub.is_path(str(source)):
+        raise RunFolderError(f"{source}: no such run folder")
+    else:
+        name = "/".join(folder.absolute().parts[-2:]) if folder.is_dir() else str(source)
+        opened = open_published(hub.resolve_folder(str(source)), name)
+    return LoadedRun(**{field.name: getattr(opened, field.name) for field in fields(OpenedModel)})

@@ -3,7 +3,8 @@ al. 2018, section 3.2). Of a pair that is encoded in both orders the two pooled 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,10 +16,18 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Misclassified, PredictionRow, Stage
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Misclassified, PredictionRow, Stage, gather_examples
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.objective.loss import Loss
-from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedPredictions, ranked
+from protoformer.modules.queries import (
+    Prediction,
+    Query,
+    QueryColumns,
+    QueryEncoder,
+    RankedPredictions,
+    ranked,
+    rounded,
+)
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import glue
@@ -78,6 +87,7 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
     """Cross-entropy over `labels`, or squared error where `labels` is None (regression). `aux_lm_weight` is lambda of the
     auxiliary language model (see `auxiliary`)."""
 
+    all_probabilities = True
     backbone: Backbone
 
     def __init__(
@@ -128,18 +138,37 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
             labels=zeros[:, 0, 0] if self.labels else zeros[:, 0, 0].float(),
         )
 
-    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+    def query_columns(self, reader: Any) -> QueryColumns:
+        return QueryColumns([reader.text_a], reader.text_b)
+
+    def predict_queries(self, queries: Sequence[Query], encoder: QueryEncoder) -> list[list[RankedPredictions]]:
         reader = encoder.reader
+        pairs = [query.pair for query in queries if query.pair is not None]
+        if not encoder.of_run and not pairs:
+            reader = replace(reader, text_b=None)
         paired = reader.text_b is not None
-        if paired != (query.pair is not None):
+        if len(pairs) != (len(queries) if paired else 0):
             takes = "two texts: --text A --pair B" if paired else "one text: --text A, without --pair"
             raise ConfigurationError(f"this run's task takes {takes}")
-        columns = {reader.text_a: [query.text]} | ({reader.text_b: [query.pair]} if paired else {})
-        (batch,) = encoder.encode_rows(columns).batches()
-        (logits,) = self(batch)
+        columns = {reader.text_a: [query.text for query in queries]} | ({reader.text_b: pairs} if paired else {})
+        rows = encoder.encode_rows(columns, reader)
+        _, logits, _ = gather_examples([self.eval_step(batch) for batch in rows.batches()], world_size=1)
         if self.labels is None:
-            return [RankedPredictions("value", [Prediction(f"{float(logits[0]):.4f}")])]
-        return [RankedPredictions("label", ranked(self.labels, logits, query.top))]
+            return [[RankedPredictions("value", [Prediction(f"{float(row[0]):.4f}")])] for row in logits]
+        labels = self.labels
+        return [
+            [RankedPredictions("label", ranked(labels, row, query.top))]
+            for row, query in zip(logits, queries, strict=True)
+        ]
+
+    def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
+        """The label, and the probability of each in order of the labels; of a regression the number."""
+        (ranking,) = rankings
+        if self.labels is None:
+            return {"prediction": float(ranking.predictions[0].text)}
+        probs = {each.text: rounded(each.probability or 0.0) for each in ranking.predictions}
+        probs = {label: probs[label] for label in self.labels if label in probs}
+        return {"prediction": ranking.predictions[0].text, "probabilities": probs}
 
     def loss(self, batch: AnyBatch) -> Loss:
         real = batch["example_ids"] >= 0

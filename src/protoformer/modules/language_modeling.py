@@ -56,6 +56,7 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
     tokens' probabilities, 1 / perplexity."""
 
     is_causal_lm = True
+    other_command = "; a language model continues texts: protoformer generate RUN --prompt TEXT"
     backbone: Decoder
 
     def __init__(

@@ -5,6 +5,7 @@ Differs: the dropout before that product is drawn for each choice (GPT's code dr
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,8 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.classification import AnyBatch, ClassificationModule
-from protoformer.modules.evaluation import Stage
-from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
+from protoformer.modules.evaluation import PredictionRow, Stage, gather_examples
+from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, ranked, rounded
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.glue import Metric
 
@@ -57,15 +58,37 @@ class MultipleChoiceModule(ClassificationModule):
         # (batch x choices, d_model) -> (batch x choices, 1) -> (batch, choices)
         return self.head(pooled).view(position.shape).masked_fill(position < 0, -torch.inf)
 
-    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
-        if len(query.choices) < 2 or query.pair is not None:
+    def query_columns(self, reader: Any) -> QueryColumns:
+        return QueryColumns(reader.contexts, None, reader.choices, reader.options, reader.stem)
+
+    def predict_queries(self, queries: Sequence[Query], encoder: QueryEncoder) -> list[list[RankedPredictions]]:
+        if any(len(query.choices) < 2 or query.pair is not None for query in queries):
             raise ConfigurationError(
                 "this run's task selects one of several choices: --text A --choice B --choice C ..., without --pair"
             )
-        batch = encoder.encode_texts([query.text] * len(query.choices), query.choices)
-        # the choices are the sequences of one example: (1, choices, seq)
-        (logits,) = self({name: tensor[None] for name, tensor in batch.items() if name != "example_ids"})
-        return [RankedPredictions("choice", ranked(query.choices, logits, query.top))]
+        # each choice is a sequence of its own, so queries may have any number of choices
+        contexts = [query.text for query in queries for _ in query.choices]
+        choices = [choice for query in queries for choice in query.choices]
+        outputs = []
+        for batch in encoder.encode_batches(contexts, choices):
+            sequences = {name: tensor[:, None] for name, tensor in batch.items() if name != "example_ids"}
+            outputs.append((batch["example_ids"], self(sequences)[:, 0].float()))
+        _, scores = gather_examples(outputs, world_size=1)
+        rankings = []
+        for query, logits in zip(queries, scores.split([len(query.choices) for query in queries]), strict=True):
+            rankings.append([RankedPredictions("choice", ranked(query.choices, logits, query.top))])
+        return rankings
+
+    def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
+        """The text of the choice, its index from 0, and the probability of each choice in their order."""
+        (ranking,) = rankings
+        probs = {each.text: rounded(each.probability or 0.0) for each in ranking.predictions}
+        best = ranking.predictions[0].text
+        return {
+            "prediction": best,
+            "choice": list(query.choices).index(best),
+            "probabilities": [probs.get(choice, 0.0) for choice in query.choices],
+        }
 
     def dummy_batch(self, batch: int, seq: int) -> ChoiceBatch:
         choices = len(self.labels or ())

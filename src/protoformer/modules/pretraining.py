@@ -24,7 +24,9 @@ from protoformer.modules.objective.targets import nonzero_indices
 from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
+from protoformer.text.tokenizers import Tokenizer
 
+MASK = "[MASK]"
 PretrainingMetric = Literal["mlm_accuracy", "nsp_accuracy"]
 
 
@@ -95,30 +97,48 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
             nsp_logits = self.head.next(self.backbone.pooler(hidden, batch["pooler_position"]))
         return PretrainingOutput(row, batch["target_ids"][row, column], logits, nsp_logits)
 
-    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+    def predict_queries(self, queries: Sequence[Query], encoder: QueryEncoder) -> list[list[RankedPredictions]]:
         """Fill in each [MASK]; a model that reads from left to right predicts the token after the text."""
-        tokenizer, mask_token = encoder.tokenizer, "[MASK]"
-        batch = encoder.encode_texts([query.text], None if query.pair is None else [query.pair])
-        ids = batch["ids"][0]
+        pairs = [query.pair for query in queries if query.pair is not None]
+        if pairs and len(pairs) != len(queries):
+            raise ConfigurationError("some texts have a second text (--pair) and others have none")
+        rankings: list[list[RankedPredictions]] = [[] for _ in queries]
+        names = self._token_names(encoder.tokenizer)
+        for batch in encoder.encode_batches([query.text for query in queries], pairs or None):
+            indices = batch["example_ids"].tolist()
+            positions = [
+                self._positions(ids[mask], queries[index], encoder.tokenizer)
+                for index, ids, mask in zip(indices, batch["ids"], batch["padding_mask"], strict=True)
+            ]
+            targets = torch.zeros(len(indices), max(map(len, positions)), dtype=torch.long)
+            target_ids = torch.full_like(targets, -1)
+            for row, of_row in enumerate(positions):
+                targets[row, : len(of_row)] = torch.tensor(of_row)
+                target_ids[row, : len(of_row)] = 0  # which token it is has no influence
+            output = self({**batch, "target_position": targets, "target_ids": target_ids})
+            for row, logits in zip(output.row.tolist(), output.mlm_logits, strict=True):
+                of_query = rankings[indices[row]]
+                title = self._title(len(of_query), len(positions[row]))
+                of_query.append(RankedPredictions(title, ranked(names, logits, queries[indices[row]].top)))
+        return rankings
+
+    def _positions(self, ids: Int[Tensor, "seq"], query: Query, tokenizer: Tokenizer) -> list[int]:
+        """Positions of the tokens to predict, of one text."""
         if self.backbone.causal:
-            title, positions = "next", [len(ids) - 2]  # the last token before the template's end
-        else:
-            title, positions = mask_token, (ids == tokenizer.id(mask_token)).nonzero()[:, 0].tolist()
+            return [len(ids) - 2]  # the last token before the template's end
+        positions = (ids == tokenizer.id(MASK)).nonzero()[:, 0].tolist()
         if not positions:
             raise ConfigurationError(
-                f"there is no {mask_token} in {query.text!r} (or it was truncated): put one in place of a word"
+                f"there is no {MASK} in {query.text!r} (or it was truncated): put one in place of a word"
             )
-        batch["target_position"] = torch.tensor([positions])
-        batch["target_ids"] = torch.zeros_like(batch["target_position"])
-        names = [
-            tokenizer.hf_tokenizer.id_to_token(index) or f"id {index}"
-            for index in range(self.backbone.embeddings.token.num_embeddings)
-        ]
-        titles = [title] if len(positions) == 1 else [f"{title} {number}" for number in range(1, len(positions) + 1)]
-        return [
-            RankedPredictions(title, ranked(names, logits, query.top))
-            for title, logits in zip(titles, self(batch).mlm_logits, strict=True)
-        ]
+        return positions
+
+    def _title(self, index: int, count: int) -> str:
+        return "next" if self.backbone.causal else MASK if count == 1 else f"{MASK} {index + 1}"
+
+    def _token_names(self, tokenizer: Tokenizer) -> list[str]:
+        rows = self.backbone.embeddings.token.num_embeddings
+        return [tokenizer.hf_tokenizer.id_to_token(index) or f"id {index}" for index in range(rows)]
 
     def dummy_batch(self, batch: int, seq: int) -> PretrainingBatch:
         """15 % of the tokens are targets."""

@@ -1,7 +1,7 @@
 """Queries: a text that a trained run is asked about, and its ranked predictions.
 
-`TaskModule.predict_query` answers a query: it checks which texts its kind needs, has them encoded as the run's own data are
-(`QueryEncoder`), and ranks what the model predicts.
+`TaskModule.predict_queries` answers queries: it checks which texts its kind needs, has them encoded as the run's own data are
+(`QueryEncoder`), and ranks what the model predicts. `TaskModule.prediction_row` is an answer as a line of a file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +22,21 @@ class Query:
     pair: str | None = None
     choices: Sequence[str] = ()
     top: int = 5
+
+
+@dataclass(frozen=True)
+class QueryColumns:
+    """Columns of a data set that hold what a query does.
+
+    `texts` are joined to the text. `pair` None: there is no second text. Choices are a column each, or with `options` a column
+    of lists; each follows the text of the column `stem`.
+    """
+
+    texts: Sequence[str]
+    pair: str | None = None
+    choices: Sequence[str] = ()
+    options: str | None = None
+    stem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,22 +61,37 @@ class EncodedRows(Protocol):
     @property
     def references(self) -> Any: ...
 
-    def batches(self) -> Iterator[Any]: ...
+    def batches(self) -> Iterator[Any]:
+        """Rows of similar length together; `example_ids` are their numbers."""
+        ...
 
 
 class QueryEncoder(Protocol):
-    """Encodes texts as the run's own data are encoded. `reader` names the columns of the run's data set."""
+    """Encodes texts as the run's own data are encoded. `reader` names the columns of the run's data set.
+
+    A model that is not `of_run` has no data set of its own: its reader's columns are only names.
+    """
 
     tokenizer: Tokenizer
     reader: Any
+    of_run: bool
 
     def encode_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, Tensor]:
         """A batch of texts, or of pairs, by the model's input template alone."""
         ...
 
-    def encode_rows(self, columns: Mapping[str, Sequence[object]]) -> EncodedRows:
-        """Rows of the data set, by name of column, as the datamodule encodes them."""
+    def encode_batches(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[dict[str, Tensor]]:
+        """The same in batches of texts of similar length; `example_ids` are their numbers."""
         ...
+
+    def encode_rows(self, columns: Mapping[str, Sequence[object]], reader: Any = None) -> EncodedRows:
+        """Rows of the data set, by name of column, as the datamodule encodes them (with another `reader` than the run's)."""
+        ...
+
+
+def rounded(probability: float) -> float:
+    """A probability as files hold it."""
+    return round(probability, 5)
 
 
 def ranked(names: Sequence[str], logits: Float[Tensor, "classes"], top: int) -> list[Prediction]:

@@ -8,8 +8,7 @@ Differs: padding takes no part in the softmax (in the paper's code it does).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,73 +20,15 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Misclassified, PredictionRow, Stage, gather_examples
+from protoformer.modules.evaluation import EvalOutputs, PredictionRow, Stage, gather_examples
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.objective.loss import Loss
-from protoformer.modules.queries import Prediction, Query, QueryEncoder, RankedPredictions
+from protoformer.modules.queries import Prediction, Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
+from protoformer.modules.span_evaluation import NO_ANSWER, QuestionReferences, SpanEvaluation
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import spans, squad
 from protoformer.scoring.spans import NEG_INF, Answer, SpanCandidates
-
-
-class QuestionReferences(Protocol):
-    """What a split's evaluation needs: its question ids in order, their gold answers (None: hidden), the index of a window's
-    question, and the text of a span of a window (`start` and `end` are positions of tokens, both included)."""
-
-    ids: Sequence[str]
-    gold: Sequence[Sequence[str]] | None
-
-    def question(self, window: int) -> int: ...
-
-    def text(self, window: int, start: int, end: int) -> str: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpanEvaluation(Evaluation):
-    """By question id: the n-best answers, the predicted one (empty: no answer), the gold answers (None: hidden)."""
-
-    lists_misclassified = True
-    percent_metrics = frozenset({"exact_match", "f1", "best_exact_match", "best_f1"})
-
-    n_best: Mapping[str, Sequence[Answer]]
-    predictions: Mapping[str, str]
-    gold: Mapping[str, Sequence[str]] | None
-    # score of no answer minus that of the best; SQuAD 2.0 alone
-    null_odds: Mapping[str, float] = field(default_factory=dict)
-
-    def rows(self) -> Iterator[PredictionRow]:
-        for index, (question_id, text) in enumerate(self.predictions.items()):
-            label = None if self.gold is None else list(self.gold[question_id])
-            yield {"id": index, "question": question_id, "prediction": text, "label": label}
-
-    def example_scores(self) -> Mapping[str, Sequence[float]]:
-        if self.gold is None:
-            return {}
-        scored = squad.each(self.predictions, self.gold)
-        return {"exact_match": list(scored.exact_match.values()), "f1": list(scored.f1.values())}
-
-    def misclassified(self, texts: Sequence[str]) -> list[Misclassified]:
-        """The confidence is the probability among the n-best; the largest first."""
-        rows = []
-        for row in self.rows():
-            if row["label"] is None or squad.exact_match(row["prediction"], row["label"]):
-                continue
-            prob = next((a.probability for a in self.n_best[row["question"]] if a.text == row["prediction"]), 0.0)
-            gold = " | ".join(dict.fromkeys(row["label"])) or "(no answer)"
-            rows.append(Misclassified(texts[row["id"]], gold, row["prediction"] or "(no answer)", prob))
-        return sorted(rows, key=lambda row: -row.confidence)
-
-    def files(self) -> dict[str, object]:
-        """The official files of SQuAD: answers, n-best lists, and in v2.0 the odds of no answer."""
-        n_best = {name: [_official(answer) for answer in answers] for name, answers in self.n_best.items()}
-        odds = {name: max(-1e9, min(1e9, value)) for name, value in self.null_odds.items()}  # JSON has no infinity
-        files: dict[str, object] = {"predictions.json": dict(self.predictions), "nbest_predictions.json": n_best}
-        return files | ({"null_odds.json": odds} if odds else {})
-
-
-def _official(answer: Answer) -> dict[str, object]:
-    return {name: getattr(answer, name) for name in ("text", "probability", "start_logit", "end_logit")}
 
 
 class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
@@ -142,17 +83,42 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
     def flops(self, batch: SpanBatch) -> Tensor:
         return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
 
-    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
-        if query.pair is None:
+    def restore(self, metrics: Mapping[str, float]) -> None:
+        """Take over the threshold of no answer."""
+        self.tuned_threshold = next((value for name, value in metrics.items() if name.endswith("null_threshold")), None)
+
+    def query_columns(self, reader: Any) -> QueryColumns:
+        return QueryColumns([reader.question], reader.context)
+
+    def predict_queries(self, queries: Sequence[Query], encoder: QueryEncoder) -> list[list[RankedPredictions]]:
+        contexts = [query.pair for query in queries if query.pair is not None]
+        if len(contexts) != len(queries):
             raise ConfigurationError(
                 "this run's task answers a question from a context: --text QUESTION --pair CONTEXT"
             )
-        reader = encoder.reader
-        rows = encoder.encode_rows({reader.id: ["0"], reader.question: [query.text], reader.context: [query.pair]})
+        reader, names = encoder.reader, [str(number) for number in range(len(queries))]
+        questions = [query.text for query in queries]
+        rows = encoder.encode_rows({reader.id: names, reader.question: questions, reader.context: contexts})
         outputs = gather_examples([self.eval_step(batch) for batch in rows.batches()], world_size=1)
-        answers = self.n_best_answers(outputs, rows.references)["0"][: query.top]
-        predictions = [Prediction(answer.text or "(no answer)", answer.probability) for answer in answers]
-        return [RankedPredictions("answer", predictions)]
+        n_best = self.n_best_answers(outputs, rows.references)
+        threshold = self.tuned_threshold if self.null_threshold is None else self.null_threshold
+        # without a tuned threshold no answer is one of the n-best, like the others
+        predicted = spans.chosen(n_best, (threshold or 0.0) if self.unanswerable else None)
+        rankings = []
+        for name, query in zip(names, queries, strict=True):
+            answers = sorted(n_best[name], key=lambda answer: answer.text != predicted[name])[: query.top]
+            predictions = [Prediction(answer.text or NO_ANSWER, answer.probability) for answer in answers]
+            rankings.append([RankedPredictions("answer", predictions)])
+        return rankings
+
+    def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
+        """The answer (empty: there is none) with its probability among the n-best, which follow it."""
+        (ranking,) = rankings
+        answers = [
+            {"text": "" if each.text == NO_ANSWER else each.text, "probability": rounded(each.probability or 0.0)}
+            for each in ranking.predictions
+        ]
+        return {"prediction": answers[0]["text"], "probability": answers[0]["probability"], "n_best": answers}
 
     def dummy_batch(self, batch: int, seq: int) -> SpanBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)

@@ -17,7 +17,8 @@ command needs to know of one is a member of these three classes.
     how reports print and judge                 `Evaluation.percent_metrics`, `.free_text`, `.notes`, `.samples`,
                                                 `TableDataModule.incomplete_data`
     wrong predictions, for a tracker            `Evaluation.lists_misclassified`, `.misclassified`, `TableDataModule.texts`
-    what `protoformer predict` asks             `TaskModule.predict_query`, `.takes_choices`
+    what `protoformer predict` asks             `TaskModule.predict_queries` (or `.predict_query`), `.prediction_row`,
+                                                `.takes_choices`, `.restore`; `.other_command` where another verb answers
     what `protoformer attention` shows          `TaskModule.is_causal_lm`; of a batch `ids`, `padding_mask` and `segment_ids`
                                                 (and `decoder_ids`, `decoder_mask` of an encoder-decoder)
     what `protoformer export` calls the head    `TaskModule.hf_head`, where the family's layout does not know the kind
@@ -35,7 +36,7 @@ Evaluation goes by example id: each example counts once under any number of rank
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import lightning.pytorch as pl
 from jaxtyping import Float
@@ -50,10 +51,10 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.hf.layout import HeadLayout
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Stage, gather_examples
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
 from protoformer.modules.objective.loss import Loss
-from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions
+from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
 from protoformer.optim.build import build_lr_scheduler, build_optimizer
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.main_score import main_score
@@ -70,6 +71,12 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
 
     takes_choices: ClassVar[bool] = False
     """Whether a query names choices (`protoformer predict --choice`)."""
+
+    all_probabilities: ClassVar[bool] = False
+    """Whether a row of predicted files holds the probability of every label, and not of the best few."""
+
+    other_command: ClassVar[str] = ""
+    """For the message of `protoformer predict`, where another verb answers: "; `protoformer generate` ..."."""
 
     is_causal_lm: ClassVar[bool] = False
     """Whether texts are read as they are, without the special tokens of the model's template."""
@@ -145,14 +152,35 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         """Scores of a split, from the outputs of all ranks, each example once and in order of id."""
         raise NotImplementedError
 
-    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
-        """The model's predictions for a text that is not of its data, as `protoformer predict` prints them.
+    def restore(self, metrics: Mapping[str, float]) -> None:
+        """Take over what a finished run's evaluation decided for its predictions, from its `metrics`; most kinds: nothing."""
+
+    def query_columns(self, reader: Any) -> QueryColumns:
+        """The columns of the data set from which queries are made; `reader` reads its rows (None: there are none)."""
+        return QueryColumns(["text"])
+
+    def predict_queries(self, queries: Sequence[Query], encoder: QueryEncoder) -> list[list[RankedPredictions]]:
+        """The model's predictions for texts that are not of its data, in order of the queries (`protoformer predict`).
 
         Raises ConfigurationError for a query without a text that the kind needs, or with one that it does not take.
         """
-        raise ConfigurationError(
-            "this run's task makes no predictions from a single text (see `protoformer generate` and `translate`)"
-        )
+        return [self.predict_query(query, encoder) for query in queries]
+
+    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
+        """As `predict_queries`, for one query: enough for a kind that needs no batches."""
+        raise ConfigurationError(f"this model makes no predictions from a single text{self.other_command}")
+
+    def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
+        """An answer as a row of a file: `prediction`, and what is known beside it. Of several things lists."""
+        best = [ranking.predictions[0].text for ranking in rankings]
+        ranked = [
+            {each.text: rounded(each.probability) for each in ranking.predictions if each.probability is not None}
+            for ranking in rankings
+        ]
+        return {
+            "prediction": best[0] if len(best) == 1 else best,
+            "probabilities": ranked[0] if len(ranked) == 1 else ranked,
+        }
 
     def term_weights(self, batch: TermCounts) -> Float[Tensor, "terms"]:
         """Factors for the sums of the loss terms: all become means once divided by the first term's number of targets."""

@@ -76,6 +76,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
     a target may be (section 6.1). The score is BLEU."""
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu",)
+    other_command = "; a translation run translates them: protoformer translate RUN --file FILE"
     backbone: EncoderDecoder
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Opening a model for use: a run folder, a folder of published weights, or a hub id."""

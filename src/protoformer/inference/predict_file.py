@@ -1,0 +1,199 @@
+"""Predictions for every row of a file: read, predicted and written some hundred rows at a time, in order.
+
+A row of the output holds the columns of its input row, then `prediction` and what belongs to it. A file that is there already
+is continued after its last whole row, where its rows are those of this command.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from protoformer.errors import ConfigurationError, DataError, UserError
+from protoformer.inference.files.columns import ColumnOptions
+from protoformer.inference.files.output import (
+    Csv,
+    OutputFormat,
+    Record,
+    is_beginning,
+    output_format,
+    own_columns,
+    same_prediction,
+)
+from protoformer.inference.files.progress import Progress, counted
+from protoformer.inference.files.rows import InputFile, InputRow, open_input
+from protoformer.inference.opening.opened import OpenedModel
+from protoformer.inference.queries.rows import OnBadRow, RowPredictor
+
+CHUNK_ROWS = 256
+CHUNK_CHARS = 1 << 18  # of a chunk's texts, about
+COMPARED = 2  # rows at the beginning and at the end of a file that are predicted again before it is continued
+
+
+class InterruptedFileError(UserError):
+    """Ctrl-C between two rows; the same command continues."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class FileRequest:
+    """The file to read (`-`: standard input) and the one to write (None: standard output), and how rows are read."""
+
+    file: str
+    out: str | None = None
+    input_format: str | None = None
+    columns: ColumnOptions = field(default_factory=ColumnOptions)
+    on_bad_row: OnBadRow = "error"
+    top: int = 5
+    force: bool = False
+
+
+def predict_file(opened: OpenedModel, request: FileRequest) -> None:
+    """Predict every row. Raises a one-line error that names file, line and column of a row that is no query."""
+    out, file = request.out, request.file
+    if out and os.path.exists(out) and os.path.exists(file) and os.path.samefile(out, file):
+        raise ConfigurationError(f"--out {out} is the file that is read; name another one")
+    labels = opened.model.labels if opened.model.all_probabilities and not opened.model.takes_choices else None
+    written_as = output_format(request.out or os.devnull, list(labels or ()))
+    opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    with open_input(request.file, request.input_format) as source:
+        run = FilePrediction(opened, request, source, written_as)
+        if request.out is None:
+            run.write(sys.stdout)
+            return
+        path = Path(request.out).expanduser()
+        size = 0
+        if path.is_file() and not request.force:
+            earlier_size = run.skip_earlier(path)
+            if earlier_size is None:
+                print(f"{path}: finished already ({counted(run.done, 'row')}); --force predicts again", file=sys.stderr)
+                return
+            size = earlier_size
+        if path.is_file():
+            os.truncate(path, size)
+        with path.open("a", encoding="utf-8", newline="") as target:
+            run.write(target)
+
+
+class FilePrediction:
+    """The rows of one file on their way through a model to another. `done` rows are written."""
+
+    def __init__(self, opened: OpenedModel, request: FileRequest, source: InputFile, written_as: OutputFormat) -> None:
+        self.opened, self.request, self.source, self.written_as = opened, request, source, written_as
+        self.predictor = self._predictor(request.on_bad_row)
+        self.rows: Iterable[InputRow] = source.rows
+        self.names: list[str] = []  # of the output's columns, once there are rows
+        self.done = 0
+
+    def _predictor(self, on_bad_row: OnBadRow) -> RowPredictor:
+        return RowPredictor(self.opened, self.source.name, self.request.columns, self.request.top, on_bad_row)
+
+    def write(self, target: TextIO) -> None:
+        """Predict the remaining rows and write them as they are done.
+
+        Raises InterruptedFileError after Ctrl-C, DataError where there are no rows at all.
+        """
+        progress = Progress("row", self.source.total, self.done, about=not self.source.exact)
+        try:
+            for chunk in _chunks(self.rows):
+                records = self.predictor.records(chunk, self.written_as)
+                self._check_names(records, target)
+                target.write("".join(self.written_as.line(self.names, record) for record in records))
+                target.flush()
+                self.done += len(records)
+                progress.update(self.done)
+        except KeyboardInterrupt:
+            more = "the same command continues" if self.request.out else "nothing more is written"
+            raise InterruptedFileError(f"interrupted after {counted(self.done, 'row')}; {more}") from None
+        finally:
+            progress.close()
+        if self.done == 0:
+            raise DataError(f"{self.source.name}: no rows")
+        self._print_summary(progress)
+
+    def _check_names(self, records: Sequence[Record], target: TextIO) -> None:
+        """The columns of the first rows are the header of a CSV; later rows have no others."""
+        names = list(dict.fromkeys(name for record in records for name in record))
+        if not self.names:
+            self.names = names
+            target.write(self.written_as.header(names))
+        elif isinstance(self.written_as, Csv) and (more := [name for name in names if name not in self.names]):
+            raise DataError(
+                f"{self.source.name}: column {more[0]!r} begins after row {self.done}, and the header is written; write "
+                ".jsonl, whose rows may differ"
+            )
+
+    def _print_summary(self, progress: Progress) -> None:
+        where = f" -> {self.request.out}" if self.request.out else ""
+        print(progress.summary(self.done) + where, file=sys.stderr)
+        if truncated := self.predictor.encoder.truncated:
+            print(f"{counted(truncated, 'text')} truncated to {self.opened.max_len} tokens", file=sys.stderr)
+        if problems := self.predictor.problems:
+            more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+            print(f"{counted(len(problems), 'row')} without a prediction: {problems[0]}{more}", file=sys.stderr)
+
+    def skip_earlier(self, path: Path) -> int | None:
+        """Skip the input rows that a file holds already. Gives the size of the file with its whole rows; None: it has all.
+
+        Raises ConfigurationError where its rows are not those of this command.
+        """
+        rows = iter(self.rows)
+        size = 0
+        first: list[tuple[InputRow, Mapping[str, Any]]] = []
+        last: list[tuple[InputRow, Mapping[str, Any]]] = []
+        for earlier in self.written_as.earlier(path):
+            row = next(rows, None)
+            if row is None or not self._is_same(row, earlier.values):
+                raise self._other(path)
+            first, last = [*first, (row, earlier.values)][:COMPARED], [*last, (row, earlier.values)][-COMPARED:]
+            self.done, size = self.done + 1, earlier.end
+        if not self.done and not is_beginning(path):
+            raise self._other(path)
+        self._compare(path, [*first, *last])
+        upcoming = next(rows, None)
+        if upcoming is None and self.done:
+            return None
+        self.rows = rows if upcoming is None else chain([upcoming], rows)
+        if self.done:
+            print(f"{path}: {counted(self.done, 'row')} are there, continuing", file=sys.stderr)
+        return size
+
+    def _is_same(self, row: InputRow, earlier: Mapping[str, Any]) -> bool:
+        """Whether the input's columns are as an earlier row carries them."""
+        return all(
+            name in earlier and self.written_as.cell(value) == earlier[name]
+            for name, value in own_columns(row.values).items()
+        )
+
+    def _compare(self, path: Path, rows: Sequence[tuple[InputRow, Mapping[str, Any]]]) -> None:
+        """Raise ConfigurationError where the model predicts something else for these rows than a file says."""
+        records = self._predictor("skip").records([row for row, _ in rows], self.written_as)
+        for record, (_, earlier) in zip(records, rows, strict=True):
+            if not same_prediction(record, earlier, self.written_as):
+                raise self._other(path)
+            self.names = list(earlier)
+
+    def _other(self, path: Path) -> ConfigurationError:
+        return ConfigurationError(
+            f"--out {path} holds something else than predictions of {self.opened.name} for {self.source.name}: name "
+            "another file, or --force replaces it"
+        )
+
+
+def _chunks(rows: Iterable[InputRow]) -> Iterator[list[InputRow]]:
+    chunk: list[InputRow] = []
+    chars = 0
+    for row in rows:
+        chunk.append(row)
+        chars += sum(len(value) for value in row.values.values() if isinstance(value, str))
+        if len(chunk) == CHUNK_ROWS or chars > CHUNK_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
