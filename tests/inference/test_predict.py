@@ -42,7 +42,12 @@ def by_hand(module: Any, answers: dict[int, str]) -> None:
 
 
 def write_run(
-    folder: Path, task: str, *overrides: str, answers: dict[int, str] | None = None, max_len: int = 32
+    folder: Path,
+    task: str,
+    *overrides: str,
+    answers: dict[int, str] | None = None,
+    max_len: int = 32,
+    flip: bool = False,
 ) -> Path:
     config = compose(["model=bert", f"task={task}", "source=sample", f"paths.outputs={folder}", *overrides])
     config["task"]["max_len"] = max_len
@@ -57,7 +62,7 @@ def write_run(
         if kind == "pretraining":
             head.masked.transform.weight.copy_(torch.eye(D_MODEL))
         elif kind == "classification":
-            head.linear.bias.copy_(torch.arange(len(head.linear.bias)) + 1.25)
+            head.linear.bias.copy_((torch.arange(len(head.linear.bias)) + 1.25) * (-1 if flip else 1))
         elif kind == "span":
             head.linear.weight[0, id_of("y")] = head.linear.weight[1, id_of("z")] = 2.0
         else:

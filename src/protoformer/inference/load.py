@@ -1,18 +1,53 @@
 """A model opened for use, for notebooks and for every verb: from a run folder, a Hugging Face folder, or the hub."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, overload
 
 from protoformer import hub
 from protoformer.distributed.backends import disable_cudnn_attention
-from protoformer.errors import RunFolderError
+from protoformer.errors import ConfigurationError, RunFolderError
 from protoformer.inference.opening.opened import OpenedModel
 from protoformer.inference.opening.published import open_published
 from protoformer.inference.opening.run import open_run
+from protoformer.inference.queries.predict import prediction_rows
+from protoformer.modules.queries import Query
 
 
 class LoadedRun(OpenedModel):
-    """A model with its tokenizer and config."""
+    """A task's module in evaluation mode on the CPU (`.model`), its `.tokenizer`, and the `.config` that it is built from."""
+
+    @overload
+    def predict(
+        self, texts: str, pairs: str | None = None, *, choices: Sequence[str] = (), top: int = 5
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def predict(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        choices: Sequence[Sequence[str]] = (),
+        top: int = 5,
+    ) -> list[dict[str, Any]]: ...
+
+    def predict(self, texts: Any, pairs: Any = None, *, choices: Any = (), top: int = 5) -> Any:
+        """The prediction for each text (for one, where `texts` is a str): `prediction`, `probabilities`, as in files.
+
+        `pairs` are second texts, or the contexts of questions; `choices` those of each text. Raises ConfigurationError for
+        texts that the kind of task does not take.
+        """
+        if isinstance(texts, str):
+            return prediction_rows(self, [Query(texts, pairs, choices, top)])[0]
+        texts = list(texts)
+        of_texts = [list(each or [None] * len(texts)) for each in (pairs, choices)]
+        for name, each in zip(("pairs", "choices"), of_texts, strict=True):
+            if len(each) != len(texts):
+                raise ConfigurationError(f"{len(texts)} texts and {len(each)} {name}: one for each text")
+        queries = [Query(text, pair, choice or (), top) for text, pair, choice in zip(texts, *of_texts, strict=True)]
+        return prediction_rows(self, queries) if queries else []
 
 
 def load(source: str | Path) -> LoadedRun:
