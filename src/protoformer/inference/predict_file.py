@@ -59,8 +59,7 @@ def predict_file(opened: OpenedModel, request: FileRequest) -> None:
     out, file = request.out, request.file
     if out and os.path.exists(out) and os.path.exists(file) and os.path.samefile(out, file):
         raise ConfigurationError(f"--out {out} is the file that is read; name another one")
-    labels = opened.model.labels if opened.model.all_probabilities and not opened.model.takes_choices else None
-    written_as = output_format(request.out or os.devnull, list(labels or ()))
+    written_as = output_format(request.out or os.devnull, opened.model.row_labels)
     opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
     with open_input(request.file, request.input_format) as source:
         run = FilePrediction(opened, request, source, written_as)

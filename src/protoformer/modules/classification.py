@@ -138,6 +138,10 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
             labels=zeros[:, 0, 0] if self.labels else zeros[:, 0, 0].float(),
         )
 
+    @property
+    def row_labels(self) -> Sequence[str]:
+        return self.labels or ()
+
     def query_columns(self, reader: Any) -> QueryColumns:
         return QueryColumns([reader.text_a], reader.text_b)
 

@@ -58,8 +58,13 @@ class MultipleChoiceModule(ClassificationModule):
         # (batch x choices, d_model) -> (batch x choices, 1) -> (batch, choices)
         return self.head(pooled).view(position.shape).masked_fill(position < 0, -torch.inf)
 
+    @property
+    def row_labels(self) -> Sequence[str]:
+        """None: the choices of each row are its own."""
+        return ()
+
     def query_columns(self, reader: Any) -> QueryColumns:
-        return QueryColumns(reader.contexts, None, reader.choices, reader.options, reader.stem)
+        return QueryColumns(reader.contexts, None, reader.choices, reader.options, reader.stem, reader.blank)
 
     def predict_queries(self, queries: Sequence[Query], encoder: QueryEncoder) -> list[list[RankedPredictions]]:
         if any(len(query.choices) < 2 or query.pair is not None for query in queries):

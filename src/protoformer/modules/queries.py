@@ -29,7 +29,7 @@ class QueryColumns:
     """Columns of a data set that hold what a query does.
 
     `texts` are joined to the text. `pair` None: there is no second text. Choices are a column each, or with `options` a column
-    of lists; each follows the text of the column `stem`.
+    of lists; each follows the text of the column `stem`, or stands at the `blank` of the text (Winogrande's `_`).
     """
 
     texts: Sequence[str]
@@ -37,6 +37,7 @@ class QueryColumns:
     choices: Sequence[str] = ()
     options: str | None = None
     stem: str | None = None
+    blank: str | None = None
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,11 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     def restore(self, metrics: Mapping[str, float]) -> None:
         """Take over what a finished run's evaluation decided for its predictions, from its `metrics`; most kinds: nothing."""
 
+    @property
+    def row_labels(self) -> Sequence[str]:
+        """Labels that every row of a predicted file has a probability of: columns of a CSV."""
+        return ()
+
     def query_columns(self, reader: Any) -> QueryColumns:
         """The columns of the data set from which queries are made; `reader` reads its rows (None: there are none)."""
         return QueryColumns(["text"])

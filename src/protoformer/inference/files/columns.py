@@ -52,7 +52,7 @@ def query_columns(
     pair = _pair(own, texts, available, options, name, of_run=of_run)
     choices, listed = _choices(own, available, options, name) if chooses else ((), None)
     stem = own.stem if own.stem in available else None
-    return QueryColumns(texts, pair, choices, listed, stem)
+    return QueryColumns(texts, pair, choices, listed, stem, own.blank)
 
 
 def _no_column(name: str, option: str, column: str, available: Sequence[str]) -> ConfigurationError:
@@ -127,6 +127,11 @@ def as_query(row: Mapping[str, Any], columns: QueryColumns, top: int) -> Query:
     if columns.stem is not None:
         stem = _text(row, columns.stem)
         choices = [f"{stem} {choice}" for choice in choices]
+    if columns.blank is not None:
+        text, blank, after = text.partition(columns.blank)
+        if not blank:
+            raise RowError(f"column {columns.texts[-1]!r}: no blank {columns.blank!r}")
+        text, choices = text.rstrip(), [f"{choice}{after}" for choice in choices]
     return Query(text, pair, choices, top)
 
 

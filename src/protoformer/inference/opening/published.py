@@ -40,7 +40,7 @@ def open_published(folder: Path, name: str) -> OpenedModel:
     tokenizer = read_tokenizer(folder)
     backbone = instantiate_node(builder_arguments(config["model"]), "model", packing="auto")
     if config["task"]["kind"] == NO_KIND:
-        module = TaskModule(None)
+        module: TaskModule[Any, Any] = TaskModule(None)
         module.backbone = backbone
     else:
         module = instantiate(
