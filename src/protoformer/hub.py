@@ -5,7 +5,6 @@ HF_HUB_ETAG_TIMEOUT seconds (10 when unset), finds out whether the hub answers, 
 library itself would try each file for half a minute where nobody answers, and for minutes where packets are dropped.
 """
 
-import json
 import os
 import re
 import sys
@@ -26,8 +25,14 @@ from huggingface_hub.errors import (
 )
 
 from protoformer.errors import WeightsError
+from protoformer.json_files import read_weight_map
 
-WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # the first that exists
+WEIGHTS_FILES = (  # the first that exists
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 BPE_FILES = ("vocab.json", "merges.txt")  # GPT's, where there is no tokenizer.json and no vocab.txt
 SENTENCEPIECE_FILES = ("source.spm", "target.spm")  # Marian's, with its vocab.json, where there is no merges.txt
@@ -165,8 +170,8 @@ def _fetch_weights(repository: _Repository) -> None:
     path = next((path for name in WEIGHTS_FILES if (path := repository.get(name))), None)
     if path is None:
         raise _missing(repository, f"any of {', '.join(WEIGHTS_FILES)}")
-    if path.name == "model.safetensors.index.json":
-        for shard in sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())):
+    if path.name.endswith(".index.json"):
+        for shard in sorted(set(read_weight_map(path).values())):
             if repository.get(shard) is None:
                 raise _missing(repository, shard)
 

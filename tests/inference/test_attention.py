@@ -289,7 +289,7 @@ def test_without_a_target_the_model_translates(tmp_path: Path, monkeypatch: pyte
         assert (params.start_id, params.end_id, params.suppressed_ids) == (
             template.bos_id,
             template.eos_id,
-            template.suppressed_ids,
+            template.never_generated(len(model.embeddings.token.weight)),
         )
         return [
             [Hypothesis([*WORDS.encode(["dogs ran"])[0], template.eos_id], -1.0), Hypothesis([template.eos_id], -2.0)]

@@ -42,6 +42,9 @@ class Letters:
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[ord(letter) - 96 for letter in text] for text in texts]
 
+    def ids_without_token(self, rows: int) -> set[int]:
+        return set()
+
     def decode(self, ids: list[int]) -> str:
         return "".join(chr(96 + number) for number in ids)
 

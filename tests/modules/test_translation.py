@@ -89,7 +89,7 @@ def evaluated(task_module: TranslationModule, inputs: TranslationBatch, language
     texts = SimpleNamespace(
         tokenizer=Words(),
         row=list(range(9)),
-        template=SimpleNamespace(bos_id=START, eos_id=END, suppressed_ids=[START]),
+        template=SimpleNamespace(bos_id=START, eos_id=END, never_generated=lambda rows: {START}),
         language=language,
         sources=["a", "b", "c", "d"],
         targets=[Words().decode(row[(row >= 0) & (row != END)].tolist()) for row in inputs["target_ids"]],

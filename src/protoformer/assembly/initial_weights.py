@@ -13,6 +13,7 @@ from protoformer.assembly.instantiate import instantiate
 from protoformer.errors import UserError, WeightsError
 from protoformer.models import weights
 from protoformer.models.hf.layout import HeadLayout, WeightsLayout
+from protoformer.models.hf.sizes import read_tensors
 from protoformer.modules.task_module import TaskModule
 from protoformer.runs.digests import folder_digest
 from protoformer.runs.folder import RunFolder
@@ -20,7 +21,7 @@ from protoformer.runs.folder import RunFolder
 log = logging.getLogger(__name__)
 
 
-TOKEN_EMBEDDING = "embeddings.token.weight"  # gets rows for tokens that a task adds
+ROWS_OF_TOKENS = ("embeddings.token.weight", "output.weight")  # get rows for tokens that a task adds
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
         layout: WeightsLayout = instantiate(config, "model.hf")
         backbone, head = read_folder(initial.folder, layout, task["kind"], module.hf_head)
         optional = (*module.backbone.optional_prefixes, *layout.optional_prefixes)
-    backbone = weights.pad_embedding_rows(module.backbone, backbone, TOKEN_EMBEDDING)
+    for matrix in ROWS_OF_TOKENS:
+        backbone = weights.pad_embedding_rows(module.backbone, backbone, matrix)
     weights.load_into(module.backbone, backbone, name, () if test_only else optional)
     if head.fits(task):
         names = module.head.state_dict().keys()
@@ -130,7 +132,7 @@ def read_folder(
     folder: Path, layout: WeightsLayout, kind: str, module_head: HeadLayout | None = None
 ) -> tuple[weights.StateDict, HeadWeights]:
     """Backbone and head of published weights; the head is empty where theirs is for another kind of task."""
-    backbone, heads = layout.from_hf(weights.read_state(folder))
+    backbone, heads = read_tensors(folder, layout)
     hf_config = weights.read_config(folder)
     state = layout.head_from_hf(kind, heads, hf_config, module_head)
     labels = layout.labels(kind, hf_config, module_head) if state else None

@@ -13,7 +13,7 @@ from protoformer.config.signatures import signature
 from protoformer.data.datamodules.context import named_splits
 from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError
-from protoformer.models import weights
+from protoformer.models.hf.sizes import read_sizes
 from protoformer.modules.evaluation import Stage
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
@@ -81,7 +81,7 @@ def initial_sizes(config: Mapping[str, Any], initial: InitialWeights) -> dict[st
             for name, parameter in signature(earlier["_target_"]).parameters.items()
             if name not in MAY_DIFFER_FROM_INIT and (name in earlier or name in arguments)
         }
-    return instantiate(config, "model.hf").sizes(weights.read_config(initial.folder)) if initial.folder else {}
+    return read_sizes(initial.folder, instantiate(config, "model.hf")) if initial.folder else {}
 
 
 def with_special_token_rows(

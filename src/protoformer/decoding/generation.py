@@ -43,14 +43,15 @@ def generate(
     max_new_tokens: int,
     sampling: SamplingParams | None = None,
     eos_ids: Collection[int] = (),
+    suppressed_ids: Collection[int] = (),
     seed: int = 0,
     stopped: Collection[int] = (),
 ) -> Iterator[list[tuple[int, int]]]:
     """Each step yields (index of the prompt, its next token) for all prompts that are not finished.
 
     A prompt is finished after `max_new_tokens` tokens, after a token of `eos_ids`, which is yielded too, or when the caller has
-    put its index into `stopped`. The result of a prompt does not depend on the others: each has its own generator, all of the
-    same `seed`. Raises ConfigurationError for an empty prompt.
+    put its index into `stopped`. Tokens of `suppressed_ids` are never chosen. The result of a prompt does not depend on the
+    others: each has its own generator, all of the same `seed`. Raises ConfigurationError for an empty prompt.
     """
     if max_new_tokens < 1:
         raise ConfigurationError(f"max_new_tokens={max_new_tokens}: at least one token")
@@ -66,7 +67,7 @@ def generate(
     model.eval()
     try:
         while active:
-            yield from _until_full(model, sequences, active, sampling, frozenset(eos_ids), stopped)
+            yield from _until_full(model, sequences, active, sampling, frozenset(eos_ids), suppressed_ids, stopped)
             for index in active:
                 sequence = sequences[index]
                 if len(sequence.window) > model.max_seq_len:
@@ -81,6 +82,7 @@ def _until_full(
     active: list[int],
     sampling: SamplingParams,
     eos_ids: frozenset[int],
+    suppressed_ids: Collection[int],
     stopped: Collection[int],
 ) -> Iterator[list[tuple[int, int]]]:
     """Read the active sequences anew and generate until all are finished, or one of them has no position left.
@@ -92,7 +94,7 @@ def _until_full(
     rows = [sequences[index] for index in active]
     longest_window = max(len(sequence.window) for sequence in rows)
     most_remaining = max(sequence.max_new_tokens - len(sequence.new_tokens) for sequence in rows)
-    session = DecoderSession(model, len(rows), longest_window + most_remaining)
+    session = DecoderSession(model, len(rows), longest_window + most_remaining, suppressed_ids)
     logits = session.step(*left_pad([sequence.window for sequence in rows], device))  # (rows, vocab)
     # rows leave the batch as they finish; `active` keeps their indices among all prompts
     while True:
@@ -127,11 +129,15 @@ def complete(
     max_new_tokens: int,
     sampling: SamplingParams | None = None,
     eos_ids: Collection[int] = (),
+    suppressed_ids: Collection[int] = (),
     seed: int = 0,
 ) -> list[list[int]]:
     """The new tokens of each prompt, without the end-of-sequence token (see `generate`)."""
     completions: list[list[int]] = [[] for _ in prompts]
-    for step in generate(model, prompts, max_new_tokens=max_new_tokens, sampling=sampling, eos_ids=eos_ids, seed=seed):
+    for step in generate(
+        model, prompts, max_new_tokens=max_new_tokens, sampling=sampling, eos_ids=eos_ids, suppressed_ids=suppressed_ids,
+        seed=seed,
+    ):  # fmt: skip
         for index, token in step:
             if token not in eos_ids:
                 completions[index].append(token)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.decoding.beam import BeamParams, Hypothesis, beam_search
+from protoformer.decoding.session import Suppression
 from protoformer.distributed.backends import disable_cudnn_attention
 from protoformer.errors import ConfigurationError
 from protoformer.models.encoder_decoder import EncoderDecoder
@@ -43,7 +44,7 @@ class EncoderDecoderSession:
     ) -> None:
         self.model = model
         self.state = model.init_state(memory, max_len)
-        self.suppressed_ids = torch.tensor(sorted(suppressed_ids), dtype=torch.long, device=memory.tokens.device)
+        self.suppress = Suppression(suppressed_ids, memory.tokens.device)
 
     def step(
         self, ids: Int[Tensor, "rows new"], padding_mask: Bool[Tensor, "rows new"] | None = None
@@ -51,8 +52,7 @@ class EncoderDecoderSession:
         """All targets have the same length: a padding mask is a ValueError."""
         if padding_mask is not None:
             raise ValueError("targets of a batch grow by the same number of tokens, without padding")
-        logits = self.model.logits(self.model.decode_step(ids, self.state)[:, -1])
-        return logits if not len(self.suppressed_ids) else logits.index_fill(-1, self.suppressed_ids, -torch.inf)
+        return self.suppress(self.model.logits(self.model.decode_step(ids, self.state)[:, -1]))
 
     def select(self, rows: Int[Tensor, "selected"]) -> None:
         self.state.select(rows)

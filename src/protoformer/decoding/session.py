@@ -1,6 +1,6 @@
 """Incremental decoding: one interface over the models' key/value caches, and left padding of prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import torch
@@ -26,12 +26,23 @@ class DecodingSession(Protocol):
         ...
 
 
-class DecoderSession:
-    """A decoder with caches for `rows` sequences of up to `max_len` tokens each."""
+class Suppression:
+    """Sets the logits of some tokens to -inf, so that they are never generated."""
 
-    def __init__(self, model: Decoder, rows: int, max_len: int) -> None:
+    def __init__(self, ids: Collection[int], device: torch.device) -> None:
+        self.ids = torch.tensor(sorted(ids), dtype=torch.long, device=device)
+
+    def __call__(self, logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows vocab"]:
+        return logits if not len(self.ids) else logits.index_fill(-1, self.ids, -torch.inf)
+
+
+class DecoderSession:
+    """A decoder with caches for `rows` sequences of up to `max_len` tokens each. `suppressed_ids` are never generated."""
+
+    def __init__(self, model: Decoder, rows: int, max_len: int, suppressed_ids: Collection[int] = ()) -> None:
         disable_cudnn_attention()
         self.model = model
+        self.suppress = Suppression(suppressed_ids, model.embeddings.token.weight.device)
         self.caches: list[Cache] = model.init_caches(rows, max_len)
 
     def step(
@@ -39,7 +50,7 @@ class DecoderSession:
     ) -> Float[Tensor, "rows vocab"]:
         """Padding stands on the left, and in the first call only."""
         hidden = self.model.decode_step(ids, self.caches, padding_mask)  # (rows, new, d_model)
-        return self.model.logits(hidden[:, -1])
+        return self.suppress(self.model.logits(hidden[:, -1]))
 
     def select(self, rows: Int[Tensor, "selected"]) -> None:
         for cache in self.caches:

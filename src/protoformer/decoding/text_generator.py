@@ -91,10 +91,14 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class TextGenerator:
-    """A decoder and its tokenizer. A text ends at a token of `eos_ids`."""
+    """A decoder and its tokenizer. A text ends at a token of `eos_ids`.
+
+    Rows of the embedding that are no token of the vocabulary, and no end, are never generated.
+    """
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer, eos_ids: Sequence[int] = ()) -> None:
         self.model, self.tokenizer, self.eos_ids = model.eval(), tokenizer, tuple(eos_ids)
+        self.suppressed_ids = tokenizer.ids_without_token(model.embeddings.token.num_embeddings) - set(eos_ids)
 
     def generate(
         self,
@@ -155,7 +159,7 @@ class TextGenerator:
                 "positions the prompt needs at least one"
             )
         ids = ids[-max_prompt:]
-        session = DecoderSession(self.model, 1, len(ids) + max_new_tokens)
+        session = DecoderSession(self.model, 1, len(ids) + max_new_tokens, self.suppressed_ids)
         logits = session.step(*left_pad([ids], self.model.embeddings.token.weight.device))
         (hypotheses,) = beam_search(
             session, logits, max_new_tokens=max_new_tokens, eos_ids=self.eos_ids, params=params or BeamParams()
@@ -199,6 +203,7 @@ class TextGenerator:
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             eos_ids=self.eos_ids,
+            suppressed_ids=self.suppressed_ids,
             seed=seed,
             stopped=stopped,
         ):

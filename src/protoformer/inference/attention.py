@@ -14,12 +14,10 @@ from protoformer import hub
 from protoformer.assembly.instantiate import instantiate
 from protoformer.atomic import write_text
 from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
-from protoformer.errors import ConfigurationError, WeightsError
+from protoformer.errors import ConfigurationError
 from protoformer.inference.load import LoadedRun, load
-from protoformer.models import weights
+from protoformer.inference.published import open_published
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.models.hf import FAMILIES, family_of
-from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.views.attention import PAGE_MARKER, page
 from protoformer.views.head_statistics import top_heads
 from protoformer.views.inspected_model import (
@@ -102,20 +100,9 @@ def inspected_run(run: LoadedRun, source: str) -> InspectedModel:
 
 
 def _load_weights(folder: Path, name: str) -> InspectedModel:
-    config = weights.read_config(folder)
-    family = family_of(config)
-    if family is None:
-        raise WeightsError(
-            f"{folder}: config.json says model_type {config['model_type']!r}; supported: {', '.join(FAMILIES)}"
-        )
-    layout = family.layout()
-    model = family.builder(**layout.sizes(config))
-    body, _ = layout.from_hf(weights.read_state(folder))
-    weights.load_into(model, body, str(folder), layout.optional_prefixes)
-    tokenizer = read_tokenizer(folder)
-    return inspect_model(
-        name, model, tokenizer, family.template(tokenizer), is_causal_lm=family.architecture == "decoder"
-    )
+    opened = open_published(folder)
+    is_causal_lm = opened.family.architecture == "decoder"
+    return inspect_model(name, opened.model, opened.tokenizer, opened.template, is_causal_lm=is_causal_lm)
 
 
 def resolve(inspected: InspectedModel, request: AttentionRequest) -> tuple[list[int], list[TokenizedText]]:
@@ -176,7 +163,7 @@ def _translate(inspected: InspectedModel, source: list[int]) -> list[int]:
         inspected.model,
         ids,
         torch.ones_like(ids, dtype=torch.bool),
-        Seq2SeqParams(template.bos_id, template.eos_id, template.suppressed_ids),
+        Seq2SeqParams(template.bos_id, template.eos_id, template.never_generated(inspected.model.target_vocab_size)),
     )
     return best_tokens(hypotheses[0], template.eos_id)
 

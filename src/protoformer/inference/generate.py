@@ -11,18 +11,17 @@ from typing import Any
 import torch
 
 from protoformer import hub
+from protoformer.assembly.instantiate import instantiate
 from protoformer.atomic import write_text
+from protoformer.config.groups import required_template_method
 from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.sampling import SamplingOptions, SamplingParams
 from protoformer.decoding.text_generator import Completion, TextGenerator
 from protoformer.errors import ConfigurationError, DataError, WeightsError
 from protoformer.inference.load import load
-from protoformer.models import weights
+from protoformer.inference.published import end_ids, open_published
 from protoformer.models.decoder import Decoder
-from protoformer.models.hf import FAMILIES, family_of
-from protoformer.text.templates import GptTemplate
-from protoformer.text.tokenizer_files import read_tokenizer
-from protoformer.text.tokenizers import Tokenizer
+from protoformer.text.tokenizers import Tokenizer, valid_unicode
 
 MAX_UNUSED_ROWS = 512  # of an embedding: vocabularies are rounded up
 PROGRESS_INTERVAL = 5.0  # seconds
@@ -57,16 +56,10 @@ def load_decoder(source: str | Path) -> TextGenerator:
     if (folder / "checkpoints").is_dir() or (folder / "config.yaml").exists():
         return _of_run(folder)
     folder = hub.resolve_folder(str(source))
-    config = weights.read_config(folder)
-    family = family_of(config)
-    if family is None or family.architecture != "decoder":
-        supported = ", ".join(model_type for model_type, each in FAMILIES.items() if each.architecture == "decoder")
-        raise WeightsError(f"{source} is {config.get('model_type')!r}, not a supported decoder ({supported})")
-    layout = family.layout()
-    model = family.builder(**layout.sizes(config))
-    assert isinstance(model, Decoder)  # as its architecture says
-    weights.load_into(model, layout.from_hf(weights.read_state(folder))[0], str(source))
-    return _generator(model, read_tokenizer(folder), source)
+    opened = open_published(folder, ("decoder",))
+    assert isinstance(opened.model, Decoder)  # as its architecture says
+    _check_match(opened.model, opened.tokenizer, source)
+    return TextGenerator(opened.model, opened.tokenizer, end_ids(folder, opened))
 
 
 def _of_run(folder: Path) -> TextGenerator:
@@ -76,19 +69,21 @@ def _of_run(folder: Path) -> TextGenerator:
         raise WeightsError(
             f"{folder}: its model ({run.config['choices']['model']}) is not a decoder, and only decoders generate text"
         )
-    return _generator(backbone, run.tokenizer, folder)
+    _check_match(backbone, run.tokenizer, folder)
+    template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)
+    ends = [getattr(template, "end_of_text_id", template.eos_id)]
+    if required_template_method(run.config["task"]["data"]["_target_"]) != "document_end_id":
+        ends.append(template.eos_id)  # its texts end in it
+    rows = backbone.embeddings.token.num_embeddings
+    return TextGenerator(backbone, run.tokenizer, [token for token in dict.fromkeys(ends) if token < rows])
 
 
-def _generator(model: Decoder, tokenizer: Tokenizer, source: str | Path) -> TextGenerator:
+def _check_match(model: Decoder, tokenizer: Tokenizer, source: str | Path) -> None:
     rows = model.embeddings.token.num_embeddings
     if not rows - MAX_UNUSED_ROWS <= tokenizer.vocab_size <= rows:
         raise WeightsError(
             f"{source}: {tokenizer.origin} has {tokenizer.vocab_size} tokens, the weights {rows}: they do not match"
         )
-    template = GptTemplate(tokenizer)
-    return TextGenerator(
-        model, tokenizer, [token for token in dict.fromkeys((template.end_of_text_id, template.eos_id)) if token < rows]
-    )
 
 
 def main(source: str, request: GenerationRequest) -> None:
@@ -186,6 +181,7 @@ def _formatted(completion: Completion) -> str:
 def _prompts(request: GenerationRequest) -> list[str]:
     """From the command line and the file: a prompt a line, or with .jsonl the key `prompt` of each line."""
     prompts = [*request.prompts, *(_read(Path(request.file).expanduser()) if request.file else [])]
+    prompts = [valid_unicode(prompt) for prompt in prompts]
     if not prompts:
         raise ConfigurationError("nothing to complete: give --prompt TEXT or --prompts FILE")
     for index, prompt in enumerate(prompts):

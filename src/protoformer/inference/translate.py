@@ -117,7 +117,11 @@ class Translator:
         self.template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)
         beam = BeamParams(num_beams=request.beams, length_penalty="gnmt", alpha=request.alpha)
         self.params = Seq2SeqParams(
-            self.template.bos_id, self.template.eos_id, self.template.suppressed_ids, beam, request.max_extra_tokens
+            self.template.bos_id,
+            self.template.eos_id,
+            self.template.never_generated(self.model.target_vocab_size),
+            beam,
+            request.max_extra_tokens,
         )
         self.max_source_tokens = min(run.config["task"]["max_len"], self.model.max_seq_len)
         self.truncated: list[int] = []

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from protoformer.blocks.embeddings import Embeddings
@@ -32,8 +32,8 @@ class Backbone(nn.Module):
     """ids -> hidden states.
 
     `packing="on"` runs token-wise work on real tokens alone, "off" on the padded batch (see `build_layout`). Both give the
-    same numbers to float tolerance. `activation` and
-    `norm_eps` are kept for heads that are built alike.
+    same numbers to float tolerance. `activation` and `norm_eps` are kept for heads that are built alike, as is
+    `tie_word_embeddings`: whether a language model's output matrix is the token embedding.
     """
 
     causal: bool  # a token attends to none after itself
@@ -52,12 +52,19 @@ class Backbone(nn.Module):
         packing: PackingMode = "auto",
         activation: Activation = "gelu",
         norm_eps: float = 1e-12,
+        tie_word_embeddings: bool = True,
     ) -> None:
         super().__init__()
+        self.tie_word_embeddings = tie_word_embeddings
         self.embeddings, self.stack, self.pooler = embeddings, stack, pooler
         self.activation: Activation = activation
         self.norm_eps = norm_eps
         self.d_model, self.max_seq_len, self.dropout, self.packing = d_model, max_seq_len, dropout, packing
+
+    @property
+    def output_weight(self) -> Float[Tensor, "vocab d_model"]:
+        """The matrix from hidden states to logits of a language model: the token embedding, where the model has no other."""
+        return self.embeddings.token.weight
 
     def layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
         return build_layout(padding_mask, self.packing)

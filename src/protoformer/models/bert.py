@@ -39,6 +39,7 @@ def bert(
     norm_eps: float = 1e-12,
     init_std: float = 0.02,
     top: Literal["none", "bilstm"] = "none",
+    tie_word_embeddings: bool = True,
     packing: PackingMode = "auto",
 ) -> Encoder:
     """BERT's encoder with freshly initialised weights: truncated normal of standard deviation `init_std`, 0.02 as published.
@@ -46,6 +47,7 @@ def bert(
     `positions` are learned vectors, sinusoids (token embeddings then times sqrt(d_model), as in the 2017 model) or rotary.
     `dropout` is BERT's hidden dropout; `attention_dropout` None means the same. `attention="causal"` is the left-to-right
     baseline of section 5.1, and `top="bilstm"` the BiLSTM that the paper puts on top of it.
+    With `tie_word_embeddings` false a masked-LM head has an output matrix of its own.
     """
     attention_dropout = dropout if attention_dropout is None else attention_dropout
 
@@ -86,6 +88,7 @@ def bert(
         norm_eps=norm_eps,
         causal=attention == "causal",
         top=BiLSTM(d_model) if top == "bilstm" else None,
+        tie_word_embeddings=tie_word_embeddings,
     )
     init.bert(encoder, init_std)
     return encoder

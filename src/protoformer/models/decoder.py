@@ -1,12 +1,15 @@
-"""A decoder-only language model with tied input and output embeddings (Radford et al. 2018, section 3.1).
+"""A decoder-only language model with tied input and output embeddings (Radford et al. 2018, section 3.1), or an output matrix
+of its own.
 
 Decoding over a cache: `caches` allocates keys and values for all positions once, and `decode_step` writes new tokens into them
 in place, a prompt in one pass and then token by token. Besides the weights that is all the memory decoding takes: for GPT-2
 small 2 x 768 numbers a layer and position, or 72 KiB a token in float32. Nothing is copied as a text grows.
 """
 
+from typing import Any
+
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from protoformer.blocks.kernels import fast_decode
 from protoformer.blocks.kernels.cache import Cache
@@ -21,8 +24,19 @@ class Decoder(Backbone):
     causal = True
     stack: DecoderStack
 
+    def __init__(self, *parts: Any, **settings: Any) -> None:
+        """As `Backbone`."""
+        super().__init__(*parts, **settings)
+        vocab_size = self.embeddings.token.num_embeddings
+        self.output = None if self.tie_word_embeddings else nn.Linear(self.d_model, vocab_size, bias=False)
+
+    @property
+    def output_weight(self) -> Float[Tensor, "vocab d_model"]:
+        """The matrix from hidden states to logits: the token embedding, or the model's own."""
+        return self.embeddings.token.weight if self.output is None else self.output.weight
+
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
-        return fast_decode.linear(hidden, self.embeddings.token.weight)
+        return fast_decode.linear(hidden, self.output_weight)
 
     def init_caches(self, batch: int, max_len: int) -> list[Cache]:
         """One cache a layer, each for `max_len` positions."""

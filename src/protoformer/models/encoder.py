@@ -32,6 +32,7 @@ class Encoder(Backbone):
         norm_eps: float = 1e-12,
         causal: bool = False,
         top: BiLSTM | None = None,
+        tie_word_embeddings: bool = True,
     ) -> None:
         super().__init__(
             embeddings,
@@ -43,6 +44,7 @@ class Encoder(Backbone):
             packing=packing,
             activation=activation,
             norm_eps=norm_eps,
+            tie_word_embeddings=tie_word_embeddings,
         )
         self.causal, self.top = causal, top
 

@@ -48,8 +48,9 @@ class DecoderState:
 class EncoderDecoder(nn.Module):
     """Source ids -> memory; target ids and memory -> hidden states -> logits of the next target token.
 
-    `packing` is as in `Backbone`. `output_bias` adds a bias to the logits (Marian's). Raises IndexError where a sequence is
-    longer than the model's positions.
+    `packing` is as in `Backbone`. `output_bias` adds a bias to the logits (Marian's). Without `target_embeddings` targets are
+    embedded as sources are; with `tie_word_embeddings` false the output matrix is not the targets' embedding. Raises IndexError
+    where a sequence is longer than the model's positions.
     """
 
     optional_prefixes: ClassVar[tuple[str, ...]] = ()  # as in `Backbone`
@@ -65,10 +66,15 @@ class EncoderDecoder(nn.Module):
         dropout: float,
         packing: PackingMode = "auto",
         output_bias: bool = False,
+        target_embeddings: Embeddings | None = None,
+        tie_word_embeddings: bool = True,
     ) -> None:
         super().__init__()
+        self.target_embeddings = target_embeddings
+        vocab_size = (target_embeddings or embeddings).token.num_embeddings
+        self.output = None if tie_word_embeddings else nn.Linear(d_model, vocab_size, bias=False)
         self.embeddings, self.encoder, self.decoder = embeddings, encoder, decoder
-        self.bias = nn.Parameter(torch.zeros(embeddings.token.num_embeddings)) if output_bias else None
+        self.bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
         self.d_model, self.max_seq_len, self.dropout, self.packing = d_model, max_seq_len, dropout, packing
 
     def encode(
@@ -94,7 +100,7 @@ class EncoderDecoder(nn.Module):
         They come with the attention weights of `attn_layers`, over the targets and over the memory.
         """
         layout = self._layout(padding_mask)
-        x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
+        x = self.embed_targets(layout.pack(ids), layout.positions(ids.device))
         return self.decoder(x, layout, memory.tokens, memory.layout, attn_layers=attn_layers)
 
     def forward(
@@ -107,8 +113,23 @@ class EncoderDecoder(nn.Module):
         """Hidden states of the targets: `encode`, then `decode`."""
         return self.decode(target_ids, target_mask, self.encode(source_ids, source_mask))
 
+    @property
+    def target_vocab_size(self) -> int:
+        """Rows of the output matrix."""
+        return len(self.output_weight)
+
+    @property
+    def output_weight(self) -> Float[Tensor, "vocab d_model"]:
+        """The matrix from hidden states to logits."""
+        return self.embed_targets.token.weight if self.output is None else self.output.weight
+
+    @property
+    def embed_targets(self) -> Embeddings:
+        """The embeddings of target tokens."""
+        return self.target_embeddings or self.embeddings
+
     def logits(self, hidden: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens vocab"]:
-        return functional.linear(hidden, self.embeddings.token.weight, self.bias)
+        return functional.linear(hidden, self.output_weight, self.bias)
 
     def init_state(self, memory: HiddenStates, max_len: int) -> DecoderState:
         """Empty targets of up to `max_len` tokens, one for each row of the memory."""
@@ -125,7 +146,7 @@ class EncoderDecoder(nn.Module):
         memory, state.memory = state.memory, None
         positions = layout.positions(ids.device).expand(rows, new)
         hidden: HiddenStates = self.decoder(
-            self.embeddings(ids, positions),
+            self.embed_targets(ids, positions),
             layout,
             None if memory is None else memory.tokens,
             None if memory is None else memory.layout,

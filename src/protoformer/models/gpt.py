@@ -47,6 +47,7 @@ def gpt(
     init_std: float = 0.02,
     position_std: float | None = None,
     scaled_residuals: bool = False,
+    tie_word_embeddings: bool = True,
     packing: PackingMode = "auto",
 ) -> Decoder:
     """A decoder with freshly initialised weights.
@@ -54,7 +55,9 @@ def gpt(
     `attention` is a pattern that is repeated over the layers: a banded layer attends to the last `band` positions, itself
     included. `positions` are learned vectors, sinusoids (token embeddings then times sqrt(d_model), as in the 2017 model) or
     rotary. `attention_dropout` and `embedding_dropout` None mean `dropout`, `position_std` (of learned positions) None means
-    `init_std`. Raises ValueError for a banded layer without a band, and for an empty pattern.
+    `init_std`. With `tie_word_embeddings` false the output matrix is not the embedding.
+
+    Raises ValueError for a banded layer without a band, and for an empty pattern.
     """
     if "banded" in attention and band is None:
         raise ValueError("attention: a banded layer needs a band, the number of positions that it sees")
@@ -94,6 +97,7 @@ def gpt(
         packing=packing,
         activation=activation,
         norm_eps=norm_eps,
+        tie_word_embeddings=tie_word_embeddings,
     )
     init.gpt(decoder, init_std)
     if position_std is not None and isinstance(decoder.embeddings.position, LearnedPositions):

@@ -43,20 +43,29 @@ class SpanHead(nn.Module):
 
 class MaskedLMHead(nn.Module):
     """Masked language model: logits = LayerNorm(act(W h + b)) E^T + c, with the token embedding E and a bias c for each token
-    of the vocabulary (arXiv 1810.04805, section 3.1, and its code)."""
+    of the vocabulary (arXiv 1810.04805, section 3.1, and its code). With `tied` false a matrix of its own is in place of E."""
 
-    def __init__(self, d_model: int, vocab_size: int, activation: Activation = "gelu", norm_eps: float = 1e-12) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        vocab_size: int,
+        activation: Activation = "gelu",
+        norm_eps: float = 1e-12,
+        tied: bool = True,
+    ) -> None:
         super().__init__()
         self.activation: Activation = activation
         self.transform = nn.Linear(d_model, d_model)
         self.norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.decoder = None if tied else nn.Linear(d_model, vocab_size, bias=False)
         init.bert(self)
 
     def forward(
         self, hidden: Float[Tensor, "*tokens d_model"], embedding: Float[Tensor, "vocab d_model"]
     ) -> Float[Tensor, "*tokens vocab"]:
-        return functional.linear(self.norm(activate(self.transform(hidden), self.activation)), embedding, self.bias)
+        weight = embedding if self.decoder is None else self.decoder.weight
+        return functional.linear(self.norm(activate(self.transform(hidden), self.activation)), weight, self.bias)
 
 
 class NextSentenceHead(nn.Module):

@@ -47,13 +47,17 @@ def transformer(
     sinusoid: SinusoidOrder = "interleaved",
     window: Positive | None = None,
     output_bias: bool = False,
+    shared_embeddings: bool = True,
+    tie_word_embeddings: bool = True,
     packing: PackingMode = "auto",
 ) -> EncoderDecoder:
     """The encoder-decoder with freshly initialised weights.
 
     `n_decoder_layers` None means `n_layers`, `d_head` None d_model / n_heads, `d_key` (the width of queries and keys) None
     `d_head`. `window` r is the restricted self-attention of section 4: a position attends to r others on either side, in the
-    decoder to the last r, itself among them. `sinusoid="halves"` and `output_bias`, a bias on the logits, are Marian's.
+    decoder to the last r, itself among them. `sinusoid="halves"` and `output_bias`, a bias on the logits, are Marian's. With
+    `shared_embeddings` false sources and targets have embeddings of their own, with `tie_word_embeddings` false the output
+    layer has a matrix of its own.
     """
 
     def attention(*, causal: bool = False, cross: bool = False) -> MultiHeadAttention:
@@ -86,10 +90,13 @@ def transformer(
     def final_norm() -> nn.Module | None:
         return nn.LayerNorm(d_model, eps=norm_eps) if norm == "pre" else None
 
+    def embeddings() -> Embeddings:
+        position = absolute_position_embedding(positions, max_seq_len, d_model, sinusoid)
+        return Embeddings(vocab_size, d_model, position, dropout=dropout, scale_by_sqrt_d_model=True)
+
     decoder_layers = n_layers if n_decoder_layers is None else n_decoder_layers
-    position = absolute_position_embedding(positions, max_seq_len, d_model, sinusoid)
     model = EncoderDecoder(
-        Embeddings(vocab_size, d_model, position, dropout=dropout, scale_by_sqrt_d_model=True),
+        embeddings(),
         EncoderStack([encoder_layer() for _ in range(n_layers)], final_norm()),
         DecoderStack([decoder_layer() for _ in range(decoder_layers)], final_norm()),
         d_model=d_model,
@@ -97,6 +104,8 @@ def transformer(
         dropout=dropout,
         packing=packing,
         output_bias=output_bias,
+        target_embeddings=None if shared_embeddings else embeddings(),
+        tie_word_embeddings=tie_word_embeddings,
     )
     init.transformer(model)
     return model

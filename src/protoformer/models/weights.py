@@ -1,12 +1,11 @@
-"""Reading weight files and loading state dicts into a model, with every mismatch named.
+"""Reading the files of a published folder (`config.json`, the tensors in one file or in shards, old ones included), and loading
+state dicts into a model, with every mismatch named.
 
-Pickles are read by torch's weights-only reader alone.
+Pickles are read by torch's weights-only reader alone. Every complaint is one WeightsError that names the file.
 """
 
-import json
 import logging
-import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +13,52 @@ import torch
 from torch import Tensor, nn
 
 from protoformer.errors import WeightsError
+from protoformer.json_files import JsonObject, read_object, read_weight_map, shown
 
 log = logging.getLogger(__name__)
 StateDict = dict[str, Tensor]
 HfConfig = dict[str, Any]  # a Hugging Face `config.json`
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+INDEX = ".index.json"  # behind either name: the table of its shards
+FOREIGN = ("*.h5", "*.msgpack", "*.gguf", "*.onnx", "*.ckpt", "*.ckpt.index", "*.pt", "*.pth", "*.safetensors", "*.bin")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def read_config(folder: Path) -> HfConfig:
-    """`config.json` of a Hugging Face folder. Raises WeightsError where there is none."""
+def read_config(folder: Path) -> JsonObject:
+    """`config.json` of a published folder. Raises WeightsError where there is none."""
     path = folder / "config.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"{folder}: no config.json, so this is not a Hugging Face model folder") from None
-    except ValueError as error:
-        raise WeightsError(f"{path}: not valid JSON ({error})") from None
+    if not path.exists():
+        raise WeightsError(f"{folder}: no config.json, so this is not a Hugging Face model folder")
+    return read_object(path)
 
 
 def read_state(folder: Path) -> StateDict:
-    """All tensors of a folder: `model.safetensors` (or its shards), else the old `pytorch_model.bin`.
+    """All tensors of a folder: `model.safetensors`, else `pytorch_model.bin`, each in one file or in shards with an index.
 
-    Raises WeightsError where there is neither, or a file is corrupt.
+    Raises WeightsError where there is none of them, a file is corrupt, or a shard or a tensor of the index is missing.
     """
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        return _read_safetensors(folder / "model.safetensors")
-    if index.exists():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        return {name: tensor for shard in shards for name, tensor in _read_safetensors(folder / shard).items()}
-    if (folder / "pytorch_model.bin").exists():
-        return read_pickle(folder / "pytorch_model.bin")
-    raise WeightsError(f"{folder}: no model.safetensors and no pytorch_model.bin")
+    for name, read in ((SAFETENSORS, _read_safetensors), (PICKLE, _read_pickle)):
+        if (folder / name).exists():
+            return read(folder / name)
+        if (folder / (name + INDEX)).exists():
+            return _read_shards(folder / (name + INDEX), read)
+    others = sorted({path.name for pattern in FOREIGN for path in folder.glob(pattern)})
+    hint = f"; {', '.join(others[:4])} is there, which is not read" if others else ""
+    raise WeightsError(f"{folder}: no {SAFETENSORS} and no {PICKLE} (or shards with their index){hint}")
+
+
+def _read_shards(index: Path, read: Callable[[Path], StateDict]) -> StateDict:
+    weight_map, state = read_weight_map(index), StateDict()
+    for name in sorted(set(weight_map.values())):
+        path = index.with_name(name)
+        if not path.is_file():
+            raise WeightsError(f"{path}: no such file; {index.name} names it, so a shard is missing: fetch it again")
+        shard = read(path)
+        absent = [tensor for tensor, file in weight_map.items() if file == name and tensor not in shard]
+        if absent:
+            raise WeightsError(f"{path}: lacks {absent[0]}, which {index.name} says it holds")
+        state |= shard
+    return state
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -53,8 +67,19 @@ def _read_safetensors(path: Path) -> StateDict:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise WeightsError(f"{path}: corrupt or truncated ({error}); fetch it again") from None
+
+
+def _read_pickle(path: Path) -> StateDict:
+    state = read_pickle(path)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # a training checkpoint
+        state = state["state_dict"]
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{path}: holds {type(state).__name__}; expected tensors by name")
+    if wrong := next((name for name, value in state.items() if not isinstance(value, Tensor)), None):
+        raise WeightsError(f"{path}: {shown(wrong)} is {type(state[wrong]).__name__}; expected tensors by name")
+    return {str(name): tensor for name, tensor in state.items()}
 
 
 def read_pickle(path: Path, *, mmap: bool = False) -> Any:
@@ -64,15 +89,21 @@ def read_pickle(path: Path, *, mmap: bool = False) -> Any:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever the bytes make the reader stumble on
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{path}: corrupt, or holds more than tensors ({reason})") from None
 
 
 def pad_embedding_rows(model: nn.Module, state: Mapping[str, Tensor], name: str) -> StateDict:
     """`state`, whose matrix `name` gets the model's own fresh rows at its end where the model has more of them."""
-    fresh, loaded = model.state_dict()[name], state.get(name)
-    if loaded is None or loaded.ndim != 2 or loaded.shape[1:] != fresh.shape[1:] or len(loaded) >= len(fresh):
+    fresh, loaded = model.state_dict().get(name), state.get(name)
+    if (
+        fresh is None
+        or loaded is None
+        or loaded.ndim != 2
+        or loaded.shape[1:] != fresh.shape[1:]
+        or len(loaded) >= len(fresh)
+    ):
         return dict(state)
     return {**state, name: torch.cat([loaded.to(fresh), fresh[len(loaded) :]])}
 
@@ -93,9 +124,19 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, option
         for name in sorted(current.keys() & state.keys())
         if state[name].shape != current[name].shape
     ]
+    mis_typed = [
+        f"{name} is {str(state[name].dtype).removeprefix('torch.')}, the model reads floating-point numbers"
+        for name in sorted(current.keys() & state.keys())
+        if current[name].is_floating_point() and state[name].dtype not in FLOATS
+    ]
     problems = [
         f"{title}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", mis_shaped))
+        for title, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("mis-shaped", mis_shaped),
+            ("mis-typed", mis_typed),
+        )
         if names
     ]
     if problems:

@@ -182,7 +182,7 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
             loss,
             hidden,
             batch["ids"].flatten(0, 1),
-            self.backbone.embeddings.token.weight,
+            self.backbone.output_weight,
             real,
             batch["pooler_position"] >= 0,
         )

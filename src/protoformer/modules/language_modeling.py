@@ -32,6 +32,8 @@ class TextTokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
+    def ids_without_token(self, rows: int) -> set[int]: ...
+
 
 class LanguageReferences(Protocol):
     """What a split's evaluation needs: the mean number of bytes of a token, the tokenizer, and the id between documents."""
@@ -84,8 +86,7 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
         hidden = self.backbone(batch["ids"], batch["padding_mask"])
         row, column = nonzero_indices(batch["target_ids"] >= 0)
         tokens = hidden.gather(row, column)
-        weight = self.backbone.embeddings.token.weight  # input and output embeddings are tied
-        return linear_cross_entropy(tokens, weight, batch["target_ids"][row, column]), row
+        return linear_cross_entropy(tokens, self.backbone.output_weight, batch["target_ids"][row, column]), row
 
     def dummy_batch(self, batch: int, seq: int) -> LanguageBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
@@ -136,6 +137,7 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
         if not self.sample_tokens:
             return []
         encoded = references.tokenizer.encode(self.prompts)
+        never = references.tokenizer.ids_without_token(self.backbone.embeddings.token.num_embeddings)
         samples = []
         for index, (prompt, ids) in enumerate(zip(self.prompts, encoded, strict=True)):
             (new,) = complete(
@@ -144,6 +146,7 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
                 max_new_tokens=self.sample_tokens,
                 sampling=self.sampling,
                 eos_ids=[references.end_id],
+                suppressed_ids=never - {references.end_id},
                 seed=seed + index,
             )
             samples.append(Sample(prompt, references.tokenizer.decode(new)))

@@ -36,7 +36,9 @@ class PretrainingHead(nn.Module):
     def __init__(self, backbone: Backbone, nsp: bool) -> None:
         super().__init__()
         vocab_size = backbone.embeddings.token.num_embeddings
-        self.masked = MaskedLMHead(backbone.d_model, vocab_size, backbone.activation, backbone.norm_eps)
+        self.masked = MaskedLMHead(
+            backbone.d_model, vocab_size, backbone.activation, backbone.norm_eps, backbone.tie_word_embeddings
+        )
         self.next = NextSentenceHead(backbone.d_model) if nsp else None
 
 
@@ -103,7 +105,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
         if pairs and len(pairs) != len(queries):
             raise ConfigurationError("some texts have a second text (--pair) and others have none")
         rankings: list[list[RankedPredictions]] = [[] for _ in queries]
-        names = self._token_names(encoder.tokenizer)
+        names, no_token = self._token_names(encoder.tokenizer)
         for batch in encoder.encode_batches([query.text for query in queries], pairs or None):
             indices = batch["example_ids"].tolist()
             positions = [
@@ -119,6 +121,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
             for row, logits in zip(output.row.tolist(), output.mlm_logits, strict=True):
                 of_query = rankings[indices[row]]
                 title = self._title(len(of_query), len(positions[row]))
+                logits = logits.index_fill(0, no_token, -math.inf)
                 of_query.append(RankedPredictions(title, ranked(names, logits, queries[indices[row]].top)))
         return rankings
 
@@ -126,19 +129,22 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
         """Positions of the tokens to predict, of one text."""
         if self.backbone.causal:
             return [len(ids) - 2]  # the last token before the template's end
-        positions = (ids == tokenizer.id(MASK)).nonzero()[:, 0].tolist()
+        mask_token = tokenizer.special_token("mask_token")
+        positions = (ids == tokenizer.id(mask_token)).nonzero()[:, 0].tolist()
         if not positions:
             raise ConfigurationError(
-                f"there is no {MASK} in {query.text!r} (or it was truncated): put one in place of a word"
+                f"there is no {mask_token} in {query.text!r} (or it was truncated): put one in place of a word"
             )
         return positions
 
     def _title(self, index: int, count: int) -> str:
         return "next" if self.backbone.causal else MASK if count == 1 else f"{MASK} {index + 1}"
 
-    def _token_names(self, tokenizer: Tokenizer) -> list[str]:
+    def _token_names(self, tokenizer: Tokenizer) -> tuple[list[str], Int[Tensor, "unused"]]:
+        """The token of each row of the embedding, and the rows that stand for none, which are never predicted."""
         rows = self.backbone.embeddings.token.num_embeddings
-        return [tokenizer.hf_tokenizer.id_to_token(index) or f"id {index}" for index in range(rows)]
+        names = [tokenizer.hf_tokenizer.id_to_token(index) or f"id {index}" for index in range(rows)]
+        return names, torch.tensor(sorted(tokenizer.ids_without_token(rows)), dtype=torch.long)
 
     def dummy_batch(self, batch: int, seq: int) -> PretrainingBatch:
         """15 % of the tokens are targets."""

@@ -141,7 +141,7 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
         hidden = self.hidden(batch)
         start, end = self.logits(hidden)
         loss = Loss((self._window_losses(batch, start.float(), end.float()) * real).sum(), real.sum())
-        return self.auxiliary.add_to(loss, hidden, batch["ids"], self.backbone.embeddings.token.weight, real)
+        return self.auxiliary.add_to(loss, hidden, batch["ids"], self.backbone.output_weight, real)
 
     def _window_losses(self, batch: SpanBatch, start: Tensor, end: Tensor) -> Float[Tensor, "batch"]:
         # finite in place of -inf: the gradient of a row that is all padding would be NaN

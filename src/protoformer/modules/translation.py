@@ -39,7 +39,8 @@ class TargetIds(Protocol):
 
     bos_id: int
     eos_id: int
-    suppressed_ids: list[int]
+
+    def never_generated(self, rows: int) -> set[int]: ...
 
 
 class TranslationReferences(Protocol):
@@ -109,7 +110,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["decoder_ids"], batch["decoder_mask"])
         row, column = nonzero_indices(batch["target_ids"] >= 0)
         tokens, target = hidden.gather(row, column), batch["target_ids"][row, column]
-        weight = self.backbone.embeddings.token.weight
+        weight = self.backbone.output_weight
         if self.backbone.bias is not None:  # as one more dimension, where every token is 1
             tokens = torch.cat([tokens, tokens.new_ones(len(tokens), 1)], dim=1)
             weight = torch.cat([weight, self.backbone.bias[:, None]], dim=1)
@@ -138,7 +139,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         )
         pairs = 12.0 * model.d_model * ((sources**2).sum() + (targets**2).sum() + (sources * targets).sum())
         layers = len(getattr(model.decoder, "layers", ()))
-        softmax = 6.0 * model.embeddings.token.weight.numel() * targets.sum()
+        softmax = 6.0 * model.output_weight.numel() * targets.sum()
         return 6.0 * (encoder * sources.sum() + decoder * targets.sum()) + layers * pairs + softmax
 
     def loss(self, batch: TranslationBatch) -> Loss:
@@ -157,7 +158,8 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
             iter(references for splits in self.references.values() for references in splits.values())
         ).template
         beam = self.beam if self.trainer.testing else self.dev_beam
-        params = Seq2SeqParams(template.bos_id, template.eos_id, template.suppressed_ids, beam, self.extra)
+        never = template.never_generated(self.backbone.target_vocab_size)
+        params = Seq2SeqParams(template.bos_id, template.eos_id, never, beam, self.extra)
         generated = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
         for row_index, hypotheses in enumerate(
             generate_targets(self.backbone, batch["ids"], batch["padding_mask"], params)

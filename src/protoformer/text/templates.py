@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 
 from protoformer.errors import ConfigurationError
-from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
+from protoformer.text.tokenizers import Tokenizer
 
 PooledToken = Literal["first", "separator", "last"]
 
@@ -211,9 +211,10 @@ class BertTemplate(InputTemplate):
 
     def __init__(self, tokenizer: Tokenizer, pooled_token: Literal["first", "last"] = "first") -> None:
         self.pooled_token = pooled_token
-        self.bos_id, self.sep_id = tokenizer.id("[CLS]"), tokenizer.id("[SEP]")
+        self.bos_id, self.sep_id, self.pad_id = (
+            tokenizer.id(tokenizer.special_token(role)) for role in ("cls_token", "sep_token", "pad_token")
+        )
         self.eos_id = self.sep_id
-        self.pad_id = tokenizer.id("[PAD]")
         self.special_ids = (self.bos_id, self.sep_id)
         self._tokenizer = tokenizer
 
@@ -223,7 +224,7 @@ class BertTemplate(InputTemplate):
     @property
     def mask_id(self) -> int:
         """[MASK], which only pretraining needs. Raises UserError when the vocabulary lacks it."""
-        return self._tokenizer.id("[MASK]")
+        return self._tokenizer.id(self._tokenizer.special_token("mask_token"))
 
 
 class SeparatedTemplate(InputTemplate):
@@ -236,7 +237,7 @@ class SeparatedTemplate(InputTemplate):
     pooled_token: PooledToken = "separator"
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        sep_id = tokenizer.hf_tokenizer.token_to_id("[SEP]")
+        sep_id = tokenizer.hf_tokenizer.token_to_id(tokenizer.special_token("sep_token"))
         self.sep_id = tokenizer.vocab_size if sep_id is None else sep_id
         self.bos_id = self.eos_id = self.sep_id
         self.pad_id = 0  # masked, so any id would do
@@ -256,7 +257,7 @@ class SeparatedTemplate(InputTemplate):
     @property
     def mask_id(self) -> int:
         """[MASK], which only pretraining needs. Raises UserError when the vocabulary lacks it."""
-        return self._tokenizer.id("[MASK]")
+        return self._tokenizer.id(self._tokenizer.special_token("mask_token"))
 
 
 class GptTemplate(InputTemplate):
@@ -274,7 +275,7 @@ class GptTemplate(InputTemplate):
         self.bos_id, self.sep_id, self.eos_id = new_id, new_id + 1, new_id + 2
         self.pad_id = 0  # masked, so any id would do
         self.both_orders = both_orders
-        end_of_text_id = tokenizer.hf_tokenizer.token_to_id(END_OF_TEXT)
+        end_of_text_id = tokenizer.hf_tokenizer.token_to_id(tokenizer.special_token("eos_token"))
         self.end_of_text_id = self.eos_id if end_of_text_id is None else end_of_text_id
 
     def __repr__(self) -> str:

@@ -1,15 +1,19 @@
 """Tokenizers from files: every form that published vocabularies come in."""
 
-import json
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from protoformer.errors import UserError
+from protoformer.json_files import Values, read_object, shown
 from protoformer.text import merges
 from protoformer.text.sentencepiece import read_source_target_tokenizer
-from protoformer.text.tokenizers import BERT_SPECIAL, END, Tokenizer, byte_level_bpe, end_of_word_bpe
+from protoformer.text.side_files import apply_side_files, read_side_files
+from protoformer.text.tokenizers import END, USUAL_NAMES, Tokenizer, byte_level_bpe, end_of_word_bpe
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")  # in a folder, the first that is there
 
@@ -18,7 +22,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """From a `tokenizer.json`, a BERT `vocab.txt`, a GPT `vocab.json` with its `merges.txt`, Marian's with its `source.spm` and
     `target.spm`, or a folder that holds them; or from a file of merges alone, as subword-nmt writes it.
 
-    A `vocab.txt` says nothing of casing: that stands in `tokenizer_config.json` beside it (`do_lower_case`, true when unsaid).
+    Casing, names of special tokens and tokens beyond the vocabulary are those that the files beside it say (`side_files`).
+
+    Raises UserError, which names the file, for one that is missing or broken.
     """
     if path.is_dir():
         files = [path / name for name in TOKENIZER_FILES if (path / name).exists()]
@@ -27,51 +33,73 @@ def read_tokenizer(path: Path) -> Tokenizer:
         path = files[0]
     if not path.exists():
         raise UserError(f"{path}: no such tokenizer file")
-    if path.name == "vocab.txt":
-        return Tokenizer(_wordpiece(path), str(path))
-    if path.name == "vocab.json":
-        if path.with_name("source.spm").exists():
-            return read_source_target_tokenizer(path.parent)
-        return Tokenizer(_byte_pairs(path), str(path))
-    if merges.is_merges(path):
+    if path.name == "vocab.json" and path.with_name("source.spm").exists():
+        return read_source_target_tokenizer(path.parent)
+    if path.name not in TOKENIZER_FILES and merges.is_merges(path):
         return Tokenizer(merges.read_merges(path), str(path))
+    side_files = read_side_files(path.parent) if path.name in TOKENIZER_FILES else None
+    names = side_files.special_names if side_files else {}
+    if path.name == "vocab.txt":
+        hf_tokenizer = _wordpiece(path, names)
+    elif path.name == "vocab.json":
+        hf_tokenizer = _byte_pairs(path)
+    else:
+        hf_tokenizer = _from_json(path)
+    if side_files is None:
+        return Tokenizer(hf_tokenizer, str(path))
+    if path.name == "vocab.txt":  # it can be no other class's
+        side_files = replace(side_files, tokenizer_class="BertTokenizer")
+    return Tokenizer(apply_side_files(hf_tokenizer, side_files), str(path), names, side_files.model_max_length)
+
+
+def _from_json(path: Path) -> HFTokenizer:
     try:
-        return Tokenizer(HFTokenizer.from_file(str(path)), str(path))
+        return HFTokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises nothing narrower
         raise UserError(f"{path}: not a tokenizer file ({error})") from error
 
 
-def _wordpiece(path: Path) -> HFTokenizer:
+def _wordpiece(path: Path, names: Mapping[str, str]) -> HFTokenizer:
+    """BERT's; `names` are those of special tokens, by their role."""
     # a line ends at \n alone: splitlines, and text mode at a lone \r, would cut words that hold a Unicode line break
-    lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-    vocab = {word.removesuffix("\r"): number for number, word in enumerate(lines)}
-    missing = [token for token in BERT_SPECIAL[:4] if token not in vocab]
-    if missing:
+    vocab: dict[str, int] = {}
+    for number, line in enumerate(_decoded(path).removesuffix("\n").split("\n")):
+        word = line.removesuffix("\r")
+        if word.strip() and word in vocab:
+            raise UserError(f"{path}, line {number + 1}: {shown(word)} is there already, in line {vocab[word] + 1}")
+        vocab[word] = number
+    special = [names.get(role, USUAL_NAMES[role]) for role in ("pad_token", "unk_token", "cls_token", "sep_token")]
+    if missing := [token for token in special if token not in vocab]:
         raise UserError(f"{path}: the vocabulary lacks {', '.join(missing)}")
-    settings = path.with_name("tokenizer_config.json")
-    config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
-    hf_tokenizer = HFTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
-    hf_tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=config.get("do_lower_case", True),
-        strip_accents=config.get("strip_accents"),
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-    )
+    unknown = names.get("unk_token", USUAL_NAMES["unk_token"])
+    hf_tokenizer = HFTokenizer(models.WordPiece(vocab, unk_token=unknown, max_input_chars_per_word=100))
+    hf_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     hf_tokenizer.decoder = decoders.WordPiece()
-    hf_tokenizer.add_special_tokens([token for token in BERT_SPECIAL if token in vocab])
+    hf_tokenizer.add_special_tokens([token for token in (*special, "[MASK]") if token in vocab])
     return hf_tokenizer
+
+
+def _decoded(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, byte {error.start}: not UTF-8 ({error.reason})") from None
 
 
 def _byte_pairs(path: Path) -> HFTokenizer:
     """GPT's vocabulary, whose words end in a mark (`</w>`), or GPT-2's of bytes."""
     merges_file = path.with_name("merges.txt")
-    try:
-        vocab = {str(token): int(number) for token, number in json.loads(path.read_text(encoding="utf-8")).items()}
-        lines = merges_file.read_bytes().decode("utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{merges_file}: it belongs to {path.name}, and is not there") from None
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: no vocabulary and merges ({error})") from error
+    if not merges_file.exists():
+        raise UserError(f"{merges_file}: it belongs to {path.name}, and is not there")
+    words = Values(read_object(path, UserError), error=UserError)
+    vocab = {str(token): words.whole(token, minimum=0) for token in words.values}
+    lines = _decoded(merges_file).split("\n")
+    numbers = sorted(vocab.values())
+    if double := next((a for a, b in pairwise(numbers) if a == b), None):
+        raise UserError(f"{path}: {double} is the number of two tokens")
     pairs = [line.removesuffix("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
     if wrong := next((pair for pair in pairs if len(pair) != 2), None):
         raise UserError(f"{merges_file}: {' '.join(wrong)!r} is not a pair of tokens")

@@ -12,22 +12,51 @@ from numpy import ndarray
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from protoformer.atomic import write_text
 from protoformer.errors import ConfigurationError, UserError
 from protoformer.text.normalization import Normalization, gpt_normalizer
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token
 UNKNOWN_WORD, END = "<unk>", "</w>"  # GPT's
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+USUAL_NAMES = {  # of special tokens, by their role
+    **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), BERT_SPECIAL, strict=True)),
+    "eos_token": END_OF_TEXT,
+}
+
+
+def valid_unicode(text: str) -> str:
+    """The text with U+FFFD in place of each half of a surrogate pair, which is no character."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 class Tokenizer:
-    """Text -> ids, without special tokens, which the input template adds. `origin` names it in messages."""
+    """Text -> ids, without special tokens, which the input template adds. `origin` names it in messages.
 
-    def __init__(self, hf_tokenizer: HFTokenizer, origin: str) -> None:
+    `special_names` are special tokens with other than the usual names, by their role ("cls_token"). `model_max_length` is what
+    the vocabulary's folder says (None: nothing).
+    """
+
+    def __init__(
+        self,
+        hf_tokenizer: HFTokenizer,
+        origin: str,
+        special_names: Mapping[str, str] | None = None,
+        model_max_length: int | None = None,
+    ) -> None:
         hf_tokenizer.no_truncation()
         hf_tokenizer.no_padding()
-        self.hf_tokenizer, self.origin = hf_tokenizer, origin
-        self.digest = hashlib.sha256(hf_tokenizer.to_str().encode()).hexdigest()[:16]
+        self.hf_tokenizer, self.origin, self.model_max_length = hf_tokenizer, origin, model_max_length
+        names = special_names or {}
+        self.special_names = {role: name for role, name in sorted(names.items()) if USUAL_NAMES.get(role) != name}
+        if not hf_tokenizer.get_vocab_size(with_added_tokens=True):
+            raise UserError(f"{origin}: the vocabulary is empty")
+        content = hf_tokenizer.to_str() + (json.dumps(self.special_names) if self.special_names else "")
+        self.digest = hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def vocab_size(self) -> int:
@@ -41,9 +70,17 @@ class Tokenizer:
             raise UserError(f"{self.origin}: the vocabulary lacks the special token {token}")
         return number
 
+    def special_token(self, role: str) -> str:
+        """The special token of a role, such as "cls_token", in or out of the vocabulary."""
+        return self.special_names.get(role, USUAL_NAMES.get(role, role))
+
     def special_tokens(self) -> set[str]:
         """Special tokens of the vocabulary, which text is never encoded as."""
         return {token.content for token in self.hf_tokenizer.get_added_tokens_decoder().values() if token.special}
+
+    def ids_without_token(self, rows: int) -> set[int]:
+        """Of `rows` embeddings those that stand for no token: vocabularies are padded, and may have gaps."""
+        return set(range(rows)) - set(self.hf_tokenizer.get_vocab(with_added_tokens=True).values())
 
     def count_differing_ids(self, other: "Tokenizer") -> int:
         """How many tokens of this vocabulary have another id, or none, in the other one."""
@@ -71,7 +108,8 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in one parallel call."""
-        return [encoding.ids for encoding in self.hf_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        texts = [valid_unicode(text) for text in texts]
+        return [encoding.ids for encoding in self.hf_tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of target texts, where a tokenizer segments them otherwise than sources."""
@@ -79,16 +117,18 @@ class Tokenizer:
 
     def encode_with_offsets(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Ids of each text, and each token's start and end in the text, in characters."""
-        encodings = self.hf_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encodings = self.hf_tokenizer.encode_batch([valid_unicode(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings], [encoding.offsets for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.hf_tokenizer.decode(list(ids))
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, which `read_tokenizer` and `transformers` open."""
+        """Write `tokenizer.json`, which `read_tokenizer` and `transformers` open, and unusual names of special tokens."""
         folder.mkdir(parents=True, exist_ok=True)
         self.hf_tokenizer.save(str(folder / "tokenizer.json"))
+        if self.special_names:
+            write_text(folder / "special_tokens_map.json", json.dumps(self.special_names))
 
 
 def byte_level_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> HFTokenizer:
@@ -128,7 +168,7 @@ def with_normalization(tokenizer: Tokenizer, normalization: Normalization) -> To
     else:
         hf_tokenizer.normalizer = normalizers.BertNormalizer()
         hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return Tokenizer(hf_tokenizer, tokenizer.origin)
+    return Tokenizer(hf_tokenizer, tokenizer.origin, tokenizer.special_names, tokenizer.model_max_length)
 
 
 def whole_word_tokenizer(texts: Iterable[str], origin: str) -> Tokenizer:

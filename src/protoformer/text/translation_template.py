@@ -50,12 +50,17 @@ class TranslationTemplate:
         self.eos_id = new_id + (bos_token is None) if eos_token is None else tokenizer.id(eos_token)
         self.suppressed_ids = sorted({self.bos_id, *(tokenizer.id(token) for token in suppressed_tokens)})
         self.pad_id = 0  # masked, so any id would do
+        self._tokenizer = tokenizer
         self._arguments = (
             f"bos_token={bos_token!r}, eos_token={eos_token!r}, suppressed_tokens={list(suppressed_tokens)!r}"
         )
 
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}({self._arguments})"
+
+    def never_generated(self, rows: int) -> set[int]:
+        """Of a model's `rows` embeddings those that no target has: suppressed tokens, and rows that are no token."""
+        return {*self.suppressed_ids, *self._tokenizer.ids_without_token(rows)} - {self.eos_id}
 
     def largest_id(self, method: str) -> int:
         """The largest special id; a model must have an embedding for it."""

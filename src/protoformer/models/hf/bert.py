@@ -1,6 +1,7 @@
 """BERT's Hugging Face format (`google-bert/*`), in both directions.
 
-Names of tensors, theirs -> ours ("bert." in front of theirs may be missing; L is a layer's number):
+Names of tensors, theirs -> ours (L is a layer's number; "bert." in front of theirs may be missing, or be another name, such as
+that of a module around the model):
 
     embeddings.word_embeddings                  -> embeddings.token        (vocab, d_model)
     embeddings.position_embeddings              -> embeddings.position     (max_seq_len, d_model)
@@ -16,26 +17,30 @@ Names of tensors, theirs -> ours ("bert." in front of theirs may be missing; L i
     pooler.dense                                -> pooler.dense
 
 Old files say gamma and beta for a norm's weight and bias. Heads stay apart from the body, since a task may share them or not.
+A masked-LM head stores its bias under one or two names, and its matrix where that is not the embedding.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from protoformer.errors import WeightsError
+from protoformer.json_files import Values
+from protoformer.models.hf.labels import label_config, label_words
 from protoformer.models.hf.layout import (
+    ACTIVATIONS,
     BuilderArguments,
     CompanionFiles,
     ExportedRun,
     HeadLayout,
     PublishedLayout,
-    require_keys,
-    require_model_type,
-    translate_activation,
+    concatenated,
+    plain_names,
+    preferred,
 )
+from protoformer.models.hf.masked_lm import BIAS, OTHER_BIAS, OUTPUT, is_untied, resolve_copies
 from protoformer.models.hf.tokenizer_files import tokenizer_files
 from protoformer.models.weights import HfConfig, StateDict
 
@@ -49,7 +54,8 @@ SIZES = {  # theirs -> ours
     "type_vocab_size": "n_segments",
     "layer_norm_eps": "norm_eps",
 }
-ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+REQUIRED = ("hidden_size", "num_hidden_layers", "vocab_size")
+OTHER_MODELS = ("is_decoder", "add_cross_attention", "is_encoder_decoder")  # with one of them it is no encoder
 PARTS = {
     "embeddings.word_embeddings": "embeddings.token",
     "embeddings.position_embeddings": "embeddings.position",
@@ -66,7 +72,7 @@ LAYER = {
 }
 QKV = ("query", "key", "value")
 HEAD_PREFIXES = ("cls.", "classifier.", "qa_outputs.")
-TIED = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")  # copies of the embedding and of the bias
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # of old files
 
 
 @dataclass(frozen=True)
@@ -93,17 +99,41 @@ class BertWeights(PublishedLayout):
                 "next.linear": "cls.seq_relationship",
             },
             partial="ForMaskedLM",
+            untied={"masked.decoder": "cls.predictions.decoder"},
         ),
     }
 
     def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
-        require_model_type(config.get("model_type", "bert"), self.model_type)
-        if config.get("position_embedding_type", "absolute") != "absolute":
-            raise WeightsError("config.json asks for relative positions; BERT's are absolute")
-        require_keys(config, ("hidden_size", "num_hidden_layers", "vocab_size"))
-        sizes = {ours: config[theirs] for theirs, ours in self.size_names.items() if theirs in config}
-        return {**sizes, "activation": translate_activation(config, "hidden_act", "gelu", ACTIVATIONS)}
+        values = Values(config)
+        model_type = values.text("model_type", "bert")
+        if model_type != self.model_type:
+            raise WeightsError(f"{values.origin} says model_type {model_type!r}; this model reads {self.model_type!r}")
+        if values.text("position_embedding_type", "absolute") != "absolute":
+            raise WeightsError(f"{values.origin} asks for relative positions; BERT's are absolute")
+        for name in OTHER_MODELS:
+            if values.flag(name, False):
+                raise WeightsError(f"{values.origin}: {name}=true is a left-to-right decoder; this model is an encoder")
+        values.require(*REQUIRED)
+        sizes: BuilderArguments = {
+            ours: values.number(theirs, 1e-12) if ours == "norm_eps" else values.whole(theirs)
+            for theirs, ours in self.size_names.items()
+            if values.get(theirs) is not None
+        }
+        if "n_heads" in sizes and sizes["d_model"] % sizes["n_heads"]:
+            raise WeightsError(
+                f"{values.origin}: hidden_size={sizes['d_model']} is not a multiple of "
+                f"num_attention_heads={sizes['n_heads']}"
+            )
+        return {**sizes, "activation": values.choice("hidden_act", ACTIVATIONS, "gelu")}
+
+    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> BuilderArguments:
+        """`tie_word_embeddings` false where the masked-LM head has a matrix of its own."""
+        return {"tie_word_embeddings": False} if is_untied(plain_names(state, *self._prefixes)) else {}
+
+    @property
+    def _prefixes(self) -> tuple[str, ...]:
+        return (f"{self.model_type}.", "bert.")
 
     def hf_config(
         self,
@@ -121,7 +151,7 @@ class BertWeights(PublishedLayout):
         layout = self._head_layout(task_type, module_head)
         missing = head and layout.parts.keys() - {name.rpartition(".")[0] for name in head}
         theirs = {theirs: sizes[ours] for theirs, ours in self.size_names.items() if ours in sizes}
-        activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+        activations = preferred(ACTIVATIONS)
         dropout = sizes.get("dropout", 0.1)
         attention_dropout = sizes.get("attention_dropout")
         return {
@@ -133,8 +163,8 @@ class BertWeights(PublishedLayout):
             "hidden_act": activations[sizes.get("activation", "gelu")],
             "hidden_dropout_prob": dropout,
             "attention_probs_dropout_prob": dropout if attention_dropout is None else attention_dropout,
-            **(_label_config(labels) if layout.labelled else {}),
-            "tie_word_embeddings": True,
+            **(label_config(labels) if layout.labelled else {}),
+            "tie_word_embeddings": sizes.get("tie_word_embeddings", True),
             "initializer_range": 0.02,
             "pad_token_id": 0,
         }
@@ -145,10 +175,11 @@ class BertWeights(PublishedLayout):
         body: StateDict = {}
         heads: StateDict = {}
         fused: dict[str, dict[str, Tensor]] = {}  # our qkv's name -> its three parts
-        for name, tensor in state.items():
-            key = name.removeprefix(f"{self.model_type}.").replace(".gamma", ".weight").replace(".beta", ".bias")
-            stem, _, suffix = key.rpartition(".")  # suffix: weight or bias
-            if key in TIED or key == "embeddings.position_ids":  # a buffer of old files
+        for name, tensor in plain_names(state, *self._prefixes).items():
+            stem, _, suffix = name.rpartition(".")  # suffix: weight or bias
+            suffix = {"gamma": "weight", "beta": "bias"}.get(suffix, suffix)
+            key = f"{stem}.{suffix}"
+            if key in BUFFERS:
                 continue
             if key.startswith(self.head_prefixes):
                 heads[key] = tensor
@@ -166,7 +197,8 @@ class BertWeights(PublishedLayout):
         for name, parts in fused.items():
             if missing := [projection for projection in QKV if projection not in parts]:
                 raise WeightsError(f"missing: the {' and '.join(missing)} part of {name}")
-            body[name] = torch.cat([parts[projection] for projection in QKV])
+            body[name] = concatenated(name, [parts[projection] for projection in QKV])
+        resolve_copies(body, heads)
         return body, heads
 
     def head_from_hf(
@@ -189,7 +221,7 @@ class BertWeights(PublishedLayout):
         model_class = self.class_prefix + layout.model_class
         if (others - {model_class}) & set(architectures) or (layout.ambiguous and model_class not in architectures):
             return {}
-        ours = {theirs: ours for ours, theirs in layout.parts.items()}
+        ours = {theirs: ours for ours, theirs in {**layout.parts, **layout.untied}.items()}
         state: StateDict = {}
         for name, tensor in heads.items():
             stem, _, suffix = name.rpartition(".")
@@ -206,10 +238,7 @@ class BertWeights(PublishedLayout):
         layout = self.heads.get(task_type, module_head)
         if layout is None or not layout.labelled:
             return None
-        names = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels") or 2)}
-        if len(names) == 1 or config.get("problem_type") == "regression":
-            return None
-        return [names[index] for index in sorted(names, key=int)]
+        return label_words(config)
 
     def to_hf(
         self,
@@ -222,6 +251,7 @@ class BertWeights(PublishedLayout):
         layout = self._head_layout(task_type, module_head)
         embeddings = {ours: theirs for theirs, ours in self.part_names.items()}
         layers = {ours: theirs for theirs, ours in LAYER.items()}
+        parts = {**layout.parts, **layout.untied}
         state: StateDict = {}
         for name, tensor in body.items():
             stem, _, suffix = name.rpartition(".")
@@ -237,7 +267,9 @@ class BertWeights(PublishedLayout):
                 state[f"{prefix}.{layers[part]}.{suffix}"] = tensor
         for name, tensor in head.items():
             stem, _, suffix = name.rpartition(".")
-            state[f"{layout.parts[stem]}.{suffix}"] = tensor
+            state[f"{parts[stem]}.{suffix}"] = tensor
+        if OUTPUT in state:  # then transformers does not tie the bias either
+            state[OTHER_BIAS] = state[BIAS].clone()
         return state
 
     def companion_files(self, run: ExportedRun, config: HfConfig) -> CompanionFiles:
@@ -252,12 +284,3 @@ class BertWeights(PublishedLayout):
                 f"of {', '.join(self.heads)} have"
             )
         return layout
-
-
-def _label_config(labels: Sequence[str] | None) -> HfConfig:
-    names = labels or ["score"]
-    return {
-        "id2label": {str(index): name for index, name in enumerate(names)},
-        "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "single_label_classification" if labels else "regression",
-    }

@@ -32,4 +32,5 @@ FAMILIES: Mapping[str, Family] = {
 
 def family_of(config: HfConfig) -> Family | None:
     """The family of a `config.json`; None for one that is not known. Files without a model_type are BERT's first ones."""
-    return FAMILIES.get(config.get("model_type", BertWeights.model_type))
+    model_type = config.get("model_type", BertWeights.model_type)
+    return FAMILIES.get(model_type) if isinstance(model_type, str) else None

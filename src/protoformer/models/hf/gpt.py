@@ -1,6 +1,6 @@
 """The Hugging Face formats of GPT (`openai-community/openai-gpt`) and GPT-2, in both directions.
 
-Names of tensors, theirs -> ours ("transformer." in front of theirs may be missing; L is a layer's number):
+Names of tensors, theirs -> ours (L is a layer's number; "transformer." in front of theirs may be missing, or be another name):
 
     tokens_embed (GPT), wte (GPT-2)     -> embeddings.token       (vocab, d_model)
     positions_embed (GPT), wpe (GPT-2)  -> embeddings.position    (max_seq_len, d_model)
@@ -11,9 +11,10 @@ Names of tensors, theirs -> ours ("transformer." in front of theirs may be missi
     h.L.mlp.c_proj                      -> stack.layers.L.feed_forward.outer   transposed, (d_model, d_ff)
     h.L.ln_2                            -> stack.layers.L.feed_forward_norm
     ln_f (GPT-2)                        -> stack.final_norm
+    lm_head                             -> output                 (vocab, d_model), where it is not the token embedding
 
-Their linear maps are stored as `Conv1D`, the transpose of torch's. The output layer `lm_head` is the token embedding, and old
-files carry masks as buffers: neither is a weight of its own.
+Their linear maps are stored as `Conv1D`, the transpose of torch's; files of minGPT and nanoGPT, which store torch's own, are
+known by the shape of c_attn. Masks that old files carry as buffers are left out.
 """
 
 import re
@@ -24,15 +25,17 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from protoformer.errors import WeightsError
+from protoformer.json_files import Values
 from protoformer.models.hf.layout import (
+    ACTIVATIONS,
     BuilderArguments,
     CompanionFiles,
     ExportedRun,
     HeadLayout,
     TiedOutputLayout,
-    require_keys,
-    require_model_type,
-    translate_activation,
+    plain_names,
+    preferred,
+    same_tensor,
 )
 from protoformer.models.hf.tokenizer_files import tokenizer_files
 from protoformer.models.weights import HfConfig, StateDict
@@ -46,7 +49,14 @@ LAYER = {
     "mlp.c_proj": "feed_forward.outer",
     "ln_2": "feed_forward_norm",
 }
-HEAD_PARTS = ("lm_head", "score", "multiple_choice_head.summary")
+HEAD_PARTS = ("score", "multiple_choice_head.summary")
+TOKEN, OUTPUT = "embeddings.token.weight", "output.weight"  # ours
+FIXED_CONFIG = {  # with another value it is another model
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "is_encoder_decoder": False,
+}
 TRANSPOSED = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
@@ -65,7 +75,17 @@ class GptWeights(TiedOutputLayout):
     fixed_d_ff: ClassVar[bool] = True  # 4 d_model; config.json has no key for another one
     norm: ClassVar[str] = "post"
     # GPT's code means the tanh form by `gelu`
-    activations: ClassVar[Mapping[str, str]] = {"gelu": "gelu_tanh", "relu": "relu"}
+    activations: ClassVar[Mapping[str, str]] = {
+        "gelu": "gelu_tanh",
+        **{name: ours for name, ours in ACTIVATIONS.items() if ours != "gelu"},
+    }
+    size_names: ClassVar[Mapping[str, str]] = {
+        "n_embd": "d_model",
+        "n_layer": "n_layers",
+        "n_head": "n_heads",
+        "n_inner": "d_ff",
+        "n_positions": "max_seq_len",
+    }
     embeddings: ClassVar[Mapping[str, str]] = {
         "tokens_embed": "embeddings.token",
         "positions_embed": "embeddings.position",
@@ -73,31 +93,50 @@ class GptWeights(TiedOutputLayout):
 
     def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
-        require_model_type(config.get("model_type"), self.model_type)
-        for name, expected in (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False)):
-            if config.get(name, expected) != expected:
-                raise WeightsError(f"config.json: {name}={config[name]} is not GPT's attention")
-        require_keys(config, ("n_embd", "n_layer", "n_head", "vocab_size"))
-        default_activation = next(iter(self.activations))
+        values = Values(config)
+        if values.text("model_type") != self.model_type:
+            raise WeightsError(
+                f"{values.origin} says model_type {values.text('model_type')!r}; this model reads {self.model_type!r}"
+            )
+        for name, usual in FIXED_CONFIG.items():
+            if values.flag(name, usual) != usual:
+                raise WeightsError(f"{values.origin}: {name}={config[name]} is not GPT's attention")
+        values.require("n_embd", "n_layer", "n_head", "vocab_size")
+        d_model, n_heads = values.whole("n_embd"), values.whole("n_head")
+        if d_model % n_heads:
+            raise WeightsError(f"{values.origin}: n_embd={d_model} is not a multiple of n_head={n_heads}")
         return {
-            "vocab_size": config["vocab_size"],
-            "d_model": config["n_embd"],
-            "n_layers": config["n_layer"],
-            "n_heads": config["n_head"],
-            "d_ff": config.get("n_inner") or 4 * config["n_embd"],
-            "max_seq_len": config.get("n_positions") or config.get("n_ctx") or 512,
-            "norm_eps": config.get("layer_norm_epsilon", 1e-5),
-            "activation": translate_activation(config, self.activation_key, default_activation, self.activations),
+            "vocab_size": values.whole("vocab_size"),
+            "d_model": d_model,
+            "n_layers": values.whole("n_layer"),
+            "n_heads": n_heads,
+            "d_ff": values.whole("n_inner", 4 * d_model),
+            "max_seq_len": values.whole("n_positions", values.whole("n_ctx", 512)),
+            "norm_eps": values.number("layer_norm_epsilon", 1e-5),
+            "activation": values.choice(self.activation_key, self.activations, next(iter(self.activations))),
             "norm": self.norm,
         }
 
+    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """`tie_word_embeddings` false where the output matrix is not the embedding."""
+        plain = plain_names(state)
+        token = plain.get(
+            next(theirs for theirs, ours in self.embeddings.items() if f"{ours}.weight" == TOKEN) + ".weight"
+        )
+        output = plain.get("lm_head.weight")
+        untied = output is not None and token is not None and not same_tensor(output, token)
+        return {"tie_word_embeddings": False} if untied else {}
+
     def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
-        """Their tensors -> (the decoder's under our names, heads under theirs). Raises WeightsError for an output layer that is
-        not the token embedding."""
+        """Their tensors -> (the decoder's under our names, heads under theirs).
+
+        An output matrix that equals the embedding is left out.
+        """
         body: StateDict = {}
         heads: StateDict = {}
-        for name, tensor in state.items():
-            key = name.removeprefix("transformer.")
+        plain = plain_names(state)
+        transposed = () if _is_torch_linear(plain) else TRANSPOSED
+        for key, tensor in plain.items():
             stem, _, suffix = key.rpartition(".")  # suffix: weight or bias
             if BUFFERS.search(key):
                 continue
@@ -105,16 +144,14 @@ class GptWeights(TiedOutputLayout):
                 body[f"{self.embeddings[stem]}.{suffix}"] = tensor
             elif stem.startswith("h."):
                 layer, _, part = stem.removeprefix("h.").partition(".")
-                ours = tensor.T.contiguous() if part in TRANSPOSED and suffix == "weight" else tensor
+                ours = tensor.T.contiguous() if part in transposed and suffix == "weight" else tensor
                 body[f"stack.layers.{layer}.{LAYER.get(part, part)}.{suffix}"] = ours
             elif stem in HEAD_PARTS:
                 heads[key] = tensor
             else:
-                body[key] = tensor  # unknown: named as unexpected when it is loaded into the model
-        token = body.get("embeddings.token.weight")
-        output = heads.pop("lm_head.weight", None)
-        if output is not None and token is not None and not (output.shape == token.shape and output.equal(token)):
-            raise WeightsError("lm_head.weight is not the token embedding; GPT's output layer is")
+                body["output.weight" if key == "lm_head.weight" else key] = tensor  # unknown: named as unexpected later
+        if OUTPUT in body and (TOKEN not in body or same_tensor(body[TOKEN], body[OUTPUT])):
+            body[TOKEN] = body.pop(OUTPUT)
         return body, heads
 
     def to_hf(
@@ -132,6 +169,9 @@ class GptWeights(TiedOutputLayout):
             stem, _, suffix = name.rpartition(".")
             if stem in embeddings:
                 state[f"transformer.{embeddings[stem]}.{suffix}"] = tensor
+                continue
+            if name == OUTPUT:
+                state["lm_head.weight"] = tensor
                 continue
             layer, _, part = stem.removeprefix("stack.layers.").partition(".")
             theirs = tensor.T.contiguous() if layers[part] in TRANSPOSED and suffix == "weight" else tensor
@@ -167,7 +207,7 @@ class GptWeights(TiedOutputLayout):
             raise WeightsError(f"d_ff={sizes['d_ff']}: {self.model_type} has no other than 4 x d_model")
         dropout = sizes.get("dropout", 0.1)
         attention_dropout, embedding_dropout = sizes.get("attention_dropout"), sizes.get("embedding_dropout")
-        activations = {ours: theirs for theirs, ours in self.activations.items()}
+        activations = preferred(self.activations)
         return {
             "architectures": [self.class_prefix + self.heads[task_type].model_class],
             "model_type": self.model_type,
@@ -182,9 +222,15 @@ class GptWeights(TiedOutputLayout):
             "resid_pdrop": dropout,
             "attn_pdrop": dropout if attention_dropout is None else attention_dropout,
             "embd_pdrop": dropout if embedding_dropout is None else embedding_dropout,
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": sizes.get("tie_word_embeddings", True),
             "initializer_range": sizes.get("init_std", 0.02),
         }
+
+
+def _is_torch_linear(plain: Mapping[str, Tensor]) -> bool:
+    """Whether linear maps are stored as (outputs, inputs): c_attn has three times as many outputs as inputs."""
+    shape = next((tensor.shape for name, tensor in plain.items() if name.endswith("attn.c_attn.weight")), None)
+    return shape is not None and len(shape) == 2 and shape[0] == 3 * shape[1]
 
 
 @dataclass(frozen=True)
@@ -196,7 +242,7 @@ class Gpt2Weights(GptWeights):
     fixed_d_ff: ClassVar[bool] = False
     norm: ClassVar[str] = "pre"
     activation_key: ClassVar[str] = "activation_function"
-    activations: ClassVar[Mapping[str, str]] = {"gelu_new": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
+    activations: ClassVar[Mapping[str, str]] = {"gelu_new": "gelu_tanh", **ACTIVATIONS}
     embeddings: ClassVar[Mapping[str, str]] = {
         "wte": "embeddings.token",
         "wpe": "embeddings.position",

@@ -10,8 +10,9 @@ model below the head, names without `backbone.`) and the head (names without `he
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from protoformer.errors import WeightsError
@@ -24,6 +25,62 @@ from protoformer.text.translation_template import TranslationTemplate
 
 BuilderArguments = dict[str, Any]  # keyword arguments of a model's builder (`d_model`, `n_layers`, ...)
 CompanionFiles = dict[str, Mapping[str, Any] | bytes]  # files beside the weights by name; mappings become JSON
+
+# names of `transformers` -> ours, the preferred one of each first; `quick_gelu` and `gelu_10` are other functions
+ACTIVATIONS: Mapping[str, str] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "relu": "relu",
+    "swish": "swish",
+    "silu": "swish",
+}
+WRAPPERS = (
+    "module.",
+    "_orig_mod.",
+    "base_model.",
+    "model.",
+    "transformer.",
+)  # modules around a model when it was saved
+
+
+def preferred(names: Mapping[str, str]) -> dict[str, str]:
+    """Ours -> theirs, the first of several."""
+    return {ours: theirs for theirs, ours in reversed(list(names.items()))}
+
+
+def plain_names(state: Mapping[str, Tensor], *own: str) -> StateDict:
+    """Tensors under their names without those of the modules around the model: the family's `own` prefixes, and `WRAPPERS`.
+
+    Raises WeightsError for two different tensors that get one name.
+    """
+    prefixes = (*own, *WRAPPERS)
+    plain: StateDict = {}
+    for name, tensor in state.items():
+        key = name
+        while key.startswith(prefixes):
+            key = next(key.removeprefix(prefix) for prefix in prefixes if key.startswith(prefix))
+        if key in plain and not same_tensor(plain[key], tensor):
+            raise WeightsError(f"{key} is there twice (once as {name}), with different values")
+        plain[key] = tensor
+    return plain
+
+
+def same_tensor(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.equal(b)
+
+
+def concatenated(name: str, parts: Sequence[Tensor]) -> Tensor:
+    """Tensors one below the other. Raises WeightsError where they do not fit together."""
+    try:
+        return torch.cat(list(parts))
+    except (RuntimeError, TypeError):
+        shapes = ", ".join(str(list(part.shape)) for part in parts)
+        raise WeightsError(f"mis-shaped: the parts of {name} are {shapes}") from None
 
 
 @dataclass(frozen=True)
@@ -38,7 +95,8 @@ class HeadLayout:
     model_class: str
     parts: Mapping[str, str] = field(default_factory=dict)
     partial: str | None = None  # the class that opens a head which lacks some of the parts
-    labelled: bool = False  # config.json holds the names of its labels (id2label)
+    untied: Mapping[str, str] = field(default_factory=dict)  # parts of a head whose output matrix is not the embedding
+    labelled: bool = False  # config.json holds the words of its labels (id2label)
     ambiguous: bool = False  # its tensors look like another head's: a file has it only if `architectures` says so
 
 
@@ -53,6 +111,7 @@ class ExportedRun:
     task: Mapping[str, Any]  # the run's `task` node: columns, arguments of the task module
 
 
+@runtime_checkable
 class WeightsLayout(Protocol):
     """A family's Hugging Face format, in both directions. Every method raises WeightsError for what it cannot express."""
 
@@ -78,6 +137,9 @@ class WeightsLayout(Protocol):
 
     def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
+
+    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> BuilderArguments:
+        """Builder arguments that the tensors alone decide: `tie_word_embeddings` false for an output matrix of its own."""
 
     def hf_config(
         self,
@@ -135,6 +197,10 @@ class PublishedLayout:
     revision: str | None = None
     optional_prefixes: ClassVar[tuple[str, ...]] = ()
 
+    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> BuilderArguments:
+        """None: `config.json` says all."""
+        return {}
+
     def special_token_ids(self, template: Any) -> dict[str, int]:
         """Empty: the model writes no text."""
         return {}
@@ -157,26 +223,6 @@ class TiedOutputLayout(PublishedLayout):
     def labels(self, task_type: str, config: HfConfig, module_head: HeadLayout | None = None) -> list[str] | None:
         """None: there is no classifier."""
         return None
-
-
-def require_model_type(actual: str | None, expected: str) -> None:
-    """Raise WeightsError for the `config.json` of another architecture."""
-    if actual != expected:
-        raise WeightsError(f"config.json says model_type {actual!r}; this model reads {expected!r}")
-
-
-def require_keys(config: HfConfig, names: Sequence[str]) -> None:
-    """Raise WeightsError for keys that a `config.json` lacks."""
-    if missing := [name for name in names if name not in config]:
-        raise WeightsError(f"config.json lacks {', '.join(missing)}")
-
-
-def translate_activation(config: HfConfig, key: str, default: str, activations: Mapping[str, str]) -> str:
-    """Our name of the activation that `config.json` has under `key`. Raises WeightsError for one that is not supported."""
-    theirs = config.get(key, default)
-    if theirs not in activations:
-        raise WeightsError(f"config.json: {key} {theirs!r}; supported: {', '.join(activations)}")
-    return activations[theirs]
 
 
 @dataclass(frozen=True)

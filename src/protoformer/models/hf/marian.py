@@ -3,6 +3,12 @@
 Names of tensors, theirs -> ours (S is encoder or decoder, L a layer's number):
 
     model.shared                                -> embeddings.token     (vocab, d_model): both languages and the output layer
+    model.encoder.embed_tokens                  -> embeddings.token, where the matrices are separate
+    model.decoder.embed_tokens                  -> target_embeddings.token
+    lm_head                                     -> output               (vocab, d_model)
+    model.encoder|decoder.embed_positions       -> embeddings.position, target_embeddings.position: tables that are not Marian's
+                                                   sinusoids (learned ones, tensor2tensor's sinusoids)
+    model.S.layer_norm                          -> S.final_norm, of a pre-norm model
     final_logits_bias, (1, vocab)               -> bias                 (vocab,)
     model.S.layers.L.self_attn.q|k|v_proj       -> S.layers.L.attention.qkv, one below the other (3 d_model, d_model)
     model.S.layers.L.self_attn.out_proj         -> S.layers.L.attention.output
@@ -13,7 +19,8 @@ Names of tensors, theirs -> ours (S is encoder or decoder, L a layer's number):
     self_attn_layer_norm, encoder_attn_layer_norm, final_layer_norm
                                                 -> attention_norm, cross_attention_norm, feed_forward_norm
 
-Files may name the embedding several times. Positions are computed, though old files hold them as tables.
+Files may name the embedding several times, and the "model." in front may be missing. Marian's sinusoids are computed, though
+old files hold them as tables.
 """
 
 import re
@@ -21,61 +28,49 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from protoformer.errors import WeightsError
+from protoformer.json_files import Values
 from protoformer.models.hf.layout import (
+    ACTIVATIONS,
     BuilderArguments,
     CompanionFiles,
     ExportedRun,
     HeadLayout,
     TiedOutputLayout,
-    require_keys,
-    require_model_type,
-    translate_activation,
+    plain_names,
+    preferred,
 )
-from protoformer.models.hf.tokenizer_files import closing_tokenizer_files
+from protoformer.models.hf.marian_embeddings import (
+    LM_HEAD,
+    OUTPUT,
+    POSITION,
+    SHARED,
+    SOURCE_TOKENS,
+    TABLES,
+    TARGET_POSITION,
+    TARGET_TOKEN,
+    TARGET_TOKENS,
+    TOKEN,
+    embeddings,
+)
+from protoformer.models.hf.marian_layers import FUSED, PARTS, fuse
+from protoformer.models.hf.tokenizer_files import closing_tokenizer_files, marian_tokenizer_config
 from protoformer.models.weights import HfConfig, StateDict
 from protoformer.text.sentencepiece import SourceTargetTokenizer
 
-TOKEN, BIAS = "embeddings.token.weight", "bias"  # ours
-SHARED, LOGITS_BIAS = "model.shared.weight", "final_logits_bias"  # theirs
-TIED = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
-SINUSOID_TABLES = re.compile(r"model\.(encoder|decoder)\.embed_positions\.weight$")
-THEIR_LAYER = re.compile(r"model\.(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)$")
-OUR_LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)$")
-PARTS = {  # theirs -> ours
-    "self_attn.out_proj": "attention.output",
-    "self_attn_layer_norm": "attention_norm",
-    "encoder_attn.q_proj": "cross_attention.query",
-    "encoder_attn.out_proj": "cross_attention.output",
-    "encoder_attn_layer_norm": "cross_attention_norm",
-    "fc1": "feed_forward.inner",
-    "fc2": "feed_forward.outer",
-    "final_layer_norm": "feed_forward_norm",
-}
-FUSED = {  # ours -> theirs, one below the other
-    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "cross_attention.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
-}
-REQUIRED_KEYS = (
-    "d_model",
-    "encoder_layers",
-    "decoder_layers",
-    "encoder_attention_heads",
-    "encoder_ffn_dim",
-    "vocab_size",
-)
+BIAS, LOGITS_BIAS = "bias", "final_logits_bias"  # ours, theirs
+FINAL_NORMS = re.compile(r"(encoder|decoder)\.layer_norm\.(weight|bias)$")
+OUR_FINAL_NORMS = re.compile(r"(encoder|decoder)\.final_norm\.(weight|bias)$")
+THEIR_LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)$")
+OUR_LAYER = THEIR_LAYER
+MAX_POSITIONS = 2**20  # of a table that is computed
 FIXED_CONFIG = {  # with another value it is another model
     "scale_embedding": True,
-    "normalize_before": False,
     "normalize_embedding": False,
-    "add_final_layer_norm": False,
-    "static_position_embeddings": True,
-    "share_encoder_decoder_embeddings": True,
-    "tie_word_embeddings": True,
 }
+REQUIRED = ("d_model", "encoder_layers", "decoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -85,56 +80,92 @@ class MarianWeights(TiedOutputLayout):
     model_type: ClassVar[str] = "marian"
     heads: ClassVar[Mapping[str, HeadLayout]] = {"translation": HeadLayout("MTModel")}
     not_in_config: ClassVar[frozenset[str]] = frozenset({"dropout", "attention_dropout", "packing"})
-    activations: ClassVar[Mapping[str, str]] = {"swish": "swish", "silu": "swish", "relu": "relu", "gelu": "gelu"}
+    size_names: ClassVar[Mapping[str, str]] = {
+        "encoder_layers": "n_layers",
+        "decoder_layers": "n_decoder_layers",
+        "encoder_ffn_dim": "d_ff",
+        "max_position_embeddings": "max_seq_len",
+    }
 
     def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
-        require_model_type(config.get("model_type"), self.model_type)
-        for name, expected in FIXED_CONFIG.items():
-            if config.get(name, expected) != expected:
-                raise WeightsError(f"config.json: {name}={config[name]}; this model is the one with {expected}")
-        require_keys(config, REQUIRED_KEYS)
+        values = Values(config)
+        if values.text("model_type") != "marian":
+            raise WeightsError(
+                f"{values.origin} says model_type {values.text('model_type')!r}; this model reads 'marian'"
+            )
+        for name, usual in FIXED_CONFIG.items():
+            if values.flag(name, usual) != usual:
+                raise WeightsError(f"{values.origin}: {name}={config[name]}; this model is the one with {usual}")
+        values.require(*REQUIRED)
         for name in ("attention_heads", "ffn_dim"):
-            encoder, decoder = config[f"encoder_{name}"], config.get(f"decoder_{name}", config[f"encoder_{name}"])
+            encoder = values.whole(f"encoder_{name}")
+            decoder = values.whole(f"decoder_{name}", encoder)
             if encoder != decoder:
                 raise WeightsError(
-                    f"config.json: encoder_{name}={encoder} and decoder_{name}={decoder} differ; they must be equal"
+                    f"{values.origin}: encoder_{name}={encoder} and decoder_{name}={decoder} differ; they must be equal"
                 )
+        vocab_size, d_model, n_heads = (
+            values.whole(key) for key in ("vocab_size", "d_model", "encoder_attention_heads")
+        )
+        if d_model % n_heads:
+            raise WeightsError(
+                f"{values.origin}: d_model={d_model} is not a multiple of encoder_attention_heads={n_heads}"
+            )
+        if (targets := values.whole("decoder_vocab_size", vocab_size)) != vocab_size:
+            raise WeightsError(
+                f"{values.origin}: decoder_vocab_size={targets} is not vocab_size={vocab_size}: two vocabularies are not read"
+            )
+        pre_norm, learned = (
+            values.flag("normalize_before", False),
+            not values.flag("static_position_embeddings", True),
+        )
+        if values.flag("add_final_layer_norm", pre_norm) != pre_norm:
+            raise WeightsError(
+                f"{values.origin}: add_final_layer_norm={config['add_final_layer_norm']} with normalize_before={pre_norm}; a "
+                "pre-norm model ends in a norm here, a post-norm one does not"
+            )
         return {
-            "vocab_size": config["vocab_size"],
-            "d_model": config["d_model"],
-            "n_layers": config["encoder_layers"],
-            "n_decoder_layers": config["decoder_layers"],
-            "n_heads": config["encoder_attention_heads"],
-            "d_ff": config["encoder_ffn_dim"],
-            "max_seq_len": config.get("max_position_embeddings", 1024),
-            "activation": translate_activation(config, "activation_function", "gelu", self.activations),
+            "vocab_size": vocab_size,
+            "d_model": d_model,
+            "n_layers": values.whole("encoder_layers"),
+            "n_decoder_layers": values.whole("decoder_layers"),
+            "n_heads": n_heads,
+            "d_ff": values.whole("encoder_ffn_dim"),
+            "max_seq_len": values.whole("max_position_embeddings", 1024, maximum=MAX_POSITIONS),
+            "activation": values.choice("activation_function", ACTIVATIONS, "gelu"),
             "sinusoid": "halves",
             "output_bias": True,
+            **({"norm": "pre"} if pre_norm else {}),
+            **({"positions": "learned"} if learned else {}),
+        }
+
+    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Whether the matrices are separate, and positions a table of their own."""
+        body = embeddings(plain_names(state))
+        return {
+            **({"positions": "learned"} if POSITION in body else {}),
+            **({"shared_embeddings": False} if TARGET_TOKEN in body else {}),
+            **({"tie_word_embeddings": False} if OUTPUT in body else {}),
         }
 
     def from_hf(self, state: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
-        """Their tensors -> (the model's under our names, no heads). Raises WeightsError where two matrices that should be one
-        differ, or a part of a fused one is missing."""
-        body: StateDict = {}
-        parts: StateDict = {}
-        embedding = state.get(SHARED)
-        for name, tensor in state.items():
+        """Their tensors -> (the model's under our names, no heads). Raises WeightsError where a part of a fused one is
+        missing."""
+        plain = plain_names(state)
+        body, parts = embeddings(plain), StateDict()
+        for name, tensor in plain.items():
             match = THEIR_LAYER.match(name)
-            if name in TIED:
-                embedding = tensor if embedding is None else embedding
-                if not torch.equal(tensor, embedding):
-                    raise WeightsError(f"{name} is not {SHARED}: both languages and the output must share one matrix")
-            elif name == LOGITS_BIAS:
+            if name == LOGITS_BIAS:
                 body[BIAS] = tensor.flatten()
+            elif norm := FINAL_NORMS.match(name):
+                body[f"{norm[1]}.final_norm.{norm[2]}"] = tensor
             elif match is not None:
                 stack, layer, part, suffix = match.groups()
                 parts[f"{stack}.layers.{layer}.{part}.{suffix}"] = tensor
-            elif not SINUSOID_TABLES.match(name) and name != SHARED:
+            elif name not in (SHARED, SOURCE_TOKENS, TARGET_TOKENS, LM_HEAD, *TABLES):
                 body[name] = tensor  # unknown: named as unexpected when it is loaded into the model
-        if embedding is not None:
-            body[TOKEN] = embedding
-        return {**body, **_fuse(parts)}, {}
+        return {**body, **fuse(parts)}, {}
 
     def to_hf(
         self,
@@ -145,18 +176,26 @@ class MarianWeights(TiedOutputLayout):
     ) -> StateDict:
         """Our tensors -> theirs. Raises WeightsError for a model with parts that Marian has not."""
         parts = {ours: theirs for theirs, ours in PARTS.items()}
-        state: StateDict = {SHARED: body[TOKEN]}
+        names = {SHARED: TOKEN} if TARGET_TOKEN not in body else {SOURCE_TOKENS: TOKEN, TARGET_TOKENS: TARGET_TOKEN}
+        if POSITION in body:
+            names |= {TABLES[0]: POSITION, TABLES[1]: POSITION if TARGET_TOKEN not in body else TARGET_POSITION}
+        state: StateDict = {f"model.{theirs}": body[ours].clone() for theirs, ours in names.items()}
+        if OUTPUT in body:
+            state[LM_HEAD] = body[OUTPUT]
         bias = body.get(BIAS)
         state[LOGITS_BIAS] = (body[TOKEN].new_zeros(len(body[TOKEN])) if bias is None else bias)[None]
         for name, tensor in body.items():
-            if name in (TOKEN, BIAS):
+            if name in (TOKEN, TARGET_TOKEN, OUTPUT, BIAS, POSITION, TARGET_POSITION):
                 continue
             match = OUR_LAYER.match(name)
+            if norm := OUR_FINAL_NORMS.match(name):
+                state[f"model.{norm[1]}.layer_norm.{norm[2]}"] = tensor
+                continue
             if match is None or match[3] not in {*parts, *FUSED}:
                 raise WeightsError(f"{name}: Marian's layout has no place for it")
             stack, layer, part, suffix = match.groups()
-            names = FUSED.get(part) or (parts[part],)
-            for theirs, chunk in zip(names, tensor.chunk(len(names)), strict=True):
+            theirs_of_part = FUSED.get(part) or (parts[part],)
+            for theirs, chunk in zip(theirs_of_part, tensor.chunk(len(theirs_of_part)), strict=True):
                 state[f"model.{stack}.layers.{layer}.{theirs}.{suffix}"] = chunk.clone()
         return state
 
@@ -171,11 +210,11 @@ class MarianWeights(TiedOutputLayout):
         """A `config.json` that `transformers` opens. Raises WeightsError for a model or a task type that it cannot express."""
         if task_type not in self.heads:
             raise WeightsError(f"marian: a run of kind {task_type} has no counterpart in transformers; translation has")
-        if sizes.get("sinusoid", "interleaved") != "halves":
-            raise WeightsError(
-                "model.sinusoid: Marian's sinusoids are in halves, this model's are interleaved (or learned)"
-            )
-        activations = {ours: theirs for theirs, ours in reversed(list(self.activations.items()))}
+        if sizes.get("positions", "sinusoidal") == "sinusoidal" and sizes.get("sinusoid", "interleaved") != "halves":
+            raise WeightsError("model.sinusoid: Marian's sinusoids are in halves, this model's are interleaved")
+        if sizes.get("norm", "post") == "pre":
+            raise WeightsError("model.norm=pre: Marian in transformers is post-norm, whatever its config.json says")
+        activations = {**preferred(ACTIVATIONS), "gelu_tanh": "gelu_new"}
         n_decoder_layers = sizes.get("n_decoder_layers") or sizes["n_layers"]
         return {
             "architectures": ["Marian" + self.heads[task_type].model_class],
@@ -200,6 +239,11 @@ class MarianWeights(TiedOutputLayout):
             "pad_token_id": sizes["vocab_size"] - 1,
             "decoder_start_token_id": sizes["vocab_size"] - 1,
             **FIXED_CONFIG,
+            "normalize_before": False,
+            "add_final_layer_norm": False,
+            "static_position_embeddings": sizes.get("positions", "sinusoidal") == "sinusoidal",
+            "share_encoder_decoder_embeddings": sizes.get("shared_embeddings", True),
+            "tie_word_embeddings": sizes.get("tie_word_embeddings", True),
         }
 
     def special_token_ids(self, template: Any) -> dict[str, int]:
@@ -218,7 +262,10 @@ class MarianWeights(TiedOutputLayout):
         """
         files: CompanionFiles = {}
         if isinstance(run.tokenizer, SourceTargetTokenizer):
-            files |= {**run.tokenizer.files, "tokenizer_config.json": _marian_tokenizer_config(run)}
+            files |= {
+                **run.tokenizer.files,
+                "tokenizer_config.json": marian_tokenizer_config(run.tokenizer, run.template, run.task, run.max_len),
+            }
         else:
             files |= closing_tokenizer_files(run.tokenizer, run.template, run.max_len)
         # its length penalty is left out: `generate` of transformers has another formula than the paper's
@@ -229,36 +276,3 @@ class MarianWeights(TiedOutputLayout):
             **self.special_token_ids(run.template),
         }
         return files
-
-
-def _marian_tokenizer_config(run: ExportedRun) -> dict[str, object]:
-    """The `tokenizer_config.json` of `MarianTokenizer`."""
-    tokens = {index: token for token, index in run.tokenizer.hf_tokenizer.get_vocab().items()}
-    return {
-        "tokenizer_class": "MarianTokenizer",
-        "model_max_length": run.max_len,
-        "source_lang": run.task["rows"].get("source"),
-        "target_lang": run.task["rows"].get("target"),
-        "eos_token": tokens[run.template.eos_id],
-        "pad_token": tokens[run.template.bos_id],
-    }
-
-
-def _fuse(parts: Mapping[str, Tensor]) -> StateDict:
-    """Layers' tensors under our names; those that are one matrix with us are concatenated, in the place of the first."""
-    fused_by_first = {theirs[0]: (ours, theirs) for ours, theirs in FUSED.items()}
-    others = {theirs for names in FUSED.values() for theirs in names[1:]}
-    state: StateDict = {}
-    for name, tensor in parts.items():
-        stem, _, suffix = name.rpartition(".")
-        stack, layers, number, part = stem.split(".", 3)
-        prefix = f"{stack}.{layers}.{number}"
-        if part in fused_by_first:
-            ours, theirs = fused_by_first[part]
-            names = [f"{prefix}.{their_part}.{suffix}" for their_part in theirs]
-            if missing := [name for name in names if name not in parts]:
-                raise WeightsError(f"model.{missing[0]} is missing")
-            state[f"{prefix}.{ours}.{suffix}"] = torch.cat([parts[name] for name in names])
-        elif part not in others:
-            state[f"{prefix}.{PARTS.get(part, part)}.{suffix}"] = tensor
-    return state

@@ -1,40 +1,36 @@
 """`tokenizer.json` and `tokenizer_config.json` as `transformers` reads them, made from a run's tokenizer."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import models, normalizers, processors
 
 from protoformer.errors import WeightsError
 from protoformer.models.hf.layout import CompanionFiles
-from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
+from protoformer.text.tokenizers import Tokenizer
 from protoformer.text.translation_template import BOS, EOS, TranslationTemplate
 
-BERT_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
-END_TOKENS = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}  # a language model's
+BERT_ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+END_ROLES = ("bos_token", "eos_token")  # a language model's: one token
 
 
 def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> CompanionFiles:
     """The two files, truncating at `max_len` tokens. [CLS] and [SEP], if the vocabulary has them, are put around texts."""
-    if tokenizer.hf_tokenizer.token_to_id(BERT_TOKENS["cls_token"]) is None:
-        ends = {
-            name: token for name, token in END_TOKENS.items() if tokenizer.hf_tokenizer.token_to_id(token) is not None
-        }
+    names = {role: tokenizer.special_token(role) for role in BERT_ROLES}
+    if tokenizer.hf_tokenizer.token_to_id(names["cls_token"]) is None:
+        end = tokenizer.special_token("eos_token")
+        ends = dict.fromkeys(END_ROLES, end) if tokenizer.hf_tokenizer.token_to_id(end) is not None else {}
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len, **ends}
-        return {"tokenizer.json": json.loads(tokenizer.hf_tokenizer.to_str()), "tokenizer_config.json": config}
+        return {"tokenizer.json": _json(tokenizer.hf_tokenizer, max_len), "tokenizer_config.json": config}
     hf_tokenizer = HfTokenizer.from_str(tokenizer.hf_tokenizer.to_str())
-    cls, sep = ((BERT_TOKENS[name], tokenizer.id(BERT_TOKENS[name])) for name in ("cls_token", "sep_token"))
+    cls, sep = ((names[role], tokenizer.id(names[role])) for role in ("cls_token", "sep_token"))
     hf_tokenizer.post_processor = processors.BertProcessing(sep, cls)
     config = {
         "model_max_length": max_len,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **{name: token for name, token in BERT_TOKENS.items() if hf_tokenizer.token_to_id(token) is not None},
+        **{role: token for role, token in names.items() if hf_tokenizer.token_to_id(token) is not None},
     }
     normalizer = hf_tokenizer.normalizer
     if isinstance(hf_tokenizer.model, models.WordPiece) and isinstance(normalizer, normalizers.BertNormalizer):
@@ -46,7 +42,14 @@ def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> CompanionFiles:
         }
     else:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    return {"tokenizer.json": json.loads(hf_tokenizer.to_str()), "tokenizer_config.json": config}
+    return {"tokenizer.json": _json(hf_tokenizer, max_len), "tokenizer_config.json": config}
+
+
+def _json(hf_tokenizer: HfTokenizer, max_len: int) -> dict[str, Any]:
+    """`tokenizer.json`, with the truncation of the run: of the longer of two texts, as `transformers` does when asked to."""
+    truncating = HfTokenizer.from_str(hf_tokenizer.to_str())
+    truncating.enable_truncation(max_len, strategy="longest_first")
+    return json.loads(truncating.to_str())
 
 
 def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationTemplate, max_len: int) -> CompanionFiles:
@@ -72,4 +75,19 @@ def closing_tokenizer_files(tokenizer: Tokenizer, template: TranslationTemplate,
     )
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_len}
     config |= {"bos_token": names[template.bos_id], "pad_token": names[template.bos_id], "eos_token": end}
-    return {"tokenizer.json": json.loads(hf_tokenizer.to_str()), "tokenizer_config.json": config}
+    return {"tokenizer.json": _json(hf_tokenizer, max_len), "tokenizer_config.json": config}
+
+
+def marian_tokenizer_config(
+    tokenizer: Tokenizer, template: TranslationTemplate, task: Mapping[str, Any], max_len: int
+) -> dict[str, Any]:
+    """The `tokenizer_config.json` of `MarianTokenizer`."""
+    tokens = {index: token for token, index in tokenizer.hf_tokenizer.get_vocab().items()}
+    return {
+        "tokenizer_class": "MarianTokenizer",
+        "model_max_length": max_len,
+        "source_lang": task["rows"].get("source"),
+        "target_lang": task["rows"].get("target"),
+        "eos_token": tokens[template.eos_id],
+        "pad_token": tokens[template.bos_id],
+    }

@@ -38,6 +38,8 @@ class AuxiliaryLanguageModel:
                 f"recipe.aux_lm_weight={weight} needs a decoder (gpt, gpt2, ...), which predicts each next token; this model "
                 "is none: recipe.aux_lm_weight=0"
             )
+        if not weight and isinstance(backbone, Decoder) and backbone.output is not None:
+            backbone.output.requires_grad_(False)  # unused: DDP would wait for its gradient
         self.weight = weight
         self.softmax_weights = backbone.d_model * backbone.embeddings.token.num_embeddings
 

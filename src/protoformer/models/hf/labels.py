@@ -1,0 +1,64 @@
+"""Words of a classifier's labels in `config.json`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from protoformer.errors import WeightsError
+from protoformer.json_files import Values, shown
+
+MOST_LABELS = 2**20
+
+
+def label_words(config: Mapping[str, Any]) -> list[str] | None:
+    """The words in order; None for a regression: one label, or `problem_type` says so.
+
+    Labels without a word are LABEL_0, LABEL_1, ...: `transformers` leaves its default out of the file (two of them), and files
+    may say a `num_labels` with fewer words.
+    """
+    values = Values(config)
+    words = _by_index(values)
+    known = max(words, default=1) + 1
+    count = values.whole("num_labels", known, maximum=MOST_LABELS)
+    if max(count, len(words)) == 1 or values.text("problem_type") == "regression":
+        return None
+    return [words.get(index, f"LABEL_{index}") for index in range(max(count, known if words else 0))]
+
+
+def fitted(labels: list[str] | None, rows: int) -> list[str] | None:
+    """The words of a head's `rows` labels, whatever number of words its `config.json` has; None for a regression's one row."""
+    if labels is None or rows == 1:
+        return None
+    return [*labels[:rows], *(f"LABEL_{index}" for index in range(len(labels), rows))]
+
+
+def _by_index(values: Values) -> dict[int, str]:
+    """Index -> word, of `id2label`, or else of `label2id`."""
+    words: dict[int, str] = {}
+    for key, reverse in (("id2label", False), ("label2id", True)):
+        for left, right in values.mapping(key).items():
+            index, word = (right, left) if reverse else (left, right)
+            try:
+                words[_index(index)] = str(word)
+            except (TypeError, ValueError):
+                raise WeightsError(
+                    f"{values.origin}: {key}: {shown(left)}: {shown(right)}; expected numbers of labels and words"
+                ) from None
+        if words:
+            break
+    return words
+
+
+def _index(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number < MOST_LABELS:
+        raise ValueError
+    return number
+
+
+def label_config(labels: Sequence[str] | None) -> dict[str, Any]:
+    words = labels or ["score"]
+    return {
+        "id2label": {str(index): word for index, word in enumerate(words)},
+        "label2id": {word: index for index, word in enumerate(words)},
+        "problem_type": "single_label_classification" if labels else "regression",
+    }
