@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from protoformer import hub
+from protoformer.assembly.head_weights import HeadWeights, labels_of
 from protoformer.assembly.instantiate import instantiate
 from protoformer.errors import UserError, WeightsError
 from protoformer.models import weights
+from protoformer.models.hf.labels import fitted
 from protoformer.models.hf.layout import HeadLayout, WeightsLayout
 from protoformer.models.hf.sizes import read_tensors
 from protoformer.modules.task_module import TaskModule
@@ -78,27 +80,6 @@ def _from_hub(repo: str, revision: str | None) -> InitialWeights:
     return InitialWeights(f"{repo}@{commit}", folder, digest=commit)
 
 
-@dataclass(frozen=True)
-class HeadWeights:
-    """A head's tensors and its purpose: the kind of task and, for a classifier, the names of its labels.
-
-    `labels` None with `has_labels` is a regression.
-    """
-
-    state: weights.StateDict
-    kind: str
-    labels: list[str] | None
-    has_labels: bool
-
-    def fits(self, task: Mapping[str, Any]) -> bool:
-        return bool(self.state) and (self.kind, self.labels) == (task["kind"], labels_of(task))
-
-
-def labels_of(task: Mapping[str, Any]) -> list[str] | None:
-    """The names of a classifier's labels; None for a regression, and for kinds that have no labels."""
-    return task["rows"].get("labels")
-
-
 def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial: InitialWeights) -> None:
     """Load the first weights into a module. A head for another purpose than the task's is left out, and the log says so."""
     if initial.folder is None:
@@ -115,6 +96,8 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
     for matrix in ROWS_OF_TOKENS:
         backbone = weights.pad_embedding_rows(module.backbone, backbone, matrix)
     weights.load_into(module.backbone, backbone, name, () if test_only else optional)
+    head = head.arranged(task, name)
+    _log_typed_labels(config, head)
     if head.fits(task):
         names = module.head.state_dict().keys()
         state = {k: v for k, v in head.state.items() if k in names or not k.startswith(module.optional_head_prefixes)}
@@ -122,10 +105,19 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
         return
     purpose = head.labels or ("one number" if head.has_labels else head.kind)
     if test_only and task["needs_head"]:
-        needed = labels_of(task) or task["kind"]
+        needed = labels_of(task) or task["kind"]  # both lists, where the words differ
         raise WeightsError(f"{name} has no head for {needed}; it has {purpose if head.state else 'none'}")
     if head.state:
         log.info("%s: its head for %s is not used; the task's head is randomly initialised", name, purpose)
+
+
+def _log_typed_labels(config: Mapping[str, Any], head: HeadWeights) -> None:
+    """Labels of the data that were typed say what its numbers mean; a head has an order of its own."""
+    if head.fits(config["task"]) and "task.rows.labels" in config["choices"].get("set", ()):
+        log.info(
+            "task.rows.labels=%s names the labels 0, 1, ... of the data; the order of a head's labels needs no setting",
+            labels_of(config["task"]),
+        )
 
 
 def read_folder(
@@ -135,9 +127,12 @@ def read_folder(
     backbone, heads = read_tensors(folder, layout)
     hf_config = weights.read_config(folder)
     state = layout.head_from_hf(kind, heads, hf_config, module_head)
-    labels = layout.labels(kind, hf_config, module_head) if state else None
     head_layout = layout.heads.get(kind, module_head)
-    return backbone, HeadWeights(state, kind, labels, head_layout is not None and head_layout.labelled)
+    labelled = head_layout is not None and head_layout.labelled
+    labels = layout.labels(kind, hf_config, module_head) if state else None
+    if labelled and state:
+        labels = fitted(labels, max((len(tensor) for tensor in state.values() if tensor.ndim), default=0))
+    return backbone, HeadWeights(state, kind, labels, labelled)
 
 
 def read_run(folder: Path) -> tuple[weights.StateDict, HeadWeights]:

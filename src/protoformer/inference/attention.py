@@ -16,7 +16,7 @@ from protoformer.atomic import write_text
 from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
 from protoformer.errors import ConfigurationError
 from protoformer.inference.load import LoadedRun, load
-from protoformer.inference.published import open_published
+from protoformer.inference.opening.backbone import open_backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.views.attention import PAGE_MARKER, page
 from protoformer.views.head_statistics import top_heads
@@ -100,7 +100,7 @@ def inspected_run(run: LoadedRun, source: str) -> InspectedModel:
 
 
 def _load_weights(folder: Path, name: str) -> InspectedModel:
-    opened = open_published(folder)
+    opened = open_backbone(folder)
     is_causal_lm = opened.family.architecture == "decoder"
     return inspect_model(name, opened.model, opened.tokenizer, opened.template, is_causal_lm=is_causal_lm)
 

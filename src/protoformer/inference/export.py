@@ -15,7 +15,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from protoformer.assembly.initial_weights import labels_of, split_state
+from protoformer.assembly.head_weights import labels_of
+from protoformer.assembly.initial_weights import split_state
 from protoformer.assembly.instantiate import instantiate
 from protoformer.assembly.model import builder_arguments
 from protoformer.atomic import replace_atomically, write_text

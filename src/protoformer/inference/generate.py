@@ -19,7 +19,7 @@ from protoformer.decoding.sampling import SamplingOptions, SamplingParams
 from protoformer.decoding.text_generator import Completion, TextGenerator
 from protoformer.errors import ConfigurationError, DataError, WeightsError
 from protoformer.inference.load import load
-from protoformer.inference.published import end_ids, open_published
+from protoformer.inference.opening.backbone import end_ids, open_backbone
 from protoformer.models.decoder import Decoder
 from protoformer.text.tokenizers import Tokenizer, valid_unicode
 
@@ -56,7 +56,7 @@ def load_decoder(source: str | Path) -> TextGenerator:
     if (folder / "checkpoints").is_dir() or (folder / "config.yaml").exists():
         return _of_run(folder)
     folder = hub.resolve_folder(str(source))
-    opened = open_published(folder, ("decoder",))
+    opened = open_backbone(folder, ("decoder",))
     assert isinstance(opened.model, Decoder)  # as its architecture says
     _check_match(opened.model, opened.tokenizer, source)
     return TextGenerator(opened.model, opened.tokenizer, end_ids(folder, opened))

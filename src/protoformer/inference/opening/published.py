@@ -1,6 +1,5 @@
 """A folder of published weights, or such a repository of the hub, with its head, opened as a run is."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -8,16 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
-from protoformer.assembly.initial_weights import HeadWeights, read_folder
+from protoformer.assembly.head_weights import HeadWeights
+from protoformer.assembly.initial_weights import read_folder
 from protoformer.assembly.instantiate import instantiate, instantiate_node
 from protoformer.assembly.model import builder_arguments
 from protoformer.errors import WeightsError
+from protoformer.inference.opening.backbone import PublishedFolder, read_published
 from protoformer.inference.opening.opened import OpenedModel
+from protoformer.json_files import Values
 from protoformer.models import weights
-from protoformer.models.hf import FAMILIES, Family, WeightsLayout, family_of
+from protoformer.models.hf import WeightsLayout
+from protoformer.models.hf.sizes import read_tensors
 from protoformer.modules.published_tasks import task_of_head
 from protoformer.modules.task_module import TaskModule
-from protoformer.text.tokenizer_files import read_tokenizer
 
 NO_KIND = "none"
 DEFAULT_LENGTH = 512  # tokens, where a model has no largest length
@@ -28,16 +30,11 @@ def open_published(folder: Path, name: str) -> OpenedModel:
 
     One without a head (or with one of an unknown kind) has no task: its hidden states can be read, and it predicts nothing.
     """
-    hf_config = weights.read_config(folder)
-    family = family_of(hf_config)
-    if family is None:
-        raise WeightsError(
-            f"{folder}: config.json says model_type {hf_config.get('model_type')!r}; supported: {', '.join(FAMILIES)}"
-        )
-    layout = family.layout()
-    kind = _kind(layout, hf_config, layout.from_hf(weights.read_state(folder))[1])
-    config = _config(family, layout, folder, name, kind)
-    tokenizer = read_tokenizer(folder)
+    published = read_published(folder)
+    layout = published.layout
+    kind = _kind(layout, published.config, read_tensors(folder, layout)[1])
+    body, head = read_folder(folder, layout, kind or NO_KIND)
+    config = _config(published, folder, name, kind, head.labels)
     backbone = instantiate_node(builder_arguments(config["model"]), "model", packing="auto")
     if config["task"]["kind"] == NO_KIND:
         module: TaskModule[Any, Any] = TaskModule(None)
@@ -46,10 +43,9 @@ def open_published(folder: Path, name: str) -> OpenedModel:
         module = instantiate(
             config, "task.module", backbone=backbone, splits={"val": [], "test": []}, optimization=None
         )
-    body, head = read_folder(folder, layout, kind or NO_KIND, module.hf_head)
     weights.load_into(backbone, body, name, _unused_prefixes(module, layout))
     _load_head(module, head, name, layout)
-    return OpenedModel(module.eval(), tokenizer, config, name, of_run=False)
+    return OpenedModel(module.eval(), published.tokenizer, config, name, of_run=False)
 
 
 def _kind(layout: WeightsLayout, hf_config: weights.HfConfig, heads: Mapping[str, Tensor]) -> str | None:
@@ -58,7 +54,7 @@ def _kind(layout: WeightsLayout, hf_config: weights.HfConfig, heads: Mapping[str
     A language model whose output layer is its embedding needs no head. None: a model without a head, or with one that this
     layout does not know.
     """
-    architectures = [str(name) for name in hf_config.get("architectures") or []]
+    architectures = Values(hf_config).texts("architectures")
     for kind, head in layout.heads.items():
         classes = tuple(name for name in (head.model_class, head.partial) if name)
         if any(name.endswith(classes) for name in architectures):
@@ -69,21 +65,20 @@ def _kind(layout: WeightsLayout, hf_config: weights.HfConfig, heads: Mapping[str
     return next((kind for kind in layout.heads if layout.head_from_hf(kind, heads, hf_config)), None)
 
 
-def _config(family: Family, layout: WeightsLayout, folder: Path, name: str, kind: str | None) -> dict[str, Any]:
+def _config(
+    published: PublishedFolder, folder: Path, name: str, kind: str | None, labels: list[str] | None
+) -> dict[str, Any]:
     """The nodes `model` and `task` of a run that would have this model."""
-    hf_config = weights.read_config(folder)
-    sizes = layout.sizes(hf_config)
-    max_len = _max_len(folder, sizes.get("max_seq_len") or DEFAULT_LENGTH)
-    head = None if kind is None else layout.heads[kind]
-    labels = layout.labels(kind, hf_config) if kind is not None and head is not None and head.labelled else None
+    positions = published.sizes.get("max_seq_len") or DEFAULT_LENGTH
+    max_len = min(positions, published.tokenizer.model_max_length or positions)
     task = None if kind is None else task_of_head(kind, name, labels, max_len)
     return {
-        "choices": {"model": name, "task": name, "family": str(hf_config.get("model_type"))},
+        "choices": {"model": name, "task": name, "family": str(published.config.get("model_type"))},
         "model": {
-            **_node(family.builder),
-            **sizes,
-            "template": _node(family.template),
-            "hf": {**_node(type(layout)), "repo": None, "revision": None},
+            **_node(published.family.builder),
+            **published.sizes,
+            "template": _node(published.family.template),
+            "hf": {**_node(type(published.layout)), "repo": None, "revision": None},
         },
         "task": task or {"kind": NO_KIND, "max_len": max_len, "rows": {}, "splits": {}},
         "init_from": str(folder),
@@ -95,18 +90,6 @@ def _node(target: Callable[..., Any]) -> dict[str, Any]:
     function = target.func if isinstance(target, partial) else target
     arguments = dict(target.keywords) if isinstance(target, partial) else {}
     return {"_target_": f"{function.__module__}.{function.__qualname__}", **arguments}
-
-
-def _max_len(folder: Path, positions: int) -> int:
-    """The longest sequence in tokens: the model's positions, or fewer where `tokenizer_config.json` says so."""
-    file = folder / "tokenizer_config.json"
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except ValueError as error:
-        raise WeightsError(f"{file}: not valid JSON ({error})") from None
-    length = settings.get("model_max_length") if isinstance(settings, Mapping) else None
-    is_length = isinstance(length, int) and not isinstance(length, bool) and length > 0
-    return min(positions, length) if is_length and isinstance(length, int) else positions
 
 
 def _unused_prefixes(module: TaskModule, layout: WeightsLayout) -> tuple[str, ...]:

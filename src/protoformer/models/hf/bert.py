@@ -215,7 +215,7 @@ class BertWeights(PublishedLayout):
         layout = self.heads.get(task_type, module_head)
         if layout is None:
             return {}
-        architectures = config.get("architectures") or []
+        architectures = Values(config).texts("architectures")
         # a file of pretraining heads may be a start for any task: its class rules no other head out
         others = {self.class_prefix + head.model_class for head in self.heads.values() if head.partial is None}
         model_class = self.class_prefix + layout.model_class

@@ -1,4 +1,4 @@
-"""A folder of published weights, opened without a run: the family by `model_type` in its `config.json`."""
+"""A folder of published weights, opened without its head: the family by `model_type` in its `config.json`."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,28 +10,38 @@ from protoformer.json_files import read_object, shown
 from protoformer.models import weights
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.models.hf import FAMILIES, Family, family_of
+from protoformer.models.hf import FAMILIES, Family, WeightsLayout, family_of
 from protoformer.models.hf.sizes import read_sizes, read_tensors
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
-class PublishedModel:
+class PublishedBackbone:
     """The model of a folder in evaluation mode, without a head, and what reads texts for it."""
 
     model: Backbone | EncoderDecoder
     tokenizer: Tokenizer
     template: Any
     family: Family
-    config: dict[str, Any]
 
 
-def open_published(folder: Path, architectures: Collection[str] = ()) -> PublishedModel:
-    """The model of a folder of published weights.
+@dataclass(frozen=True)
+class PublishedFolder:
+    """What a folder says of its model: family, layout, the builder's arguments, and the vocabulary."""
 
-    Raises WeightsError, or another one-line error that names the file, where it cannot be opened, or is of none of the
-    `architectures` (empty: any).
+    family: Family
+    layout: WeightsLayout
+    config: weights.HfConfig
+    sizes: dict[str, Any]
+    tokenizer: Tokenizer
+
+
+def read_published(folder: Path, architectures: Collection[str] = ()) -> PublishedFolder:
+    """The facts of a folder.
+
+    Raises WeightsError, or another one-line error that names the file, where it cannot be opened, its vocabulary has more
+    tokens than the embedding has rows, or its family is of none of the `architectures` (empty: any).
     """
     config = weights.read_config(folder)
     family = family_of(config)
@@ -41,30 +51,37 @@ def open_published(folder: Path, architectures: Collection[str] = ()) -> Publish
             f"{folder}: config.json says model_type {shown(config.get('model_type'))}; supported: {', '.join(supported)}"
         )
     layout = family.layout()
-    sizes = read_sizes(folder, layout)
-    try:
-        model = family.builder(**sizes)
-    except ValueError as error:
-        raise WeightsError(f"{config.origin}: {error}") from None
-    body, _ = read_tensors(folder, layout)
-    weights.load_into(model, body, str(folder), layout.optional_prefixes)
-    tokenizer = read_tokenizer(folder)
+    sizes, tokenizer = read_sizes(folder, layout), read_tokenizer(folder)
     if tokenizer.vocab_size > sizes["vocab_size"]:
         raise ConfigurationError(
             f"{folder}: the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} tokens, the weights "
             f"{sizes['vocab_size']}: they do not match"
         )
-    return PublishedModel(model.eval(), tokenizer, family.template(tokenizer), family, config)
+    return PublishedFolder(family, layout, config, sizes, tokenizer)
 
 
-def end_ids(folder: Path, opened: PublishedModel) -> list[int]:
+def open_backbone(folder: Path, architectures: Collection[str] = ()) -> PublishedBackbone:
+    """The model of a folder of published weights, without its head. Raises as `read_published` does."""
+    published = read_published(folder, architectures)
+    try:
+        model = published.family.builder(**published.sizes)
+    except ValueError as error:
+        raise WeightsError(f"{folder / 'config.json'}: {error}") from None
+    body, _ = read_tensors(folder, published.layout)
+    weights.load_into(model, body, str(folder), published.layout.optional_prefixes)
+    return PublishedBackbone(
+        model.eval(), published.tokenizer, published.family.template(published.tokenizer), published.family
+    )
+
+
+def end_ids(folder: Path, opened: PublishedBackbone) -> list[int]:
     """The tokens that end a text of a decoder: the vocabulary's own, and those of `generation_config.json` or `config.json`.
 
     Rows of the embedding that are no token of the vocabulary are none.
     """
     generation = folder / "generation_config.json"
     named: list[Any] = [opened.template.end_of_text_id]
-    for config in (read_object(generation) if generation.exists() else {}, opened.config):
+    for config in (read_object(generation) if generation.exists() else {}, weights.read_config(folder)):
         ids = config.get("eos_token_id")
         named += ids if isinstance(ids, list) else [ids]
     tokens = set(opened.tokenizer.hf_tokenizer.get_vocab(with_added_tokens=True).values())
