@@ -2,6 +2,8 @@
 
 Batches are rectangular; `padding_mask` is True on real tokens. `example_ids` are row numbers in the split; -1 marks a dummy
 row, which only fills a batch up so that every rank has as many, and counts in no loss and no score.
+
+The loader adds what the host knows of a batch (`HostCounts`), so that no step has to ask the device for it.
 """
 
 from typing import TypedDict, TypeVar
@@ -9,8 +11,22 @@ from typing import TypedDict, TypeVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from protoformer.blocks.kernels.packing import SequenceLengths
 
-class Batch(TypedDict):
+
+class HostCounts(TypedDict, total=False):
+    """Counts of a batch that stay on the host: lengths of all its sequences, row after row (of an encoder-decoder also those
+    of the targets), and the number of its `target_ids` that are not -1.
+
+    Where they are missing they are read from the device.
+    """
+
+    lengths: SequenceLengths
+    decoder_lengths: SequenceLengths
+    target_count: int
+
+
+class Batch(HostCounts):
     """What a batch of any kind has; `...` are axes of the kind's own."""
 
     ids: Int[Tensor, "batch ... seq"]
@@ -27,7 +43,7 @@ class TermCounts(TypedDict):
     targets: Int[Tensor, "terms"]
 
 
-class TextBatch(TypedDict):
+class TextBatch(HostCounts):
     """Input of an encoder."""
 
     ids: Int[Tensor, "batch seq"]
@@ -37,7 +53,7 @@ class TextBatch(TypedDict):
     example_ids: Int[Tensor, "batch"]
 
 
-class ClassificationBatch(TypedDict):
+class ClassificationBatch(HostCounts):
     """Texts or pairs with one label each: a class, or a float for regression; -1 where a test split hides it.
 
     An example has one sequence, or two where pairs are encoded in both orders.
@@ -65,7 +81,7 @@ class SpanBatch(TextBatch):
     end_position: Int[Tensor, "batch"]
 
 
-class ChoiceBatch(TypedDict):
+class ChoiceBatch(HostCounts):
     """Contexts with several choices each, of which `labels` is the index of the right one (-1: hidden)."""
 
     ids: Int[Tensor, "batch choices seq"]
@@ -91,7 +107,7 @@ class PretrainingBatch(TextBatch):
     targets: Int[Tensor, "2"]
 
 
-class LanguageBatch(TypedDict):
+class LanguageBatch(HostCounts):
     """Running text; `target_ids` is the next token at each position, -1 after a row's end and on dummy rows.
 
     `example_ids` are block numbers; several rows may be parts of one block.
@@ -103,7 +119,7 @@ class LanguageBatch(TypedDict):
     example_ids: Int[Tensor, "batch"]
 
 
-class TranslationBatch(TypedDict):
+class TranslationBatch(HostCounts):
     """Source texts and targets: `decoder_ids` is `bos target`, `target_ids` is `target eos`.
 
     `target_ids` is -1 after a row's end and on dummy rows. `example_ids` are pair numbers in the split.

@@ -132,7 +132,8 @@ class MultiHeadAttention(nn.Module):
         # decoding, or attention weights are needed: in the padded layout
         q = layout.unpack(q).transpose(1, 2)  # (batch, heads, queries, d_key)
         k, v, padding_mask = self._keys_values(kv, key_layout, cache)  # (batch, heads, keys, width)
-        context, attn_weights = self._attend(q, k, v, padding_mask, dropout, need_weights)
+        right_padded = cache is None and key_layout.host_lengths is not None
+        context, attn_weights = self._attend(q, k, v, padding_mask, dropout, need_weights, right_padded)
         # heads side by side again: (batch, queries, heads * d_head)
         return self.output(layout.pack(context.transpose(1, 2).flatten(-2))), attn_weights
 
@@ -186,10 +187,13 @@ class MultiHeadAttention(nn.Module):
         padding_mask: Bool[Tensor, "batch keys"] | None,
         dropout: float,
         need_weights: bool,
+        right_padded: bool = False,
     ) -> tuple[Float[Tensor, "batch heads queries d_head"], Float[Tensor, "batch heads queries keys"] | None]:
         """By torch's fused kernel, or by the formula itself where the attention weights are needed."""
         n_queries, n_keys = q.shape[2], k.shape[2]
-        plain_causal = padding_mask is None and self.causal and self.window is None and n_queries == n_keys
+        # padding on the right is later than every real token: the causal mask hides it already
+        no_key_mask = padding_mask is None or right_padded
+        plain_causal = no_key_mask and self.causal and self.window is None and n_queries == n_keys
         if plain_causal and not need_weights:  # the kernel needs no mask in memory
             return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout), None
         # (queries, keys), the same for all sequences
@@ -197,7 +201,10 @@ class MultiHeadAttention(nn.Module):
         if padding_mask is not None:
             # (batch, 1, 1, keys); the two together are (batch, 1, queries, keys)
             real_keys = masks.expand_padding_mask(padding_mask)
+            may_be_blind = allowed is not None
             allowed = real_keys if allowed is None else allowed & real_keys
+            if may_be_blind and not need_weights:  # the formula itself gives zeros
+                allowed = masks.with_own_position(allowed)
         if need_weights:
             return scaled_dot_product_attention(q, k, v, allowed, dropout)
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout), None

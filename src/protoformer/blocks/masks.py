@@ -51,6 +51,19 @@ def layer_mask(
     return None if window is None else local_mask(queries, keys, window, device)
 
 
+def with_own_position(allowed: Bool[Tensor, "*batch queries keys"]) -> Bool[Tensor, "*batch queries keys"]:
+    """The mask with each query allowed to see its own position; the last query is at the last key.
+
+    That changes nothing for a real token. Padding may see no key otherwise (on the left under a causal mask, or further than a
+    window from the last real token), and not every kernel gives zeros for such a query: a NaN in it would reach the real
+    tokens' gradients.
+    """
+    queries, keys = allowed.shape[-2:]
+    own = torch.zeros(queries, keys, dtype=torch.bool, device=allowed.device)
+    own.diagonal(keys - queries).fill_(True)
+    return allowed | own
+
+
 def masked_softmax(
     scores: Float[Tensor, "*queries keys"], allowed: Bool[Tensor, "*#queries #keys"] | None
 ) -> Float[Tensor, "*queries keys"]:

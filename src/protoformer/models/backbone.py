@@ -9,17 +9,26 @@ from torch import Tensor, nn
 
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
-from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout
+from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout, SequenceLengths
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 
 PackingMode = Literal["auto", "on", "off"]
 
 
-def build_layout(padding_mask: Bool[Tensor, "batch seq"], packing: PackingMode) -> Layout:
-    """The layout that layers run on. "auto" packs unless the graph is being compiled, which wants fixed shapes."""
+def build_layout(
+    padding_mask: Bool[Tensor, "batch seq"], packing: PackingMode, lengths: SequenceLengths | None = None
+) -> Layout:
+    """The layout that layers run on. "auto" packs unless the graph is being compiled, which wants fixed shapes.
+
+    Where the host's `lengths` say that nothing is padded there is no mask, so that attention may run without one; on a GPU
+    then packing would only copy.
+    """
     batch, seq = padding_mask.shape
     packed = packing == "on" or (packing == "auto" and not torch.compiler.is_compiling())
-    return PackedLayout(padding_mask) if packed else PaddedLayout(batch, seq, padding_mask)
+    full = lengths is not None and lengths.full
+    if packed and not (full and padding_mask.device.type != "cpu"):
+        return PackedLayout(padding_mask, lengths)
+    return PaddedLayout(batch, seq, None if full else padding_mask, lengths=lengths)
 
 
 def check_length(seq: int, max_seq_len: int) -> None:
@@ -66,8 +75,8 @@ class Backbone(nn.Module):
         """The matrix from hidden states to logits of a language model: the token embedding, where the model has no other."""
         return self.embeddings.token.weight
 
-    def layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
-        return build_layout(padding_mask, self.packing)
+    def layout(self, padding_mask: Bool[Tensor, "batch seq"], lengths: SequenceLengths | None = None) -> Layout:
+        return build_layout(padding_mask, self.packing, lengths)
 
     def forward(
         self,
@@ -75,13 +84,15 @@ class Backbone(nn.Module):
         padding_mask: Bool[Tensor, "batch seq"],
         segment_ids: Int[Tensor, "batch seq"] | None = None,
         attn_layers: Collection[int] = (),
+        lengths: SequenceLengths | None = None,
     ) -> HiddenStates:
         """Hidden states, with the attention weights of the layers whose indices are in `attn_layers`.
 
-        Raises IndexError when a sequence is longer than the model's positions.
+        `lengths` are those of `padding_mask`, where the host knows them. Raises IndexError when a sequence is longer than the
+        model's positions.
         """
         check_length(ids.shape[1], self.max_seq_len)
-        layout = self.layout(padding_mask)
+        layout = self.layout(padding_mask, lengths)
         # (tokens, d_model) where the layout packs, else (batch, seq, d_model)
         x = self.embeddings(
             layout.pack(ids),

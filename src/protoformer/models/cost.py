@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from protoformer.blocks.attention import MultiHeadAttention
+from protoformer.blocks.kernels.packing import SequenceLengths
 from protoformer.models.backbone import Backbone
 
 
@@ -78,10 +79,15 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     )
 
 
+def row_lengths(lengths: SequenceLengths | None, padding_mask: Bool[Tensor, "*rows seq"]) -> Float[Tensor, "rows"]:
+    """Lengths in float64: on the host where it knows them, else from the mask, on its device and without waiting for it."""
+    return padding_mask.flatten(0, -2).sum(-1).double() if lengths is None else lengths.as_tensor()
+
+
 _coefficients: WeakKeyDictionary[Backbone, tuple[float, float]] = WeakKeyDictionary()
 
 
-def backbone_flops(backbone: Backbone, lengths: Int[Tensor, "*rows"]) -> Tensor:
+def backbone_flops(backbone: Backbone, lengths: Int[Tensor, "*rows"] | Float[Tensor, "*rows"]) -> Tensor:
     """FLOPs of a training step on sequences of these lengths (tokens), estimated.
 
     6 per weight of the stack and token, and 12 per attention layer, dimension and pair of tokens (arXiv 2204.02311, appendix

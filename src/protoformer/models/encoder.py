@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from protoformer.blocks.baselines.recurrent import BiLSTM
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
-from protoformer.blocks.kernels.packing import HiddenStates
+from protoformer.blocks.kernels.packing import HiddenStates, SequenceLengths
 from protoformer.blocks.stacks import EncoderStack
 from protoformer.models.backbone import Backbone, PackingMode
 
@@ -54,6 +54,7 @@ class Encoder(Backbone):
         padding_mask: Bool[Tensor, "batch seq"],
         segment_ids: Int[Tensor, "batch seq"] | None = None,
         attn_layers: Collection[int] = (),
+        lengths: SequenceLengths | None = None,
     ) -> HiddenStates:
-        hidden = super().forward(ids, padding_mask, segment_ids, attn_layers)
+        hidden = super().forward(ids, padding_mask, segment_ids, attn_layers, lengths)
         return hidden if self.top is None else hidden._replace(tokens=self.top(hidden.tokens, hidden.layout))

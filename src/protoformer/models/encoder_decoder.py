@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.kernels.cache import Cache, KeyValueCache
-from protoformer.blocks.kernels.packing import HiddenStates, Layout, PaddedLayout
+from protoformer.blocks.kernels.packing import HiddenStates, Layout, PaddedLayout, SequenceLengths
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.backbone import PackingMode, build_layout, check_length
 
@@ -82,9 +82,10 @@ class EncoderDecoder(nn.Module):
         ids: Int[Tensor, "batch sources"],
         padding_mask: Bool[Tensor, "batch sources"],
         attn_layers: Collection[int] = (),
+        lengths: SequenceLengths | None = None,
     ) -> HiddenStates:
         """The memory, with the attention weights of the layers whose indices are in `attn_layers`."""
-        layout = self._layout(padding_mask)
+        layout = self._layout(padding_mask, lengths)
         x = self.embeddings(layout.pack(ids), layout.positions(ids.device))
         return self.encoder(x, layout, attn_layers=attn_layers)
 
@@ -94,12 +95,13 @@ class EncoderDecoder(nn.Module):
         padding_mask: Bool[Tensor, "batch targets"],
         memory: HiddenStates,
         attn_layers: Collection[int] = (),
+        lengths: SequenceLengths | None = None,
     ) -> HiddenStates:
         """Hidden states of the targets, which attend to the memory and causally to each other.
 
         They come with the attention weights of `attn_layers`, over the targets and over the memory.
         """
-        layout = self._layout(padding_mask)
+        layout = self._layout(padding_mask, lengths)
         x = self.embed_targets(layout.pack(ids), layout.positions(ids.device))
         return self.decoder(x, layout, memory.tokens, memory.layout, attn_layers=attn_layers)
 
@@ -109,9 +111,12 @@ class EncoderDecoder(nn.Module):
         source_mask: Bool[Tensor, "batch sources"],
         target_ids: Int[Tensor, "batch targets"],
         target_mask: Bool[Tensor, "batch targets"],
+        source_lengths: SequenceLengths | None = None,
+        target_lengths: SequenceLengths | None = None,
     ) -> HiddenStates:
-        """Hidden states of the targets: `encode`, then `decode`."""
-        return self.decode(target_ids, target_mask, self.encode(source_ids, source_mask))
+        """Hidden states of the targets: `encode`, then `decode`. Lengths are those of the masks, where the host knows them."""
+        memory = self.encode(source_ids, source_mask, lengths=source_lengths)
+        return self.decode(target_ids, target_mask, memory, lengths=target_lengths)
 
     @property
     def target_vocab_size(self) -> int:
@@ -156,6 +161,6 @@ class EncoderDecoder(nn.Module):
         state.length += new
         return hidden.tokens
 
-    def _layout(self, padding_mask: Bool[Tensor, "batch seq"]) -> Layout:
+    def _layout(self, padding_mask: Bool[Tensor, "batch seq"], lengths: SequenceLengths | None = None) -> Layout:
         check_length(padding_mask.shape[1], self.max_seq_len)
-        return build_layout(padding_mask, self.packing)
+        return build_layout(padding_mask, self.packing, lengths)

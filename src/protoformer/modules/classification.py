@@ -112,7 +112,10 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
     def hidden(self, batch: AnyBatch) -> HiddenStates:
         """Hidden states of all sequences: `(batch, sequences, seq)` is read as `(batch x sequences, seq)`."""
         return self.backbone(
-            batch["ids"].flatten(0, 1), batch["padding_mask"].flatten(0, 1), batch["segment_ids"].flatten(0, 1)
+            batch["ids"].flatten(0, 1),
+            batch["padding_mask"].flatten(0, 1),
+            batch["segment_ids"].flatten(0, 1),
+            lengths=batch.get("lengths"),
         )
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
@@ -125,7 +128,7 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
         return self.backbone.pooler(hidden, position.flatten()).unflatten(0, (len(position), -1))
 
     def flops(self, batch: AnyBatch) -> Tensor:
-        return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
+        return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"], batch.get("lengths"))
 
     def dummy_batch(self, batch: int, seq: int) -> ClassificationBatch:
         zeros = torch.zeros(batch, 1, seq, dtype=torch.long)

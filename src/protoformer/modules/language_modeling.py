@@ -22,7 +22,7 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Sample, Stage
 from protoformer.modules.objective.loss import Loss
-from protoformer.modules.objective.targets import nonzero_indices
+from protoformer.modules.objective.targets import nonzero_indices, target_count
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 
@@ -83,8 +83,8 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
 
     def forward(self, batch: LanguageBatch) -> tuple[Float[Tensor, "targets"], Int[Tensor, "targets"]]:
         """-log P of each target token, and its row in the batch."""
-        hidden = self.backbone(batch["ids"], batch["padding_mask"])
-        row, column = nonzero_indices(batch["target_ids"] >= 0)
+        hidden = self.backbone(batch["ids"], batch["padding_mask"], lengths=batch.get("lengths"))
+        row, column = nonzero_indices(batch["target_ids"] >= 0, batch.get("target_count"))
         tokens = hidden.gather(row, column)
         return linear_cross_entropy(tokens, self.backbone.output_weight, batch["target_ids"][row, column]), row
 
@@ -99,12 +99,12 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
 
     def flops(self, batch: LanguageBatch) -> Tensor:
         """Operations of the stack, and of the softmax at every target."""
-        targets = (batch["target_ids"] >= 0).sum().double()
+        targets = target_count(batch)
         return super().flops(batch) + 6.0 * self.backbone.embeddings.token.weight.numel() * targets
 
     def loss(self, batch: LanguageBatch) -> Loss:
         losses, _ = self(batch)
-        return Loss(losses.sum(), losses.new_tensor(float(len(losses))))
+        return Loss(losses.sum(), losses.new_full((), float(len(losses))))
 
     def eval_step(self, batch: LanguageBatch) -> EvalOutputs:
         """Id of each block, and (sum of losses, number of targets) over all its rows, `(blocks, 2)`."""

@@ -20,7 +20,7 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
 from protoformer.modules.objective.loss import Loss
-from protoformer.modules.objective.targets import nonzero_indices
+from protoformer.modules.objective.targets import nonzero_indices, target_count
 from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
@@ -89,7 +89,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
         backbone.pooler.requires_grad_(nsp)  # unused without NSP: DDP would wait for its gradient
 
     def forward(self, batch: PretrainingBatch) -> PretrainingOutput:
-        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
+        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"], lengths=batch.get("lengths"))
         row, column = _target_indices(batch)
         # (targets, d_model): the head runs on the masked tokens alone
         vectors = hidden.gather(row, batch["target_position"][row, column])
@@ -165,13 +165,13 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
     def flops(self, batch: PretrainingBatch) -> Tensor:
         """Operations of the encoder, and of the MLM head at the targets."""
         d_model, vocab_size = self.backbone.d_model, self.backbone.embeddings.token.num_embeddings
-        targets = (batch["target_ids"] >= 0).sum().double()
+        targets = target_count(batch)
         return super().flops(batch) + 6.0 * d_model * (d_model + vocab_size) * targets
 
     def loss(self, batch: PretrainingBatch) -> Loss:
         output = self(batch)
         token_losses = functional.cross_entropy(output.mlm_logits.float(), output.target_ids, reduction="none")
-        count = token_losses.new_tensor(float(len(token_losses)))
+        count = token_losses.new_full((), float(len(token_losses)))
         correct = (output.mlm_logits.argmax(-1) == output.target_ids).sum()
         running_metrics = {"mlm_loss": (token_losses.sum(), count), "mlm_accuracy": (correct, count)}
         total = token_losses.sum()
@@ -226,4 +226,5 @@ def _pair_losses(
 
 def _target_indices(batch: PretrainingBatch) -> tuple[Int[Tensor, "targets"], Int[Tensor, "targets"]]:
     """Row and column, in `target_ids`, of every target of a real example."""
-    return nonzero_indices((batch["target_ids"] >= 0) & (batch["example_ids"] >= 0)[:, None])
+    is_target = (batch["target_ids"] >= 0) & (batch["example_ids"] >= 0)[:, None]
+    return nonzero_indices(is_target, batch.get("target_count"))

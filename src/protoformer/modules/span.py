@@ -73,7 +73,7 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
         return self.logits(self.hidden(batch))
 
     def hidden(self, batch: SpanBatch) -> HiddenStates:
-        return self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
+        return self.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"], lengths=batch.get("lengths"))
 
     def logits(self, hidden: HiddenStates) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         """Start and end logits of every token; 0 at padding where the backbone packs."""
@@ -81,7 +81,7 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
         return hidden.layout.unpack(start), hidden.layout.unpack(end)
 
     def flops(self, batch: SpanBatch) -> Tensor:
-        return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"])
+        return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"], batch.get("lengths"))
 
     def restore(self, metrics: Mapping[str, float]) -> None:
         """Take over the threshold of no answer."""

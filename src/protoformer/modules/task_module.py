@@ -44,11 +44,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from protoformer.batches import BatchT, TermCounts
+from protoformer.batches import BatchT, HostCounts, TermCounts
 from protoformer.distributed.signals import StopRequest
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
-from protoformer.models.cost import backbone_flops
+from protoformer.models.cost import backbone_flops, row_lengths
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.hf.layout import HeadLayout
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Stage, gather_examples
@@ -140,9 +140,13 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         raise NotImplementedError
 
     def flops(self, batch: BatchT) -> Float[Tensor, ""]:
-        """Estimated floating-point operations of a training step on this batch; a small head counts as nothing."""
+        """Estimated floating-point operations of a training step on this batch; a small head counts as nothing.
+
+        On the host where it knows the batch's lengths, else on the batch's device.
+        """
         assert isinstance(self.backbone, Backbone)  # kinds with an encoder-decoder have their own estimate
-        return backbone_flops(self.backbone, batch["padding_mask"].sum(-1))
+        lengths = cast(HostCounts, batch).get("lengths")
+        return backbone_flops(self.backbone, row_lengths(lengths, batch["padding_mask"]))
 
     def eval_step(self, batch: BatchT) -> EvalOutputs:
         """What of a batch its evaluation is computed from: tensors `(examples, ...)`, the ids of real examples first."""

@@ -9,6 +9,7 @@ targets: with `dev_beams` beams during training (1: greedy), with `beams` on the
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
 from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
 from protoformer.errors import ConfigurationError
+from protoformer.models.cost import row_lengths
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Stage
 from protoformer.modules.objective.label_smoothing import label_smoothed
@@ -107,8 +109,15 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         self, batch: TranslationBatch
     ) -> tuple[Float[Tensor, "targets"], Float[Tensor, "targets"], Int[Tensor, "targets"]]:
         """Smoothed loss, plain loss and row in the batch of each target token."""
-        hidden = self.backbone(batch["ids"], batch["padding_mask"], batch["decoder_ids"], batch["decoder_mask"])
-        row, column = nonzero_indices(batch["target_ids"] >= 0)
+        hidden = self.backbone(
+            batch["ids"],
+            batch["padding_mask"],
+            batch["decoder_ids"],
+            batch["decoder_mask"],
+            batch.get("lengths"),
+            batch.get("decoder_lengths"),
+        )
+        row, column = nonzero_indices(batch["target_ids"] >= 0, batch.get("target_count"))
         tokens, target = hidden.gather(row, column), batch["target_ids"][row, column]
         weight = self.backbone.output_weight
         if self.backbone.bias is not None:  # as one more dimension, where every token is 1
@@ -132,19 +141,23 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
 
     def flops(self, batch: TranslationBatch) -> Tensor:
         """Operations of both stacks (6 a weight and token), attention (12 a layer, dimension and token pair) and softmax."""
-        sources, targets = (batch[name].sum(1).double() for name in ("padding_mask", "decoder_mask"))
-        model = self.backbone
-        encoder, decoder = (
-            float(sum(p.numel() for p in stack.parameters())) for stack in (model.encoder, model.decoder)
-        )
+        sources = row_lengths(batch.get("lengths"), batch["padding_mask"])
+        targets = row_lengths(batch.get("decoder_lengths"), batch["decoder_mask"])
+        model, (encoder, decoder) = self.backbone, self._stack_weights
         pairs = 12.0 * model.d_model * ((sources**2).sum() + (targets**2).sum() + (sources * targets).sum())
         layers = len(getattr(model.decoder, "layers", ()))
         softmax = 6.0 * model.output_weight.numel() * targets.sum()
         return 6.0 * (encoder * sources.sum() + decoder * targets.sum()) + layers * pairs + softmax
 
+    @cached_property
+    def _stack_weights(self) -> tuple[float, float]:
+        """Parameters of both stacks, counted once."""
+        encoder, decoder = self.backbone.encoder, self.backbone.decoder
+        return float(sum(p.numel() for p in encoder.parameters())), float(sum(p.numel() for p in decoder.parameters()))
+
     def loss(self, batch: TranslationBatch) -> Loss:
         smoothed, plain, _ = self(batch)
-        count = smoothed.new_tensor(float(len(smoothed)))
+        count = smoothed.new_full((), float(len(smoothed)))
         return Loss(smoothed.sum(), count, {"plain_loss": (plain.sum(), count)})
 
     def eval_step(self, batch: TranslationBatch) -> EvalOutputs:

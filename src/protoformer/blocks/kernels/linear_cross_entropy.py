@@ -68,11 +68,12 @@ class LinearCrossEntropy(torch.autograd.Function):
         factor = _common_factor(grads[0])
         if factor is None:
             grad_weight = None
+        is_one = isinstance(factor, float) and factor == 1.0
         # d loss_i / d hidden_i times the upstream gradient of token i
-        if grad_hidden is not None and factor != 1.0:
+        if grad_hidden is not None and not is_one:
             grad_hidden.mul_(grads[0][:, None])
         # a sum over tokens: one factor can still be applied to it, different ones cannot
-        if grad_weight is not None and factor is not None and factor != 1.0:
+        if grad_weight is not None and factor is not None and not is_one:
             grad_weight.mul_(factor)
         recompute = (ctx.needs_grad[0] and grad_hidden is None, ctx.needs_grad[1] and grad_weight is None)
         if any(recompute):
@@ -84,11 +85,16 @@ class LinearCrossEntropy(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None, None, None
 
 
-def _common_factor(grad: Float[Tensor, "tokens"]) -> float | None:
-    """The upstream gradient where it is the same for all tokens, else None; 1 on the meta device, which has no values."""
+def _common_factor(grad: Float[Tensor, "tokens"]) -> Float[Tensor, ""] | float | None:
+    """The upstream gradient where it is the same for all tokens, else None; 1 on the meta device, which has no values.
+
+    On a GPU it stays there: to read it would wait for the whole forward pass.
+    """
     if grad.is_meta or not len(grad):
         return 1.0
     # sum() and mean() give an expanded scalar of stride 0: no values need to be compared
+    if grad.device.type != "cpu":
+        return grad[0] if grad.stride() == (0,) else None
     if grad.stride() != (0,) and not bool((grad == grad[0]).all()):
         return None
     return float(grad[0])

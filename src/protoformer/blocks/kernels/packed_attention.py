@@ -161,11 +161,13 @@ def attend_unpacked(
     # (batch, heads, seq, width)
     queries, key, value = (x_layout.unpack(x).transpose(1, 2) for x, x_layout in ((q, layout), (k, keys), (v, keys)))
     no_padding = len(keys.flat_index) == keys.batch * keys.seq
-    plain_causal = no_padding and causal and window is None and layout is keys
-    allowed = None if no_padding else masks.expand_padding_mask(keys.padding_mask)
+    # padding on the right is later than every real token: the causal mask hides it already
+    no_key_mask = no_padding or keys.host_lengths is not None
+    plain_causal = no_key_mask and causal and window is None and layout is keys
+    allowed = None if no_padding or plain_causal else masks.expand_padding_mask(keys.padding_mask)
     mask = None if plain_causal else masks.layer_mask(layout.seq, keys.seq, causal, window, q.device)
     if mask is not None:
-        allowed = mask if allowed is None else allowed & mask
+        allowed = mask if allowed is None else masks.with_own_position(allowed & mask)
     context = functional.scaled_dot_product_attention(
         queries, key, value, attn_mask=allowed, dropout_p=dropout, is_causal=plain_causal
     )

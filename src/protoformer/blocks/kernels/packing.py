@@ -4,7 +4,7 @@ Token-wise work (embeddings, projections, feed-forward, norms, heads) is the sam
 tokens belong to one sequence. A model packs on entry and unpacks on exit, so batches are padded everywhere else.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,11 +14,35 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
+class SequenceLengths:
+    """Numbers of real tokens of a batch's sequences, as the host knows them where the batch was made; padding is on the right.
+
+    A layout that is given them asks the device for nothing, where its own copy of them would wait for all work queued there.
+    `full`: there is no padding at all. A layout that is compiled reads that alone.
+    """
+
+    def __init__(self, values: Sequence[int], longest: int) -> None:
+        """`longest` is the width of the padded batch."""
+        self.values, self.longest = list(values), longest
+        self.total = sum(self.values)
+        self.full = self.total == longest * len(self.values)
+
+    def as_tensor(self) -> Float[Tensor, "sequences"]:
+        """On the host, in float64, for counts of operations."""
+        return torch.tensor(self.values, dtype=torch.double, device="cpu")
+
+    @property
+    def next_tokens(self) -> int:
+        """Tokens that follow another in their sequence."""
+        return self.total - sum(value > 0 for value in self.values)
+
+
 class PaddedLayout:
     """`batch seq`, padding included; `padding_mask` None means that all tokens are real.
 
-    `offset` is the position of a sequence's first real token: 0, or with a key/value cache the number of real tokens in the
-    cache, which differs between sequences where prompts of unequal length were padded.
+    `lengths` may be given where padding is on the right. `offset` is the position of a sequence's first real token: 0, or with
+    a key/value cache the number of real tokens in the cache, which differs between sequences where prompts of unequal length
+    were padded.
     """
 
     def __init__(
@@ -27,8 +51,10 @@ class PaddedLayout:
         seq: int,
         padding_mask: Bool[Tensor, "batch seq"] | None = None,
         offset: int | Int[Tensor, "batch"] = 0,
+        lengths: SequenceLengths | None = None,
     ) -> None:
         self.batch, self.seq, self.padding_mask, self.offset = batch, seq, padding_mask, offset
+        self.host_lengths = lengths
 
     def pack(self, padded: Shaped[Tensor, "batch seq *rest"]) -> Shaped[Tensor, "batch seq *rest"]:
         return padded
@@ -54,12 +80,17 @@ class PaddedLayout:
 class PackedLayout:
     """`tokens`: the real tokens of a batch, sequence after sequence, without padding."""
 
-    def __init__(self, padding_mask: Bool[Tensor, "batch seq"]) -> None:
+    def __init__(self, padding_mask: Bool[Tensor, "batch seq"], lengths: SequenceLengths | None = None) -> None:
         self.batch, self.seq = padding_mask.shape
-        self.padding_mask = padding_mask
-        self.flat_index = padding_mask.flatten().nonzero().squeeze(1)
-        # one synchronisation with the device a batch: group sizes decide which calls are made
-        self.lengths: list[int] = padding_mask.sum(1).tolist()
+        self.padding_mask, self.host_lengths = padding_mask, lengths
+        flat_mask = padding_mask.flatten()
+        # sizes decide which calls are made: the host knows them, or two synchronisations a batch tell it
+        if lengths is None:
+            self.flat_index = flat_mask.nonzero().squeeze(1)
+            self.lengths: list[int] = padding_mask.sum(1).tolist()
+        else:
+            self.flat_index = torch.nonzero_static(flat_mask, size=lengths.total).squeeze(1)
+            self.lengths = lengths.values
         self._starts: list[int] = [0, *accumulate(self.lengths)]
         # groups of `packed_attention` for this batch, shared by all layers
         self.attention_groups: dict[Hashable, Any] = {}

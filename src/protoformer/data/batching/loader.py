@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from protoformer.data.batching.host_counts import WithHostCounts
 from protoformer.data.batching.samplers import MicroBatchSampler, PhasedSampler
 
 
@@ -34,7 +35,7 @@ class BatchLoader(DataLoader[Any]):
         super().__init__(
             _RowNumbers(),
             batch_sampler=sampler,
-            collate_fn=collate,
+            collate_fn=WithHostCounts(collate),
             num_workers=workers,
             # a forked worker can hang when threads of the process group are already running
             multiprocessing_context="forkserver" if workers else None,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from protoformer.blocks.kernels.packing import HiddenStates
+from protoformer.blocks.kernels.packing import HiddenStates, SequenceLengths
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
@@ -69,10 +69,10 @@ class AuxiliaryLanguageModel:
             loss.total + self.weight * total, loss.targets, {**loss.running_metrics, "lm_loss": (total, real.sum())}
         )
 
-    def flops(self, padding_mask: Bool[Tensor, "*rows seq"]) -> Tensor | float:
+    def flops(self, padding_mask: Bool[Tensor, "*rows seq"], lengths: SequenceLengths | None = None) -> Tensor | float:
         """Floating-point operations of the softmax, forward and backward."""
-        return (
-            6.0 * self.softmax_weights * has_next_token(padding_mask.flatten(0, -2)).sum().double()
-            if self.weight
-            else 0.0
-        )
+        if not self.weight:
+            return 0.0
+        if lengths is not None:
+            return 6.0 * self.softmax_weights * lengths.next_tokens
+        return 6.0 * self.softmax_weights * has_next_token(padding_mask.flatten(0, -2)).sum().double()

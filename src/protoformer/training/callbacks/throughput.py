@@ -67,7 +67,12 @@ class Throughput(Callback):
         """Add a batch's counts, without waiting for the device."""
         real = batch["example_ids"] >= 0
         tokens = (batch["padding_mask"].flatten(1).sum(1) * real).sum()
-        counts = torch.stack([real.sum(), tokens, module.flops(batch)]).double()
+        counts = torch.stack([real.sum(), tokens]).double()
+        flops = module.flops(batch)
+        if flops.device == counts.device:
+            counts = torch.cat([counts, flops.double()[None]])
+        else:  # counted on the host
+            counts = torch.cat([counts, counts.new_full((1,), float(flops))])
         self._counts = counts if self._counts is None else self._counts + counts
 
     def _end_window(self, trainer: pl.Trainer) -> None:
