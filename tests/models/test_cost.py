@@ -48,7 +48,7 @@ def test_a_blank_batch_is_a_batch() -> None:
             backbone=bert(vocab_size=9, d_model=8, n_layers=1, n_heads=2, d_ff=8), labels=labels, metrics=[], splits={}
         )
         batch = model.dummy_batch(2, 5)
-        assert set(batch) == set(ClassificationBatch.__annotations__)
+        assert set(batch) == set(ClassificationBatch.__required_keys__)
         assert torch.isfinite(model.loss(batch).total)
 
 
