@@ -78,14 +78,18 @@ def masked_lm(packing: Any) -> tuple[TaskModule[Any, Any], dict[str, Tensor]]:
     wanted[-1] = -1
     counts = torch.tensor([6, 3])
     batch = text() | {"target_position": position, "target_ids": wanted, "next_sentence": torch.tensor([0, 1, 0, -1])}
-    return PretrainingModule(backbone=bert(**SIZES, dropout=0.0, packing=packing), **SPLITS), batch | {"targets": counts}
+    return PretrainingModule(backbone=bert(**SIZES, dropout=0.0, packing=packing), **SPLITS), batch | {
+        "targets": counts
+    }
 
 
 def classes(packing: Any) -> tuple[TaskModule[Any, Any], dict[str, Tensor]]:
     rows = {name: value[:, None] for name, value in text().items() if name != "example_ids"}
     batch = {**rows, "example_ids": text()["example_ids"], "labels": torch.tensor([0, 1, 1, 0])}
     backbone = gpt(**SIZES, dropout=0.0, packing=packing)
-    module = ClassificationModule(backbone=backbone, labels=["a", "b"], metrics=["accuracy"], aux_lm_weight=0.5, **SPLITS)
+    module = ClassificationModule(
+        backbone=backbone, labels=["a", "b"], metrics=["accuracy"], aux_lm_weight=0.5, **SPLITS
+    )
     return module, batch
 
 
@@ -99,7 +103,9 @@ def span(packing: Any) -> tuple[TaskModule[Any, Any], dict[str, Tensor]]:
 def translation(packing: Any) -> tuple[TaskModule[Any, Any], dict[str, Tensor]]:
     batch = {name: text()[name] for name in ("ids", "padding_mask", "example_ids")}
     batch |= {"decoder_ids": text()["ids"], "decoder_mask": MASK, "target_ids": targets()}
-    return TranslationModule(backbone=transformer(**SIZES, dropout=0.0, packing=packing), label_smoothing=0.1, **SPLITS), batch
+    return TranslationModule(
+        backbone=transformer(**SIZES, dropout=0.0, packing=packing), label_smoothing=0.1, **SPLITS
+    ), batch
 
 
 @pytest.mark.parametrize("packing", ["auto", "off"])

@@ -16,7 +16,9 @@ MASK = torch.arange(5)[None] < torch.tensor([3, 5, 0, 1])[:, None]
 
 
 def test_counts_of_every_kind_of_batch() -> None:
-    counts = host_counts({"padding_mask": MASK, "decoder_mask": MASK[:2], "target_ids": torch.tensor([[4, -1], [0, 9]])})
+    counts = host_counts(
+        {"padding_mask": MASK, "decoder_mask": MASK[:2], "target_ids": torch.tensor([[4, -1], [0, 9]])}
+    )
     assert counts["lengths"].values == [3, 5, 0, 1]
     assert (counts["lengths"].total, counts["lengths"].full, counts["lengths"].longest) == (9, False, 5)
     assert counts["lengths"].next_tokens == int(has_next_token(MASK).sum()) == 6
