@@ -6,7 +6,9 @@ import transformers
 from torch import nn
 
 from protoformer.optim.adamw import BertAdam, adamw
+from protoformer.optim.build import build_optimizer
 from protoformer.optim.groups import decay_groups
+from protoformer.optim.optimization import Optimization
 from protoformer.optim.schedules import Schedule, lr_factor, warmup_steps
 
 
@@ -98,3 +100,21 @@ def test_decay_may_end_early_and_above_zero(name: Schedule) -> None:
     for wrong in ({"decay": 0.0}, {"decay": 1.1}, {"final_lr": -0.1}, {"final_lr": 1.1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             lr_factor(name, 10, 110, **wrong)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adafactor"])
+def test_torchs_own_optimizers_take_torchs_steps(name: str) -> None:
+    """Matrices decay, vectors do not; the rest is torch's."""
+    start = [torch.randn(4, 3), torch.randn(4)]
+    ours, theirs = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
+    optimizer = build_optimizer(ours, Optimization(lr=0.05, optimizer=name, momentum=0.9, weight_decay=0.1))
+    groups = [{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:], "weight_decay": 0.0}]
+    oracle = torch.optim.SGD(groups, lr=0.05, momentum=0.9) if name == "sgd" else torch.optim.Adafactor(groups, lr=0.05)
+    for step in range(3):
+        for parameters, each in ((ours, optimizer), (theirs, oracle)):
+            for number, parameter in enumerate(parameters):
+                parameter.grad = torch.full_like(parameter, 0.1 * (step + 1) + number)
+            each.step()
+    for actual, expected, before in zip(ours, theirs, start, strict=True):
+        assert torch.equal(actual, expected)
+        assert not torch.equal(actual, before)

@@ -69,8 +69,13 @@ def what_counts(run: Path) -> dict[str, Any]:
         (["hardware.micro_batch=3"], 12, [6, 12]),
         (["trainer.val_check_interval=3"], 12, [3, 6, 9, 12]),
         (["trainer.max_steps=8"], 8, [6, 8]),
+        (  # no score can rise by 100 points: it stops at the third validation, long before the last step
+            ["recipe.early_stopping={patience:2,min_delta:100}", "recipe.epochs=9", "trainer.limit_train_batches=2"],
+            6,
+            [2, 4, 6],
+        ),
     ],
-    ids=["epochs", "accumulated", "validated within epochs", "steps"],
+    ids=["epochs", "accumulated", "validated within epochs", "steps", "stopped early"],
 )
 def test_from_every_checkpoint_the_run_ends_the_same(
     tmp_path: Path,

@@ -7,8 +7,10 @@ from typing import Any
 
 from hydra.utils import get_class
 
+from protoformer.assembly.freeze import freeze
 from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate, instantiate_node
+from protoformer.assembly.metrics import with_complete_metrics
 from protoformer.config.signatures import signature
 from protoformer.data.datamodules.context import named_splits
 from protoformer.data.sources.source import Role
@@ -101,12 +103,17 @@ def builder_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_module(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> TaskModule:
-    """The model, with random weights, under its task's loss and metrics; `arguments` are the builder's."""
+    """The model, with random weights, under its task's loss and metrics; `arguments` are the builder's.
+
+    What the recipe freezes needs no gradient.
+    """
     splits = config["task"]["splits"]
-    return instantiate(
-        config,
+    module: TaskModule = instantiate_node(
+        with_complete_metrics(config["task"]["module"]),
         "task.module",
         backbone=instantiate_node(arguments, "model", packing=config["hardware"]["packing"]),
         splits={stage: list(named_splits(splits.get(role))) for stage, role in STAGES.items()},
         optimization=Optimization.from_recipe(config["recipe"]),
     )
+    freeze(module, config["recipe"].get("freeze"))
+    return module

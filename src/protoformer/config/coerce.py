@@ -62,7 +62,7 @@ def described(annotation: Any, names: bool = True) -> str:
     if kind is Literal:
         return " or ".join(_as_yaml(option) for option in args if names or not isinstance(option, str))
     if kind is Union:
-        return " or ".join(filter(None, (described(option, names) for option in args)))
+        return " or ".join(filter(None, (described(option, names) for option in args if option is not Opaque)))
     if kind is tuple:
         return f"a list of {len(args)}: {', '.join(map(described, args))}"
     return NAMES.get(kind, "any value") + (f" (of {described(args[0])})" if kind is list and args else "")
@@ -81,6 +81,8 @@ def _kind(annotation: Any) -> Any:
 def _coerce(value: Any, annotation: Any, key: str) -> Any:
     """As `coerce`; raises ValueError where the value is of another type."""
     kind, args = _kind(annotation), get_args(annotation)
+    if kind is Opaque and isinstance(value, Mapping) and "_target_" in value:
+        return value  # built where it stands
     if kind in (Any, object) or (kind in (bool, types.NoneType) and type(value) is kind):
         return value
     if kind is Annotated:

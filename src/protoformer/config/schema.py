@@ -4,6 +4,7 @@ A node with a `_target_` is held against that target's own signature instead (of
 Imports nothing heavy: a misspelt key is answered before anything is built. Ranges are types, see `protoformer.ranges`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
@@ -75,6 +76,14 @@ class Task:
     needs_head: bool = True  # false: a run that only tests needs no trained head
 
 
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Training ends after `patience` validations in a row whose dev score is not better than the best one by `min_delta`."""
+
+    patience: Positive | None = None  # validations; null: train to the end
+    min_delta: Annotated[float, "at least 0"] = 0.0  # in the points that scores are printed in, 0 to 100
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Optimization):
     """How a model is trained: the optimisation, and its batches."""
@@ -89,6 +98,9 @@ class Recipe(Optimization):
     average: Annotated[int, "at least 1 (the one checkpoint)"] = 1  # last checkpoints whose mean is the result
     # optimizer steps between the checkpoints that are averaged
     average_every: Annotated[int, "at least 1, or null for each validation"] | None = None
+    # backbone (all but the head), a number of layers beside the embeddings, or names of parts of the model
+    freeze: NonNegative | str | list[str] | None = None
+    early_stopping: EarlyStopping = EarlyStopping()
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,7 @@ class Trainer:
     deterministic: bool = False
     checkpoint_every: Positive = 500  # optimizer steps between checkpoints
     log_every: Positive = 10  # optimizer steps between lines of metrics.jsonl
+    callbacks: Sequence[dict[str, Any]] = ()  # Lightning callbacks of your own, each a mapping with a `_target_`
 
 
 @dataclass(frozen=True)

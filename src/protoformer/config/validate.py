@@ -146,6 +146,11 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
     limits = (recipe["epochs"], trainer["max_epochs"], recipe["max_steps"], trainer["max_steps"])
     if task["splits"]["train"] is not None and limits == (None, None, -1, -1):
         raise ConfigurationError("how long to train is not set; add recipe.epochs=<n> or recipe.max_steps=<n>")
+    if recipe["early_stopping"]["patience"] is not None and not task["splits"]["validation"]:
+        raise ConfigurationError("recipe.early_stopping.patience needs a dev split: task.splits.validation=<split>")
+    for i, callback in enumerate(trainer["callbacks"]):
+        if "_target_" not in callback:
+            raise ConfigurationError(f"trainer.callbacks[{i}] has no _target_; it must name the class of the callback")
     sizes = {name: parameter.default for name, parameter in signature(model["_target_"]).parameters.items()} | model
     longest = sizes.get("max_seq_len") if config["init_from"] in ("auto", "scratch") else None  # a folder has its own
     if longest and task["max_len"] > longest:

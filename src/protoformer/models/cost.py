@@ -21,6 +21,7 @@ class Cost:
 
     parameters: int
     parameter_bytes: int
+    trained_bytes: int  # of the parameters that are not frozen
     forward_flops: int
     training_flops: int
     activations: int  # bytes kept for the backward pass
@@ -73,6 +74,7 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     return Cost(
         parameters=sum(p.numel() for p in parameters),
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        trained_bytes=sum(p.numel() * p.element_size() for p in parameters if p.requires_grad),
         forward_flops=forward.get_total_flops(),
         training_flops=training.get_total_flops(),
         activations=saved.nbytes,

@@ -4,7 +4,7 @@ al. 2018, section 3.2). Of a pair that is encoded in both orders the two pooled 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -30,8 +30,8 @@ from protoformer.modules.queries import (
 )
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
-from protoformer.scoring import glue
-from protoformer.scoring.glue import Metric
+from protoformer.scoring import classification as scoring
+from protoformer.scoring.classification import MetricName, TorchMetric
 
 AnyBatch = ClassificationBatch | ChoiceBatch
 
@@ -41,7 +41,6 @@ class ClassificationEvaluation(Evaluation):
     """All examples of a split, in order of id; a reference of -1 is hidden. `labels` None: regression."""
 
     lists_misclassified = True
-    percent_metrics = frozenset(glue.METRICS)
 
     ids: Int[Tensor, "examples"]
     logits: Float[Tensor, "examples labels"]
@@ -85,26 +84,47 @@ class ClassificationEvaluation(Evaluation):
 
 class ClassificationModule(TaskModule[AnyBatch, None]):
     """Cross-entropy over `labels`, or squared error where `labels` is None (regression). `aux_lm_weight` is lambda of the
-    auxiliary language model (see `auxiliary`)."""
+    auxiliary language model (see `auxiliary`).
+
+    `class_weights` are a number a label, or "balanced": the number of training rows over the number of labels times that of
+    the label's own rows. The mean loss is then sum(w_i loss_i) / sum(w_i) over a global batch, as in torch's
+    `CrossEntropyLoss(weight)`, and so is the loss of a dev split.
+    """
 
     all_probabilities = True
+    scores_classes: ClassVar[bool] = True  # whether scores of each label mean something
     backbone: Backbone
+    class_weights: Tensor | None
 
     def __init__(
         self,
         *,
         backbone: Backbone,
         labels: Sequence[str] | None,
-        metrics: Sequence[Metric],
+        metrics: Sequence[MetricName | TorchMetric],
         splits: Mapping[Stage, Sequence[str]],
         aux_lm_weight: float = 0.0,
+        class_weights: Sequence[float] | Literal["balanced"] | None = None,
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__(optimization)
+        scoring.check_metrics(metrics, labels)
         self.backbone = backbone
-        self.labels, self.metrics, self.splits = labels, metrics, splits
+        self.labels, self.metrics, self.splits = labels, list(metrics), splits
+        self.is_balanced = class_weights == "balanced"
+        self.register_buffer("class_weights", _checked_weights(class_weights, labels, aux_lm_weight), persistent=False)
         self.auxiliary = AuxiliaryLanguageModel(backbone, aux_lm_weight)
         self.head = ClassificationHead(backbone.d_model, len(labels) if labels else 1, backbone.dropout)
+
+    def prepare_training(self, table: Any) -> None:
+        if self.is_balanced and self.labels is not None:
+            counts = torch.as_tensor(table.labels).long().bincount(minlength=len(self.labels)).double()
+            if missing := [label for label, count in zip(self.labels, counts, strict=True) if not count]:
+                raise ConfigurationError(
+                    f"task.module.class_weights=balanced: no training row has the label {missing[0]}; give a weight a label"
+                )
+            weights = counts.sum() / (len(counts) * counts)
+            self.class_weights = weights.to(self.device, torch.float32)
 
     def forward(self, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
         return self.logits(self.hidden(batch), batch)
@@ -193,8 +213,12 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
     def _loss(self, logits: Tensor, labels: Tensor, real: Tensor) -> Loss:
         if self.labels is None:
             example_losses = (logits[:, 0] - labels) ** 2
-        else:
+        elif self.class_weights is None:
             example_losses = functional.cross_entropy(logits, labels, reduction="none")
+        else:
+            weights = self.class_weights.to(logits.device)
+            example_losses = functional.cross_entropy(logits, labels, weight=weights, reduction="none")
+            return Loss((example_losses * real).sum(), (weights[labels.clamp(min=0)] * real).sum())
         # dummy rows of the batch count nowhere
         return Loss((example_losses * real).sum(), real.sum())
 
@@ -207,16 +231,68 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
         ids, logits, references = outputs
         scores: dict[str, float] = {}
         other_metrics: dict[str, float] = {}
+        of_classes = None
         labelled = references != -1
         if labelled.any():
-            loss = self._loss(logits[labelled], references[labelled], labelled[labelled])
-            other_metrics = {"loss": float(loss.total / loss.targets)}
-            scores = glue.score(self.metrics, logits[labelled], references[labelled])
+            logits_of, references_of = logits[labelled], references[labelled]
+            loss = self._loss(logits_of, references_of, labelled[labelled])
+            scores, other_metrics = self._metrics(logits_of, references_of)
+            other_metrics = {"loss": float(loss.total / loss.targets), **other_metrics}
+            if self._keeps_class_scores():
+                of_classes = scoring.class_scores(logits_of, references_of, self.labels or ())
         return ClassificationEvaluation(
             scores=scores,
             other_metrics=other_metrics,
+            further_percent_metrics=scoring.percent_names(self.metrics),
             ids=ids,
             logits=logits,
             references=references,
             labels=self.labels,
+            class_scores=of_classes,
         )
+
+    def _metrics(self, logits: Tensor, references: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+        """The metrics of which more is better, and the others; a metric with a value a label has them as name/label."""
+        scores: dict[str, float] = {}
+        others: dict[str, float] = {}
+        for metric, name in zip(self.metrics, scoring.metric_names(self.metrics), strict=True):
+            if isinstance(metric, str):
+                scores |= scoring.score([metric], logits, references)
+                continue
+            (values,) = scoring.torchmetrics_scores([metric], logits, references, self.labels)
+            if "" in values:
+                (scores if scoring.is_score(metric) else others)[name] = values.pop("")
+            elif scoring.is_score(metric):
+                scores[name] = sum(values.values()) / len(values)
+            others |= {f"{name}_{label}": value for label, value in values.items()}
+        return scores, others
+
+    def _keeps_class_scores(self) -> bool:
+        if self.labels is None or not self.scores_classes:
+            return False
+        return len(self.labels) <= scoring.MAX_CLASSES or scoring.CONFUSION_MATRIX in self.metrics
+
+
+def _checked_weights(
+    class_weights: Sequence[float] | str | None, labels: Sequence[str] | None, aux_lm_weight: float
+) -> Tensor | None:
+    """The weights as a tensor; None for none, and for those that the training rows will give."""
+    if class_weights is None:
+        return None
+    key = "task.module.class_weights"
+    if labels is None:
+        raise ConfigurationError(f"{key} needs labels; this task is a regression")
+    if aux_lm_weight:
+        raise ConfigurationError(
+            f"{key} and recipe.aux_lm_weight cannot be combined: their means are over different counts"
+        )
+    if isinstance(class_weights, str):
+        return None
+    if len(class_weights) != len(labels):
+        raise ConfigurationError(
+            f"{key}: {len(class_weights)} weights for {len(labels)} labels ({', '.join(labels[:8])})"
+        )
+    weights = torch.tensor([float(weight) for weight in class_weights])
+    if not (weights.isfinite().all() and (weights > 0).all()):
+        raise ConfigurationError(f"{key}={list(class_weights)}: every weight is a number above 0")
+    return weights

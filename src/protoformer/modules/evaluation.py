@@ -41,11 +41,16 @@ class Evaluation:
 
     lists_misclassified: ClassVar[bool] = False  # only then is its data asked for the texts of its rows
     percent_metrics: ClassVar[frozenset[str]] = frozenset()  # names of metrics that papers print times 100
+    headline: ClassVar[str | None] = None  # the metric that people know a model by, where it is not the score
     free_text: ClassVar[bool] = False  # predictions are texts that the model writes, seldom equal to the reference
 
     scores: Mapping[str, float]
     other_metrics: Mapping[str, float]
     notes: Mapping[str, str] = field(default_factory=dict)
+    further_percent_metrics: frozenset[str] = frozenset()  # as `percent_metrics`, where a config names the metrics
+    class_scores: Mapping[str, Any] | None = (
+        None  # scores of each class and the confusion matrix, of a kind that classifies
+    )
     samples: Sequence[Sample] = ()  # texts to be shown at each validation, where the model writes any
 
     def rows(self) -> Iterator[PredictionRow]:

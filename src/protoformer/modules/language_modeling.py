@@ -46,6 +46,7 @@ class LanguageReferences(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class LanguageEvaluation(Evaluation):
     free_text = True
+    headline = "perplexity"
 
     def rows(self) -> Iterator[PredictionRow]:
         for index, sample in enumerate(self.samples):

@@ -20,20 +20,21 @@ from protoformer.modules.classification import AnyBatch, ClassificationModule
 from protoformer.modules.evaluation import PredictionRow, Stage, gather_examples
 from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, ranked, rounded
 from protoformer.optim.optimization import Optimization
-from protoformer.scoring.glue import Metric
+from protoformer.scoring.classification import MetricName, TorchMetric
 
 
 class MultipleChoiceModule(ClassificationModule):
     """`choices` are the names of the choices; every example has as many."""
 
     takes_choices = True
+    scores_classes = False
 
     def __init__(
         self,
         *,
         backbone: Backbone,
         choices: Sequence[str],
-        metrics: Sequence[Metric],
+        metrics: Sequence[MetricName | TorchMetric],
         splits: Mapping[Stage, Sequence[str]],
         aux_lm_weight: float = 0.0,
         optimization: Optimization | None = None,

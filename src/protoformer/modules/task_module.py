@@ -9,12 +9,13 @@ command needs to know of one is a member of these three classes.
     how an example is encoded, and kept         `TableDataModule.template_method`, `.encode`, `.table_class`,
                                                 `.cache_settings`, `.log_lines`
     what a batch holds                          `TableDataModule.collate`, and `TaskModule.dummy_batch` for estimates of cost
-    what is trained                             `TaskModule.loss`, `.term_weights`, `.flops`
+    what is trained                             `TaskModule.loss`, `.term_weights`, `.prepare_training`, `.flops`
     how one example is scored                   `TaskModule.eval_step`, `.evaluate`; `Evaluation.scores`
     texts and answers that a score needs        `TableDataModule.references`
     rows and files of predictions               `Evaluation.rows`, `.files`
     metrics that are means over examples        `Evaluation.example_scores`: what `protoformer compare` draws from
-    how reports print and judge                 `Evaluation.percent_metrics`, `.free_text`, `.notes`, `.samples`,
+    how reports print and judge                 `Evaluation.percent_metrics`, `.headline`, `.free_text`, `.notes`,
+                                                `.samples`, `.class_scores`,
                                                 `TableDataModule.incomplete_data`
     wrong predictions, for a tracker            `Evaluation.lists_misclassified`, `.misclassified`, `TableDataModule.texts`
     what `protoformer predict` asks             `TaskModule.predict_queries` (or `.predict_query`), `.prediction_row`,
@@ -130,6 +131,9 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
             self.references = references
         if stop is not None:
             self.stop = stop
+
+    def prepare_training(self, table: Any) -> None:
+        """What the loss needs to know of all training rows, an encoded table, before the first step. Every rank calls it."""
 
     def loss(self, batch: BatchT) -> Loss:
         """Sum of the losses of a batch, and its number of targets."""

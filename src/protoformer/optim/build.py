@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Adafactor, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from protoformer.optim.adamw import adamw
@@ -14,8 +14,16 @@ from protoformer.optim.schedules import lr_factor, warmup_steps
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], options: Optimization) -> Optimizer:
-    """The optimizer over two parameter groups: decayed matrices, and the rest without decay."""
+    """The optimizer over two parameter groups: decayed matrices, and the rest without decay.
+
+    With `sgd` the decay is added to the gradient, as torch's does; that of the others is decoupled from it. `adafactor` scales
+    the learning rate by each tensor's root mean square, and limits it by 1 / sqrt(step) (arXiv 1804.04235).
+    """
     groups = decay_groups(parameters, options.weight_decay)
+    if options.optimizer == "sgd":
+        return SGD(groups, lr=options.lr, momentum=options.momentum)
+    if options.optimizer == "adafactor":
+        return Adafactor(groups, lr=options.lr)
     if options.optimizer == "lamb":
         return Lamb(groups, options.lr, options.betas, options.eps, bias_correction=options.bias_correction)
     return adamw(groups, options.lr, options.betas, options.eps, bias_correction=options.bias_correction)

@@ -23,7 +23,9 @@ class Optimization:
     betas: Annotated[tuple[float, float], "two numbers, each at least 0 and below 1"] = (0.9, 0.999)
     eps: Annotated[float, "above 0"] = 1e-6
     bias_correction: bool = True
-    optimizer: Literal["adamw", "lamb"] = "adamw"
+    # betas, eps and bias_correction are read by adamw and lamb alone; sgd and adafactor are torch's own, with torch's defaults
+    optimizer: Literal["adamw", "lamb", "sgd", "adafactor"] = "adamw"
+    momentum: Annotated[float, "at least 0 and below 1"] = 0.0  # of sgd
     clip: Annotated[float, "above 0, or null for none"] | None = (
         1.0  # the largest norm of the whole gradient; None: no clipping
     )

@@ -4,7 +4,8 @@ With P bytes of fp32 parameters, and A bytes that autograd saves in fp32 for the
 
     weights       P     3/2 P in mixed precision: within a step a copy of two bytes each beside the fp32 weights
     gradients     P
-    optimizer    2 P    Adam's first and second moments
+    optimizer    2 P    Adam's first and second moments; P of SGD with momentum, 0 without it, and about 0 of Adafactor, which
+                        keeps sums over rows and columns in place of a matrix
     activations   A     A / 2 in mixed precision
 
 Devices are replicas (DDP): each holds all weights, gradients and optimizer states, and its part of the rows. (A strategy that
@@ -30,12 +31,21 @@ class DeviceMemory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def device_memory(parameter_bytes: int, activation_bytes: int, precision: str) -> DeviceMemory:
-    """The table above. Both counts are of fp32; `activation_bytes` is for the rows that the device holds at once."""
+def optimizer_copies(optimizer: str, momentum: float) -> int:
+    """Numbers that an optimizer keeps of each weight of a matrix."""
+    return {"sgd": int(momentum > 0), "adafactor": 0}.get(optimizer, 2)
+
+
+def device_memory(
+    parameter_bytes: int, activation_bytes: int, precision: str, *, trained_bytes: int | None = None, copies: int = 2
+) -> DeviceMemory:
+    """The table above. Counts are of fp32; `activation_bytes` is for the rows that the device holds at once, `trained_bytes`
+    for the parameters that are not frozen (None: all), `copies` as `optimizer_copies`."""
+    trained = parameter_bytes if trained_bytes is None else trained_bytes
     mixed = precision in MIXED
     return DeviceMemory(
         weights=parameter_bytes * 3 // 2 if mixed else parameter_bytes,
-        gradients=parameter_bytes,
-        optimizer=2 * parameter_bytes,
+        gradients=trained,
+        optimizer=copies * trained,
         activations=activation_bytes // 2 if mixed else activation_bytes,
     )

@@ -22,7 +22,7 @@ from protoformer.distributed.devices import matrix_flops
 from protoformer.errors import ConfigurationError
 from protoformer.models.cost import Cost, cost
 from protoformer.optim.schedules import warmup_steps
-from protoformer.planning.memory import DeviceMemory, device_memory
+from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies
 from protoformer.reporting.tables import format_duration
 from protoformer.sample import size as sample_size
 
@@ -81,7 +81,13 @@ def plan(config: Mapping[str, Any]) -> Plan:
         parameters=one_row.parameters,
         forward_flops_per_token=one_row.forward_flops / tokens,
         training_flops_per_token=one_row.training_flops / tokens,
-        memory=device_memory(one_row.parameter_bytes, micro_batch.activations, hardware["precision"]),
+        memory=device_memory(
+            one_row.parameter_bytes,
+            micro_batch.activations,
+            hardware["precision"],
+            trained_bytes=one_row.trained_bytes,
+            copies=optimizer_copies(recipe.get("optimizer", "adamw"), recipe.get("momentum", 0.0)),
+        ),
         rows=rows.per_device,
         tokens_per_row=tokens,
         devices=devices,

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from protoformer.config import schema
-from protoformer.config.signatures import signature
-from protoformer.runs.digests import file_digest, files_digest, folder_digest, matching_files
+from protoformer.config.signatures import signature, source_file
+from protoformer.runs.digests import file_digest, files_digest, folder_digest, matching_files, outside_digest
+
+NODES_OF_DEFAULTS = ("early_stopping",)  # nodes that name no run while all their keys have their defaults
 
 
 def run_id(config: Mapping[str, Any]) -> str:
@@ -47,6 +49,9 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
         identity["source"] = {**identity["source"], "validation": _file_digests(validation)}
     if vocabulary := _content(config["model"].get("tokenizer")):
         identity["model"] = {**identity["model"], "tokenizer": vocabulary}
+    if callbacks := config["trainer"].get("callbacks"):
+        code = outside_digest(source_file(callback["_target_"]) for callback in callbacks)
+        identity["trainer"]["callbacks"] = [*identity["trainer"]["callbacks"], code]
     identity["run"] = {key: config["choices"].get(key) for key in ("model", "task")}
     return identity
 
@@ -74,7 +79,8 @@ def _without_defaults(value: Any, kind: Any = None) -> Any:
         return {
             key: inner
             for key, inner in kept.items()
-            if key not in defaults or inner != _without_defaults(defaults[key])
+            if not (key in defaults and inner == _without_defaults(defaults[key]))
+            and not (inner == {} and is_dataclass(kinds.get(key)) and key in NODES_OF_DEFAULTS)
         }
     if isinstance(value, list | tuple):
         return [_without_defaults(item) for item in value]

@@ -50,7 +50,14 @@ def run_result(
             for split, evaluation in splits.items()
             if evaluation.notes
         },
+        "class_scores": {
+            f"{stage}/{split}".rstrip("/"): evaluation.class_scores
+            for stage, splits in parts.module.evaluations.items()
+            for split, evaluation in splits.items()
+            if evaluation.class_scores is not None
+        },
         "parameters": sum(p.numel() for p in parts.module.parameters()),
+        "trained_parameters": sum(p.numel() for p in parts.module.parameters() if p.requires_grad),
         "data": {
             name: {key: value for key, value in stats.items() if key != "digest"} for name, stats in tables.items()
         },
@@ -72,7 +79,10 @@ def task_type(parts: "Parts") -> dict[str, Any]:
     evaluations = [each for splits in parts.module.evaluations.values() for each in splits.values()]
     return {
         "main_metrics": list(dict.fromkeys(name for each in evaluations for name in each.scores)),
-        "percent_metrics": sorted({name for each in evaluations for name in each.percent_metrics}),
+        "percent_metrics": sorted(
+            {name for each in evaluations for name in each.percent_metrics | each.further_percent_metrics}
+        ),
+        "headline": next((each.headline for each in evaluations if each.headline), None),
         "free_text": any(each.free_text for each in evaluations),
         "incomplete_data": dict(parts.data.incomplete_data),
     }

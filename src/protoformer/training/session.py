@@ -27,8 +27,10 @@ from protoformer.runs.folder import RunFolder
 from protoformer.training import attention_page, tracking
 from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
+from protoformer.training.callbacks.early_stopping import StopEarly
 from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.throughput import Throughput
+from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import load_weights, read_header
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
@@ -117,10 +119,8 @@ class TrainingSession:
             },
             stop=self.stop,
         )
-        recipe = self.config["recipe"]
-        callbacks: list[Callback] = [LogSamples(self.folder.path)]
-        if recipe["average"] > 1:
-            callbacks.append(SaveSnapshots(self._snapshots_folder, recipe["average"], recipe["average_every"]))
+        if self._has_training_split:
+            module.prepare_training(data.tables["train"][""])
         trainer = build_trainer(
             self.config,
             self.folder,
@@ -129,10 +129,20 @@ class TrainingSession:
             ranks=self.ranks,
             accumulation=accumulation,
             limits=limits,
-            extra_callbacks=callbacks,
+            extra_callbacks=self._callbacks(),
         )
         keep_own_signal_handlers(trainer)
         return trainer
+
+    def _callbacks(self) -> list[Callback]:
+        """Callbacks that the recipe asks for, and the user's own."""
+        recipe = self.config["recipe"]
+        callbacks: list[Callback] = [LogSamples(self.folder.path)]
+        if recipe["average"] > 1:
+            callbacks.append(SaveSnapshots(self._snapshots_folder, recipe["average"], recipe["average_every"]))
+        if recipe["early_stopping"]["patience"] is not None:
+            callbacks.append(StopEarly(**recipe["early_stopping"]))
+        return [*callbacks, *build_callbacks(self.config)]
 
     @property
     def _snapshots_folder(self) -> Path:

@@ -86,14 +86,14 @@ class GradientNormalizer:
 
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         # on the device, so that the norm below can be read together with the sums: one synchronisation a step
-        targets = reduced[1].clamp(min=1.0)
+        targets = torch.where(reduced[1] > 0, reduced[1], 1.0)  # a sum of class weights may be below 1
         norm = global_norm(grads)
         scale = (torch.full_like(targets, float(divided_by)) / targets).to(norm.dtype)
         norm = norm * scale
         *values, grad_norm = torch.cat([reduced, norm.double().reshape(1)]).tolist()  # waits for the device
 
         means = {
-            name: total / max(1.0, count) for name, total, count in zip(sums, values[::2], values[1::2], strict=False)
+            name: total / (count or 1.0) for name, total, count in zip(sums, values[::2], values[1::2], strict=False)
         }
         if not math.isfinite(values[0]):
             raise _diverged(f"the loss is {values[0]}", step)

@@ -29,6 +29,7 @@ class SaveSnapshots(Callback):
 
     def __init__(self, folder: Path, count: int, every_n_steps: int | None) -> None:
         self.folder, self.count, self.every_n_steps = folder, count, every_n_steps
+        self.has_trained, self.saved_at_step = False, -1  # in this process, on every rank
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -41,6 +42,7 @@ class SaveSnapshots(Callback):
     ) -> None:
         if is_accumulating(trainer):
             return
+        self.has_trained = True
         is_last = trainer.global_step == getattr(pl_module, "total_steps", None)
         if is_last or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
             self._save(trainer)
@@ -49,8 +51,14 @@ class SaveSnapshots(Callback):
         if trainer.state.fn == "fit" and not trainer.sanity_checking and self.every_n_steps is None:
             self._save(trainer)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that is stopped early may end without a snapshot of its last step."""
+        if self.has_trained and self.saved_at_step != trainer.global_step:
+            self._save(trainer)
+
     def _save(self, trainer: pl.Trainer) -> None:
         state_dict = collect_state_dict(trainer)  # on every rank
+        self.saved_at_step = trainer.global_step
         if not trainer.is_global_zero:
             return
         step = trainer.global_step
