@@ -1,49 +1,99 @@
 """What a person sees while a run trains: a bar on a terminal, a line now and then in a file."""
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from protoformer.modules.objective.gradient_normalizer import StepMetrics
-from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, abbreviate
+from protoformer.training.callbacks.bar import ProgressBar, clock
+from protoformer.training.callbacks.progress import ProgressLines, abbreviate
 from protoformer.training.callbacks.throughput import Rates, Throughput
 
 
-def fake(step: int) -> tuple[Any, Any]:
-    metrics = {"val/score": torch.tensor(0.75)}
+def fake(step: int, total: int = 100) -> tuple[Any, Any]:
+    metrics = {"val/score": torch.tensor(0.75), "val/perplexity": torch.tensor(20.5)}
     trainer = SimpleNamespace(global_step=step, is_global_zero=True, callback_metrics=metrics, sanity_checking=False)
     trainer.state = SimpleNamespace(fn="fit")
-    return trainer, SimpleNamespace(step_metrics=StepMetrics(0.5, 1.0, 1e-3, {}), total_steps=100)
+    trainer.world_size = trainer.accumulate_grad_batches = 1
+    trainer.num_training_batches, trainer.current_epoch = 40, step // 40
+    trainer.fit_loop = SimpleNamespace(_should_accumulate=lambda: False)
+    return trainer, SimpleNamespace(step_metrics=StepMetrics(0.5, 1.0, 1e-3, {}), total_steps=total, evaluations={})
 
 
-def test_the_bar_shows_loss_dev_score_and_speed() -> None:
-    speed = Throughput()
-    trainer, module = fake(3)
-    bar = ProgressBar(speed)
-    assert bar.get_metrics(trainer, module) == {"loss": "0.5000", "dev": "0.7500"}
-    speed.rates = Rates(123.4, 12605.0, 1e9)
-    assert bar.get_metrics(trainer, module) == {"loss": "0.5000", "dev": "0.7500", "ex/s": "123", "tok/s": "12.6k"}
-    assert [abbreviate(number) for number in (0.123, 9.99, 999, 1000, 123456)] == ["0.123", "9.99", "999", "1k", "123k"]
+def line_of(bar: ProgressBar) -> str:
+    with bar.console.capture() as capture:
+        bar.console.print(bar.render())
+    return capture.get()
 
 
-def test_lines_come_now_and_then_with_the_time_left(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
     monkeypatch.setattr("protoformer.training.callbacks.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_bar_counts_the_runs_steps_and_fits_the_terminal(
+    width: int, clocked: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     speed = Throughput()
-    speed.rates = Rates(50.0, 2000.0, 1e9)
+    speed.rates = Rates(123.4, 12605.0, 1e9)
+    bar = ProgressBar(speed, Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None))
+    trainer, module = fake(20, total=12630)  # a run that continues from step 20
+    bar._open = lambda trainer: None  # type: ignore[method-assign]
+    bar.on_train_start(trainer, module)
+    trainer.global_step, clocked[0] = 60, 80.0
+    bar.on_validation_end(trainer, module)
+    assert capsys.readouterr().out == "step 60  dev score 75.00\n"
+    (line,) = line_of(bar).splitlines()
+    assert len(line) < width
+    assert line.startswith("step 60/12,630")
+    details = ["6:59:00 left", "loss 0.5", "dev 75.00", "epoch 1/316", "12.6k tok/s"]
+    shown = [detail for detail in details if detail in line]
+    assert shown == details[: len(shown)]
+    assert len(shown) == {40: 1, 60: 3, 80: 4, 120: 5}[width]
+
+
+def test_the_bar_counts_batches_where_it_validates() -> None:
+    bar = ProgressBar(Throughput(), Console(file=io.StringIO(), width=80))
+    trainer, _ = fake(3)
+    bar._open = lambda trainer: None  # type: ignore[method-assign]
+    trainer.num_val_batches = [3, 4]
+    bar.on_validation_start(trainer, None)  # type: ignore[arg-type]
+    bar.on_validation_batch_end()
+    assert "validating 1/7" in line_of(bar)
+
+
+def test_numbers_are_short() -> None:
+    assert [abbreviate(number) for number in (0.123, 9.99, 999, 1000, 123456)] == ["0.123", "9.99", "999", "1k", "123k"]
+    assert [clock(seconds) for seconds in (5, 760, 11560, 183600)] == ["0:05", "12:40", "3:12:40", "2 d 3 h"]
+
+
+def test_lines_come_now_and_then_with_the_time_left(clocked: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    speed = Throughput()
     lines = ProgressLines(speed, every_n_seconds=15)
     trainer, module = fake(20)  # a run that continues from step 20
+    speed.examples, speed.tokens, speed.seconds = 1000.0, 9000.0, 100.0  # before it was interrupted
     lines.on_train_start(trainer, module)
-    for step, at in ((21, 10.0), (40, 20.0), (41, 22.0)):
-        trainer.global_step, now[0] = step, at
+    for step, at, examples in ((21, 10.0, 8.0), (40, 20.0, 1000.0), (41, 22.0, 1100.0), (50, 40.0, 3000.0)):
+        trainer.global_step, clocked[0] = step, at
+        speed.examples, speed.tokens, speed.seconds = 1000 + examples, 9000 + 40 * examples, 100 + at
         lines.on_train_batch_end(trainer, module, None, None, 0)
     lines.on_validation_end(trainer, module)
-    message = capsys.readouterr().out.splitlines()
-    assert message == [
+    assert capsys.readouterr().out.splitlines() == [
         "step 40/100  loss 0.5000  50 ex/s  2000 tok/s  1.0 min left",
-        "step 41  dev score 0.7500",
+        "step 50/100  loss 0.5000  100 ex/s  4000 tok/s  1.1 min left",  # of the last 20 s alone
+        "step 50  dev score 75.00",
     ]
+
+
+def test_a_language_model_is_known_by_its_perplexity(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer, module = fake(3)
+    module.evaluations = {"val": {"": SimpleNamespace(headline="perplexity")}}
+    ProgressLines(Throughput()).on_validation_end(trainer, module)
+    assert capsys.readouterr().out == "step 3  dev perplexity 20.5\n"

@@ -1,10 +1,24 @@
 """Logging set-up of a run: where the package's log lines go, on the terminal and in the run's log file."""
 
 import logging
+import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch  # noqa: F401  (it sets the levels of its loggers when it is imported: before they are set here)
+
+
+class TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what `sys.stderr` is at that moment: a progress bar stands in for it, so that lines go above the bar."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """`sys.stderr` decides."""
 
 
 def configure_logging(log_file: Path | None, rank: int) -> None:
@@ -19,7 +33,7 @@ def configure_logging(log_file: Path | None, rank: int) -> None:
         logger.removeHandler(handler)
         handler.close()
     if rank == 0:
-        terminal = logging.StreamHandler()
+        terminal = TerminalHandler()
         terminal.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(terminal)
     if log_file is not None:

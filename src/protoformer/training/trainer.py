@@ -18,8 +18,9 @@ from protoformer.distributed.strategy import (
     trainer_devices,
 )
 from protoformer.runs.folder import RunFolder
+from protoformer.training.callbacks.bar import ProgressBar
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint, SaveLastCheckpoint
-from protoformer.training.callbacks.progress import ProgressBar, ProgressLines, is_interactive
+from protoformer.training.callbacks.progress import ProgressLines, is_interactive
 from protoformer.training.callbacks.rng_state import SaveRngState
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.callbacks.throughput import Throughput
@@ -46,12 +47,11 @@ def build_trainer(
     """
     hardware = config["hardware"]
     accelerator = resolve_accelerator(hardware)
-    shows_bar = is_interactive()
     callbacks: list[Callback] = [
         throughput,
         StepLogger(throughput),
         SaveRngState(),
-        ProgressBar(throughput) if shows_bar else ProgressLines(throughput),
+        ProgressBar(throughput) if is_interactive() else ProgressLines(throughput),
         SaveBestCheckpoint(folder.best_checkpoint),
         SaveLastCheckpoint(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
         *extra_callbacks,
@@ -70,7 +70,7 @@ def build_trainer(
         plugins=[AtomicCheckpointIO(), RankEnvironment() if ranks > 1 else LightningEnvironment()],
         default_root_dir=folder.path,
         enable_model_summary=False,
-        enable_progress_bar=shows_bar,
+        enable_progress_bar=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )

@@ -1,16 +1,13 @@
-"""Progress of training: a bar on a terminal, lines in a log file."""
+"""Progress of training as lines in a log file, and the texts that they share with the bar on a terminal (`bar`)."""
 
-import logging
 import os
 import time
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 
-from protoformer.training.callbacks.throughput import Throughput
-
-log = logging.getLogger(__name__)
+from protoformer.training.callbacks.throughput import Throughput, Totals
 
 
 def step_loss(module: pl.LightningModule) -> float | None:
@@ -19,61 +16,69 @@ def step_loss(module: pl.LightningModule) -> float | None:
     return None if metrics is None else metrics.loss
 
 
+def dev_text(trainer: pl.Trainer, module: pl.LightningModule) -> str | None:
+    """`score 76.58` (times 100, as papers print scores), or the metric that people know such a model by, as `perplexity 20.31`;
+    None where nothing was validated, or all labels are hidden."""
+    metrics = trainer.callback_metrics
+    for split, evaluation in getattr(module, "evaluations", {}).get("val", {}).items():
+        key = f"val/{split}/{evaluation.headline}".replace("//", "/")
+        if evaluation.headline and key in metrics:
+            return f"{evaluation.headline} {float(metrics[key]):.4g}"
+    score = metrics.get("val/score")
+    return None if score is None else f"score {100 * float(score):.2f}"
+
+
+def seconds_left(started_at: float, first_step: int, step: int, total: int) -> float | None:
+    """Seconds until the last step, at the mean speed since this process began to train (None before its first step)."""
+    if step <= first_step:
+        return None
+    return (time.monotonic() - started_at) / (step - first_step) * (total - step)
+
+
 def abbreviate(number: float) -> str:
     """A rate in three digits, such as 12.6k, for the narrow bar."""
     return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
 
 
-class ProgressBar(RichProgressBar):
-    """Loss, dev score, examples and tokens a second, beside Lightning's own columns with the time left."""
-
-    def __init__(self, throughput: Throughput) -> None:
-        super().__init__()
-        self.throughput = throughput
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict]:
-        metrics: dict[str, int | str | float | dict] = {}
-        for name, value in (("loss", step_loss(pl_module)), ("dev", trainer.callback_metrics.get("val/score"))):
-            if value is not None:
-                metrics[name] = f"{float(value):.4f}"
-        rates = self.throughput.rates
-        if rates is not None:
-            metrics |= {"ex/s": abbreviate(rates.examples_per_s), "tok/s": abbreviate(rates.tokens_per_s)}
-        return metrics
-
-
 class ProgressLines(Callback):
-    """A line every `every_n_seconds` and after each validation, for output that is no terminal (a log file, a job)."""
+    """A line every `every_n_seconds` and after each validation, for output that is no terminal (a log file, a job).
+
+    Its rates are those of the training steps since the line before.
+    """
 
     def __init__(self, throughput: Throughput, every_n_seconds: float = 15.0) -> None:
         self.throughput, self.every_n_seconds = throughput, every_n_seconds
         self.printed_at = self.started_at = 0.0
         self.first_step = 0
+        self.totals = Totals()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started_at = self.printed_at = time.monotonic()
         self.first_step = trainer.global_step
+        self.totals = self.throughput.totals(trainer.world_size)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now, rates = time.monotonic(), self.throughput.rates
-        if not trainer.is_global_zero or now - self.printed_at < self.every_n_seconds or rates is None:
-            return
-        self.printed_at = now
+        now = time.monotonic()
         step, total = trainer.global_step, getattr(pl_module, "total_steps", None) or 0
-        seconds_left = (now - self.started_at) / max(1, step - self.first_step) * (total - step)
+        left = seconds_left(self.started_at, self.first_step, step, total)
+        if not trainer.is_global_zero or now - self.printed_at < self.every_n_seconds or left is None:
+            return
+        before, self.totals, self.printed_at = self.totals, self.throughput.totals(trainer.world_size), now
+        seconds = max(1e-9, self.totals.seconds - before.seconds)
         loss = step_loss(pl_module)
         print(
-            f"step {step}/{total}  loss {float('nan') if loss is None else loss:.4f}  {rates.examples_per_s:.0f} ex/s  "
-            f"{rates.tokens_per_s:.0f} tok/s  {seconds_left / 60:.1f} min left",
+            f"step {step:,}/{total:,}  loss {float('nan') if loss is None else loss:.4f}  "
+            f"{(self.totals.examples - before.examples) / seconds:.0f} ex/s  "
+            f"{(self.totals.tokens - before.tokens) / seconds:.0f} tok/s  {left / 60:.1f} min left",
             flush=True,
         )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        score = trainer.callback_metrics.get("val/score")
-        if trainer.is_global_zero and not trainer.sanity_checking and score is not None and trainer.state.fn == "fit":
-            print(f"step {trainer.global_step}  dev score {float(score):.4f}", flush=True)
+        dev = dev_text(trainer, pl_module)
+        if trainer.is_global_zero and not trainer.sanity_checking and dev is not None and trainer.state.fn == "fit":
+            print(f"step {trainer.global_step:,}  dev {dev}", flush=True)
 
 
 def is_interactive() -> bool:

@@ -24,8 +24,17 @@ class Rates:
     mfu: float | None = None
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Counts of a run's training steps so far, and the seconds that they took."""
+
+    examples: float = 0.0
+    tokens: float = 0.0
+    seconds: float = 0.0
+
+
 class Throughput(Callback):
-    """Measures windows of `log_every` optimizer steps (the last one of an epoch may be shorter), training steps alone: no
+    """Measures windows of `log_every` optimizer steps (the last one of an epoch or of the run may be shorter), training steps alone: no
     validation, no checkpoint. `peak_flops_per_s` is the peak of one rank's device, for `mfu`.
 
     After a batch that ends a window `window_ended` is True and `rates` are those of the window; `examples`, `tokens`,
@@ -53,7 +62,8 @@ class Throughput(Callback):
         if not isinstance(pl_module, TaskModule):
             raise TypeError("Throughput needs a TaskModule")
         self._count(pl_module, batch)
-        is_step_to_log = trainer.global_step % self.log_every == 0 and not is_accumulating(trainer)
+        is_last = trainer.global_step == pl_module.total_steps
+        is_step_to_log = (trainer.global_step % self.log_every == 0 or is_last) and not is_accumulating(trainer)
         self.window_ended = is_step_to_log or batch_idx + 1 >= trainer.num_training_batches
         if self.window_ended:
             self._end_window(trainer)
@@ -87,6 +97,15 @@ class Throughput(Callback):
         peak = self.peak_flops_per_s
         mfu = flops / seconds / (peak * trainer.world_size) if peak else None
         self.rates = Rates(examples / seconds, tokens / seconds, flops / seconds, mfu)
+
+    def totals(self, world_size: int) -> Totals:
+        """Totals up to this batch. Those of the window that has not ended are this rank's times the number of ranks, since
+        nothing is exchanged for them; reading them waits for the device."""
+        examples, tokens, _ = (0.0, 0.0, 0.0) if self._counts is None else (self._counts * world_size).tolist()
+        seconds = self._seconds_before
+        if self._started_at is not None:
+            seconds += time.perf_counter() - self._started_at
+        return Totals(self.examples + examples, self.tokens + tokens, self.seconds + seconds)
 
     def state_dict(self) -> dict[str, float]:
         return {"examples": self.examples, "tokens": self.tokens, "flops": self.flops, "seconds": self.seconds}

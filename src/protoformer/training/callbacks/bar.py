@@ -1,0 +1,145 @@
+"""ProgressBar: one line on a terminal, for the whole run."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar as Bar
+from rich.table import Table
+from rich.text import Text
+
+from protoformer.training.callbacks.progress import abbreviate, dev_text, seconds_left, step_loss
+from protoformer.training.callbacks.throughput import Throughput
+from protoformer.training.lightning_internals import is_accumulating
+
+MIN_BAR, MAX_BAR = 6, 40  # columns of the bar itself
+
+
+class ProgressBar(Callback):
+    """Optimizer steps of the run (those before it was continued included), the time left, epoch, loss, dev score and speed;
+    while it validates or tests, the batches of that.
+
+    The line is as wide as the terminal at most: what does not fit is left out, the speed first. It is gone at the end, also
+    after an exception; what others print meanwhile stands above it.
+    """
+
+    def __init__(self, throughput: Throughput, console: Console | None = None) -> None:
+        self.throughput, self.console = throughput, console or Console(highlight=False)
+        self.title, self.completed, self.total = "", 0, 0
+        self.details: list[str] = []
+        self.dev = ""
+        self.started_at, self.first_step = 0.0, 0
+        self._live: Live | None = None
+
+    def render(self) -> RenderableType:
+        """The line as it is now."""
+        title, details = f"{self.title} {self.completed:,}/{self.total:,}", list(self.details)
+        width = self.console.width - 1
+        while details and width - len(title) - sum(len(each) + 2 for each in details) - 2 < MIN_BAR:
+            details.pop()
+        columns_left = width - len(title) - sum(len(each) + 2 for each in details) - 2
+        bar = Bar(total=max(1, self.total), completed=self.completed, width=max(MIN_BAR, min(MAX_BAR, columns_left)))
+        line = Table.grid(padding=(0, 2, 0, 0))
+        for _ in range(2 + len(details)):
+            line.add_column(no_wrap=True)
+        line.add_row(Text(title), bar, *map(Text, details))
+        return line
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started_at, self.first_step = time.monotonic(), trainer.global_step
+        self._show_steps(trainer, pl_module)
+        self._open(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not is_accumulating(trainer):
+            self._show_steps(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show_batches("validating", trainer.num_val_batches, trainer)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show_batches("testing", trainer.num_test_batches, trainer)
+
+    def on_validation_batch_end(self, *arguments: Any, **named: Any) -> None:
+        self.completed += 1
+
+    def on_test_batch_end(self, *arguments: Any, **named: Any) -> None:
+        self.completed += 1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            self._close()
+            return
+        if (dev := dev_text(trainer, pl_module)) is not None and trainer.is_global_zero:
+            self.dev = f"dev {dev.removeprefix('score ').replace('perplexity', 'ppl')}"
+            print(f"step {trainer.global_step:,}  dev {dev}", flush=True)
+        self._show_steps(trainer, pl_module)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._close()
+
+    def _show_steps(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.title, self.completed = "step", trainer.global_step
+        self.total = max(self.completed, getattr(module, "total_steps", None) or 0)
+        details = []
+        left = seconds_left(self.started_at, self.first_step, self.completed, self.total)
+        if left is not None:
+            details.append(f"{clock(left)} left")
+        if (loss := step_loss(module)) is not None:
+            details.append(f"loss {loss:.4g}")
+        if self.dev:
+            details.append(self.dev)
+        details.append(_epoch(trainer, self.total))
+        if (rates := self.throughput.rates) is not None:
+            details.append(f"{abbreviate(rates.tokens_per_s)} tok/s")
+        self.details = details
+
+    def _show_batches(self, title: str, batches: Any, trainer: pl.Trainer) -> None:
+        counts = batches if isinstance(batches, list) else [batches]
+        self.title, self.completed, self.total, self.details = title, 0, int(sum(counts)), []
+        self._open(trainer)
+
+    def _open(self, trainer: pl.Trainer) -> None:
+        if self._live is None and trainer.is_global_zero:
+            self._live = Live(
+                get_renderable=self.render, console=self.console, refresh_per_second=5, transient=True,
+                vertical_overflow="crop",
+            )  # fmt: skip
+            self._live.start()
+
+    def _close(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+
+def clock(seconds: float) -> str:
+    """0:05, 12:40, 3:12:40, 2 d 3 h."""
+    whole = round(seconds)
+    if whole >= 86400:
+        return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def _epoch(trainer: pl.Trainer, total_steps: int) -> str:
+    """The epoch, counted from 1, of those that the run's steps make."""
+    steps = trainer.num_training_batches / trainer.accumulate_grad_batches
+    epoch = trainer.current_epoch + 1
+    if not 0 < steps < float("inf"):
+        return f"epoch {epoch}"
+    return f"epoch {epoch}/{max(epoch, -int(-total_steps // steps))}"
