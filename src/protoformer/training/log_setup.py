@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch  # noqa: F401  (it sets the levels of its loggers when it is imported: before they are set here)
 
 
-class TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
+class TerminalHandler(logging.StreamHandler):
     """Writes to what `sys.stderr` is at that moment: a progress bar stands in for it, so that lines go above the bar."""
 
     @property

@@ -34,7 +34,7 @@ class Totals:
 
 
 class Throughput(Callback):
-    """Measures windows of `log_every` optimizer steps (the last one of an epoch or of the run may be shorter), training steps alone: no
+    """Measures windows of `log_every` optimizer steps (the last of an epoch or run may be shorter), training steps alone: no
     validation, no checkpoint. `peak_flops_per_s` is the peak of one rank's device, for `mfu`.
 
     After a batch that ends a window `window_ended` is True and `rates` are those of the window; `examples`, `tokens`,
