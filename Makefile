@@ -7,10 +7,13 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
 TORCH_INDEX ?=
 JOBS ?= 2
+TRIALS ?= 20
+SEED ?= 1
+SOAK ?= /tmp/protoformer-soak
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench floor-plan docs clean clean-outputs
+.PHONY: help demo test test-all soak lint format bench floor-plan docs clean clean-outputs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +35,9 @@ test: lint ## lint, then the default suite: no network, no GPU
 
 test-all: lint ## also trained models and killed processes
 	$(PYTEST)
+
+soak: $(STAMP) ## TRIALS=n runs that are killed at random (SEED=s) and continued, compared bit for bit
+	$(BIN)/python tests/soak/soak.py --trials $(TRIALS) --seed $(SEED) --folder $(SOAK)
 
 lint: $(STAMP) ## style, types, and the import rule
 	$(BIN)/ruff check .

@@ -8,7 +8,10 @@
 `python train.py --help` lists groups, options and keys; `protoformer list` what runs with what.
 """
 
-from protoformer.commands.train import main
+from protoformer.distributed import signals
 
 if __name__ == "__main__":  # processes of a distributed run import this file again
-    raise SystemExit(main())
+    with signals.listen():  # before all other imports: a signal may come at any time
+        from protoformer.commands.train import main
+
+        raise SystemExit(main())

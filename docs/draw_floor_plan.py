@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "protoformer"
 PICTURE = ROOT / "docs" / "images" / "floor-plan.svg"
 
-FOUNDATION = ("errors", "atomic")  # importable from everywhere: drawn as the ground floor, without arrows
+FOUNDATION = ("errors", "atomic", "processes")  # importable from everywhere: drawn as the ground floor, without arrows
 FRAMEWORKS = {
     "torch": ("torch", "torchmetrics"),
     "lightning": ("lightning",),

@@ -2,12 +2,18 @@
 
 import ast
 import os
+import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from protoformer.atomic import create_folder_atomically, replace_atomically, write_text
+from protoformer.atomic import create_folder_atomically, remove_abandoned, replace_atomically, write_text
+from protoformer.errors import DiskFullError
+from protoformer.training.checkpoints import write_checkpoint
 
 PACKAGE = Path(__file__).parents[1] / "src" / "protoformer"
 RENAMES = {
@@ -62,11 +68,45 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match=r"a\.txt: no space left \(0\.0 KiB needed, .* free\); make room"):
         write_text(tmp_path / "a.txt", "new")
-    with pytest.raises(OSError, match="No space"), create_folder_atomically(tmp_path / "b") as tmp:
+    with pytest.raises(DiskFullError, match="b: no space left"), create_folder_atomically(tmp_path / "b") as tmp:
         (tmp / "c").write_text("new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_a_full_disk_behind_the_error_of_compiled_code(tmp_path: Path) -> None:
+    """torch.save and tokenizers say something of their own; RLIMIT_FSIZE stands for the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(DiskFullError, match=r"w\.ckpt: no space left \(3\.8 MiB needed"):
+            write_checkpoint({"state_dict": {"w": torch.zeros(1_000_000)}, "global_step": 1}, tmp_path / "w.ckpt")
+        with pytest.raises(FileNotFoundError), replace_atomically(tmp_path / "b"):  # a bug is no full disk
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_dead_processes_were_writing_goes(tmp_path: Path) -> None:
+    code = "import sys, pathlib, os; from protoformer import atomic; p = pathlib.Path(sys.argv[1]);"
+    code += (
+        "m = atomic.replace_atomically(p); m.__enter__().touch(); f = atomic.create_folder_atomically(p.parent / 'f');"
+    )
+    code += "(f.__enter__() / 'x').touch(); print(flush=True); sys.stdin.read(); os._exit(1)"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "deep" / "a.ckpt"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    elsewhere = tmp_path / ".b.0123abcd-1-2.01234567.part"  # of another machine
+    elsewhere.touch()
+    assert remove_abandoned(tmp_path, owned=False) == []
+    writer.communicate()
+    assert len(remove_abandoned(tmp_path)) == 2
+    assert list(tmp_path.rglob("*.part")) == [elsewhere]
+    assert remove_abandoned(tmp_path, owned=True) == [elsewhere]
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from protoformer.commands import train
 from protoformer.commands.parser import Parser, guarded
 from protoformer.config.groups import CONF_VARIABLE
 from protoformer.config.suggest import advice
+from protoformer.distributed import signals
 from protoformer.errors import ConfigurationError
 
 PROGRAM = "protoformer"
@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: sys.argv); returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:
-        return train.main(given[1:], f"{PROGRAM} train")
+        with signals.listen():  # before all other imports: a signal may come at any time
+            from protoformer.commands import train
+
+            return train.main(given[1:], f"{PROGRAM} train")
     return guarded(lambda: _dispatch(given))
 
 

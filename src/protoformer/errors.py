@@ -42,6 +42,12 @@ class DivergedError(UserError):
     exit_code = 4
 
 
+class DiskFullError(UserError):
+    """A file could not be written for lack of space; the same command continues once there is room."""
+
+    exit_code = 5
+
+
 class InterruptedRunError(UserError):
     """A signal stopped the run after it saved its state; the same command continues it."""
 

@@ -69,6 +69,15 @@ def test_more_nodes_need_a_place_to_meet() -> None:
         world(hardware(devices=2, nodes=2), {})
 
 
+def test_counts_of_ranks_that_a_launcher_did_not_start_are_refused() -> None:
+    torchrun = ENVIRONMENTS["torchrun"][0]
+    assert world(hardware(), torchrun) == World("rank", 2, 2)  # 1, the default, asks for none
+    with pytest.raises(ConfigurationError, match=r"hardware\.devices=4, but the launcher .* started 2 processes"):
+        world(hardware(devices=4), torchrun)
+    with pytest.raises(ConfigurationError, match=r"hardware\.nodes=3, but the launcher .* started 2 machines"):
+        world(hardware(devices=2, nodes=3, rendezvous="a:1"), torchrun)
+
+
 def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "RANK",

@@ -5,6 +5,8 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.fabric.utilities import rank_zero as fabric_rank_zero
+from lightning.pytorch.utilities import rank_zero
 
 from protoformer.distributed import devices, strategy
 from protoformer.distributed.strategy import RankEnvironment, build_strategy, trainer_devices
@@ -15,6 +17,8 @@ def test_a_rank_needs_neither_the_number_of_machines_nor_of_their_devices(monkey
     world = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": "1"}
     for name, value in world.items():
         monkeypatch.setenv(name, value)
+    for only in (rank_zero.rank_zero_only, fabric_rank_zero.rank_zero_only):
+        monkeypatch.setattr(only, "rank", 0)  # set by the trainer for the whole process, and set back by this
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=trainer_devices("cpu"),

@@ -60,6 +60,7 @@ class Workspace:
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
+            preexec_fn=default_signals,
         )
 
     def run(
@@ -92,6 +93,12 @@ class Workspace:
             except OSError:
                 continue
         return pids
+
+
+def default_signals() -> None:
+    """In a new process: it takes Ctrl-C also where these tests are a background job, whose processes ignore it."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def finished(process: subprocess.Popen[str], seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from protoformer import processes
 from protoformer.errors import RunFolderError
 from protoformer.runs.lock import RunLock
+
+ELSEWHERE = {"host": "elsewhere", "pid": 1, "process": "0123abcd-1-5"}
 
 
 def test_a_living_owner_keeps_it_and_gives_it_back(tmp_path: Path) -> None:
@@ -22,6 +25,9 @@ def test_a_living_owner_keeps_it_and_gives_it_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with RunLock(tmp_path):
         pass
+
+
+OWN_PID_BEFORE = f"{processes.machine()}-{os.getpid()}-1"  # an earlier process that had our number
 
 
 def altered(folder: Path, change: Callable[[dict[str, object]], None], age: float = 0.0) -> None:
@@ -35,7 +41,7 @@ def altered(folder: Path, change: Callable[[dict[str, object]], None], age: floa
 
 
 def test_another_machines_lock_holds_until_its_heartbeat_stops(tmp_path: Path) -> None:
-    altered(tmp_path, lambda owner: owner.update(host="elsewhere", pid=1), age=80)
+    altered(tmp_path, lambda owner: owner.update(ELSEWHERE), age=80)
     with pytest.raises(RunFolderError, match="elsewhere"), RunLock(tmp_path):
         pass
     os.utime(tmp_path / "lock", (time.time() - 100,) * 2)
@@ -46,23 +52,42 @@ def test_another_machines_lock_holds_until_its_heartbeat_stops(tmp_path: Path) -
 def test_a_process_that_is_gone_and_one_that_got_its_number(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    altered(tmp_path, lambda owner: owner.update(pid=gone.pid))
+    altered(tmp_path, lambda owner: owner.update(pid=gone.pid, process=f"{processes.machine()}-{gone.pid}-12"))
     with RunLock(tmp_path):
         pass
-    altered(tmp_path, lambda owner: owner.update(started="1"))  # our own pid, but of an earlier process
+    altered(tmp_path, lambda owner: owner.update(process=f"{processes.machine()}-{os.getpid()}-1"))
     with RunLock(tmp_path):
         pass
 
 
 def test_the_same_job_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    altered(tmp_path, lambda owner: owner.update(host="elsewhere", pid=1))
+    altered(tmp_path, lambda owner: owner.update(ELSEWHERE))
     monkeypatch.setenv("SLURM_JOB_ID", "78")
     with pytest.raises(RunFolderError), RunLock(tmp_path):
         pass
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    with pytest.raises(RunFolderError), RunLock(tmp_path):  # another machine of the same job, as of two steps of srun
+        pass
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with RunLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("shift", [-3600.0, 300.0])
+def test_a_living_owner_keeps_it_whatever_the_clock_says(tmp_path: Path, shift: float) -> None:
+    with RunLock(tmp_path):
+        then = time.time() - shift  # as seen by a clock that is ahead, or set back; or after a suspend
+        os.utime(tmp_path / "lock", (then, then))
+        with pytest.raises(RunFolderError, match=f"in use by process {os.getpid()}"), RunLock(tmp_path):
+            pass
+
+
+def test_a_dead_owners_lock_is_free_whatever_the_clock_says(tmp_path: Path) -> None:
+    altered(tmp_path, lambda owner: owner.update(process=OWN_PID_BEFORE), age=-3600)
+    (tmp_path / f".lock-{processes.machine()}-{os.getpid()}-1-{'0' * 16}").touch()
+    with RunLock(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_second_command_of_the_same_job_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

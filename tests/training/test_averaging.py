@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from protoformer.errors import RunFolderError
 from protoformer.models.weights import read_pickle
 from protoformer.runs.folder import RunFolder
+from protoformer.training.callbacks import averaging
 from protoformer.training.callbacks.averaging import SaveSnapshots, average, snapshots, step_of
 
 
@@ -66,14 +67,36 @@ def test_a_run_that_goes_on_drops_what_it_does_again(tmp_path: Path) -> None:
 def test_the_mean_and_that_it_is_found_again(tmp_path: Path) -> None:
     target = tmp_path / "averaged.ckpt"
     trained(SaveSnapshots(tmp_path / "s", 3, every_n_steps=4), Net(), range(10))
-    assert average(tmp_path / "s", target) == [4, 8, 10]
+    assert average(tmp_path / "s", target, 3) == [4, 8, 10]
     content = read_pickle(target)
     torch.testing.assert_close(content["state_dict"]["weight"], torch.full((3,), 22 / 3))
     assert content["state_dict"]["count"] == 10  # a count has no mean
     assert not (tmp_path / "s").exists()
-    assert average(tmp_path / "s", target) == [4, 8, 10]  # the run was stopped right after
+    assert average(tmp_path / "s", target, 3) == [4, 8, 10]  # the run was stopped right after
     with pytest.raises(RunFolderError, match="no snapshots"):
-        average(tmp_path / "s", tmp_path / "other.ckpt")
+        average(tmp_path / "s", tmp_path / "other.ckpt", 3)
+
+
+@pytest.mark.parametrize("removed_before", [0, 1, 2])
+def test_a_kill_while_snapshots_are_removed_changes_no_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed_before: int
+) -> None:
+    folder, target = tmp_path / "s", tmp_path / "averaged.ckpt"
+    trained(SaveSnapshots(folder, 3, every_n_steps=4), Net(), range(10))
+
+    def killed(path: Path, ignore_errors: bool = False) -> None:
+        for snapshot in snapshots(path)[:removed_before]:
+            snapshot.unlink()
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(averaging.shutil, "rmtree", killed)
+        with pytest.raises(InterruptedError):
+            average(folder, target, 3)
+    written = target.read_bytes()
+    assert average(folder, target, 3) == [4, 8, 10]
+    assert target.read_bytes() == written
+    assert not folder.exists()
 
 
 def test_a_run_is_known_by_its_mean(tmp_path: Path) -> None:

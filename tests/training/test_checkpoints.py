@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from protoformer.errors import WeightsError
+from protoformer.errors import DiskFullError, WeightsError
 from protoformer.models.weights import read_pickle
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
 from protoformer.training.checkpoints import AtomicCheckpointIO, CheckpointHeader, read_header, write_checkpoint
@@ -42,7 +42,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(DiskFullError, match="no space left"):
             AtomicCheckpointIO().save_checkpoint({"step": 2}, place)
     assert AtomicCheckpointIO().load_checkpoint(place) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

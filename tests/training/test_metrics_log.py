@@ -22,13 +22,20 @@ def test_lines_hold_step_epoch_and_numbers(tmp_path: Path) -> None:
 
 def test_going_on_from_a_step_drops_what_came_after_it(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path)
-    log.truncate_after(5)  # nothing is there yet
+    log.truncate(5, None)  # nothing is there yet
     for step in (5, 10, 15):
         log.log_metrics({"train/loss": math.inf if step == 10 else 1.0}, step=step)
     with log.file.open("a") as file:
         file.write('{"step": 20, "train/lo')  # the line that a killed run was writing
-    log.truncate_after(10)
+    log.truncate(10, None)
     assert [line["step"] for line in read_metrics(log.file)] == [5, 10]
     assert read_metrics(log.file)[1]["train/loss"] == math.inf
     log.log_metrics({"train/loss": 2.0}, step=15)
     assert [line["step"] for line in read_metrics(log.file)] == [5, 10, 15]
+    log.log_metrics({"test/loss": 2.0}, step=15)  # of the evaluation after the last checkpoint
+    log.truncate(15, lines=3)
+    assert [line["step"] for line in read_metrics(log.file)] == [5, 10, 15]
+    assert log.lines == 3
+    log.truncate(0, 0)  # a run that was killed before its first checkpoint
+    assert log.file.read_text() == ""
+    assert log.lines == 0

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protoformer.atomic import FULL, full_disk
 from protoformer.commands.parser import print_error
 from protoformer.config import compose
 from protoformer.config.groups import CONF_VARIABLE, CONFIG_NAME
-from protoformer.distributed import memory
-from protoformer.errors import InterruptedRunError, RunFolderError, UserError
+from protoformer.distributed import memory, signals
+from protoformer.errors import DiskFullError, InterruptedRunError, RunFolderError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -145,6 +146,7 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
             total = f"/{session.sweep_size}" if session.sweep_size > 1 else ""
             print(f"[{len(session.jobs)}{total}] {shlex.join(overrides)}", flush=True)
     try:
+        signals.check()
         checked = compose.plain(config, dict(hydra.runtime.choices), overrides)
         from protoformer.training.run import train  # after the check; not at the top: slow to import
 
@@ -152,7 +154,9 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
     except Exception as error:  # of any kind: a sweep lists it and goes on, a single run raises it after Hydra
         if session is None:
             raise
-        if isinstance(error, OSError) and error.filename:
+        if isinstance(error, OSError) and error.errno in FULL:
+            error = DiskFullError(full_disk(Path(error.filename or Path(config.paths.outputs) / "*")))
+        elif isinstance(error, OSError) and error.filename:
             error = RunFolderError(f"{error.filename}: {error.strerror or error}")
         job.error = error  # raised, or listed, when Hydra is done
         if session.sweep_size:

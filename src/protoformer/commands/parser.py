@@ -4,13 +4,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from protoformer.atomic import FULL, full_disk
 from protoformer.config import compose, schema
 from protoformer.config.foreign_names import foreign_key
 from protoformer.config.groups import CONF_VARIABLE, groups, search_path
 from protoformer.config.suggest import advice, nearest
-from protoformer.errors import ConfigurationError, UserError
+from protoformer.errors import ConfigurationError, DiskFullError, UserError
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -63,6 +65,8 @@ def guarded(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except OSError as error:
+        if error.errno in FULL:
+            return print_error(DiskFullError(full_disk(Path(error.filename or "standard output"))))
         if not error.filename:
             raise
         return print_error(UserError(f"{error.filename}: {error.strerror or error}"))

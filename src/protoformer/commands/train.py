@@ -8,6 +8,7 @@ from protoformer.commands.multirun import PROGRAM, Session, checked_sweep, run_j
 from protoformer.commands.parser import Parser, guarded
 from protoformer.config import compose
 from protoformer.config.groups import CONF_VARIABLE, search_path
+from protoformer.distributed import signals
 from protoformer.errors import ConfigurationError
 
 HELP = "train, fine-tune or test a model (the same as train.py)"
@@ -16,7 +17,8 @@ HELP = "train, fine-tune or test a model (the same as train.py)"
 def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     """Run a command line (default: sys.argv) and give its exit code; `program` is how the user called it."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return guarded(lambda: _run(words, program))
+    with signals.listen():
+        return guarded(lambda: _run(words, program))
 
 
 def _parser() -> Parser:

@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed import Store
+from torch.distributed.rendezvous import rendezvous
 
 from protoformer.distributed.devices import rank_device_index
+from protoformer.distributed.same_command import check_same_command
 from protoformer.distributed.world import is_main, world_size
 from protoformer.errors import UserError
 
@@ -32,6 +35,21 @@ def init_process_group(hardware: Mapping[str, Any]) -> None:
     # gloo: a process that ends with its threads alive is aborted now and then ("terminate called without an active
     # exception"), about one in ten times where it ends right after a collective. nccl: warns, and may hang
     atexit.register(_destroy_process_group)
+
+
+def meet(config: Mapping[str, Any]) -> None:
+    """Wait for the ranks that others started, and compare their configs, before a process group needs them to agree.
+
+    Raises ConfigurationError where a rank was started with another config.
+    """
+    timeout = datetime.timedelta(seconds=config["hardware"]["timeout"])
+    store, rank, ranks = next(rendezvous("env://", timeout=timeout))
+    store.set_timeout(timeout)
+    check_same_command(distributed.PrefixStore("same-command", store), config, rank, ranks)
+    _stores.append(store)
+
+
+_stores: list[Store] = []  # kept while the process lives: rank 0's is the server that the group then finds again
 
 
 def forget_process_group() -> None:

@@ -1,7 +1,7 @@
 """Parent process of a machine's ranks: starts them by torch's elastic launcher, forwards signals, collects results or errors.
 
 Parent and ranks share a temporary folder: each rank writes `pid-<pid>` when it can take signals, and `error-<rank>` when it
-fails.
+fails; the parent writes `stop` when the run is to stop.
 """
 
 import contextlib
@@ -16,15 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from protoformer import errors
+from protoformer.distributed import signals
+from protoformer.distributed.children import deaf_children
 from protoformer.distributed.rank_process import run_rank
-from protoformer.distributed.signals import STOP_SIGNALS, interrupted_error
+from protoformer.distributed.signals import STOP_SIGNALS, StopRequest
 from protoformer.distributed.world import World
 from protoformer.errors import InterruptedRunError, LostRankError, UserError
 
@@ -32,18 +33,22 @@ from protoformer.errors import InterruptedRunError, LostRankError, UserError
 class ParentProcess:
     """The process that starts the local ranks, forwards signals to them, and collects their results or errors."""
 
-    def __init__(self, process: World, hardware: Mapping[str, Any], folder: Path) -> None:
-        self.process, self.hardware, self.folder = process, hardware, folder
-        self.signal_number: int | None = None  # the last signal that was forwarded
+    def __init__(self, process: World, hardware: Mapping[str, Any], folder: Path, stop: StopRequest) -> None:
+        self.process, self.hardware, self.folder, self.stop = process, hardware, folder, stop
+        self.signals_received: list[int] = []
         self.ranks_ended = threading.Event()
+        self.has_killed = False  # ranks that did not end in time
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of ranks are reported here, once
-        with self._forward_signals(), _temporary_files_in(self.folder):
+        self.stop.check()
+        # signals are blocked in this thread: ranks start with them blocked and lose none; the watching thread takes them here
+        with deaf_children(), self.stop.forwarded_to(self._forward), _temporary_files_in(self.folder):
             start_ranks = elastic_launch(self._launch_config(), run_rank)
+            own = (os.getpid(), self.process.local_ranks, list(sys.path))
             try:
-                results = start_ranks(function, arguments, str(self.folder), self.process.local_ranks, list(sys.path))
+                results = start_ranks(function, arguments, str(self.folder), *own)
             except ChildFailedError as failure:
                 raise self._error(*failure.get_first_failure()) from None
             finally:
@@ -62,41 +67,48 @@ class ParentProcess:
             rdzv_endpoint=endpoint,
             max_restarts=0,
             start_method="spawn",
-            signals_to_handle="SIGQUIT",  # the others are forwarded here, so that the ranks can save
+            # without an address torch looks up this machine's name, which need not resolve
+            local_addr="127.0.0.1" if nodes == 1 else None,
+            signals_to_handle="",  # none: they are forwarded here, so that the ranks can save
         )
 
-    @contextlib.contextmanager
-    def _forward_signals(self) -> Iterator[None]:
-        previous = {number: signal.signal(number, self._forward) for number in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _forward(self, signal_number: int) -> None:
+        """Forward a signal to the ranks, SIGINT as TERM, since they ignore a terminal's Ctrl-C. Called in the watching thread.
 
-    def _forward(self, signal_number: int, frame: FrameType | None) -> None:
-        """Signal handler: forward to the ranks, SIGINT as TERM, since they ignore a terminal's Ctrl-C.
-
-        A thread forwards, because ranks that are only starting take signals later. After `hardware.grace` seconds it kills
-        the ranks that have not ended.
+        Another thread sends, because ranks that are only starting take signals later. After `hardware.grace` seconds it kills
+        the ranks that have not ended; where none has begun after PATIENCE seconds (the machines have not met) it ends this
+        process.
         """
-        is_first, self.signal_number = self.signal_number is None, signal_number
-        forwarded = signal.SIGTERM if signal_number == signal.SIGINT else signal_number
+        self.signals_received.append(signal_number)
+        if len(self.signals_received) == 1:
+            Path(self.folder, "stop").touch()
+            threading.Thread(target=self._send_until_ended, daemon=True).start()
 
-        def forward_until_ended() -> None:
-            deadline = time.monotonic() + float(self.hardware["grace"])
-            signalled: set[int] = set()
-            while not self.ranks_ended.wait(0.1):
-                if time.monotonic() > deadline:
-                    for pid in self._pids():
-                        _send(pid, signal.SIGKILL)
-                    return
-                for pid in set(self._pids()) - signalled:
-                    signalled.add(pid)
-                    _send(pid, forwarded)
+    def _send_until_ended(self) -> None:
+        started_at = time.monotonic()
+        sent: dict[int, int] = {}  # pid -> number of signals
+        while not self.ranks_ended.wait(0.1):
+            waited = time.monotonic() - started_at
+            if not sent and waited > signals.PATIENCE and not self._pids():
+                self.stop.end_process()
+            if waited > float(self.hardware["grace"]):
+                self.has_killed = True
+                for pid in self._pids():
+                    _send(pid, signal.SIGKILL)
+                return
+            for pid in self._pids():
+                for number in self.signals_received[sent.get(pid, 0) :]:
+                    _send(pid, self._forwarded(number))
+                    sent[pid] = sent.get(pid, 0) + 1
 
-        if is_first:
-            threading.Thread(target=forward_until_ended, daemon=True).start()
+    @staticmethod
+    def _forwarded(signal_number: int) -> int:
+        """The signal that ranks take for this one: any that is not ignored, as by nohup, in place of a terminal's Ctrl-C."""
+        if signal_number != signal.SIGINT:
+            return signal_number
+        return next(
+            (n for n in STOP_SIGNALS if n != signal.SIGINT and signal.getsignal(n) != signal.SIG_IGN), signal.SIGKILL
+        )
 
     def _pids(self) -> list[int]:
         return [int(file.name.removeprefix("pid-")) for file in self.folder.glob("pid-*")]
@@ -113,18 +125,23 @@ class ParentProcess:
         failed = [report for report in reports if report not in interrupted]
         # a signal to the whole process group also ends ranks that are only starting and have no handler yet
         ended_without_report = not reports and failure.exitcode != -signal.SIGKILL
-        if self.signal_number is not None and (interrupted or ended_without_report):
-            error = interrupted_error(self.signal_number)
+        if self.signals_received and (interrupted or ended_without_report or self.has_killed):
+            error = self.stop.grant()
             if interrupted:
                 error.args = (interrupted[0]["message"],)
+            elif self.has_killed:
+                seconds = f"hardware.grace={self.hardware['grace']} seconds"
+                error.args = (f"stopped unsaved, after {seconds}; the same command continues from the last checkpoint",)
             return error
         if failure.exitcode < 0 and not (self.folder / f"error-{rank}").exists():
             name = signal.Signals(-failure.exitcode).name
             cause = "; too little memory is the usual cause" if name == "SIGKILL" else ""
             return LostRankError(f"rank {rank} was ended by {name}{cause}. The same command continues the run")
-        if not failed:
-            return RuntimeError(f"rank {rank} ended with exit code {failure.exitcode} and without an error message")
-        return _error_of(failed[0])
+        if failed:
+            return _error_of(failed[0])
+        if interrupted:  # a rank alone was asked to stop
+            return InterruptedRunError(interrupted[0]["message"])
+        return RuntimeError(f"rank {rank} ended with exit code {failure.exitcode} and without an error message")
 
 
 def _error_of(report: Mapping[str, Any]) -> Exception:

@@ -29,16 +29,31 @@ def world(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> World:
     ranks = int(environ.get("WORLD_SIZE", "1"))
     if ranks > 1 and "RANK" in environ:
         local_ranks = int(environ.get("LOCAL_WORLD_SIZE", "1"))
+        _check_counts(hardware, local_ranks, max(1, ranks // local_ranks))
         return World("rank", local_ranks, max(1, ranks // local_ranks))
     devices = device_count(hardware)
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
     step_nodes = int(environ.get("SLURM_STEP_NUM_NODES", "1"))
     if tasks > 1 and not (step_nodes == tasks and devices > 1):
+        _check_counts(hardware, max(1, tasks // step_nodes), step_nodes)
         return World("rank", max(1, tasks // step_nodes), step_nodes)
     nodes = int(hardware["nodes"])
     if nodes > 1 and not hardware["rendezvous"]:
         raise ConfigurationError("hardware.nodes over 1 needs hardware.rendezvous=HOST:PORT, the first node's address")
     return World("parent" if devices * nodes > 1 else "alone", devices, nodes)
+
+
+def _check_counts(hardware: Mapping[str, Any], local_ranks: int, nodes: int) -> None:
+    """Raises ConfigurationError where the config asks for other ranks than a launcher has started. 1, the default, asks for
+    none."""
+    for key, started in (("devices", local_ranks), ("nodes", nodes)):
+        requested = hardware[key]
+        if requested not in (1, "all", started):
+            where = "machines" if key == "nodes" else "processes on each machine"
+            raise ConfigurationError(
+                f"hardware.{key}={requested}, but the launcher (torchrun, srun) started {started} {where}; start as many, or "
+                f"leave out hardware.{key}"
+            )
 
 
 def device_count(hardware: Mapping[str, Any]) -> int:

@@ -1,14 +1,15 @@
 """Lock of a run folder: one job at a time owns it.
 
-The lock is a file with host, pid, job and a token; its modification time is a heartbeat. It is made by linking a finished
-file into place, so nobody reads half of one. A lock is free to take when its heartbeat has stopped for `stale` seconds,
-when the same job returns (a requeue), or when its process is known to be gone: the same machine since the same boot, and
-no process of that pid *and* start time. A pid alone proves nothing, and network file systems do not honour flock.
+The lock is a file with host, process, job and a token; its modification time is a heartbeat. It is made by linking a finished
+file into place, so nobody reads half of one. On the owner's machine its process decides (see `processes`), whatever the clock
+says: a stopped or suspended owner is one. Elsewhere a lock is free to take when the same job returns (a requeue), or when its
+heartbeat has stopped for `stale` seconds, by the clock of the file system. Network file systems do not honour flock.
 """
 
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -18,8 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from protoformer import processes
+from protoformer.distributed.signals import cleaned_up_by
 from protoformer.errors import RunFolderError
 
+LEFT_BEHIND = re.compile(r"\.lock-([0-9a-f]*-\d+-\d*)-[0-9a-f]{16}(?:-aside)?")  # of takers; else an earlier version's
+SECOND_LOOK = 0.5  # seconds after which a foreign token is looked at again
 JOB_IDS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
 
 
@@ -38,10 +43,11 @@ class RunLock:
         self.token = secrets.token_hex(8)
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
+        self.clean_up = contextlib.ExitStack()
 
     def __enter__(self) -> "RunLock":
         self.folder.mkdir(parents=True, exist_ok=True)
-        own_file = self.folder / f".lock-{self.token}"
+        own_file = self.folder / f".lock-{processes.name()}-{self.token}"
         with own_file.open("w", encoding="utf-8") as file:
             file.write(json.dumps({**_identity(), "token": self.token, "since": time.time()}))
             file.flush()
@@ -52,13 +58,18 @@ class RunLock:
                     os.link(own_file, self.file)
                     break
                 except FileExistsError:
-                    self._clear_dead()
+                    self._clear_dead(own_file)
             else:
                 raise RunFolderError(f"{self.folder}: its lock changed owners repeatedly; try again")
         finally:
             own_file.unlink(missing_ok=True)
+        for left in self.folder.glob(".lock-*"):
+            match = LEFT_BEHIND.fullmatch(left.name)
+            if match is None or processes.lives(match[1]) is False:
+                left.unlink(missing_ok=True)
         self.thread = threading.Thread(target=self._beat, daemon=True, name="run-lock")
         self.thread.start()
+        self.clean_up.enter_context(cleaned_up_by(self._remove))
         return self
 
     def __exit__(
@@ -67,19 +78,24 @@ class RunLock:
         self.stop.set()
         if self.thread is not None:
             self.thread.join()
+        self.clean_up.close()
+        self._remove()
+
+    def _remove(self) -> None:
         if _read(self.file).get("token") == self.token:
             self.file.unlink(missing_ok=True)
 
-    def _clear_dead(self) -> None:
+    def _clear_dead(self, own_file: Path) -> None:
         """Take a dead owner's lock out of the way, or raise. Two takers cannot both remove it, nor a new owner's."""
         owner = _read(self.file)
-        if not self._is_dead(owner):
+        if not self._is_dead(owner, own_file):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.get("since", 0)))
             raise RunFolderError(
                 f"{self.folder} is in use by process {owner.get('pid')} on {owner.get('host')} since {since}; wait for "
-                f"it or stop it (the lock of a killed process expires {self.stale:.0f} s after its last heartbeat)"
+                f"it or stop it (the lock of a process killed on another machine expires {self.stale:.0f} s after its last "
+                "heartbeat)"
             )
-        set_aside = self.folder / f".lock-{self.token}-aside"
+        set_aside = self.folder / f".lock-{processes.name()}-{self.token}-aside"
         try:
             os.rename(self.file, set_aside)
         except FileNotFoundError:
@@ -89,23 +105,24 @@ class RunLock:
                 os.link(set_aside, self.file)
         set_aside.unlink(missing_ok=True)
 
-    def _is_dead(self, owner: dict[str, Any]) -> bool:
+    def _is_dead(self, owner: dict[str, Any], own_file: Path) -> bool:
+        lives = processes.lives(owner["process"]) if owner.get("process") else None
+        if lives is not None:
+            return not lives
+        stale = self.stale
+        if owner.get("job") and owner["job"] == _job():
+            if owner.get("restarts") != _restarts():
+                return True
+            stale = min(stale, 3 * self.heartbeat)  # started again by a cluster that does not count
+        os.utime(own_file)  # now, by the clock that stamps the heartbeat
         try:
-            silent_seconds = time.time() - self.file.stat().st_mtime
+            return own_file.stat().st_mtime - self.file.stat().st_mtime > stale
         except FileNotFoundError:
             return True
-        if silent_seconds > self.stale:
-            return True
-        if not owner:  # being written by somebody, or left empty by a crash: the clock decides
-            return False
-        current = _identity()
-        if all(owner.get(key) == current[key] for key in ("host", "boot", "pid_namespace")):
-            return _started(int(owner.get("pid", 0))) != owner.get("started")
-        return bool(owner.get("job")) and owner.get("job") == current["job"]
 
     def _beat(self) -> None:
         foreign_tokens = 0
-        while not self.stop.wait(self.heartbeat):
+        while not self.stop.wait(SECOND_LOOK if foreign_tokens else self.heartbeat):
             if _read(self.file).get("token") == self.token:
                 foreign_tokens = 0
                 with contextlib.suppress(FileNotFoundError):
@@ -119,30 +136,27 @@ class RunLock:
 
 
 def _identity() -> dict[str, Any]:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    space = Path("/proc/self/ns/pid")
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "boot": boot.read_text(encoding="utf-8").strip() if boot.exists() else "",
-        "pid_namespace": os.readlink(space) if space.exists() else "",
-        "job": next((os.environ[name] for name in JOB_IDS if os.environ.get(name)), ""),
+        "process": processes.name(),
+        "job": _job(),
+        "restarts": _restarts(),
     }
 
 
-def _started(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks; None where there is no such process (or no /proc)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+def _job() -> str:
+    return next((os.environ[name] for name in JOB_IDS if os.environ.get(name)), "")
+
+
+def _restarts() -> str:
+    """How often the cluster has started this job again: the same number is the same job, on another of its machines."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}

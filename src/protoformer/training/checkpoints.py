@@ -1,9 +1,9 @@
 """Checkpoint files: their format, and how they are written and read.
 
 `last.ckpt` (to continue from), `best.ckpt`, `averaged.ckpt` and the snapshots that are averaged are each one file: a dict
-with `state_dict`, `global_step` and, depending on the kind of file, `epoch`, `averaged_steps` and the states of optimizer,
-loops and callbacks. Files hold tensors and plain containers alone, are read by torch's weights-only reader, and are written
-atomically.
+with `state_dict`, `global_step` and, depending on the kind of file, `epoch`, `averaged_steps`, `logged_lines` and the states of
+optimizer, loops and callbacks. Files hold tensors and plain containers alone, are read by torch's weights-only reader, and
+are written atomically.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ class CheckpointHeader(NamedTuple):
     global_step: int
     epoch: int | None = None
     averaged_steps: list[int] | None = None
+    logged_lines: int | None = None  # of metrics.jsonl, when it was written
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
@@ -34,7 +35,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     Raises TypeError, before anything is written, on a value that the weights-only reader would refuse.
     """
     check_safe_types(content)
-    with replace_atomically(path) as tmp:
+    with replace_atomically(path, needed=size_of(content)) as tmp:
         torch.save(content, tmp)
 
 
@@ -71,6 +72,15 @@ def check_safe_types(value: Any, path: str = "checkpoint") -> None:
             check_safe_types(inner, f"{path}[{index}]")
     elif not isinstance(value, SAFE_TYPES):
         raise TypeError(f"{path} holds a {type(value).__module__}.{type(value).__qualname__}: not a plain container")
+
+
+def size_of(value: Any) -> int:
+    """Bytes of the tensors in nested containers."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(size_of, value.values()))
+    return sum(map(size_of, value)) if isinstance(value, list | tuple | set) else 0
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from protoformer.atomic import write_text
+from protoformer.atomic import named_if_full, write_text
 from protoformer.runs.metrics import read_metrics, to_json_line
 
 
@@ -18,6 +18,7 @@ class MetricsLog(Logger):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.file = folder / "metrics.jsonl"
+        self.lines = 0  # so far; checkpoints hold it, since an evaluation logs at the step of the last one
 
     @property
     def name(self) -> str:
@@ -34,13 +35,17 @@ class MetricsLog(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = {key: float(value) for key, value in metrics.items()}
         line: dict[str, Any] = {"step": step, "epoch": int(values.pop("epoch", 0)), "time": round(time.time(), 3)}
-        with self.file.open("a", encoding="utf-8") as file:
+        with named_if_full(self.file), self.file.open("a", encoding="utf-8") as file:
             file.write(to_json_line(line | values))
+        self.lines += 1
 
     @rank_zero_only
-    def truncate_after(self, step: int) -> None:
-        """Drop what was logged after the step that a run continues from, and a line that was cut short."""
-        if not self.file.exists():
-            return
-        kept = [line for line in read_metrics(self.file) if line["step"] is not None and line["step"] <= step]
-        write_text(self.file, "".join(map(to_json_line, kept)))
+    def truncate(self, step: int, lines: int | None) -> None:
+        """Drop what was logged after the checkpoint of `step`, when there were `lines`, that a run continues from; also a line
+        that was cut short. `truncate(0, 0)` begins anew; None: an earlier version did not count."""
+        kept = []
+        if self.file.exists():
+            logged = read_metrics(self.file)
+            kept = [line for line in logged if line["step"] is not None and line["step"] <= step][:lines]
+            write_text(self.file, "".join(map(to_json_line, kept)))
+        self.lines = len(kept)

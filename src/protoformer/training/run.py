@@ -14,9 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from protoformer.atomic import write_text
-from protoformer.distributed import launcher, memory
-from protoformer.distributed.signals import stop_on_signal
+from protoformer.atomic import remove_abandoned, write_text
+from protoformer.distributed import launcher, memory, signals
 from protoformer.distributed.world import is_main, rank, world, world_size
 from protoformer.errors import StaleResultError
 from protoformer.reporting import card, results
@@ -63,6 +62,8 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
     if folder.state == "finished":
         return Claim(str(folder.path), _finished_result(config, folder))
     lock.enter_context(RunLock(folder.path, lost=lambda: _exit_on_lost_lock(folder.path)))
+    remove_abandoned(folder.path, owned=True)
+    remove_abandoned(Path(config["paths"]["cache"]))
     digest_file = folder.path / "code_digest"
     code_changed = digest_file.exists() and digest_file.read_text(encoding="utf-8").strip() != code_digest(config)
     if folder.last_checkpoint.exists() and code_changed and not config["reuse"]:
@@ -90,8 +91,10 @@ def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, 
 
 def _train_with_other_ranks(config: dict[str, Any], command: str) -> Claim:
     """One of several ranks, started by another launcher or on several machines: rank 0 claims the folder for all."""
-    from protoformer.distributed.collectives import broadcast_from_rank0, init_process_group  # imports torch
+    from protoformer.distributed.collectives import broadcast_from_rank0, init_process_group, meet  # imports torch
 
+    meet(config)
+    meet(config)
     init_process_group(config["hardware"])
     with ExitStack() as lock:
         claim = broadcast_from_rank0(lambda: _claim(config, lock))
@@ -107,7 +110,8 @@ def _exit_on_lost_lock(folder: Path) -> None:
 
 def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str, Any]:
     """One rank's whole work. Every rank returns the result; rank 0 writes it to the folder."""
-    with stop_on_signal() as stop:  # before the slow imports: a signal may come at any time
+    with signals.listen() as stop:  # before the slow imports: a signal may come at any time
+        stop.end_steps()  # those of an earlier run of this process
         import torch
 
         from protoformer.distributed.collectives import forget_process_group, init_process_group
@@ -123,6 +127,7 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
         if world_size() > 1:
             init_process_group(hardware)
         memory.begin()
+        stop.check()
         try:
             return TrainingSession(config, folder, command, rank(), world_size(), stop).run()
         except BaseException:

@@ -18,7 +18,7 @@ from protoformer.assembly.steps import limits_in_micro_batches, total_steps
 from protoformer.distributed.backends import configure_backends
 from protoformer.distributed.collectives import rank0_first
 from protoformer.distributed.devices import faster_precision, peak_flops, rank_device_index
-from protoformer.distributed.signals import StopRequest, interrupted_error
+from protoformer.distributed.signals import StopRequest
 from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.modules.evaluation import Misclassified
 from protoformer.reporting import card
@@ -29,6 +29,7 @@ from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
 from protoformer.training.callbacks.early_stopping import StopEarly
 from protoformer.training.callbacks.samples import LogSamples
+from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import load_weights, read_header
@@ -73,12 +74,14 @@ class TrainingSession:
         Raises InterruptedRunError after a request to stop, DivergedError when loss or weights are not finite.
         """
         with self._tracked() as tracked_run:
+            self.stop.check()
             rank0_first(self.parts.data.setup)  # the first rank of a machine tokenises, the others find the cache
+            self.stop.check()
             self.trainer = self._build_trainer(tracked_run.logger)
             self._fit()
             self._average_checkpoints()
             if self.stop.requested:  # during the last step: what is left is the evaluation
-                raise interrupted_error(self.stop.signal_number, self.trainer.global_step)
+                raise self.stop.grant(self.trainer.global_step)
             metrics = self._evaluate()
             result = self._result(metrics)
             if self.rank == 0:
@@ -97,12 +100,16 @@ class TrainingSession:
         if advice is not None:
             log.info("%s", advice)
 
+    @property
+    def _resumed_step(self) -> int:
+        return read_header(self.folder.last_checkpoint).global_step if self.is_resuming else 0
+
     @contextmanager
     def _tracked(self) -> Iterator[tracking.TrackedRun]:
         if self.rank != 0:
             yield tracking.TrackedRun(None)
             return
-        with tracking.tracked_run(self.built_config, self.folder) as tracked_run:
+        with tracking.tracked_run(self.built_config, self.folder, self._resumed_step) as tracked_run:
             yield tracked_run
 
     def _build_trainer(self, tracker: Logger | None) -> pl.Trainer:
@@ -137,7 +144,7 @@ class TrainingSession:
     def _callbacks(self) -> list[Callback]:
         """Callbacks that the recipe asks for, and the user's own."""
         recipe = self.config["recipe"]
-        callbacks: list[Callback] = [LogSamples(self.folder.path)]
+        callbacks: list[Callback] = [LogSamples(self.folder.path), StopInEvaluation(self.stop)]
         if recipe["average"] > 1:
             callbacks.append(SaveSnapshots(self._snapshots_folder, recipe["average"], recipe["average_every"]))
         if recipe["early_stopping"]["patience"] is not None:
@@ -154,13 +161,15 @@ class TrainingSession:
 
     def _fit(self) -> None:
         """Train, from the last checkpoint where there is one; a task without a training split is only tested."""
-        if not self._has_training_split:
-            return
         last = self.folder.last_checkpoint if self.is_resuming else None
         if last is not None:
-            step = read_header(last).global_step
-            self.metrics_log.truncate_after(step)
-            log.info("continuing from step %d (%s)", step, last)
+            header = read_header(last)
+            self.metrics_log.truncate(header.global_step, header.logged_lines)
+            log.info("continuing from step %d (%s)", header.global_step, last)
+        else:
+            self.metrics_log.truncate(0, 0)  # what a run logged that ended before its first checkpoint is logged again
+        if not self._has_training_split:
+            return
         if self.config["hardware"]["compile"]:
             self.parts.module.backbone.compile()
         self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
@@ -169,7 +178,7 @@ class TrainingSession:
         """Write the mean of the last checkpoints, where the recipe asks for it."""
         if self.config["recipe"]["average"] > 1 and self._has_training_split and not self.stop.requested:
             if self.rank == 0:
-                average(self._snapshots_folder, self.folder.averaged_checkpoint)
+                average(self._snapshots_folder, self.folder.averaged_checkpoint, self.config["recipe"]["average"])
             self.trainer.strategy.barrier()
 
     def _evaluate(self) -> dict[str, float]:

@@ -1,6 +1,10 @@
 """A DataLoader whose position is saved, so that a run continues with the very next batch."""
 
+import contextlib
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -9,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from protoformer.data.batching.host_counts import WithHostCounts
 from protoformer.data.batching.samplers import MicroBatchSampler, PhasedSampler
+from protoformer.distributed.children import deaf_children, end_with_run
+from protoformer.errors import LostRankError
 
 
 class _RowNumbers(Dataset[int]):
@@ -40,6 +46,7 @@ class BatchLoader(DataLoader[Any]):
             # a forked worker can hang when threads of the process group are already running
             multiprocessing_context="forkserver" if workers else None,
             persistent_workers=bool(workers),
+            worker_init_fn=partial(_begin_worker, os.getpid()) if workers else None,
         )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -48,12 +55,13 @@ class BatchLoader(DataLoader[Any]):
             self.micro_batches.position = 0
         self.iterated = True
         self.batches_served = self.micro_batches.position
-        return self._counted(super().__iter__())
+        return self._counted(_started(super().__iter__) if self.num_workers else super().__iter__())
 
     def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in self._with_step_targets(batches):
-            self.batches_served += 1
-            yield batch
+        with _lost_worker_named():
+            for batch in self._with_step_targets(batches):
+                self.batches_served += 1
+                yield batch
 
     def _with_step_targets(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Batches that count their `targets`, with `step_targets`: the sum over this rank's micro-batches of a global batch.
@@ -75,3 +83,28 @@ class BatchLoader(DataLoader[Any]):
         self.micro_batches.epoch = state["epoch"]
         self.micro_batches.position = state["position"] * self.micro_batches.config.accumulation
         self.batches_served, self.iterated = self.micro_batches.position, False
+
+
+def _started(iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Start the workers, with the forkserver they come from. All end with this process; none takes a signal that the terminal
+    or the cluster sends to the whole process group, since this process still needs their batches."""
+    multiprocessing.set_forkserver_preload(["protoformer.distributed.forkserver"])
+    with deaf_children():
+        return iterate()
+
+
+def _begin_worker(rank_pid: int, number: int) -> None:
+    end_with_run(rank_pid)
+
+
+@contextlib.contextmanager
+def _lost_worker_named() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise LostRankError(
+            f"a process that loads data was killed ({str(error).splitlines()[0]}); too little memory is the usual cause. The "
+            "same command continues the run"
+        ) from error

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy import ndarray
 
-from protoformer.atomic import create_folder_atomically, write_text
+from protoformer.atomic import create_folder_atomically, remove_abandoned, write_text
 from protoformer.data.corpus.shards import Shard, Shards, shard_folder
 from protoformer.errors import DataError
 from protoformer.runs.digests import source_digest
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 CHARS_PER_CHUNK = 4_000_000  # of documents that are tokenised at once
 LOG_EVERY = 15.0  # seconds
 Segmentation = Literal["sentences", "text"]  # a document's sentences, or its whole text
-STALE_AFTER = 3600.0  # seconds, until a shard that is being written is taken for abandoned
 EncodedDocument = list[tuple[list[int], int]]  # each sentence's ids, and its length in bytes
 
 
@@ -102,7 +101,7 @@ def write_shards(
         "skipped": texts.skipped + builder.documents_read - documents,  # also documents without a token
     }
     write_text(folder / "index.json", json.dumps(stats))
-    _remove_abandoned(folder)
+    remove_abandoned(folder)
     log.info("%s: tokenised into %d shards in %s", texts.origin, len(counts), folder)
 
 
@@ -149,13 +148,6 @@ def _complete_shards(folder: Path) -> list[Shard]:
             if path == shard_folder(folder, len(complete)):
                 complete.append(shard)
     return complete
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left half written; a living process's shard is younger."""
-    for path in folder.glob(".shard-*"):
-        if time.time() - path.stat().st_mtime > STALE_AFTER:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _encode(documents: Iterable[str], tokenizer: Tokenizer, segmentation: Segmentation) -> Iterator[EncodedDocument]:

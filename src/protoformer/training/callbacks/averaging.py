@@ -1,7 +1,7 @@
 """Checkpoint averaging: the mean of a run's last checkpoints (arXiv 1706.03762, section 6.1), with which it is evaluated.
 
 While the run trains, snapshots of its weights stand in `checkpoints/snapshots`, as many as are to be averaged. At its end
-their mean is written as `checkpoints/averaged.ckpt`, and they are removed.
+their mean is written as `checkpoints/averaged.ckpt`; from then on the snapshots are not read again, and are removed.
 """
 
 import logging
@@ -77,17 +77,20 @@ def step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def average(folder: Path, target: Path) -> list[int]:
-    """Write the mean of all snapshots in `folder` as a checkpoint, and remove them; returns their steps.
+def average(folder: Path, target: Path, count: int) -> list[int]:
+    """Write the mean of the last `count` snapshots in `folder` as a checkpoint, and remove all; returns their steps.
 
-    Without snapshots `target` must exist (the run was stopped after it was written): otherwise RunFolderError.
+    A `target` of which every snapshot that is left was a part is finished: the run was stopped while they were removed, and
+    they are not averaged again. Raises RunFolderError without either.
     """
-    paths = snapshots(folder)
-    if not paths:
-        if not target.exists():
-            raise RunFolderError(f"{folder}: no snapshots to average; force=true starts a new attempt")
-        return read_header(target).averaged_steps or []
+    paths = snapshots(folder)[-count:]
     steps = [step_of(path) for path in paths]
+    averaged = read_header(target).averaged_steps or [] if target.exists() else []
+    if averaged and set(steps) <= set(averaged):
+        shutil.rmtree(folder, ignore_errors=True)
+        return averaged
+    if not paths:
+        raise RunFolderError(f"{folder}: no snapshots to average; force=true starts a new attempt")
     write_checkpoint({"state_dict": mean(paths), "global_step": steps[-1], "averaged_steps": steps}, target)
     shutil.rmtree(folder)
     log.info("averaged %d checkpoints, from steps %s", len(steps), ", ".join(map(str, steps)))

@@ -8,7 +8,6 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from protoformer.distributed.signals import interrupted_error
 from protoformer.errors import DivergedError
 from protoformer.modules.objective.gradient_normalizer import DIVERGED_ADVICE, global_norm
 from protoformer.modules.task_module import TaskModule
@@ -17,6 +16,7 @@ from protoformer.training.lightning_internals import (
     rescale_batch_progress,
     validation_or_end_follows,
 )
+from protoformer.training.metrics_log import MetricsLog
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,9 @@ class SaveLastCheckpoint(Checkpoint):
         self.saved_at_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _task_module(pl_module).stop.begin_steps()
+        stop = _task_module(pl_module).stop
+        stop.check()
+        stop.begin_steps()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _task_module(pl_module).stop.end_steps()
@@ -104,6 +106,9 @@ class SaveLastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["accumulation"] = trainer.accumulate_grad_batches
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsLog):
+                checkpoint["logged_lines"] = logger.lines
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -121,7 +126,7 @@ class SaveLastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
         self.saved_at_step = trainer.global_step
         if module.stop.agreed and not _is_last_step(trainer, module):
-            raise interrupted_error(module.stop.signal_number, trainer.global_step)
+            raise module.stop.grant(trainer.global_step)
 
 
 def _task_module(module: pl.LightningModule) -> TaskModule:

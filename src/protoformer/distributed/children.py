@@ -1,0 +1,63 @@
+"""Child processes whose life ends with the run: ranks, and the processes that load data.
+
+`data.batching.loader` starts a forkserver that imports this module's neighbour `forkserver`; its workers call
+`end_with_run`. torch's own watchdog looks at a worker's parent, which is the forkserver and not the rank.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+
+from protoformer.distributed import signals
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: a signal to this process when its parent ends
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started within the block have STOP_SIGNALS blocked, until they unblock them."""
+    with signals.blocked():
+        resource_tracker.ensure_running()  # unblocks some of them in this thread when it starts its process
+        with signals.blocked():
+            yield
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process when its parent, of pid `parent`, does: by the kernel on Linux, elsewhere by a thread."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(1)
+
+
+def end_with_run(rank_pid: int) -> None:
+    """End this process, a child of the forkserver, when the forkserver or the process `rank_pid` ends."""
+    end_with_parent(os.getppid())
+    threading.Thread(target=_watch_process, args=(rank_pid,), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _watch_process(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                select.select([os.pidfd_open(pid)], [], [])
+                os._exit(1)
+        while True:
+            os.kill(pid, 0)
+            time.sleep(1.0)
+    os._exit(1)
