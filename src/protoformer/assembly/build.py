@@ -9,6 +9,7 @@ from typing import Any
 from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights, load_initial_weights
 from protoformer.assembly.instantiate import instantiate
 from protoformer.assembly.model import ResolvedModel, build_module, resolve_model
+from protoformer.assembly.own_data import with_own_data
 from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.datamodules.context import DataContext
@@ -30,12 +31,14 @@ class Parts:
     model: ResolvedModel
     initial_weights: InitialWeights
     source: Any
+    config: dict[str, Any]  # with the splits and labels of the data
 
 
 def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: bool = True) -> Parts:
     """Everything but the trainer. `initialise=False` leaves the weights random (a checkpoint will replace them)."""
     source = instantiate(config, "source")
     initial_weights = find_initial_weights(config)
+    config = with_data = with_own_data(config, source, initial_weights)
     tokenizer = build_tokenizer(config, initial_weights, source)
     model = resolve_model(config, initial_weights, tokenizer)
     config = model.in_config(config)
@@ -43,7 +46,7 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
     module = build_module(config, model.arguments)
     if initialise:
         load_initial_weights(module, config, initial_weights)
-    return Parts(module, data, tokenizer, model, initial_weights, source)
+    return Parts(module, data, tokenizer, model, initial_weights, source, with_data)
 
 
 def build_datamodule(

@@ -34,6 +34,7 @@ def _prepare_model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, 
     # not at the top: torch is slow to import
     from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights, read_run
     from protoformer.assembly.model import resolve_model
+    from protoformer.assembly.own_data import with_own_data
     from protoformer.assembly.tokenizer import build_tokenizer
     from protoformer.models import weights
 
@@ -50,6 +51,7 @@ def _prepare_model(config: dict[str, Any], source: Any) -> tuple[Any, dict[str, 
         else:
             tensors = weights.read_state(initial.folder)
             _print("weights", initial.source_name, f"{len(tensors)} tensors, {_size(initial.folder)}", initial.folder)
+    config = with_own_data(config, source, initial)
     tokenizer = build_tokenizer(config, initial, source)
     _print("tokenizer", tokenizer.origin, f"{tokenizer.vocab_size} tokens")
     return tokenizer, resolve_model(config, initial, tokenizer).in_config(config)

@@ -74,6 +74,13 @@ class Task:
     train_examples: int | None = None  # size of the training split, for `protoformer plan`
     vocabulary: dict[str, Any] | None = None  # how one is learnt from the training text where the model has none
     needs_head: bool = True  # false: a run that only tests needs no trained head
+    folds: Annotated[int, "at least 2"] | None = (
+        None  # k-fold cross-validation: task.fold is validated on, the others train
+    )
+    fold: NonNegative | None = None  # which of task.folds, from 0
+    # the fraction of the training rows that splits.validation=auto holds out where there is no validation file
+    held_out: Annotated[float, "above 0 and at most 0.5"] = 0.1
+    split_seed: NonNegative = 0  # draws folds and held-out rows; another seed of the run does not change them
 
 
 @dataclass(frozen=True)

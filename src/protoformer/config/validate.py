@@ -19,6 +19,7 @@ from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
 
 Keys = dict[str, Parameter]
+OWN_DATA = "."  # task.rows.dataset: the folder, or the file, that source.root names
 
 
 def check(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +152,16 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
     for i, callback in enumerate(trainer["callbacks"]):
         if "_target_" not in callback:
             raise ConfigurationError(f"trainer.callbacks[{i}] has no _target_; it must name the class of the callback")
+    if (task["fold"] is None) != (task["folds"] is None) or (task["folds"] or 1) <= (task["fold"] or 0):
+        raise ConfigurationError(
+            f"task.folds={task['folds'] or 'null'} and task.fold={'null' if task['fold'] is None else task['fold']}: name "
+            "both, with fold below folds, as in task.folds=5 task.fold=0 (in a sweep: -m task.fold=0,1,2,3,4)"
+        )
+    if task["rows"].get("dataset") == OWN_DATA and config["source"].get("root") is None:
+        raise ConfigurationError(
+            f"task={choices.get('task')} reads data of your own; add source=local source.root=<a file, or a folder with "
+            "train.csv and the like>, or task.rows.dataset=<a data set of the hub>"
+        )
     sizes = {name: parameter.default for name, parameter in signature(model["_target_"]).parameters.items()} | model
     longest = sizes.get("max_seq_len") if config["init_from"] in ("auto", "scratch") else None  # a folder has its own
     if longest and task["max_len"] > longest:

@@ -4,12 +4,14 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from protoformer.atomic import replace_atomically
 from protoformer.data.examples.parallel_text import ParallelTextReader
-from protoformer.data.sources.source import Source, SplitSlice
+from protoformer.data.selection import SplitSelection
+from protoformer.data.sources.source import Source
 from protoformer.runs.digests import source_digest
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
@@ -27,14 +29,20 @@ class LearnedVocabulary:
     cased: bool = True
 
     def learn(self, reader: ParallelTextReader, source: Source, split: str, cache: Path) -> Tokenizer:
-        """The vocabulary of a whole training split, from disk where it was learned from the same text before."""
-        stream = source.stream(reader, SplitSlice.parse(split).split)
+        """The vocabulary of whole training splits, from disk where it was learned from the same text before."""
+        stream, *others = (source.stream(reader, name) for name in SplitSelection.parse(split).splits)
         settings: list[Any] = [_writer_digest(), stream.digest, repr(reader), self.size, self.kind, self.cased]
+        settings += [other.digest for other in others]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
         path = cache / "vocabularies" / key / "tokenizer.json"
         if not path.exists():
             log.info("%s: learning a vocabulary of %d tokens (%s)", stream.origin, self.size, self.kind)
-            learned = train(lambda: reader.texts(stream), self.kind, self.size, cased=self.cased)
+            learned = train(
+                lambda: chain.from_iterable(map(reader.texts, (stream, *others))),
+                self.kind,
+                self.size,
+                cased=self.cased,
+            )
             with replace_atomically(path) as tmp:
                 learned.hf_tokenizer.save(str(tmp))
         return Tokenizer(read_tokenizer(path).hf_tokenizer, f"the vocabulary learned from {stream.origin}")

@@ -17,13 +17,14 @@ from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.model import build_module, builder_arguments, initial_sizes
 from protoformer.assembly.steps import limits_in_micro_batches, total_steps
 from protoformer.data.batching.samplers import BatchConfig
-from protoformer.data.sources.source import SplitSlice
+from protoformer.data.selection import SplitSelection
 from protoformer.distributed.devices import matrix_flops
 from protoformer.errors import ConfigurationError
 from protoformer.models.cost import Cost, cost
 from protoformer.optim.schedules import warmup_steps
 from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies
 from protoformer.reporting.tables import format_duration
+from protoformer.runs.own_files import AUTO
 from protoformer.sample import size as sample_size
 
 GIB = 2**30
@@ -68,7 +69,10 @@ def print_plan(config: Mapping[str, Any]) -> None:
 
 
 def plan(config: Mapping[str, Any]) -> Plan:
-    """Cost of a composed run."""
+    """Cost of a composed run. Labels that are to be found in the data are taken to be two."""
+    if config["task"]["rows"].get("labels") == AUTO:
+        module = {**config["task"]["module"], "labels": ["0", "1"]}
+        config = {**config, "task": {**config["task"], "module": module}}
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
     arguments = _builder_arguments(config)
     tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
@@ -157,9 +161,13 @@ def _devices(hardware: Mapping[str, Any]) -> int:
 def _examples(config: Mapping[str, Any]) -> int | None:
     """Rows of the training split: of the sample, or as the task's yaml states them."""
     if config["choices"]["source"] == "sample" and config["recipe"]["epochs"] is not None:
-        rows, selection = config["task"]["rows"], SplitSlice.parse(config["task"]["splits"]["train"])
-        count = config["source"].get("rows") or sample_size(rows["dataset"], rows.get("subset"), selection.split)
-        return len(selection.indices(count))
+        rows, selection = config["task"]["rows"], SplitSelection.parse(config["task"]["splits"]["train"])
+        return selection.size(
+            [
+                config["source"].get("rows") or sample_size(rows["dataset"], rows.get("subset"), split)
+                for split in selection.splits
+            ]
+        )
     return config["task"]["train_examples"]
 
 

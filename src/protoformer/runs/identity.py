@@ -14,7 +14,9 @@ from typing import Any, get_args, get_type_hints
 
 from protoformer.config import schema
 from protoformer.config.signatures import signature, source_file
+from protoformer.config.validate import OWN_DATA
 from protoformer.runs.digests import file_digest, files_digest, folder_digest, matching_files, outside_digest
+from protoformer.runs.own_files import own_files
 
 NODES_OF_DEFAULTS = ("early_stopping",)  # nodes that name no run while all their keys have their defaults
 
@@ -38,9 +40,9 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if root is not None:
         rows = config["task"]["rows"]
         digests = (
-            [_data_digest(Path(root), part) for part in rows["parts"]]
+            [_data_digest(Path(root), part, {}) for part in rows["parts"]]
             if rows.get("parts")
-            else _data_digest(Path(root), rows)
+            else _data_digest(Path(root), rows, config["task"]["splits"])
         )
         identity["source"] = {**identity["source"], "root": digests}
     if files is not None:
@@ -113,12 +115,16 @@ def _content(tokenizer: str | None) -> str | None:
     return f"file:{file_digest(path) if path.is_file() else folder_digest(path)}"
 
 
-def _data_digest(root: Path, rows: Mapping[str, Any]) -> str:
-    """Digest of a data set's files: its folder, or the files of parallel text, one a language.
+def _data_digest(root: Path, rows: Mapping[str, Any], splits: Mapping[str, Any]) -> str:
+    """Digest of a data set's files: its folder, or the files of parallel text, one a language; of a user's own folder those of
+    its splits, since anything else may lie there too.
 
     A folder that does not exist is named as absent; it is refused when the data are read.
     """
     root = root.expanduser()
+    if rows.get("dataset") == OWN_DATA:
+        paths = own_files(root, splits)
+        return files_digest(paths, root.parent if root.is_file() else root) if paths else f"absent:{root.name}"
     folder = root / str(rows.get("dataset", "")) / str(rows.get("subset") or "")
     if folder.is_dir():
         return files_digest((path for path in folder.rglob("*") if path.is_file()), folder)

@@ -62,6 +62,7 @@ class TrainingSession:
         pl.seed_everything(config["seed"], verbose=False)
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
         pl.seed_everything(config["seed"] + rank, verbose=False)
+        config = self.config = self.parts.config
         self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, self.accelerator))
         self.metrics_log = MetricsLog(folder.path)
         self.built_config = self.parts.model.in_config(config)

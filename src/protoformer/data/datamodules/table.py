@@ -13,7 +13,8 @@ from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler
 from protoformer.data.cache import Table, cached
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.examples.columns import OnBadRow, counted
-from protoformer.data.sources.source import RawTable, Role, SplitSlice
+from protoformer.data.selection import SplitSelection
+from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import AbsentSplitError
 from protoformer.runs.digests import outside_digest
 
@@ -80,8 +81,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     def raw(self, role: Role, split: str) -> RawTable:
         """The rows of a split (or slice of one) as the source gives them; `split` is our name of it."""
-        selection = SplitSlice.parse(self.splits[role][split])
-        return selection.apply(self.source.load(self.reader, selection.split))
+        return SplitSelection.parse(self.splits[role][split]).load(self.source, self.reader)
 
     def _tables(self, role: Role) -> dict[str, AnyTable]:
         """All splits of a role. An absent test split is left out: local copies may lack it, since its labels are hidden."""

@@ -9,7 +9,8 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from protoformer.data.examples.columns import BadRows, OnBadRow, check_columns, nullable_texts, select
-from protoformer.data.examples.values import Unreadable, python_values
+from protoformer.data.examples.labels import column_of_numbers
+from protoformer.data.examples.values import Unreadable, as_text, python_values
 from protoformer.data.sources.rows import scalar_text
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import DataError
@@ -39,6 +40,8 @@ class ExtractiveQAReader(DatasetRef):
     """Reader of a data set of questions whose answers are spans of a context, in SQuAD's schema.
 
     `unanswerable` says whether a question may have no answer (v2.0); where it may not, a question without one is a bad row.
+    `optional_id`: the rows of a table without ids are numbered. In a flat table `answers` holds one text,
+    and the column `answer_start` where it begins (without that column, at its first occurrence in the context).
     """
 
     id: str = "id"
@@ -46,6 +49,12 @@ class ExtractiveQAReader(DatasetRef):
     context: str = "context"
     answers: str = "answers"
     unanswerable: bool = False
+    answer_start: str = "answer_start"
+    optional_id: bool = False
+
+    @property
+    def grouped_by(self) -> str | None:
+        return self.context
 
     def read(self, raw: RawTable, role: Role, on_bad_row: OnBadRow = "error") -> QuestionExamples:
         """Raises DataError on a missing column, zero rows, or (unless skipped, and only in a training split) an id that is
@@ -53,16 +62,21 @@ class ExtractiveQAReader(DatasetRef):
 
         In splits that are scored no row is left out, and answers are not looked for in their contexts.
         """
-        columns = [self.id, self.question, self.context]
+        numbered = self.optional_id and self.id not in raw.table.column_names
+        columns = [*([] if numbered else [self.id]), self.question, self.context]
         without_answers = role == "test" and self.answers not in raw.table.column_names
         check_columns(raw, columns if without_answers else [*columns, self.answers])
         bad_rows = BadRows(raw, on_bad_row, skippable=role == "train")
-        ids, questions, contexts = (nullable_texts(raw, name, bad_rows) for name in columns)
-        bad_rows.add(self.id, "null", np.asarray([name is None for name in ids]))
-        bad_rows.add(self.id, "an id that stands twice", np.asarray(_repeated(ids)))
+        questions, contexts = (nullable_texts(raw, name, bad_rows) for name in (self.question, self.context))
+        if numbered:
+            ids: list[str | None] = [str(row) for row in range(raw.table.num_rows)]
+        else:
+            ids = nullable_texts(raw, self.id, bad_rows)
+            bad_rows.add(self.id, "null", np.asarray([name is None for name in ids]))
+            bad_rows.add(self.id, "an id that stands twice", np.asarray(_repeated(ids)))
         for name, texts in ((self.question, questions), (self.context, contexts)):
             bad_rows.add(name, "empty text", np.asarray([not (text and text.strip()) for text in texts]))
-        entries = [NO_ANSWERS] * len(ids) if without_answers else self._answers(raw, bad_rows)
+        entries = [NO_ANSWERS] * len(ids) if without_answers else self._answers(raw, bad_rows, contexts)
         answers, starts = [entry.texts for entry in entries], [entry.starts for entry in entries]
         hidden = without_answers or (role == "test" and not any(answers))
         if not hidden:
@@ -101,9 +115,11 @@ class ExtractiveQAReader(DatasetRef):
             add("an answer that does not stand in the context at its answer_start", wrong)
         add("a null answer_start", [None in row for row in starts])
 
-    def _answers(self, raw: RawTable, bad_rows: BadRows) -> list["Answers"]:
-        """The answers of each row. Raises DataError where no row's are in a form of SQuAD's."""
+    def _answers(self, raw: RawTable, bad_rows: BadRows, contexts: list[str | None]) -> list["Answers"]:
+        """The answers of each row. Raises DataError where no row's are in a form of SQuAD's, or a text."""
         column = raw.table.column(self.answers)
+        if as_text(column) is not None:
+            return self._flat_answers(raw, bad_rows, contexts)
         entries = [answers_of(value) for value in python_values(column, raw.table.schema.field(self.answers))]
         if entries and all(entry.problem == NOT_SQUAD for entry in entries):
             raise DataError(
@@ -112,6 +128,21 @@ class ExtractiveQAReader(DatasetRef):
         for problem in dict.fromkeys(entry.problem for entry in entries if entry.problem):
             bad_rows.add(self.answers, problem, np.asarray([entry.problem == problem for entry in entries]))
         return entries
+
+    def _flat_answers(self, raw: RawTable, bad_rows: BadRows, contexts: list[str | None]) -> list["Answers"]:
+        """The one answer of each row, a text; an empty one is none."""
+        texts = [text or "" for text in nullable_texts(raw, self.answers, bad_rows)]
+        if self.answer_start not in raw.table.column_names:
+            found = [max(0, (context or "").find(text)) for context, text in zip(contexts, texts, strict=True)]
+            return [Answers([text], [start]) if text else NO_ANSWERS for text, start in zip(texts, found, strict=True)]
+        starts = column_of_numbers(raw.table.column(self.answer_start))
+        if starts is None:
+            raise DataError(f"{raw.origin}: column {self.answer_start!r} holds no numbers")
+        wrong = starts.problems["a label that is no number"] | (starts.values % 1 != 0)
+        has_text = np.asarray([bool(text) for text in texts])
+        bad_rows.add(self.answer_start, "no whole number", (wrong | starts.missing) & has_text)
+        numbers = np.where(wrong, 0, starts.values).astype(int).tolist()
+        return [Answers([text], [start]) if text else NO_ANSWERS for text, start in zip(texts, numbers, strict=True)]
 
 
 NOT_SQUAD = "not SQuAD's `text` and `answer_start`"

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from jaxtyping import Int
 from numpy import ndarray
 
 from protoformer.data.examples.columns import ColumnReader, OnBadRow, select
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
-from protoformer.errors import ConfigurationError
+from protoformer.errors import ConfigurationError, DataError
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,23 @@ class LabelledExamples:
 class LabelledTextReader(DatasetRef):
     """Reader of a data set with one or two text columns and a label column.
 
-    `labels` are the names of the classes in order; None makes the label a number (regression). `symmetric`: the two texts may
-    change places. Raises ConfigurationError for a symmetric data set of one text.
+    `labels` are the names of the classes in order; None makes the label a number (regression), "auto" stands for those of the
+    training split until they are found (`assembly.own_data`). `symmetric`: the two texts may change places. `text` is what yaml
+    may call the column of a single text, and take `text_a` from.
+
+    Raises ConfigurationError for a symmetric data set of one text.
     """
 
     text_a: str
     text_b: str | None = None
     label: str = "label"
-    labels: Sequence[str] | None = None
+    labels: Sequence[str] | Literal["auto"] | None = None
     symmetric: bool = False
+    text: str | None = None
+
+    @property
+    def stratified_by(self) -> str | None:
+        return None if self.labels is None else self.label
 
     def __post_init__(self) -> None:
         if self.symmetric and self.text_b is None:
@@ -53,6 +62,8 @@ class LabelledTextReader(DatasetRef):
         columns = [self.text_a] if self.text_b is None else [self.text_a, self.text_b]
         reader = ColumnReader(raw, role, on_bad_row, columns, self.label)
         texts = [reader.text(name) for name in columns]
+        if self.labels == "auto":
+            raise DataError(f"{raw.origin}: task.rows.labels=auto, and nobody has looked for them")
         labels = reader.labels(self.labels)
         rows = reader.usable_rows()
         return LabelledExamples(

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from protoformer.data.sources.readers import is_supported
+from protoformer.config.validate import OWN_DATA
+from protoformer.data.sources.readers import SUPPORTED, is_supported
 from protoformer.data.sources.source import (
     DatasetRef,
     RawStream,
@@ -18,7 +19,8 @@ from protoformer.errors import AbsentSplitError, DataError
 
 
 class LocalSource:
-    """`<root>/<data set>/<subset>/<split>*.parquet` (or jsonl, json, csv, tsv, txt), the hub's layout and column names.
+    """`<root>/<data set>/<subset>/<split>*.parquet` (or jsonl, json, csv, tsv, txt), the hub's layout and column names. The
+    data set `.` is the root itself: a folder, or one file, which is its training split.
 
     A txt file has one column, `text`. Its rows are documents; a blank line or the end of the file ends one. `encoding` is that
     of text files (None: UTF-8, or what a byte order mark says).
@@ -26,15 +28,19 @@ class LocalSource:
 
     def __init__(self, root: str, encoding: str | None = None) -> None:
         self.root, self.encoding = Path(root).expanduser(), check_encoding(encoding)
-        if not self.root.is_dir():
-            raise DataError(f"source.root={root}: no such folder")
+        if not self.root.exists():
+            raise DataError(f"source.root={root}: no such file or folder")
+        if self.root.is_file() and not is_supported(self.root):
+            raise DataError(f"source.root={root}: not a file of rows; supported: {SUPPORTED}")
 
     def files(self, ref: DatasetRef, split: str) -> list[Path]:
-        """The files of a split, in order of their names."""
+        """The files of a split, in order of their names. Raises AbsentSplitError where there is none."""
+        if self.root.is_file():
+            return self._only_file(ref, split)
         folder = self.root / ref.dataset
         if ref.subset:
             folder /= ref.subset
-        elif not list(folder.glob(f"{split}*")):
+        elif not list(folder.glob(f"{split}*")) and (folder / "default").is_dir():
             folder /= "default"
         paths = [
             path
@@ -44,6 +50,8 @@ class LocalSource:
         if not paths:
             names = sorted({path.name for path in folder.glob("*")}) if folder.is_dir() else []
             hint = f"it has {', '.join(names)}" if names else "there is no such folder"
+            if any(name.startswith(f"{split}.") for name in names):
+                hint += "; parallel text, a file for each language, is source=parallel"
             raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, json, csv, tsv, txt); {hint}")
         if len({base_suffix(path) for path in paths}) > 1:
             raise DataError(
@@ -57,6 +65,15 @@ class LocalSource:
                 f"{folder}: {', '.join(path.name for path in paths)}: an incomplete set of shards of {split}"
             )
         return paths
+
+    def _only_file(self, ref: DatasetRef, split: str) -> list[Path]:
+        if ref.dataset != OWN_DATA or ref.subset:
+            raise DataError(
+                f"source.root={self.root}: a file, where {ref.dataset} is a folder; name the folder above it"
+            )
+        if split != "train":
+            raise AbsentSplitError(f"{self.root}: one file, the training split; there is no {split}")
+        return [self.root]
 
     def load(self, ref: DatasetRef, split: str) -> RawTable:
         paths = self.files(ref, split)

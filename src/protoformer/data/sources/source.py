@@ -28,13 +28,23 @@ class DatasetRef:
     subset: str | None = field(default=None, kw_only=True)
     revision: str | None = field(default=None, kw_only=True)
 
+    @property
+    def stratified_by(self) -> str | None:
+        """The column whose values every fold has in the same proportions; None: folds are drawn from all rows alike."""
+        return None
+
+    @property
+    def grouped_by(self) -> str | None:
+        """The column whose equal values stay in one fold; None: each row stands for itself."""
+        return None
+
 
 @dataclass(frozen=True)
 class RawTable:
     """Rows of a split: the table, its origin (for messages), and a digest of its content (for caches).
 
-    `files` are the files that the rows come from, from row `first_row` of the first one on. `broken` says by row what could not
-    be read: such a row is null in every column.
+    `files` are the files that the rows come from, from row `first_row` of the first one on, or these `rows` of them.
+    `broken` says by row what could not be read: such a row is null in every column.
     """
 
     table: pa.Table
@@ -43,10 +53,11 @@ class RawTable:
     files: Sequence[FileTable] = ()
     first_row: int = 0
     broken: Mapping[int, str] = field(default_factory=dict)
+    rows: Sequence[int] | None = None
 
     def location(self, row: int) -> str:
         """The file and the line of a row (the row, where the file has no lines) for a message."""
-        row_in_file = self.first_row + row
+        row_in_file = self.first_row + row if self.rows is None else int(self.rows[row])
         for file in self.files:
             if row_in_file < file.table.num_rows:
                 return f"{file.path}, " + (f"line {file.lines[row_in_file]}" if file.lines else f"row {row_in_file}")
