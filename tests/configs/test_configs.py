@@ -102,6 +102,13 @@ def test_every_file_is_an_option_or_a_base_that_is_walked_here() -> None:
 
 
 WINOGRANDE = {f"winogrande/{size}" for size in ("xs", "s", "m", "l", "xl", "debiased")}
+OWN = {  # tasks of one's own data, and what must be said of it
+    "classify": ["task.rows.text=review"],
+    "regress": ["task.rows.text=review"],
+    "choice": ["task.rows.context=question", "task.rows.choices=[a,b]"],
+    "qa": [],
+    "translate/own": ["task.rows.source=fr", "task.rows.target=it"],
+}
 CHOICES = {"arc/easy", "arc/challenge", "openbookqa", "boolq", *WINOGRANDE}
 
 
@@ -110,7 +117,9 @@ def test_what_was_promised_is_there() -> None:
     assert (len(MINIATURES), len(BERTS), len(DECODERS)) == (24, 28, 17)
     assert len(ELEVEN) == 11
     texts = {name for name in TASKS if not name.startswith("translate/")}
-    assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING | CHOICES
+    assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING | CHOICES | (
+        OWN.keys() - {"translate/own"}
+    )
     assert set(options("hardware", FOLDERS)) == {"auto", "cpu", "ddp", "ddp_bf16", "ddp_cpu", "gpu", "gpu_bf16"}
     assert set(options("source", FOLDERS)) == {"files", "hub", "local", "parallel", "sample"}
     assert set(options("family", FOLDERS)) >= {"bert", "gpt", "gpt2", "gpt3", "none"}
@@ -128,7 +137,8 @@ def test_every_model_composes_and_binds(model: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_composes_and_binds_and_its_template_encodes_it(task: str) -> None:
-    config = compose([f"model={reader(task)}", f"task={task}"])
+    needed = [*OWN[task], "source=local", "source.root=folder"] if task in OWN else []
+    config = compose([f"model={reader(task)}", f"task={task}", *needed])
     binds(config)
     method = members(config["task"]["data"]["_target_"])["template_method"]
     assert method in members(config["model"]["template"]["_target_"])

@@ -67,6 +67,9 @@ def test_there_are_as_many_as_a_reader_sees() -> None:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if words[0] == "pip":
+        assert words == ["pip", "install", "-e", "."]
+        return
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
         assert words[1] in targets

@@ -205,7 +205,6 @@ FOREIGN_VALUES: dict[str, dict[str, str]] = {  # key or group -> value -> ours
         "bert-large-uncased": "bert_large",
         "bert-base-cased": "bert_base_cased",
         "bert-large-cased": "bert_large_cased",
-        "openai-gpt": "gpt",
         "gpt2-medium": "gpt2_medium",
         "gpt2-large": "gpt2_large",
         "gpt2-xl": "gpt2_xl",

@@ -138,7 +138,7 @@ def _taken(whole: Sequence[RawTable], numbers: Int[ndarray, "rows"], text: str) 
         origin=f"{' + '.join(origins)}{bounds}",
         digest=hashlib.sha256("\0".join([*(raw.digest for raw in whole), text]).encode()).hexdigest(),
         files=[file for raw in whole for file in raw.files] if has_files else (),
-        rows=numbers,
+        rows=numbers.tolist(),
         broken={new: broken[row] for new, row in enumerate(numbers.tolist()) if row in broken},
     )
 

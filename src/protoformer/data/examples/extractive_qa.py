@@ -133,8 +133,8 @@ class ExtractiveQAReader(DatasetRef):
         """The one answer of each row, a text; an empty one is none."""
         texts = [text or "" for text in nullable_texts(raw, self.answers, bad_rows)]
         if self.answer_start not in raw.table.column_names:
-            found = [max(0, (context or "").find(text)) for context, text in zip(contexts, texts, strict=True)]
-            return [Answers([text], [start]) if text else NO_ANSWERS for text, start in zip(texts, found, strict=True)]
+            first = [max(0, (context or "").find(text)) for context, text in zip(contexts, texts, strict=True)]
+            return [Answers([text], [start]) if text else NO_ANSWERS for text, start in zip(texts, first, strict=True)]
         starts = column_of_numbers(raw.table.column(self.answer_start))
         if starts is None:
             raise DataError(f"{raw.origin}: column {self.answer_start!r} holds no numbers")
