@@ -29,7 +29,7 @@ class LocalSource:
     def __init__(self, root: str, encoding: str | None = None) -> None:
         self.root, self.encoding = Path(root).expanduser(), check_encoding(encoding)
         if not self.root.exists():
-            raise DataError(f"source.root={root}: no such file or folder")
+            raise DataError(f"source.root={root}: no such folder, and no such file")
         if self.root.is_file() and not is_supported(self.root):
             raise DataError(f"source.root={root}: not a file of rows; supported: {SUPPORTED}")
 
