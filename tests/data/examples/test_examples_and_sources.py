@@ -167,7 +167,7 @@ def test_questions_without_an_answer_are_rows_of_v2() -> None:
 
 def test_answers_in_another_form_are_told() -> None:
     raw = table(id=["0"], question=["Who?"], context=[CONTEXT], answers=[["cat"]])
-    with pytest.raises(DataError, match="column 'answers' holds list.*, not SQuAD's lists"):
+    with pytest.raises(DataError, match=r"column 'answers' holds list.*, not SQuAD's lists"):
         ExtractiveQAReader("set").read(raw, "train")
 
 
