@@ -218,3 +218,17 @@ def test_a_short_run_is_tracked_only_where_that_is_typed() -> None:
     for typed in (["tracking=tensorboard"], ["tracking=none", "tracking.mode=tensorboard"]):
         for words in ([*short, *typed], [*typed, *short]):
             assert compose(words)["tracking"]["mode"] == "tensorboard"
+
+
+def test_labels_typed_in_another_order_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """The integers of the data then mean other classes."""
+    compose(["model=bert", "task=glue/ax", "task.rows.labels=[contradiction,entailment,neutral]"])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "task=glue/ax are entailment, neutral, contradiction, in this order" in line
+    assert "now read as contradiction, entailment, neutral" in line
+
+
+@pytest.mark.parametrize("labels", ["[entailment,neutral,contradiction]", "[yes,maybe,no]"])
+def test_the_same_or_other_labels_need_no_line(labels: str, caplog: pytest.LogCaptureFixture) -> None:
+    compose(["model=bert", "task=glue/ax", f"task.rows.labels={labels}"])
+    assert not caplog.records

@@ -4,6 +4,7 @@ The yamls state only what they change, so Hydra's own struct check would refuse 
 let a `+` through. Here `a.b=c` becomes `++a.b=c` before Hydra reads it, and the composed whole is judged by `check`.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["compose", "conf_dir", "plain"]
 
 
+log = logging.getLogger(__name__)
 VERSION_BASE = "1.3"
+LABELS = "task.rows.labels"
 NO_TASK = "_none"  # stands in train.yaml, since a sweep over tasks is composed without one first
 VARIANT_REFERENCE = re.compile(r"\$\{variant\.(\w+)\}")
 TRANSIENT_GROUPS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
@@ -36,7 +39,28 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str
     """The plain, resolved, checked config of a command line. Raises ConfigurationError in one readable line."""
     folders = search_path(config_dir)
     composed = composed_by_hydra(overrides, folders)
-    return plain(composed, dict(composed.hydra.runtime.choices), overrides, folders)
+    config = plain(composed, dict(composed.hydra.runtime.choices), overrides, folders)
+    _warn_of_reordered_labels(config, overrides, folders)
+    return config
+
+
+def _warn_of_reordered_labels(config: Mapping[str, Any], overrides: Sequence[str], folders: Sequence[Path]) -> None:
+    """One line where typed labels are the task's own in another order: integer labels then mean other classes."""
+    typed = [text for text in overrides if text.lstrip("+").partition("=")[0] == LABELS]
+    if not typed:
+        return
+    own = composed_by_hydra([text for text in overrides if text not in typed], folders).task.rows.get("labels")
+    labels = config["task"]["rows"]["labels"]
+    if own is not None and list(own) != labels and sorted(own) == sorted(labels):
+        task = config["choices"].get("task")
+        log.warning(
+            "%s: the labels of task=%s are %s, in this order; integer labels 0, 1, ... are now read as %s (a trained head in "
+            "another order needs no such change: it is put in the order of the data)",
+            LABELS,
+            task,
+            ", ".join(map(str, own)),
+            ", ".join(map(str, labels)),
+        )
 
 
 def composed_by_hydra(overrides: Sequence[str], folders: Sequence[Path]) -> "DictConfig":
