@@ -19,9 +19,9 @@ from protoformer.errors import ConfigurationError
 PROGRAM = "protoformer"
 VERBS = {  # module of `commands`, in the order of the overview
     "train": "train", "list": "list", "plan": "plan", "prepare": "prepare", "predict": "runs.predict",
-    "translate": "runs.translate", "attention": "runs.attention", "generate": "runs.generate", "report": "runs.report",
-    "compare": "runs.compare", "submission": "runs.submission", "export": "runs.export", "complexity": "complexity",
-    "tokenizer": "tokenizer",
+    "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention", "generate": "runs.generate",
+    "report": "runs.report", "compare": "runs.compare", "submission": "runs.submission", "export": "runs.export",
+    "complexity": "complexity", "tokenizer": "tokenizer",
 }  # fmt: skip
 
 

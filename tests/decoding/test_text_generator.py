@@ -119,8 +119,10 @@ def test_one_beam_is_greedy_and_more_beams_score_no_worse() -> None:
 
 def test_empty_prompts_and_values_out_of_range() -> None:
     ours = generator(BYTES)
+    from_nothing = TextGenerator(ours.model, ours.tokenizer, (0,)).generate(["a", ""], max_new_tokens=3)
+    assert len(from_nothing) == 2  # from the end-of-text token
     with pytest.raises(ConfigurationError, match="prompt 1 is empty"):
-        ours.generate(["a", ""])
+        TextGenerator(ours.model, ours.tokenizer, ()).generate(["a", ""])
     with pytest.raises(ConfigurationError, match="stop"):
         ours.generate("a", stop=["x", ""])
     with pytest.raises(ConfigurationError, match=r"top_p=1\.5"):

@@ -192,13 +192,22 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
         "losses": [line["train/loss"] for line in lines if "train/loss" in line],
         "scores": result["metrics"],
         "predictions": {
-            path.relative_to(run / "predictions").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            path.relative_to(run / "predictions").as_posix(): hashlib.sha256(without_texts(path)).hexdigest()
             for path in predictions
         },
     }
     if result.get("averaged"):  # the steps of the checkpoints whose mean was scored
         results["averaged"] = result["averaged"]
     return results
+
+
+def without_texts(path: Path) -> bytes:
+    """A file of predictions without the texts of its examples, which the model does not compute."""
+    if path.suffix != ".jsonl":
+        return path.read_bytes()
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    kept = [{name: value for name, value in row.items() if name != "texts"} for row in rows]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept).encode()
 
 
 def fingerprint() -> dict[str, Any]:

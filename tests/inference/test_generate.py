@@ -1,5 +1,6 @@
 """`protoformer generate`: from runs and folders, to the terminal and to files; errors are one line."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,23 @@ def test_prompts_from_a_file_and_completions_to_a_file(tmp_path: Path) -> None:
     assert all(line["score"] < 0 for line in completions)
 
 
+def test_from_nothing_and_from_standard_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path)
+    assert command(["generate", str(run), "--prompt", "", "--max-new", "4"]) == 0
+    assert capsys.readouterr().out.endswith("\n")
+    options = ["--max-new", "4", "--out", str(tmp_path / "a.jsonl")]
+    assert command(["generate", str(run), "--prompt", PROMPTS[0], "--prompt", PROMPTS[1], *options]) == 0
+    given = lines(tmp_path / "a.jsonl")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{PROMPTS[0]}\n{PROMPTS[1]}\n".encode())))
+    assert command(["generate", str(run), *options]) == 0
+    assert lines(tmp_path / "a.jsonl") == given
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", ""], "prompt 0 is empty"),
         (["--prompt", "a", "--prompt", "  "], "prompt 1 is empty"),
         ([], "nothing to complete"),
         (["--prompt", "a", "--temperature", "1", "--top-p", "0"], "top_p=0"),
@@ -125,8 +139,13 @@ def test_prompts_from_a_file_and_completions_to_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_arguments_are_one_line_errors(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     assert command(["generate", str(write_run(tmp_path)), *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sacrebleu
 from torch import nn
 
 from protoformer import cli
@@ -105,6 +106,60 @@ def test_output_file_is_replaced_at_the_end(
     assert "a folder; name a file in it" in capsys.readouterr().err
 
 
+def test_an_interrupted_translation_is_continued(
+    run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(translate, "load", lambda _: run)
+    monkeypatch.setattr(translate, "CHUNK", 2)
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    words = ["translate", "RUN", "--file", str(source), "--max-extra-tokens", "5", "--out"]
+    assert cli.main([*words, str(tmp_path / "whole.txt")]) == 0
+    chunks, calls = Translator.translate_chunk, []
+
+    def interrupted(self: Translator, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return chunks(self, *arguments)
+
+    monkeypatch.setattr(Translator, "translate_chunk", interrupted)
+    assert cli.main([*words, str(target)]) == 130
+    assert not target.exists()
+    (partial,) = tmp_path.glob(".out.txt.*.partial")
+    partial.write_bytes(partial.read_bytes() + b"half a li")
+    assert cli.main([*words, str(target)]) == 0
+    assert len(calls) == 4  # the last of the three chunks alone
+    assert "4 lines are there, continuing" in capsys.readouterr().err
+    assert target.read_bytes() == (tmp_path / "whole.txt").read_bytes()
+    assert not list(tmp_path.glob(".out.txt.*"))
+
+
+def test_reference(
+    run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(translate, "load", lambda _: run)
+    copied = lambda _, texts, first=0: [[translate.ScoredText(text, 0.0)] for text in texts]  # noqa: E731
+    monkeypatch.setattr(Translator, "translate_chunk", copied)
+    source, target, reference = tmp_path / "in.txt", tmp_path / "out.txt", tmp_path / "ref.txt"
+    source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    words = ["translate", "RUN", "--file", str(source), "--out", str(target), "--max-extra-tokens", "12"]
+    assert cli.main(words) == 0
+    hypotheses = target.read_text(encoding="utf-8").split("\n")[:-1]
+    references = [f"the dog {text}" for text in hypotheses]
+    reference.write_text("\n".join(references) + "\n", encoding="utf-8")
+    assert cli.main([*words, "--reference", str(reference)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    bleu = sacrebleu.corpus_bleu(hypotheses, [references]).score
+    chrf = sacrebleu.corpus_chrf(hypotheses, [references]).score
+    assert chrf > 10
+    assert first.startswith(f"BLEU {bleu:.2f}  nrefs:1|case:mixed|eff:no|tok:13a")
+    assert second.startswith(f"chrF {chrf:.2f}  nrefs:1|case:mixed")
+    reference.write_text("one line\n", encoding="utf-8")
+    assert cli.main([*words, "--reference", str(reference)]) == 2
+    assert "6 translations and 1 reference: each line of the file needs one" in capsys.readouterr().err
+
+
 def test_standard_input_line_by_line(
     run: LoadedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +176,7 @@ def test_invalid_options_are_one_line_errors(
         list(decoded([b"fine\n", b"\xff\n"]))
     with pytest.raises(ConfigurationError, match="--n-best 5: from 1 to the number of beams"):
         Translator(run, TranslationRequest(n_best=5))
-    model = SimpleNamespace(backbone=nn.Linear(1, 1))
+    model = SimpleNamespace(backbone=nn.Linear(1, 1), other_command="")
     other = LoadedRun(model, run.tokenizer, {"task": {"kind": "span"}})  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="kind span does not translate"):
         Translator(other, TranslationRequest())

@@ -151,7 +151,7 @@ class TextGenerator:
     ) -> list[Completion]:
         """Up to `num_beams` completions of one prompt, the best first. They are cut at a stop string after the search."""
         self._detokenizers([prompt], stop, 0)  # raises for an empty prompt before anything is computed
-        ids = self.tokenizer.encode([prompt])[0]
+        (ids,) = self._encode([prompt])
         max_prompt = self.model.max_seq_len - max_new_tokens
         if max_prompt < 1:
             raise ConfigurationError(
@@ -181,11 +181,16 @@ class TextGenerator:
         stop = [stop] if isinstance(stop, str) else stop
         if not all(stop):
             raise ConfigurationError("stop: an empty string matches everywhere; leave it out")
-        encoded = self.tokenizer.encode(prompts)
-        for index, ids in enumerate(encoded, start=first_index):
-            if not ids:
-                raise ConfigurationError(f"prompt {index} is empty: there is nothing to continue")
+        encoded = self._encode(prompts, first_index)
         return [IncrementalDetokenizer(self.tokenizer, ids, stop) for ids in encoded]
+
+    def _encode(self, prompts: Sequence[str], first_index: int = 0) -> list[list[int]]:
+        """Ids of prompts; an empty one is the token that ends a text, after which a text begins."""
+        encoded = self.tokenizer.encode(prompts)
+        for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True), start=first_index):
+            if not ids and (prompt or not self.eos_ids):
+                raise ConfigurationError(f"prompt {index} is empty: there is nothing to continue")
+        return [ids or [self.eos_ids[0]] for ids in encoded]
 
     def _steps(
         self,
@@ -199,7 +204,7 @@ class TextGenerator:
         stopped: set[int] = set()
         for step in generate(
             self.model,
-            self.tokenizer.encode(prompts),
+            self._encode(prompts),
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             eos_ids=self.eos_ids,

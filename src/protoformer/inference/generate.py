@@ -181,11 +181,15 @@ def _formatted(completion: Completion) -> str:
 def _prompts(request: GenerationRequest) -> list[str]:
     """From the command line and the file: a prompt a line, or with .jsonl the key `prompt` of each line."""
     prompts = [*request.prompts, *(_read(Path(request.file).expanduser()) if request.file else [])]
+    if not prompts and sys.stdin is not None and not sys.stdin.isatty():
+        prompts = _prompt_lines(sys.stdin.buffer.read(), "standard input")
     prompts = [valid_unicode(prompt) for prompt in prompts]
     if not prompts:
-        raise ConfigurationError("nothing to complete: give --prompt TEXT or --prompts FILE")
+        raise ConfigurationError(
+            'nothing to complete: give --prompt TEXT ("": from nothing), --prompts FILE, or lines on standard input'
+        )
     for index, prompt in enumerate(prompts):
-        if not prompt.strip():
+        if prompt and not prompt.strip():
             raise ConfigurationError(f"prompt {index} is empty: there is nothing to continue")
     if request.samples < 1 or request.batch_size < 1:
         raise ConfigurationError("--samples and --batch-size: at least 1")
@@ -202,17 +206,29 @@ def _prompts(request: GenerationRequest) -> list[str]:
 
 def _read(path: Path) -> list[str]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, byte {error.start}: not UTF-8 ({error.reason}); convert the file") from None
-    lines = text.removesuffix("\n").split("\n")
     if path.suffix != ".jsonl":
-        if (empty := next((n for n, line in enumerate(lines, start=1) if not line.strip()), None)) is not None:
+        prompts = _prompt_lines(content, str(path))
+        if (empty := next((n for n, line in enumerate(prompts, start=1) if not line.strip()), None)) is not None:
             raise DataError(f"{path}, line {empty}: empty; give one non-empty prompt per line")
-        return [line.removesuffix("\r") for line in lines]
+        return prompts
+    lines = _decoded(content, str(path)).removesuffix("\n").split("\n")
     return [_prompt(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _prompt_lines(content: bytes, name: str) -> list[str]:
+    """A prompt a line."""
+    text = _decoded(content, name).removesuffix("\n")
+    return [line.removesuffix("\r") for line in text.split("\n")] if text else []
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}, byte {error.start}: not UTF-8 ({error.reason}); convert the text") from None
 
 
 def _prompt(path: Path, number: int, line: str) -> str:

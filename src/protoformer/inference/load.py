@@ -11,6 +11,7 @@ from protoformer.errors import ConfigurationError, RunFolderError
 from protoformer.inference.opening.opened import OpenedModel
 from protoformer.inference.opening.published import open_published
 from protoformer.inference.opening.run import open_run
+from protoformer.inference.queries.hidden_states import EncodedText, encode_text
 from protoformer.inference.queries.predict import prediction_rows
 from protoformer.modules.queries import Query
 
@@ -48,6 +49,25 @@ class LoadedRun(OpenedModel):
                 raise ConfigurationError(f"{len(texts)} texts and {len(each)} {name}: one for each text")
         queries = [Query(text, pair, choice or (), top) for text, pair, choice in zip(texts, *of_texts, strict=True)]
         return prediction_rows(self, queries) if queries else []
+
+    @overload
+    def encode(self, texts: str, pairs: str | None = None) -> EncodedText: ...
+
+    @overload
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[EncodedText]: ...
+
+    def encode(self, texts: Any, pairs: Any = None) -> Any:
+        """Tokens, hidden states of every layer and attention weights of each text (of one, where `texts` is a str).
+
+        The texts get the special tokens that the model was trained with; `pairs` are their second texts.
+        """
+        if isinstance(texts, str):
+            return encode_text(self, texts, pairs)
+        texts = list(texts)
+        pairs = [None] * len(texts) if pairs is None else list(pairs)
+        if len(pairs) != len(texts):
+            raise ConfigurationError(f"{len(texts)} texts and {len(pairs)} pairs: one for each text")
+        return [encode_text(self, text, pair) for text, pair in zip(texts, pairs, strict=True)]
 
 
 def load(source: str | Path) -> LoadedRun:

@@ -59,10 +59,10 @@ def predict_file(opened: OpenedModel, request: FileRequest) -> None:
     out, file = request.out, request.file
     if out and os.path.exists(out) and os.path.exists(file) and os.path.samefile(out, file):
         raise ConfigurationError(f"--out {out} is the file that is read; name another one")
-    written_as = output_format(request.out or os.devnull, opened.model.row_labels)
+    row_format = output_format(request.out or os.devnull, opened.model.row_labels)
     opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
     with open_input(request.file, request.input_format) as source:
-        run = FilePrediction(opened, request, source, written_as)
+        run = FilePrediction(opened, request, source, row_format)
         if request.out is None:
             run.write(sys.stdout)
             return
@@ -83,8 +83,8 @@ def predict_file(opened: OpenedModel, request: FileRequest) -> None:
 class FilePrediction:
     """The rows of one file on their way through a model to another. `done` rows are written."""
 
-    def __init__(self, opened: OpenedModel, request: FileRequest, source: InputFile, written_as: OutputFormat) -> None:
-        self.opened, self.request, self.source, self.written_as = opened, request, source, written_as
+    def __init__(self, opened: OpenedModel, request: FileRequest, source: InputFile, row_format: OutputFormat) -> None:
+        self.opened, self.request, self.source, self.row_format = opened, request, source, row_format
         self.predictor = self._predictor(request.on_bad_row)
         self.rows: Iterable[InputRow] = source.rows
         self.names: list[str] = []  # of the output's columns, once there are rows
@@ -101,9 +101,9 @@ class FilePrediction:
         progress = Progress("row", self.source.total, self.done, about=not self.source.exact)
         try:
             for chunk in _chunks(self.rows):
-                records = self.predictor.records(chunk, self.written_as)
+                records = self.predictor.records(chunk, self.row_format)
                 self._check_names(records, target)
-                target.write("".join(self.written_as.line(self.names, record) for record in records))
+                target.write("".join(self.row_format.line(self.names, record) for record in records))
                 target.flush()
                 self.done += len(records)
                 progress.update(self.done)
@@ -121,8 +121,8 @@ class FilePrediction:
         names = list(dict.fromkeys(name for record in records for name in record))
         if not self.names:
             self.names = names
-            target.write(self.written_as.header(names))
-        elif isinstance(self.written_as, Csv) and (more := [name for name in names if name not in self.names]):
+            target.write(self.row_format.header(names))
+        elif isinstance(self.row_format, Csv) and (more := [name for name in names if name not in self.names]):
             raise DataError(
                 f"{self.source.name}: column {more[0]!r} begins after row {self.done}, and the header is written; write "
                 ".jsonl, whose rows may differ"
@@ -146,7 +146,7 @@ class FilePrediction:
         size = 0
         first: list[tuple[InputRow, Mapping[str, Any]]] = []
         last: list[tuple[InputRow, Mapping[str, Any]]] = []
-        for earlier in self.written_as.earlier(path):
+        for earlier in self.row_format.earlier(path):
             row = next(rows, None)
             if row is None or not self._is_same(row, earlier.values):
                 raise self._other(path)
@@ -166,15 +166,15 @@ class FilePrediction:
     def _is_same(self, row: InputRow, earlier: Mapping[str, Any]) -> bool:
         """Whether the input's columns are as an earlier row carries them."""
         return all(
-            name in earlier and self.written_as.cell(value) == earlier[name]
+            name in earlier and self.row_format.cell(value) == earlier[name]
             for name, value in own_columns(row.values).items()
         )
 
     def _compare(self, path: Path, rows: Sequence[tuple[InputRow, Mapping[str, Any]]]) -> None:
         """Raise ConfigurationError where the model predicts something else for these rows than a file says."""
-        records = self._predictor("skip").records([row for row, _ in rows], self.written_as)
+        records = self._predictor("skip").records([row for row, _ in rows], self.row_format)
         for record, (_, earlier) in zip(records, rows, strict=True):
-            if not same_prediction(record, earlier, self.written_as):
+            if not same_prediction(record, earlier, self.row_format):
                 raise self._other(path)
             self.names = list(earlier)
 

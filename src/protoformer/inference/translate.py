@@ -4,9 +4,9 @@ Lines are read in chunks. Within a chunk, lines of similar length are translated
 """
 
 import contextlib
+import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,16 +16,18 @@ import numpy as np
 import torch
 
 from protoformer.assembly.instantiate import instantiate
-from protoformer.atomic import replace_atomically
 from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.seq2seq import Seq2SeqParams, batches_by_length, generate_targets
 from protoformer.errors import ConfigurationError, DataError
+from protoformer.inference.files.partial import partial_file
+from protoformer.inference.files.progress import Progress, counted
 from protoformer.inference.load import LoadedRun, load
 from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.scoring.bleu import bleu
+from protoformer.scoring.chrf import chrf
 
 CHUNK = 256  # lines read at a time; from a terminal each line is translated at once
 MAX_BATCH_TOKENS = 4000  # source tokens of a batch, with padding
-PROGRESS_INTERVAL = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class TranslationRequest:
     alpha: float = 0.6
     max_extra_tokens: int = 50
     n_best: int | None = None
+    reference: str | None = None  # a file of translations that the output is scored against
 
 
 class ScoredText(NamedTuple):
@@ -49,36 +52,70 @@ class ScoredText(NamedTuple):
 
 def main(run: str, request: TranslationRequest) -> None:
     """Translate all lines. Raises a one-line error for a run that is no translation run, and for invalid options."""
+    references = None if request.reference is None else _lines_of(Path(request.reference))
     translator = Translator(load(run), request)
+    hypotheses: list[str] = []
     with contextlib.ExitStack() as stack:
         source: BinaryIO = stack.enter_context(Path(request.file).open("rb")) if request.file else sys.stdin.buffer
-        target: TextIO = stack.enter_context(replacing(Path(request.out))) if request.out else sys.stdout
-        report = progress(sys.stderr)
-        for index, translations in enumerate(translator.translate(decoded(source), 1 if source.isatty() else CHUNK)):
-            target.write("".join(f"{line}\n" for line in output_lines(index, translations, request.n_best)))
-            target.flush()
-            report(index + 1)
+        target, earlier = sys.stdout, []
+        if request.out:
+            partial = stack.enter_context(partial_file(Path(request.out), _command(run, request)))
+            target, earlier = partial.file, partial.earlier
+            hypotheses += earlier
+        texts = decoded(source)
+        done = sum(1 for _ in islice(texts, len(earlier)))
+        if done:
+            print(f"{request.out}: {counted(done, 'line')} are there, continuing", file=sys.stderr)
+        progress = Progress("line", already=done)
+        try:
+            chunk = 1 if source.isatty() else CHUNK
+            for index, translations in enumerate(translator.translate(texts, chunk, done), start=done):
+                target.write("".join(f"{line}\n" for line in output_lines(index, translations, request.n_best)))
+                target.flush()
+                if references is not None:
+                    hypotheses.append(translations[0].text)
+                progress.update(index + 1)
+        finally:
+            progress.close()
     if translator.truncated:
         shown = ", ".join(map(str, translator.truncated[:8]))
         count = counted(len(translator.truncated), "line")
         print(f"{count} truncated to {translator.max_source_tokens} tokens: {shown}", file=sys.stderr)
+    if references is not None:
+        print_scores(hypotheses, references, translator.language, sys.stdout if request.out else sys.stderr)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A file that replaces `path` once it is written completely; after an error an earlier file is still there."""
-    if path.is_dir():
-        raise ConfigurationError(f"--out {path}: a folder; name a file in it")
-    if path.exists() and not path.is_file():  # a pipe or a device
-        with path.open("w", encoding="utf-8") as file:
-            yield file
-        return
-    with replace_atomically(path) as tmp, tmp.open("w", encoding="utf-8") as file:
-        yield file
+def _command(run: str, request: TranslationRequest) -> str | None:
+    """All that decides the lines of the output; None where the same command may read something else (standard input), or
+    several lines belong to one."""
+    if request.file is None or request.n_best is not None:
+        return None
+    stats = [
+        Path(request.file).stat(),
+        *(path.stat() for path in sorted(Path(run).expanduser().glob("checkpoints/*.ckpt"))),
+    ]
+    files = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    options = (request.beams, request.alpha, request.max_extra_tokens)
+    return repr((run, os.path.abspath(request.file), files, options))
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def _lines_of(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        return list(decoded(file, f"{path}, "))
+
+
+def print_scores(hypotheses: Sequence[str], references: Sequence[str], language: str | None, stream: TextIO) -> None:
+    """Print BLEU and chrF with their signatures. Raises DataError where the numbers of lines differ."""
+    if len(hypotheses) != len(references) or not references:
+        raise DataError(
+            f"{counted(len(hypotheses), 'translation')} and {counted(len(references), 'reference')}: each line of the "
+            "file needs one, and there must be at least one"
+        )
+    for name, score in (
+        ("BLEU", bleu(hypotheses, references, language=language)),
+        ("chrF", chrf(hypotheses, references)),
+    ):
+        print(f"{name} {score.score:.2f}  {score.signature}", file=stream)
 
 
 def output_lines(index: int, translations: list[ScoredText], n_best: int | None) -> Iterator[str]:
@@ -90,13 +127,13 @@ def output_lines(index: int, translations: list[ScoredText], n_best: int | None)
         yield f"{index} ||| {translation.text} ||| {translation.score:.4f}"
 
 
-def decoded(source: Iterable[bytes]) -> Iterator[str]:
+def decoded(source: Iterable[bytes], name: str = "") -> Iterator[str]:
     """Lines of UTF-8, ended by line feeds alone, without a byte-order mark. Raises DataError with the line's number."""
     for number, line in enumerate(source, start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"line {number}: not UTF-8 ({error.reason}); convert the text") from None
+            raise DataError(f"{name}line {number}: not UTF-8 ({error.reason}); convert the text") from None
 
 
 class Translator:
@@ -108,7 +145,8 @@ class Translator:
     def __init__(self, run: LoadedRun, request: TranslationRequest) -> None:
         backbone = run.model.backbone
         if not isinstance(backbone, EncoderDecoder):
-            raise ConfigurationError(f"a run of kind {run.config['task']['kind']} does not translate")
+            other = run.model.other_command or "; protoformer predict answers for it"
+            raise ConfigurationError(f"a run of kind {run.config['task']['kind']} does not translate{other}")
         if request.n_best is not None and not 1 <= request.n_best <= request.beams:
             raise ConfigurationError(f"--n-best {request.n_best}: from 1 to the number of beams ({request.beams})")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -125,10 +163,14 @@ class Translator:
         )
         self.max_source_tokens = min(run.config["task"]["max_len"], self.model.max_seq_len)
         self.truncated: list[int] = []
+        self.language: str | None = (run.config["task"].get("rows") or {}).get("target")
 
-    def translate(self, texts: Iterable[str], chunk: int = CHUNK) -> Iterator[list[ScoredText]]:
-        """The translations of each text, the best first, in the order of the texts. An empty text is its own translation."""
-        stream, count = iter(texts), 0
+    def translate(self, texts: Iterable[str], chunk: int = CHUNK, count: int = 0) -> Iterator[list[ScoredText]]:
+        """The translations of each text, the best first, in the order of the texts. An empty text is its own translation.
+
+        `count` is the number, from 0, of the first text in its file.
+        """
+        stream = iter(texts)
         while lines := list(islice(stream, chunk)):
             yield from self.translate_chunk(lines, count)
             count += len(lines)
@@ -166,17 +208,3 @@ class Translator:
         """A translation in one line, whatever the tokens are."""
         text = self.tokenizer.decode([token for token in tokens if token != self.template.eos_id])
         return " ".join(text.split())
-
-
-def progress(stream: TextIO) -> Callable[[int], None]:
-    """A function of the number of lines done that prints it, with the speed, from time to time."""
-    start = last = time.monotonic()
-
-    def report(count: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PROGRESS_INTERVAL:
-            last = now
-            print(f"{counted(count, 'line')}, {count / (now - start):.1f} a second", file=stream, flush=True)
-
-    return report

@@ -1,7 +1,7 @@
 """Writer of predictions: one JSON line an example, in order of row number, and what further files a kind of task has."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ def write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]], files: Map
     _write_lines(folder / f"{name}.jsonl", rows)
     for file, content in files.items():
         write_text(folder / name / file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def with_texts(rows: Iterable[Mapping[str, Any]], texts: Mapping[str, Sequence[Any]]) -> Iterator[Mapping[str, Any]]:
+    """Rows with `texts`: those of the example by column; `texts` holds each column's values by the id of a row."""
+    for row in rows:
+        yield {**row, "texts": {name: column[row["id"]] for name, column in texts.items()}} if texts else row
 
 
 def write_scores(

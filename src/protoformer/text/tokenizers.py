@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from jaxtyping import Bool
@@ -106,8 +107,16 @@ class Tokenizer:
                 continues_word[number] = token.startswith(prefix) if prefix else not token.startswith("Ġ")
         return continues_word
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, in one parallel call."""
+    @overload
+    def encode(self, texts: str) -> list[int]: ...
+
+    @overload
+    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def encode(self, texts: str | Sequence[str]) -> list[int] | list[list[int]]:
+        """Ids of each text, in one parallel call; of one text (a str) its ids."""
+        if isinstance(texts, str):
+            return self.encode([texts])[0]
         texts = [valid_unicode(text) for text in texts]
         return [encoding.ids for encoding in self.hf_tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 

@@ -223,7 +223,9 @@ class TrainingSession:
         for stage, splits in self.parts.module.evaluations.items():
             for split, evaluation in splits.items():
                 name = f"{stage}_{split}" if split else stage
-                predictions.write(self.folder.predictions, name, evaluation.rows(), evaluation.files())
+                texts = self.parts.data.text_columns(STAGES[stage], split)
+                rows = predictions.with_texts(evaluation.rows(), texts)
+                predictions.write(self.folder.predictions, name, rows, evaluation.files())
                 predictions.write_scores(
                     self.folder.example_scores, name, evaluation.rows(), evaluation.example_scores()
                 )

@@ -6,7 +6,7 @@ HELP = "translate text line by line with a trained run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the folder of a translation run")
+    parser.add_argument("run", metavar="RUN", help="a translation run, a Hugging Face folder (Marian), or a hub id")
     parser.add_argument(
         "--file", metavar="FILE", help="text to translate, one sentence per line (default: standard input)"
     )
@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a translation has at most N tokens more than its source (default: 50)",
     )
     parser.add_argument(
+        "--reference", metavar="FILE", help="translations to compare with, a line each: BLEU and chrF are printed"
+    )
+    parser.add_argument(
         "--n-best", type=int, metavar="N", help="write the N best of each line, as line ||| text ||| score"
     )
 
@@ -43,5 +46,6 @@ def run(options: argparse.Namespace) -> None:
         alpha=options.alpha,
         max_extra_tokens=options.max_extra_tokens,
         n_best=options.n_best,
+        reference=options.reference,
     )
     translate.main(options.run, request)

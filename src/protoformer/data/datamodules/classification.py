@@ -4,6 +4,7 @@ Symmetric pairs are encoded in both orders where the model's template says so (R
 example has two sequences.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from protoformer.batches import ClassificationBatch
@@ -50,6 +51,11 @@ class ClassificationDataModule(TableDataModule[TokenTable]):
 
     def collate(self, table: TokenTable) -> "ClassificationCollate":
         return ClassificationCollate(table, self.template.pad_id)
+
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[str]]:
+        examples: LabelledExamples = self.reader.read(self.raw(role, split), "test", "skip")
+        columns = {self.reader.text_a: examples.text_a}
+        return columns if examples.text_b is None else columns | {str(self.reader.text_b): examples.text_b}
 
     def texts(self, role: Role, split: str) -> list[str]:
         """The texts of every row as the source gives them; pairs are joined by a bar."""

@@ -1,7 +1,7 @@
 """Base of the data modules that train on a corpus: sharded once, with documents held out to validate on."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import lightning.pytorch as pl
@@ -77,6 +77,10 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
     def log_lines(self, table: AnyTable) -> list[str]:
         """Messages about a table's stats."""
         raise NotImplementedError
+
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
+        """None: predictions of single tokens are not kept."""
+        return {}
 
     def prepare_data(self) -> None:
         """Tokenise the corpus and make the examples once, before the other ranks read them."""

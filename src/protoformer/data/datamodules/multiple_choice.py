@@ -4,7 +4,8 @@ Of a context in several parts (an article and a question on it) the last part ke
 the parts before it are cut at their end.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool
@@ -87,10 +88,15 @@ class MultipleChoiceDataModule(TableDataModule[TokenTable]):
         return MultipleChoiceCollate(table, self.template.pad_id)
 
     def texts(self, role: Role, split: str) -> list[str]:
+        columns = self.text_columns(role, split)
+        return [" | ".join((context, *choices)) for context, choices in zip(*columns.values(), strict=True)]
+
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
+        """The context, its parts joined, and the list of choices."""
         examples: MultipleChoiceExamples = self.reader.read(self.raw(role, split), "test", "skip")
         last_parts = examples.last_part or [""] * len(examples.contexts)
         contexts = [" ".join(filter(None, parts)) for parts in zip(examples.contexts, last_parts, strict=True)]
-        return [" | ".join((context, *choices)) for context, choices in zip(contexts, examples.choices, strict=True)]
+        return {"context": contexts, "choices": examples.choices}
 
 
 class MultipleChoiceCollate:

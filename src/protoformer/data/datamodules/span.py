@@ -126,6 +126,10 @@ class SpanDataModule(TableDataModule[SpanTable]):
     def references(self, role: Role, split: str) -> SpanReferences:
         return SpanReferences(self.tables[role][split], self._examples(role, split))
 
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[str]]:
+        examples = self._examples(role, split)
+        return {self.reader.question: examples.questions, self.reader.context: examples.contexts}
+
     def texts(self, role: Role, split: str) -> list[str]:
         examples = self._examples(role, split)
         return [" | ".join(pair) for pair in zip(examples.questions, examples.contexts, strict=True)]

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -53,6 +53,10 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
     def references(self, role: Role, split: str) -> Any:
         """What an evaluation of the split needs besides its batches, after `setup`; None for nothing."""
         return None
+
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
+        """The texts of a split's examples by column, each indexed by the id of a row of predictions; empty: none are kept."""
+        return {}
 
     def texts(self, role: Role, split: str) -> list[str]:
         """The text of every example of a split in one line, for a list of misclassified examples."""

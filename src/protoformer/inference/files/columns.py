@@ -119,13 +119,13 @@ def _choices(
 
 def as_query(row: Mapping[str, Any], columns: QueryColumns, top: int) -> Query:
     """A row as a query. Raises RowError where a text is missing."""
-    text = " ".join(_text(row, column) for column in columns.texts)
-    pair = None if columns.pair is None else _text(row, columns.pair)
-    choices = [_text(row, column) for column in columns.choices]
+    text = " ".join(row_text(row, column) for column in columns.texts)
+    pair = None if columns.pair is None else row_text(row, columns.pair)
+    choices = [row_text(row, column) for column in columns.choices]
     if columns.options is not None:
         choices = _listed(row, columns.options)
     if columns.stem is not None:
-        stem = _text(row, columns.stem)
+        stem = row_text(row, columns.stem)
         choices = [f"{stem} {choice}" for choice in choices]
     if columns.blank is not None:
         text, blank, after = text.partition(columns.blank)
@@ -135,7 +135,8 @@ def as_query(row: Mapping[str, Any], columns: QueryColumns, top: int) -> Query:
     return Query(text, pair, choices, top)
 
 
-def _text(row: Mapping[str, Any], column: str) -> str:
+def row_text(row: Mapping[str, Any], column: str) -> str:
+    """The text of a row in a column. Raises RowError where there is none."""
     value = row.get(column)
     if value is None:
         raise RowError(f"column {column!r}: no text")

@@ -178,10 +178,10 @@ def is_beginning(path: Path) -> bool:
     return not rest and (path.suffix == ".csv" or not first or (first[:1] == b"{" and not first.endswith(b"\n")))
 
 
-def same_prediction(new: Mapping[str, Any], earlier: Mapping[str, Any], written_as: OutputFormat) -> bool:
+def same_prediction(new: Mapping[str, Any], earlier: Mapping[str, Any], row_format: OutputFormat) -> bool:
     """Whether two records say the same, up to what batches of other sizes change in the last digits."""
     return list(new) == list(earlier) and all(
-        _close(written_as.cell(value), earlier[name]) for name, value in new.items()
+        _close(row_format.cell(value), earlier[name]) for name, value in new.items()
     )
 
 

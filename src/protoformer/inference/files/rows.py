@@ -23,10 +23,10 @@ TEXT = "text"  # the column of a text file: a line is a row
 
 @dataclass(frozen=True)
 class InputRow:
-    """The values of a row by column, its place for messages, and what is wrong with it (None: nothing)."""
+    """The values of a row by column, its location for messages, and what is wrong with it (None: nothing)."""
 
     values: Mapping[str, Any]
-    place: str
+    location: str
     problem: str | None = None
 
 
@@ -88,13 +88,13 @@ def _standard_input(input_format: str | None) -> Iterator[InputFile]:
 
 def _text_rows(lines: Iterable[bytes], name: str) -> Iterator[InputRow]:
     for number, line in enumerate(lines, start=1):
-        place = f"{name}, line {number}"
+        location = f"{name}, line {number}"
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            yield InputRow({TEXT: None}, place, f"not UTF-8 ({error.reason})")
+            yield InputRow({TEXT: None}, location, f"not UTF-8 ({error.reason})")
         else:
-            yield InputRow({TEXT: text}, place)
+            yield InputRow({TEXT: text}, location)
 
 
 def _rows(path: Path, name: str) -> Iterator[InputRow]:

@@ -49,7 +49,7 @@ def _check(opened: OpenedModel, query: Query) -> None:
         for text in texts:
             if text is not None and not text.strip():
                 raise ConfigurationError(f"{option} is empty; write the text after it, in quotes")
-            if text is not None and not _is_unicode(text):
+            if text is not None and not is_unicode(text):
                 raise ConfigurationError(f"{option} {ascii(text)[:80]}: not valid Unicode; give it in UTF-8")
 
 
@@ -61,7 +61,8 @@ def _check_kind(opened: OpenedModel) -> None:
         )
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: the bytes of a command line may be none."""
     try:
         text.encode()
     except UnicodeEncodeError:

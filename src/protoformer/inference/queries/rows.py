@@ -30,14 +30,14 @@ class RowPredictor:
         self.columns: QueryColumns | None = None
         self.problems: list[str] = []
 
-    def records(self, rows: Sequence[InputRow], written_as: OutputFormat) -> list[Record]:
+    def records(self, rows: Sequence[InputRow], row_format: OutputFormat) -> list[Record]:
         """Input columns and predictions of rows, in order.
 
         Raises ConfigurationError for a missing column, DataError for a row that is no query.
         """
         predictions = self._predictions(rows)
         return [
-            written_as.record(own_columns(row.values), predictions.get(index) or {"prediction": None})
+            row_format.record(own_columns(row.values), predictions.get(index) or {"prediction": None})
             for index, row in enumerate(rows)
         ]
 
@@ -78,7 +78,7 @@ class RowPredictor:
         return self.columns
 
     def _add_problem(self, row: InputRow, problem: str) -> None:
-        message = f"{row.place}: {problem}"
+        message = f"{row.location}: {problem}"
         if self.on_bad_row == "error":
             raise DataError(f"{message}; --on-bad-row skip predicts the others")
         self.problems.append(message)
