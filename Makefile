@@ -13,7 +13,7 @@ SOAK ?= /tmp/protoformer-soak
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak lint format bench floor-plan docs clean clean-outputs
+.PHONY: help demo test test-all soak lint format bench floor-plan settings docs clean clean-outputs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ bench: $(STAMP) ## speed and loss parity against transformers, on random weights
 
 floor-plan: $(STAMP) ## draw docs/images/floor-plan.svg from the imports of the package
 	$(BIN)/python docs/draw_floor_plan.py
+
+settings: $(STAMP) ## write docs/settings.md: every key with its type, default and meaning
+	$(BIN)/protoformer settings --markdown docs/settings.md
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"

@@ -49,9 +49,9 @@ EXAMPLES = (
 )
 FLAGS = (
     ("-m, --multirun", "run all combinations of comma-separated values"),
-    ("-c, --cfg job|hydra|all", "print the composed config and exit (--resolve: resolve interpolations)"),
+    ("-c, --cfg job|hydra|all", "print the composed config and exit; job: with all defaults"),
     ("--config-dir DIR", "a folder with further options; with its own train.yaml it replaces conf/"),
-    ("-h, --help", "print this text"),
+    ("-h, --help", "print this text; --help all: every key, as `protoformer settings` does"),
 )
 
 

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from protoformer.commands.multirun import PROGRAM, Session, checked_sweep, run_jobs
 from protoformer.commands.parser import Parser, guarded
@@ -39,10 +41,7 @@ def _run(words: list[str], program: str) -> int:
         os.environ[CONF_VARIABLE] = os.path.abspath(flags.config_dir)
     folders = search_path()
     if flags.help:
-        # not at the top: slow to import
-        from protoformer.commands.list import usage
-
-        print(usage(folders, program))
+        _print_help(flags.overrides, folders, program)
         return 0
     if not flags.overrides:
         raise ConfigurationError(
@@ -53,7 +52,10 @@ def _run(words: list[str], program: str) -> int:
     overrides = [*compose.rewritten(flags.overrides, folders, sweep=flags.multirun), *compose.further(folders)]
     sweep_size = 0
     if flags.cfg:
-        compose.compose(flags.overrides)
+        config = compose.compose(flags.overrides)
+        if flags.cfg == "job" and flags.package is None:
+            _print_config(config)
+            return 0
     if flags.multirun:
         sweep_size, params = checked_sweep(flags.overrides, folders)
         overrides = [*params, *overrides]
@@ -62,3 +64,24 @@ def _run(words: list[str], program: str) -> int:
         if getattr(flags, name) is not None:
             switches += [f"--{name}", getattr(flags, name)]
     return run_jobs([*switches, *overrides], folders, Session(program, sweep_size))
+
+
+def _print_help(words: Sequence[str], folders: Sequence[Path], program: str) -> None:
+    """The usual help, or with `--help all` every key."""
+    # not at the top: slow to import
+    from protoformer.commands import settings
+    from protoformer.commands.list import usage
+    from protoformer.config.settings import sections
+
+    print(settings.text(sections(folders)) if list(words) == ["all"] else usage(folders, program))
+
+
+def _print_config(config: Mapping[str, Any]) -> None:
+    """The whole config of a run, all defaults included, as yaml."""
+    # not at the top: slow to import
+    import yaml
+
+    from protoformer.config.settings import with_defaults
+
+    shown = {key: value for key, value in config.items() if key != "choices"}
+    print(yaml.safe_dump(with_defaults(shown), sort_keys=False, allow_unicode=True), end="")

@@ -34,7 +34,7 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
 
     Raises KeyedError naming the key, the value, and what is allowed.
     """
-    meant = foreign_value(key, _as_yaml(value))
+    meant = foreign_value(key, as_yaml(value))
     try:
         return _coerce(value, annotation, key)
     except KeyedError as error:
@@ -51,7 +51,7 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
         allowed = f"does not fit; expected {described(annotation)}"
         if isinstance(value, list) and any(isinstance(item, bool) for item in value):
             allowed += "; yaml reads no and yes as false and true, quote them"
-    raise KeyedError(key, f"{key}={_as_yaml(value)} {allowed}")
+    raise KeyedError(key, f"{key}={as_yaml(value)} {allowed}")
 
 
 def described(annotation: Any, names: bool = True) -> str:
@@ -60,7 +60,7 @@ def described(annotation: Any, names: bool = True) -> str:
     if kind is Annotated:
         return described(args[0], names)
     if kind is Literal:
-        return " or ".join(_as_yaml(option) for option in args if names or not isinstance(option, str))
+        return " or ".join(as_yaml(option) for option in args if names or not isinstance(option, str))
     if kind is Union:
         return " or ".join(filter(None, (described(option, names) for option in args if option is not Opaque)))
     if kind is tuple:
@@ -139,7 +139,10 @@ def _in_range(value: Any, rule: str, key: str) -> Any:
     return value
 
 
-def _as_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """A plain value as yaml writes it in one line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return repr(value) if isinstance(value, str) and (not value or value != value.strip()) else str(value)

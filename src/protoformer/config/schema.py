@@ -55,8 +55,8 @@ class Model:
 class Splits:
     """The data set's split of each role; a mapping names several dev or test sets, which are reported apart."""
 
-    validation: str | dict[str, str] | None
-    test: str | dict[str, str] | None
+    validation: str | dict[str, str] | None  # the best checkpoint has its best score; null: none
+    test: str | dict[str, str] | None  # evaluated once, at the end; its labels may be hidden
     train: str | None = None  # null: the task only tests
 
 
@@ -96,7 +96,7 @@ class Recipe(Optimization):
     """How a model is trained: the optimisation, and its batches."""
 
     batch_size: Positive  # over all ranks and accumulated micro-batches
-    epochs: Positive | None = None
+    epochs: Positive | None = None  # passes over the training split
     max_steps: Annotated[int, "at least 1, or -1 for no limit"] = -1  # optimizer steps
     aux_lm_weight: Annotated[float, "at least 0 (0: no language model beside the task)"] = 0.0  # of a decoder's LM loss
     label_smoothing: Annotated[float, "at least 0 (none) and below 1"] = 0.0  # of a translation's targets
@@ -114,14 +114,14 @@ class Recipe(Optimization):
 class Trainer:
     """Limits and intervals, passed to Lightning's Trainer; null leaves Lightning's default."""
 
-    max_epochs: int | None = None
-    max_steps: int = -1
-    limit_train_batches: Limit | None = None
-    limit_val_batches: Limit | None = None
-    limit_test_batches: Limit | None = None
+    max_epochs: int | None = None  # yaml takes it from recipe.epochs
+    max_steps: int = -1  # yaml takes it from recipe.max_steps
+    limit_train_batches: Limit | None = None  # global batches of an epoch
+    limit_val_batches: Limit | None = None  # batches of each dev split
+    limit_test_batches: Limit | None = None  # batches of each test split
     val_check_interval: Limit | None = None  # global batches between validations
-    check_val_every_n_epoch: Positive | None = None
-    deterministic: bool = False
+    check_val_every_n_epoch: Positive | None = None  # epochs between validations
+    deterministic: bool = False  # torch's deterministic algorithms alone; slower on a GPU
     checkpoint_every: Positive = 500  # optimizer steps between checkpoints
     log_every: Positive = 10  # optimizer steps between lines of metrics.jsonl
     callbacks: Sequence[dict[str, Any]] = ()  # Lightning callbacks of your own, each a mapping with a `_target_`
@@ -131,10 +131,10 @@ class Trainer:
 class Hardware:
     """Devices and speed; only precision and packing can change a result."""
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"  # auto: a GPU where there is one
     devices: Annotated[int, "at least 1, or all"] | Literal["all"] = 1  # of one machine
     nodes: Positive = 1  # machines
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the computation; weights are kept in fp32
     packing: Literal["auto", "on", "off"] = "auto"  # whether padding is left out of the computation
     micro_batch: Positive | None = None  # rows that a device holds at once; null: its part of the whole batch
     workers: NonNegative = 0  # processes that load data
@@ -149,18 +149,19 @@ class Hardware:
 class Tracking:
     """Where a run is logged besides its own folder."""
 
+    # auto: W&B, online where a key is set, else offline
     mode: Literal["auto", "wandb", "wandb_offline", "tensorboard", "none"] = "auto"
-    project: str = "protoformer"
-    entity: str | None = None
-    tags: list[str] = field(default_factory=list)
+    project: str = "protoformer"  # of W&B; WANDB_PROJECT where it is not typed
+    entity: str | None = None  # user or team of W&B; WANDB_ENTITY where it is not typed
+    tags: list[str] = field(default_factory=list)  # of W&B, besides model and task; WANDB_TAGS where none are typed
 
 
 @dataclass(frozen=True)
 class Paths:
     """Folders; also by the variables PROTOFORMER_OUTPUTS and PROTOFORMER_CACHE."""
 
-    outputs: Folder
-    cache: Folder
+    outputs: Folder  # of all runs; each finds its own folder below it
+    cache: Folder  # of token ids, vocabularies and digests
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Run:
     paths: Paths
     views: Views
     variant: dict[str, Any] | None = None  # of an ablation: values that its sweep's yaml reads by ${variant.key}
-    seed: Annotated[int, f"at least 0 and below {2**32}"] = 42
+    seed: Annotated[int, f"at least 0 and below {2**32}"] = 42  # draws weights, the order of examples and dropout
     init_from: Annotated[str, "auto, scratch, a hub id or a folder"] = "auto"  # the initial weights
     force: bool = False  # run anew, in a new attempt folder
     reuse: bool = False  # accept a recorded result although the code has changed since

@@ -17,12 +17,13 @@ class Optimization:
     lr: Annotated[
         float, "above 0 and below inf"
     ]  # the peak learning rate; with schedule="noam" a factor on d_model^-0.5
+    # the learning rate rises from 0 meanwhile
     warmup: Annotated[float, "at least 0 (a fraction of all steps when below 1, else steps)"] = 0.0
-    schedule: Schedule = "linear"
+    schedule: Schedule = "linear"  # of the learning rate after the warm-up; noam is that of the 2017 paper
     weight_decay: Annotated[float, "at least 0"] = 0.01  # decoupled; of matrices alone (`groups.decay_groups`)
-    betas: Annotated[tuple[float, float], "two numbers, each at least 0 and below 1"] = (0.9, 0.999)
-    eps: Annotated[float, "above 0"] = 1e-6
-    bias_correction: bool = True
+    betas: Annotated[tuple[float, float], "two numbers, each at least 0 and below 1"] = (0.9, 0.999)  # of Adam
+    eps: Annotated[float, "above 0"] = 1e-6  # of Adam
+    bias_correction: bool = True  # of Adam; the code of BERT has none
     # betas, eps and bias_correction are read by adamw and lamb alone; sgd and adafactor are torch's own, with torch's defaults
     optimizer: Literal["adamw", "lamb", "sgd", "adafactor"] = "adamw"
     momentum: Annotated[float, "at least 0 and below 1"] = 0.0  # of sgd
