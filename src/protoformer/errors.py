@@ -30,6 +30,10 @@ class RunFolderError(UserError):
     """A run folder that another process uses, or that lacks the requested file."""
 
 
+class DeviceMemoryError(UserError):
+    """The memory of a device does not hold a micro-batch; the message says what to set."""
+
+
 class StaleResultError(UserError):
     """The code has changed since the run was started or finished (`reuse=true` or `force=true` decides)."""
 

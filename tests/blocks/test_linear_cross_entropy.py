@@ -164,3 +164,26 @@ def test_nothing_is_computed_twice_but_what_has_to_be(scales: str, trained: tupl
     with FlopCounterMode(display=False) as counter:
         LinearCrossEntropy.apply(hidden, weight, targets, 5, torch.float32, trained).backward(upstream)
     assert counter.get_total_flops() == products * 2 * TOKENS * D_MODEL * VOCAB
+
+
+@pytest.mark.parametrize("upstream", ["sum", "scaled", "different"])
+def test_in_fp16_the_shares_of_a_large_vocabulary_do_not_vanish(upstream: str) -> None:
+    """p of most tokens is below 6e-8, the least number of fp16; a gradient scaler's factor must not overflow either."""
+    torch.manual_seed(0)
+    logits = torch.full((64,), -18.0)
+    logits[0] = 0.0
+    hidden, weight = torch.ones(3, 1), logits[:, None].clone()
+    hidden.requires_grad_()
+    weight.requires_grad_()
+    targets = torch.zeros(3, dtype=torch.long)
+    factors = {
+        "sum": torch.ones(3),
+        "scaled": torch.full((3,), 65536.0),
+        "different": torch.tensor([65536.0, 4.0, 1.0]),
+    }
+    losses = LinearCrossEntropy.apply(hidden, weight, targets, 512, torch.float16, (True, True))
+    actual = torch.autograd.grad(losses @ factors[upstream], (hidden, weight))
+    expected = torch.autograd.grad(plain(hidden, weight, targets) @ factors[upstream], (hidden, weight))
+    assert float(expected[1][1]) > 0
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-8)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from protoformer.errors import DivergedError
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
 from protoformer.modules.objective.loss import Loss
+from protoformer.modules.task_module import TaskModule
 
 
 class Reads(TorchDispatchMode):
@@ -129,3 +131,58 @@ def test_a_step_without_a_micro_batch_is_a_bug() -> None:
     _, optimizer = layer()
     with pytest.raises(RuntimeError, match="an optimizer step without a training step"):
         GradientNormalizer(None).apply(optimizer, reduce=lambda sums: sums, divided_by=1, step=0)
+
+
+@pytest.mark.parametrize("divisor", [1, 64])
+def test_a_loss_that_was_divided_for_fp16_gives_the_same_step(divisor: int) -> None:
+    linear, optimizer = layer(6.0 / divisor)
+    normalizer = GradientNormalizer(clip=None)
+    normalizer.loss_divisor = divisor
+    assert float(normalizer.scaled(torch.tensor(128.0))) == 128.0 / divisor
+    normalizer.add(loss(12.0, 3.0, 0.0))
+    metrics, _ = normalizer.apply(optimizer, reduce=lambda sums: sums, divided_by=1, step=0)
+    assert torch.equal(linear.weight.grad, torch.full((2, 2), 2.0))
+    assert (metrics.loss, metrics.grad_norm, metrics.skipped_steps) == (4.0, 4.0, None)
+    assert "train/skipped_steps" not in metrics.named()
+
+
+def test_skipped_steps_are_counted_and_end_a_run_that_skips_forever(caplog: pytest.LogCaptureFixture) -> None:
+    normalizer = GradientNormalizer(clip=None)
+
+    def step(grad: float) -> StepMetrics:
+        normalizer.add(loss(1.0, 1.0, 0.0))
+        optimizer = layer(grad)[1]
+        return normalizer.apply(optimizer, reduce=lambda sums: sums, divided_by=1, step=7, overflow_is_skipped=True)[0]
+
+    assert [step(grad).skipped_steps for grad in (math.inf, math.nan, 1.0, math.inf)] == [1, 2, 2, 3]
+    assert step(1.0).named()["train/skipped_steps"] == 3.0
+    for _ in range(39):
+        step(math.nan)
+    with pytest.raises(DivergedError, match="gradients of 40 steps in a row are not finite at step 7"):
+        step(math.nan)
+
+
+def test_the_schedule_stands_still_on_a_skipped_step() -> None:
+    module: TaskModule[Any, Any] = TaskModule(None)
+    parameter = nn.Parameter(torch.zeros(1))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(torch.optim.SGD([parameter], lr=1.0), lambda step: 1.0 + step)
+    scheduler.optimizer.step()
+    module.lr_scheduler_step(scheduler, None)
+    module._gradient_normalizer.skipped_in_a_row = 1
+    module.lr_scheduler_step(scheduler, None)
+    assert scheduler.get_last_lr() == [2.0]
+    module._gradient_normalizer.skipped_in_a_row = 0
+    module.lr_scheduler_step(scheduler, None)
+    assert scheduler.get_last_lr() == [3.0]
+
+
+def test_the_count_of_skipped_steps_goes_on_in_a_continued_run() -> None:
+    module: TaskModule[Any, Any] = TaskModule(None)
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    assert checkpoint == {}  # nothing to say without a scaler
+    module._gradient_normalizer.skipped_steps = 5
+    module.on_save_checkpoint(checkpoint)
+    continued: TaskModule[Any, Any] = TaskModule(None)
+    continued.on_load_checkpoint(checkpoint)
+    assert continued.skipped_steps == 5

@@ -11,7 +11,7 @@ from rich.console import Console
 from protoformer.modules.objective.gradient_normalizer import StepMetrics
 from protoformer.training.callbacks.bar import ProgressBar, clock
 from protoformer.training.callbacks.progress import ProgressLines, abbreviate
-from protoformer.training.callbacks.throughput import Rates, Throughput
+from protoformer.training.callbacks.throughput import Counts, Rates, Throughput
 
 
 def fake(step: int, total: int = 100) -> tuple[Any, Any]:
@@ -78,11 +78,11 @@ def test_lines_come_now_and_then_with_the_time_left(clocked: list[float], capsys
     speed = Throughput()
     lines = ProgressLines(speed, every_n_seconds=15)
     trainer, module = fake(20)  # a run that continues from step 20
-    speed.examples, speed.tokens, speed.seconds = 1000.0, 9000.0, 100.0  # before it was interrupted
+    speed.total = Counts(1000.0, 9000.0, seconds=100.0)  # before it was interrupted
     lines.on_train_start(trainer, module)
     for step, at, examples in ((21, 10.0, 8.0), (40, 20.0, 1000.0), (41, 22.0, 1100.0), (50, 40.0, 3000.0)):
         trainer.global_step, clocked[0] = step, at
-        speed.examples, speed.tokens, speed.seconds = 1000 + examples, 9000 + 40 * examples, 100 + at
+        speed.total = Counts(1000 + examples, 9000 + 40 * examples, seconds=100 + at)
         lines.on_train_batch_end(trainer, module, None, None, 0)
     lines.on_validation_end(trainer, module)
     assert capsys.readouterr().out.splitlines() == [

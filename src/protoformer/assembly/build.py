@@ -68,7 +68,7 @@ def build_datamodule(
         ranks=ranks,
         seed=config["seed"],
         order=recipe["batching"],
-        workers=hardware["workers"],
+        workers=hardware["workers"] or 0,
         steps=recipe["max_steps"] if recipe["max_steps"] > 0 else None,
         # a limit counts these batches, so under one they must be the same rows on any number of ranks
         eval_rows=EVALUATION_ROWS if limited else EVALUATION_ROWS * ranks,

@@ -201,9 +201,9 @@ class MultiHeadAttention(nn.Module):
         if padding_mask is not None:
             # (batch, 1, 1, keys); the two together are (batch, 1, queries, keys)
             real_keys = masks.expand_padding_mask(padding_mask)
-            may_be_blind = allowed is not None
+            may_be_fully_masked = allowed is not None
             allowed = real_keys if allowed is None else allowed & real_keys
-            if may_be_blind and not need_weights:  # the formula itself gives zeros
+            if may_be_fully_masked and not need_weights:  # the formula itself gives zeros
                 allowed = masks.with_own_position(allowed)
         if need_weights:
             return scaled_dot_product_attention(q, k, v, allowed, dropout)

@@ -136,8 +136,8 @@ class Hardware:
     nodes: Positive = 1  # machines
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the computation; weights are kept in fp32
     packing: Literal["auto", "on", "off"] = "auto"  # whether padding is left out of the computation
-    micro_batch: Positive | None = None  # rows that a device holds at once; null: its part of the whole batch
-    workers: NonNegative = 0  # processes that load data
+    micro_batch: Positive | None = None  # rows that a device holds at once; null: all of its part, on a GPU what fits
+    workers: NonNegative | None = None  # processes that load data; null: none, for a GPU up to 4
     threads: Positive | None = None  # CPU threads of a rank; null: torch's choice
     compile: bool = False  # torch.compile
     grace: Annotated[int, "at least 0 (seconds)"] = 300  # seconds for ranks to save in after SIGTERM

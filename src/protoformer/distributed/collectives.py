@@ -63,6 +63,15 @@ def _destroy_process_group() -> None:
         distributed.destroy_process_group()
 
 
+def minimum_of_ranks(value: int) -> int:
+    """The least value of all ranks, on all of them."""
+    if world_size() == 1:
+        return value
+    values: list[Any] = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return min(values)
+
+
 def broadcast_from_rank0(function: Callable[[], T]) -> T:
     """Call `function` on rank 0; every rank returns its value.
 

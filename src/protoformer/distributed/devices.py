@@ -64,6 +64,11 @@ def rank_device_index() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count())
 
 
+def default_workers(accelerator: str, cores: int, local_ranks: int) -> int:
+    """Processes that load data where none are asked for: a GPU would wait for batches, a CPU computes itself."""
+    return min(4, max(0, cores // local_ranks - 1)) if accelerator == "gpu" else 0
+
+
 def data_sheet(name: str) -> PeakSpeed | None:
     """The peak speed of the GPU of this name, None for one that is not in the list."""
     words = _words(name)

@@ -32,9 +32,16 @@ def peak(on_gpu: bool) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def freeze() -> None:
+    """Leave all objects that are alive out of later garbage collections, whose pauses differ between ranks; until `release`."""
+    gc.collect()
+    gc.freeze()
+
+
 def release() -> None:
     """Free what a job that has ended held. Lightning's trainer and module refer to each other, so weights and optimizer live
     until the garbage collector runs, which counts objects and does not know their size."""
+    gc.unfreeze()
     gc.collect()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

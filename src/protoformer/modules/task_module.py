@@ -41,7 +41,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import lightning.pytorch as pl
 from jaxtyping import Float
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -112,13 +112,15 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         splits: Mapping[Stage, Sequence[str]] | None = None,
         references: Mapping[Stage, Mapping[str, ReferencesT]] | None = None,
         stop: StopRequest | None = None,
+        loss_divisor: int = 1,
     ) -> None:
         """Connect the module to a run, once and before fit.
 
         `total_steps` are the optimizer steps of the whole run, for the schedule. (Lightning's own estimate would open the
         loaders before a checkpoint's loader state is read: a continued run would see its epoch's first batches again.)
         `splits` names the loaders of each stage, in order (default: those of the constructor); `references[stage][split]`
-        is what an evaluation needs beside batches (texts, gold answers); `stop` is the run's request to stop.
+        is what an evaluation needs beside batches (texts, gold answers); `stop` is the run's request to stop; `loss_divisor` is
+        for gradients in fp16 (see `gradient_normalizer`).
 
         Raises RuntimeError when called again.
         """
@@ -131,6 +133,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
             self.references = references
         if stop is not None:
             self.stop = stop
+        self._gradient_normalizer.loss_divisor = loss_divisor
 
     def prepare_training(self, table: Any) -> None:
         """What the loss needs to know of all training rows, an encoded table, before the first step. Every rank calls it."""
@@ -206,7 +209,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
             self._step_targets = self.trainer.strategy.reduce(step_targets.double(), reduce_op="sum")
         loss = self.loss(batch)
         self._gradient_normalizer.add(loss)
-        return loss.total
+        return self._gradient_normalizer.scaled(loss.total)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         trainer = self.trainer
@@ -228,6 +231,31 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         optimizer = build_optimizer(self.parameters(), options)
         scheduler = build_lr_scheduler(optimizer, options, total_steps=self.total_steps, d_model=self.backbone.d_model)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
+        """The schedule stands still where a gradient scaler has skipped the optimizer's step."""
+        if not self._gradient_normalizer.skipped_in_a_row:
+            super().lr_scheduler_step(scheduler, metric)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.skipped_steps:
+            checkpoint["skipped_steps"] = self.skipped_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._gradient_normalizer.skipped_steps = checkpoint.get("skipped_steps", 0)
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps of the run that a gradient scaler has skipped, since their gradients overflowed fp16."""
+        return self._gradient_normalizer.skipped_steps
+
+    def expected_targets(self, rows: int, seq: int) -> int:
+        """Targets of a batch of `rows` rows of `seq` tokens, about: those of its `target_ids`, or one a row."""
+        try:
+            targets = cast(Mapping[str, Tensor], self.dummy_batch(1, seq)).get("target_ids")
+        except NotImplementedError:  # a kind without estimates of cost
+            targets = None
+        return rows if targets is None else rows * targets.numel()
 
     def validation_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._add_eval_outputs(self.splits["val"][dataloader_idx], batch)

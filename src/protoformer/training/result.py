@@ -88,19 +88,24 @@ def task_type(parts: "Parts") -> dict[str, Any]:
     }
 
 
-def training_stats(trainer: pl.Trainer, throughput: Throughput, wall_seconds: float) -> dict[str, Any]:
-    """Steps, epochs, seconds, and mean rates over all training steps (None: nothing was trained)."""
-    seconds, peak = throughput.seconds, throughput.peak_flops_per_s
-    flops_per_s = throughput.flops / seconds if seconds else None
+def training_stats(
+    trainer: pl.Trainer, throughput: Throughput, wall_seconds: float, skipped_steps: int = 0
+) -> dict[str, Any]:
+    """Steps, epochs, seconds, and mean rates over the training steps (None: nothing was trained), without those of the first
+    window of each process, in which the device warms up; and steps that a gradient scaler skipped, if any."""
+    measured, peak = throughput.warm, throughput.peak_flops_per_s
+    seconds = measured.seconds
+    flops_per_s = measured.flops / seconds if seconds else None
     return {
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
-        "seconds": round(seconds, 1),
-        "examples_per_s": round(throughput.examples / seconds, 2) if seconds else None,
-        "tokens_per_s": round(throughput.tokens / seconds, 1) if seconds else None,
+        "seconds": round(throughput.seconds, 1),
+        "examples_per_s": round(measured.examples / seconds, 2) if seconds else None,
+        "tokens_per_s": round(measured.tokens / seconds, 1) if seconds else None,
         "flops_per_s": None if flops_per_s is None else round(flops_per_s),
         "mfu": round(flops_per_s / (peak * trainer.world_size), 4) if flops_per_s is not None and peak else None,
         "wall_seconds": round(wall_seconds, 1),
+        **({"skipped_steps": skipped_steps} if skipped_steps else {}),
     }
 
 

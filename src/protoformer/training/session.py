@@ -33,6 +33,7 @@ from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import load_weights, read_header
+from protoformer.training.device_fit import fit_to_device, is_out_of_memory, loss_divisor, out_of_memory_error
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
 from protoformer.training.result import hardware_stats, peak_memory_gib, run_result, training_stats
@@ -61,6 +62,7 @@ class TrainingSession:
         # initial weights are the same on every rank; what is drawn after them (dropout) differs by rank
         pl.seed_everything(config["seed"], verbose=False)
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
+        fit_to_device(self.parts, config, self.accelerator)
         pl.seed_everything(config["seed"] + rank, verbose=False)
         config = self.config = self.parts.config
         self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, self.accelerator))
@@ -72,8 +74,18 @@ class TrainingSession:
     def run(self) -> dict[str, Any]:
         """Run all stages and return the result.
 
-        Raises InterruptedRunError after a request to stop, DivergedError when loss or weights are not finite.
+        Raises InterruptedRunError after a request to stop, DivergedError when loss or weights are not finite, and
+        DeviceMemoryError when a batch does not fit.
         """
+        try:
+            return self._run_stages()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            module, batch = self.parts.module, self.parts.data.batch_config
+            raise out_of_memory_error(batch, module.training, self.config["hardware"]["precision"]) from None
+
+    def _run_stages(self) -> dict[str, Any]:
         with self._tracked() as tracked_run:
             self.stop.check()
             rank0_first(self.parts.data.setup)  # the first rank of a machine tokenises, the others find the cache
@@ -126,6 +138,7 @@ class TrainingSession:
                 for stage, role in STAGES.items()
             },
             stop=self.stop,
+            loss_divisor=loss_divisor(module, data.batch_config, data.max_len, self.config["hardware"]["precision"]),
         )
         if self._has_training_split:
             module.prepare_training(data.tables["train"][""])
@@ -212,7 +225,9 @@ class TrainingSession:
             self.folder,
             self.parts,
             metrics,
-            training=training_stats(self.trainer, self.throughput, time.time() - self.started_at),
+            training=training_stats(
+                self.trainer, self.throughput, time.time() - self.started_at, self.parts.module.skipped_steps
+            ),
             hardware=hardware_stats(hardware, self.ranks),
             command=self.command,
             peak_memory_gib=peak_memory_gib(hardware),

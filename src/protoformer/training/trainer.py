@@ -20,6 +20,7 @@ from protoformer.distributed.strategy import (
 from protoformer.runs.folder import RunFolder
 from protoformer.training.callbacks.bar import ProgressBar
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint, SaveLastCheckpoint
+from protoformer.training.callbacks.freeze_garbage import FreezeGarbage
 from protoformer.training.callbacks.progress import ProgressLines, is_interactive
 from protoformer.training.callbacks.rng_state import SaveRngState
 from protoformer.training.callbacks.step_logger import StepLogger
@@ -54,6 +55,7 @@ def build_trainer(
         ProgressBar(throughput) if is_interactive() else ProgressLines(throughput),
         SaveBestCheckpoint(folder.best_checkpoint),
         SaveLastCheckpoint(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
+        *([FreezeGarbage()] if accelerator == "gpu" else []),
         *extra_callbacks,
     ]
     return pl.Trainer(

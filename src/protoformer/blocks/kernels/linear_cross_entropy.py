@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+# of d loss / d logits in fp16, whose least number is 6e-8: probabilities of a large vocabulary are smaller
+FP16_SCALE = 1024.0
 CHUNK = 512  # tokens: enough for matrix products at full speed; with a vocabulary of 50,257 a chunk takes 100 MB
 
 
@@ -109,13 +111,22 @@ def _chunked_pass(
     needs_grad: tuple[bool, bool],
     scales: Float[Tensor, "tokens"] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Losses, and where `needs_grad` the gradients of their sum (with `scales`, of their weighted sum)."""
+    """Losses, and where `needs_grad` the gradients of their sum (with `scales`, of their weighted sum).
+
+    In fp16 p - y is scaled up before it is rounded, and products with it are float32, in which they cannot overflow.
+    """
     # bf16 logits would lose the small differences that the loss is made of
     precise = torch.promote_types(dtype, torch.float32)
     losses = torch.empty(len(targets), dtype=precise, device=hidden.device)
-    grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
+    in_fp16 = dtype == torch.float16
+    grad_hidden = torch.empty_like(hidden, dtype=precise if in_fp16 else None) if needs_grad[0] else None
     grad_weight = torch.zeros_like(weight) if needs_grad[1] else None
     cast_hidden, cast_weight = hidden.to(dtype), weight.to(dtype)
+    upscale: Tensor | None = None  # the factor of gradients in fp16
+    if in_fp16 and any(needs_grad):
+        upscale = torch.full((), FP16_SCALE, dtype=precise, device=hidden.device)
+        if scales is not None:  # those of a gradient scaler, up to 65,536
+            upscale = upscale / scales.abs().amax().clamp_min(torch.finfo(precise).tiny)
     n_chunks = math.ceil(len(targets) / chunk)
     size = math.ceil(len(targets) / max(1, n_chunks))  # chunks of equal size: a short last one would run slowly
     buffer = hidden.new_empty(size, len(weight), dtype=dtype)  # reused by every chunk: fresh memory is expensive
@@ -134,14 +145,26 @@ def _chunked_pass(
         # second pass with different upstream gradients
         if scales is not None:
             probs.mul_(scales[rows, None])
+        if upscale is not None:
+            probs.mul_(upscale)
         grad_logits = probs.to(dtype)
         if grad_hidden is not None:
             # (chunk, vocab) (vocab, d_model)
-            grad_hidden[rows] = torch.mm(grad_logits, cast_weight)
+            grad_hidden[rows] = _product(grad_logits, cast_weight)
         if grad_weight is not None:
             # (vocab, chunk) (chunk, d_model), added up in the precision of the weight
             _add_product(grad_weight, grad_logits.t(), cast_hidden[rows])
+    if upscale is not None:
+        grad_hidden = None if grad_hidden is None else grad_hidden.div_(upscale).to(hidden.dtype)
+        grad_weight = None if grad_weight is None else grad_weight.div_(upscale)
     return losses, grad_hidden, grad_weight
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a b; of fp16 in float32."""
+    if a.dtype != torch.float16:
+        return torch.mm(a, b)
+    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else torch.mm(a.float(), b.float())
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -149,4 +172,4 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     if total.dtype == a.dtype:
         torch.addmm(total, a, b, out=total)
     else:
-        total.add_(torch.mm(a, b))
+        total.add_(_product(a, b))

@@ -43,6 +43,7 @@ class BatchLoader(DataLoader[Any]):
             batch_sampler=sampler,
             collate_fn=WithHostCounts(collate),
             num_workers=workers,
+            pin_memory=sampler.config.pin_memory,
             # a forked worker can hang when threads of the process group are already running
             multiprocessing_context="forkserver" if workers else None,
             persistent_workers=bool(workers),

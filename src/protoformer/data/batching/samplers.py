@@ -36,6 +36,7 @@ class BatchConfig:
     seed: int = 0
     order: Literal["random", "length_grouped", "tokens"] = "random"
     workers: int = 0
+    pin_memory: bool = False  # batches in page-locked memory, from which a GPU copies while it computes
     eval_rows: int = 64
     steps: int | None = None
 
@@ -45,9 +46,14 @@ class BatchConfig:
         rows_per_rank = math.ceil(self.batch_size / self.ranks)
         return math.ceil(rows_per_rank / min(self.micro_batch or rows_per_rank, rows_per_rank))
 
+    @property
+    def held(self) -> int:
+        """Rows (in order `tokens` tokens) of one micro-batch."""
+        return math.ceil(math.ceil(self.batch_size / self.ranks) / self.accumulation)
+
     def for_evaluation(self) -> "BatchConfig":
         """Batches of `eval_rows` in the table's order, loaded without workers."""
-        return BatchConfig(self.eval_rows, rank=self.rank, ranks=self.ranks)
+        return BatchConfig(self.eval_rows, rank=self.rank, ranks=self.ranks, pin_memory=self.pin_memory)
 
 
 class MicroBatchSampler:

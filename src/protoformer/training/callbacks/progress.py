@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from protoformer.training.callbacks.throughput import Throughput, Totals
+from protoformer.training.callbacks.throughput import Counts, Throughput
 
 
 def step_loss(module: pl.LightningModule) -> float | None:
@@ -50,7 +50,7 @@ class ProgressLines(Callback):
         self.throughput, self.every_n_seconds = throughput, every_n_seconds
         self.printed_at = self.started_at = 0.0
         self.first_step = 0
-        self.totals = Totals()
+        self.totals = Counts()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started_at = self.printed_at = time.monotonic()

@@ -1,7 +1,7 @@
 """Throughput: examples, tokens and FLOPs a second over all ranks."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,25 +25,34 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Counts of a run's training steps so far, and the seconds that they took."""
+class Counts:
+    """What was processed, over all ranks, in so many seconds."""
 
     examples: float = 0.0
     tokens: float = 0.0
+    flops: float = 0.0
     seconds: float = 0.0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Throughput(Callback):
     """Measures windows of `log_every` optimizer steps (the last of an epoch or run may be shorter), training steps alone: no
     validation, no checkpoint. `peak_flops_per_s` is the peak of one rank's device, for `mfu`.
 
-    After a batch that ends a window `window_ended` is True and `rates` are those of the window; `examples`, `tokens`,
-    `flops` and `seconds` are those of the whole run, also of one that was continued.
+    After a batch that ends a window `window_ended` is True and `rates` are those of the window. `total` are the counts of the
+    whole run, also of one that was continued; `warm` are those without the first window of each process, which holds what a
+    device does once: compilation, choice of kernels, growth of memory (all counts, where there is no other window).
     """
 
     def __init__(self, log_every: int = 10, peak_flops_per_s: float | None = None) -> None:
         self.log_every, self.peak_flops_per_s = log_every, peak_flops_per_s
-        self.examples = self.tokens = self.flops = self.seconds = 0.0
+        self.total, self.warm_up = Counts(), Counts()
+        self._is_first_window = True
         self.rates: Rates | None = None
         self.window_ended = False
         self._counts: Tensor | None = None  # (examples, tokens, FLOPs) of this window on this rank
@@ -92,24 +101,37 @@ class Throughput(Callback):
         examples, tokens, flops = counts.tolist()  # waits for the device: only then is the clock right
         seconds = time.perf_counter() - self._started_at + self._seconds_before
         self._started_at, self._seconds_before = None, 0.0
-        self.examples, self.tokens, self.flops = self.examples + examples, self.tokens + tokens, self.flops + flops
-        self.seconds += seconds
+        window = Counts(examples, tokens, flops, seconds)
+        self.total += window
+        if self._is_first_window:
+            self.warm_up, self._is_first_window = self.warm_up + window, False
         peak = self.peak_flops_per_s
         mfu = flops / seconds / (peak * trainer.world_size) if peak else None
         self.rates = Rates(examples / seconds, tokens / seconds, flops / seconds, mfu)
 
-    def totals(self, world_size: int) -> Totals:
-        """Totals up to this batch. Those of the window that has not ended are this rank's times the number of ranks, since
+    def totals(self, world_size: int) -> Counts:
+        """Counts up to this batch. Those of the window that has not ended are this rank's times the number of ranks, since
         nothing is exchanged for them; reading them waits for the device."""
-        examples, tokens, _ = (0.0, 0.0, 0.0) if self._counts is None else (self._counts * world_size).tolist()
+        examples, tokens, flops = (0.0, 0.0, 0.0) if self._counts is None else (self._counts * world_size).tolist()
         seconds = self._seconds_before
         if self._started_at is not None:
             seconds += time.perf_counter() - self._started_at
-        return Totals(self.examples + examples, self.tokens + tokens, self.seconds + seconds)
+        return self.total + Counts(examples, tokens, flops, seconds)
 
-    def state_dict(self) -> dict[str, float]:
-        return {"examples": self.examples, "tokens": self.tokens, "flops": self.flops, "seconds": self.seconds}
+    @property
+    def seconds(self) -> float:
+        """Seconds of training steps of the whole run."""
+        return self.total.seconds
+
+    @property
+    def warm(self) -> Counts:
+        rest = self.total - self.warm_up
+        return rest if rest.seconds > 0 else self.total
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self.total) | {"warm_up": asdict(self.warm_up)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        counts = dict(state_dict)
+        self.warm_up = Counts(**counts.pop("warm_up", {}))
+        self.total = Counts(**counts)

@@ -1,0 +1,91 @@
+"""What a run on a GPU is given where its config leaves it open (micro-batch, workers), and the advice where memory runs out."""
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from protoformer.assembly.build import EVALUATION_ROWS, Parts
+from protoformer.data.batching.samplers import BatchConfig
+from protoformer.distributed.collectives import minimum_of_ranks
+from protoformer.distributed.devices import default_workers, rank_device_index
+from protoformer.errors import DeviceMemoryError
+from protoformer.modules.task_module import TaskModule
+from protoformer.planning.micro_batch import USABLE, fitting_micro_batch, row_memory
+
+log = logging.getLogger(__name__)
+GIB = 2**30
+# allocations that fail elsewhere than in torch's own allocator of GPU memory
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+
+
+def fit_to_device(parts: Parts, config: Mapping[str, Any], accelerator: str, device_bytes: int | None = None) -> None:
+    """Set `micro_batch`, `workers` and `pin_memory` of the data's batches where the config leaves them open, for a GPU.
+
+    `device_bytes` is the card's memory, here asked for by default: the same on each start, so that a continued run has the
+    same micro-batches.
+    """
+    if accelerator != "gpu":
+        return
+    batch, hardware = parts.data.batch_config, config["hardware"]
+    if hardware["workers"] is None:
+        local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        batch = replace(batch, workers=default_workers(accelerator, len(os.sched_getaffinity(0)), local_ranks))
+    if batch.micro_batch is None and config["task"]["splits"].get("train"):
+        if device_bytes is None:
+            card = torch.cuda.get_device_properties(rank_device_index())
+            device_bytes = minimum_of_ranks(card.total_memory)  # all ranks take as many micro-batches
+        batch = replace(batch, micro_batch=_micro_batch(parts, config, batch, device_bytes))
+    parts.data.batch_config = replace(batch, pin_memory=True)
+
+
+def _micro_batch(parts: Parts, config: Mapping[str, Any], batch: BatchConfig, device_bytes: int) -> int | None:
+    tokens = parts.data.max_len
+    memory = row_memory(parts.model.in_config(dict(config)), parts.model.arguments, tokens)
+    micro_batch = fitting_micro_batch(batch, memory, tokens, device_bytes)
+    if micro_batch is not None:
+        unit = "tokens" if batch.order == "tokens" else "rows"
+        accumulation = replace(batch, micro_batch=micro_batch).accumulation
+        log.info(
+            "hardware.micro_batch=%d: a batch of %d %s in %d micro-batches a GPU, since %.1f GiB (%.0f %% of the card) hold "
+            "no more by estimate; no result depends on it",
+            micro_batch, batch.batch_size, unit, accumulation, USABLE * device_bytes / GIB, 100 * USABLE,
+        )  # fmt: skip
+    return micro_batch
+
+
+def loss_divisor(module: TaskModule[Any, Any], batch: BatchConfig, max_len: int, precision: str) -> int:
+    """The power of two nearest to the targets of a micro-batch where gradients are of fp16, else 1 (see `TaskModule.connect`).
+
+    The gradient scaler begins at 65,536 and halves with each skipped step; a sum over n targets costs it log2(n) steps.
+    """
+    if precision != "fp16":
+        return 1
+    rows = max(1, batch.held // max_len) if batch.order == "tokens" else batch.held
+    return 2 ** round(math.log2(max(1, module.expected_targets(rows, max_len))))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation has failed, on a GPU or in main memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def out_of_memory_error(batch: BatchConfig, is_training: bool, precision: str) -> DeviceMemoryError:
+    """The error of a run whose batch does not fit: what was held at once, and what to set."""
+    unit = "tokens" if batch.order == "tokens" else "rows"
+    half = math.ceil(batch.held / 2)
+    if is_training and half < batch.held:
+        return DeviceMemoryError(
+            f"out of memory with {batch.held} {unit} at once; half as many, with the same results: hardware.micro_batch={half}"
+        )
+    held = f"{batch.held} {unit}" if is_training else f"{EVALUATION_ROWS} rows of an evaluation"
+    others = "a smaller task.max_len or a smaller model"
+    if precision in ("fp32", "tf32"):
+        others = f"hardware.precision=bf16, {others}"
+    return DeviceMemoryError(f"out of memory with {held} at once; {others} takes less")
