@@ -189,11 +189,11 @@ def _comments_of(file: Path, name: str) -> dict[str, str]:
     """The comment of each field or argument of a class or function: beside it, or on the lines above it."""
     lines = file.read_text(encoding="utf-8").splitlines()
     tree = ast.parse("\n".join(lines))
-    found = next(
+    definition = next(
         (node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name), None
     )
     comments: dict[str, str] = {}
-    for item, first, last in _declarations(found):
+    for item, first, last in _declarations(definition):
         beside = " ".join(filter(None, (_comment(lines[number]) for number in range(first - 1, last))))
         above: list[str] = []
         number = first - 2
