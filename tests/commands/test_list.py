@@ -38,11 +38,22 @@ def stub_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_matrix_says_what_runs_with_what(stub_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     list.main(["pairs"])
-    heads, first, second = [line for line in capsys.readouterr().out.splitlines() if line.strip()][1:]
-    assert "lm (1 task, text)" in heads
-    assert "span (1 task, spans)" in heads
-    assert first.split() == ["none", "(1", "model)", "yes", "-"]
-    assert second.split() == ["spans", "(1", "model)", "yes", "yes"]
+    heads, first, second = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()][1:]
+    assert heads == ["kind", "(tasks)", "none", "spans"]
+    assert first == ["lm", "(1)", "yes", "yes"]
+    assert second == ["span", "(1)", "-", "yes"]
+
+
+def test_the_matrix_of_the_real_models_fits_80_columns_and_has_no_column_twice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    list.main(["pairs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    heads = " ".join(lines[1:3]).split()
+    assert heads.count("transformer") == 2
+    assert heads.count("encoder") == 1  # the second of them is the encoder alone
 
 
 def test_bases_are_merged_and_families_read(stub_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:

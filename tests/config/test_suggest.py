@@ -12,6 +12,7 @@ def test_the_nearest_name_is_offered_and_every_name_is_listed_nearest_first() ->
 def test_nothing_near_asks_no_question() -> None:
     assert nearest("zzz", ["adam", "sgd"]) is None
     assert advice("zzz", ["adam", "sgd"]) == "choose from: adam, sgd"
+    assert advice("zzz", ["train", "list", "predict"]) == "choose from: list, predict, train"  # by the alphabet
     assert advice("zzz", []) == "there is nothing to choose from"
 
 

@@ -4,6 +4,7 @@ imports."""
 import argparse
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from protoformer.config.groups import (
     model,
     option,
     options,
-    required_template_method,
     search_path,
 )
 from protoformer.config.signatures import members, signature
@@ -155,26 +155,27 @@ def _hardware(folders: tuple[Path, ...]) -> Rows:
 
 
 def _matrix(folders: tuple[Path, ...]) -> Rows:
-    """A row for each family and template, a column for each kind and the template method it needs."""
+    """A row for each kind of task, a column for each family; a family with two templates has a column for each."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for name in options("task", folders):
         node = option("task", name, folders)
         kinds.setdefault((node["kind"], node["data"]["_target_"]), []).append(name)
-    lines: dict[tuple[str, str], list[str]] = {}
+    families: dict[tuple[str, str], list[str]] = {}
     for name in options("model", folders):
-        lines.setdefault((family(name, folders), model(name, folders)["template"]["_target_"]), []).append(name)
+        families.setdefault((family(name, folders), model(name, folders)["template"]["_target_"]), []).append(name)
+    several = Counter(name for name, _ in families)
     rows = [
         (
-            f"{whose} ({len(names)} model{'s' * (len(names) > 1)})",
-            *("yes" if any(can(names[0], task, folders) for task in tasks) else "-" for tasks in kinds.values()),
+            f"{kind} ({len(tasks)})",
+            *("yes" if any(can(names[0], task, folders) for task in tasks) else "-" for names in families.values()),
         )
-        for (whose, _), names in lines.items()
+        for (kind, _), tasks in kinds.items()
     ]
     heads = (
-        f"{kind} ({len(tasks)} task{'s' * (len(tasks) > 1)}, {required_template_method(data)})"
-        for (kind, data), tasks in kinds.items()
+        (name if several[name] == 1 else min(names, key=len)).replace("_", "\n")
+        for (name, _), names in families.items()
     )
-    return ("family", *heads), rows
+    return ("kind (tasks)", *heads), rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,8 +19,10 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def listed(word: str, choices: Iterable[str]) -> str:
-    """All choices in one line, most similar to `word` first."""
-    names = ranked(word, choices)
+    """All choices in one line, most similar to `word` first; in order of the alphabet where none is near."""
+    names = sorted(choices)
+    if nearest(word, names) is not None:
+        names = ranked(word, names)
     more = f" and {len(names) - SHOWN} more (protoformer list)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
