@@ -55,6 +55,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
+def printable(text: str) -> str:
+    """A name from a file in a message: as it is, or with escapes and shortened where it would not fit into one line."""
+    return text if text.isprintable() and len(text) <= SHOWN else shown(text)
+
+
 class Values:
     """Typed readers of an object's values. `origin` names the file in messages (default: the object's own, or config.json)."""
 

@@ -1,5 +1,7 @@
 """ELECTRA in three files: equal to the implementation of `transformers`, from its weights and to them."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -8,7 +10,11 @@ import transformers
 from torch import nn
 
 from protoformer.errors import WeightsError
+from protoformer.inference.opening.backbone import open_backbone
 from protoformer.models import weights
+from protoformer.models.hf import FAMILIES, Family, register_family
+from protoformer.text.templates import BertTemplate
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 EMBEDDING_SIZES = (12, 32)  # below d_model, and as wide: then there is no projection
 
@@ -136,3 +142,26 @@ def test_a_head_that_the_family_lacks_is_refused() -> None:
 
     with pytest.raises(WeightsError, match="electra: a run of kind pretraining has no counterpart"):
         ElectraWeights().to_hf("pretraining", {}, {})
+
+
+def test_a_bare_folder_is_opened_once_the_family_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from electra.layout import ElectraWeights
+    from electra.model import electra
+
+    model = theirs(transformers.ElectraModel, 12)
+    model.save_pretrained(tmp_path)
+    words = whole_word_tokenizer(["a cat sat"], "here")
+    words.save(tmp_path)
+    with pytest.raises(WeightsError, match="model_type 'electra'; supported: bert, "):
+        open_backbone(tmp_path)
+    family = Family(electra, ElectraWeights, BertTemplate, "encoder")
+    monkeypatch.setattr("protoformer.models.hf.families.FAMILIES", dict(FAMILIES))
+    found = SimpleNamespace(load=lambda: family)
+    monkeypatch.setattr("protoformer.models.hf.families.entry_points", lambda group, name: [found])
+    opened = open_backbone(tmp_path).model
+    ids = torch.tensor([[2, 7, 3]])
+    with torch.no_grad():
+        actual = opened(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()
+        torch.testing.assert_close(actual, model(input_ids=ids).last_hidden_state, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="that of another family"):
+        register_family(Family(electra, ElectraWeights, BertTemplate, "decoder"))

@@ -14,11 +14,13 @@ from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule
+from protoformer.models.embedding_tables import check_ids
 from protoformer.modules.task_module import TaskModule
 from protoformer.text.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 EVALUATION_ROWS = 64  # rows that a rank evaluates at once
+CHECKED_TOKENS = 2**20  # at the beginning of each split
 
 
 @dataclass
@@ -87,3 +89,17 @@ def build_datamodule(
             cache=Path(config["paths"]["cache"]),
         ),
     )
+
+
+def check_tables(parts: Parts) -> None:
+    """Raise ConfigurationError for encoded data with ids that the model has no embedding for, before anything is trained.
+
+    The beginning of each split stands for all of it: what a template puts into texts is the same for each.
+    """
+    for tables in parts.data.tables.values():
+        for name, table in tables.items():
+            ids, segment_ids = (getattr(table, array, None) for array in ("ids", "segment_ids"))
+            if ids is not None:
+                origin = getattr(table, "stats", {}).get("origin", name)
+                segments = None if segment_ids is None else segment_ids[:CHECKED_TOKENS]
+                check_ids(parts.module.backbone, origin, ids[:CHECKED_TOKENS], segments)

@@ -17,7 +17,9 @@ from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_ta
 from protoformer.errors import ConfigurationError
 from protoformer.inference.load import LoadedRun, load
 from protoformer.inference.opening.backbone import open_backbone
+from protoformer.models.embedding_tables import check_ids
 from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.text.tokenizers import valid_unicode
 from protoformer.views.attention import PAGE_MARKER, page
 from protoformer.views.head_statistics import top_heads
 from protoformer.views.inspected_model import (
@@ -45,6 +47,11 @@ class AttentionRequest:
     text_b: str | None = None
     layers: Sequence[int] = ()
     padding: int = 2
+
+    def __post_init__(self) -> None:
+        """Halves of surrogate pairs, which no file can hold, become U+FFFD."""
+        object.__setattr__(self, "text", valid_unicode(self.text))
+        object.__setattr__(self, "text_b", None if self.text_b is None else valid_unicode(self.text_b))
 
 
 def main(source: str, request: AttentionRequest, out: str) -> None:
@@ -109,6 +116,8 @@ def resolve(inspected: InspectedModel, request: AttentionRequest) -> tuple[list[
     """Layers and tokenized texts of a request. Raises ConfigurationError for what a model lacks or a page cannot hold."""
     layers = _layers(inspected, request.layers)
     texts = tokenize(inspected, request)
+    for text in texts:
+        check_ids(inspected.model, "the texts", text.ids, text.segment_ids)
     try:
         check_page_size(len(layers), inspected.n_heads, *(len(text.ids) for text in texts))
     except ConfigurationError as error:

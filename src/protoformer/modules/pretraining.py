@@ -84,6 +84,12 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
             raise ConfigurationError(
                 "task.module.metrics: without next-sentence prediction (nsp=false) there is no nsp_accuracy"
             )
+        segments = backbone.embeddings.segment
+        if nsp and segments is not None and segments.num_embeddings < 2:
+            raise ConfigurationError(
+                "next-sentence prediction reads pairs of texts, of two segments (token types), and the model has "
+                f"{segments.num_embeddings}: task.module.nsp=false, or another model"
+            )
         self.backbone, self.splits, self.metrics = backbone, splits, metrics
         self.head = PretrainingHead(backbone, nsp)
         backbone.pooler.requires_grad_(nsp)  # unused without NSP: DDP would wait for its gradient

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from protoformer.text.tokenizers import Tokenizer
+from protoformer.text.tokenizers import Tokenizer, valid_unicode
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,12 @@ class Query:
     pair: str | None = None
     choices: Sequence[str] = ()
     top: int = 5
+
+    def __post_init__(self) -> None:
+        """Halves of surrogate pairs, which no file can hold, become U+FFFD."""
+        object.__setattr__(self, "text", valid_unicode(self.text))
+        object.__setattr__(self, "pair", None if self.pair is None else valid_unicode(self.pair))
+        object.__setattr__(self, "choices", tuple(map(valid_unicode, self.choices)))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ log-probabilities is largest (arXiv 1804.10959, section 3.2). The models are par
 Differs: two adjacent unknown characters are two tokens here, and one in SentencePiece.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as HFTokenizer
 
 from protoformer.errors import UserError
+from protoformer.json_files import Values, read_object
 from protoformer.text.tokenizers import Tokenizer
 
 VOCAB, SOURCE, TARGET = "vocab.json", "source.spm", "target.spm"
@@ -60,10 +60,14 @@ def read_source_target_tokenizer(folder: Path) -> SourceTargetTokenizer:
         raise UserError(
             f"{error.filename}: it belongs to the other two of {', '.join(FILES)}, and is not there"
         ) from None
-    try:
-        ids = {str(piece): int(token_id) for piece, token_id in json.loads(files[VOCAB]).items()}
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{folder / VOCAB}: no vocabulary ({error})") from error
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror or error})") from None
+    vocabulary = Values(read_object(folder / VOCAB, UserError), error=UserError)
+    ids = {str(piece): vocabulary.whole(piece, minimum=0) for piece in vocabulary.values}
+    if (config := folder / "tokenizer_config.json").is_file() and Values(
+        read_object(config, UserError), error=UserError
+    ).flag("separate_vocabs", False):
+        raise UserError(f"{config}: separate_vocabs=true: two vocabularies are not read")
     if UNKNOWN not in ids:
         raise UserError(f"{folder / VOCAB}: the vocabulary lacks the special token {UNKNOWN}")
     if sorted(ids.values()) != list(range(len(ids))):

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from protoformer.errors import UserError
-from protoformer.json_files import Values, read_object, shown
+from protoformer.json_files import Values, printable, read_object, shown
 from protoformer.text import merges
 from protoformer.text.sentencepiece import read_source_target_tokenizer
 from protoformer.text.side_files import apply_side_files, read_side_files
@@ -70,7 +70,7 @@ def _wordpiece(path: Path, names: Mapping[str, str]) -> HFTokenizer:
         vocab[word] = number
     special = [names.get(role, USUAL_NAMES[role]) for role in ("pad_token", "unk_token", "cls_token", "sep_token")]
     if missing := [token for token in special if token not in vocab]:
-        raise UserError(f"{path}: the vocabulary lacks {', '.join(missing)}")
+        raise UserError(f"{path}: the vocabulary lacks {', '.join(map(printable, missing))}")
     unknown = names.get("unk_token", USUAL_NAMES["unk_token"])
     hf_tokenizer = HFTokenizer(models.WordPiece(vocab, unk_token=unknown, max_input_chars_per_word=100))
     hf_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

@@ -15,6 +15,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from protoformer.atomic import write_text
 from protoformer.errors import ConfigurationError, UserError
+from protoformer.json_files import printable
 from protoformer.text.normalization import Normalization, gpt_normalizer
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token
@@ -68,7 +69,7 @@ class Tokenizer:
         """The id of a special token. Raises UserError when the vocabulary lacks it."""
         number = self.hf_tokenizer.token_to_id(token)
         if number is None:
-            raise UserError(f"{self.origin}: the vocabulary lacks the special token {token}")
+            raise UserError(f"{self.origin}: the vocabulary lacks the special token {printable(token)}")
         return number
 
     def special_token(self, role: str) -> str:

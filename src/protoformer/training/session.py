@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from protoformer.assembly.build import build
+from protoformer.assembly.build import build, check_tables
 from protoformer.assembly.model import STAGES
 from protoformer.assembly.steps import limits_in_micro_batches, total_steps
 from protoformer.distributed.backends import configure_backends
@@ -90,6 +90,7 @@ class TrainingSession:
             self.stop.check()
             rank0_first(self.parts.data.setup)  # the first rank of a machine tokenises, the others find the cache
             self.stop.check()
+            check_tables(self.parts)
             self.trainer = self._build_trainer(tracked_run.logger)
             self._fit()
             self._average_checkpoints()

@@ -19,6 +19,7 @@ from protoformer.data.datamodules.table import TableDataModule
 from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, table_stream
 from protoformer.decoding.seq2seq import batches_by_length
 from protoformer.inference.opening.opened import OpenedModel
+from protoformer.models.embedding_tables import check_ids
 
 MAX_BATCH_TOKENS = 8192  # of a batch, with padding
 TRUNCATED = ("truncated", "questions_truncated")  # stats of tables that count what lost tokens
@@ -52,6 +53,7 @@ class RunEncoder:
         self.tokenizer, self.of_run = opened.tokenizer, opened.of_run
         self.reader: Any = instantiate(opened.config, "task.rows") if opened.config["task"].get("rows") else None
         self.template, self.max_len = opened.template(), opened.max_len
+        self.backbone = opened.model.backbone
         self.device = next(opened.model.parameters()).device
         self.truncated = 0
         self._data_config = {**opened.config["task"].get("data", {}), "on_bad_row": "skip"}
@@ -82,6 +84,7 @@ class RunEncoder:
             ),
         )
         table = data.encode(raw, "test")
+        check_ids(self.backbone, "the texts", table.ids, table.segment_ids)
         self.truncated += sum(table.stats.get(name, 0) for name in TRUNCATED)
         data.tables = {"test": {"": table}}
         return TableRows(data, table, data.references("test", ""), self.device)
@@ -93,6 +96,7 @@ class RunEncoder:
             encode(list(texts)), None if pairs is None else encode(list(pairs)), self.max_len
         )
         self.truncated += encoded.truncated
+        check_ids(self.backbone, "the texts", encoded.ids, encoded.segment_ids)
         return Table(np.asarray(encoded.ids), encoded.segment_ids, encoded.offsets), encoded.pooler_position
 
     def _batch(self, encoded: tuple[Table, np.ndarray], rows: Sequence[int]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Weights from and to Hugging Face's formats: one layout class for each family. yaml names the classes."""
 
 from protoformer.models.hf.bert import BertWeights
-from protoformer.models.hf.families import FAMILIES, family_of
+from protoformer.models.hf.families import FAMILIES, family_of, register_family
 from protoformer.models.hf.gpt import Gpt2Weights, GptWeights
 from protoformer.models.hf.layout import ExportedRun, Family, HeadLayout, WeightsLayout
 from protoformer.models.hf.marian import MarianWeights
@@ -17,4 +17,5 @@ __all__ = [
     "MarianWeights",
     "WeightsLayout",
     "family_of",
+    "register_family",
 ]

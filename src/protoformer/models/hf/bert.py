@@ -54,7 +54,7 @@ SIZES = {  # theirs -> ours
     "type_vocab_size": "n_segments",
     "layer_norm_eps": "norm_eps",
 }
-REQUIRED = ("hidden_size", "num_hidden_layers", "vocab_size")
+REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 OTHER_MODELS = ("is_decoder", "add_cross_attention", "is_encoder_decoder")  # with one of them it is no encoder
 PARTS = {
     "embeddings.word_embeddings": "embeddings.token",

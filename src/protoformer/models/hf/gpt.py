@@ -144,7 +144,9 @@ class GptWeights(TiedOutputLayout):
                 body[f"{self.embeddings[stem]}.{suffix}"] = tensor
             elif stem.startswith("h."):
                 layer, _, part = stem.removeprefix("h.").partition(".")
-                ours = tensor.T.contiguous() if part in transposed and suffix == "weight" else tensor
+                ours = (
+                    tensor.T.contiguous() if part in transposed and suffix == "weight" and tensor.ndim == 2 else tensor
+                )
                 body[f"stack.layers.{layer}.{LAYER.get(part, part)}.{suffix}"] = ours
             elif stem in HEAD_PARTS:
                 heads[key] = tensor
