@@ -115,6 +115,20 @@ def test_steps_are_waited_for_until_a_second_signal() -> None:
     assert "without saving the last steps" in done.stderr
 
 
+def test_a_rank_that_ends_because_another_was_lost_does_not_wait_for_it() -> None:
+    done = run("""
+        stop.is_meant = lambda: False
+        kill("SIGTERM")
+        time.sleep(0.1)
+        try:
+            stop.check()
+        except InterruptedRunError:
+            time.sleep(20)  # as the end of a process group does
+        """)
+    assert done.returncode == 143
+    assert done.stderr == "error: stopped; the same command continues from there\n"
+
+
 def test_ignored_signals_stay_ignored() -> None:
     done = run(
         """

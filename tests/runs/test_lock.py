@@ -12,7 +12,7 @@ import pytest
 
 from protoformer import processes
 from protoformer.errors import RunFolderError
-from protoformer.runs.lock import RunLock
+from protoformer.runs.lock import RunLock, remove_dead_lock
 
 ELSEWHERE = {"host": "elsewhere", "pid": 1, "process": "0123abcd-1-5"}
 
@@ -88,6 +88,15 @@ def test_a_dead_owners_lock_is_free_whatever_the_clock_says(tmp_path: Path) -> N
     (tmp_path / f".lock-{processes.machine()}-{os.getpid()}-1-{'0' * 16}").touch()
     with RunLock(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_dead_lock_of_a_finished_run_goes_and_a_living_one_stays(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        remove_dead_lock(tmp_path)
+        assert (tmp_path / "lock").exists()
+    altered(tmp_path, lambda owner: owner.update(process=OWN_PID_BEFORE))
+    remove_dead_lock(tmp_path)
+    assert not (tmp_path / "lock").exists()
 
 
 def test_a_second_command_of_the_same_job_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,12 @@ POINTS = (  # os function, part of the path, largest number to draw
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+def default_signals() -> None:
+    """In a new process: it takes signals that this one may ignore, as a background job or below nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Workspace:
     """A folder with a cache; each command runs in a session of its own, and its processes carry a mark."""
 
@@ -73,6 +79,7 @@ class Workspace:
             return subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("child.py")), *command.split()],
                 env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=default_signals,
             )  # fmt: skip
 
     def processes(self) -> list[int]:

@@ -24,9 +24,24 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl: a signal to this process when its pare
 def deaf_children() -> Iterator[None]:
     """Processes that are started within the block have STOP_SIGNALS blocked, until they unblock them."""
     with signals.blocked():
-        resource_tracker.ensure_running()  # unblocks some of them in this thread when it starts its process
+        with _quiet_tracker():
+            resource_tracker.ensure_running()  # unblocks some of them in this thread when it starts its process
         with signals.blocked():
             yield
+
+
+@contextlib.contextmanager
+def _quiet_tracker() -> Iterator[None]:
+    """A tracker that is started within the block removes what a killed run has left without a warning behind the run's own
+    last line."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def end_with_parent(parent: int) -> None:
@@ -40,9 +55,20 @@ def end_with_parent(parent: int) -> None:
 
 
 def end_with_run(rank_pid: int) -> None:
-    """End this process, a child of the forkserver, when the forkserver or the process `rank_pid` ends."""
+    """End this process, a child of the forkserver, when the forkserver or the process `rank_pid` ends, or when that process
+    sends it TERM. It was started with STOP_SIGNALS blocked, and takes them from nobody else."""
     end_with_parent(os.getppid())
     threading.Thread(target=_watch_process, args=(rank_pid,), daemon=True).start()
+    if hasattr(signal, "sigwaitinfo"):
+        threading.Thread(target=_obey, args=(rank_pid,), daemon=True).start()
+    else:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def _obey(rank_pid: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != rank_pid:
+        pass
+    os._exit(1)
 
 
 def _watch_parent(parent: int) -> None:

@@ -47,7 +47,8 @@ class StopRequest:
         self.is_meant: Callable[[], bool] = lambda: True  # whether the run is to stop, and not only this rank
         self.report: Callable[[InterruptedRunError], None] = _print_error
         self._received_at = 0.0
-        self._repeated = self._granted = self._steps_run = False
+        self._granted_at = 0.0
+        self._repeated = self._steps_run = False
         self._forward: Callable[[int], None] | None = None
 
     @property
@@ -74,7 +75,7 @@ class StopRequest:
 
     def grant(self, step: int | None = None) -> InterruptedRunError:
         """The error to raise now; from here on a second signal alone ends the process sooner."""
-        self._granted = True
+        self._granted_at = time.monotonic()
         return interrupted_error(self.signal_number, step)
 
     @contextlib.contextmanager
@@ -110,8 +111,10 @@ class StopRequest:
             return False
         if self._repeated:
             return True
-        waits_for_step = self._steps_run and self.is_meant()
-        return not (self._granted or waits_for_step) and time.monotonic() - self._received_at > PATIENCE
+        if self.is_meant() and (self._granted_at or self._steps_run):
+            return False  # it saves after a step, or is on its way out
+        # a rank alone: another one was lost, and what follows may wait for it
+        return time.monotonic() - max(self._received_at, self._granted_at) > PATIENCE
 
     def end_process(self) -> None:
         """End the process at once, from any thread; half-written files and the owned lock go first."""

@@ -135,6 +135,13 @@ class RunLock:
                 return
 
 
+def remove_dead_lock(folder: Path) -> None:
+    """Remove the lock of a process of this machine that is gone, in a folder that nobody needs to own any more."""
+    process = _read(folder / "lock").get("process")
+    if process and processes.lives(process) is False:
+        (folder / "lock").unlink(missing_ok=True)
+
+
 def _identity() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),

@@ -21,7 +21,7 @@ from protoformer.errors import StaleResultError
 from protoformer.reporting import card, results
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
-from protoformer.runs.lock import RunLock
+from protoformer.runs.lock import RunLock, remove_dead_lock
 from protoformer.training.best_effort import best_effort
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
     """Find the run's folder. If the run is finished return its result, otherwise lock the folder while `lock` is open."""
     folder = RunFolder.locate(config, force=config["force"])
     if folder.state == "finished":
+        remove_abandoned(folder.path)  # of a process that was killed after its result
+        remove_dead_lock(folder.path)
         return Claim(str(folder.path), _finished_result(config, folder))
     lock.enter_context(RunLock(folder.path, lost=lambda: _exit_on_lost_lock(folder.path)))
     remove_abandoned(folder.path, owned=True)
