@@ -34,6 +34,8 @@ class Job:
 
     overrides: list[str]
     score: float | None = None
+    score_text: str = ""
+    outputs: str = ""
     error: BaseException | None = None
 
     @property
@@ -148,9 +150,13 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
     try:
         signals.check()
         checked = compose.plain(config, dict(hydra.runtime.choices), overrides)
-        from protoformer.training.run import train  # after the check; not at the top: slow to import
+        job.outputs = checked["paths"]["outputs"]
+        # after the check; not at the top: slow to import
+        from protoformer.reporting.results import score_text
+        from protoformer.training.run import train_run
 
-        job.score = train(checked, command_line(overrides, session.program if session is not None else PROGRAM))
+        result = train_run(checked, command_line(overrides, session.program if session is not None else PROGRAM))
+        job.score, job.score_text = result["score"], score_text(result)
     except Exception as error:  # of any kind: a sweep lists it and goes on, a single run raises it after Hydra
         if session is None:
             raise
@@ -185,10 +191,18 @@ def print_summary(jobs: Sequence[Job]) -> None:
     from protoformer.reporting.tables import print_table
 
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    has_errors = any(job.error is not None for job in jobs)
     rows = []
     for number, job in enumerate(jobs, start=1):
         overrides = " ".join(text for text in job.overrides if text not in common) or "(the same)"
-        score = "" if job.score is None else f"{job.score:.4f}"
         error = "" if job.error is None else f"{type(job.error).__name__}: {compose.first_line(job.error)}"
-        rows.append([str(number), overrides, score, error])
-    print_table(("job", "overrides", "val/score", "error"), rows, "jobs of this sweep")
+        rows.append([str(number), overrides, job.score_text, *([error] if has_errors else [])])
+    print_table(("job", "overrides", "dev score", *(["error"] if has_errors else [])), rows, "jobs of this sweep")
+    scored = [
+        (job.score, -number) for number, job in enumerate(jobs) if job.score is not None and job.score == job.score
+    ]
+    if len(scored) > 1:
+        best = -max(scored)[1]
+        print(
+            f"best: job {best + 1} ({rows[best][1]}), {rows[best][2]}; `protoformer report {jobs[best].outputs}` compares them"
+        )

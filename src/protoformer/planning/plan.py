@@ -23,8 +23,8 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.cost import Cost, cost
 from protoformer.optim.schedules import warmup_steps
 from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies
-from protoformer.reporting.tables import format_duration
 from protoformer.runs.own_files import AUTO
+from protoformer.reporting.tables import counted, format_duration
 from protoformer.sample import size as sample_size
 
 GIB = 2**30
@@ -192,7 +192,7 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     if run_plan.steps is None or run_plan.training_flops is None:
         return lines | {"steps": "unknown: the task states no train_examples"}
     examples = "" if run_plan.examples is None else f"{run_plan.examples:,} examples, "
-    epochs = f"{recipe['epochs']} epochs, " if recipe["epochs"] else ""
+    epochs = f"{counted(recipe['epochs'], 'epoch')}, " if recipe["epochs"] else ""
     lines["steps"] = (
         f"{run_plan.steps:,} ({examples}{epochs}batch {recipe['batch_size']}; {run_plan.warmup_steps:,} to warm up)"
     )
@@ -220,7 +220,7 @@ def _time(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flops(number: float) -> str:
-    for name, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+    for name, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {name}FLOP"
     return f"{number:.0f} FLOP"

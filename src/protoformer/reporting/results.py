@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from protoformer.reporting import paper_results
+from protoformer.reporting import diagnostics, paper_results
 from protoformer.reporting.paper_results import format_metric, is_percent
-from protoformer.reporting.tables import format_duration, print_line, print_table
+from protoformer.reporting.tables import counted, format_duration, print_line, print_table
 from protoformer.runs import reader
 
 FILES = {
@@ -54,25 +54,35 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     training, best, hardware = (result.get(key) or {} for key in ("training", "best", "hardware"))
     metrics = result["metrics"]
     entries: dict[str, str | None] = {
-        "dev score": format_metric(result["score"], percent=True) if result.get("score") is not None else None,
-        "averaged": f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, to step {steps[-1]}"
+        **_main_score(result),
+        "averaged": f"{counted(len(steps), 'checkpoint')}, to step {steps[-1]:,}"
         if (steps := result.get("averaged"))
         else None,
-        "best checkpoint at": _joined(_counted(best, "step", "step {}"), _counted(best, "epoch", "epoch {}")),
+        "best checkpoint at": _joined(
+            _counted(best, "step", "step {}"), f"epoch {best['epoch'] + 1}" if best.get("epoch") is not None else None
+        ),
         "dev loss": format_metric(metrics["val/loss"], percent=False) if "val/loss" in metrics else None,
         "training": _joined(
-            _counted(training, "steps", "{} steps"),
-            _counted(training, "epochs", "{} epochs"),
+            counted(training["steps"], "step") if training.get("steps") is not None else None,
+            counted(training["epochs"], "epoch") if training.get("epochs") is not None else None,
             format_duration(training["seconds"]) if training.get("seconds") is not None else None,
+            "stopped early" if training.get("stopped_early") else None,
         ),
         "speed": _joined(
             _counted(training, "examples_per_s", "{} examples/s"),
             _counted(training, "tokens_per_s", "{} tokens/s"),
             f"{100 * mfu:.0f} % of the device's peak (estimated)" if (mfu := training.get("mfu")) else None,
         ),
-        "parameters": _counted(result, "parameters", "{}"),
+        "parameters": _joined(
+            _counted(result, "parameters", "{}"),
+            f"{trained:,} of them trained"
+            if (trained := result.get("trained_parameters")) not in (None, result.get("parameters"))
+            else None,
+        ),
         "hardware": _joined(
-            hardware.get("device"), _counted(hardware, "ranks", "{} process(es)"), hardware.get("precision")
+            hardware.get("device"),
+            counted(hardware["ranks"], "process", "processes") if hardware.get("ranks") else None,
+            hardware.get("precision"),
         ),
         "peak memory": f"{gib:.2f} GiB" if (gib := result.get("peak_memory_gib")) is not None else None,
         **{title: _by_split(result.get("data"), key) for key, title in result["task_type"]["incomplete_data"].items()},
@@ -82,11 +92,50 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in entries.items() if text}
 
 
+def _main_score(result: Mapping[str, Any]) -> dict[str, str | None]:
+    """What a run is known by: its dev score; of a language model the perplexity; of a run that only tests the test score."""
+    metrics, headline = result["metrics"], result["task_type"].get("headline")
+    for stage, name in (("val", "dev"), ("test", "test")):
+        keys = [key for key in metrics if headline and key.startswith(f"{stage}/") and key.endswith(f"/{headline}")]
+        if keys:
+            return {f"{name} {headline}": ", ".join(f"{metrics[key]:.2f}" for key in keys)}
+        score = result.get("score") if stage == "val" else metrics.get("test/score")
+        if score is not None:
+            return {f"{name} score": format_metric(score, percent=True)}
+    return {}
+
+
+def score_text(result: Mapping[str, Any]) -> str:
+    """`80.31`, or `perplexity 20.31` of a language model; "" where all labels are hidden."""
+    for name, text in _main_score(result).items():
+        return str(text) if name == "dev score" else f"{name.removeprefix('dev ')} {text}"
+    return ""
+
+
+def average_warning(result: Mapping[str, Any]) -> str | None:
+    """That the average of the last checkpoints, which the run is known by, is worse than its best one."""
+    best, score = (result.get("best") or {}).get("score"), result.get("score")
+    if not result.get("averaged") or best is None or score is None or score >= best:
+        return None
+    return (
+        f"the average of {counted(len(result['averaged']), 'checkpoint')} is worse than the best checkpoint "
+        f"({100 * score:.2f} against {100 * best:.2f} on the dev set): recipe.average=1 keeps the best"
+    )
+
+
+def warnings(record: reader.Record) -> list[str]:
+    """What a reader of the scores must know: signs that the run learnt nothing, and an average that did harm."""
+    if record.result is None:
+        return []
+    average = average_warning(record.result)
+    return [f"degenerate: {text}" for text in diagnostics.find_problems(record)] + ([average] if average else [])
+
+
 def print_results(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """Print a finished run, with scores times 100 as in papers. Readable without colour and in a pipe."""
     console = console or Console()
-    config = reader.read(folder).config
-    lines = scores(result, config)
+    record = reader.read(folder)
+    config, lines = record.config, scores(result, record.config)
     if lines:
         print_table(
             ("metric", "this run", "published", "printed in"),
@@ -97,6 +146,8 @@ def print_results(result: Mapping[str, Any], folder: Path, console: Console | No
             right=("this run", "published"),
             bold=("this run",),
         )
+    for warning in warnings(record):
+        print_line(console, f"Warning: {warning}.")
     notes = paper_results.caveats(config) if any(line.row for line in lines) else []
     if notes:
         print_line(console, f"Not the paper's experiment: {'; '.join(notes)}.")

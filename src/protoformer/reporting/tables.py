@@ -64,13 +64,29 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]], rig
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 10 min."""
+    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 10 min, 59 days 3 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
+    if whole >= 2 * 86400:
+        return f"{whole // 86400} days {whole % 86400 // 3600} h"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(number: float, noun: str, plural: str | None = None) -> str:
+    """`1 epoch`, `3 epochs`, `0.03 epochs`, `2 processes`."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number:,.2f}".rstrip("0").rstrip(".")
+    return f"{text} {noun if number == 1 else plural or noun + 's'}"
+
+
+def abbreviated(number: int) -> str:
+    """A count in three digits: 44,066, 22.7 M, 1.5 B."""
+    for name, size in (("B", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {name}"
+    return f"{number:,}"
 
 
 def escape_markdown(text: object) -> str:

@@ -1,6 +1,7 @@
 """Result: what `result.json` says of a finished run."""
 
 import datetime
+import math
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -13,6 +14,8 @@ from protoformer.distributed import memory
 from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
+from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
+from protoformer.training.callbacks.early_stopping import StopEarly
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import read_header
 
@@ -42,7 +45,6 @@ def run_result(
         "seed": config["seed"],
         "score": metrics.get("val/score"),
         "metrics": dict(metrics),
-        "best": best_step(folder),
         "averaged": averaged_steps(folder),
         "notes": {
             f"{stage}/{split}".rstrip("/"): dict(evaluation.notes)
@@ -95,10 +97,15 @@ def training_stats(
     window of each process, in which the device warms up; and steps that a gradient scaler skipped, if any."""
     measured, peak = throughput.warm, throughput.peak_flops_per_s
     seconds = measured.seconds
+    steps_per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    stopped_early = any(isinstance(each, StopEarly) and each.has_stopped for each in trainer.early_stopping_callbacks)
     flops_per_s = measured.flops / seconds if seconds else None
     return {
         "steps": trainer.global_step,
-        "epochs": trainer.current_epoch,
+        "epochs": round(trainer.global_step / steps_per_epoch, 2)
+        if 0 < steps_per_epoch < math.inf
+        else trainer.current_epoch,
+        "stopped_early": stopped_early,
         "seconds": round(throughput.seconds, 1),
         "examples_per_s": round(measured.examples / seconds, 2) if seconds else None,
         "tokens_per_s": round(measured.tokens / seconds, 1) if seconds else None,
@@ -113,7 +120,9 @@ def hardware_stats(hardware: Mapping[str, Any], ranks: int) -> dict[str, Any]:
     """The device's name, the number of ranks, the precision."""
     on_gpu = resolve_accelerator(hardware) == "gpu"
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else f"CPU ({torch.get_num_threads()} threads)",
+        "device": torch.cuda.get_device_name()
+        if on_gpu
+        else f"CPU ({torch.get_num_threads()} thread{'s' * (torch.get_num_threads() != 1)})",
         "ranks": ranks,
         "precision": hardware["precision"],
     }
@@ -124,12 +133,13 @@ def peak_memory_gib(hardware: Mapping[str, Any]) -> float:
     return round(memory.peak(resolve_accelerator(hardware) == "gpu") / 2**30, 2)
 
 
-def best_step(folder: RunFolder) -> dict[str, int | None] | None:
-    """Step and epoch of the best checkpoint (None: there is none)."""
+def best_checkpoint(folder: RunFolder, trainer: pl.Trainer) -> dict[str, int | float | None] | None:
+    """Step and epoch of the best checkpoint, and its dev score when it was saved (None: there is none)."""
     if not folder.best_checkpoint.exists():
         return None
     header = read_header(folder.best_checkpoint)
-    return {"step": header.global_step, "epoch": header.epoch}
+    scores = [each.score for each in trainer.checkpoint_callbacks if isinstance(each, SaveBestCheckpoint)]
+    return {"step": header.global_step, "epoch": header.epoch, "score": scores[0] if scores else None}
 
 
 def averaged_steps(folder: RunFolder) -> list[int] | None:

@@ -18,7 +18,7 @@ from protoformer.atomic import remove_abandoned, write_text
 from protoformer.distributed import launcher, memory, signals
 from protoformer.distributed.world import is_main, rank, world, world_size
 from protoformer.errors import StaleResultError
-from protoformer.reporting import card, results
+from protoformer.reporting import card, head, results
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.lock import RunLock, remove_dead_lock
@@ -28,7 +28,12 @@ log = logging.getLogger(__name__)
 
 
 def train(config: dict[str, Any], command: str) -> float | None:
-    """Run `config`, print its table of results, and return its `val/score` (None for a task that is only tested).
+    """As `train_run`; returns the run's `val/score` (None for a task that is only tested)."""
+    return train_run(config, command)["score"]
+
+
+def train_run(config: dict[str, Any], command: str) -> dict[str, Any]:
+    """Run `config`, print its table of results, and return its result.
 
     `command` is what the user typed, for the record. Raises StaleResultError for a finished run whose code has changed
     since, unless `reuse` or `force` is set.
@@ -46,7 +51,7 @@ def train(config: dict[str, Any], command: str) -> float | None:
     if is_main():
         with best_effort("the table of results", BrokenPipeError):  # a closed pipe is for the caller to judge
             results.print_results(claim.result, Path(claim.folder))
-    return claim.result["score"]
+    return claim.result
 
 
 class Claim(NamedTuple):
@@ -74,6 +79,7 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
         )
     write_text(digest_file, code_digest(config) + "\n")
     folder.write_config(config)
+    print(head.head_line(config, folder.path), flush=True)
     return Claim(str(folder.path))
 
 
@@ -87,7 +93,11 @@ def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, 
     if not (folder.path / "card.md").exists():  # killed between result and card
         with best_effort("card.md"):
             card.write_card(folder.path)
-    print(f"this run is already finished ({result['finished']}); force=true starts a new attempt", file=sys.stderr)
+    print(
+        f"this run is already finished ({result['finished']}); force=true starts a new attempt (hardware.* and tracking.* "
+        "do not make another run)",
+        file=sys.stderr,
+    )
     return result
 
 

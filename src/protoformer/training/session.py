@@ -21,7 +21,7 @@ from protoformer.distributed.devices import faster_precision, peak_flops, rank_d
 from protoformer.distributed.signals import StopRequest
 from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.modules.evaluation import Misclassified
-from protoformer.reporting import card
+from protoformer.reporting import card, head, results
 from protoformer.runs import predictions
 from protoformer.runs.folder import RunFolder
 from protoformer.training import attention_page, tracking
@@ -36,7 +36,7 @@ from protoformer.training.checkpoints import load_weights, read_header
 from protoformer.training.device_fit import fit_to_device, is_out_of_memory, loss_divisor, out_of_memory_error
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
-from protoformer.training.result import hardware_stats, peak_memory_gib, run_result, training_stats
+from protoformer.training.result import best_checkpoint, hardware_stats, peak_memory_gib, run_result, training_stats
 from protoformer.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,8 @@ class TrainingSession:
                 raise self.stop.grant(self.trainer.global_step)
             metrics = self._evaluate()
             result = self._result(metrics)
+            if (warning := results.average_warning(result)) is not None and self.rank == 0:
+                log.warning("%s", warning)
             if self.rank == 0:
                 self._record(result)
                 self._write_extras(self.trainer.loggers)
@@ -154,7 +156,20 @@ class TrainingSession:
             extra_callbacks=self._callbacks(),
         )
         keep_own_signal_handlers(trainer)
+        if self.rank == 0:
+            print(self._size_line(), flush=True)
         return trainer
+
+    def _size_line(self) -> str:
+        parameters = list(self.parts.module.parameters())
+        recipe = self.config["recipe"]
+        return head.size_line(
+            sum(p.numel() for p in parameters),
+            sum(p.numel() for p in parameters if p.requires_grad),
+            (self.parts.module.total_steps or 0) if self._has_training_split else 0,
+            recipe["batch_size"],
+            "tokens" if recipe["batching"] == "tokens" else "rows",
+        )
 
     def _callbacks(self) -> list[Callback]:
         """Callbacks that the recipe asks for, and the user's own."""
@@ -229,6 +244,7 @@ class TrainingSession:
             training=training_stats(
                 self.trainer, self.throughput, time.time() - self.started_at, self.parts.module.skipped_steps
             ),
+            best=best_checkpoint(self.folder, self.trainer),
             hardware=hardware_stats(hardware, self.ranks),
             command=self.command,
             peak_memory_gib=peak_memory_gib(hardware),

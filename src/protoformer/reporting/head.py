@@ -1,0 +1,29 @@
+"""The first lines of a run: what it is and where it lies, and, once the model and the data are there, how large it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from protoformer.reporting.tables import abbreviated, counted
+
+
+def head_line(config: Mapping[str, Any], folder: Path) -> str:
+    """`bert x glue/mrpc from google-bert/bert-base-uncased, in outputs/...`: known before anything is built."""
+    choices = config["choices"]
+    return f"{choices['model']} x {choices['task']} from {_weights(config)}, in {folder}"
+
+
+def size_line(parameters: int, trained: int, steps: int, batch_size: int, unit: str) -> str:
+    """`22.7 M parameters, 345 steps of 32 rows`; `steps` is 0 where nothing is trained."""
+    if not steps:
+        return f"{abbreviated(parameters)} parameters, nothing to train: tested only"
+    frozen = "" if trained == parameters else f" ({abbreviated(trained)} trained)"
+    return f"{abbreviated(parameters)} parameters{frozen}, {counted(steps, 'step')} of {batch_size:,} {unit}"
+
+
+def _weights(config: Mapping[str, Any]) -> str:
+    """The initial weights, as far as the config says."""
+    if config["init_from"] != "auto":
+        return str(config["init_from"])
+    repo = (config["model"].get("hf") or {}).get("repo")
+    return str(repo) if repo and config["task"]["starts_from"] == "published" else "scratch"
