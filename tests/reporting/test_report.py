@@ -125,7 +125,7 @@ def test_the_last_finished_attempt_counts(write_run, tmp_path: Path) -> None:
     collected = report.collect([str(tmp_path)])
     assert [run.result["attempt"] for run in collected.runs] == [2]
     assert collected.replaced == 1
-    assert len(collected.unfinished) == 1
+    assert len(collected.never_began) == 1
     assert any("1 earlier attempt" in line for line in report.omitted_runs(collected))
 
 
@@ -238,3 +238,75 @@ def test_an_undefined_correlation_is_a_sign_of_failure_and_stays_in_the_table(
     report.main([str(tmp_path)], csv=str(tmp_path / "runs.csv"))
     assert "val/pearson is undefined" in capsys.readouterr().out
     assert ",nan," in (tmp_path / "runs.csv").read_text()
+
+
+def test_a_run_of_a_number_of_steps_is_named_by_them(write_run, tmp_path: Path) -> None:
+    write_run("a", recipe={"max_steps": 60})
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert list(group.recipes) == ["lr=5e-05 batch_size=32 max_steps=60"]
+
+
+def typed(*keys: str) -> dict[str, object]:
+    return {"model": "bert", "task": "glue/mrpc", "family": "bert", "source": "hub", "set": list(keys)}
+
+
+def test_what_was_typed_is_shown(write_run, tmp_path: Path, capsys) -> None:
+    """What differs stands first in the recipe's name, lists as yaml; what all runs share in a line of its own."""
+    keys = ("model.dropout", "recipe.betas", "trainer.limit_train_batches", "seed", "recipe.lr")
+    for seed, (dropout, betas) in enumerate(((0.2, [0.9, 0.98]), (0.3, [0.9, 0.999]))):
+        rows = {f"k{n}": [n, seed] for n in range(9)}
+        recipe = {"betas": betas, "lr": 3e-5}
+        parts = {"sizes": {"dropout": dropout}, "trainer": {"limit_train_batches": 60}, "choices": typed(*keys)}
+        write_run(f"r{seed}", seed=seed, recipe=recipe, rows=rows, **parts)
+    report.main([str(tmp_path)])
+    text = " ".join(capsys.readouterr().out.split())
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    for name in group.recipes:
+        assert name.startswith("lr=3e-05 batch_size=32 epochs=3 ")
+    assert any("betas=[0.9, 0.98]" in name and " dropout=0.2 " in name for name in group.recipes)
+    assert "all runs: trainer.limit_train_batches=60" in text
+    assert "it used a part of the data (trainer.limit_train_batches=60); it was run with model.dropout=" in text
+    assert "recipe.lr=3e-05," not in text  # one of the rates that the paper chose from
+
+
+def test_test_scores_have_columns(write_run, tmp_path: Path, capsys) -> None:
+    metrics = {"val/accuracy": 0.84, "val/f1": 0.88, "test/accuracy": 0.81, "test/f1": 0.86, "test/score": 0.835}
+    write_run("a", metrics=metrics)
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = report.table_of(group)
+    assert head[2:-2] == ["score", "val/accuracy", "val/f1", "test/accuracy", "test/f1"]
+    assert lines[0][2:-2] == ["86.00", "84.00", "88.00", "81.00", "86.00"]
+    assert {line[0]: line[6] for line in lines}["BERT, Table 1: BERT-base"] == "88.9"
+
+
+def test_a_run_that_only_tests_shows_its_test_scores(write_run, tmp_path: Path) -> None:
+    write_run("a", metrics={"test/accuracy": 0.81, "test/f1": 0.86, "test/score": 0.835})
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert report.table_of(group)[1][0][2:5] == ["83.50", "81.00", "86.00"]
+    assert group.best is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "\x00\x01", '{"run_id": "x", "model": "bert", "task": "glue/mrpc", "metrics": {"val/accuracy": "good"}}',
+     '{"run_id": "x", "model": "bert", "task": "glue/mrpc", "metrics": {"val/accuracy": 1}, "training": [1], "task_type": 3}'],
+)  # fmt: skip
+def test_a_run_that_cannot_be_read_hides_no_other(grid, content: str, tmp_path: Path, capsys) -> None:
+    broken = grid["lr2e-05-s1"].resolve()
+    (broken / "result.json").write_text(content)
+    sheet = tmp_path / "runs.csv"
+    report.main([str(tmp_path)], csv=str(sheet))
+    text = capsys.readouterr().out
+    assert f"warning: left out: {broken}" in text
+    assert "best on dev: 90.00" in text
+    states = [row["state"] for row in csv.DictReader(sheet.open())]
+    assert states.count("unreadable") == 1
+
+
+def test_runs_that_never_began_are_one_line(write_run, tmp_path: Path) -> None:
+    for name in "abc":
+        write_run(name, finished=False)
+    collected = report.collect([str(tmp_path)])
+    (line,) = report.omitted_runs(collected)
+    assert line.startswith("never reached a first step: ")
+    assert line.endswith("/a and 2 more")

@@ -25,7 +25,9 @@ def write_card(folder: Path) -> Path:
     sections = [
         f"# {escape_markdown(record.model)} on {escape_markdown(record.task)}",
         _introduction(result, config),
+        "\n".join(f"> **Warning**: {escape_markdown(text)}." for text in results.warnings(record)),
         _scores(result, config),
+        *(_class_scores(name, scores) for name, scores in (result.get("class_scores") or {}).items()),
         "## Training\n\n" + markdown_table(("", ""), results.summary(result).items()),
         "![Training loss and dev scores over optimizer steps](curves.svg)" if has_curves else "",
         "## Settings\n\n" + markdown_table(("key", "value"), _settings(config)),
@@ -42,7 +44,7 @@ def _introduction(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     finished = f", finished {escape_markdown(result['finished'])}" if result.get("finished") else ""
     start = escape_markdown(result.get("init_from") or config.get("init_from", "auto"))
     seed = escape_markdown(result.get("seed", config.get("seed")))
-    return f"Run {escape_markdown(result['run_id'])}{attempt}{finished}. Seed {seed}, weights from: {start}."
+    return f"Run {escape_markdown(result['run_id'])}{attempt}{finished}, from seed {seed}. It started from {start}."
 
 
 def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -51,7 +53,7 @@ def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         return "## Scores\n\nThis run has no scores."
     rows = [(line.key, line.ours, line.theirs, line.row.source if line.row else "") for line in lines]
     parts = ["## Scores", markdown_table(("metric", "this run", "published", "printed in"), rows)]
-    parts.append("Accuracy, F1 and correlations times 100, as the papers print them.")
+    parts.append("Accuracy, F1, BLEU and correlations are times 100, as the papers print them.")
     parts += _published(result["model"], result["task"], config, lines)
     notes = paper_results.caveats(config)
     if notes and any(line.row for line in lines):
@@ -75,16 +77,49 @@ def _published(model: str, task: str, config: Mapping[str, Any], lines: Sequence
             f"The published results are on another split ({escape_markdown(', '.join(splits))}): **not directly comparable**."
         )
     protocols = [(row.source, row.row, row.key, f"{row.value:g}", row.protocol) for row in rows]
-    parts.append("Protocols of the published numbers:")
+    parts.append("How the published numbers were obtained:")
     parts.append(markdown_table(("source", "row", "metric", "value", "protocol"), protocols))
     return parts
 
 
+def _class_scores(name: str, scores: Mapping[str, Any]) -> str:
+    """A table of precision, recall and F1 of each class, and the confusion matrix, of one split."""
+    labels = scores["labels"]
+    rows = [
+        (
+            label,
+            *(f"{100 * scores[metric][i]:.2f}" for metric in ("precision", "recall", "f1")),
+            scores["references"][i],
+        )
+        for i, label in enumerate(labels)
+    ]
+    matrix = [(label, *counts) for label, counts in zip(labels, scores["confusion_matrix"], strict=True)]
+    numbers = ("precision", "recall", "F1", "rows")
+    return "\n\n".join(
+        (
+            f"## Classes of {escape_markdown(name)}",
+            markdown_table(("label", *numbers), rows, right=numbers),
+            "Rows by their label (down) and the predicted one (across):",
+            markdown_table(("", *labels), matrix, right=labels),
+        )
+    )
+
+
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Selected options of the config groups, the recipe, and hardware settings."""
+    """Every key that was typed, in bold; options of the config groups, the recipe, and hardware settings."""
     choices, recipe = config.get("choices") or {}, config.get("recipe") or {}
-    rows = [(key, value) for key, value in choices.items() if isinstance(value, str) and value != "none"]
-    rows += [(f"recipe.{key}", value) for key, value in recipe.items() if value is not None]
+    typed = paper_results.typed_settings(config)
+    rows = [(f"{key} (set)", paper_results.as_yaml(value)) for key, value in typed.items()]
+    rows += [
+        (key, value) for key, value in choices.items() if isinstance(value, str) and value not in ("none", "default")
+    ]
+    limited = recipe.get("max_steps", -1) > 0
+    left_out = ("epochs",) if limited and recipe.get("epochs") is None else () if limited else ("max_steps",)
+    rows += [
+        (f"recipe.{key}", paper_results.as_yaml(value))
+        for key, value in recipe.items()
+        if value is not None and key not in left_out and f"recipe.{key}" not in typed and not isinstance(value, Mapping)
+    ]
     hardware = config.get("hardware") or {}
     return rows + [(f"hardware.{key}", hardware[key]) for key in ("precision", "packing", "devices") if key in hardware]
 

@@ -8,6 +8,7 @@ of a model's own paper come before those of later code, and result tables before
 
 import csv
 import functools
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from typing import Any
 
 import yaml
 
+from protoformer.config.schema import IGNORED_IN_RUN_ID
+
 BASE = "base"  # name of an ablation's reference row
+# values among which a paper chose the best on dev, by family
+GRIDS = {"bert": {"recipe.lr": (5e-5, 4e-5, 3e-5, 2e-5)}}  # arXiv 1810.04805, section 4.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +152,8 @@ def score_keys(metrics: Iterable[str]) -> list[str]:
 
 
 def caveats(config: Mapping[str, Any]) -> list[str]:
-    """Reasons why a run is not the paper's experiment: other weights, sample data, a part of the data, or settings that are
-    neither those of an ablation's base nor of one of its rows."""
+    """Reasons why a run is not the paper's experiment: other weights, sample data, a part of the data, settings that are
+    neither those of an ablation's base nor of one of its rows, and every other key that was typed."""
     reasons = []
     model, task = (str((config.get("choices") or {}).get(key)) for key in ("model", "task"))
     base = _base(model, task)
@@ -166,4 +171,34 @@ def caveats(config: Mapping[str, Any]) -> list[str]:
     limits = [f"trainer.{key}={trainer[key]}" for key in sorted(trainer) if key.startswith("limit_") and trainer[key]]
     if limits:
         reasons.append(f"it used a part of the data ({', '.join(limits)})")
+    named = {*base, "init_from", *(limit.partition("=")[0] for limit in limits)}
+    typed = [f"{key}={as_yaml(value)}" for key, value in typed_settings(config).items() if _departs(key, named, config)]
+    if typed:
+        reasons.append(f"it was run with {', '.join(typed)}")
     return reasons
+
+
+def typed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that were typed and can change a result, the seed aside, with their values."""
+    typed = (config.get("choices") or {}).get("set") or ()
+    ignored = ("seed", *IGNORED_IN_RUN_ID)
+    return {
+        key: _setting(config, key)
+        for key in typed
+        if key and not any(key == each or key.startswith(f"{each}.") for each in ignored)
+    }
+
+
+def as_yaml(value: Any) -> str:
+    """A value as it is typed: `true`, `[0.9, 0.98]`, `2e-05`."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _departs(key: str, named: Iterable[str], config: Mapping[str, Any]) -> bool:
+    """Whether a typed key is a departure from the paper of which nothing else is said."""
+    if key in named or key.startswith("source."):  # where the same data lie
+        return False
+    grid = GRIDS.get(str((config.get("choices") or {}).get("family")), {})
+    return _setting(config, key) not in grid.get(key, ())

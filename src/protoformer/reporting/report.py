@@ -6,11 +6,10 @@ they count in the means.
 """
 
 import csv
-import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,13 @@ from typing import Any
 from rich.console import Console
 
 from protoformer.atomic import replace_atomically, write_text
-from protoformer.config.schema import IGNORED_IN_RUN_ID
 from protoformer.errors import RunFolderError
 from protoformer.reporting import diagnostics, paper_results
 from protoformer.reporting.paper_results import is_percent
+from protoformer.reporting.recipes import ALWAYS_SHOWN, differing, recipe_names, settings
 from protoformer.reporting.tables import escape_markdown, make_console, markdown_table, print_line, print_table
 from protoformer.runs import reader
 from protoformer.runs.metrics import read_curves
-
-ALWAYS_SHOWN = ("recipe.lr", "recipe.batch_size", "recipe.epochs")  # keys in the name of every recipe
-DERIVED = {"trainer.max_epochs": "recipe.epochs", "trainer.max_steps": "recipe.max_steps"}
-MAX_KEYS = 6  # further differing keys in a recipe's name
 
 
 @dataclass(frozen=True)
@@ -65,14 +60,20 @@ class TaskRuns:
 
     @property
     def keys(self) -> list[str]:
-        """Metrics of the table: dev scores, or test scores if there is no dev set."""
+        """Metrics of the table: those of dev sets, then those of test sets."""
         keys = list(dict.fromkeys(key for run in self.runs for key in paper_results.score_keys(run.result["metrics"])))
-        return [key for key in keys if key.startswith("val/")] or keys
+        return sorted(keys, key=lambda key: not key.startswith("val/"))
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether dev scores (or test scores, where there are no others) are several, and have a column for their mean."""
+        stages = [key.partition("/")[0] for key in self.keys]
+        return bool(stages) and stages.count(stages[0]) > 1
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the table: `keys`, preceded by their mean if there are several."""
-        return ["val/score", *self.keys] if len(self.keys) > 1 else self.keys
+        """Columns of the table: `keys`, preceded by the mean of the dev scores if there are several."""
+        return [f"{self.keys[0].partition('/')[0]}/score", *self.keys] if self.has_mean else self.keys
 
 
 @dataclass
@@ -81,6 +82,7 @@ class CollectedRuns:
 
     runs: list[ReportedRun] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
+    never_began: list[str] = field(default_factory=list)  # unfinished without a step
     skipped: list[str] = field(default_factory=list)
     replaced: int = 0
 
@@ -111,11 +113,25 @@ def collect(folders: Sequence[str]) -> CollectedRuns:
         try:
             record = reader.read(folder)
             if record.result is None:
-                collected.unfinished.append(f"{folder} ({_progress(folder)})")
+                step = _last_step(folder)
+                if step is None:
+                    collected.never_began.append(str(folder))
+                else:
+                    collected.unfinished.append(f"{folder} (at step {step:,})")
                 continue
             run = ReportedRun(record, record.result, settings(record.config), diagnostics.find_problems(record))
+            for group in arrange(
+                [run]
+            ):  # a result of another program, or of a later version, may lack or change anything
+                table_of(group), group_notes(group)
         except RunFolderError as error:
             collected.skipped.append(str(error))
+            continue
+        except Exception as error:  # of any kind: one run does not hide the others
+            message = " ".join(str(error).split())[:200]
+            collected.skipped.append(
+                f"{folder}: cannot be read as a run of this version ({type(error).__name__}: {message})"
+            )
             continue
         same = (folder.parent, str(run.result["run_id"]))
         if same in attempts:
@@ -126,24 +142,6 @@ def collect(folders: Sequence[str]) -> CollectedRuns:
     return collected
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as dotted keys, without the seed and the keys that cannot change a result."""
-    flat: dict[str, Any] = {}
-
-    def descend(node: Mapping[str, Any], prefix: str) -> None:
-        for name, value in node.items():
-            key = f"{prefix}{name}"
-            if key == "seed" or key in IGNORED_IN_RUN_ID:
-                continue
-            if isinstance(value, Mapping) and value:
-                descend(value, f"{key}.")
-            elif value is not None:
-                flat[key] = tuple(value) if isinstance(value, list) else value
-
-    descend(config, "")
-    return flat
-
-
 def arrange(runs: Iterable[ReportedRun]) -> list[TaskRuns]:
     """Runs by model and task, then by recipe; within a group the recipe with the best mean on dev comes first."""
     by_task: dict[tuple[str, str], list[ReportedRun]] = defaultdict(list)
@@ -152,48 +150,24 @@ def arrange(runs: Iterable[ReportedRun]) -> list[TaskRuns]:
     groups = []
     for (model, task), members in sorted(by_task.items()):
         recipes: dict[str, list[ReportedRun]] = defaultdict(list)
-        for name, run in zip(recipe_names([run.settings for run in members]), members, strict=True):
+        typed = dict.fromkeys(key for run in members for key in paper_results.typed_settings(run.record.config))
+        for name, run in zip(recipe_names([run.settings for run in members], list(typed)), members, strict=True):
             recipes[name].append(run)
         ranked = sorted(recipes.items(), key=lambda recipe: (-_mean_score(recipe[1]), recipe[0]))
         groups.append(TaskRuns(model, task, {name: sorted(group, key=_seed) for name, group in ranked}))
     return groups
 
 
-def recipe_names(variants: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names made of the differing settings, `lr=5e-05 batch_size=32 epochs=3`; different settings get different names."""
-    keys = dict.fromkeys(key for variant in variants for key in variant)
-    differ = differing(variants)
-    differ = [key for key in differ if key not in ALWAYS_SHOWN and DERIVED.get(key) not in differ]
-    differ.sort(key=lambda key: key.startswith("model."))  # sizes that follow from other weights come last
-    named = [*(key for key in ALWAYS_SHOWN if key in keys), *differ[:MAX_KEYS]]
-    hidden: dict[str, int] = {}  # settings that differ only in left-out keys are numbered
-    names = []
-    for variant in variants:
-        text = " ".join(f"{key.rpartition('.')[2]}={_format_setting(variant[key])}" for key in named if key in variant)
-        if len(differ) > MAX_KEYS:
-            rest = repr([variant.get(key) for key in differ[MAX_KEYS:]])
-            text += f" (+{len(differ) - MAX_KEYS} keys, variant {hidden.setdefault(rest, len(hidden) + 1)})"
-        names.append(text or "(default)")
-    return names
-
-
-def differing(variants: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys whose values are not the same in all variants."""
-    keys = dict.fromkeys(key for variant in variants for key in variant)
-    return [key for key in keys if len({repr(variant.get(key)) for variant in variants}) > 1]
-
-
 def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
     """Head and lines of a group's table: runs by recipe, each with its matching ablation row, then the paper's results."""
-    keys, columns = group.keys, group.columns
-    several = len(keys) > 1
+    keys, columns, several = group.keys, group.columns, group.has_mean
     head = ["recipe", "n", *(["score"] if several else []), *keys, "examples/s", ""]
     best, lines = group.best, []
     for name, runs in group.recipes.items():
         failed = sum(bool(run.problems) for run in runs)
         marks = ["best on dev"] if best is not None and any(run is best for run in runs) else []
         marks += [f"{failed} of {len(runs)} degenerate"] if failed else []
-        cells = [mean_std([run.score for run in runs], percent=True)] if several else []
+        cells = [mean_std([_mean_score_of(run, columns[0]) for run in runs], percent=True)] if several else []
         cells += [
             mean_std([run.result["metrics"].get(key) for run in runs], is_percent(key, runs[0].result)) for key in keys
         ]
@@ -235,6 +209,8 @@ def group_notes(group: TaskRuns) -> list[str]:
     if group.best is not None:
         score = paper_results.format_metric(group.best.score, percent=True)
         lines.append(f"best on dev: {score}, seed {_seed(group.best)}, {group.best.record.folder}")
+    if constant := _constant_settings(group):
+        lines.append(f"all runs: {constant}")
     for run in group.runs:
         lines += (
             [f"degenerate: {run.record.folder.name}, seed {_seed(run)}: {'; '.join(run.problems)}"]
@@ -253,6 +229,16 @@ def group_notes(group: TaskRuns) -> list[str]:
     return lines
 
 
+def _constant_settings(group: TaskRuns) -> str:
+    """The keys that were typed for every run, with one value, and stand in no recipe's name."""
+    typed = [paper_results.typed_settings(run.record.config) for run in group.runs]
+    return " ".join(
+        f"{key}={paper_results.as_yaml(value)}"
+        for key, value in (typed[0] if typed else {}).items()
+        if key not in ALWAYS_SHOWN and all(each.get(key, ...) == value for each in typed)
+    )
+
+
 def _published(group: TaskRuns) -> list[paper_results.Row]:
     """The published numbers for a group's runs: matching ablation rows, and those of the unmodified model."""
     configs = [runs[0].record.config for runs in group.recipes.values()]
@@ -263,6 +249,10 @@ def _published(group: TaskRuns) -> list[paper_results.Row]:
 def omitted_runs(collected: CollectedRuns) -> list[str]:
     """Lines on runs that are in no table."""
     lines = [f"unfinished: {text}" for text in collected.unfinished]
+    if collected.never_began:
+        first, *others = collected.never_began
+        more = f" and {len(others)} more" if others else ""
+        lines.append(f"never reached a first step: {first}{more}")
     lines += [f"warning: left out: {text}" for text in collected.skipped]
     if collected.replaced:
         lines.append(f"{collected.replaced} earlier attempt(s) left out: the last finished attempt of a run counts")
@@ -289,14 +279,17 @@ def write_csv(file: Path, groups: Sequence[TaskRuns], collected: CollectedRuns) 
                 rows[-1] |= {"seed": _seed(run), "run_id": run.result["run_id"], "attempt": _attempt(run)}
                 rows[-1] |= {"score": _number(run.score, percent=True), "notes": "; ".join(run.problems)}
                 rows[-1] |= {"folder": str(run.record.folder)}
-                rows[-1] |= {key: _as_override(run.settings[key]) for key in differing_keys if key in run.settings}
+                rows[-1] |= {
+                    key: paper_results.as_yaml(run.settings[key]) for key in differing_keys if key in run.settings
+                }
         for row in _published(group):
             rows.append(
                 {"state": "published", "model": row.model, "task": row.task, "recipe": f"{row.source}: {row.row}"}
             )
             rows[-1] |= {row.key: row.value, "notes": row.protocol}
             head += [row.key] if row.key not in head else []
-    rows += [{"state": "unfinished", "folder": text} for text in collected.unfinished]
+    rows += [{"state": "unfinished", "folder": text} for text in (*collected.unfinished, *collected.never_began)]
+    rows += [{"state": "unreadable", "notes": text} for text in collected.skipped]
     with replace_atomically(file) as tmp, tmp.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.DictWriter(lines, [*head, *differing_keys, "notes", "folder"], lineterminator="\n")
         writer.writeheader()
@@ -333,10 +326,18 @@ def _print(group: TaskRuns, console: Console) -> None:
     console.print()
 
 
-def _progress(folder: Path) -> str:
+def _last_step(folder: Path) -> int | None:
+    """The last step that an unfinished run logged or saved a checkpoint at; None: it reached none."""
     file = folder / "metrics.jsonl"
     steps = [steps[-1] for steps, _ in read_curves(file).values()] if file.exists() else []
-    return f"at step {max(steps):,}" if steps else "no step yet"
+    if steps:
+        return max(steps)
+    return 0 if (folder / "checkpoints" / "last.ckpt").exists() else None
+
+
+def _mean_score_of(run: ReportedRun, column: str) -> float | None:
+    """The mean of a run's dev scores, or of its test scores where it has no others."""
+    return run.result.get("score") if column == "val/score" else run.result["metrics"].get(column)
 
 
 def _mean_score(runs: Sequence[ReportedRun]) -> float:
@@ -354,12 +355,3 @@ def _attempt(run: ReportedRun) -> int:
 
 def _number(value: float, percent: bool) -> float:
     return round(100 * value, 4) if percent else value
-
-
-def _as_override(value: Any) -> str:
-    """A value as in an override: `true`, `[0.9, 0.98]`, `2e-05`."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _format_setting(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
