@@ -19,20 +19,21 @@ DEMO = "experiment=demo"
 class Trained(list[tuple[dict[str, Any], str]]):
     """The configs and commands that came to training; seed 2 diverges, seed 4 is a bug."""
 
-    def __call__(self, config: dict[str, Any], command: str) -> float:
+    def __call__(self, config: dict[str, Any], command: str) -> dict[str, Any]:
         self.append((config, command))
         if config["seed"] == 2:
             raise DivergedError("the loss is nan at step 3")
         if config["seed"] == 4:
             raise RuntimeError("a bug")
-        return config["seed"] / 10
+        score = config["seed"] / 10
+        return {"score": score, "metrics": {"val/accuracy": score}, "task_type": {}}
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
     calls = Trained()
     stand_in = ModuleType("protoformer.training.run")
-    stand_in.train = calls  # type: ignore[attr-defined]
+    stand_in.train_run = calls  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "protoformer.training.run", stand_in)
     for name in (CONF_VARIABLE, "HYDRA_FULL_ERROR"):
         monkeypatch.setenv(name, "")  # put back after the test, whatever the command sets
@@ -90,7 +91,7 @@ def test_an_interrupted_run_ends_with_130(
     def interrupted(config: dict[str, Any], command: str) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["protoformer.training.run"], "train", interrupted)
+    monkeypatch.setattr(sys.modules["protoformer.training.run"], "train_run", interrupted)
     assert train.main([DEMO]) == 130
     assert lines(capsys.readouterr().err) == ["error: interrupted"]
 
@@ -104,12 +105,22 @@ def test_a_sweep_runs_every_combination_and_goes_on_past_failures(
     assert points == [(1, 1e-4), (1, 2e-4), (2, 1e-4), (2, 2e-4), (3, 1e-4), (3, 2e-4)]
     assert trained[-1][1].endswith("seed=3 recipe.lr=0.0002")
     printed = capsys.readouterr()
-    table = lines(printed.out)[-6:]
+    *table, best = lines(printed.out)[-7:]
     assert [row.split()[0] for row in table] == list("123456")
-    assert "0.1000" in table[0]
+    assert "10.00" in table[0]
+    assert best == f"best: job 5 (seed=3 recipe.lr=0.0001), 30.00; `protoformer report {outputs}` compares them"
     assert "DivergedError: the loss is nan at step 3" in table[2]
     assert lines(printed.err) == ["error: the loss is nan at step 3"] * 2
     assert os.listdir(tmp_path) == ["runs"]
+
+
+def test_a_sweep_without_a_failure_has_no_column_for_errors(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["-m", DEMO, f"paths.outputs={tmp_path}", "seed=1,3"]) == 0
+    printed = capsys.readouterr().out
+    assert "error" not in printed
+    assert "dev score" in printed
 
 
 def test_a_sweep_with_a_bug_prints_its_traceback_runs_on_and_fails(

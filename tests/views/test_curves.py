@@ -94,3 +94,34 @@ def test_a_line_cut_off_at_the_end_is_left_out_and_one_in_the_middle_named(tmp_p
     file.write_text('{"step": 5, "tr\n' + text)
     with pytest.raises(RunFolderError, match=r"metrics\.jsonl, line 1"):
         read_curves(file)
+
+
+def test_a_dev_loss_stands_beside_the_training_loss_of_the_same_meaning(tmp_path: Path) -> None:
+    """Smoothing, and an auxiliary term, are in the training loss alone."""
+    rows = [{**row, "train/plain_loss": 0.9 * row["train/loss"]} for row in run() if "train/loss" in row]
+    text = words(draw(written(tmp_path / "smoothed", [*rows, {"step": 9, "val/loss": 0.3, "val/smoothed_loss": 0.4}])))
+    assert "<!-- Loss -->" in text
+    assert "<!-- Smoothed loss (trained on) -->" in text
+    rows = [{**row, "train/task_loss": 0.5, "train/lm_loss": 3.0} for row in run() if "train/loss" in row]
+    text = words(draw(written(tmp_path / "auxiliary", [*rows, {"step": 9, "val/loss": 0.3}])))
+    assert "<!-- Loss of the task -->" in text
+    assert "<!-- Loss of the language model -->" in text
+    assert text.count("<!-- dev -->") == 1
+
+
+def test_scores_are_drawn_times_100_and_a_headline_as_it_is(tmp_path: Path) -> None:
+    rows = [{"step": s, "train/loss": 1.0, "val/accuracy": s / 10, "val/perplexity": 170.0 - s} for s in (1, 2, 3)]
+    assert "<!-- 30 -->" in words(draw(written(tmp_path / "a", rows)))
+    text = words(curves.draw(written(tmp_path / "b", rows), SCORES, headline="perplexity"))
+    assert "<!-- Dev perplexity -->" in text
+    assert "<!-- 168" in text
+    assert "accuracy" not in text
+
+
+def test_no_point_is_cut_at_the_upper_edge(tmp_path: Path) -> None:
+    """The first and highest loss lies a tenth below the edge, as does the learning rate's peak."""
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    curves._draw_loss(axes, "Loss", ([1, 2, 3], [5.0, 2.0, 1.0]), [([2], [6.0])])
+    assert axes.get_ylim() == (0, pytest.approx(6.6))

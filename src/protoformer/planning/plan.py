@@ -23,8 +23,8 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.cost import Cost, cost
 from protoformer.optim.schedules import warmup_steps
 from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies
-from protoformer.runs.own_files import AUTO
 from protoformer.reporting.tables import counted, format_duration
+from protoformer.runs.own_files import AUTO
 from protoformer.sample import size as sample_size
 
 GIB = 2**30

@@ -20,7 +20,11 @@ def write_card(folder: Path) -> Path:
     has_curves = (folder / "metrics.jsonl").exists()
     if has_curves:
         task_type = record.result["task_type"]
-        curves.draw(folder / "metrics.jsonl", {*task_type["main_metrics"], *task_type["percent_metrics"]})
+        curves.draw(
+            folder / "metrics.jsonl",
+            {*task_type["main_metrics"], *task_type["percent_metrics"]},
+            task_type.get("headline"),
+        )
     result, config = record.result, record.config
     sections = [
         f"# {escape_markdown(record.model)} on {escape_markdown(record.task)}",

@@ -211,6 +211,8 @@ def group_notes(group: TaskRuns) -> list[str]:
         lines.append(f"best on dev: {score}, seed {_seed(group.best)}, {group.best.record.folder}")
     if constant := _constant_settings(group):
         lines.append(f"all runs: {constant}")
+    if group.best is not None:
+        lines += _confusion_lines(group.best)
     for run in group.runs:
         lines += (
             [f"degenerate: {run.record.folder.name}, seed {_seed(run)}: {'; '.join(run.problems)}"]
@@ -226,6 +228,19 @@ def group_notes(group: TaskRuns) -> list[str]:
         ]
     else:
         lines.append("no published results for this model and task are recorded")
+    return lines
+
+
+def _confusion_lines(run: ReportedRun) -> list[str]:
+    """The confusion matrix of a run whose task names it among its metrics, a line a label."""
+    if "confusion_matrix" not in (((run.record.config.get("task") or {}).get("module") or {}).get("metrics") or ()):
+        return []
+    lines = []
+    for split, scores in (run.result.get("class_scores") or {}).items():
+        if split.startswith("val"):
+            lines.append(f"confusion matrix of {split}, predicted as: {', '.join(scores['labels'])}")
+            pairs = zip(scores["labels"], scores["confusion_matrix"], strict=True)
+            lines += [f"    {label}: {' '.join(map(str, counts))}" for label, counts in pairs]
     return lines
 
 

@@ -103,6 +103,8 @@ class TrainingSession:
             if self.rank == 0:
                 self._record(result)
                 self._write_extras(self.trainer.loggers)
+                with best_effort("the tracker's tables of classes"):
+                    tracking.log_class_scores(self.trainer.loggers, self.trainer.global_step, result["class_scores"])
                 with best_effort("the table of misclassified examples"):
                     tracked_run.misclassified = self._misclassified()
             tracked_run.summary = metrics

@@ -84,6 +84,24 @@ def _log_images(loggers: Sequence[Logger], step: int, images: Mapping[str, Path]
                 logger.experiment.add_image(name, imread(path), step, dataformats="HWC")
 
 
+def log_class_scores(loggers: Sequence[Logger], step: int, class_scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Send the scores of each class and the confusion matrix of each split to the trackers that show tables."""
+    for logger in loggers:
+        if not isinstance(logger, WandbLogger):
+            continue
+        import wandb  # slow, and only needed with this tracker
+
+        for split, scores in class_scores.items():
+            labels, numbers = list(scores["labels"]), ("precision", "recall", "f1", "references")
+            of_each = [[label, *(scores[name][i] for name in numbers)] for i, label in enumerate(labels)]
+            pairs = zip(labels, scores["confusion_matrix"], strict=True)
+            matrix = wandb.Table(columns=["label", *labels], data=[[label, *counts] for label, counts in pairs])
+            table = wandb.Table(columns=["label", *numbers], data=of_each)
+            logger.experiment.log(
+                {f"classes/{split}": table, f"confusion_matrix/{split}": matrix, "trainer/global_step": step}
+            )
+
+
 def finish(
     logger: Logger | None, summary: Mapping[str, Any], misclassified: list[Misclassified], exit_code: int
 ) -> None:

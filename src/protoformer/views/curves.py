@@ -20,10 +20,11 @@ DEV = "#c2452d"
 SCORES = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3")
 
 
-def draw(metrics_file: Path, score_metrics: Collection[str]) -> Path:
+def draw(metrics_file: Path, score_metrics: Collection[str], headline: str | None = None) -> Path:
     """Write `curves.svg` beside metrics.jsonl and return its path.
 
-    `score_metrics` names the metrics that are drawn as dev scores, whatever their split: `accuracy` of `val/matched/accuracy`.
+    `score_metrics` names the metrics that are drawn as dev scores, times 100, whatever their split: `accuracy` of
+    `val/matched/accuracy`. `headline` names one that is drawn in their place and as it is, such as a perplexity.
     """
     import matplotlib  # slow: `report` and a finished run import this file without drawing
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -32,56 +33,93 @@ def draw(metrics_file: Path, score_metrics: Collection[str]) -> Path:
     curves = read_curves(metrics_file)
     path = metrics_file.with_name("curves.svg")
     style: Any = {"svg.hashsalt": "protoformer", "font.size": 9, "text.color": INK, "axes.labelcolor": INK}
+    losses = _losses(curves)
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.5 * (1 + len(losses)), 3.4), layout="constrained")
         FigureCanvasSVG(figure)
-        training, scores = figure.subplots(1, 2)
+        *training, scores = figure.subplots(1, 1 + len(losses))
         last = max((steps[-1] for steps, _ in curves.values()), default=0)
-        for axes in (training, scores):
+        for axes in (*training, scores):
             axes.set_xlim(0, max(1, last) * 1.03)
-        _draw_training(training, curves)
-        _draw_scores(scores, curves, score_metrics)
+        for axes, (title, key, dev) in zip(training, losses, strict=True):
+            _draw_loss(axes, title, _finite(curves.get(key, ([], []))), dev)
+        _draw_learning_rate(training[0], _finite(curves.get("train/lr", ([], []))))
+        if headline and (of_headline := {key: curves[key] for key in curves if _is_dev(key, f"/{headline}")}):
+            _draw_scores(scores, f"Dev {headline}", of_headline, _finite(curves.get("val/score", ([], []))))
+        else:
+            _draw_scores(scores, "Dev scores", *_scores(curves, score_metrics))
         with replace_atomically(path) as tmp:
             figure.savefig(tmp, format="svg", metadata={"Date": None})
     return path
 
 
-def _draw_training(axes: "Axes", curves: dict[str, Curve]) -> None:
-    _frame(axes, "Loss")
-    steps, losses = _finite(curves.get("train/loss", ([], [])))
+def _losses(curves: dict[str, Curve]) -> list[tuple[str, str, list[Curve]]]:
+    """Pictures of losses: a title, the key of the training loss, and the dev losses that mean the same.
+
+    A smoothed loss and a loss with an auxiliary term are not what a dev loss is: each stands in a picture of its own.
+    """
+
+    def dev(ending: str) -> list[Curve]:
+        return [curve for key in curves if _is_dev(key, ending) and (curve := _finite(curves[key]))[0]]
+
+    if "train/plain_loss" in curves:
+        pictures = [("Loss", "train/plain_loss", dev("/loss"))]
+        if curves["train/plain_loss"] != curves.get("train/loss"):
+            pictures.append(("Smoothed loss (trained on)", "train/loss", dev("/smoothed_loss")))
+        return pictures
+    if "train/task_loss" in curves:
+        return [
+            ("Loss of the task", "train/task_loss", dev("/loss")),
+            ("Loss of the language model", "train/lm_loss", []),
+        ]
+    return [("Loss", "train/loss", dev("/loss"))]
+
+
+def _draw_loss(axes: "Axes", title: str, training: Curve, dev: Sequence[Curve]) -> None:
+    _frame(axes, title)
+    steps, losses = training
     if not steps:
         return _say(axes, "no training")
     window = max(1, len(losses) // 25)
     if window > 1:
         axes.plot(steps, losses, color=LOSS, alpha=0.25, linewidth=0.8)
     axes.plot(steps, _running_mean(losses, window), color=LOSS, linewidth=1.6, label="training", **_marks(steps))
-    dev = [curve for key in curves if _is_dev(key, "/loss") and (curve := _finite(curves[key]))[0]]
     for number, curve in enumerate(dev):
         label = "dev" if number == 0 else None
         axes.plot(*curve, color=DEV, linewidth=1.2, marker="o", markersize=3.5, label=label)
     if dev:
         axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
+    highest = max(max(values) for _, values in (training, *dev))
     if min(losses) > 0:
-        axes.set_ylim(bottom=0)
-    rate = _finite(curves.get("train/lr", ([], [])))
+        axes.set_ylim(0, 1.1 * highest)
+    return None
+
+
+def _draw_learning_rate(axes: "Axes", rate: Curve) -> None:
     if len(rate[0]) > 1:
         right = axes.twinx()
         right.plot(*rate, color=RATE, linewidth=1, linestyle=(0, (4, 2)))
         right.set_ylabel("learning rate", color=RATE)
-        right.set_ylim(bottom=0)
+        right.set_ylim(0, 1.1 * max(rate[1]) or 1.0)
         right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         right.tick_params(colors=RATE, length=0)
         right.spines[:].set_visible(False)
-    return None
 
 
-def _draw_scores(axes: "Axes", curves: dict[str, Curve], score_metrics: Collection[str]) -> None:
-    _frame(axes, "Dev scores")
+def _scores(curves: dict[str, Curve], score_metrics: Collection[str]) -> tuple[dict[str, Curve], Curve]:
+    """The curves of the dev scores, times 100, or of their mean where there are none; and the mean's."""
+    mean = _hundredfold(_finite(curves.get("val/score", ([], []))))
     names = [key for key in curves if key.startswith("val/") and key.rpartition("/")[2] in score_metrics]
-    best = _finite(curves.get("val/score", ([], [])))
-    drawn = {name: curve for name in names if (curve := _finite(curves[name]))[0]}
-    if not drawn:
-        drawn = {"val/score": best} if best[0] else {}
+    drawn = {name: curve for name in names if (curve := _hundredfold(_finite(curves[name])))[0]}
+    return drawn or ({"val/score": mean} if mean[0] else {}), mean
+
+
+def _hundredfold(curve: Curve) -> Curve:
+    return curve[0], [100 * value for value in curve[1]]
+
+
+def _draw_scores(axes: "Axes", title: str, drawn: dict[str, Curve], best: Curve) -> None:
+    _frame(axes, title)
     if not drawn:
         return _say(axes, "no scores on a dev set")
     for (name, (steps, values)), color in zip(drawn.items(), SCORES * len(drawn), strict=False):

@@ -66,7 +66,9 @@ class AuxiliaryLanguageModel:
             example_losses = torch.where(present.all(1), example_losses, of_present)
         total = (example_losses * real).sum()
         return Loss(
-            loss.total + self.weight * total, loss.targets, {**loss.running_metrics, "lm_loss": (total, real.sum())}
+            loss.total + self.weight * total,
+            loss.targets,
+            {**loss.running_metrics, "task_loss": (loss.total, loss.targets), "lm_loss": (total, real.sum())},
         )
 
     def flops(self, padding_mask: Bool[Tensor, "*rows seq"], lengths: SequenceLengths | None = None) -> Tensor | float:
