@@ -190,10 +190,14 @@ def typed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as it is typed: `true`, `[0.9, 0.98]`, `2e-05`."""
+    """A value as it is typed: `true`, `[0.9, 0.98]`, `{patience: 3}`, `2e-05`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {as_yaml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _departs(key: str, named: Iterable[str], config: Mapping[str, Any]) -> bool:

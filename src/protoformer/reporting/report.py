@@ -18,7 +18,7 @@ from rich.console import Console
 
 from protoformer.atomic import replace_atomically, write_text
 from protoformer.errors import RunFolderError
-from protoformer.reporting import diagnostics, paper_results
+from protoformer.reporting import diagnostics, paper_results, results
 from protoformer.reporting.paper_results import is_percent
 from protoformer.reporting.recipes import ALWAYS_SHOWN, differing, recipe_names, settings
 from protoformer.reporting.tables import escape_markdown, make_console, markdown_table, print_line, print_table
@@ -67,6 +67,8 @@ class TaskRuns:
     @property
     def has_mean(self) -> bool:
         """Whether dev scores (or test scores, where there are no others) are several, and have a column for their mean."""
+        if any(run.result["task_type"].get("headline") for run in self.runs):
+            return False  # a perplexity says more than the score that it is chosen by
         stages = [key.partition("/")[0] for key in self.keys]
         return bool(stages) and stages.count(stages[0]) > 1
 
@@ -207,8 +209,9 @@ def group_notes(group: TaskRuns) -> list[str]:
     """Lines under a group's table: the best run, degenerate runs, and differences from the paper's experiment."""
     lines = []
     if group.best is not None:
-        score = paper_results.format_metric(group.best.score, percent=True)
-        lines.append(f"best on dev: {score}, seed {_seed(group.best)}, {group.best.record.folder}")
+        lines.append(
+            f"best on dev: {results.score_text(group.best.result)}, seed {_seed(group.best)}, {group.best.record.folder}"
+        )
     if constant := _constant_settings(group):
         lines.append(f"all runs: {constant}")
     if group.best is not None:

@@ -102,7 +102,7 @@ def write_shards(
     }
     write_text(folder / "index.json", json.dumps(stats))
     remove_abandoned(folder)
-    log.info("%s: tokenised into %d shards in %s", texts.origin, len(counts), folder)
+    log.info("%s: tokenised into %d shard%s in %s", texts.origin, len(counts), "s" * (len(counts) != 1), folder)
 
 
 @dataclass
