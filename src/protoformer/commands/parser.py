@@ -81,5 +81,10 @@ def guarded(work: Callable[[], int]) -> int:
 
 def print_error(error: UserError) -> int:
     """Print a user error as one line on stderr and give its exit code."""
-    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    print("error: " + printable(" ".join(str(error).split())), file=sys.stderr)
     return error.exit_code
+
+
+def printable(text: str) -> str:
+    """A text with control characters and halves of surrogate pairs escaped: what a file holds does not steer a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -12,6 +12,7 @@ from protoformer.atomic import replace_atomically
 from protoformer.data.examples.parallel_text import ParallelTextReader
 from protoformer.data.selection import SplitSelection
 from protoformer.data.sources.source import Source
+from protoformer.errors import DataError
 from protoformer.runs.digests import source_digest
 from protoformer.text.tokenizer_files import read_tokenizer
 from protoformer.text.tokenizers import Tokenizer
@@ -37,6 +38,8 @@ class LearnedVocabulary:
         path = cache / "vocabularies" / key / "tokenizer.json"
         if not path.exists():
             log.info("%s: learning a vocabulary of %d tokens (%s)", stream.origin, self.size, self.kind)
+            if stream.broken and next(reader.texts(stream), None) is None:
+                raise DataError(f"{stream.broken[0]}; there is no text to learn a vocabulary from")
             learned = train(
                 lambda: chain.from_iterable(map(reader.texts, (stream, *others))),
                 self.kind,

@@ -91,10 +91,14 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
             return
         train_split = self.splits["train"].get("")
         validation_splits = self._validation_splits(train_split)
-        validation = {name: self.whole_table(self._shards(split)) for name, split in validation_splits.items()}
+        validation_corpora = {name: self._shards(split) for name, split in validation_splits.items()}
+        validation = {name: self.whole_table(corpus) for name, corpus in validation_corpora.items()}
         train: dict[str, AnyTable] = {}
         if train_split is not None:
             corpus = self._shards(train_split)
+            for other in validation_corpora.values():
+                if other.stats["digest"] == corpus.stats["digest"]:
+                    log.warning("%s: its text is that which is trained on (validation)", other.stats["origin"])
             held_out = 0.0 if validation_splits else self.held_out
             train[""], held_out_table = self.train_and_validation_tables(corpus, held_out)
             if held_out_table is not None:

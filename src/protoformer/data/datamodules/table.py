@@ -82,6 +82,14 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
     def setup(self, stage: str | None = None) -> None:
         if not self.tables:
             self.tables = {role: self._tables(role) for role in ROLES}
+            self._warn_of_training_rows()
+
+    def _warn_of_training_rows(self) -> None:
+        trained_on = {table.stats["digest"] for table in self.tables["train"].values()}
+        for role in ("validation", "test"):
+            for table in self.tables[role].values():
+                if table.stats["digest"] in trained_on:
+                    log.warning("%s: its rows are those that are trained on (%s)", table.stats["origin"], role)
 
     def raw(self, role: Role, split: str) -> RawTable:
         """The rows of a split (or slice of one) as the source gives them; `split` is our name of it."""
@@ -120,6 +128,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
             return self.encode(raw, role).with_stats(origin=raw.origin, digest=raw.digest[:16])
 
         table: AnyTable = cached(self.cache, settings, encode, self.table_class)  # type: ignore[assignment]
+        table = table.with_stats(origin=raw.origin)  # the cached rows may come from another file with the same content
         for line in self.log_lines(table):
             log.info("%s: %s", raw.origin, line)
         return table

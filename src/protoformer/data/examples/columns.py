@@ -5,16 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Int
 from numpy import ndarray
 
-from protoformer.data.examples.labels import column_of_classes, column_of_numbers
-from protoformer.data.examples.values import as_text, python_values
+from protoformer.data.examples.labels import column_of_classes, column_of_numbers, with_class_names
+from protoformer.data.examples.values import as_text, python_values, without_json
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import DataError
 
 OnBadRow = Literal["error", "skip"]
 Item = TypeVar("Item")
+NESTED = "a list or an object, where a single value is expected"
 
 
 def select(items: Sequence[Item], rows: Int[ndarray, "kept"]) -> list[Item]:
@@ -127,6 +129,13 @@ class ColumnReader:
         """A column of lists or structs as Python values."""
         return python_values(self.raw.table.column(name), self.raw.table.schema.field(name))
 
+    def label_column(self, names: Sequence[str] | None) -> pa.ChunkedArray:
+        """The column of the labels. Its numbers are words where the file says of which words they are the numbers."""
+        schema = self.raw.table.schema
+        column, nested = without_json(self.raw.table.column(self.label), schema.field(self.label))
+        self.bad_rows.add(self.label, NESTED, nested)
+        return column if names is None else with_class_names(column, schema, self.label, names)
+
     def labels(self, names: Sequence[str] | None, first: int = 0) -> ndarray:
         """Labels as class indices from 0 (-1: hidden); without `names` as floats.
 
@@ -134,7 +143,7 @@ class ColumnReader:
         """
         if self.label not in self.raw.table.column_names:
             return np.full(len(self.bad_rows.mask), -1, dtype=np.float32 if names is None else np.int64)
-        column = self.raw.table.column(self.label)
+        column = self.label_column(names)
         labels = column_of_numbers(column) if names is None else column_of_classes(column, names, first)
         if labels is None:
             raise DataError(f"{self.raw.origin}: column {self.label!r} holds {column.type}, not a label")
@@ -156,7 +165,8 @@ def text_column(raw: RawTable, name: str, bad_rows: BadRows) -> list[str]:
 
 def nullable_texts(raw: RawTable, name: str, bad_rows: BadRows) -> list[str | None]:
     """A column as texts; what is no valid UTF-8 is bad. Raises DataError for a column of lists or structs."""
-    column = raw.table.column(name)
+    column, nested = without_json(raw.table.column(name), raw.table.schema.field(name))
+    bad_rows.add(name, NESTED, nested)
     converted = as_text(column)
     if converted is None:
         raise DataError(f"{raw.origin}: column {name!r} holds {column.type}, not text")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from protoformer.data.examples.columns import OnBadRow
-from protoformer.data.examples.values import as_text
+from protoformer.data.examples.columns import NESTED, OnBadRow
+from protoformer.data.examples.values import as_text, without_json
 from protoformer.data.sources.source import DatasetRef, RawStream, Source
 from protoformer.errors import ConfigurationError, DataError
 
@@ -44,6 +44,8 @@ class Documents:
         ]
         self.origin = " + ".join(stream.origin for stream, _ in streams)
         settings = [(stream.digest, rows_per_document, column) for stream, rows_per_document, column in self.streams]
+        if on_bad_row == "skip":  # other documents, where there are bad rows
+            settings.append(("skip", 0, ""))
         self.digest = hashlib.sha256(repr(settings).encode()).hexdigest()
         self.skipped = 0
 
@@ -63,13 +65,15 @@ class Documents:
         row = 0
         for batch in stream.batches():
             self._check(stream.broken)
-            column = pa.chunked_array([batch.column(0)])
+            column, nested = without_json(pa.chunked_array([batch.column(0)]), batch.schema.field(0))
+            for index in nested.nonzero()[0][:1]:
+                self._check([f"{_place(stream, int(index), row)}, column {name!r}: {NESTED}"])
             converted = as_text(column)
             if converted is None:
                 raise DataError(f"{stream.origin}: column {name!r} holds {column.type}, not text")
             text_column, invalid = converted
             for index in invalid.nonzero()[0][:1]:
-                self._check([f"{stream.origin}, row {row + index}, column {name!r}: not UTF-8"])
+                self._check([f"{_place(stream, int(index), row)}, column {name!r}: not UTF-8"])
             row += batch.num_rows
             for text in text_column.to_pylist():
                 if text and not text.isspace():
@@ -80,6 +84,11 @@ class Documents:
     def _check(self, broken: Sequence[str]) -> None:
         if broken and self.on_bad_row == "error":
             raise DataError(f"{broken[0]}; task.data.on_bad_row=skip leaves such rows out")
+
+
+def _place(stream: RawStream, index: int, first: int) -> str:
+    """Where row `index` of the batch that was read last stands; it begins with row `first` of the stream."""
+    return stream.where(index) if stream.where else f"{stream.origin}, row {first + index}"
 
 
 @dataclass(frozen=True)

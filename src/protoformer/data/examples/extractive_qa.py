@@ -76,7 +76,7 @@ class ExtractiveQAReader(DatasetRef):
             bad_rows.add(self.id, "an id that stands twice", np.asarray(_repeated(ids)))
         for name, texts in ((self.question, questions), (self.context, contexts)):
             bad_rows.add(name, "empty text", np.asarray([not (text and text.strip()) for text in texts]))
-        entries = [NO_ANSWERS] * len(ids) if without_answers else self._answers(raw, bad_rows, contexts)
+        entries = [NO_ANSWERS] * len(ids) if without_answers else self._answers(raw, role, bad_rows, contexts)
         answers, starts = [entry.texts for entry in entries], [entry.starts for entry in entries]
         hidden = without_answers or (role == "test" and not any(answers))
         if not hidden:
@@ -115,12 +115,16 @@ class ExtractiveQAReader(DatasetRef):
             add("an answer that does not stand in the context at its answer_start", wrong)
         add("a null answer_start", [None in row for row in starts])
 
-    def _answers(self, raw: RawTable, bad_rows: BadRows, contexts: list[str | None]) -> list["Answers"]:
+    def _answers(self, raw: RawTable, role: Role, bad_rows: BadRows, contexts: list[str | None]) -> list["Answers"]:
         """The answers of each row. Raises DataError where no row's are in a form of SQuAD's, or a text."""
         column = raw.table.column(self.answers)
-        if as_text(column) is not None:
+        values = python_values(column, raw.table.schema.field(self.answers))
+        present = [value for value in values if value is not None]
+        if present and as_text(column) is not None and not any(isinstance(value, list | dict) for value in present):
             return self._flat_answers(raw, bad_rows, contexts)
-        entries = [answers_of(value) for value in python_values(column, raw.table.schema.field(self.answers))]
+        if present or role != "test":  # else they are hidden
+            bad_rows.add(self.answers, NO_LISTS, np.asarray([value is None for value in values]))
+        entries = [answers_of(value) for value in values]
         if entries and all(entry.problem == NOT_SQUAD for entry in entries):
             raise DataError(
                 f"{raw.origin}: column {self.answers!r} holds {column.type}, not SQuAD's lists `text` and `answer_start`"
@@ -145,6 +149,7 @@ class ExtractiveQAReader(DatasetRef):
         return [Answers([text], [start]) if text else NO_ANSWERS for text, start in zip(texts, numbers, strict=True)]
 
 
+NO_LISTS = "null; a question without an answer has empty lists"
 NOT_SQUAD = "not SQuAD's `text` and `answer_start`"
 
 

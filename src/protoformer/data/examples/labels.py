@@ -1,5 +1,6 @@
 """Labels as files hold them: names, numbers, true and false, as text or as numbers of any type."""
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from protoformer.data.examples.values import as_text, plain
+from protoformer.data.sources.rows import scalar_text
 
 TRUTH = {"true": True, "false": False, "yes": True, "no": False}
+TRUTH_NUMBERS = {1.0: True, 0.0: False}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -28,18 +31,19 @@ class Labels:
 
 
 def column_of_numbers(column: pa.ChunkedArray) -> Labels | None:
-    """Numbers of a regression; None for a column that can hold none."""
+    """Numbers of a regression; None for a column that can hold none. -1 hides a label where no other number is negative."""
     values, missing, unknown = _numbers(column)
     if values is None:
         return None
+    hidden = (values == -1) & (values[~missing] >= -1).all() & ~((values < 0) & (values > -1)).any()
     problems = {"a label that is no number": unknown | (~np.isfinite(values) & ~missing)}
-    return Labels(values, missing, values == -1, {**problems, "a hidden label (-1)": values == -1})
+    return Labels(values, missing, hidden, {**problems, "a hidden label (-1)": hidden})
 
 
 def column_of_classes(column: pa.ChunkedArray, names: Sequence[str], first: int) -> Labels | None:
     """Class indices from 0; None for a column that can hold no label.
 
-    A label is one of `names`, or else a number from `first` on (where all names are numerals, a number is a name), or else true
+    A label is one of `names`, or else a number from `first` on (where names are numbers, a number is a name), or else true
     or false: of two classes the second or the first, unless the names say which is which.
     """
     words = label_words(column)
@@ -56,6 +60,32 @@ def column_of_classes(column: pa.ChunkedArray, names: Sequence[str], first: int)
         f"none of the labels {list(names)}": wrong & ~is_number,
     }
     return Labels(values, missing, hidden, problems)
+
+
+def with_class_names(column: pa.ChunkedArray, schema: pa.Schema, name: str, names: Sequence[str]) -> pa.ChunkedArray:
+    """The numbers of classes that `datasets` names in the file (`ClassLabel`) as `names`, where these are the same words.
+
+    So words in another order keep their meaning. Any other column stays as it is.
+    """
+    numbers = plain(column)
+    classes = _class_names(schema, name)
+    ours = {str(each).casefold(): str(each) for each in names}
+    if not pa.types.is_integer(numbers.type) or sorted(map(str.casefold, classes)) != sorted(ours):
+        return column
+    words = [
+        ours[classes[number].casefold()] if number is not None and 0 <= number < len(classes) else scalar_text(number)
+        for number in numbers.to_pylist()
+    ]
+    return pa.chunked_array([pa.array(words, pa.large_string())])
+
+
+def _class_names(schema: pa.Schema, name: str) -> list[str]:
+    """The names of a column's classes that `datasets` wrote into the file; [] where it wrote none."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(each) for each in features[name]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def label_words(column: pa.ChunkedArray) -> tuple[list[str], Bool[ndarray, "rows"]] | None:
@@ -77,15 +107,15 @@ def class_index(text: str, names: Sequence[str], first: int) -> float:
         return names.index(text)
     number = number_of(text)
     if not math.isnan(number):
-        if all(name.isdigit() for name in names):
-            text = str(int(number)) if number.is_integer() else text
-            return names.index(text) if text in names else math.nan
+        numbers = [number_of(name) for name in names]
+        if not all(math.isnan(each) for each in numbers):
+            return numbers.index(number) if number in numbers else math.nan
         index = number - first
         return index if index.is_integer() and 0 <= index < len(names) else math.nan
     truth = TRUTH.get(text.lower())
     if truth is None or len(names) != 2:
         return math.nan
-    meanings = [TRUTH.get(name.lower()) for name in names]
+    meanings = [TRUTH.get(name.lower(), TRUTH_NUMBERS.get(number_of(name))) for name in names]
     if truth in meanings:
         return meanings.index(truth)
     return math.nan if any(meaning is not None for meaning in meanings) else float(truth)

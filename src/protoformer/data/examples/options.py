@@ -14,7 +14,7 @@ from protoformer.data.examples.values import Unreadable
 from protoformer.data.sources.rows import scalar_text
 from protoformer.errors import DataError
 
-Options = tuple[list[str], list[str] | None]  # texts, and the row's own names of them
+Options = tuple[list[str], list[str] | None]  # texts, and the row's own names of them ([]: not one for each)
 
 
 def options_of(value: Any) -> Options | None:
@@ -27,9 +27,17 @@ def options_of(value: Any) -> Options | None:
         value = [each["text"] for each in value]
     if not isinstance(value, list) or any(isinstance(each, list | dict | Unreadable) for each in value):
         return None
-    has_labels = isinstance(labels, list) and len(labels) == len(value) and None not in labels
-    names = [str(scalar_text(label)).strip() for label in labels] if has_labels else None
-    return [scalar_text(text) or "" for text in value], names
+    return [scalar_text(text) or "" for text in value], _own_names(labels, len(value))
+
+
+def _own_names(labels: Any, count: int) -> list[str] | None:
+    """The names that a row gives its choices; [] where they are not one for each."""
+    if labels is None or (isinstance(labels, list) and all(label is None for label in labels)):
+        return None
+    if not isinstance(labels, list) or len(labels) != count or None in labels:
+        return []
+    names = [str(scalar_text(label)).strip() for label in labels]
+    return names if len(set(names)) == count else []
 
 
 def option_lists(reader: ColumnReader, column: str, names: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
@@ -44,6 +52,8 @@ def option_lists(reader: ColumnReader, column: str, names: Sequence[str]) -> tup
     number = f"{len(names)}" if len(names) == 2 else f"2 to {len(names)}"
     reader.bad_rows.add(column, f"not a list of {number} choices", wrong_length)
     reader.bad_rows.add(column, "an empty choice", empty & ~wrong_length)
+    unnamed = np.asarray([row is not None and row[1] == [] for row in rows])
+    reader.bad_rows.add(column, "labels that do not name each choice once", unnamed)
     choices = [[""] * len(names) if wrong else row for row, wrong in zip(texts, wrong_length, strict=True)]
     own_names = [
         row[1] if row and row[1] and not wrong else list(names[: len(choice)])
@@ -67,7 +77,7 @@ def choice_labels(
     count = len(choices)
     if reader.label not in reader.raw.table.column_names:
         return np.full(count, -1, dtype=np.int64)
-    column = reader.raw.table.column(reader.label)
+    column = reader.label_column(all_names)
     words = label_words(column)
     if words is None:
         raise DataError(f"{reader.raw.origin}: column {reader.label!r} holds {column.type}, not a label")

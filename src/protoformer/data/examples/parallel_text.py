@@ -10,7 +10,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from protoformer.data.examples.columns import BadRows, OnBadRow, nullable_texts, select
-from protoformer.data.examples.values import as_text, is_text, plain, python_values
+from protoformer.data.examples.values import as_text, is_text, plain, python_values, without_json
 from protoformer.data.sources.parallel import ANY_LANGUAGE
 from protoformer.data.sources.rows import scalar_text
 from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, Role
@@ -83,9 +83,10 @@ class ParallelTextReader(DatasetRef):
                 values = python_values(column, table.schema.field(self.column))
                 texts = [value.get(language) if isinstance(value, dict) else None for value in values]
                 if any(text is not None for text in texts):
-                    return pa.chunked_array([pa.array([scalar_text(text) for text in texts], pa.large_string())])
+                    texts = [None if isinstance(text, list | dict) else scalar_text(text) for text in texts]
+                    return pa.chunked_array([pa.array(texts, pa.large_string())])
         elif language in names:
-            return table.column(language)
+            return without_json(table.column(language), table.schema.field(language))[0]
         raise DataError(f"{origin}: no language {language!r}; it has {', '.join(names)}")
 
 

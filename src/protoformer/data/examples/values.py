@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool
 from numpy import ndarray
 
-from protoformer.data.sources.rows import JSON_COLUMN
+from protoformer.data.sources.rows import JSON_COLUMN, scalar_text
 
 CAST_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
 
@@ -42,7 +42,8 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def as_text(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Bool[ndarray, "rows"]] | None:
-    """A column as text, and its rows that are no valid UTF-8 (null in the text); None for lists and structs."""
+    """A column as text, and its rows that are no valid UTF-8 (null in the text); None for a type that has no text: lists,
+    structs, times in a zone that is not known."""
     column = plain(column)
     kind = column.type
     if pa.types.is_nested(kind):
@@ -54,8 +55,25 @@ def as_text(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Bool[ndarray, "ro
     try:
         text = column.cast(pa.float32() if pa.types.is_float16(kind) else kind).cast(pa.large_string())
     except CAST_ERRORS:
-        text = pa.chunked_array([pa.array([_text(value) for value in column.to_pylist()], pa.large_string())])
+        try:
+            values = column.to_pylist()
+        except (ValueError, OverflowError):
+            return None
+        text = pa.chunked_array([pa.array([_text(value) for value in values], pa.large_string())])
     return text, np.zeros(len(column), dtype=bool)
+
+
+def without_json(column: pa.ChunkedArray, field: pa.Field) -> tuple[pa.ChunkedArray, Bool[ndarray, "rows"]]:
+    """A column that the reader of the file wrote as JSON, as texts; and its rows with a list or an object (null in the text).
+
+    Any other column stays as it is.
+    """
+    if field.metadata != JSON_COLUMN:
+        return column, np.zeros(len(column), dtype=bool)
+    values = python_values(column, field)
+    nested = [isinstance(value, list | dict) for value in values]
+    texts = [None if is_nested else scalar_text(value) for value, is_nested in zip(values, nested, strict=True)]
+    return pa.chunked_array([pa.array(texts, pa.large_string())]), np.asarray(nested)
 
 
 def _text(value: Any) -> str | None:

@@ -5,6 +5,7 @@ CSV is RFC 4180's: a quoted field may hold commas, line breaks and doubled quote
 """
 
 import csv
+import re
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -61,8 +62,10 @@ def _records(path: Path, encoding: str | None) -> Generator[tuple[int, list[str]
 
 
 def _delimiter(header_line: str) -> str:
-    """A comma; where the header has none, the semicolon or the tab that it has (spreadsheets write what a country uses)."""
-    return next((character for character in ",;\t" if character in header_line), ",")
+    """A comma; where the header has none outside of quotes, the semicolon, tab or bar that it has (spreadsheets write what a
+    country uses)."""
+    unquoted = re.sub(r'"[^"]*"', "", header_line)
+    return next((character for character in ",;\t|" if character in unquoted), ",")
 
 
 def _quoted_records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:

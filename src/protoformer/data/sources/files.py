@@ -7,7 +7,7 @@ from protoformer.data.sources.readers import SUPPORTED, is_supported
 from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, files_stream
 from protoformer.data.sources.text_files import check_encoding
 from protoformer.errors import DataError
-from protoformer.runs.digests import matching_files
+from protoformer.runs.digests import file_digest, matching_files
 
 VALIDATION = "validation"  # the split that the files of `validation` are
 
@@ -27,10 +27,10 @@ class FilesSource:
         self.paths = _matching(files, "source.files")
         self.validation_paths = None if validation is None else _matching(validation, "source.validation")
         self.encoding = check_encoding(encoding)
-        if both := sorted(set(self.paths) & set(self.validation_paths or ())):
-            raise DataError(
-                f"{both[0]} is in source.files and in source.validation: what is validated on is not trained on"
-            )
+        for path in self.validation_paths or ():
+            if same := next((other for other in self.paths if _same_content(path, other)), None):
+                what = "is in source.files and in" if path == same else f"of source.files has the content of {path} of"
+                raise DataError(f"{same} {what} source.validation: what is validated on is not trained on")
 
     @property
     def validation_split(self) -> str | None:
@@ -54,14 +54,21 @@ class FilesSource:
         return None
 
 
+def _same_content(path: Path, other: Path) -> bool:
+    """Whether two files are one (by two names, or as links), or one the copy of the other."""
+    if path.samefile(other):
+        return True
+    return path.stat().st_size == other.stat().st_size and file_digest(path) == file_digest(other)
+
+
 def _matching(patterns: Sequence[str] | str, key: str) -> list[Path]:
-    """The files that names and globs mean, each once."""
+    """The files that names and globs mean, each once, whatever links or ways lead to it."""
     paths: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matches = matching_files(pattern)
         if not matches:
             raise DataError(f"{key}={pattern}: no such file")
-        paths += [path for path in matches if path not in paths]
+        paths += [path for path in matches if not any(path.samefile(other) for other in paths)]
     if not paths:
         raise DataError(f"{key}=[] names no file")
     if wrong := [path for path in paths if not is_supported(path)]:

@@ -55,7 +55,7 @@ def _value_rows(values: list[Any], path: Path) -> Iterator[FileRow]:
             values = _nested_rows(value) or [value]
         elif isinstance(value, list):
             values = value
-    if values and all(isinstance(value, dict) and isinstance(value.get("paragraphs"), list) for value in values):
+    if values and isinstance(values[0], dict) and isinstance(values[0].get("paragraphs"), list):
         yield from _squad_rows(values, path)
         return
     for value in values:
@@ -72,7 +72,10 @@ def _nested_rows(value: dict[str, Any]) -> list[Any]:
 def _squad_rows(articles: list[dict[str, Any]], path: Path) -> Iterator[FileRow]:
     """SQuAD's articles > paragraphs > questions as the hub's rows: a question each."""
     for a, article in enumerate(articles):
-        for p, paragraph in enumerate(article["paragraphs"]):
+        paragraphs = article.get("paragraphs") if isinstance(article, dict) else None
+        if not isinstance(paragraphs, list):
+            raise DataError(f"{path}: data[{a}] has no list `paragraphs`, so it is no article of SQuAD's own file")
+        for p, paragraph in enumerate(paragraphs):
             where = f"{path}: data[{a}].paragraphs[{p}]"
             questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
             if not isinstance(questions, list):
@@ -80,15 +83,24 @@ def _squad_rows(articles: list[dict[str, Any]], path: Path) -> Iterator[FileRow]
             for question in questions:
                 if not isinstance(question, dict):
                     raise DataError(f"{where}.qas holds {_kind(question)}, where an object is expected")
-                yield FileRow(
-                    {
-                        "id": question.get("id"),
-                        "title": article.get("title"),
-                        "context": paragraph.get("context"),
-                        "question": question.get("question"),
-                        "answers": question.get("answers") or [],
-                    }
-                )
+                row = {
+                    "id": question.get("id"),
+                    "title": article.get("title"),
+                    "context": paragraph.get("context"),
+                    "question": question.get("question"),
+                    "answers": question.get("answers"),
+                }
+                yield FileRow(row, None, _contradiction(question))
+
+
+def _contradiction(question: dict[str, Any]) -> str | None:
+    """What v2.0's `is_impossible` and the answers say against each other."""
+    answers, impossible = question.get("answers"), question.get("is_impossible")
+    if not isinstance(impossible, bool) or answers is None or impossible != bool(answers):
+        return None
+    return f"question {question.get('id')!r}: is_impossible is {str(impossible).lower()}, and it has " + (
+        "an answer" if answers else "none"
+    )
 
 
 def _values(text: str) -> tuple[list[Any], str | None]:

@@ -58,6 +58,10 @@ class LocalSource:
                 f"{folder}: {', '.join(path.name for path in paths)}: one split in several formats; keep one"
             )
         stems = [path.name.removesuffix(path.suffix if path.suffix in COMPRESSED else "") for path in paths]
+        if len(set(stems)) < len(stems):
+            raise DataError(
+                f"{folder}: {', '.join(path.name for path in paths)}: one file twice, compressed and not; keep one"
+            )
         shard_suffixes = [re.search(r"-(\d+)-of-(\d+)$", Path(stem).stem) for stem in stems]
         numbers = [(int(shard[1]), int(shard[2])) if shard else None for shard in shard_suffixes]
         if any(shard_suffixes) and numbers != [(number, len(paths)) for number in range(len(paths))]:

@@ -132,7 +132,9 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
         field_, chunked = _joined_column(name, parts)
         fields.append(field_)
         columns.append(chunked)
-    return pa.table(columns, schema=pa.schema(fields))
+    metadata = tables[0].schema.metadata
+    same = all(table.schema.metadata == metadata for table in tables)
+    return pa.table(columns, schema=pa.schema(fields, metadata if same else None))
 
 
 def _nulls(table: pa.Table, name: str) -> pa.Table:

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -70,7 +71,7 @@ class RawStream:
     """Rows of a split as record batches; each call of `batches` reads them from the first on.
 
     `documents`: each row is a whole document, whatever the data set's own rows are. `broken` says of each row read so far what
-    could not be read, with its place; such a row is null.
+    could not be read, with its place; such a row is null. `where` is the place of a row of the batch that was read last.
     """
 
     batches: Callable[[], Iterator[pa.RecordBatch]]
@@ -78,6 +79,7 @@ class RawStream:
     digest: str
     documents: bool = False
     broken: list[str] = field(default_factory=list)
+    where: Callable[[int], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,25 +162,32 @@ def files_stream(
 ) -> RawStream:
     """The rows of files, one after another, as a stream."""
     broken: list[str] = []
+    place: Callable[[int], str] = str
 
     def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal place
         broken.clear()
         for path in paths:
             first = 0
             for each in read_batches(path, columns, encoding):
-                for row, problem in each.broken.items():
-                    broken.append(
-                        f"{path}, {f'line {each.lines[row]}' if each.lines else f'row {first + row}'}: {problem}"
-                    )
+                place = partial(_place, path, each.lines, first)
+                broken.extend(f"{place(row)}: {problem}" for row, problem in each.broken.items())
                 first += each.batch.num_rows
                 yield each.batch
 
-    return RawStream(batches, origin, files_digest(paths, encoding), documents, broken)
+    return RawStream(batches, origin, files_digest(paths, encoding), documents, broken, where=lambda row: place(row))
+
+
+def _place(path: Path, lines: Sequence[int] | None, first: int, row: int) -> str:
+    return f"{path}, {f'line {lines[row]}' if lines else f'row {first + row}'}"
 
 
 def table_stream(raw: RawTable, columns: Sequence[str] | None) -> RawStream:
     """A table as a stream, without copying its rows."""
     names = selected_columns(columns, raw.table.column_names, raw.origin)
     return RawStream(
-        lambda: iter(raw.table.select(names).to_batches(max_chunksize=ROWS_PER_BATCH)), raw.origin, raw.digest
+        lambda: iter(raw.table.select(names).to_batches(max_chunksize=ROWS_PER_BATCH)),
+        raw.origin,
+        raw.digest,
+        broken=[f"{raw.location(row)}: {problem}" for row, problem in sorted(raw.broken.items())],
     )

@@ -48,7 +48,13 @@ def check_encoding(encoding: str | None) -> str | None:
     return encoding
 
 
-def open_text(path: Path, encoding: str | None, newline: Literal["", "\n"] = "\n") -> io.TextIOWrapper:
+def _without_line_feed(path: Path) -> bool:
+    """Whether no byte of a file is a line feed: its lines, if it has several, end at carriage returns (old spreadsheets)."""
+    with COMPRESSED[path.suffix](path, "rb") if path.suffix in COMPRESSED else path.open("rb") as file:
+        return all(b"\n" not in block for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def open_text(path: Path, encoding: str | None, newline: Literal["", "\n", "\r"] = "\n") -> io.TextIOWrapper:
     """The decompressed text of a file. Raises DataError for a file with zero bytes whose encoding is not known."""
     raw: Any = COMPRESSED[path.suffix](path, "rb") if path.suffix in COMPRESSED else path.open("rb")
     try:
@@ -61,6 +67,8 @@ def open_text(path: Path, encoding: str | None, newline: Literal["", "\n"] = "\n
             )
         name = marked or encoding or "utf-8"
         errors = "surrogatepass" if codecs.lookup(name).name.startswith(("utf-16", "utf-32")) else "surrogateescape"
+        if newline == "\n" and b"\r" in head and b"\n" not in head and _without_line_feed(path):
+            newline = "\r"
         return io.TextIOWrapper(raw, encoding=name, errors=errors, newline=newline)
     except BaseException:
         raw.close()
