@@ -13,13 +13,14 @@ import pytest
 from protoformer import cli
 from protoformer.errors import ConfigurationError
 
-CASES = 500
-# none of these gets as far as to train or to download: files and runs that they name are not there
+CASES = 400
+COMPOSING = ("train", "prepare", "plan")  # a tenth of a second each: a third as many as of the others
+# none of these gets as far as to train, measure or download: the files and runs that they name are not there
 LINES = {
     "train": "model=bert_l2_h128 task=glue/rte init_from=scratch source=local source.root=nowhere recipe.lr=1e-4 "
     "recipe.epochs=3 task.data.on_bad_row=skip 'task.splits.validation={a: validation, b: test}' seed=1",
     "prepare": "model=bert_l2_h128 task=squad/v2 init_from=scratch source=local source.root=nowhere task.max_len=64",
-    "plan": "model=bert_l2_h128 task=glue/rte init_from=scratch recipe.batch_size=8 recipe.max_steps=10 seed=0",
+    "plan": "model=bert_l2_h128 task=glue/rte init_from=scratch recipe.batch_size=0 recipe.max_steps=10 seed=0",
     "list": "models tasks",
     "evaluate": "nowhere task=glue/rte source=local source.root=nowhere",
     "settings": "recipe task.max_len",
@@ -36,7 +37,7 @@ LINES = {
 }
 VALUES = [
     "", " ", "0", "-1", "-0", "1e999", "nan", "inf", str(2**70), "9" * 5000, "null", "true", "[]", "{}", "[", "{a", "'", '"',
-    "\\", "é中😀", "\u202e", "a=b", "=", "==", "..", "/", "~", "*", "[1,2]", "{a: 1}", "${seed}", "${nothing}", "???",
+    "\\", "é中😀", "\u202e", "a=b", "=", "==", "*", "[1,2]", "{a: 1}", "${seed}", "${nothing}", "???",
     "${oc.env:NOTHING}", "x" * 3000, "\n", "a\nb", "\t", "\r", "\x1b[31m", "%s%n", "-", "--", "1,2", "range(1,3)", "glob(*)",
     "@", "1/2", "0x10", os.fsdecode(b"\xff"), "\ud800",
 ]  # fmt: skip
@@ -97,10 +98,11 @@ def test_mutated_command_lines_work_or_are_refused_in_one_line(tmp_path: Path, m
         raise ConfigurationError("it would measure")
 
     monkeypatch.setattr("protoformer.complexity.results.measure_grid", measure)
+    verbs = [*COMPOSING, *3 * [verb for verb in LINES if verb not in COMPOSING]]
     outcomes: Counter[tuple[str, int]] = Counter()
     for case in range(CASES):
         draw = random.Random(case)
-        verb = list(LINES)[case % len(LINES)]
+        verb = verbs[case % len(verbs)]
         words = shlex.split(LINES[verb])
         for _ in range(draw.randint(1, 3)):
             words = mutated(draw, words)
@@ -113,4 +115,4 @@ def test_mutated_command_lines_work_or_are_refused_in_one_line(tmp_path: Path, m
             assert not set("\r\x1b\x0b\x0c\x85\u2028\u2029") & set(errors), (line, errors)
         outcomes[verb, code] += 1
     assert sum(outcomes.values()) == CASES
-    assert all(outcomes[verb, 2] > CASES / len(LINES) / 10 for verb in LINES), outcomes
+    assert all(outcomes[verb, 2] > CASES / len(verbs) / 3 for verb in LINES), outcomes
