@@ -42,6 +42,8 @@ CASES = [
     ("model=bert", "no task is chosen", ["glue/rte"]),
     ("-m model=bert,brt task=glue/mnli", "did you mean model=bert?", ["bert_large"]),
     (f"{PAIR} --multirn", "did you mean --multirun?", ["--config-dir"]),
+    ("model=bert task=pretrain/clm", "model=bert does not support task=pretrain/clm", ["gpt2_xl", "rnn"]),
+    ("model=bert task=classify", "task.rows.text is not set; add task.rows.text=", []),
     ("", "no model and no task", ["model=bert task=glue/mnli"]),
 ]
 

@@ -142,9 +142,7 @@ def test_a_kind_that_the_models_template_cannot_write_is_refused_with_the_models
     config["task"]["data"] = {"_target_": "kind_of_stub.TextsDataModule"}
     check(config)
     config["task"]["data"] = {"_target_": "kind_of_stub.SpanDataModule"}
-    with pytest.raises(
-        ConfigurationError, match=r"needs a template with spans\(\).*model=bert_l2_h128 lacks; .*none yet"
-    ):
+    with pytest.raises(ConfigurationError, match=r"model=bert_l2_h128 does not support .*lacks spans\).*none yet"):
         check(config)
 
 

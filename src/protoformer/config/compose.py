@@ -17,7 +17,7 @@ from protoformer.config.foreign_names import foreign_value
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
 from protoformer.config.old_keys import renamed
 from protoformer.config.suggest import advice
-from protoformer.config.validate import check, key_advice, keys_of, stated_keys
+from protoformer.config.validate import check, check_supported, key_advice, keys_of, stated_keys
 from protoformer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -96,13 +96,15 @@ def plain(
     whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     stated = OmegaConf.to_container(whole, resolve=False)
     _check_variant({str(key): value for key, value in stated.items()} if isinstance(stated, dict) else {}, given)
-    with readable_errors(folders):
-        resolved = OmegaConf.to_container(whole, resolve=True)
-    assert isinstance(resolved, dict)
     known = groups(folders)
     chosen: dict[str, Any] = {name: option for name, option in choices.items() if name in known}
     if chosen.get("task") == NO_TASK:
         raise ConfigurationError(_none_chosen("task", folders))
+    if isinstance(stated, dict):
+        check_supported(stated, chosen)  # before values are resolved: a task may refer to sizes that the model lacks
+    with readable_errors(folders):
+        resolved = OmegaConf.to_container(whole, resolve=True)
+    assert isinstance(resolved, dict)
     chosen["set"] = sorted(name for name in given if name not in known and not name.startswith("hydra"))
     for name in TRANSIENT_GROUPS:
         if not resolved.get(name):
@@ -291,6 +293,9 @@ def _translated(error: BaseException, folders: Sequence[Path]) -> str:
     if absent:
         path, _, name = absent.group(1).rpartition(".")
         return f"~{absent.group(1)}: no yaml states this key; {key_advice(path, name, stated_keys(path))}"
+    unset = re.search(r"Missing mandatory value: ([\w.]+)", text)
+    if unset:
+        return f"{unset.group(1)} is not set; add {unset.group(1)}=<a value>"
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
         problem = getattr(error, "problem", None) or first_line(error)

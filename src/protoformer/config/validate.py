@@ -166,14 +166,28 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
     longest = sizes.get("max_seq_len") if config["init_from"] in ("auto", "scratch") else None  # a folder has its own
     if longest and task["max_len"] > longest:
         raise ConfigurationError(f"task.max_len={task['max_len']} is longer than model.max_seq_len={longest}")
-    template, data = model["template"], task["data"]["_target_"]
+    template = model["template"]
     if model.get("attention") == "causal" and template.get("pooled_token", "first") == "first":
         raise ConfigurationError(
             "with model.attention=causal the first token attends only to itself; add +model.template.pooled_token=last"
         )
-    if not supports(template["_target_"], data):
-        models = ", ".join(models_for(data, search_path())) or "none yet"
-        raise ConfigurationError(
-            f"task={choices.get('task')} needs a template with {required_template_method(data)}(), which the template of "
-            f"model={choices.get('model')} lacks; supported models: {models}"
-        )
+    check_supported(config, choices)
+
+
+def check_supported(config: Mapping[Any, Any], choices: Mapping[str, str]) -> None:
+    """Raise ConfigurationError where the model's template cannot write the task's examples; values may be unresolved."""
+    template, data = _target(config, "model", "template"), _target(config, "task", "data")
+    if template is None or data is None or supports(template, data):
+        return
+    models = ", ".join(models_for(data, search_path())) or "none yet"
+    raise ConfigurationError(
+        f"model={choices.get('model')} does not support task={choices.get('task')} (its template lacks "
+        f"{required_template_method(data)}); supported models: {models}"
+    )
+
+
+def _target(config: Mapping[Any, Any], *path: str) -> str | None:
+    node: Any = config
+    for name in (*path, "_target_"):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node if isinstance(node, str) and "." in node else None
