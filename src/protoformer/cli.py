@@ -22,7 +22,7 @@ VERBS = {  # module of `commands`, in the order of the overview
     "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention", "generate": "runs.generate",
     "report": "runs.report", "compare": "runs.compare", "submission": "runs.submission", "export": "runs.export",
     "complexity": "complexity", "tokenizer": "tokenizer",
-    "settings": "settings",
+    "settings": "settings", "clean": "clean",
 }  # fmt: skip
 
 

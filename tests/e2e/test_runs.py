@@ -11,7 +11,7 @@ from protoformer.models.weights import read_pickle
 
 from .commands import SMALL, Workspace, curve, error_line, finished, predictions, result, wait_for
 
-LONG = (*SMALL, "source.rows=960", "recipe.epochs=4", "trainer.log_every=5")
+LONG = (*SMALL, "source.rows=960", "trainer.keep_optimizer=true", "recipe.epochs=4", "trainer.log_every=5")
 SHORT = (*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1")
 
 

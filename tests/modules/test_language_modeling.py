@@ -206,7 +206,8 @@ RUN = [
     "model=gpt2_tiny", "task=pretrain/clm", "source=sample", "source.rows=60", "tracking=none", "model.d_model=16",
     "model.d_ff=32", "recipe.batch_size=8", "recipe.max_steps=7", "recipe.epochs=null", "recipe.warmup=2", "recipe.lr=3e-3",
     "task.max_len=24", "task.data.held_out=0.2", "task.module.sample_tokens=6", "trainer.val_check_interval=3",
-    "trainer.log_every=1", "trainer.checkpoint_every=1", "hardware.threads=1", "hardware.micro_batch=3",
+    "trainer.log_every=1", "trainer.checkpoint_every=1", "trainer.keep_optimizer=true",
+    "hardware.threads=1", "hardware.micro_batch=3",
 ]  # fmt: skip
 SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
 

@@ -378,6 +378,7 @@ RUN = [
     "task=pretrain/mlm_nsp",
     "source=sample",
     "source.rows=80",
+    "trainer.keep_optimizer=true",
     "tracking=none",
     "model.d_model=16",
     "model.d_ff=32",

@@ -28,7 +28,9 @@ SECONDS = 300  # for one command
 ORPHAN_SECONDS = 10  # for all processes of a killed run to end
 MARK = "PROTOFORMER_SOAK"
 BERT = "model=bert_l2_h128 model.d_model=32 model.n_heads=2 model.d_ff=64"
-COMMON = "source=sample tracking=none trainer.log_every=1 hardware.threads=1 hardware.grace=30"
+COMMON = (
+    "source=sample tracking=none trainer.keep_optimizer=true trainer.log_every=1 hardware.threads=1 hardware.grace=30"
+)
 KINDS = {  # dropout stays on: the states of random generators are part of a checkpoint
     "classification": f"{BERT} task=glue/mrpc source.rows=200 init_from=scratch recipe.epochs=3 recipe.batch_size=16 "
     "task.max_len=32 recipe.lr=3e-3 trainer.val_check_interval=9 trainer.checkpoint_every=4",

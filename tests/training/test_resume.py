@@ -35,6 +35,7 @@ WORDS = [
     "trainer.limit_test_batches=1",
     "trainer.log_every=2",
     "trainer.checkpoint_every=1",
+    "trainer.keep_optimizer=true",
     "task.max_len=24",
     "hardware.threads=1",
 ]

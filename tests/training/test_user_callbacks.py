@@ -60,7 +60,8 @@ def config(tmp_path: Path, *overrides: str) -> dict[str, Any]:
 
 
 def test_a_state_is_saved_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_module: str) -> None:
-    composed = config(tmp_path, f"trainer.callbacks=[{{_target_:{own_module}.Count,every:2}}]")
+    callbacks = f"trainer.callbacks=[{{_target_:{own_module}.Count,every:2}}]"
+    composed = config(tmp_path, callbacks, "trainer.keep_optimizer=true")
 
     def stop(self: StepLogger, trainer: Any, module: Any, *rest: Any) -> None:
         module.stop.signal_number = int(trainer.global_step >= 1)

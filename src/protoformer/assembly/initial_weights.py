@@ -17,7 +17,7 @@ from protoformer.models.hf.labels import fitted
 from protoformer.models.hf.layout import HeadLayout, WeightsLayout
 from protoformer.models.hf.sizes import read_tensors
 from protoformer.modules.task_module import TaskModule
-from protoformer.runs.digests import folder_digest
+from protoformer.runs.digests import checkpoints_digest, folder_digest
 from protoformer.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
         return InitialWeights("scratch")
     folder = Path(init_from).expanduser()
     if (folder / "checkpoints").is_dir():
-        return InitialWeights(str(init_from), folder, is_run=True, digest=folder_digest(folder / "checkpoints"))
+        return InitialWeights(str(init_from), folder, is_run=True, digest=checkpoints_digest(folder / "checkpoints"))
     if folder.is_dir():
         return InitialWeights(str(init_from), folder, digest=folder_digest(folder))
     if hub.is_path(init_from):

@@ -124,6 +124,7 @@ class Trainer:
     deterministic: bool = False  # torch's deterministic algorithms alone; slower on a GPU
     checkpoint_every: Positive = 500  # optimizer steps between checkpoints
     log_every: Positive = 10  # optimizer steps between lines of metrics.jsonl
+    keep_optimizer: bool = False  # whether a finished run keeps last.ckpt, with the optimizer's state
     callbacks: Sequence[dict[str, Any]] = ()  # Lightning callbacks of your own, each a mapping with a `_target_`
 
 
@@ -193,6 +194,6 @@ class Run:
 
 IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's name
     *("paths", "tracking", "views", "variant", "force", "reuse", "choices", "model.pretraining", "task.train_examples"),
-    *("trainer.checkpoint_every", "trainer.log_every"),
+    *("trainer.checkpoint_every", "trainer.log_every", "trainer.keep_optimizer"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
 )

@@ -163,3 +163,10 @@ def files_digest(paths: Iterable[Path], root: Path) -> str:
 def folder_digest(folder: Path) -> str:
     """Digest of the files directly in a folder, without hidden ones."""
     return files_digest((path for path in folder.iterdir() if path.is_file() and path.name[0] != "."), folder)
+
+
+def checkpoints_digest(folder: Path) -> str:
+    """Digest of the weights that a run is known by; `last.ckpt`, which a finished run may drop, counts where it is alone."""
+    paths = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    chosen = [path for path in paths if path.name != "last.ckpt"]
+    return files_digest(chosen or paths, folder)

@@ -1,10 +1,12 @@
 """The run folder: all files of a run, at a path that the same command finds again."""
 
+import contextlib
 import json
 import math
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +126,23 @@ class RunFolder:
         except (RunFolderError, KeyError):
             return "unfinished"
 
+    @property
+    def has_started(self) -> bool:
+        """Whether a step was trained, or anything evaluated: there is a checkpoint, a logged metric or a result."""
+        logged = self.metrics_file.exists() and self.metrics_file.stat().st_size > 0
+        return logged or self.result_file.exists() or any(self.checkpoints.rglob("*.ckpt"))
+
+    def remove_if_not_started(self) -> bool:
+        """Empty a folder in which nothing was trained or evaluated; the lock stays for its owner. Returns whether it did."""
+        if self.has_started:
+            return False
+        for path in self.path.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != "lock":
+                path.unlink(missing_ok=True)
+        return True
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
@@ -149,6 +168,14 @@ class RunFolder:
         name = agent or f"{self.run_id}-a{self.attempt}-{secrets.token_hex(2)}"
         write_text(file, name + "\n")
         return name
+
+
+def remove_empty(folder: Path, top: Path) -> None:
+    """Remove a folder that is empty, and those above it that are empty then, below `top`."""
+    with contextlib.suppress(OSError):  # not empty, or gone
+        while folder != top and folder.is_relative_to(top):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _finite(value: Any) -> Any:

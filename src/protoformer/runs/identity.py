@@ -15,7 +15,14 @@ from typing import Any, get_args, get_type_hints
 from protoformer.config import schema
 from protoformer.config.signatures import signature, source_file
 from protoformer.config.validate import OWN_DATA
-from protoformer.runs.digests import file_digest, files_digest, folder_digest, matching_files, outside_digest
+from protoformer.runs.digests import (
+    checkpoints_digest,
+    file_digest,
+    files_digest,
+    folder_digest,
+    matching_files,
+    outside_digest,
+)
 from protoformer.runs.own_files import own_files
 
 NODES_OF_DEFAULTS = ("early_stopping",)  # nodes that name no run while all their keys have their defaults
@@ -95,7 +102,7 @@ def _init_identity(init_from: str) -> str:
     """Initial weights: a folder by its content, anything else by its name."""
     folder = Path(init_from).expanduser()
     if (folder / "checkpoints").is_dir():
-        return f"run:{folder_digest(folder / 'checkpoints')}"
+        return f"run:{checkpoints_digest(folder / 'checkpoints')}"
     return f"folder:{folder_digest(folder)}" if folder.is_dir() else init_from
 
 

@@ -142,6 +142,18 @@ def remove_dead_lock(folder: Path) -> None:
         (folder / "lock").unlink(missing_ok=True)
 
 
+def is_in_use(folder: Path, stale: float = 90.0) -> bool:
+    """Whether a job that may be alive owns a folder; takes no lock."""
+    file = folder / "lock"
+    owner = _read(file)
+    lives = processes.lives(owner["process"]) if owner.get("process") else None
+    if lives is not None:
+        return lives
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - file.stat().st_mtime < stale
+    return False
+
+
 def _identity() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),

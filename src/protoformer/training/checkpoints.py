@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from protoformer.atomic import replace_atomically
 from protoformer.models.weights import StateDict, read_pickle
+from protoformer.runs.folder import RunFolder
 
 SAFE_TYPES = (str, bytes, int, float, bool, type(None), torch.Tensor, torch.dtype)
 
@@ -81,6 +82,18 @@ def size_of(value: Any) -> int:
     if isinstance(value, Mapping):
         return sum(map(size_of, value.values()))
     return sum(map(size_of, value)) if isinstance(value, list | tuple | set) else 0
+
+
+def drop_optimizer(folder: RunFolder) -> None:
+    """Remove the checkpoint that a finished run would have continued from; of its only weights, all but the weights."""
+    last = folder.last_checkpoint
+    if not last.exists():
+        return
+    if folder.best_checkpoint.exists() or folder.averaged_checkpoint.exists():
+        last.unlink()
+        return
+    content = read_checkpoint(last)
+    write_checkpoint({name: content[name] for name in ("state_dict", "global_step", "epoch") if name in content}, last)
 
 
 class AtomicCheckpointIO(CheckpointIO):

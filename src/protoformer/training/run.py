@@ -9,18 +9,18 @@ they are imported only where a rank starts to work.
 import logging
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from protoformer.atomic import remove_abandoned, write_text
 from protoformer.distributed import launcher, memory, signals
 from protoformer.distributed.world import is_main, rank, world, world_size
-from protoformer.errors import StaleResultError
+from protoformer.errors import StaleResultError, UserError
 from protoformer.reporting import card, head, results
 from protoformer.runs.digests import code_digest
-from protoformer.runs.folder import RunFolder
+from protoformer.runs.folder import RunFolder, remove_empty
 from protoformer.runs.lock import RunLock, remove_dead_lock
 from protoformer.training.best_effort import best_effort
 
@@ -45,7 +45,8 @@ def train_run(config: dict[str, Any], command: str) -> dict[str, Any]:
         with ExitStack() as lock:
             claim = _claim(config, lock)
             if claim.result is None:
-                claim = claim._replace(result=launcher.launch(run_rank, config, claim.folder, command))
+                with _unless_refused(claim):
+                    claim = claim._replace(result=launcher.launch(run_rank, config, claim.folder, command))
     if claim.result is None:
         raise RuntimeError("a run ended without a result")
     if is_main():
@@ -68,6 +69,7 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
         remove_abandoned(folder.path)  # of a process that was killed after its result
         remove_dead_lock(folder.path)
         return Claim(str(folder.path), _finished_result(config, folder))
+    lock.callback(remove_empty, folder.path, Path(config["paths"]["outputs"]))  # when the lock is gone
     lock.enter_context(RunLock(folder.path, lost=lambda: _exit_on_lost_lock(folder.path)))
     remove_abandoned(folder.path, owned=True)
     remove_abandoned(Path(config["paths"]["cache"]))
@@ -81,6 +83,17 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
     folder.write_config(config)
     print(head.head_line(config, folder.path), flush=True)
     return Claim(str(folder.path))
+
+
+@contextmanager
+def _unless_refused(claim: Claim) -> Iterator[None]:
+    """A run that an error of its user ends before its first step leaves no folder."""
+    try:
+        yield
+    except UserError as error:
+        if error.exit_code == UserError.exit_code and is_main():
+            RunFolder.open(Path(claim.folder)).remove_if_not_started()
+        raise
 
 
 def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
@@ -110,7 +123,8 @@ def _train_with_other_ranks(config: dict[str, Any], command: str) -> Claim:
     init_process_group(config["hardware"])
     with ExitStack() as lock:
         claim = broadcast_from_rank0(lambda: _claim(config, lock))
-        return Claim(claim.folder, claim.result or run_rank(config, claim.folder, command))
+        with _unless_refused(claim):
+            return Claim(claim.folder, claim.result or run_rank(config, claim.folder, command))
 
 
 def _exit_on_lost_lock(folder: Path) -> None:
