@@ -80,7 +80,7 @@ def test_one_prompt_is_streamed_and_several_are_printed(tmp_path: Path, capsys: 
     assert captured.out == f"{PROMPTS[0]}{expected[0].text}\n"
     assert captured.err == ""
     prompts = [argument for prompt in PROMPTS for argument in ("--prompt", prompt)]
-    assert command(["generate", str(run), *prompts, "--max-new", "6"]) == 0
+    assert command(["generate", str(run), *prompts, "--max-new-tokens", "6"]) == 0  # the name that transformers uses
     captured = capsys.readouterr()
     assert captured.out == "".join(f"{completion.prompt}{completion.text}\n\n" for completion in expected)
     assert "tokens/s" in captured.err

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 PIPED_WIDTH = 160  # columns where no terminal says its width
+NARROW = 120  # in a narrower terminal a framed table has no padding, and its heads break after a slash
+OTHER_WIDTH = 8  # of its columns but the first, which has the rest
 
 
 def make_console() -> Console:
@@ -37,15 +39,18 @@ def print_table(
     """
     console = console or make_console()
     plain = box.SIMPLE_HEAD if console.is_terminal else None
+    narrow = framed and console.is_terminal and console.width < NARROW
     table = Table(
+        padding=(0, 0) if narrow else (0, 1),
         title=None if title is None else Text(title, style="italic" if framed else "bold"),
         title_justify="left",
         box=box.HEAVY_HEAD if framed else plain,
         pad_edge=framed,
     )
     for name in columns:
-        style = "bold" if name in bold else None
-        table.add_column(Text(name), justify="right" if name in right else "left", style=style, overflow="fold")
+        head = Text(name.replace("/", "/\n") if narrow else name)
+        table.add_column(head, justify="right" if name in right else "left", style="bold" if name in bold else None,
+                         overflow="fold", max_width=OTHER_WIDTH if narrow and name != columns[0] else None)  # fmt: skip
     for number, row in enumerate(rows, start=1):
         table.add_row(*map(Text, row), end_section=number == section_after)
     console.print(table)

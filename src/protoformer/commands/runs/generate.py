@@ -11,8 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", action="append", default=[], metavar="TEXT", help="a prompt; may be given several times")
     add("--prompts", metavar="FILE", help="a file of prompts, one per line; or .jsonl with the key prompt")
     add("--out", metavar="FILE.jsonl", help="write completions to this file, one per line (default: the terminal)")
-    add("--max-new", type=int, default=64, metavar="N", help="maximum number of new tokens (default: %(default)s); when the "
-        "model's positions are full, the last half of the text is read again")  # fmt: skip
+    add("--max-new", "--max-new-tokens", type=int, default=64, metavar="N", help="maximum number of new tokens (default: "
+        "%(default)s); when the model's positions are full, the last half of the text is read again")  # fmt: skip
     add("--temperature", type=float, metavar="X", help="0: greedy decoding (the default; with --top-k, --top-p or --samples "
         "it is 1)")  # fmt: skip
     add("--top-k", type=int, metavar="K", help="sample from the K most probable tokens")
