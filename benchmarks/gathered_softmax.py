@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from protoformer.batches import PretrainingBatch
 from protoformer.models.bert import bert
-from protoformer.modules.pretraining import PretrainingModule
+from protoformer.modules.kinds.pretraining import PretrainingModule
 
 VARIANTS = ("gathered", "full")
 VOCABULARY = 30522

@@ -33,7 +33,7 @@ from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
 from protoformer.models import weights
 from protoformer.models.gpt import gpt
 from protoformer.models.hf.gpt import Gpt2Weights
-from protoformer.modules.language_modeling import LanguageModule
+from protoformer.modules.kinds.language_modeling import LanguageModule
 from protoformer.optim.adamw import adamw
 from protoformer.optim.groups import decay_groups
 from protoformer.optim.optimization import Optimization

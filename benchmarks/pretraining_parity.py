@@ -20,7 +20,7 @@ from protoformer.batches import PretrainingBatch
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
-from protoformer.modules.pretraining import PretrainingModule
+from protoformer.modules.kinds.pretraining import PretrainingModule
 
 # esterification, amide coupling, Boc protection, Suzuki coupling, reduction, SN2: reactants >> product
 REACTIONS = (

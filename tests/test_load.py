@@ -51,7 +51,7 @@ def test_a_run_of_an_earlier_version_is_opened(run: Path) -> None:
     for new, old in (
         ("protoformer.models.hf.BertWeights", "protoformer.models.published.bert.BertWeights"),
         ("protoformer.data.Classification", "protoformer.data.classification.Classification"),
-        ("protoformer.modules.Classification", "protoformer.modules.classification.Classification"),
+        ("protoformer.modules.Classification", "protoformer.modules.kinds.classification.Classification"),
         ("  hf:\n", "  published:\n"),
         ("variant: null", "row: null"),
         ("protoformer.text.BertTemplate", "protoformer.text.formats.BertFormat"),
@@ -61,7 +61,7 @@ def test_a_run_of_an_earlier_version_is_opened(run: Path) -> None:
     ):
         assert new in text, new
         text = text.replace(new, old)
-    module = text[text.index("    _target_: protoformer.modules.classification") :]
+    module = text[text.index("    _target_: protoformer.modules.kinds.classification") :]
     shared = module[module.index("    labels:") : module.index("    metrics:")]
     file.write_text(text.replace(module, module.replace(shared, "").replace("    aux_lm_weight: 0.0\n", "")))
     loaded = protoformer.load(run)

@@ -12,7 +12,7 @@ from typing import Any
 
 from protoformer.commands.parser import Parser, guarded
 from protoformer.config.groups import CONF_VARIABLE
-from protoformer.config.suggest import advice
+from protoformer.config.names.suggest import advice
 from protoformer.distributed import signals
 from protoformer.errors import ConfigurationError
 

@@ -7,8 +7,8 @@ from protoformer.assembly.freeze import freeze
 from protoformer.errors import ConfigurationError
 from protoformer.models.bert import bert
 from protoformer.models.gpt import gpt
-from protoformer.modules.classification import ClassificationModule
-from protoformer.modules.language_modeling import LanguageModule
+from protoformer.modules.kinds.classification import ClassificationModule
+from protoformer.modules.kinds.language_modeling import LanguageModule
 from protoformer.optim.build import build_optimizer
 from protoformer.optim.optimization import Optimization
 

@@ -50,7 +50,7 @@ task:
     labels: [entailment, not_entailment]
   splits: {train: train, validation: validation, test: test}
   data: {_target_: protoformer.data.classification.ClassificationDataModule}
-  module: {_target_: protoformer.modules.classification.ClassificationModule, metrics: [accuracy]}
+  module: {_target_: protoformer.modules.kinds.classification.ClassificationModule, metrics: [accuracy]}
 recipe: {lr: 5.0e-05, batch_size: 32, epochs: 3, warmup: 0.1, aux_lm_weight: 0.5}
 trainer: {max_epochs: 3}
 hardware: {accelerator: cpu}

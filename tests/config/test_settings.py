@@ -10,7 +10,7 @@ from protoformer.commands import settings, train
 from protoformer.config import schema
 from protoformer.config.compose import compose
 from protoformer.config.groups import search_path
-from protoformer.config.settings import Section, sections, with_defaults
+from protoformer.config.reference.settings import Section, sections, with_defaults
 from protoformer.config.validate import check, keys_of
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-from protoformer.config.suggest import advice, listed, nearest
+from protoformer.config.names.suggest import advice, listed, nearest
 
 
 def test_the_nearest_name_is_offered_and_every_name_is_listed_nearest_first() -> None:

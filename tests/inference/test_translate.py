@@ -15,7 +15,7 @@ from protoformer.inference import translate
 from protoformer.inference.load import LoadedRun
 from protoformer.inference.translate import TranslationRequest, Translator, decoded, output_lines
 from protoformer.models.transformer import transformer
-from protoformer.modules.translation import TranslationModule
+from protoformer.modules.kinds.translation import TranslationModule
 from protoformer.text.tokenizers import whole_word_tokenizer
 
 TEXTS = ["the dog runs", "", "a cat", "the old tree stands by the old river and the dog runs", "tree", "  "]

@@ -41,7 +41,7 @@ def test_activations_grow_with_rows_and_a_real_module_is_refused() -> None:
 
 
 def test_a_blank_batch_is_a_batch() -> None:
-    from protoformer.modules.classification import ClassificationModule
+    from protoformer.modules.kinds.classification import ClassificationModule
 
     for labels in (["a", "b"], None):
         model = ClassificationModule(
@@ -55,7 +55,7 @@ def test_a_blank_batch_is_a_batch() -> None:
 def test_a_language_models_softmax_counts_once_forward_and_thrice_in_training() -> None:
     """Though its gradients are made on the way forward."""
     from protoformer.models.gpt import gpt
-    from protoformer.modules.language_modeling import LanguageModule
+    from protoformer.modules.kinds.language_modeling import LanguageModule
 
     rows, seq, d_model, vocab = 3, 16, 64, 500
     with torch.device("meta"):

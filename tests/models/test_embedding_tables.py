@@ -15,11 +15,11 @@ from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
 from protoformer.inference.attention import AttentionRequest, load_model, resolve
 from protoformer.inference.load import load
+from protoformer.models.backbone import check_ids
 from protoformer.models.bert import bert
-from protoformer.models.embedding_tables import check_ids
 from protoformer.models.heads import ClassificationHead
 from protoformer.models.hf import BertWeights
-from protoformer.modules.pretraining import PretrainingModule
+from protoformer.modules.kinds.pretraining import PretrainingModule
 from protoformer.text.tokenizers import whole_word_tokenizer
 
 WORDS = whole_word_tokenizer(["a cat sat on the mat"], "here")

@@ -18,7 +18,7 @@ from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.heads import ClassificationHead, SpanHead
 from protoformer.models.hf.bert import BertWeights
-from protoformer.modules.pretraining import PretrainingHead, PretrainingModule
+from protoformer.modules.kinds.pretraining import PretrainingHead, PretrainingModule
 
 SIZES = {"vocab_size": 40, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 24, "max_seq_len": 20}
 FULL = {**SIZES, "n_segments": 2, "norm_eps": 1e-12}

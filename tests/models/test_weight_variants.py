@@ -24,7 +24,7 @@ from protoformer.models.hf import BertWeights, Gpt2Weights, MarianWeights, famil
 from protoformer.models.hf.layout import ACTIVATIONS, plain_names
 from protoformer.models.hf.sizes import read_sizes, read_tensors
 from protoformer.models.transformer import transformer
-from protoformer.modules.pretraining import PretrainingHead, PretrainingModule
+from protoformer.modules.kinds.pretraining import PretrainingHead, PretrainingModule
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 30}
 GPT_SIZES = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 20, "vocab_size": 30}

@@ -22,11 +22,11 @@ from protoformer.models.bert import bert
 from protoformer.models.cost import Cost, cost
 from protoformer.models.gpt import gpt
 from protoformer.models.hf.gpt import Gpt2Weights
-from protoformer.modules.classification import ClassificationModule
 from protoformer.modules.evaluation import gather_examples
-from protoformer.modules.multiple_choice import MultipleChoiceModule
+from protoformer.modules.kinds.classification import ClassificationModule
+from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
+from protoformer.modules.kinds.span import SpanModule
 from protoformer.modules.objective.targets import next_token_losses
-from protoformer.modules.span import SpanModule
 from protoformer.optim.optimization import Optimization
 from protoformer.training.lightning_internals import is_accumulating
 

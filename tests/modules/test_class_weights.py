@@ -9,7 +9,7 @@ from torch import nn
 
 from protoformer.errors import ConfigurationError
 from protoformer.models.bert import bert
-from protoformer.modules.classification import ClassificationModule
+from protoformer.modules.kinds.classification import ClassificationModule
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer
 
 WEIGHTS = [0.05, 1.0, 0.2]

@@ -6,9 +6,9 @@ from statistics import fmean
 import pytest
 import torch
 
-from protoformer.modules.classification import ClassificationEvaluation
 from protoformer.modules.evaluation import Evaluation
-from protoformer.modules.span import SpanEvaluation
+from protoformer.modules.kinds.classification import ClassificationEvaluation
+from protoformer.modules.kinds.span import SpanEvaluation
 from protoformer.scoring import glue, squad
 
 LOGITS = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.5]])

@@ -24,7 +24,7 @@ from protoformer.models.bert import bert
 from protoformer.models.gpt import gpt
 from protoformer.models.hf.gpt import Gpt2Weights
 from protoformer.modules.evaluation import gather_examples
-from protoformer.modules.language_modeling import LanguageModule
+from protoformer.modules.kinds.language_modeling import LanguageModule
 from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
 from protoformer.training.callbacks.samples import read_samples

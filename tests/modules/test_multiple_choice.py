@@ -17,7 +17,7 @@ from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import gather_examples
-from protoformer.modules.multiple_choice import MultipleChoiceModule
+from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
 
 NAMES = ("ids", "padding_mask", "segment_ids")
 

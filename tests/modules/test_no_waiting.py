@@ -18,12 +18,12 @@ from protoformer.data.batching.host_counts import host_counts
 from protoformer.models.bert import bert
 from protoformer.models.gpt import gpt
 from protoformer.models.transformer import transformer
-from protoformer.modules.classification import ClassificationModule
-from protoformer.modules.language_modeling import LanguageModule
-from protoformer.modules.pretraining import PretrainingModule
-from protoformer.modules.span import SpanModule
+from protoformer.modules.kinds.classification import ClassificationModule
+from protoformer.modules.kinds.language_modeling import LanguageModule
+from protoformer.modules.kinds.pretraining import PretrainingModule
+from protoformer.modules.kinds.span import SpanModule
+from protoformer.modules.kinds.translation import TranslationModule
 from protoformer.modules.task_module import TaskModule
-from protoformer.modules.translation import TranslationModule
 
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "is_nonzero", "bincount"}
 SIZES = {"vocab_size": 40, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32}

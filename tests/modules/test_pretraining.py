@@ -26,7 +26,7 @@ from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import gather_examples
-from protoformer.modules.pretraining import PretrainingModule
+from protoformer.modules.kinds.pretraining import PretrainingModule
 from protoformer.optim.optimization import Optimization
 from protoformer.runs.metrics import read_metrics
 from protoformer.training.lightning_internals import is_accumulating

@@ -25,7 +25,7 @@ from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import EvalOutputs, gather_examples
-from protoformer.modules.span import SpanEvaluation, SpanModule
+from protoformer.modules.kinds.span import SpanEvaluation, SpanModule
 from protoformer.runs import predictions
 from protoformer.scoring import spans, squad
 from protoformer.text.templates import BertTemplate

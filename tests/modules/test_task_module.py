@@ -14,7 +14,7 @@ from protoformer.data.cache import TokenTable
 from protoformer.data.datamodules.classification import ClassificationCollate
 from protoformer.errors import DivergedError
 from protoformer.models.bert import bert
-from protoformer.modules.classification import ClassificationModule
+from protoformer.modules.kinds.classification import ClassificationModule
 from protoformer.optim.optimization import Optimization
 from protoformer.training.lightning_internals import is_accumulating
 

@@ -13,7 +13,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.bert import bert
 from protoformer.models.cost import cost
 from protoformer.models.transformer import transformer
-from protoformer.modules.translation import TranslationModule
+from protoformer.modules.kinds.translation import TranslationModule
 
 START, END, VOCAB = 28, 29, 30
 LENGTHS = torch.tensor([[7, 5], [3, 4], [2, 1], [6, 6]])  # of sources and targets

@@ -14,7 +14,7 @@ from protoformer.config.compose import compose
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.identity import run_id
 from protoformer.training import attention_page
-from protoformer.training.tracking import log_images
+from protoformer.training.trackers.tracking import log_images
 from protoformer.views.attention_grid import draw
 from protoformer.views.panels import Panel, Token
 

@@ -9,7 +9,7 @@ import pytest
 
 from protoformer.config.compose import compose
 from protoformer.modules.evaluation import Sample
-from protoformer.modules.language_modeling import LanguageEvaluation
+from protoformer.modules.kinds.language_modeling import LanguageEvaluation
 from protoformer.training.callbacks.samples import LogSamples, read_samples
 from protoformer.training.run import train
 

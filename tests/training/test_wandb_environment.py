@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from protoformer.runs.folder import RunFolder
-from protoformer.training import tracking, wandb_environment
+from protoformer.training.trackers import tracking, wandb_environment
 
 TAGS = ["bert", "glue/mrpc"]
 

@@ -12,8 +12,8 @@ import wandb
 
 from protoformer.errors import ConfigurationError
 from protoformer.runs.folder import RunFolder
-from protoformer.training import tracking, wandb_logger
 from protoformer.training.best_effort import KeepGoing
+from protoformer.training.trackers import tracking, wandb_logger
 
 CONFIG = {
     "tracking": {"mode": "auto", "project": "p", "entity": None, "tags": []},

@@ -14,7 +14,7 @@ from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule
-from protoformer.models.embedding_tables import check_ids
+from protoformer.models.backbone import check_ids
 from protoformer.modules.task_module import TaskModule
 from protoformer.text.tokenizers import Tokenizer
 

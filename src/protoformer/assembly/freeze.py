@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from protoformer.config.suggest import advice
+from protoformer.config.names.suggest import advice
 from protoformer.errors import ConfigurationError
 from protoformer.modules.task_module import TaskModule
 

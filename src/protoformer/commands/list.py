@@ -19,8 +19,8 @@ from protoformer.config.groups import (
     options,
     search_path,
 )
+from protoformer.config.names.suggest import advice
 from protoformer.config.signatures import members, signature
-from protoformer.config.suggest import advice
 from protoformer.errors import ConfigurationError
 
 HELP = "list models, tasks and hardware, and their valid combinations"

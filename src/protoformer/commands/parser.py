@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from protoformer.atomic import FULL, full_disk
 from protoformer.config import compose, schema
-from protoformer.config.foreign_names import foreign_key
 from protoformer.config.groups import CONF_VARIABLE, groups, search_path
-from protoformer.config.suggest import advice, nearest
+from protoformer.config.names.foreign_names import foreign_key
+from protoformer.config.names.suggest import advice, nearest
 from protoformer.errors import ConfigurationError, DiskFullError, UserError
 
 INTERRUPTED = 130

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from protoformer.atomic import write_text
 from protoformer.config.groups import search_path
-from protoformer.config.settings import Section, matching, sections
+from protoformer.config.reference.settings import Section, matching, sections
 from protoformer.errors import ConfigurationError
 
 HELP = "list every key that can be set, with its type, default and meaning"

@@ -71,7 +71,7 @@ def _print_help(words: Sequence[str], folders: Sequence[Path], program: str) -> 
     # not at the top: slow to import
     from protoformer.commands import settings
     from protoformer.commands.list import usage
-    from protoformer.config.settings import sections
+    from protoformer.config.reference.settings import sections
 
     print(settings.text(sections(folders)) if list(words) == ["all"] else usage(folders, program))
 
@@ -81,7 +81,7 @@ def _print_config(config: Mapping[str, Any]) -> None:
     # not at the top: slow to import
     import yaml
 
-    from protoformer.config.settings import with_defaults
+    from protoformer.config.reference.settings import with_defaults
 
     shown = {key: value for key, value in config.items() if key != "choices"}
     print(yaml.safe_dump(with_defaults(shown), sort_keys=False, allow_unicode=True), end="")

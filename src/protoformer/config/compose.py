@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from protoformer.config import schema
 from protoformer.config.coerce import KeyedError
-from protoformer.config.foreign_names import foreign_value
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
+from protoformer.config.names.foreign_names import foreign_value
+from protoformer.config.names.suggest import advice
 from protoformer.config.old_keys import renamed
-from protoformer.config.suggest import advice
 from protoformer.config.validate import check, check_supported, key_advice, keys_of, stated_keys
 from protoformer.errors import ConfigurationError
 

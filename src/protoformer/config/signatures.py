@@ -14,7 +14,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from protoformer.config.suggest import advice
+from protoformer.config.names.suggest import advice
 from protoformer.errors import ConfigurationError
 
 STANDARD = ("typing", "collections", "collections.abc", "pathlib")  # what annotations may use; these alone are imported

@@ -17,7 +17,7 @@ from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_ta
 from protoformer.errors import ConfigurationError
 from protoformer.inference.load import LoadedRun, load
 from protoformer.inference.opening.backbone import open_backbone
-from protoformer.models.embedding_tables import check_ids
+from protoformer.models.backbone import check_ids
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.text.tokenizers import valid_unicode
 from protoformer.views.attention import PAGE_MARKER, page

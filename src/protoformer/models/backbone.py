@@ -1,7 +1,7 @@
 """A model without its head: embeddings, a stack of layers, a pooler. Batches come padded; layers may run on packed tokens."""
 
 from collections.abc import Collection
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,7 @@ from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
 from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout, SequenceLengths
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
+from protoformer.errors import ConfigurationError
 
 PackingMode = Literal["auto", "on", "off"]
 
@@ -35,6 +36,30 @@ def check_length(seq: int, max_seq_len: int) -> None:
     """Raise IndexError for a sequence that is longer than the model's positions."""
     if seq > max_seq_len:
         raise IndexError(f"a sequence of {seq} tokens; the model has {max_seq_len} positions")
+
+
+def check_ids(model: nn.Module, texts: str, ids: Any, segment_ids: Any = None) -> None:
+    """Raise ConfigurationError for a token or a token type (segment) that has no row in the model's embeddings.
+
+    `ids` and `segment_ids` are arrays or tensors of any shape, `texts` names them in the message. Models whose embeddings have
+    another form are not checked.
+    """
+    embeddings = getattr(model, "embeddings", None)
+    for name, table, array in (
+        ("token", getattr(embeddings, "token", None), ids),
+        ("segment", getattr(embeddings, "segment", None), segment_ids),
+    ):
+        if not isinstance(table, nn.Embedding) or array is None or not len(array):
+            continue
+        largest, rows = int(array.max()), table.num_embeddings
+        if largest < rows:
+            continue
+        if name == "segment":
+            raise ConfigurationError(
+                f"{texts}: pairs of texts are of {largest + 1} segments (token types), and the model has {rows} "
+                "(n_segments, type_vocab_size in a config.json): give single texts, or another model"
+            )
+        raise ConfigurationError(f"{texts}: a token has the id {largest}, and the model has embeddings for {rows}")
 
 
 class Backbone(nn.Module):

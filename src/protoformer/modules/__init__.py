@@ -1,11 +1,11 @@
 """A LightningModule for each kind of task. The task's yaml names the class."""
 
-from protoformer.modules.classification import ClassificationModule
-from protoformer.modules.language_modeling import LanguageModule
-from protoformer.modules.multiple_choice import MultipleChoiceModule
-from protoformer.modules.pretraining import PretrainingModule
-from protoformer.modules.span import SpanModule
-from protoformer.modules.translation import TranslationModule
+from protoformer.modules.kinds.classification import ClassificationModule
+from protoformer.modules.kinds.language_modeling import LanguageModule
+from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
+from protoformer.modules.kinds.pretraining import PretrainingModule
+from protoformer.modules.kinds.span import SpanModule
+from protoformer.modules.kinds.translation import TranslationModule
 
 __all__ = [
     "ClassificationModule",

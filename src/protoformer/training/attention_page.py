@@ -12,7 +12,7 @@ from torch import Tensor
 from protoformer.atomic import write_text
 from protoformer.errors import ConfigurationError
 from protoformer.runs.folder import RunFolder
-from protoformer.training import tracking
+from protoformer.training.trackers import tracking
 from protoformer.views import attention, attention_grid
 from protoformer.views.inspected_model import (
     InspectedModel,

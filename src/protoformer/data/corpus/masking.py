@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from protoformer.errors import ConfigurationError
@@ -19,6 +19,14 @@ class MaskedSequence(NamedTuple):
     ids: Int[ndarray, "seq"]
     positions: Int[ndarray, "predictions"]
     target_ids: Int[ndarray, "predictions"]
+
+
+class Draws(NamedTuple):
+    """Positions to predict (in order), and for each a uniform number, which decides what stands there, and a random token."""
+
+    positions: Int[ndarray, "predictions"]
+    uniform: Float[ndarray, "predictions"]
+    random_ids: Int[ndarray, "predictions"]
 
 
 @dataclass(frozen=True)
@@ -53,20 +61,35 @@ class MaskedTokens:
         generator: np.random.Generator,
     ) -> MaskedSequence:
         """`special` positions are never predicted; `is_continuation` marks tokens that continue the word before them."""
-        count = min(max_predictions, max(1, round(self.share * len(ids))))
+        drawn = self.draw(len(ids), special, is_continuation, vocab_size, max_predictions, generator)
+        return MaskedSequence(self.corrupted(ids, drawn, mask_id), drawn.positions, ids[drawn.positions])
+
+    def draw(
+        self,
+        length: int,
+        special: Bool[ndarray, "seq"],
+        is_continuation: Bool[ndarray, "seq"] | None,
+        vocab_size: int,
+        max_predictions: int,
+        generator: np.random.Generator,
+    ) -> "Draws":
+        """All random numbers of a sequence of `length` tokens."""
+        count = min(max_predictions, max(1, round(self.share * length)))
         candidates = np.flatnonzero(~special)
         if self.whole_word:
             assert is_continuation is not None
             positions = _whole_words(candidates, is_continuation, count, generator)
         else:
             positions = np.sort(generator.permutation(candidates)[:count])
-        draws = generator.random(len(positions))
-        random_ids = generator.integers(vocab_size, size=len(positions))
-        corrupted = ids.copy()
-        corrupted[positions] = np.where(
-            draws < self.mask, mask_id, np.where(draws < self.mask + self.random, random_ids, ids[positions])
-        )
-        return MaskedSequence(corrupted, positions, ids[positions])
+        uniform = generator.random(len(positions))
+        return Draws(positions, uniform, generator.integers(vocab_size, size=len(positions)))
+
+    def corrupted(self, ids: Int[ndarray, "tokens"], drawn: "Draws", mask_id: int) -> Int[ndarray, "tokens"]:
+        """A copy of the ids of one sequence or of several, where positions count through all of them, with their masks."""
+        result, original = ids.copy(), ids[drawn.positions]
+        other = np.where(drawn.uniform < self.mask + self.random, drawn.random_ids, original)
+        result[drawn.positions] = np.where(drawn.uniform < self.mask, mask_id, other)
+        return result
 
 
 def _whole_words(

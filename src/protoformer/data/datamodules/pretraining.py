@@ -12,18 +12,18 @@ from typing import Any, ClassVar, Literal
 
 from protoformer.data.batching.loader import BatchLoader
 from protoformer.data.batching.phases import PhasePlan, plan_phases
+from protoformer.data.batching.pretraining import (
+    PhaseTable,
+    PretrainingCollate,
+    PretrainingEncoder,
+    PretrainingTable,
+)
 from protoformer.data.batching.samplers import MicroBatchSampler, Phase, PhasedSampler
 from protoformer.data.corpus.masking import MaskedTokens, NextTokens
 from protoformer.data.corpus.sentence_pairs import InstanceConfig, instances
 from protoformer.data.corpus.shards import Shards
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.corpus import CorpusDataModule
-from protoformer.data.datamodules.pretraining_batches import (
-    PhaseTable,
-    PretrainingCollate,
-    PretrainingEncoder,
-    PretrainingTable,
-)
 from protoformer.data.examples.columns import OnBadRow
 from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError

@@ -19,7 +19,7 @@ from protoformer.data.datamodules.table import TableDataModule
 from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, table_stream
 from protoformer.decoding.seq2seq import batches_by_length
 from protoformer.inference.opening.opened import OpenedModel
-from protoformer.models.embedding_tables import check_ids
+from protoformer.models.backbone import check_ids
 
 MAX_BATCH_TOKENS = 8192  # of a batch, with padding
 TRUNCATED = ("truncated", "questions_truncated")  # stats of tables that count what lost tokens

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from protoformer.atomic import write_text
 from protoformer.modules.evaluation import Sample
 from protoformer.runs.metrics import read_json_lines
-from protoformer.training import tracking
+from protoformer.training.trackers import tracking
 
 MAX_PRINTED = 160  # characters of a sample on the terminal
 

@@ -21,10 +21,10 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
 from protoformer.modules.evaluation import EvalOutputs, PredictionRow, Stage, gather_examples
+from protoformer.modules.kinds.span_evaluation import NO_ANSWER, QuestionReferences, SpanEvaluation
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Prediction, Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
-from protoformer.modules.span_evaluation import NO_ANSWER, QuestionReferences, SpanEvaluation
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring import spans, squad

@@ -13,9 +13,9 @@ from protoformer.errors import ConfigurationError
 from protoformer.modules.evaluation import Misclassified
 from protoformer.reporting.tables import fenced
 from protoformer.runs.folder import RunFolder
-from protoformer.training import wandb_environment
 from protoformer.training.best_effort import KeepGoing, best_effort
-from protoformer.training.wandb_logger import build_wandb_logger, folders_in, remove_leftovers
+from protoformer.training.trackers import wandb_environment
+from protoformer.training.trackers.wandb_logger import build_wandb_logger, folders_in, remove_leftovers
 
 log = logging.getLogger(__name__)
 MAX_MISCLASSIFIED = 100  # rows of the table of misclassified examples

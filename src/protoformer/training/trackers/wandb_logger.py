@@ -20,8 +20,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 from protoformer.errors import ConfigurationError
 from protoformer.runs.folder import RunFolder
-from protoformer.training import wandb_environment
 from protoformer.training.best_effort import KeepGoing
+from protoformer.training.trackers import wandb_environment
 
 log = logging.getLogger(__name__)
 SERVER = "https://api.wandb.ai"

@@ -16,8 +16,8 @@ from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
-from protoformer.modules.classification import AnyBatch, ClassificationModule
 from protoformer.modules.evaluation import PredictionRow, Stage, gather_examples
+from protoformer.modules.kinds.classification import AnyBatch, ClassificationModule
 from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, ranked, rounded
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.classification import MetricName, TorchMetric

@@ -1,21 +1,21 @@
 """From sample indices to pretraining batches: texts of a corpus with special tokens, masks and next-sentence labels."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from protoformer.batches import PretrainingBatch
 from protoformer.data.batching.padding import pad, pad_rows
 from protoformer.data.batching.samplers import decode_dummies
 from protoformer.data.cache import Table
-from protoformer.data.corpus.masking import MaskedSequence, MaskedTokens, NextTokens
+from protoformer.data.corpus.masking import Draws, MaskedSequence, MaskedTokens, NextTokens
 from protoformer.data.corpus.sentence_pairs import Instances
 from protoformer.data.corpus.shards import Shards
 from protoformer.errors import ConfigurationError, UserError
@@ -82,6 +82,8 @@ class PretrainingEncoder:
     def __init__(self, template: PretrainingTemplate, tokenizer: Tokenizer, masking: MaskedTokens | NextTokens) -> None:
         self.template, self.masking, self.vocab_size = template, masking, tokenizer.vocab_size
         self.is_continuation = tokenizer.is_continuation() if masking.whole_word else None
+        self.is_special = np.zeros(1 + max(self.vocab_size - 1, *template.special_ids, 0), dtype=bool)
+        self.is_special[list(template.special_ids)] = True
         if masking.whole_word and self.is_continuation is None:
             raise ConfigurationError(
                 f"{tokenizer.origin}: its tokens do not mark word beginnings: set task.data.masking.whole_word=false"
@@ -108,11 +110,43 @@ class PretrainingEncoder:
             truncated=sum(example.truncated for example in examples),
         )
 
-    def mask(self, ids: Int[ndarray, "seq"], max_predictions: int, generator: np.random.Generator) -> MaskedSequence:
-        """An encoded sequence with its masks, and the targets under them."""
-        special = np.isin(ids, self.template.special_ids)
+    def mask(
+        self,
+        ids: Int[ndarray, "tokens"],
+        offsets: Int[ndarray, "rows_1"],
+        max_predictions: Sequence[int],
+        generators: Iterator[np.random.Generator],
+    ) -> list[MaskedSequence]:
+        """Encoded sequences, one after another, with their masks and the targets under them. Only what a sequence draws is
+        computed by itself."""
+        special = self.is_special[ids]
         is_continuation = None if self.is_continuation is None else self.is_continuation[ids]
-        return self.masking(ids, special, is_continuation, self.vocab_size, self.mask_id, max_predictions, generator)
+        bounds = offsets.tolist()
+        rows = [slice(start, end) for start, end in pairwise(bounds)]
+
+        def parts(row: slice) -> tuple[Bool[ndarray, "seq"], Bool[ndarray, "seq"] | None]:
+            return special[row], None if is_continuation is None else is_continuation[row]
+
+        if type(self.masking) is not MaskedTokens:
+            return [
+                self.masking(ids[row], *parts(row), self.vocab_size, self.mask_id, most, generator)
+                for row, most, generator in zip(rows, max_predictions, generators, strict=False)
+            ]
+        draws = [
+            self.masking.draw(row.stop - row.start, *parts(row), self.vocab_size, most, generator)
+            for row, most, generator in zip(rows, max_predictions, generators, strict=False)
+        ]
+        shifted = [drawn.positions + row.start for drawn, row in zip(draws, rows, strict=True)]
+        together = Draws(
+            np.concatenate(shifted),
+            np.concatenate([drawn.uniform for drawn in draws]),
+            np.concatenate([drawn.random_ids for drawn in draws]),
+        )
+        corrupted = self.masking.corrupted(ids, together, self.mask_id)
+        return [
+            MaskedSequence(corrupted[row], drawn.positions, ids[positions])
+            for row, drawn, positions in zip(rows, draws, shifted, strict=True)
+        ]
 
 
 class PhiloxStreams:
@@ -177,11 +211,8 @@ class PretrainingCollate:
         """Each sequence with its masks, drawn from the stream of its number."""
         ids = np.asarray(encoded.ids, dtype=np.int64)
         random = PhiloxStreams(self.seed, MASK_STREAMS[self.split])
-        bounds = zip(encoded.offsets, encoded.offsets[1:], strict=False)
-        return [
-            self.encoder.mask(ids[start:end], phase.max_predictions, random.stream(stream))
-            for (start, end), stream, phase in zip(bounds, streams, phases, strict=True)
-        ]
+        most = [phase.max_predictions for phase in phases]
+        return self.encoder.mask(ids, encoded.offsets, most, map(random.stream, streams))
 
     def _texts(self, rows: Sequence[int]) -> tuple[list[list[int]], list[list[int]], Int[ndarray, "batch"]]:
         """The two parts of each row (the second may be empty), and its next-sentence label."""

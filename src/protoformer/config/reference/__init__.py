@@ -1,0 +1,1 @@
+"""The reference of all keys, from the schema and from the signatures of targets."""

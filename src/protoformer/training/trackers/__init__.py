@@ -1,0 +1,1 @@
+"""Trackers: where a run is logged besides its own folder."""
