@@ -10,10 +10,11 @@ import transformers
 
 import protoformer
 from protoformer.cli import main as command
-from protoformer.errors import RunFolderError
+from protoformer.errors import RunFolderError, WeightsError
 from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizers import whole_word_tokenizer
 
+from ..text.marian import write_model
 from .test_predict import write_run
 
 WORDS = whole_word_tokenizer(["x y z ?"], "here")
@@ -96,3 +97,13 @@ def test_a_run_that_was_only_tested_has_the_weights_that_it_tested(tmp_path: Pat
     tested.write_config({**config, "init_from": str(tmp_path / "gone")})
     with pytest.raises(RunFolderError, match="was only tested, and holds no weights of its own"):
         protoformer.load(tested.path)
+
+
+def test_marians_start_and_end_must_be_the_vocabularys(tmp_path: Path) -> None:
+    write_model(tmp_path / "marian")
+    config = json.loads((tmp_path / "marian" / "config.json").read_text())
+    protoformer.load(tmp_path / "marian")
+    for key in ("decoder_start_token_id", "eos_token_id"):
+        (tmp_path / "marian" / "config.json").write_text(json.dumps({**config, key: 5}))
+        with pytest.raises(WeightsError, match=f"config.json: {key}=5, and the vocabulary's token for it has the id"):
+            protoformer.load(tmp_path / "marian")

@@ -117,6 +117,11 @@ def test_gpt2s_files(tmp_path: Path, settings: dict[str, Any] | None, form: str)
         assert GptTemplate(ours).end_of_text_id == theirs.eos_token_id
 
 
+def test_a_side_of_truncation_that_is_not_followed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_tokenizer(bert_folder(tmp_path, "vocab.txt", **{"tokenizer_config.json": {"truncation_side": "left"}}))
+    assert "tokenizer_config.json: truncation_side=left is not followed: long texts lose their end" in caplog.text
+
+
 def test_names_of_special_tokens_go_with_a_run(tmp_path: Path) -> None:
     folder = bert_folder(
         tmp_path, "vocab.txt", **{"tokenizer_config.json": {"cls_token": "<x>", "do_lower_case": False}}

@@ -1,5 +1,6 @@
 """Tokenizers from files: every form that published vocabularies come in."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +15,8 @@ from protoformer.text import merges
 from protoformer.text.sentencepiece import read_source_target_tokenizer
 from protoformer.text.side_files import apply_side_files, read_side_files
 from protoformer.text.tokenizers import END, USUAL_NAMES, Tokenizer, byte_level_bpe, end_of_word_bpe
+
+log = logging.getLogger(__name__)
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")  # in a folder, the first that is there
 
@@ -47,6 +50,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
         hf_tokenizer = _from_json(path)
     if side_files is None:
         return Tokenizer(hf_tokenizer, str(path))
+    if side_files.truncation_side == "left":
+        log.warning("%s: truncation_side=left is not followed: long texts lose their end", side_files.settings.origin)
     if path.name == "vocab.txt":  # it can be no other class's
         side_files = replace(side_files, tokenizer_class="BertTokenizer")
     return Tokenizer(apply_side_files(hf_tokenizer, side_files), str(path), names, side_files.model_max_length)

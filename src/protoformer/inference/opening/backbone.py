@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.errors import ConfigurationError, WeightsError
-from protoformer.json_files import read_object, shown
+from protoformer.json_files import Values, read_object, shown
 from protoformer.models import weights
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
@@ -57,7 +57,19 @@ def read_published(folder: Path, architectures: Collection[str] = ()) -> Publish
             f"{folder}: the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} tokens, the weights "
             f"{sizes['vocab_size']}: they do not match"
         )
+    if family.architecture == "encoder_decoder":
+        _check_start_and_end(config, family.template(tokenizer))
     return PublishedFolder(family, layout, config, sizes, tokenizer)
+
+
+def _check_start_and_end(config: weights.HfConfig, template: Any) -> None:
+    """Raise WeightsError where a `config.json` starts or ends targets with other tokens than the family's template."""
+    values = Values(config)
+    for key, token in (("decoder_start_token_id", template.bos_id), ("eos_token_id", template.eos_id)):
+        if values.get(key) is not None and values.whole(key, minimum=0) != token:
+            raise WeightsError(
+                f"{values.origin}: {key}={config[key]}, and the vocabulary's token for it has the id {token}"
+            )
 
 
 def open_backbone(folder: Path, architectures: Collection[str] = ()) -> PublishedBackbone:
