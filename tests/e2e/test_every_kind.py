@@ -1,6 +1,8 @@
 """Every kind of task to its end under the tracker that nobody chose; what goes wrong after the result costs no run."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,20 @@ KINDS = {
         *("recipe.average=1", "task.module.extra=2", "task.module.beams=2"),
     ],
 }
+QUERIES = {  # what `predict` is asked
+    "classification": ["--text", "a cat sat", "--pair", "a cat stood"],
+    "regression": ["--text", "a cat sat", "--pair", "a cat stood"],
+    "multiple_choice": ["--text", "a cat sat", "--choice", "down", "--choice", "up"],
+    "span": ["--text", "who sat?", "--pair", "a cat sat"],
+    "mlm_nsp": ["--text", "a [MASK] sat"],
+    "ltr": ["--text", "a [MASK] sat"],
+}
+REFUSED = {  # the verbs that a kind has no use for, and what is said
+    **{(kind, "compare"): "its metrics are not means over examples" for kind in ("regression", "translation")},
+    **{(kind, "compare"): "no split with known labels" for kind in ("mlm_nsp", "ltr", "clm")},
+    ("clm", "predict"): "protoformer generate RUN",
+    ("translation", "predict"): "protoformer translate RUN",
+}
 LISTED = ("classification", "regression", "multiple_choice", "span")
 
 
@@ -50,18 +66,80 @@ def run(folder: Path, *overrides: str) -> Path:
     return made.parent
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder in which a run of a kind was made, under the tracker that nobody chose; each is trained once."""
+    folders: dict[str, Path] = {}
+
+    def of(kind: str) -> Path:
+        if kind not in folders:
+            folders[kind] = tmp_path_factory.mktemp(kind)
+            run(folders[kind], *KINDS[kind])
+        return folders[kind]
+
+    return of
+
+
+def run_in(folder: Path) -> Path:
+    (made,) = (folder / "outputs").rglob("result.json")
+    return made.parent
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_ends_whole(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = run(tmp_path, *KINDS[kind])
+def test_a_run_ends_whole(kind: str, trained: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_in(trained(kind))
     assert result(folder)["training"]["steps"] == 3
     for name in ("card.md", "tokenizer", "wandb", "curves.svg"):
         assert (folder / name).exists(), name
-    assert "left out" not in capsys.readouterr().err
+    assert "skipped" not in (folder / "protoformer.log").read_text()
     files = folder.glob("wandb/offline-run-*/files/media/table/mistakes_*.json")
     tables = [json.loads(file.read_text()) for file in files]
     assert len(tables) == (kind in LISTED)
     assert all(listed["data"] for listed in tables)
-    assert cli.main(["report", str(tmp_path / "outputs")]) == 0
+
+
+@pytest.mark.parametrize("tracker", ["none", "tensorboard", "wandb_offline"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_ends_under_every_tracker(
+    kind: str, tracker: str, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The run without its result, which the same command under another tracker brings to its end."""
+    shutil.copytree(trained(kind), tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wandb"))
+    folder = run_in(tmp_path)
+    expected = result(folder)
+    for name in ("result.json", "card.md"):
+        (folder / name).unlink()
+    assert run(tmp_path, *KINDS[kind], f"tracking={tracker}") == folder
+    assert result(folder)["metrics"] == expected["metrics"]
+    assert (folder / "card.md").exists()
+    assert "skipped" not in (folder / "protoformer.log").read_text()
+    assert (folder / "wandb").exists() == (tracker == "wandb_offline")
+    assert (folder / "tensorboard").exists() == (tracker == "tensorboard")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_verb_works_or_says_why_not(
+    kind: str, trained: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_in(trained(kind))
+    twin = tmp_path / folder.name
+    shutil.copytree(folder, twin, ignore=shutil.ignore_patterns("wandb"))
+    verbs = {
+        "report": [str(folder.parent)],
+        "compare": [str(folder), "--with", str(twin)],
+        "predict": [str(folder), *QUERIES.get(kind, ["--text", "a cat sat"])],
+        "export": [str(folder), str(tmp_path / "exported")],
+        "attention": [str(folder), "--text", "a cat sat", "--out", str(tmp_path / "page.html")],
+    }
+    for verb, words in verbs.items():
+        capsys.readouterr()
+        code = cli.main([verb, *words])
+        errors = capsys.readouterr().err.splitlines()
+        assert code == (2 if (kind, verb) in REFUSED else 0), (verb, errors)
+        if code:
+            (error,) = [line for line in errors if line.startswith("error: ")]
+            assert REFUSED[kind, verb] in error
+        assert not any("Traceback" in line for line in errors)
 
 
 def test_what_goes_wrong_after_the_result_costs_a_line(

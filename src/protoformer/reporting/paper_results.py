@@ -20,8 +20,6 @@ import yaml
 from protoformer.config.schema import IGNORED_IN_RUN_ID
 
 BASE = "base"  # name of an ablation's reference row
-# values among which a paper chose the best on dev, by family
-GRIDS = {"bert": {"recipe.lr": (5e-5, 4e-5, 3e-5, 2e-5)}}  # arXiv 1810.04805, section 4.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +61,14 @@ class Row:
     def matches(self, config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
         """Whether a run's config has the settings of this row, and those of the base otherwise."""
         return not _differences(config, base, self.overrides)
+
+
+@functools.cache
+def _paper_grids() -> dict[str, dict[str, list[Any]]]:
+    """Family -> key -> the values among which its paper chose (`paper_grids.yaml`)."""
+    text = resources.files("protoformer.reporting").joinpath("paper_grids.yaml").read_text(encoding="utf-8")
+    grids: dict[str, dict[str, list[Any]]] = yaml.safe_load(text)
+    return grids
 
 
 @functools.cache
@@ -204,5 +210,5 @@ def _departs(key: str, named: Iterable[str], config: Mapping[str, Any]) -> bool:
     """Whether a typed key is a departure from the paper of which nothing else is said."""
     if key in named or key.startswith("source."):  # where the same data lie
         return False
-    grid = GRIDS.get(str((config.get("choices") or {}).get("family")), {})
+    grid = _paper_grids().get(str((config.get("choices") or {}).get("family")), {})
     return _setting(config, key) not in grid.get(key, ())

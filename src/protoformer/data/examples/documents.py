@@ -67,13 +67,13 @@ class Documents:
             self._check(stream.broken)
             column, nested = without_json(pa.chunked_array([batch.column(0)]), batch.schema.field(0))
             for index in nested.nonzero()[0][:1]:
-                self._check([f"{_place(stream, int(index), row)}, column {name!r}: {NESTED}"])
+                self._check([f"{_position(stream, int(index), row)}, column {name!r}: {NESTED}"])
             converted = as_text(column)
             if converted is None:
                 raise DataError(f"{stream.origin}: column {name!r} holds {column.type}, not text")
             text_column, invalid = converted
             for index in invalid.nonzero()[0][:1]:
-                self._check([f"{_place(stream, int(index), row)}, column {name!r}: not UTF-8"])
+                self._check([f"{_position(stream, int(index), row)}, column {name!r}: not UTF-8"])
             row += batch.num_rows
             for text in text_column.to_pylist():
                 if text and not text.isspace():
@@ -86,7 +86,7 @@ class Documents:
             raise DataError(f"{broken[0]}; task.data.on_bad_row=skip leaves such rows out")
 
 
-def _place(stream: RawStream, index: int, first: int) -> str:
+def _position(stream: RawStream, index: int, first: int) -> str:
     """Where row `index` of the batch that was read last stands; it begins with row `first` of the stream."""
     return stream.where(index) if stream.where else f"{stream.origin}, row {first + index}"
 

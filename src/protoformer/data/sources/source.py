@@ -71,7 +71,7 @@ class RawStream:
     """Rows of a split as record batches; each call of `batches` reads them from the first on.
 
     `documents`: each row is a whole document, whatever the data set's own rows are. `broken` says of each row read so far what
-    could not be read, with its place; such a row is null. `where` is the place of a row of the batch that was read last.
+    could not be read, with its position; such a row is null. `where` is the position of a row of the batch that was read last.
     """
 
     batches: Callable[[], Iterator[pa.RecordBatch]]
@@ -119,7 +119,7 @@ def _row(bound: str, default: int, count: int) -> int:
 
 
 class Source(Protocol):
-    """A place that holds data sets."""
+    """Where data sets are read from."""
 
     def load(self, ref: DatasetRef, split: str) -> RawTable:
         """All rows of a split. Raises DataError when the split cannot be read."""
@@ -162,23 +162,23 @@ def files_stream(
 ) -> RawStream:
     """The rows of files, one after another, as a stream."""
     broken: list[str] = []
-    place: Callable[[int], str] = str
+    position: Callable[[int], str] = str
 
     def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal place
+        nonlocal position
         broken.clear()
         for path in paths:
             first = 0
             for each in read_batches(path, columns, encoding):
-                place = partial(_place, path, each.lines, first)
-                broken.extend(f"{place(row)}: {problem}" for row, problem in each.broken.items())
+                position = partial(_position, path, each.lines, first)
+                broken.extend(f"{position(row)}: {problem}" for row, problem in each.broken.items())
                 first += each.batch.num_rows
                 yield each.batch
 
-    return RawStream(batches, origin, files_digest(paths, encoding), documents, broken, where=lambda row: place(row))
+    return RawStream(batches, origin, files_digest(paths, encoding), documents, broken, where=lambda row: position(row))
 
 
-def _place(path: Path, lines: Sequence[int] | None, first: int, row: int) -> str:
+def _position(path: Path, lines: Sequence[int] | None, first: int, row: int) -> str:
     return f"{path}, {f'line {lines[row]}' if lines else f'row {first + row}'}"
 
 
