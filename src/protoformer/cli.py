@@ -22,7 +22,7 @@ VERBS = {  # module of `commands`, in the order of the overview
     "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention", "generate": "runs.generate",
     "report": "runs.report", "compare": "runs.compare", "submission": "runs.submission", "export": "runs.export",
     "complexity": "complexity", "tokenizer": "tokenizer",
-    "settings": "settings", "clean": "clean",
+    "settings": "settings", "clean": "clean", "completion": "completion",
 }  # fmt: skip
 
 
@@ -45,6 +45,9 @@ def _dispatch(given: list[str]) -> int:
     if verb not in VERBS:
         raise ConfigurationError(f"{verb}: no such command; {advice(verb, VERBS)}")
     command = _command(verb)
+    if verb == "completion" and rest[:1] == ["words"]:  # any words, flags included: for the script of a shell
+        command.print_candidates(rest[1:], VERBS)
+        return 0
     parser = Parser(prog=f"{PROGRAM} {verb}", description=command.HELP, allow_abbrev=False)
     command.add_arguments(parser)
     options = parser.parse_intermixed_args(rest)

@@ -27,7 +27,7 @@ def exists(key: str) -> bool:
     node, _, name = key.partition("=")[0].rpartition(".")
     if not node:
         return name in {*keys_of(schema.Run), *groups(search_path())}
-    inner = {"task.splits": schema.Splits}.get(node)
+    inner = {"task.splits": schema.Splits, "recipe.early_stopping": schema.EarlyStopping}.get(node)
     known = {*(keys_of(inner) if inner else ()), *stated_keys(node)}
     return name in known | {name for target in TARGETS.get(node, ()) for name in signature(target).parameters}
 

@@ -75,7 +75,7 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
         assert words[1] in targets
         return
     if words[:2] == ["python", "train.py"] or words[:2] == ["protoformer", "train"]:
-        flags = train._parser().parse_intermixed_args(words[2:])
+        flags = train.train_parser().parse_intermixed_args(words[2:])
         if flags.help:
             return
         overrides = [text.replace("path/to/data", str(tmp_path)) for text in flags.overrides]

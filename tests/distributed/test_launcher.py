@@ -10,7 +10,7 @@ import pytest
 
 from protoformer.distributed import collectives
 from protoformer.distributed.launcher import launch
-from protoformer.distributed.world import World, first_host, set_torch_environment, world
+from protoformer.distributed.world import World, first_host, rendezvous, set_torch_environment, world
 from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
 
 
@@ -55,6 +55,17 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], dict[str, Any], World]] = {
         {"devices": 4, "nodes": 2, "rendezvous": "a:1"},
         World("parent", 4, 2),
     ),
+    "srun, a task a node, of which the config says nothing": (
+        {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+        | {"SLURM_STEP_NODELIST": "gpu[03-04]"},
+        {"devices": 4},
+        World("parent", 4, 2),
+    ),
+    "srun, two tasks on one machine": (
+        {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1"},
+        {"devices": 2},
+        World("rank", 2, 1),
+    ),
 }
 
 
@@ -67,6 +78,20 @@ def test_the_part_that_a_process_takes(name: str) -> None:
 def test_more_nodes_need_a_place_to_meet() -> None:
     with pytest.raises(ConfigurationError, match=r"hardware\.rendezvous=HOST:PORT"):
         world(hardware(devices=2, nodes=2), {})
+
+
+def test_machines_of_an_srun_step_meet_at_the_first() -> None:
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "gpu[03-04]"}
+    assert rendezvous(hardware(), step) == "gpu03:20007"
+    assert rendezvous(hardware(rendezvous="a:1"), step) == "a:1"
+    assert rendezvous(hardware(), {}) is None
+
+
+def test_a_second_task_that_srun_did_not_start_says_what_to_change() -> None:
+    with pytest.raises(ConfigurationError, match=r"this is task 1 of a SLURM job.*#SBATCH --ntasks-per-node=1"):
+        world(hardware(devices=2), {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"})
+    with pytest.raises(ConfigurationError, match=r"hardware\.devices=4, but the launcher .* started 2 processes"):
+        world(hardware(devices=4), ENVIRONMENTS["srun, two tasks on one machine"][0])
 
 
 def test_counts_of_ranks_that_a_launcher_did_not_start_are_refused() -> None:

@@ -47,6 +47,10 @@ class Parser(argparse.ArgumentParser):
             return f"{word} has a new name; did you mean {new}?"
         return f"{word}: no such flag; {advice(word, [f'--{flag}' for flag in flags])}"
 
+    def flags(self) -> list[str]:
+        """All flags with two hyphens."""
+        return [flag for flag in self._option_string_actions if flag.startswith("--")]
+
     def _form(self) -> str:
         return " ".join(self.format_usage().split())
 

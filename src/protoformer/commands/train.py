@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         return guarded(lambda: _run(words, program))
 
 
-def _parser() -> Parser:
+def train_parser() -> Parser:
+    """The flags of train.py, and the overrides."""
     parser = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
@@ -36,7 +37,7 @@ def _parser() -> Parser:
 
 
 def _run(words: list[str], program: str) -> int:
-    flags = _parser().parse_intermixed_args(words)
+    flags = train_parser().parse_intermixed_args(words)
     if flags.config_dir is not None:
         os.environ[CONF_VARIABLE] = os.path.abspath(flags.config_dir)
     folders = search_path()

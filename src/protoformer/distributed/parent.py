@@ -26,7 +26,7 @@ from protoformer.distributed import signals
 from protoformer.distributed.children import deaf_children
 from protoformer.distributed.rank_process import run_rank
 from protoformer.distributed.signals import STOP_SIGNALS, StopRequest
-from protoformer.distributed.world import World
+from protoformer.distributed.world import World, rendezvous
 from protoformer.errors import InterruptedRunError, LostRankError, UserError
 
 
@@ -57,7 +57,7 @@ class ParentProcess:
 
     def _launch_config(self) -> LaunchConfig:
         nodes = self.process.nodes
-        endpoint = self.hardware["rendezvous"] if nodes > 1 else f"127.0.0.1:{_free_port()}"
+        endpoint = str(rendezvous(self.hardware, os.environ)) if nodes > 1 else f"127.0.0.1:{_free_port()}"
         return LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,

@@ -37,10 +37,28 @@ def world(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> World:
     if tasks > 1 and not (step_nodes == tasks and devices > 1):
         _check_counts(hardware, max(1, tasks // step_nodes), step_nodes)
         return World("rank", max(1, tasks // step_nodes), step_nodes)
-    nodes = int(hardware["nodes"])
-    if nodes > 1 and not hardware["rendezvous"]:
+    if tasks == 1 and int(environ.get("SLURM_PROCID", "0")) > 0:
+        raise ConfigurationError(
+            f"this is task {environ['SLURM_PROCID']} of a SLURM job, and nothing says of how many (SLURM_STEP_NUM_TASKS is "
+            "not set): start the tasks by srun, or one task a node (#SBATCH --ntasks-per-node=1), which starts the others"
+        )
+    nodes = max(int(hardware["nodes"]), step_nodes if tasks > 1 else 1)
+    if nodes > 1 and rendezvous(hardware, environ) is None:
         raise ConfigurationError("hardware.nodes over 1 needs hardware.rendezvous=HOST:PORT, the first node's address")
     return World("parent" if devices * nodes > 1 else "alone", devices, nodes)
+
+
+def rendezvous(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """Where the machines of a run meet, as host:port: what the config names, or the first machine of an srun step; None where
+    neither says."""
+    if hardware["rendezvous"] or not environ.get("SLURM_STEP_NODELIST"):
+        return hardware["rendezvous"]
+    return f"{first_host(environ['SLURM_STEP_NODELIST'])}:{slurm_port(environ)}"
+
+
+def slurm_port(environ: Mapping[str, str]) -> int:
+    """A port that all tasks of a SLURM job derive alike."""
+    return 20000 + int(environ.get("SLURM_JOB_ID", "0")) % 20000
 
 
 def _check_counts(hardware: Mapping[str, Any], local_ranks: int, nodes: int) -> None:
@@ -88,7 +106,7 @@ def set_torch_environment(process: World) -> None:
         return
     host = first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
     os.environ.setdefault("MASTER_ADDR", host if process.nodes > 1 else "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000))
+    os.environ.setdefault("MASTER_PORT", str(slurm_port(os.environ)))
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
     os.environ["LOCAL_RANK"] = os.environ.get("SLURM_LOCALID", "0")
