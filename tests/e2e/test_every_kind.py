@@ -35,7 +35,7 @@ KINDS = {
     "multiple_choice": [*ENCODER, "task=swag"],
     "span": [*ENCODER, "task=squad/v2"],
     "mlm_nsp": [*PRETRAINING, "task=pretrain/mlm_nsp"],
-    "ltr": [*PRETRAINING, "task=pretrain/ltr"],
+    "ltr": [*PRETRAINING, "task=pretrain/ltr", "model.attention=causal", "+model.template.pooled_token=last"],
     "clm": ["model=gpt2_tiny", "task=pretrain/clm", "task.max_len=48", "recipe.batch_size=4", "recipe.warmup=1"],
     "translation": [
         *("model=transformer_tiny", "task=translate/multi30k_en_de", "recipe.batch_size=120", "recipe.warmup=1"),
@@ -48,12 +48,12 @@ QUERIES = {  # what `predict` is asked
     "multiple_choice": ["--text", "a cat sat", "--choice", "down", "--choice", "up"],
     "span": ["--text", "who sat?", "--pair", "a cat sat"],
     "mlm_nsp": ["--text", "a [MASK] sat"],
-    "ltr": ["--text", "a [MASK] sat"],
 }
 REFUSED = {  # the verbs that a kind has no use for, and what is said
     **{(kind, "compare"): "its metrics are not means over examples" for kind in ("regression", "translation")},
     **{(kind, "compare"): "no split with known labels" for kind in ("mlm_nsp", "ltr", "clm")},
     ("clm", "predict"): "protoformer generate RUN",
+    ("translation", "export"): "Marian's sinusoids are in halves",
     ("translation", "predict"): "protoformer translate RUN",
 }
 LISTED = ("classification", "regression", "multiple_choice", "span")
