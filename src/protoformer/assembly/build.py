@@ -14,6 +14,7 @@ from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule
+from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import check_ids
 from protoformer.modules.task_module import TaskModule
 from protoformer.text.tokenizers import Tokenizer
@@ -46,6 +47,11 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
     config = model.in_config(config)
     data = build_datamodule(config, source, tokenizer, rank=rank, ranks=ranks)
     module = build_module(config, model.arguments)
+    if data.left_to_right and not getattr(module.backbone, "causal", True):
+        raise ConfigurationError(
+            f"task={config['choices'].get('task')} predicts each token from those before it, and this model also sees the ones "
+            "after it, the answers: choose a causal model (of BERT model.attention=causal)"
+        )
     if initialise:
         load_initial_weights(module, config, initial_weights)
     return Parts(module, data, tokenizer, model, initial_weights, source, with_data)

@@ -119,7 +119,6 @@ def _train_with_other_ranks(config: dict[str, Any], command: str) -> Claim:
     from protoformer.distributed.collectives import broadcast_from_rank0, init_process_group, meet  # imports torch
 
     meet(config)
-    meet(config)
     init_process_group(config["hardware"])
     with ExitStack() as lock:
         claim = broadcast_from_rank0(lambda: _claim(config, lock))

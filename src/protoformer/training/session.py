@@ -24,7 +24,7 @@ from protoformer.modules.evaluation import Misclassified
 from protoformer.reporting import card, head, results
 from protoformer.runs import predictions
 from protoformer.runs.folder import RunFolder
-from protoformer.training import attention_page, tracking
+from protoformer.training import attention_page
 from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
 from protoformer.training.callbacks.early_stopping import StopEarly
@@ -37,6 +37,7 @@ from protoformer.training.device_fit import fit_to_device, is_out_of_memory, los
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
 from protoformer.training.result import best_checkpoint, hardware_stats, peak_memory_gib, run_result, training_stats
+from protoformer.training.trackers import tracking
 from protoformer.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)

@@ -42,6 +42,7 @@ class MaskedTokens:
     random: float = 0.1
     whole_word: bool = False
     needs_mask: ClassVar[bool] = True
+    left_to_right: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("share", "mask", "random"):
@@ -120,6 +121,7 @@ class NextTokens:
 
     whole_word: ClassVar[bool] = False
     needs_mask: ClassVar[bool] = False
+    left_to_right: ClassVar[bool] = True  # of use to a causal model alone: any other sees the target
 
     def __call__(
         self,

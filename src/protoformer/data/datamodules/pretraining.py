@@ -68,7 +68,7 @@ class PretrainingDataModule(CorpusDataModule[PretrainingTable]):
             raise ConfigurationError(f"task.data.short_share={short_share}: must be at least 0 and below 1")
         if duplicates < 1:
             raise ConfigurationError(f"task.data.duplicates={duplicates}: at least 1")
-        self.nsp, self.masks = nsp, masks
+        self.nsp, self.masks, self.left_to_right = nsp, masks, masking.left_to_right
         self.phases = plan_phases(phases, config.steps, self.max_len)
         self.instance_config = InstanceConfig(
             self.phases[-1].max_len, nsp, duplicates, held_out, short_share, config.seed

@@ -34,6 +34,8 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
     # stats of a table that count what was not used whole -> what a report calls them
     incomplete_data: ClassVar[Mapping[str, str]] = {"truncated": "truncated rows", "skipped": "rows left out"}
 
+    left_to_right = False  # whether a target is the token after the position that predicts it
+
     def __init__(self, context: DataContext, *, on_bad_row: OnBadRow = "error") -> None:
         super().__init__()
         self.reader, self.source, self.cache = context.reader, context.source, context.cache
