@@ -33,10 +33,7 @@ def offered(line: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("train --c", ["--cfg", "--config-dir"]),
         ("clean --", ["--cache", "--days", "--help", "--yes"]),
         ("plan model=bert model.drop", ["model.dropout="]),
-        (
-            "train model=bert task=squad/v2 task.data.",
-            ["task.data.max_question=", "task.data.on_bad_row=", "task.data.stride="],
-        ),
+        ("train task=squad/v2 task.data.", [f"task.data.{name}=" for name in ("max_question", "on_bad_row", "stride")]),
         ("train task.fol", ["task.fold=", "task.folds="]),
         ("train task.splits.t", ["task.splits.test=", "task.splits.train="]),
         ("train model=brt model.drop", []),
