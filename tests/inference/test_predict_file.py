@@ -250,5 +250,5 @@ def test_several_texts_are_answered_each(tmp_path: Path, sst2: Path, capsys: pyt
     assert "give one --pair for each --text" in capsys.readouterr().err
     assert predict(sst2) == 2
     assert "give --text TEXT, or --file FILE" in capsys.readouterr().err
-    assert predict(sst2, "--text", "\udcff") == 2
-    assert "not valid Unicode" in capsys.readouterr().err
+    assert predict(sst2, "--text", "x \udcff", "--text", "y") == 0
+    assert "x \ufffd" in capsys.readouterr().out

@@ -309,9 +309,15 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_other_architectures_are_refused(change: dict[str, str], message: str) -> None:
-    config = {"hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 9, **change}
+    config = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "vocab_size": 9,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
     with pytest.raises(WeightsError, match=message):
-        BertWeights().sizes(config)
+        BertWeights().sizes(config | change)
 
 
 @pytest.mark.parametrize("labels", [["no", "yes", "perhaps"], None])

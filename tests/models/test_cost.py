@@ -43,10 +43,9 @@ def test_activations_grow_with_rows_and_a_real_module_is_refused() -> None:
 def test_a_blank_batch_is_a_batch() -> None:
     from protoformer.modules.kinds.classification import ClassificationModule
 
-    for labels in (["a", "b"], None):
-        model = ClassificationModule(
-            backbone=bert(vocab_size=9, d_model=8, n_layers=1, n_heads=2, d_ff=8), labels=labels, metrics=[], splits={}
-        )
+    backbone = bert(vocab_size=9, d_model=8, n_layers=1, n_heads=2, d_ff=8)
+    for labels, metric in ((["a", "b"], "accuracy"), (None, "pearson")):
+        model = ClassificationModule(backbone=backbone, labels=labels, metrics=[metric], splits={})
         batch = model.dummy_batch(2, 5)
         assert set(batch) == set(ClassificationBatch.__required_keys__)
         assert torch.isfinite(model.loss(batch).total)

@@ -78,7 +78,7 @@ def test_files_that_are_not_marians_are_refused(tmp_path: Path) -> None:
     refused("source.spm", b"", "it holds no pieces")
     refused("source.spm", learnt(sentences(1), 100, model_type="bpe"), "pairs, words or characters: not read here")
     refused("source.spm", learnt(sentences(1), 400, byte_fallback=True), "bytes for unknown characters")
-    refused("vocab.json", b"[]", "no vocabulary")
+    refused("vocab.json", b"[]", "expected an object")
     refused("vocab.json", json.dumps({k: v for k, v in numbers.items() if k != "<unk>"}).encode(), "lacks .* <unk>")
     refused("vocab.json", json.dumps({**numbers, "x": 7}).encode(), "each once")
     assert read_tokenizer(tmp_path).id("<pad>") == len(numbers) - 1

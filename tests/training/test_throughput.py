@@ -15,7 +15,15 @@ def run_windows(throughput: Throughput, seconds: list[float], monkeypatch: pytes
     clock = iter([time for end in seconds for time in (0.0, end)])
     monkeypatch.setattr(module_under_test.time, "perf_counter", lambda: next(clock))
     strategy = SimpleNamespace(reduce=lambda counts, reduce_op: counts)
-    trainer: Any = SimpleNamespace(strategy=strategy, world_size=1, global_step=len(seconds), current_epoch=0)
+    trainer: Any = SimpleNamespace(
+        strategy=strategy,
+        world_size=1,
+        global_step=len(seconds),
+        current_epoch=0,
+        num_training_batches=len(seconds),
+        accumulate_grad_batches=1,
+        early_stopping_callbacks=[],
+    )
     for _ in seconds:
         throughput.on_train_batch_start(trainer, None, None, 0)  # type: ignore[arg-type]
         throughput._counts = torch.tensor([10.0, 100.0, 1e6], dtype=torch.double)

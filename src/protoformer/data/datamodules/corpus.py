@@ -40,6 +40,7 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
     segmentation: ClassVar[Segmentation]  # what a document is cut into before it is tokenised
     # stats of a table that count what was not used whole -> what a report calls them
     incomplete_data: ClassVar[Mapping[str, str]]
+    left_to_right = False  # whether a target is the token after the position that predicts it
 
     def __init__(
         self,

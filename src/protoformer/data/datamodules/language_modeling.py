@@ -106,6 +106,7 @@ class LanguageModelingDataModule(CorpusDataModule[BlockTable]):
     """
 
     template_method: ClassVar[str] = "document_end_id"
+    left_to_right = True
     segmentation = "text"
     incomplete_data: ClassVar[Mapping[str, str]] = {"skipped": "rows left out"}
 

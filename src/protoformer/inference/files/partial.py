@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from protoformer.atomic import move_into_place
 from protoformer.errors import ConfigurationError, UserError
 
 
@@ -41,7 +42,7 @@ def partial_file(path: Path, command: str | None) -> Iterator[PartialFile]:
             yield PartialFile(file, earlier)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(tmp, path)
+        move_into_place(tmp, path)
     except UserError:
         tmp.unlink(missing_ok=True)
         raise
