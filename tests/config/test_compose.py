@@ -72,9 +72,9 @@ def test_only_keys_get_a_prefix() -> None:
     ]
     assert rewritten(words, folders) == [
         *("model=bert", "task=glue/rte", "++recipe.lr=1", "++seed=3"),
-        *("+recipe.clip=2", "~recipe.lr", "hydra.verbose=true"),
+        *("++recipe.clip=2", "~recipe.lr", "hydra.verbose=true"),
     ]
-    assert [shown(word) for word in rewritten(words, folders)] == words
+    assert [shown(word) for word in rewritten(words, folders)] == [word.removeprefix("+") for word in words]
     assert rewritten(["seed=range(3)", "recipe.lr=1e-5,3e-5"], folders, sweep=True) == [
         "++seed=range(3)",
         "++recipe.lr=1e-5,3e-5",

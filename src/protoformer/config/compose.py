@@ -179,6 +179,8 @@ def _rewritten(text: str, override: "Override", known: list[str], folders: Seque
     if key in groups(folders) and not override.is_delete():
         _check_option(text, key, override, folders)
         return text
+    if text.startswith("+") and not text.startswith("++"):  # also where a yaml states the key already
+        return f"+{text}"
     return f"++{text}" if bare else text
 
 
