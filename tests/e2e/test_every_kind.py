@@ -54,6 +54,7 @@ REFUSED = {  # the verbs that a kind has no use for, and what is said
     **{(kind, "compare"): "its metrics are not means over examples" for kind in ("regression", "translation")},
     **{(kind, "compare"): "no split with known labels" for kind in ("mlm_nsp", "ltr", "clm")},
     ("clm", "predict"): "protoformer generate RUN",
+    ("ltr", "export"): "model.attention=causal has no counterpart in transformers",
     ("translation", "export"): "Marian's sinusoids are in halves",
     ("translation", "predict"): "protoformer translate RUN",
 }
