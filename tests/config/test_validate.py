@@ -98,6 +98,7 @@ def test_nodes_without_a_target_are_filled_with_the_schemas_defaults(config: dic
         (put("task.data", {}), "task.data has no _target_"),
         (put("source", {}), "source has no _target_"),
         (put("source._target_", None), "source has no _target_"),
+        (put("task.vocabulary", {"size": 200}), "task.vocabulary has no _target_"),
         (put("task.splits", "train"), "set its keys, as in task.splits.key=value: validation, test, train"),
         (put("task.max_len", 513), "task.max_len=513 is longer than model.max_seq_len=512"),
         (put("hardware", {"precision": "fp16", "accelerator": "cpu"}), "choose hardware.precision=bf16"),

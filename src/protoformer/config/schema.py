@@ -11,14 +11,8 @@ from typing import Annotated, Any, Literal
 from protoformer.optim.optimization import Optimization
 from protoformer.ranges import NonNegative, Positive
 
-TARGETS = (
-    "model",
-    "model.template",
-    "task.rows",
-    "task.data",
-    "task.module",
-    "source",
-)  # nodes that must have a `_target_`
+# nodes that must have a `_target_`
+TARGETS = ("model", "model.template", "task.rows", "task.data", "task.module", "task.vocabulary", "source")
 COMPLETE = ("model", "source", "task.rows")  # nodes whose target gets all its required arguments from the config
 DATA_CONTEXT = {  # fields of a data module's context, each with the key that decides it
     "reader": "task.rows",

@@ -51,7 +51,7 @@ LANGUAGES = {  # of scripts that the default does not cut: codes and names
         "dz",
     ),
 }
-MOST, SOME = 0.5, 0.05  # shares of the letters
+MOST, SOME = 0.5, 0.05  # fractions of the letters
 
 
 def tokenizer_of(texts: Sequence[str], language: str | None = None) -> str:

@@ -150,13 +150,13 @@ class PretrainingDataModule(CorpusDataModule[PretrainingTable]):
 
 
 def _random_pairs_line(random_pairs: int, pairs: int) -> str | None:
-    """A message where the share of pairs whose second part is of another document is far from the half that it should be."""
+    """A message where the fraction of pairs whose second part is of another document is far from the half that it should be."""
     if not random_pairs:
         return "one document alone: no pair has another document's text as its second part"
-    share = random_pairs / pairs
-    if abs(share - 0.5) <= 0.1 + 1.5 / math.sqrt(pairs):  # three standard deviations of a coin
+    fraction = random_pairs / pairs
+    if abs(fraction - 0.5) <= 0.1 + 1.5 / math.sqrt(pairs):  # three standard deviations of a coin
         return None
     return (
-        f"{share:.0%} of the pairs have a random second part (BERT: half): documents, or task.max_len, hold too few sentences; "
+        f"{fraction:.0%} of the pairs have a random second part (BERT: half): documents, or task.max_len, hold too few sentences; "
         "a blank line ends a document, not a sentence; task.data.nsp=false makes no pairs"
     )
