@@ -56,7 +56,7 @@ def replace_atomically(path: Path, needed: int | None = None) -> Iterator[Path]:
     _fsync(path.parent)  # the new name is on the disk only when its folder is
 
 
-def move_into_place(file: Path, path: Path) -> None:
+def replace_file(file: Path, path: Path) -> None:
     """Let a complete file beside `path` replace it."""
     _fsync(file)
     os.replace(file, path)

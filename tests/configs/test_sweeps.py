@@ -26,12 +26,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The configs that a command would train, in place of training."""
     configs: list[dict[str, Any]] = []
 
-    def train(config: dict[str, Any], command: str) -> float:
+    def train_run(config: dict[str, Any], command: str) -> dict[str, Any]:
         configs.append(config)
-        return 0.5
+        return {"task_type": "classification", "score": 0.5, "metrics": {"val/accuracy": 0.5}}
 
     stand_in = ModuleType("protoformer.training.run")
-    stand_in.train = train  # type: ignore[attr-defined]
+    stand_in.train_run = train_run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "protoformer.training.run", stand_in)
     for name in (groups.CONF_VARIABLE, "HYDRA_FULL_ERROR"):
         monkeypatch.setenv(name, "")  # what the command sets is undone after the test

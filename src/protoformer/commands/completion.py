@@ -46,7 +46,7 @@ end
 complete -c protoformer -a '(__protoformer)'
 """,
 }
-PLACES = {
+INSTALLATION = {
     "bash": "protoformer completion bash >> ~/.bashrc",
     "zsh": "protoformer completion zsh > a file _protoformer in a folder of $fpath",
     "fish": "protoformer completion fish > ~/.config/fish/completions/protoformer.fish",
@@ -54,7 +54,7 @@ PLACES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    where = "; ".join(PLACES.values())
+    where = "; ".join(INSTALLATION.values())
     parser.add_argument("shell", choices=tuple(SCRIPTS), help=f"install with: {where}")
 
 

@@ -157,6 +157,6 @@ def _random_pairs_line(random_pairs: int, pairs: int) -> str | None:
     if abs(fraction - 0.5) <= 0.1 + 1.5 / math.sqrt(pairs):  # three standard deviations of a coin
         return None
     return (
-        f"{fraction:.0%} of the pairs have a random second part (BERT: half): documents, or task.max_len, hold too few sentences; "
-        "a blank line ends a document, not a sentence; task.data.nsp=false makes no pairs"
+        f"{fraction:.0%} of the pairs have a random second part (BERT: half): documents, or task.max_len, hold too few "
+        "sentences; a blank line ends a document, not a sentence; task.data.nsp=false makes no pairs"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from protoformer.atomic import move_into_place
+from protoformer.atomic import replace_file
 from protoformer.errors import ConfigurationError, UserError
 
 
@@ -42,7 +42,7 @@ def partial_file(path: Path, command: str | None) -> Iterator[PartialFile]:
             yield PartialFile(file, earlier)
             file.flush()
             os.fsync(file.fileno())
-        move_into_place(tmp, path)
+        replace_file(tmp, path)
     except UserError:
         tmp.unlink(missing_ok=True)
         raise
