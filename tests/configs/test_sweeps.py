@@ -28,7 +28,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def train_run(config: dict[str, Any], command: str) -> dict[str, Any]:
         configs.append(config)
-        return {"task_type": "classification", "score": 0.5, "metrics": {"val/accuracy": 0.5}}
+        return {"task_type": {}, "score": 0.5, "metrics": {"val/accuracy": 0.5}}
 
     stand_in = ModuleType("protoformer.training.run")
     stand_in.train_run = train_run  # type: ignore[attr-defined]
