@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from protoformer.cli import main as command
 from protoformer.inference import predict_file
@@ -163,23 +165,52 @@ def test_ctrl_c_keeps_whole_rows(
     assert [record["text"] for record in lines(out)] == TEXTS
 
 
-def test_a_file_of_other_rows_or_of_another_model_is_not_touched(
-    sst2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_other_rows_is_not_touched(sst2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, other, out = tmp_path / "in.txt", tmp_path / "other.txt", tmp_path / "out.jsonl"
     source.write_text("x\ny\n")
     other.write_text("z\ny\n")
     assert predict(sst2, "--file", source, "--out", out) == 0
     before = out.read_bytes()
-    model = write_run(tmp_path / "b", "glue/sst2", flip=True)
-    for run, file in ((sst2, other), (model, source)):
-        assert predict(run, "--file", file, "--out", out) == 2
-        assert "holds something else than predictions of" in capsys.readouterr().err
-        assert out.read_bytes() == before
+    assert predict(sst2, "--file", other, "--out", out) == 2
+    assert (
+        f"--out {out} holds other rows than those of {other}: name another file, or --force" in capsys.readouterr().err
+    )
+    assert out.read_bytes() == before
     assert predict(sst2, "--file", other, "--out", out, "--force") == 0
     assert [record["text"] for record in lines(out)] == ["z", "y"]
     assert predict(sst2, "--file", out, "--out", out) == 2
     assert "is the file that is read" in capsys.readouterr().err
+
+
+def test_a_file_of_another_model_or_of_other_options_is_not_touched(
+    sst2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A weight that moves no prediction by more than the rounding of a batch makes another model; a copied run does not."""
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("x\ny\n")
+    assert predict(sst2, "--file", source, "--out", out) == 0
+    before = out.read_bytes()
+    copied = Path(shutil.copytree(sst2, tmp_path / "copied"))
+    assert predict(copied, "--file", source, "--out", out) == 0
+    assert "finished already" in capsys.readouterr().err
+    (checkpoint,) = (copied / "checkpoints").iterdir()
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["head.linear.bias"][0] += 1e-6
+    torch.save(content, checkpoint)
+    assert predict(copied, "--file", source, "--out", out) == 2
+    message = f"--out {out} holds predictions of another model than {copied} is now (weights, tokenizer or config)"
+    assert capsys.readouterr().err == f"error: {message}: name another file, or --force replaces it\n"
+    assert predict(sst2, "--file", source, "--out", out, "--top", 2) == 2
+    assert "was written with --top 5, this command is with --top 2" in capsys.readouterr().err
+    assert predict(sst2, "--file", source, "--out", out, "--text-column", "text") == 2
+    assert "was written without --text-column, this command is with --text-column text" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    (tmp_path / ".out.jsonl.origin.json").unlink()
+    assert predict(sst2, "--file", source, "--out", out) == 2
+    assert "is not known (no .out.jsonl.origin.json beside it can be read)" in capsys.readouterr().err
+    assert predict(copied, "--file", source, "--out", out, "--force") == 0
+    assert predict(copied, "--file", source, "--out", out) == 0
+    assert "finished already" in capsys.readouterr().err
 
 
 BAD_FILES = {

@@ -1,6 +1,7 @@
 """`protoformer translate`: order, empty and long lines, n-best lists, and invalid options."""
 
 import io
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,6 +134,42 @@ def test_an_interrupted_translation_is_continued(
     assert "4 lines are there, continuing" in capsys.readouterr().err
     assert target.read_bytes() == (tmp_path / "whole.txt").read_bytes()
     assert not list(tmp_path.glob(".out.txt.*"))
+
+
+@pytest.mark.parametrize("changed", ["model", "file", "option"])
+def test_half_a_translation_of_another_model_file_or_option_is_not_continued(
+    run: LoadedRun, tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(translate, "load", lambda _: run)
+    monkeypatch.setattr(translate, "CHUNK", 2)
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    words = ["translate", "RUN", "--file", str(source), "--max-extra-tokens", "5", "--out", str(target)]
+    chunks = Translator.translate_chunk
+
+    def interrupted(self: Translator, texts: list[str], first: int) -> Any:
+        if first:
+            raise KeyboardInterrupt
+        return chunks(self, texts, first)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Translator, "translate_chunk", interrupted)
+        assert cli.main(words) == 130
+    (partial,) = tmp_path.glob(".out.txt.*.partial")
+    if changed == "model":
+        next(run.model.parameters()).data.view(-1)[0] += 1e-6
+    elif changed == "file":
+        status = source.stat()
+        source.write_text("\n".join([*TEXTS[:-2], "eert", "  "]) + "\n", encoding="utf-8")  # of the same size and time
+        os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        words += ["--beams", "2"]
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    error = capsys.readouterr().err
+    assert f"{partial}: of another model, file or options, and not continued" in error
+    assert "continuing" not in error
+    assert len(target.read_text(encoding="utf-8").splitlines()) == len(TEXTS)
 
 
 def test_reference(

@@ -1,7 +1,7 @@
 """Predictions for every row of a file: read, predicted and written some hundred rows at a time, in order.
 
 A row of the output holds the columns of its input row, then `prediction` and what belongs to it. A file that is there already
-is continued after its last whole row, where its rows are those of this command.
+is continued after its last whole row, where it comes from the same model and options (see `files.origin`) and the same rows.
 """
 
 import os
@@ -16,6 +16,7 @@ import torch
 
 from protoformer.errors import ConfigurationError, DataError, UserError
 from protoformer.inference.files.columns import ColumnOptions
+from protoformer.inference.files.origin import REMEDY, Origin, check_origin, write_origin
 from protoformer.inference.files.output import (
     Csv,
     OutputFormat,
@@ -23,16 +24,15 @@ from protoformer.inference.files.output import (
     is_beginning,
     output_format,
     own_columns,
-    same_prediction,
 )
 from protoformer.inference.files.progress import Progress, counted
 from protoformer.inference.files.rows import InputFile, InputRow, open_input
+from protoformer.inference.opening.digest import model_digest
 from protoformer.inference.opening.opened import OpenedModel
 from protoformer.inference.queries.rows import OnBadRow, RowPredictor
 
 CHUNK_ROWS = 256
 CHUNK_CHARS = 1 << 18  # of a chunk's texts, about
-COMPARED = 2  # rows at the beginning and at the end of a file that are predicted again before it is continued
 
 
 class InterruptedFileError(UserError):
@@ -53,6 +53,18 @@ class FileRequest:
     top: int = 5
     force: bool = False
 
+    @property
+    def answer_options(self) -> dict[str, str]:
+        """The options that change an answer, as they are typed."""
+        columns = self.columns
+        typed = {
+            "--text-column": columns.text,
+            "--pair-column": columns.pair,
+            "--choices-column": " ".join(columns.choices) or None,
+            "--top": str(self.top),
+        }
+        return {option: value for option, value in typed.items() if value is not None}
+
 
 def predict_file(opened: OpenedModel, request: FileRequest) -> None:
     """Predict every row. Raises a one-line error that names file, line and column of a row that is no query."""
@@ -67,14 +79,11 @@ def predict_file(opened: OpenedModel, request: FileRequest) -> None:
             run.write(sys.stdout)
             return
         path = Path(request.out).expanduser()
-        size = 0
-        if path.is_file() and not request.force:
-            earlier_size = run.skip_earlier(path)
-            if earlier_size is None:
+        if path.is_file() or not path.exists():
+            size = run.begin_or_continue(path)
+            if size is None:
                 print(f"{path}: finished already ({counted(run.done, 'row')}); --force predicts again", file=sys.stderr)
                 return
-            size = earlier_size
-        if path.is_file():
             os.truncate(path, size)
         with path.open("a", encoding="utf-8", newline="") as target:
             run.write(target)
@@ -85,13 +94,10 @@ class FilePrediction:
 
     def __init__(self, opened: OpenedModel, request: FileRequest, source: InputFile, row_format: OutputFormat) -> None:
         self.opened, self.request, self.source, self.row_format = opened, request, source, row_format
-        self.predictor = self._predictor(request.on_bad_row)
+        self.predictor = RowPredictor(opened, source.name, request.columns, request.top, request.on_bad_row)
         self.rows: Iterable[InputRow] = source.rows
         self.names: list[str] = []  # of the output's columns, once there are rows
         self.done = 0
-
-    def _predictor(self, on_bad_row: OnBadRow) -> RowPredictor:
-        return RowPredictor(self.opened, self.source.name, self.request.columns, self.request.top, on_bad_row)
 
     def write(self, target: TextIO) -> None:
         """Predict the remaining rows and write them as they are done.
@@ -137,24 +143,30 @@ class FilePrediction:
             more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
             print(f"{counted(len(problems), 'row')} without a prediction: {problems[0]}{more}", file=sys.stderr)
 
-    def skip_earlier(self, path: Path) -> int | None:
-        """Skip the input rows that a file holds already. Gives the size of the file with its whole rows; None: it has all.
+    def begin_or_continue(self, path: Path) -> int | None:
+        """The size, in bytes, of what is kept of a file, whose rows are skipped. None: it has all rows.
 
-        Raises ConfigurationError where its rows are not those of this command.
+        A file that is begun gets the record of its origin. Raises ConfigurationError where this command does not continue it.
         """
+        origin = Origin(model_digest(self.opened), self.request.answer_options)
+        if path.is_file() and path.stat().st_size > 0 and not self.request.force:
+            check_origin(path, origin, self.opened.name)
+            return self._skip_earlier(path)
+        path.open("w").close()  # first: the record of a new origin never stands beside the rows of an earlier one
+        write_origin(path, origin)
+        return 0
+
+    def _skip_earlier(self, path: Path) -> int | None:
         rows = iter(self.rows)
         size = 0
-        first: list[tuple[InputRow, Mapping[str, Any]]] = []
-        last: list[tuple[InputRow, Mapping[str, Any]]] = []
         for earlier in self.row_format.earlier(path):
             row = next(rows, None)
             if row is None or not self._is_same(row, earlier.values):
                 raise self._other(path)
-            first, last = [*first, (row, earlier.values)][:COMPARED], [*last, (row, earlier.values)][-COMPARED:]
+            self.names = list(earlier.values)
             self.done, size = self.done + 1, earlier.end
         if not self.done and not is_beginning(path):
             raise self._other(path)
-        self._compare(path, [*first, *last])
         upcoming = next(rows, None)
         if upcoming is None and self.done:
             return None
@@ -170,19 +182,8 @@ class FilePrediction:
             for name, value in own_columns(row.values).items()
         )
 
-    def _compare(self, path: Path, rows: Sequence[tuple[InputRow, Mapping[str, Any]]]) -> None:
-        """Raise ConfigurationError where the model predicts something else for these rows than a file says."""
-        records = self._predictor("skip").records([row for row, _ in rows], self.row_format)
-        for record, (_, earlier) in zip(records, rows, strict=True):
-            if not same_prediction(record, earlier, self.row_format):
-                raise self._other(path)
-            self.names = list(earlier)
-
     def _other(self, path: Path) -> ConfigurationError:
-        return ConfigurationError(
-            f"--out {path} holds something else than predictions of {self.opened.name} for {self.source.name}: name "
-            "another file, or --force replaces it"
-        )
+        return ConfigurationError(f"--out {path} holds other rows than those of {self.source.name}: {REMEDY}")
 
 
 def _chunks(rows: Iterable[InputRow]) -> Iterator[list[InputRow]]:

@@ -4,7 +4,6 @@ Lines are read in chunks. Within a chunk, lines of similar length are translated
 """
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from protoformer.errors import ConfigurationError, DataError
 from protoformer.inference.files.partial import partial_file
 from protoformer.inference.files.progress import Progress, counted
 from protoformer.inference.load import LoadedRun, load
+from protoformer.inference.opening.digest import model_digest
 from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.runs.digests import file_digest
 from protoformer.scoring.bleu import bleu
 from protoformer.scoring.chrf import chrf
 
@@ -53,13 +54,15 @@ class ScoredText(NamedTuple):
 def main(run: str, request: TranslationRequest) -> None:
     """Translate all lines. Raises a one-line error for a run that is no translation run, and for invalid options."""
     references = None if request.reference is None else _lines_of(Path(request.reference))
-    translator = Translator(load(run), request)
+    opened = load(run)
+    command = _command(opened, request) if request.out else None
+    translator = Translator(opened, request)
     hypotheses: list[str] = []
     with contextlib.ExitStack() as stack:
         source: BinaryIO = stack.enter_context(Path(request.file).open("rb")) if request.file else sys.stdin.buffer
         target, earlier = sys.stdout, []
         if request.out:
-            partial = stack.enter_context(partial_file(Path(request.out), _command(run, request)))
+            partial = stack.enter_context(partial_file(Path(request.out), command))
             target, earlier = partial.file, partial.earlier
             hypotheses += earlier
         texts = decoded(source)
@@ -85,18 +88,13 @@ def main(run: str, request: TranslationRequest) -> None:
         print_scores(hypotheses, references, translator.language, sys.stdout if request.out else sys.stderr)
 
 
-def _command(run: str, request: TranslationRequest) -> str | None:
+def _command(run: LoadedRun, request: TranslationRequest) -> str | None:
     """All that decides the lines of the output; None where the same command may read something else (standard input), or
     several lines belong to one."""
     if request.file is None or request.n_best is not None:
         return None
-    stats = [
-        Path(request.file).stat(),
-        *(path.stat() for path in sorted(Path(run).expanduser().glob("checkpoints/*.ckpt"))),
-    ]
-    files = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
     options = (request.beams, request.alpha, request.max_extra_tokens)
-    return repr((run, os.path.abspath(request.file), files, options))
+    return repr((model_digest(run), file_digest(Path(request.file)), options))
 
 
 def _lines_of(path: Path) -> list[str]:

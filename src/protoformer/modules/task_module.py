@@ -167,6 +167,11 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         """Take over what a finished run's evaluation decided for its predictions, from its `metrics`; most kinds: nothing."""
 
     @property
+    def restored_values(self) -> Mapping[str, float | None]:
+        """What `restore` took over, by name."""
+        return {}
+
+    @property
     def row_labels(self) -> Sequence[str]:
         """Labels that every row of a predicted file has a probability of: columns of a CSV."""
         return ()

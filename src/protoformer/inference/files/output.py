@@ -13,7 +13,6 @@ from protoformer.errors import ConfigurationError
 
 Record = dict[str, Any]
 PREDICTED = ("prediction", "probabilities", "probability", "n_best", "choice")  # columns of predictions
-TOLERANCE = 2e-3  # of probabilities and numbers, between batches of other sizes
 
 
 @dataclass(frozen=True)
@@ -176,23 +175,3 @@ def is_beginning(path: Path) -> bool:
     with path.open("rb") as file:
         first, rest = file.readline(), file.read(1)
     return not rest and (path.suffix == ".csv" or not first or (first[:1] == b"{" and not first.endswith(b"\n")))
-
-
-def same_prediction(new: Mapping[str, Any], earlier: Mapping[str, Any], row_format: OutputFormat) -> bool:
-    """Whether two records say the same, up to what batches of other sizes change in the last digits."""
-    return list(new) == list(earlier) and all(
-        _close(row_format.cell(value), earlier[name]) for name, value in new.items()
-    )
-
-
-def _close(a: Any, b: Any) -> bool:
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return list(a) == list(b) and all(_close(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_close, a, b))
-    if a == b:
-        return True
-    try:
-        return math.isclose(float(a), float(b), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    except (TypeError, ValueError):
-        return False

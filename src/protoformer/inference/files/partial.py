@@ -1,7 +1,9 @@
 """An output file that appears when it is whole; until then its beginning lies beside it, for the same command to continue."""
 
+import glob
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,9 @@ def partial_file(path: Path, command: str | None) -> Iterator[PartialFile]:
     digest = hashlib.sha256((command or f"process {os.getpid()}").encode("utf-8", "backslashreplace")).hexdigest()[:12]
     tmp = path.with_name(f".{path.name}.{digest}.partial")
     earlier = _whole_lines(tmp) if command is not None and tmp.exists() else []
+    for other in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.partial")):
+        if other != tmp:
+            print(f"{other}: of another model, file or options, and not continued", file=sys.stderr)
     try:
         with tmp.open("a" if earlier else "w", encoding="utf-8", newline="") as file:
             yield PartialFile(file, earlier)

@@ -87,6 +87,10 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
         """Take over the threshold of no answer."""
         self.tuned_threshold = next((value for name, value in metrics.items() if name.endswith("null_threshold")), None)
 
+    @property
+    def restored_values(self) -> Mapping[str, float | None]:
+        return {"null_threshold": self.tuned_threshold}
+
     def query_columns(self, reader: Any) -> QueryColumns:
         return QueryColumns([reader.question], reader.context)
 
