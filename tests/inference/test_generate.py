@@ -14,6 +14,7 @@ import protoformer
 from protoformer.assembly.model import build_module, builder_arguments, with_special_token_rows
 from protoformer.cli import main as command
 from protoformer.config.compose import compose
+from protoformer.models.decoder import Decoder
 from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
 from protoformer.text.vocabulary_training import train
@@ -194,3 +195,26 @@ def test_fine_tuned_decoder_generates(tmp_path: Path) -> None:
     generator = protoformer.load_decoder(write_run(tmp_path, "gpt_tiny", "glue/sst2", PAIRS))
     assert len(generator.eos_ids) == 1  # its extract token
     assert generator.generate("the dog", max_new_tokens=4)[0].text
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--prompt", "a cat"], "1 prompt at once; fewer tokens than --max-new 64, shorter texts"),
+        (["--batch-size", "3"], "3 prompts at once; half as many, with the same results: --batch-size 2"),
+        (["--beams", "2"], "2 beams at once; fewer --beams, fewer tokens than --max-new 64, shorter texts"),
+    ],
+)
+def test_memory_that_runs_out_names_the_flag(
+    tmp_path: Path, words: list[str], advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(Decoder, "decode_step", no_room)
+    run = write_run(tmp_path)
+    prompts = [] if "--prompt" in words else [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    assert command(["generate", str(run), *prompts, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: out of memory with {advice}")
+    assert error.count("\n") == 1

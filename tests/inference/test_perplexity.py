@@ -11,6 +11,7 @@ import transformers
 from protoformer.cli import main as command
 from protoformer.inference.evaluate import perplexity_of_files
 from protoformer.inference.perplexity import windows
+from protoformer.models.decoder import Decoder
 from protoformer.text.vocabulary_training import train
 
 TEXT = "The cat sat on the mat.\nIt was a cat that sat; the mat was red.\n\nA döner for the cat.\n" * 3
@@ -118,3 +119,24 @@ def test_another_task_is_scored_as_a_test_only_run(
             "source=sample",
         ]
     ]
+
+
+def test_memory_that_runs_out_names_the_setting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(folder), "task=lm/files", f"source.files={folder / 'held.txt'}"]
+    assert command(words) == 0
+    table = capsys.readouterr().out
+    forward = Decoder.forward
+
+    def with_little_memory(self: Any, ids: torch.Tensor, *arguments: Any, **more: Any) -> Any:
+        if len(ids) > 2:
+            raise MemoryError
+        return forward(self, ids, *arguments, **more)
+
+    monkeypatch.setattr(Decoder, "forward", with_little_memory)
+    assert command([*words, "hardware.micro_batch=3"]) == 2
+    half = "half as many, with the same results: hardware.micro_batch=2"
+    assert capsys.readouterr().err == f"error: out of memory with 3 windows at once; {half}\n"
+    assert command([*words, "hardware.micro_batch=2"]) == 0
+    assert capsys.readouterr().out == table

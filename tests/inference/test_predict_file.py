@@ -15,6 +15,7 @@ import torch
 from protoformer.cli import main as command
 from protoformer.inference import predict_file
 from protoformer.inference.load import load
+from protoformer.modules.kinds.classification import ClassificationModule
 
 from .test_predict import write_run
 
@@ -283,3 +284,33 @@ def test_several_texts_are_answered_each(tmp_path: Path, sst2: Path, capsys: pyt
     assert "give --text TEXT, or --file FILE" in capsys.readouterr().err
     assert predict(sst2, "--text", "x \udcff", "--text", "y") == 0
     assert "x \ufffd" in capsys.readouterr().out
+
+
+def test_memory_that_runs_out_names_the_flag_and_the_same_file_goes_on(
+    sst2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(predict_file, "CHUNK_ROWS", 2)
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"{text}\n" for text in [*TEXTS[:2], "x " * 20, "y " * 20]))
+    module: Any = ClassificationModule
+    eval_step = module.eval_step
+
+    def with_little_memory(self: Any, batch: Any, *arguments: Any) -> Any:
+        if batch["ids"].numel() > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return eval_step(self, batch, *arguments)
+
+    monkeypatch.setattr(module, "eval_step", with_little_memory)
+    message = (
+        "error: out of memory with 8192 tokens at once; half as many, with the same results: --batch-tokens 4096\n"
+    )
+    assert predict(sst2, "--file", source, "--out", out) == 2
+    assert capsys.readouterr().err == message
+    assert len(lines(out)) == 2
+    assert predict(sst2, "--file", source, "--out", out, "--batch-tokens", 32) == 0
+    assert "2 rows are there, continuing" in capsys.readouterr().err
+    assert [record["prediction"] for record in lines(out)] == ["positive"] * 4
+    assert predict(sst2, "--text", "x " * 20, "--text", "y " * 20) == 2
+    assert capsys.readouterr().err == message
+    assert predict(sst2, "--file", source, "--batch-tokens", 0) == 2
+    assert capsys.readouterr().err == "error: --batch-tokens 0: at least 1\n"

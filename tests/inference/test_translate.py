@@ -227,3 +227,26 @@ def test_invalid_options_are_one_line_errors(
     assert cli.main(["translate", "RUN", "--file", "nowhere.txt"]) == 2
     assert "nowhere.txt: No such file" in capsys.readouterr().err
     assert list(output_lines(3, [translate.ScoredText("a", -1.0)], None)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "advice"),
+    [
+        (4000, "4000 source tokens at once; half as many, with the same results: --batch-tokens 2000"),
+        (10, "10 source tokens at once; fewer beams than --beams 4, shorter texts"),  # a line has up to 9
+    ],
+)
+def test_memory_that_runs_out_names_the_flag(
+    run: LoadedRun, tmp_path: Path, tokens: int, advice: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def no_room(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(translate, "load", lambda _: run)
+    monkeypatch.setattr(translate, "generate_targets", no_room)
+    (tmp_path / "in.txt").write_text("the dog runs\n")
+    assert cli.main(["translate", "RUN", "--file", str(tmp_path / "in.txt"), "--batch-tokens", str(tokens)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: out of memory with {advice}")
+    assert error.count("\n") == 1

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from protoformer.errors import DeviceMemoryError
 from protoformer.modules.task_module import TaskModule
 from protoformer.planning.micro_batch import USABLE, row_memory
 from protoformer.training import device_fit
-from protoformer.training.device_fit import fit_to_device, is_out_of_memory, loss_divisor, out_of_memory_error
+from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.run import train
 
 WORDS = [
@@ -70,24 +71,12 @@ def test_workers_of_a_gpu_leave_each_rank_a_core(cores: int, ranks: int, workers
         (BatchConfig(32), True, "fp32", r"with 32 rows at once; .*hardware\.micro_batch=16$"),
         (BatchConfig(32, 5), True, "bf16", r"with 5 rows at once; .*hardware\.micro_batch=3$"),
         (BatchConfig(25_000, order="tokens"), True, "bf16", r"with 25000 tokens .*hardware\.micro_batch=12500$"),
-        (BatchConfig(32, 1), True, "fp32", r"1 rows at once; hardware\.precision=bf16, a smaller task\.max_len"),
+        (BatchConfig(32, 1), True, "fp32", r"1 row at once; hardware\.precision=bf16, a smaller task\.max_len"),
         (BatchConfig(32), False, "bf16", r"64 rows of an evaluation at once; a smaller task\.max_len"),
     ],
 )
 def test_the_line_says_what_to_set(batch: BatchConfig, is_training: bool, precision: str, message: str) -> None:
-    error = out_of_memory_error(batch, is_training, precision)
-    assert error.exit_code == 2
-    with pytest.raises(DeviceMemoryError, match=message):
-        raise error
-
-
-def test_failed_allocations_are_known_from_other_errors() -> None:
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
-    assert is_out_of_memory(
-        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
-    )
-    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert re.search(message, f"with {out_of_memory_advice(batch, is_training, precision)}")
 
 
 def test_a_run_out_of_memory_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

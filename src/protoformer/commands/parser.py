@@ -12,7 +12,8 @@ from protoformer.config import compose, schema
 from protoformer.config.groups import CONF_VARIABLE, groups, search_path
 from protoformer.config.names.foreign_names import foreign_key
 from protoformer.config.names.suggest import advice, nearest
-from protoformer.errors import ConfigurationError, DiskFullError, UserError
+from protoformer.distributed.memory import LESS_MEMORY, is_out_of_memory
+from protoformer.errors import ConfigurationError, DeviceMemoryError, DiskFullError, UserError
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -71,9 +72,15 @@ def guarded(work: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno in FULL:
             return print_error(DiskFullError(full_disk(Path(error.filename or "standard output"))))
+        if is_out_of_memory(error):
+            return print_error(DeviceMemoryError(f"out of memory; {LESS_MEMORY}"))
         if not error.filename:
             raise
         return print_error(UserError(f"{error.filename}: {error.strerror or error}"))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return print_error(DeviceMemoryError(f"out of memory; {LESS_MEMORY}"))
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED

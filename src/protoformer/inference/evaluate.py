@@ -13,7 +13,11 @@ from protoformer.inference.perplexity import LanguageModelScore, score_texts
 
 
 def perplexity_of_files(
-    source: str, patterns: Sequence[str], stride: int | None = None, window: int | None = None
+    source: str,
+    patterns: Sequence[str],
+    stride: int | None = None,
+    window: int | None = None,
+    rows: int | None = None,
 ) -> LanguageModelScore:
     """The score of a run, a folder of weights or a hub id on files: a text file is one text, rows of others are one each.
 
@@ -23,7 +27,8 @@ def perplexity_of_files(
     if not generator.eos_ids:
         raise ConfigurationError(f"{source}: its vocabulary has no end-of-text token, from which a text is begun")
     texts = texts_of_files(patterns)
-    return score_texts(generator.model, generator.tokenizer, texts, generator.eos_ids[0], stride=stride, window=window)
+    model, tokenizer, end_id = generator.model, generator.tokenizer, generator.eos_ids[0]
+    return score_texts(model, tokenizer, texts, end_id, stride=stride, window=window, rows=rows)
 
 
 def texts_of_files(patterns: Sequence[str]) -> Iterator[str]:
@@ -62,10 +67,12 @@ def _valid(text: str, path: Path) -> str:
     return text
 
 
-def print_perplexity(source: str, patterns: Sequence[str], stride: int | None, window: int | None) -> None:
+def print_perplexity(
+    source: str, patterns: Sequence[str], stride: int | None, window: int | None, rows: int | None = None
+) -> None:
     """Print the score as a table."""
-    score = perplexity_of_files(source, patterns, stride, window)
-    rows = {
+    score = perplexity_of_files(source, patterns, stride, window, rows)
+    shown = {
         "token perplexity": f"{score.token_perplexity:.4f}",
         "word perplexity": f"{score.word_perplexity:.4f}",
         "bits per byte": f"{score.bits_per_byte:.4f}",
@@ -75,5 +82,5 @@ def print_perplexity(source: str, patterns: Sequence[str], stride: int | None, w
         "window": f"{score.window} tokens",
         "stride": f"{score.stride} tokens",
     }
-    for name, value in rows.items():
+    for name, value in shown.items():
         print(f"{name:<18}{value}")

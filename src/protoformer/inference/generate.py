@@ -17,6 +17,7 @@ from protoformer.config.groups import required_template_method
 from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.sampling import SamplingOptions, SamplingParams
 from protoformer.decoding.text_generator import Completion, TextGenerator
+from protoformer.distributed.memory import LESS_MEMORY, batch_advice, memory_advice
 from protoformer.errors import ConfigurationError, DataError, WeightsError
 from protoformer.inference.load import load
 from protoformer.inference.opening.backbone import end_ids, open_backbone
@@ -96,9 +97,22 @@ def main(source: str, request: GenerationRequest) -> None:
     device = _device(request.device)
     generator = load_decoder(source)
     generator.model.to(device)
-    if len(prompts) == 1 and request.beam is None and request.samples == 1 and request.out is None:
-        _stream(generator, prompts[0], request)
-        return
+    with memory_advice(lambda: _memory_advice(len(prompts), request)):
+        if len(prompts) == 1 and request.beam is None and request.samples == 1 and request.out is None:
+            _stream(generator, prompts[0], request)
+        else:
+            _complete(generator, prompts, request)
+
+
+def _memory_advice(prompts: int, request: GenerationRequest) -> str:
+    fewer = f"fewer tokens than --max-new {request.max_new_tokens}, {LESS_MEMORY}"
+    if request.beam is not None:
+        return f"{request.beam.num_beams} beams at once; fewer --beams, {fewer}"
+    return batch_advice(min(prompts, request.batch_size), "prompts", "--batch-size ", otherwise=fewer)
+
+
+def _complete(generator: TextGenerator, prompts: Sequence[str], request: GenerationRequest) -> None:
+    """Complete the prompts in batches, and print or write the completions."""
     start, tokens = time.perf_counter(), 0
     lines: list[str] = []
     for completion in _with_progress(

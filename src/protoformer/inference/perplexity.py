@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from protoformer.distributed.memory import batch_advice, memory_advice
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.models.decoder import Decoder
 
@@ -81,10 +82,14 @@ def score_texts(
     *,
     stride: int | None = None,
     window: int | None = None,
+    rows: int | None = None,
 ) -> LanguageModelScore:
     """The score of texts, each by itself. `window` is the model's positions where it is None, `stride` half of the window.
 
-    Raises ConfigurationError for a window or stride out of range, DataError where there is no token.
+    `rows` windows are read at once (default: 4,096 tokens).
+
+    Raises ConfigurationError for a window or stride out of range, DataError where there is no token, DeviceMemoryError where
+    memory does not hold the windows.
     """
     window = model.max_seq_len if window is None else window
     if not 1 <= window <= model.max_seq_len:
@@ -92,10 +97,13 @@ def score_texts(
     stride = max(1, window // 2) if stride is None else stride
     if not 1 <= stride <= window:
         raise ConfigurationError(f"a stride of {stride} tokens: from 1 to the window of {window}")
+    rows = max(1, BATCH_TOKENS // window) if rows is None else rows
+    smaller = f"a smaller window than task.max_len={window} gives each token less context and takes less"
     total, tokens, words, text_bytes = 0.0, 0, 0, 0
     for text in texts:
         (ids,) = tokenizer.encode([text])
-        total -= sum(token_log_probs(model, [end_id, *ids], window, stride))
+        with memory_advice(lambda: batch_advice(rows, "windows", "hardware.micro_batch=", otherwise=smaller)):
+            total -= sum(token_log_probs(model, [end_id, *ids], window, stride, rows))
         tokens, words = tokens + len(ids), words + len(text.split())
         text_bytes += len(text.encode())
     if not tokens:
@@ -104,11 +112,11 @@ def score_texts(
 
 
 @torch.inference_mode()
-def token_log_probs(model: Decoder, ids: Sequence[int], window: int, stride: int) -> Iterator[float]:
-    """log P of each token of a sequence but the first, given those before it in its window."""
+def token_log_probs(model: Decoder, ids: Sequence[int], window: int, stride: int, rows: int) -> Iterator[float]:
+    """log P of each token of a sequence but the first, given those before it in its window; `rows` windows at once."""
     batch: list[Window] = []
     for each in windows(ids, window, stride):
-        if batch and (len(each.ids) != len(batch[0].ids) or (len(batch) + 1) * window > BATCH_TOKENS):
+        if batch and (len(each.ids) != len(batch[0].ids) or len(batch) == rows):
             yield from _log_probs(model, batch)
             batch = []
         batch.append(each)

@@ -29,6 +29,7 @@ from protoformer.inference.files.progress import Progress, counted
 from protoformer.inference.files.rows import InputFile, InputRow, open_input
 from protoformer.inference.opening.digest import model_digest
 from protoformer.inference.opening.opened import OpenedModel
+from protoformer.inference.queries.encoder import BATCH_TOKENS
 from protoformer.inference.queries.rows import OnBadRow, RowPredictor
 
 CHUNK_ROWS = 256
@@ -52,6 +53,7 @@ class FileRequest:
     on_bad_row: OnBadRow = "error"
     top: int = 5
     force: bool = False
+    batch_tokens: int = BATCH_TOKENS
 
     @property
     def answer_options(self) -> dict[str, str]:
@@ -94,7 +96,9 @@ class FilePrediction:
 
     def __init__(self, opened: OpenedModel, request: FileRequest, source: InputFile, row_format: OutputFormat) -> None:
         self.opened, self.request, self.source, self.row_format = opened, request, source, row_format
-        self.predictor = RowPredictor(opened, source.name, request.columns, request.top, request.on_bad_row)
+        self.predictor = RowPredictor(
+            opened, source.name, request.columns, request.top, request.on_bad_row, request.batch_tokens
+        )
         self.rows: Iterable[InputRow] = source.rows
         self.names: list[str] = []  # of the output's columns, once there are rows
         self.done = 0

@@ -17,6 +17,7 @@ import torch
 from protoformer.assembly.instantiate import instantiate
 from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.seq2seq import Seq2SeqParams, batches_by_length, generate_targets
+from protoformer.distributed.memory import LESS_MEMORY, batch_advice, memory_advice
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.inference.files.partial import partial_file
 from protoformer.inference.files.progress import Progress, counted
@@ -28,7 +29,7 @@ from protoformer.scoring.bleu import bleu
 from protoformer.scoring.chrf import chrf
 
 CHUNK = 256  # lines read at a time; from a terminal each line is translated at once
-MAX_BATCH_TOKENS = 4000  # source tokens of a batch, with padding
+BATCH_TOKENS = 4000  # source tokens of a batch, with padding
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class TranslationRequest:
     alpha: float = 0.6
     max_extra_tokens: int = 50
     n_best: int | None = None
+    batch_tokens: int = BATCH_TOKENS
     reference: str | None = None  # a file of translations that the output is scored against
 
 
@@ -147,6 +149,9 @@ class Translator:
             raise ConfigurationError(f"a run of kind {run.config['task']['kind']} does not translate{other}")
         if request.n_best is not None and not 1 <= request.n_best <= request.beams:
             raise ConfigurationError(f"--n-best {request.n_best}: from 1 to the number of beams ({request.beams})")
+        if request.batch_tokens < 1:
+            raise ConfigurationError(f"--batch-tokens {request.batch_tokens}: at least 1")
+        self.batch_tokens = request.batch_tokens
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = backbone.to(self.device)
         self.tokenizer = run.tokenizer
@@ -182,12 +187,17 @@ class Translator:
         results = [[ScoredText("", 0.0)] for _ in texts]
         non_empty = [index for index, text in enumerate(texts) if text.strip()]
         lengths = [len(encoded[index]) + 1 for index in non_empty]
-        for batch in batches_by_length(lengths, MAX_BATCH_TOKENS):
+        for batch in batches_by_length(lengths, self.batch_tokens):
             indices = [non_empty[number] for number in batch]
-            translations = self._translate_batch([encoded[index] for index in indices])
+            with memory_advice(self._memory_advice):
+                translations = self._translate_batch([encoded[index] for index in indices])
             for index, candidates in zip(indices, translations, strict=True):
                 results[index] = candidates
         return results
+
+    def _memory_advice(self) -> str:
+        fewer = f"fewer beams than --beams {self.params.beam.num_beams}, {LESS_MEMORY}"
+        return batch_advice(self.batch_tokens, "source tokens", "--batch-tokens ", self.max_source_tokens, fewer)
 
     def _translate_batch(self, sources: list[list[int]]) -> list[list[ScoredText]]:
         flat, offsets = self.template.with_eos(sources, self.max_source_tokens)

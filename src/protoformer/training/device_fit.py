@@ -13,14 +13,12 @@ from protoformer.assembly.build import EVALUATION_ROWS, Parts
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.distributed.collectives import minimum_of_ranks
 from protoformer.distributed.devices import default_workers, rank_device_index
-from protoformer.errors import DeviceMemoryError
+from protoformer.distributed.memory import batch_advice
 from protoformer.modules.task_module import TaskModule
 from protoformer.planning.micro_batch import USABLE, fitting_micro_batch, row_memory
 
 log = logging.getLogger(__name__)
 GIB = 2**30
-# allocations that fail elsewhere than in torch's own allocator of GPU memory
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def fit_to_device(parts: Parts, config: Mapping[str, Any], accelerator: str, device_bytes: int | None = None) -> None:
@@ -69,23 +67,12 @@ def loss_divisor(module: TaskModule[Any, Any], batch: BatchConfig, max_len: int,
     return 2 ** round(math.log2(max(1, module.expected_targets(rows, max_len))))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation has failed, on a GPU or in main memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
-
-
-def out_of_memory_error(batch: BatchConfig, is_training: bool, precision: str) -> DeviceMemoryError:
-    """The error of a run whose batch does not fit: what was held at once, and what to set."""
-    unit = "tokens" if batch.order == "tokens" else "rows"
-    half = math.ceil(batch.held / 2)
-    if is_training and half < batch.held:
-        return DeviceMemoryError(
-            f"out of memory with {batch.held} {unit} at once; half as many, with the same results: hardware.micro_batch={half}"
-        )
-    held = f"{batch.held} {unit}" if is_training else f"{EVALUATION_ROWS} rows of an evaluation"
-    others = "a smaller task.max_len or a smaller model"
+def out_of_memory_advice(batch: BatchConfig, is_training: bool, precision: str) -> str:
+    """For a run whose batch does not fit: what was held at once, and what to set."""
+    others = "a smaller task.max_len or a smaller model takes less"
     if precision in ("fp32", "tf32"):
         others = f"hardware.precision=bf16, {others}"
-    return DeviceMemoryError(f"out of memory with {held} at once; {others} takes less")
+    if not is_training:
+        return f"{EVALUATION_ROWS} rows of an evaluation at once; {others}"
+    unit = "tokens" if batch.order == "tokens" else "rows"
+    return batch_advice(batch.held, unit, "hardware.micro_batch=", otherwise=others)

@@ -18,6 +18,7 @@ from protoformer.assembly.steps import limits_in_micro_batches, total_steps
 from protoformer.distributed.backends import configure_backends
 from protoformer.distributed.collectives import rank0_first
 from protoformer.distributed.devices import faster_precision, peak_flops, rank_device_index
+from protoformer.distributed.memory import memory_advice
 from protoformer.distributed.signals import StopRequest
 from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.modules.evaluation import Misclassified
@@ -33,7 +34,7 @@ from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import drop_optimizer, load_weights, read_header
-from protoformer.training.device_fit import fit_to_device, is_out_of_memory, loss_divisor, out_of_memory_error
+from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
 from protoformer.training.result import best_checkpoint, hardware_stats, peak_memory_gib, run_result, training_stats
@@ -78,13 +79,12 @@ class TrainingSession:
         Raises InterruptedRunError after a request to stop, DivergedError when loss or weights are not finite, and
         DeviceMemoryError when a batch does not fit.
         """
-        try:
+        with memory_advice(self._memory_advice):
             return self._run_stages()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            module, batch = self.parts.module, self.parts.data.batch_config
-            raise out_of_memory_error(batch, module.training, self.config["hardware"]["precision"]) from None
+
+    def _memory_advice(self) -> str:
+        module, batch = self.parts.module, self.parts.data.batch_config
+        return out_of_memory_advice(batch, module.training, self.config["hardware"]["precision"])
 
     def _run_stages(self) -> dict[str, Any]:
         with self._tracked() as tracked_run:

@@ -9,7 +9,7 @@ from protoformer.errors import ConfigurationError
 
 HELP = "score a trained model on another task, split or data; a language model on files (task=lm/files)"
 FILES_TASK = "lm/files"
-FILES_KEYS = ("task", "source", "source.files", "task.stride", "task.max_len")
+FILES_KEYS = ("task", "source", "source.files", "task.stride", "task.max_len", "hardware.micro_batch")
 OUTPUT_KEYS = "tracking"
 
 
@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="KEY=VALUE",
         help="task=TASK and keys of train, such as source=local source.root=DIR or task.splits.validation=test; or "
-        "task=lm/files 'source.files=[heldout.txt]' [task.stride=N] [task.max_len=N]",
+        "task=lm/files 'source.files=[heldout.txt]' [task.stride=N] [task.max_len=N] "
+        "[hardware.micro_batch=N]",
     )
 
 
@@ -85,13 +86,14 @@ def _print_perplexity(source: str, given: Mapping[str, str]) -> None:
         raise ConfigurationError("nothing to score: give 'source.files=[heldout.txt]'")
     from protoformer.inference import evaluate
 
-    evaluate.print_perplexity(source, patterns, _number(given, "task.stride"), _number(given, "task.max_len"))
+    window, rows = _number(given, "task.max_len", "tokens"), _number(given, "hardware.micro_batch", "windows at once")
+    evaluate.print_perplexity(source, patterns, _number(given, "task.stride", "tokens"), window, rows)
 
 
-def _number(given: Mapping[str, str], name: str) -> int | None:
+def _number(given: Mapping[str, str], name: str, unit: str) -> int | None:
     value = given.get(name)
     if value is None:
         return None
     if not value.isdigit() or int(value) < 1:
-        raise ConfigurationError(f"{name}={value}: expected a whole number of tokens, at least 1")
+        raise ConfigurationError(f"{name}={value}: expected a whole number of {unit}, at least 1")
     return int(value)

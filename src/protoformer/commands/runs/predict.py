@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--on-bad-row", choices=("error", "skip"), default="error", help="skip: a row without a text gets the prediction "
         "null (default: error)")  # fmt: skip
     add("--force", action="store_true", help="replace --out instead of continuing it")
+    add("--batch-tokens", type=int, default=8192, metavar="N", help="tokens of a batch, padding included: a lower number "
+        "takes less memory, with the same predictions (default: %(default)s)")  # fmt: skip
     add("--top", type=int, default=5, metavar="N", help="how many predictions to give (default: %(default)s)")
 
 
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
     pairs = options.pair or [None] * len(options.text)
     queries = [Query(text, pair, options.choice, options.top) for text, pair in zip(options.text, pairs, strict=True)]
-    predict.main(options.run, queries)
+    predict.main(options.run, queries, options.batch_tokens)
 
 
 def _predict_file(options: argparse.Namespace) -> None:
@@ -70,5 +72,6 @@ def _predict_file(options: argparse.Namespace) -> None:
         on_bad_row=options.on_bad_row,
         top=options.top,
         force=options.force,
+        batch_tokens=options.batch_tokens,
     )
     predict_file(load(options.run), request)

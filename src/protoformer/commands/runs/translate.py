@@ -28,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a translation has at most N tokens more than its source (default: 50)",
     )
     parser.add_argument(
+        "--batch-tokens",
+        type=int,
+        default=4000,
+        metavar="N",
+        help="source tokens of a batch, padding included: a lower number takes less memory (default: 4000)",
+    )
+    parser.add_argument(
         "--reference", metavar="FILE", help="translations to compare with, a line each: BLEU and chrF are printed"
     )
     parser.add_argument(
@@ -46,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
         alpha=options.alpha,
         max_extra_tokens=options.max_extra_tokens,
         n_best=options.n_best,
+        batch_tokens=options.batch_tokens,
         reference=options.reference,
     )
     translate.main(options.run, request)

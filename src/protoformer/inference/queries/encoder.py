@@ -18,10 +18,11 @@ from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule
 from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, table_stream
 from protoformer.decoding.seq2seq import batches_by_length
+from protoformer.errors import ConfigurationError
 from protoformer.inference.opening.opened import OpenedModel
 from protoformer.models.backbone import check_ids
 
-MAX_BATCH_TOKENS = 8192  # of a batch, with padding
+BATCH_TOKENS = 8192  # of a batch, with padding
 TRUNCATED = ("truncated", "questions_truncated")  # stats of tables that count what lost tokens
 
 
@@ -38,18 +39,23 @@ class TableRows:
     table: Table
     references: Any
     device: torch.device
+    batch_tokens: int
 
     def batches(self) -> Iterator[Any]:
         """Rows of similar length together, the longest first."""
         collate = self.data.collate(self.table)
-        for rows in batches_by_length(self.table.lengths.tolist(), MAX_BATCH_TOKENS):
+        for rows in batches_by_length(self.table.lengths.tolist(), self.batch_tokens):
             yield to_device(collate(rows), self.device)
 
 
 class RunEncoder:
-    """The `QueryEncoder` of a model. `truncated` counts texts that lost tokens."""
+    """The `QueryEncoder` of a model. A batch has at most `batch_tokens`, or is one row; `truncated` counts texts that lost
+    tokens."""
 
-    def __init__(self, opened: OpenedModel) -> None:
+    def __init__(self, opened: OpenedModel, batch_tokens: int = BATCH_TOKENS) -> None:
+        if batch_tokens < 1:
+            raise ConfigurationError(f"--batch-tokens {batch_tokens}: at least 1")
+        self.batch_tokens = batch_tokens
         self.tokenizer, self.of_run = opened.tokenizer, opened.of_run
         self.reader: Any = instantiate(opened.config, "task.rows") if opened.config["task"].get("rows") else None
         self.template, self.max_len = opened.template(), opened.max_len
@@ -64,7 +70,7 @@ class RunEncoder:
 
     def encode_batches(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[dict[str, Tensor]]:
         encoded = self._encode(texts, pairs)
-        for indices in batches_by_length(encoded[0].lengths.tolist(), MAX_BATCH_TOKENS):
+        for indices in batches_by_length(encoded[0].lengths.tolist(), self.batch_tokens):
             yield self._batch(encoded, indices)
 
     def encode_rows(self, columns: Mapping[str, Sequence[Any]], reader: Any = None) -> TableRows:
@@ -87,7 +93,7 @@ class RunEncoder:
         check_ids(self.backbone, "the texts", table.ids, table.segment_ids)
         self.truncated += sum(table.stats.get(name, 0) for name in TRUNCATED)
         data.tables = {"test": {"": table}}
-        return TableRows(data, table, data.references("test", ""), self.device)
+        return TableRows(data, table, data.references("test", ""), self.device, self.batch_tokens)
 
     def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> tuple[Table, np.ndarray]:
         """Encoded texts, and the pooled position of each."""

@@ -1,10 +1,12 @@
 """Predictions of an opened model for texts: one query at a time, or many in batches."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from protoformer.distributed.memory import batch_advice, memory_advice
 from protoformer.errors import ConfigurationError
 from protoformer.inference.opening.opened import OpenedModel
 from protoformer.inference.queries.encoder import RunEncoder
@@ -22,12 +24,17 @@ def predict(opened: OpenedModel, query: Query) -> list[RankedPredictions]:
 def predict_all(
     opened: OpenedModel, queries: Sequence[Query], encoder: RunEncoder | None = None
 ) -> list[list[RankedPredictions]]:
-    """The predictions for each query, in order. Raises ConfigurationError as `predict`."""
+    """The predictions for each query, in order.
+
+    Raises ConfigurationError as `predict`, DeviceMemoryError where memory does not hold a batch.
+    """
     for query in queries:
         _check(opened, query)
     _check_kind(opened)
-    with torch.inference_mode():
-        return opened.model.predict_queries(queries, encoder or RunEncoder(opened))
+    encoder = encoder or RunEncoder(opened)
+    advice = partial(batch_advice, encoder.batch_tokens, "tokens", "--batch-tokens ", smallest=opened.max_len)
+    with torch.inference_mode(), memory_advice(advice):
+        return opened.model.predict_queries(queries, encoder)
 
 
 def prediction_rows(

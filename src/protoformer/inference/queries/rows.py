@@ -8,7 +8,7 @@ from protoformer.inference.files.columns import ColumnOptions, RowError, as_quer
 from protoformer.inference.files.output import OutputFormat, Record, own_columns
 from protoformer.inference.files.rows import InputRow
 from protoformer.inference.opening.opened import OpenedModel
-from protoformer.inference.queries.encoder import RunEncoder
+from protoformer.inference.queries.encoder import BATCH_TOKENS, RunEncoder
 from protoformer.inference.queries.predict import prediction_rows
 from protoformer.modules.queries import Query, QueryColumns
 
@@ -22,11 +22,17 @@ class RowPredictor:
     """
 
     def __init__(
-        self, opened: OpenedModel, source: str, options: ColumnOptions, top: int, on_bad_row: OnBadRow = "error"
+        self,
+        opened: OpenedModel,
+        source: str,
+        options: ColumnOptions,
+        top: int,
+        on_bad_row: OnBadRow = "error",
+        batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         self.opened, self.source, self.options = opened, source, options
         self.top, self.on_bad_row = top, on_bad_row
-        self.encoder = RunEncoder(opened)
+        self.encoder = RunEncoder(opened, batch_tokens)
         self.columns: QueryColumns | None = None
         self.problems: list[str] = []
 
