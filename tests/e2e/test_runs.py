@@ -54,6 +54,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(workspace: Workspace, 
     assert workspace.left_behind() == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["balanced", "[0.2,1,3]"])
+def test_class_weights_and_macro_f1_are_those_of_one_process_on_two(workspace: Workspace, weights: str) -> None:
+    """Ranks whose rows weigh differently, with micro-batches, and a dev split that does not divide into equal parts."""
+    words = [word for word in SHORT if not word.startswith(("task=", "source.rows"))]
+    words += ["task=glue/mnli", "task.module.metrics=[accuracy,f1_macro]", f"task.module.class_weights={weights}"]
+    words += ["model.dropout=0", "hardware.micro_batch=3", "trainer.log_every=1", "source.rows=51"]
+    curves, results = [], []
+    for hardware in ("cpu", "ddp_cpu"):
+        completed = workspace.run_here(*words, f"hardware={hardware}", outputs=hardware)
+        assert completed.returncode == 0, completed.stderr
+        (run,) = workspace.runs(hardware)
+        curves.append([line["train/loss"] for line in curve(run) if "train/loss" in line])
+        results.append(result(run)["metrics"])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+    assert {"loss", "f1_macro"} <= {name.rsplit("/", 1)[-1] for name in results[0]}
+    assert results[1] == pytest.approx(results[0], rel=1e-5)
+
+
 def test_ranks_and_micro_batches_change_no_number(workspace: Workspace) -> None:
     ways = {
         "one": ["hardware=cpu"],

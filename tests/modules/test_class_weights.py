@@ -56,6 +56,32 @@ def test_the_gradient_is_that_of_torchs_weighted_loss(micro_batch: int) -> None:
         torch.testing.assert_close(actual.grad, wanted.grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
+def test_two_ranks_have_the_gradient_of_one() -> None:
+    """Ranks whose rows weigh differently: the mean is over the weights of both, as is that of gradients, which are averaged."""
+    theirs, whole = module(), batch(8)
+    expected = nn.CrossEntropyLoss(weight=torch.tensor(WEIGHTS))(theirs(whole), whole["labels"])
+    expected.backward()
+    ranks = [module(class_weights=WEIGHTS) for _ in range(2)]
+    losses = [ours.loss({name: rows[rank::2] for name, rows in whole.items()}) for rank, ours in enumerate(ranks)]
+    assert losses[0].targets != losses[1].targets
+    for loss in losses:
+        loss.total.backward()
+    of_both = list(zip(*(ours.parameters() for ours in ranks), strict=True))
+    for first, second in of_both:
+        first.grad = (first.grad + second.grad) / 2  # as DistributedDataParallel
+    normalizer = GradientNormalizer(None)
+    normalizer.add(losses[0])
+    others = torch.stack([losses[1].total.detach(), losses[1].targets]).double()
+
+    def reduce(sums: torch.Tensor) -> torch.Tensor:
+        return sums + torch.cat([others, others.new_zeros(len(sums) - 2)]).to(sums.dtype)
+
+    metrics, _ = normalizer.apply(torch.optim.SGD(ranks[0].parameters(), lr=1.0), reduce=reduce, divided_by=2, step=0)
+    assert metrics.loss == pytest.approx(expected.item(), rel=1e-6)
+    for (actual, _), wanted in zip(of_both, theirs.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, wanted.grad, rtol=1e-4, atol=1e-7)
+
+
 def test_a_batch_whose_weights_add_up_to_less_than_1_is_a_mean_all_the_same() -> None:
     ours, rows = module(class_weights=WEIGHTS), {name: tensor[6:] for name, tensor in batch(8).items()}
     normalizer = GradientNormalizer(None)

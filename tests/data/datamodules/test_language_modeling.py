@@ -14,6 +14,7 @@ from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.language_modeling import LanguageModelingDataModule, TokenStream
 from protoformer.data.examples.documents import Corpus
+from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.source import DatasetRef, RawStream
 from protoformer.errors import ConfigurationError
 from protoformer.text.sentences import PIECE, pieces
@@ -85,6 +86,28 @@ def test_a_stream_is_the_documents_with_an_end_before_and_after_each(tmp_path: P
     for start in range(len(expected)):
         for length in (1, 2, 7, len(expected)):
             assert stream.read(start, length).tolist() == expected[start : start + length]
+
+
+def test_a_corpus_has_the_names_of_its_own_files(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Sets of files that begin with the same file are cached apart; one whose content is cached keeps its own name."""
+    for name, text in {"a": DOCUMENTS[0], "b": DOCUMENTS[1], "c": DOCUMENTS[3], "copy": DOCUMENTS[3]}.items():
+        (tmp_path / f"{name}.txt").write_text(text * 4, encoding="utf-8")
+    corpora = {}
+    for names in ("ab", "ac", "a b", "a copy", "abc"):
+        files = [str(tmp_path / f"{name}.txt") for name in (names.split() if " " in names else names)]
+        data = module(tmp_path / "cache", tokenizer, source=FilesSource(files))
+        data.setup()
+        table = data.tables["train"][""]
+        assert table.stats["origin"] == ", ".join(files)
+        corpora[names] = (table.stats["digest"], int(table.lengths.sum()))
+    assert corpora["ab"] == corpora["a b"]
+    assert corpora["ac"] == corpora["a copy"]
+    assert len(set(corpora.values())) == len(list((tmp_path / "cache" / "corpora").iterdir())) == 3
+    (tmp_path / "many").mkdir()
+    many = [str(tmp_path / "many" / f"{number}.txt") for number in range(30)]
+    for number, name in enumerate(many):
+        Path(name).write_text(str(number))
+    assert FilesSource(many).names == f"{', '.join(many[:4])} and 26 more"
 
 
 @pytest.mark.parametrize("shard_tokens", [1, 20, 10_000])

@@ -6,7 +6,6 @@ bytes. `sharding` writes them.
 
 import json
 from bisect import bisect_right
-from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -57,20 +56,29 @@ class Shard:
 
 
 class Shards:
-    """All shards of a corpus as one: tokens, sentences and documents are numbered over all of them."""
+    """All shards of a corpus as one: tokens, sentences and documents are numbered over all of them.
 
-    def __init__(self, folder: Path) -> None:
+    `origin` names the texts in messages (default: those that the shards were written from).
+    """
+
+    def __init__(self, folder: Path, origin: str | None = None) -> None:
         self.folder = folder
-        self.stats: Mapping[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self.stats: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if origin is not None:
+            self.stats["origin"] = origin
         self.shards = [Shard(shard_folder(folder, index)) for index in range(self.stats["shards"])]
         counts = zip(*(shard.counts for shard in self.shards), strict=True)
         # numbers of each shard's first document, sentence and token; and of them all
         self._documents, self._sentences, self._tokens = ([0, *accumulate(count)] for count in counts)
         self.tokens, self.sentences, self.documents = self._tokens[-1], self._sentences[-1], self._documents[-1]
 
-    def __reduce__(self) -> tuple[type["Shards"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, str]]:
         """By its folder: a worker maps the files itself."""
-        return Shards, (self.folder,)
+        return Shards, (self.folder, self.stats["origin"])
+
+    def named(self, origin: str) -> "Shards":
+        """The same shards, of texts that have the same content under another name."""
+        return Shards(self.folder, origin)
 
     @property
     def sentence_starts(self) -> list[int]:

@@ -129,7 +129,8 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     def _shards(self, split: str) -> Shards:
         documents = self.reader.documents(self.source, split, self.on_bad_row)
-        return shards(self.cache, documents, self.tokenizer, self.shard_tokens, self.segmentation)
+        corpus = shards(self.cache, documents, self.tokenizer, self.shard_tokens, self.segmentation)
+        return corpus.named(documents.origin)  # the cached text may come from other files with the same content
 
     def test_dataloader(self) -> list[BatchLoader]:
         return []

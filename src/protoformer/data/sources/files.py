@@ -9,6 +9,7 @@ from protoformer.data.sources.text_files import check_encoding
 from protoformer.errors import DataError
 from protoformer.runs.digests import file_digest, matching_files
 
+SHOWN = 4  # names of files in a message
 VALIDATION = "validation"  # the split that the files of `validation` are
 
 
@@ -23,7 +24,7 @@ class FilesSource:
     def __init__(
         self, files: Sequence[str] | str, validation: Sequence[str] | str | None = None, encoding: str | None = None
     ) -> None:
-        self.names = files if isinstance(files, str) else ", ".join(files)
+        self.names = _named(files)
         self.paths = _matching(files, "source.files")
         self.validation_paths = None if validation is None else _matching(validation, "source.validation")
         self.encoding = check_encoding(encoding)
@@ -52,6 +53,14 @@ class FilesSource:
 
     def corpus(self) -> Iterator[str] | None:
         return None
+
+
+def _named(patterns: Sequence[str] | str) -> str:
+    """Files and globs as one name for messages: of many the first ones, and how many there are."""
+    if isinstance(patterns, str):
+        return patterns
+    more = len(patterns) - SHOWN
+    return ", ".join(patterns) if more <= 0 else f"{', '.join(patterns[:SHOWN])} and {more} more"
 
 
 def _same_content(path: Path, other: Path) -> bool:

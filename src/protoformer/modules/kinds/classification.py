@@ -118,7 +118,7 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
 
     def prepare_training(self, table: Any) -> None:
         if self.is_balanced and self.labels is not None:
-            counts = torch.as_tensor(table.labels).long().bincount(minlength=len(self.labels)).double()
+            counts = torch.tensor(table.labels).long().bincount(minlength=len(self.labels)).double()
             if missing := [label for label, count in zip(self.labels, counts, strict=True) if not count]:
                 raise ConfigurationError(
                     f"task.module.class_weights=balanced: no training row has the label {missing[0]}; give a weight a label"
