@@ -25,7 +25,7 @@ class JsonObject(dict[str, Any]):
 def read_object(path: Path, error: Callable[[str], UserError] = WeightsError) -> JsonObject:
     """The object in a JSON file. Raises `error` for a file that cannot be read, is not JSON, or holds anything else."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except OSError as problem:

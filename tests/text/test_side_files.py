@@ -45,6 +45,7 @@ BERT_FOLDERS: dict[str, dict[str, Any]] = {
     },
     "old added tokens": {"added_tokens.json": {"<y>": len(WORDS)}},
     "another unknown word": {"tokenizer_config.json": {"unk_token": "old", "cls_token": "<x>"}},
+    "another mask beside [MASK]": {"special_tokens_map.json": {"mask_token": {**ADDED, "content": "<x>", "lstrip": True}}},
     "length": {"tokenizer_config.json": {"model_max_length": 12, "truncation_side": "left", "padding_side": "left"}},
 }  # fmt: skip
 
@@ -120,6 +121,21 @@ def test_gpt2s_files(tmp_path: Path, settings: dict[str, Any] | None, form: str)
 def test_a_side_of_truncation_that_is_not_followed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_tokenizer(bert_folder(tmp_path, "vocab.txt", **{"tokenizer_config.json": {"truncation_side": "left"}}))
     assert "tokenizer_config.json: truncation_side=left is not followed: long texts lose their end" in caplog.text
+
+
+def test_special_tokens_that_texts_are_said_to_split_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_tokenizer(bert_folder(tmp_path, "vocab.txt", **{"tokenizer_config.json": {"split_special_tokens": True}}))
+    assert "split_special_tokens=true is not followed" in caplog.text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_vocabulary(tmp_path: Path) -> None:
+    folder = bert_folder(tmp_path, "vocab.txt", **{"tokenizer_config.json": {"do_lower_case": False}})
+    plain = read_tokenizer(folder).encode(TEXTS)
+    for name in ("vocab.txt", "tokenizer_config.json", "config.json"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert read_tokenizer(folder).encode(TEXTS) == plain
 
 
 def test_names_of_special_tokens_go_with_a_run(tmp_path: Path) -> None:

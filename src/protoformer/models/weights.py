@@ -5,6 +5,7 @@ Pickles are read by torch's weights-only reader alone. Every complaint is one We
 """
 
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ HfConfig = dict[str, Any]  # a Hugging Face `config.json`
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # behind either name: the table of its shards
 FOREIGN = ("*.h5", "*.msgpack", "*.gguf", "*.onnx", "*.ckpt", "*.ckpt.index", "*.pt", "*.pth", "*.safetensors", "*.bin")
+OF_A_TRAINING_LOOP = ("state_dict", "model_state_dict", "model", "module")  # keys of the model's tensors
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -42,9 +44,20 @@ def read_state(folder: Path) -> StateDict:
             return read(folder / name)
         if (folder / (name + INDEX)).exists():
             return _read_shards(folder / (name + INDEX), read)
+        if shards := _all_shards(folder, name):
+            log.info("%s: %d shards without their index", folder, len(shards))
+            return {tensor: value for shard in shards for tensor, value in read(shard).items()}
     others = sorted({path.name for pattern in FOREIGN for path in folder.glob(pattern)})
     hint = f"; {', '.join(others[:4])} is there, which is not read" if others else ""
     raise WeightsError(f"{folder}: no {SAFETENSORS} and no {PICKLE} (or shards with their index){hint}")
+
+
+def _all_shards(folder: Path, name: str) -> list[Path]:
+    """The shards of a file (`model-00001-of-00002.safetensors`), where all of one set are there."""
+    stem, _, suffix = name.rpartition(".")
+    shards = sorted(folder.glob(f"{stem}-*-of-*.{suffix}"))
+    expected = [f"{stem}-{number:05d}-of-{len(shards):05d}.{suffix}" for number in range(1, len(shards) + 1)]
+    return shards if [path.name for path in shards] == expected else []
 
 
 def _read_shards(index: Path, read: Callable[[Path], StateDict]) -> StateDict:
@@ -73,8 +86,8 @@ def _read_safetensors(path: Path) -> StateDict:
 
 def _read_pickle(path: Path) -> StateDict:
     state = read_pickle(path)
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # a training checkpoint
-        state = state["state_dict"]
+    if isinstance(state, Mapping):  # of a training loop: the model beside its optimizer
+        state = next((state[key] for key in OF_A_TRAINING_LOOP if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: holds {type(state).__name__}; expected tensors by name")
     if wrong := next((name for name, value in state.items() if not isinstance(value, Tensor)), None):
@@ -109,7 +122,8 @@ def pad_embedding_rows(model: nn.Module, state: Mapping[str, Tensor], name: str)
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, optional: Collection[str] = ()) -> None:
-    """Copy `state` into `model`; missing, unexpected and mis-shaped tensors are one WeightsError that names them all.
+    """Copy `state` into `model`; missing, unexpected and mis-shaped tensors, and those with NaN, are one WeightsError that
+    names them all.
 
     `optional` are prefixes (`pooler.`) of parts of which `state` may hold nothing at all: such a part keeps its weights, and
     the log says so. A part of which some tensors are missing is an error. `source` names the weights in messages.
@@ -129,6 +143,11 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, option
         for name in sorted(current.keys() & state.keys())
         if current[name].is_floating_point() and state[name].dtype not in FLOATS
     ]
+    not_finite = [
+        name
+        for name in sorted(current.keys() & state.keys())
+        if state[name].is_floating_point() and not math.isfinite(state[name].sum(dtype=torch.float64).item())
+    ]
     problems = [
         f"{title}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
         for title, names in (
@@ -136,6 +155,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, option
             ("unexpected", unexpected),
             ("mis-shaped", mis_shaped),
             ("mis-typed", mis_typed),
+            ("not finite (NaN or infinite)", not_finite),
         )
         if names
     ]

@@ -5,7 +5,8 @@
 these forms without a named class; any other leaves that file as it is. It, `special_tokens_map.json` and `added_tokens.json`
 name special tokens and tokens beyond the vocabulary.
 
-Differs: a token that has a role (`mask_token`, ...) and is not in the vocabulary is not added to it.
+Differs: a token that has a role (`mask_token`, ...) and is not in the vocabulary is added to it only where tokens without a
+role are.
 """
 
 import json
@@ -169,9 +170,12 @@ def _add_tokens(hf_tokenizer: HFTokenizer, side_files: SideFiles) -> None:
     for name in side_files.special_names.values():
         if name not in special and hf_tokenizer.token_to_id(name) is not None:
             hf_tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False)])
-    hf_tokenizer.add_special_tokens(
-        [token for token in extra_tokens(side_files.settings) if token.content not in special]
-    )
+    extra = [token for token in extra_tokens(side_files.settings) if token.content not in special]
+    if any(
+        hf_tokenizer.token_to_id(token.content) is None for token in extra
+    ):  # they are numbered after those with a role
+        hf_tokenizer.add_special_tokens(list(side_files.special_names.values()))
+    hf_tokenizer.add_special_tokens(extra)
 
 
 def _class_name(folder: Path, settings: JsonObject) -> str | None:

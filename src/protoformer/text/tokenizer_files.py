@@ -52,6 +52,10 @@ def read_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer(hf_tokenizer, str(path))
     if side_files.truncation_side == "left":
         log.warning("%s: truncation_side=left is not followed: long texts lose their end", side_files.settings.origin)
+    if side_files.values.flag("split_special_tokens", False):
+        log.warning(
+            "%s: split_special_tokens=true is not followed: special tokens are tokens", side_files.settings.origin
+        )
     if path.name == "vocab.txt":  # it can be no other class's
         side_files = replace(side_files, tokenizer_class="BertTokenizer")
     return Tokenizer(apply_side_files(hf_tokenizer, side_files), str(path), names, side_files.model_max_length)
@@ -81,13 +85,14 @@ def _wordpiece(path: Path, names: Mapping[str, str]) -> HFTokenizer:
     hf_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     hf_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     hf_tokenizer.decoder = decoders.WordPiece()
-    hf_tokenizer.add_special_tokens([token for token in (*special, "[MASK]") if token in vocab])
+    mask = names.get("mask_token", USUAL_NAMES["mask_token"])
+    hf_tokenizer.add_special_tokens([token for token in (*special, mask) if token in vocab])
     return hf_tokenizer
 
 
 def _decoded(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:

@@ -108,6 +108,8 @@ def test_classes_that_the_file_names_in_another_order(tmp_path: Path) -> None:
         (["bad", "good"], [0, 1]),
         (["Good", "bad"], [1, 0]),
         (["neg", "pos"], [0, 1]),
+        (["good", "bad", "so-so"], [1, 0]),  # the words decide, not the numbers
+        (["bad", "good", "so-so"], [0, 1]),
         (None, [0, 1]),
     ):
         assert READER.read(written(classes), "train").labels.tolist() == labels
@@ -210,3 +212,40 @@ def test_a_vocabulary_of_text_that_cannot_be_read_names_the_line(
     reader = ParallelTextReader("set", "en", "de")
     with caplog.at_level(logging.INFO), pytest.raises(DataError, match=r"train\.de, line 1: byte 0xE9 is not UTF-8"):
         LearnedVocabulary(300).learn(reader, ParallelSource(str(tmp_path)), "train", tmp_path)
+
+
+def test_nan_among_texts_is_a_missing_text_and_its_word_is_a_word(tmp_path: Path) -> None:
+    rows = '{"text": NaN, "label": 1}\n{"text": "NaN", "label": 1}\n{"text": "null", "label": 0}\n'
+    kept = READER.read(raw(tmp_path, "a.jsonl", rows), "train", "skip")
+    assert (kept.text_a, kept.labels.tolist(), kept.reasons) == (["NaN", "null"], [1, 0], {"null (text)": 1})
+    with pytest.raises(DataError, match=r"a\.jsonl, line 1, column 'text': null"):
+        READER.read(raw(tmp_path, "a.jsonl", rows), "train")
+    numbers = RawTable(pa.table({"text": [1.5, float("nan")], "label": [0, 1]}), "t", "")
+    assert READER.read(numbers, "train", "skip").text_a == ["1.5"]
+
+
+def test_a_zero_byte_is_named_by_its_line_wherever_it_is(tmp_path: Path) -> None:
+    for before in (0, 3000):
+        text = "text,label\n" + "x,1\n" * before + "a\0b,1\ny,0\n"
+        table = raw(tmp_path, "a.csv", text)
+        with pytest.raises(DataError, match=rf"a\.csv, line {before + 2}: a zero byte"):
+            READER.read(table, "train")
+        assert READER.read(table, "train", "skip").text_a == ["x"] * before + ["y"]
+        (tmp_path / "c.txt").write_text("x\n\n" * before + "a\0b\n\ny\n")
+        assert corpus(FilesSource(str(tmp_path / "c.txt")), "skip") == ["x"] * before + ["y"]
+    with pytest.raises(DataError, match="UTF-16 without a byte order mark"):
+        raw(tmp_path, "b.csv", "text,label\na,1\n".encode("utf-16-le"))
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "classes"),
+    [
+        (["no", "yes"], ["YES", "No"], [1, 0]),
+        (["a", "A"], ["A", "a"], [1, 0]),
+        (["Entailment", "other"], ["entailment"], [0]),
+    ],
+)
+def test_labels_in_another_case(names: list[str], words: list[str], classes: list[int]) -> None:
+    reader = LabelledTextReader("set", "text", labels=names)
+    table = RawTable(pa.table({"text": ["x"] * len(words), "label": words}), "t", "")
+    assert reader.read(table, "train").labels.tolist() == classes

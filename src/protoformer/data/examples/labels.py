@@ -63,17 +63,20 @@ def column_of_classes(column: pa.ChunkedArray, names: Sequence[str], first: int)
 
 
 def with_class_names(column: pa.ChunkedArray, schema: pa.Schema, name: str, names: Sequence[str]) -> pa.ChunkedArray:
-    """The numbers of classes that `datasets` names in the file (`ClassLabel`) as `names`, where these are the same words.
+    """The numbers of classes that `datasets` names in the file (`ClassLabel`) as words, where one of these is one of `names`
+    with another number.
 
-    So words in another order keep their meaning. Any other column stays as it is.
+    So words in another order, or beside others, keep their meaning. Any other column stays as it is.
     """
     numbers = plain(column)
     classes = _class_names(schema, name)
-    ours = {str(each).casefold(): str(each) for each in names}
-    if not pa.types.is_integer(numbers.type) or sorted(map(str.casefold, classes)) != sorted(ours):
+    ours = {str(each).casefold(): (index, str(each)) for index, each in enumerate(names)}
+    theirs = [ours.get(each.casefold(), (-1, each)) for each in classes]
+    moved = any(word.casefold() in ours and index != number for number, (index, word) in enumerate(theirs))
+    if not pa.types.is_integer(numbers.type) or not moved:
         return column
     words = [
-        ours[classes[number].casefold()] if number is not None and 0 <= number < len(classes) else scalar_text(number)
+        theirs[number][1] if number is not None and 0 <= number < len(theirs) else scalar_text(number)
         for number in numbers.to_pylist()
     ]
     return pa.chunked_array([pa.array(words, pa.large_string())])
@@ -95,16 +98,17 @@ def label_words(column: pa.ChunkedArray) -> tuple[list[str], Bool[ndarray, "rows
     if words is None:
         return None
     texts = ["" if text is None else text.strip() for text in words[0].to_pylist()]
-    if pa.types.is_floating(column.type):  # a missing number among floats
-        texts = ["" if text == "nan" else text for text in texts]
     return texts, np.asarray([not text for text in texts], dtype=bool) & ~words[1]
 
 
 def class_index(text: str, names: Sequence[str], first: int) -> float:
-    """The index of a label; NaN where it is none of `names`."""
+    """The index of a label; NaN where it is none of `names`. Case counts only where names differ in nothing else."""
     names = [str(name) for name in names]
     if text in names:
         return names.index(text)
+    folded = [name.casefold() for name in names]
+    if folded.count(text.casefold()) == 1:
+        return folded.index(text.casefold())
     number = number_of(text)
     if not math.isnan(number):
         numbers = [number_of(name) for name in names]

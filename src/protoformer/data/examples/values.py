@@ -43,9 +43,12 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def as_text(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Bool[ndarray, "rows"]] | None:
     """A column as text, and its rows that are no valid UTF-8 (null in the text); None for a type that has no text: lists,
-    structs, times in a zone that is not known."""
+    structs, times in a zone that is not known. A NaN among numbers is a missing one: null."""
     column = plain(column)
     kind = column.type
+    if pa.types.is_floating(kind):
+        column = column.cast(pa.float32()) if pa.types.is_float16(kind) else column
+        column, kind = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column), column.type
     if pa.types.is_nested(kind):
         return None
     if is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -53,7 +56,7 @@ def as_text(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Bool[ndarray, "ro
     if pa.types.is_fixed_size_binary(kind) and not pa.types.is_decimal(kind):
         return _checked(column.cast(pa.large_binary()))
     try:
-        text = column.cast(pa.float32() if pa.types.is_float16(kind) else kind).cast(pa.large_string())
+        text = column.cast(pa.large_string())
     except CAST_ERRORS:
         try:
             values = column.to_pylist()

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from protoformer.data.sources.rows import FileRow, check_names
-from protoformer.data.sources.text_files import base_suffix, open_text, problem_of
+from protoformer.data.sources.text_files import ZERO_BYTE, base_suffix, open_text, problem_of
 from protoformer.errors import DataError
 
 MAX_ROW_CHARS = 1 << 28  # a quote that is still open after so many is taken for one that nobody closed
@@ -40,6 +40,8 @@ def rows(path: Path, encoding: str | None) -> Iterator[FileRow]:
     for line, fields, problem in records:
         if not problem and len(fields) != len(names):
             problem = f"{_count(len(fields), 'field')} where the header has {len(names)}"
+        if not problem and any("\0" in value for value in fields):
+            problem = ZERO_BYTE
         yield FileRow({} if problem else dict(zip(names, fields, strict=True)), line, problem)
 
 

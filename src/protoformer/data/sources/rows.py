@@ -4,6 +4,7 @@ A row that cannot be read is a row of nulls, so that the others keep their numbe
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -104,7 +105,9 @@ def column(values: Sequence[Any]) -> tuple[pa.Array, bool]:
 
 
 def scalar_text(value: Any) -> str | None:
-    """A value as text: numbers and truth values as JSON writes them."""
+    """A value as text: numbers and truth values as JSON writes them; NaN, which stands for a missing one, is None."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return value if value is None or isinstance(value, str) else as_json(value)
 
 

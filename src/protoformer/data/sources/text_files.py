@@ -28,6 +28,8 @@ BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_BE: "utf-16",
 }
 HEAD_BYTES = 4096  # in which UTF-16 without a byte order mark shows its zero bytes
+ZERO_SHARE = 4  # from a quarter of zero bytes on a file is taken for UTF-16
+ZERO_BYTE = "a zero byte, which is no character of a text"
 CHARS_PER_BATCH = 1 << 20  # of the texts of a record batch, about
 ROWS_PER_BATCH = 1024  # of a record batch, at most
 
@@ -55,12 +57,12 @@ def _without_line_feed(path: Path) -> bool:
 
 
 def open_text(path: Path, encoding: str | None, newline: Literal["", "\n", "\r"] = "\n") -> io.TextIOWrapper:
-    """The decompressed text of a file. Raises DataError for a file with zero bytes whose encoding is not known."""
+    """The decompressed text of a file. Raises DataError for a file full of zero bytes whose encoding is not known."""
     raw: Any = COMPRESSED[path.suffix](path, "rb") if path.suffix in COMPRESSED else path.open("rb")
     try:
         head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
         marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
-        if marked is None and encoding is None and b"\0" in head:
+        if marked is None and encoding is None and head.count(b"\0") * ZERO_SHARE > len(head):
             raise DataError(
                 f"{path}: holds zero bytes, so it is no UTF-8 text; UTF-16 without a byte order mark is read with "
                 "source.encoding=utf-16-le (or -be)"
@@ -100,7 +102,7 @@ def documents(path: Path, encoding: str | None) -> Iterator[tuple[str, int, str 
     with open_text(path, encoding) as file:
         for number, raw in enumerate(file, start=1):
             line = raw.rstrip()
-            if problem := None if line.isascii() else problem_of(line):
+            if problem := ZERO_BYTE if "\0" in line else None if line.isascii() else problem_of(line):
                 yield "", number, problem
             elif line:
                 first = first if lines else number

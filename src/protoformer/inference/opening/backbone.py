@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.errors import ConfigurationError, WeightsError
+from protoformer.inference.opening.generation_settings import warn_of_unfollowed
 from protoformer.json_files import Values, read_object, shown
 from protoformer.models import weights
 from protoformer.models.backbone import Backbone
@@ -57,8 +58,11 @@ def read_published(folder: Path, architectures: Collection[str] = ()) -> Publish
             f"{folder}: the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} tokens, the weights "
             f"{sizes['vocab_size']}: they do not match"
         )
+    template = family.template(tokenizer)
     if family.architecture == "encoder_decoder":
-        _check_start_and_end(config, family.template(tokenizer))
+        _check_start_and_end(config, template)
+    if family.architecture != "encoder":
+        warn_of_unfollowed(folder, set(getattr(template, "suppressed_ids", ())))
     return PublishedFolder(family, layout, config, sizes, tokenizer)
 
 

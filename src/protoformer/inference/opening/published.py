@@ -1,5 +1,6 @@
 """A folder of published weights, or such a repository of the hub, with its head, opened as a run is."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from protoformer.modules.published_tasks import task_of_head
 from protoformer.modules.task_module import TaskModule
 
 NO_KIND = "none"
+FOR_A_TASK = re.compile("For[A-Z]|LMHead")  # in the name of a class with a head
 DEFAULT_LENGTH = 512  # tokens, where a model has no largest length
 
 
@@ -49,7 +51,8 @@ def open_published(folder: Path, name: str) -> OpenedModel:
 
 
 def _kind(layout: WeightsLayout, hf_config: weights.HfConfig, heads: Mapping[str, Tensor]) -> str | None:
-    """The kind that `architectures` in `config.json` names; where it names none, that of the tensors of the head.
+    """The kind that `architectures` in `config.json` names; where it names none of the classes with a head, that of the tensors
+    of the head.
 
     A language model whose output layer is its embedding needs no head. None: a model without a head, or with one that this
     layout does not know.
@@ -60,7 +63,7 @@ def _kind(layout: WeightsLayout, hf_config: weights.HfConfig, heads: Mapping[str
         if any(name.endswith(classes) for name in architectures):
             return kind
     headless = next((kind for kind, head in layout.heads.items() if not head.parts), None)
-    if headless is not None or architectures:
+    if headless is not None or any(FOR_A_TASK.search(name) for name in architectures):
         return headless
     return next((kind for kind in layout.heads if layout.head_from_hf(kind, heads, hf_config)), None)
 

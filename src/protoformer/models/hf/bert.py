@@ -86,6 +86,7 @@ class BertWeights(PublishedLayout):
     head_prefixes: ClassVar[tuple[str, ...]] = HEAD_PREFIXES
     optional_prefixes: ClassVar[tuple[str, ...]] = ("pooler.",)  # `transformers` gives a masked LM no pooler
     not_in_config: ClassVar[frozenset[str]] = frozenset({"dropout", "attention_dropout", "init_std", "packing"})
+    output_name: ClassVar[str] = OUTPUT  # where the output matrix is not the embedding
     heads: ClassVar[Mapping[str, HeadLayout]] = {
         "classification": HeadLayout("ForSequenceClassification", {"linear": "classifier"}, labelled=True),
         "multiple_choice": HeadLayout("ForMultipleChoice", {"linear": "classifier"}, ambiguous=True),

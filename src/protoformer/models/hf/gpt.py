@@ -66,6 +66,7 @@ class GptWeights(TiedOutputLayout):
 
     model_type: ClassVar[str] = "openai-gpt"
     class_prefix: ClassVar[str] = "OpenAIGPT"  # of the classes in `transformers`
+    output_name: ClassVar[str] = "lm_head.weight"  # where it is not the embedding
     # the other heads of `transformers` have no bias and read another token than ours
     heads: ClassVar[Mapping[str, HeadLayout]] = {"causal_lm": HeadLayout("LMHeadModel")}
     not_in_config: ClassVar[frozenset[str]] = frozenset(

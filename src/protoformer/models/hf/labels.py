@@ -1,5 +1,6 @@
 """Words of a classifier's labels in `config.json`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ MOST_LABELS = 2**20
 
 
 def label_words(config: Mapping[str, Any]) -> list[str] | None:
-    """The words in order; None for a regression: one label, or `problem_type` says so.
+    """The words in order; None for a regression: one label, or `problem_type` says so. Raises WeightsError for one word of two
+    labels, and for a head that gives a text several labels or numbers.
 
     Labels without a word are LABEL_0, LABEL_1, ...: `transformers` leaves its default out of the file (two of them), and files
     may say a `num_labels` with fewer words.
@@ -19,7 +21,12 @@ def label_words(config: Mapping[str, Any]) -> list[str] | None:
     words = _by_index(values)
     known = max(words, default=1) + 1
     count = values.whole("num_labels", known, maximum=MOST_LABELS)
-    if max(count, len(words)) == 1 or values.text("problem_type") == "regression":
+    problem_type = values.text("problem_type")
+    if problem_type == "multi_label_classification":
+        raise values.wrong("problem_type", "a head that gives each text one label, as all heads here do")
+    if problem_type == "regression" and count > 1 and (words or values.get("num_labels") is not None):
+        raise values.wrong("problem_type", f"a regression of one number, where the file has {count} labels")
+    if max(count, len(words)) == 1 or problem_type == "regression":
         return None
     return [words.get(index, f"LABEL_{index}") for index in range(max(count, known if words else 0))]
 
@@ -35,7 +42,10 @@ def _by_index(values: Values) -> dict[int, str]:
     """Index -> word, of `id2label`, or else of `label2id`."""
     words: dict[int, str] = {}
     for key, reverse in (("id2label", False), ("label2id", True)):
-        for left, right in values.mapping(key).items():
+        listed = values.get(key)
+        for left, right in enumerate(listed) if isinstance(listed, list) else values.mapping(key).items():
+            if isinstance(listed, list) and reverse:
+                left, right = right, left
             index, word = (right, left) if reverse else (left, right)
             try:
                 words[_index(index)] = str(word)
@@ -45,6 +55,8 @@ def _by_index(values: Values) -> dict[int, str]:
                 ) from None
         if words:
             break
+    if doubled := next((word for word, count in Counter(words.values()).items() if count > 1), None):
+        raise WeightsError(f"{values.origin}: two labels are called {shown(doubled)}; give each a word of its own")
     return words
 
 

@@ -78,6 +78,7 @@ class MarianWeights(TiedOutputLayout):
     """Marian's layout (a `WeightsLayout`)."""
 
     model_type: ClassVar[str] = "marian"
+    output_name: ClassVar[str] = LM_HEAD
     heads: ClassVar[Mapping[str, HeadLayout]] = {"translation": HeadLayout("MTModel")}
     not_in_config: ClassVar[frozenset[str]] = frozenset({"dropout", "attention_dropout", "packing"})
     size_names: ClassVar[Mapping[str, str]] = {

@@ -1,5 +1,6 @@
 """Builder arguments of a published folder: what `config.json` says, held against the tensors beside it."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from protoformer.errors import WeightsError
+from protoformer.json_files import Values
 from protoformer.models.hf.layout import WeightsLayout
-from protoformer.models.weights import StateDict, read_config, read_state
+from protoformer.models.weights import HfConfig, StateDict, read_config, read_state
+
+log = logging.getLogger(__name__)
 
 LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h)\.(\d+)\.")
 
@@ -23,8 +27,26 @@ def read_sizes(folder: Path, layout: WeightsLayout) -> dict[str, Any]:
         sizes |= layout.sizes_of_tensors(state)
     except WeightsError as error:
         raise WeightsError(f"{folder}: {error}") from None
+    _warn_of_missing_output(config, state, layout)
     check_sizes(sizes, state, config.origin, getattr(layout, "size_names", {}))
     return sizes
+
+
+def _warn_of_missing_output(config: HfConfig, state: StateDict, layout: WeightsLayout) -> None:
+    """Say that a language model that claims an output matrix of its own has none in the file."""
+    output = getattr(layout, "output_name", None)
+    if output is None or config.get("tie_word_embeddings") is not False or any(name.endswith(output) for name in state):
+        return
+    classes = tuple(
+        name for head in layout.heads.values() if not head.labelled for name in (head.model_class, head.partial) if name
+    )
+    language_model = tuple(name for name in classes if not name.endswith(("Choice", "Answering")))
+    if any(name.endswith(language_model) for name in Values(config).texts("architectures")):
+        log.warning(
+            "%s: tie_word_embeddings=false, but the weights hold no %s: the token embedding is the output matrix",
+            getattr(config, "origin", "config.json"),
+            output,
+        )
 
 
 def read_tensors(folder: Path, layout: WeightsLayout) -> tuple[StateDict, StateDict]:
