@@ -241,6 +241,16 @@ def test_marian_with_other_matrices_and_positions(tmp_path: Path, matrices: str,
     torch.testing.assert_close(marian_logits(tmp_path), expected, atol=1e-5, rtol=0)
 
 
+def test_marian_without_a_bias_of_its_logits(tmp_path: Path) -> None:
+    model = shaken(transformers.MarianMTModel(transformers.MarianConfig(**MARIAN_SIZES)))
+    for stack in (model.model.encoder, model.model.decoder):
+        stack.embed_positions.weight.data = stack.embed_positions.create_weight()
+    model.save_pretrained(tmp_path)
+    rewrite(tmp_path, lambda state: {name: t for name, t in state.items() if name != "final_logits_bias"})
+    expected = their_logits(transformers.MarianMTModel, tmp_path, decoder_input_ids=IDS)
+    torch.testing.assert_close(marian_logits(tmp_path), expected, atol=1e-5, rtol=0)
+
+
 def test_pre_norm_marian_goes_through_files_and_back(tmp_path: Path) -> None:
     layout = MarianWeights()
     sizes = {

@@ -23,6 +23,7 @@ SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # behind either name: the table of its shards
 FOREIGN = ("*.h5", "*.msgpack", "*.gguf", "*.onnx", "*.ckpt", "*.ckpt.index", "*.pt", "*.pth", "*.safetensors", "*.bin")
 OF_A_TRAINING_LOOP = ("state_dict", "model_state_dict", "model", "module")  # keys of the model's tensors
+OWN_PARTS = ("embeddings", "encoder", "decoder", "h", "cls")  # a file of one of these alone is no wrapped model
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -37,8 +38,13 @@ def read_config(folder: Path) -> JsonObject:
 def read_state(folder: Path) -> StateDict:
     """All tensors of a folder: `model.safetensors`, else `pytorch_model.bin`, each in one file or in shards with an index.
 
-    Raises WeightsError where there is none of them, a file is corrupt, or a shard or a tensor of the index is missing.
+    Names lose the modules around the model that all of them begin with (`net.wrapped.`). Raises WeightsError where there is
+    none of these files, one is corrupt, or a shard or a tensor of the index is missing.
     """
+    return _without_wrappers(_read_files(folder))
+
+
+def _read_files(folder: Path) -> StateDict:
     for name, read in ((SAFETENSORS, _read_safetensors), (PICKLE, _read_pickle)):
         if (folder / name).exists():
             return read(folder / name)
@@ -50,6 +56,15 @@ def read_state(folder: Path) -> StateDict:
     others = sorted({path.name for pattern in FOREIGN for path in folder.glob(pattern)})
     hint = f"; {', '.join(others[:4])} is there, which is not read" if others else ""
     raise WeightsError(f"{folder}: no {SAFETENSORS} and no {PICKLE} (or shards with their index){hint}")
+
+
+def _without_wrappers(state: StateDict) -> StateDict:
+    names = list(state)
+    while len(names) > 1 and (first := names[0].partition(".")[0]) not in OWN_PARTS:
+        if not all(name.startswith(f"{first}.") for name in names):
+            break
+        names = [name.removeprefix(f"{first}.") for name in names]
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _all_shards(folder: Path, name: str) -> list[Path]:

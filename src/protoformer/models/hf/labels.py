@@ -43,10 +43,9 @@ def _by_index(values: Values) -> dict[int, str]:
     words: dict[int, str] = {}
     for key, reverse in (("id2label", False), ("label2id", True)):
         listed = values.get(key)
-        for left, right in enumerate(listed) if isinstance(listed, list) else values.mapping(key).items():
-            if isinstance(listed, list) and reverse:
-                left, right = right, left
-            index, word = (right, left) if reverse else (left, right)
+        is_list = isinstance(listed, list)  # of words in order, under either key
+        for left, right in enumerate(listed) if is_list else values.mapping(key).items():
+            index, word = (right, left) if reverse and not is_list else (left, right)
             try:
                 words[_index(index)] = str(word)
             except (TypeError, ValueError):

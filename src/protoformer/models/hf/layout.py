@@ -47,8 +47,6 @@ WRAPPERS = (
     "transformer.",
 )  # modules around a model when it was saved
 
-OWN_PARTS = ("embeddings", "encoder", "decoder", "h", "cls")  # a file of one of these alone is no wrapped model
-
 
 def preferred(names: Mapping[str, str]) -> dict[str, str]:
     """Ours -> theirs, the first of several."""
@@ -62,7 +60,6 @@ def plain_names(state: Mapping[str, Tensor], *own: str) -> StateDict:
     """
     prefixes = (*own, *WRAPPERS)
     plain: StateDict = {}
-    state = _without_common(state)
     for name, tensor in state.items():
         key = name
         while key.startswith(prefixes):
@@ -71,19 +68,6 @@ def plain_names(state: Mapping[str, Tensor], *own: str) -> StateDict:
             raise WeightsError(f"{key} is there twice (once as {name}), with different values")
         plain[key] = tensor
     return plain
-
-
-def _without_common(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Tensors under their names without the modules around the model that all of the names begin with (`net.encoder.`).
-
-    A name that a model's own part begins with (`OWN_PARTS`) is none of these.
-    """
-    names = list(state)
-    while len(names) > 1 and (first := names[0].partition(".")[0]) not in OWN_PARTS:
-        if not all(name.startswith(f"{first}.") for name in names):
-            break
-        names = [name.removeprefix(f"{first}.") for name in names]
-    return dict(zip(names, state.values(), strict=True))
 
 
 def same_tensor(a: Tensor, b: Tensor) -> bool:

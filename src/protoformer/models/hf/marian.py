@@ -142,9 +142,11 @@ class MarianWeights(TiedOutputLayout):
         }
 
     def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Whether the matrices are separate, and positions a table of their own."""
-        body = embeddings(plain_names(state))
+        """Whether the matrices are separate, positions a table of their own, and the output without a bias."""
+        plain = plain_names(state)
+        body = embeddings(plain)
         return {
+            **({} if LOGITS_BIAS in plain else {"output_bias": False}),
             **({"positions": "learned"} if POSITION in body else {}),
             **({"shared_embeddings": False} if TARGET_TOKEN in body else {}),
             **({"tie_word_embeddings": False} if OUTPUT in body else {}),

@@ -15,6 +15,7 @@ from protoformer.models.weights import HfConfig, StateDict, read_config, read_st
 
 log = logging.getLogger(__name__)
 
+LANGUAGE_MODELS = ("LMHeadModel", "ForMaskedLM", "ForPreTraining", "MTModel")  # classes with an output matrix
 LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h)\.(\d+)\.")
 
 
@@ -37,16 +38,9 @@ def _warn_of_missing_output(config: HfConfig, state: StateDict, layout: WeightsL
     output = getattr(layout, "output_name", None)
     if output is None or config.get("tie_word_embeddings") is not False or any(name.endswith(output) for name in state):
         return
-    classes = tuple(
-        name for head in layout.heads.values() if not head.labelled for name in (head.model_class, head.partial) if name
-    )
-    language_model = tuple(name for name in classes if not name.endswith(("Choice", "Answering")))
-    if any(name.endswith(language_model) for name in Values(config).texts("architectures")):
-        log.warning(
-            "%s: tie_word_embeddings=false, but the weights hold no %s: the token embedding is the output matrix",
-            getattr(config, "origin", "config.json"),
-            output,
-        )
+    if any(name.endswith(LANGUAGE_MODELS) for name in Values(config).texts("architectures")):
+        where = Values(config).origin
+        log.warning("%s: tie_word_embeddings=false, but no %s: the token embedding is the output matrix", where, output)
 
 
 def read_tensors(folder: Path, layout: WeightsLayout) -> tuple[StateDict, StateDict]:
