@@ -28,7 +28,7 @@ BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_BE: "utf-16",
 }
 HEAD_BYTES = 4096  # in which UTF-16 without a byte order mark shows its zero bytes
-ZERO_SHARE = 4  # from a quarter of zero bytes on a file is taken for UTF-16
+UTF16_RATE = 4  # with more than one zero byte in so many a file is taken for UTF-16
 ZERO_BYTE = "a zero byte, which is no character of a text"
 CHARS_PER_BATCH = 1 << 20  # of the texts of a record batch, about
 ROWS_PER_BATCH = 1024  # of a record batch, at most
@@ -62,7 +62,7 @@ def open_text(path: Path, encoding: str | None, newline: Literal["", "\n", "\r"]
     try:
         head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
         marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
-        if marked is None and encoding is None and head.count(b"\0") * ZERO_SHARE > len(head):
+        if marked is None and encoding is None and head.count(b"\0") * UTF16_RATE > len(head):
             raise DataError(
                 f"{path}: holds zero bytes, so it is no UTF-8 text; UTF-16 without a byte order mark is read with "
                 "source.encoding=utf-16-le (or -be)"
