@@ -289,7 +289,7 @@ def test_sampling_params_out_of_range(options: dict, message: str) -> None:
 
 
 def test_empty_prompts_and_values_out_of_range(pair: tuple) -> None:
-    with pytest.raises(ConfigurationError, match="prompt 1 is empty"):
+    with pytest.raises(ConfigurationError, match="prompt 2 is empty"):
         complete(pair[0], [[1], []], max_new_tokens=3)
     with pytest.raises(ConfigurationError, match="max_new_tokens=0"):
         complete(pair[0], [[1]], max_new_tokens=0)

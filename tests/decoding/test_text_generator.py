@@ -121,7 +121,7 @@ def test_empty_prompts_and_values_out_of_range() -> None:
     ours = generator(BYTES)
     from_nothing = TextGenerator(ours.model, ours.tokenizer, (0,)).generate(["a", ""], max_new_tokens=3)
     assert len(from_nothing) == 2  # from the end-of-text token
-    with pytest.raises(ConfigurationError, match="prompt 1 is empty"):
+    with pytest.raises(ConfigurationError, match="prompt 2 is empty"):
         TextGenerator(ours.model, ours.tokenizer, ()).generate(["a", ""])
     with pytest.raises(ConfigurationError, match="stop"):
         ours.generate("a", stop=["x", ""])

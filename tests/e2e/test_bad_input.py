@@ -100,15 +100,15 @@ ROWS: dict[str, tuple[Callable[[list[Row]], object], list[str]]] = {
     ),
     "an empty text": (
         lambda rows: rows[3].update(sentence1="  "),
-        ["row 3", "sentence1", "train-00000-of-00001.parquet"],
+        ["row 4", "sentence1", "train-00000-of-00001.parquet"],
     ),
-    "a null": (lambda rows: rows[5].update(sentence2=None), ["row 5", "sentence2", "train-00000-of-00001.parquet"]),
-    "a null label": (lambda rows: rows[5].update(label=None), ["row 5", "label", "train-00000-of-00001.parquet"]),
+    "a null": (lambda rows: rows[5].update(sentence2=None), ["row 6", "sentence2", "train-00000-of-00001.parquet"]),
+    "a null label": (lambda rows: rows[5].update(label=None), ["row 6", "label", "train-00000-of-00001.parquet"]),
     "a label out of range": (
         lambda rows: rows[7].update(label=2),
-        ["row 7", "label", "2", "train-00000-of-00001.parquet"],
+        ["row 8", "label", "2", "train-00000-of-00001.parquet"],
     ),
-    "a hidden label in train": (lambda rows: rows[1].update(label=-1), ["row 1", "label", "-1"]),
+    "a hidden label in train": (lambda rows: rows[1].update(label=-1), ["row 2", "label", "-1"]),
     "no rows": (lambda rows: rows.clear(), ["train-00000-of-00001.parquet", "zero rows"]),
 }
 

@@ -124,7 +124,7 @@ def test_from_nothing_and_from_standard_input(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "a", "--prompt", "  "], "prompt 1 is empty"),
+        (["--prompt", "a", "--prompt", "  "], "prompt 2 is empty"),
         ([], "nothing to complete"),
         (["--prompt", "a", "--temperature", "1", "--top-p", "0"], "top_p=0"),
         (["--prompt", "a", "--temperature", "1", "--top-p", "1.5"], "top_p=1.5"),

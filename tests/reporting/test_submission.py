@@ -154,9 +154,9 @@ def test_runs_that_cannot_be_submitted_are_refused(write_run, glue_run, tmp_path
 @pytest.mark.parametrize(
     ("task", "answers", "message"),
     [
-        ("glue/rte", ["entailment", "maybe"], r"row 1 predicts 'maybe'; the run's labels are entailment"),
-        ("glue/stsb", [1.0, math.nan], r"row 1 predicts nan, which is not a number"),
-        ("glue/stsb", [1.0, "high"], r"row 1 predicts 'high', which is not a number"),
+        ("glue/rte", ["entailment", "maybe"], r"line 2: predicts 'maybe'; the run's labels are entailment"),
+        ("glue/stsb", [1.0, math.nan], r"line 2: predicts nan, which is not a number"),
+        ("glue/stsb", [1.0, "high"], r"line 2: predicts 'high', which is not a number"),
     ],
 )
 def test_predictions_that_the_server_would_refuse_are_named(glue_run, tmp_path, task, answers, message) -> None:
@@ -170,7 +170,7 @@ def test_rows_that_are_missing_or_doubled_are_named(glue_run, tmp_path: Path) ->
     lines = file.read_text().splitlines()
     for kept in (lines[:1] + lines[2:], lines[:2] + lines[1:]):
         file.write_text("\n".join(kept) + "\n")
-        with pytest.raises(RunFolderError, match="has no prediction, or an earlier row has two"):
+        with pytest.raises(RunFolderError, match="a test row has no prediction, or two"):
             submission.main([str(run)], str(tmp_path / "glue.zip"), partial=True)
 
 

@@ -196,7 +196,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     refused("b.txt", b"\n \n", "there is no text")
     refused("c.jsonl", b'{"txt": "x"}\n{"txt": "x"}\n', r"c\.jsonl: no column 'text'; it has txt")
     refused("h.jsonl", b'{"text": [3.5]}\n', r"h\.jsonl: column 'text' holds list<item: double>, not text")
-    refused("i.jsonl", b'["x"]\n', r"i\.jsonl, row 0: a text, where an object is expected")
+    refused("i.jsonl", b'["x"]\n', r"i\.jsonl, row 1: a text, where an object is expected")
     refused("d.jsonl", b'{"text": "x"}\n{\n', r"d\.jsonl, line 2: not JSON")
     refused("e.parquet", b"nothing", r"e\.parquet: cannot be read")
     refused(

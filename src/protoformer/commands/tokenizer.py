@@ -75,6 +75,7 @@ def texts(files: Sequence[Path]) -> Iterator[str]:
     """
     from protoformer.data.examples.values import as_text  # Arrow takes a quarter of a second: not for --help
     from protoformer.data.sources.readers import read_batches
+    from protoformer.data.sources.rows import position
     from protoformer.data.sources.text_files import base_suffix
 
     for file in files:
@@ -84,14 +85,14 @@ def texts(files: Sequence[Path]) -> Iterator[str]:
         first_row = 0
         for each in read_batches(file, [COLUMN]):
             for row, problem in each.broken.items():
-                position = f"line {each.lines[row]}" if each.lines else f"row {first_row + row}"
-                raise DataError(f"{file}, {position}: {problem}")
+                raise DataError(f"{file}, {position(row, each.lines, first_row)}: {problem}")
             converted = as_text(each.column(COLUMN))
             if converted is None:
                 raise DataError(f"{file}: column {COLUMN!r} holds {each.column(COLUMN).type}, not text")
             text_column, is_invalid = converted
             if is_invalid.any():
-                raise DataError(f"{file}, row {first_row + int(is_invalid.argmax())}, column {COLUMN!r}: not UTF-8")
+                where = position(int(is_invalid.argmax()), each.lines, first_row)
+                raise DataError(f"{file}, {where}, column {COLUMN!r}: not UTF-8")
             first_row += each.batch.num_rows
             yield from (text for text in text_column.to_pylist() if text and not text.isspace())
 

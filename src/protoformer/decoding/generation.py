@@ -56,7 +56,7 @@ def generate(
     if max_new_tokens < 1:
         raise ConfigurationError(f"max_new_tokens={max_new_tokens}: at least one token")
     if empty := [index for index, prompt in enumerate(prompts) if not prompt]:
-        raise ConfigurationError(f"prompt {empty[0]} is empty: there is nothing to continue")
+        raise ConfigurationError(f"prompt {empty[0] + 1} is empty: there is nothing to continue")
     sampling = sampling or SamplingParams()
     sequences = [GeneratedSequence(list(p), max_new_tokens, torch.Generator().manual_seed(seed)) for p in prompts]
     reserved = min(max_new_tokens, model.max_seq_len // 2)  # positions for new tokens

@@ -189,7 +189,7 @@ class TextGenerator:
         encoded = self.tokenizer.encode(prompts)
         for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True), start=first_index):
             if not ids and (prompt or not self.eos_ids):
-                raise ConfigurationError(f"prompt {index} is empty: there is nothing to continue")
+                raise ConfigurationError(f"prompt {index + 1} is empty: there is nothing to continue")
         return [ids or [self.eos_ids[0]] for ids in encoded]
 
     def _steps(

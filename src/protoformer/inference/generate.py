@@ -204,7 +204,7 @@ def _prompts(request: GenerationRequest) -> list[str]:
         )
     for index, prompt in enumerate(prompts):
         if prompt and not prompt.strip():
-            raise ConfigurationError(f"prompt {index} is empty: there is nothing to continue")
+            raise ConfigurationError(f"prompt {index + 1} is empty: there is nothing to continue")
     if request.samples < 1 or request.batch_size < 1:
         raise ConfigurationError("--samples and --batch-size: at least 1")
     if request.samples > 1 and request.sampling.temperature == 0:

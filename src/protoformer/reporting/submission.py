@@ -113,7 +113,7 @@ def _answers(sheet: Sheet, record: reader.Record) -> list[str]:
         raise RunFolderError(f"{file} is empty")
     wrong = next((index for index, row in enumerate(rows) if row["id"] != index), None)
     if wrong is not None:
-        raise RunFolderError(f"{file}: row {wrong} of the test set has no prediction, or an earlier row has two")
+        raise RunFolderError(f"{file}, line {wrong + 1}: its id is not {wrong}: a test row has no prediction, or two")
     labels = [str(label) for label in ((record.config.get("task") or {}).get("rows") or {}).get("labels") or ()]
     unknown = sorted(set(labels) - set(sheet.words)) if sheet.form == "word" else []
     if unknown:
@@ -127,11 +127,11 @@ def _answer(sheet: Sheet, labels: Sequence[str], row: Mapping[str, Any], file: P
     prediction = row["prediction"]
     if sheet.form == "similarity":
         if not isinstance(prediction, int | float) or prediction != prediction:
-            raise RunFolderError(f"{file}: row {row['id']} predicts {prediction!r}, which is not a number")
+            raise RunFolderError(f"{file}, line {row['id'] + 1}: predicts {prediction!r}, which is not a number")
         return f"{min(max(float(prediction), 0.0), MAX_SIMILARITY):.3f}"
     if prediction not in labels:
         raise RunFolderError(
-            f"{file}: row {row['id']} predicts {prediction!r}; the run's labels are {', '.join(labels)}"
+            f"{file}, line {row['id'] + 1}: predicts {prediction!r}; the run's labels are {', '.join(labels)}"
         )
     return str(labels.index(prediction)) if sheet.form == "index" else str(prediction)
 

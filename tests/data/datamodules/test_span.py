@@ -103,7 +103,7 @@ def test_a_span_of_characters_is_a_span_of_tokens() -> None:
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     moved = [(*ROWS[0][:3], 5), ROWS[1]]
-    with pytest.raises(DataError, match=r"row 0, column 'answers': an answer that does not stand in the context"):
+    with pytest.raises(DataError, match=r"row 1, column 'answers': an answer that does not stand in the context"):
         module(tmp_path, raw(moved))
     examples = ExtractiveQAReader("squad").read(raw(moved), "train", "skip")
     assert (examples.ids, examples.skipped) == (["q2"], 1)

@@ -47,9 +47,9 @@ def test_languages_are_columns_or_fields_of_one() -> None:
         ({"en": ["a"], "fr": ["b"]}, "no language 'de'; it has en, fr"),
         (
             {"en": ["a", "b"], "de": ["c", " "]},
-            r"row 1, language 'de': an empty line \(' '\); task.data.on_bad_row=skip",
+            r"row 2, language 'de': an empty line \(' '\); task.data.on_bad_row=skip",
         ),
-        ({"en": [None, ""], "de": ["c", "d"]}, r"row 0, language 'en': an empty line \(2 rows in all\)"),
+        ({"en": [None, ""], "de": ["c", "d"]}, r"row 1, language 'en': an empty line \(2 rows in all\)"),
         ({"en": ["a"], "de": [[1]]}, r"column 'de' holds list<.*>, not text"),
         ({"en": pa.array([], pa.string()), "de": pa.array([], pa.string())}, "zero rows"),
     ],

@@ -27,11 +27,11 @@ def table(**columns: list) -> RawTable:
     [
         ({"a": ["x"], "label": [0]}, r"set/train\.parquet: no column 'b'; it has a, label"),
         ({"a": [], "b": [], "label": []}, "zero rows"),
-        ({"a": ["x", None], "b": ["y", "y"], "label": [0, 1]}, r"row 1, column 'a': null"),
-        ({"a": ["x", "x"], "b": ["y", " "], "label": [0, 1]}, r"row 1, column 'b': empty text"),
-        ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, 2]}, r"row 1, column 'label': a label outside 0 to 1 \(2\)"),
-        ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, -1]}, r"row 1, column 'label': a label outside"),
-        ({"a": ["x", "x"], "b": ["y", "y"], "label": [None, 1]}, r"row 0, column 'label': null"),
+        ({"a": ["x", None], "b": ["y", "y"], "label": [0, 1]}, r"row 2, column 'a': null"),
+        ({"a": ["x", "x"], "b": ["y", " "], "label": [0, 1]}, r"row 2, column 'b': empty text"),
+        ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, 2]}, r"row 2, column 'label': a label outside 0 to 1 \(2\)"),
+        ({"a": ["x", "x"], "b": ["y", "y"], "label": [0, -1]}, r"row 2, column 'label': a label outside"),
+        ({"a": ["x", "x"], "b": ["y", "y"], "label": [None, 1]}, r"row 1, column 'label': null"),
         ({"a": [[1], [2]], "b": ["y", "y"], "label": [0, 1]}, "column 'a' holds list<.*>, not text"),
     ],
 )
@@ -54,7 +54,7 @@ def test_bad_rows_are_left_out_when_asked_and_counted() -> None:
 def test_a_label_word_that_nobody_knows_is_no_hidden_label() -> None:
     raw = table(a=["x", "x"], b=["y", "y"], label=["yes", "yess"])
     for role in ("train", "test"):
-        with pytest.raises(DataError, match=r"row 1, column 'label': none of the labels .* \('yess'\)"):
+        with pytest.raises(DataError, match=r"row 2, column 'label': none of the labels .* \('yess'\)"):
             ROWS.read(raw, role)  # type: ignore[arg-type]
     hidden = RawTable(
         pa.table({"a": ["x"], "b": ["y"], "label": pa.array([None], pa.string())}), "set/test.parquet", "d"
@@ -75,7 +75,7 @@ def test_hidden_labels_are_for_test_splits_alone() -> None:
 def test_label_words_are_taken_for_numbers() -> None:
     examples = ROWS.read(table(a=["x", "x"], b=["y", "y"], label=["yes", "no"]), "train")
     assert examples.labels.tolist() == [1, 0]
-    with pytest.raises(DataError, match=r"row 1, column 'label'.*'maybe'"):
+    with pytest.raises(DataError, match=r"row 2, column 'label'.*'maybe'"):
         ROWS.read(table(a=["x", "x"], b=["y", "y"], label=["yes", "maybe"]), "train")
 
 
@@ -97,17 +97,17 @@ def questions(*rows: tuple[object, object, object]) -> RawTable:
     [
         (
             (CONTEXT, ["cat"], [3]),
-            r"row 1, column 'answers': an answer that does not stand in the context at its answer",
+            r"row 2, column 'answers': an answer that does not stand in the context at its answer",
         ),
         ((CONTEXT, ["cat"], [None]), "an answer that does not stand in the context"),
         ((CONTEXT, ["cat", "mat"], [2]), "an answer that does not stand in the context"),
         ((CONTEXT, ["mat."], [900]), "an answer that does not stand in the context"),
-        (("", ["cat"], [2]), r"row 1, column 'context': empty text"),
-        ((None, ["cat"], [2]), r"row 1, column 'context': empty text"),
-        ((CONTEXT, [], []), r"row 1, column 'answers': no answer"),
-        ((CONTEXT, ["mat."], [-4]), r"row 1, column 'answers': a negative answer_start \(.*-4"),
-        ((CONTEXT, [""], [2]), r"row 1, column 'answers': an empty answer"),
-        ((CONTEXT, ["cat", None], [2, 3]), r"row 1, column 'answers': an empty answer"),
+        (("", ["cat"], [2]), r"row 2, column 'context': empty text"),
+        ((None, ["cat"], [2]), r"row 2, column 'context': empty text"),
+        ((CONTEXT, [], []), r"row 2, column 'answers': no answer"),
+        ((CONTEXT, ["mat."], [-4]), r"row 2, column 'answers': a negative answer_start \(.*-4"),
+        ((CONTEXT, [""], [2]), r"row 2, column 'answers': an empty answer"),
+        ((CONTEXT, ["cat", None], [2, 3]), r"row 2, column 'answers': an empty answer"),
     ],
 )
 def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple, message: str) -> None:
@@ -124,10 +124,10 @@ def test_questions_that_cannot_be_learned_from_are_named_or_left_out(row: tuple,
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("", ["cat"], [2]), r"row 1, column 'context': empty text"),
-        ((CONTEXT, ["mat."], [-4]), r"row 1, column 'answers': a negative answer_start \({.*}\)"),
-        ((CONTEXT, ["cat", ""], [2, 2]), r"row 1, column 'answers': an empty answer \({.*}\)"),
-        ((CONTEXT, ["cat"], [None]), r"row 1, column 'answers': a null answer_start \({.*}\)"),
+        (("", ["cat"], [2]), r"row 2, column 'context': empty text"),
+        ((CONTEXT, ["mat."], [-4]), r"row 2, column 'answers': a negative answer_start \({.*}\)"),
+        ((CONTEXT, ["cat", ""], [2, 2]), r"row 2, column 'answers': an empty answer \({.*}\)"),
+        ((CONTEXT, ["cat"], [None]), r"row 2, column 'answers': a null answer_start \({.*}\)"),
     ],
 )
 def test_what_is_scored_is_never_left_out(role: Role, unanswerable: bool, row: tuple, message: str) -> None:
@@ -139,9 +139,9 @@ def test_what_is_scored_is_never_left_out(role: Role, unanswerable: bool, row: t
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (["a", None, "b"], r"row 1, column 'id': null"),
-        (["a", "b", "a"], r"row 2, column 'id': an id that stands twice \('a'\)"),
-        ([7, 7, 7], r"row 1, column 'id': an id that stands twice \(7\) \(2 rows in all\)"),
+        (["a", None, "b"], r"row 2, column 'id': null"),
+        (["a", "b", "a"], r"row 3, column 'id': an id that stands twice \('a'\)"),
+        ([7, 7, 7], r"row 2, column 'id': an id that stands twice \(7\) \(2 rows in all\)"),
     ],
 )
 def test_every_question_has_an_id_of_its_own(ids: list, message: str) -> None:
@@ -201,16 +201,16 @@ def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
     [
         (
             {"c": [["one", "two"], ["one"]]},
-            r"set/train\.parquet, row 1, column 'c': not a list of 2 choices \(\['one'\]\)",
+            r"set/train\.parquet, row 2, column 'c': not a list of 2 choices \(\['one'\]\)",
         ),
-        ({"c": [["one", "two"], None]}, r"row 1, column 'c': not a list of 2 choices;"),
-        ({"c": [["one", " "], ["one", "two"]]}, r"row 0, column 'c': an empty choice"),
-        ({"c": [["one", "two"], ["one", None]]}, r"row 1, column 'c': an empty choice"),
+        ({"c": [["one", "two"], None]}, r"row 2, column 'c': not a list of 2 choices;"),
+        ({"c": [["one", " "], ["one", "two"]]}, r"row 1, column 'c': an empty choice"),
+        ({"c": [["one", "two"], ["one", None]]}, r"row 2, column 'c': an empty choice"),
         ({"c": ["one", "two"]}, "column 'c' holds string, not lists of texts"),
         ({"c": [[[1], [2]], [[3], [4]]]}, r"column 'c' holds list<.*int64.*>, not lists of texts"),
-        ({"right": ["A", "C"]}, r"row 1, column 'right': none of the labels \['A', 'B'\] \('C'\)"),
-        ({"right": [0, 2]}, r"row 1, column 'right': a label outside 0 to 1 \(2\)"),
-        ({"b": ["x", ""]}, r"row 1, column 'b': empty text"),
+        ({"right": ["A", "C"]}, r"row 2, column 'right': none of the labels \['A', 'B'\] \('C'\)"),
+        ({"right": [0, 2]}, r"row 2, column 'right': a label outside 0 to 1 \(2\)"),
+        ({"b": ["x", ""]}, r"row 2, column 'b': empty text"),
         ({"c": [["one", "two"], ["long" * 50]]}, r"not a list of 2 choices \(\['long.{60,80}\.\.\.\)"),
     ],
 )
@@ -235,7 +235,7 @@ def test_labels_may_count_from_another_number() -> None:
     assert COUNTED.read(table(**columns, label=[2, 1]), "train").labels.tolist() == [1, 0]
     assert COUNTED.read(table(**columns, label=[2, -1]), "test").labels.tolist() == [1, -1]
     for wrong in (0, 3, -1):
-        with pytest.raises(DataError, match=rf"row 1, column 'label': a label outside 1 to 2 \({wrong}\)"):
+        with pytest.raises(DataError, match=rf"row 2, column 'label': a label outside 1 to 2 \({wrong}\)"):
             COUNTED.read(table(**columns, label=[2, wrong]), "train")
 
 

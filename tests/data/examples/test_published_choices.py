@@ -40,9 +40,9 @@ def test_arc_names_three_to_five_choices_by_letters_or_digits(task: str) -> None
     assert [len(texts) for texts in found.choices] == [4, 3, 5]
     assert found.contexts == ["Hot?", "How many?", "Which?"]
     wrong = raw(question=["Hot?"], choices=choices[1:2], answerKey=["4"])
-    with pytest.raises(DataError, match=r"row 0, column 'answerKey': a label outside"):
+    with pytest.raises(DataError, match=r"row 1, column 'answerKey': a label outside"):
         reader(task).read(wrong, "train")
-    with pytest.raises(DataError, match=r"row 0, column 'answerKey': none of the labels \['A', .*\('E'\)"):
+    with pytest.raises(DataError, match=r"row 1, column 'answerKey': none of the labels \['A', .*\('E'\)"):
         reader(task).read(raw(question=["Hot?"], choices=choices[:1], answerKey=["E"]), "train")
 
 
@@ -69,7 +69,7 @@ def test_winogrande_fills_the_blank_and_counts_from_one(size: str) -> None:
     assert found.labels.tolist() == [1, 0]
     hidden = raw(sentence=sentences, option1=["a", "b"], option2=["c", "d"], answer=["", ""])
     assert reader(f"winogrande/{size}").read(hidden, "test").labels.tolist() == [-1, -1]
-    with pytest.raises(DataError, match=r"row 0, column 'sentence': no blank '_'"):
+    with pytest.raises(DataError, match=r"row 1, column 'sentence': no blank '_'"):
         reader(f"winogrande/{size}").read(raw(sentence=["no"], option1=["a"], option2=["b"], answer=["1"]), "train")
 
 
@@ -102,7 +102,7 @@ def test_answers_as_names_numbers_or_texts(column: list, labels: list, expected:
 
 def test_choices_that_cannot_be_read_are_named_and_left_out() -> None:
     table = raw(q=["?"] * 3, o=[["x", "y"], ["x"], ["x", "y", "z"]], label=["A", "A", "D"])
-    with pytest.raises(DataError, match=r"row 1, column 'o': not a list of 2 to 3 choices \(\['x'\]\)"):
+    with pytest.raises(DataError, match=r"row 2, column 'o': not a list of 2 to 3 choices \(\['x'\]\)"):
         LISTED.read(table, "train")
     kept = LISTED.read(table, "train", "skip")
     assert (kept.row.tolist(), kept.reasons) == (

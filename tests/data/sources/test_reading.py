@@ -215,7 +215,7 @@ def test_a_label_and_a_text_of_every_arrow_type(tmp_path: Path, name: str) -> No
     pq.write_table(pa.table({"text": column, "label": column}), tmp_path / "set" / "train.parquet")
     table = LocalSource(str(tmp_path)).load(DatasetRef("set"), "train")
     if name == "dates":
-        with pytest.raises(DataError, match=r"row 0, column 'label': none of the labels"):
+        with pytest.raises(DataError, match=r"row 1, column 'label': none of the labels"):
             READER.read(table, "train")
         return
     found = READER.read(table, "train")
@@ -225,12 +225,12 @@ def test_a_label_and_a_text_of_every_arrow_type(tmp_path: Path, name: str) -> No
 
 def test_columns_without_a_value_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     table = RawTable(pa.table({"text": pa.nulls(2), "label": [0, 1]}), "t", "")
-    with pytest.raises(DataError, match=r"t, row 0, column 'text': null \(2 rows in all\)"):
+    with pytest.raises(DataError, match=r"t, row 1, column 'text': null \(2 rows in all\)"):
         READER.read(table, "train")
     invalid = pa.array([b"fine", b"\xff"], pa.binary())
     for column in (invalid, pa.Array.from_buffers(pa.string(), 2, invalid.buffers())):
         table = RawTable(pa.table({"text": column, "label": [0, 1]}), "t", "")
-        with pytest.raises(DataError, match=r"t, row 1, column 'text': not UTF-8"):
+        with pytest.raises(DataError, match=r"t, row 2, column 'text': not UTF-8"):
             READER.read(table, "train")
         assert READER.read(table, "train", "skip").text_a == ["fine"]
     missing = RawTable(pa.table({"text": ["x", "y"], "label": [1.0, None]}), "t", "")

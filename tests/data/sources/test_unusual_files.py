@@ -154,7 +154,7 @@ def test_questions_whose_answers_are_missing_or_contradict(tmp_path: Path) -> No
         ({"answers": answer, "is_impossible": True}, "question 'b': is_impossible is true, and it has an answer"),
         ({"answers": [], "is_impossible": False}, "question 'b': is_impossible is false, and it has none"),
     ):
-        with pytest.raises(DataError, match=rf"train\.json, row 1.*{message}"):
+        with pytest.raises(DataError, match=rf"train\.json, row 2.*{message}"):
             reader.read(file(**keys), "train")
         assert reader.read(file(**keys), "train", "skip").ids == ["g"]
     assert reader.read(file(answers=[], is_impossible=True), "train").answers == [["Ada"], []]

@@ -61,7 +61,7 @@ class RankingReader(DatasetRef):
             if query and len(candidates) > 1 and all(candidates) and (hidden or relevant in range(len(candidates))):
                 examples.append(RankingExample(row, query, candidates, -1 if hidden else relevant))
             elif on_bad_row == "error":
-                raise DataError(f"{raw.origin}, row {row}: needs a query, two or more candidates and a relevant one")
+                raise DataError(f"{raw.location(row)}: needs a query, two or more candidates and a relevant one")
         if not examples:
             raise DataError(f"{raw.origin}: no usable row")
         return examples, raw.table.num_rows - len(examples)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from protoformer.data.examples.columns import NESTED, OnBadRow
 from protoformer.data.examples.values import as_text, without_json
+from protoformer.data.sources.rows import position
 from protoformer.data.sources.source import DatasetRef, RawStream, Source
 from protoformer.errors import ConfigurationError, DataError
 
@@ -88,7 +89,7 @@ class Documents:
 
 def _position(stream: RawStream, index: int, first: int) -> str:
     """Where row `index` of the batch that was read last stands; it begins with row `first` of the stream."""
-    return stream.where(index) if stream.where else f"{stream.origin}, row {first + index}"
+    return stream.where(index) if stream.where else f"{stream.origin}, {position(index, first=first)}"
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,12 @@ class RowBatch:
         return pa.chunked_array([self.batch.column(name)])
 
 
+def position(index: int, lines: Sequence[int] | None = None, first: int = 0) -> str:
+    """Where row `index` stands, for messages: `line 7` in a file with lines (those of `index`), else `row 7` (`first` rows
+    stand before those that are counted). Both count from 1, as editors do; the header of a CSV is line 1."""
+    return f"line {lines[index]}" if lines else f"row {first + index + 1}"
+
+
 def check_names(names: Sequence[str], path: Path) -> None:
     """Raises DataError for a column name that stands twice."""
     if doubled := [name for name, count in Counter(names).items() if count > 1]:

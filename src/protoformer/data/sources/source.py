@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 
 from protoformer.data.sources.readers import FileTable, read_batches, read_table
-from protoformer.data.sources.rows import joined, selected_columns
+from protoformer.data.sources.rows import joined, position, selected_columns
 from protoformer.data.sources.text_files import ROWS_PER_BATCH, base_suffix
 from protoformer.runs.digests import file_digest
 
@@ -61,9 +61,9 @@ class RawTable:
         row_in_file = self.first_row + row if self.rows is None else int(self.rows[row])
         for file in self.files:
             if row_in_file < file.table.num_rows:
-                return f"{file.path}, " + (f"line {file.lines[row_in_file]}" if file.lines else f"row {row_in_file}")
+                return f"{file.path}, {position(row_in_file, file.lines)}"
             row_in_file -= file.table.num_rows
-        return f"{self.origin}, row {row}"
+        return f"{self.origin}, {position(row)}"
 
 
 @dataclass(frozen=True)
@@ -162,24 +162,24 @@ def files_stream(
 ) -> RawStream:
     """The rows of files, one after another, as a stream."""
     broken: list[str] = []
-    position: Callable[[int], str] = str
+    where: Callable[[int], str] = str
 
     def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal position
+        nonlocal where
         broken.clear()
         for path in paths:
             first = 0
             for each in read_batches(path, columns, encoding):
-                position = partial(_position, path, each.lines, first)
-                broken.extend(f"{position(row)}: {problem}" for row, problem in each.broken.items())
+                where = partial(_where, path, each.lines, first)
+                broken.extend(f"{where(row)}: {problem}" for row, problem in each.broken.items())
                 first += each.batch.num_rows
                 yield each.batch
 
-    return RawStream(batches, origin, files_digest(paths, encoding), documents, broken, where=lambda row: position(row))
+    return RawStream(batches, origin, files_digest(paths, encoding), documents, broken, where=lambda row: where(row))
 
 
-def _position(path: Path, lines: Sequence[int] | None, first: int, row: int) -> str:
-    return f"{path}, {f'line {lines[row]}' if lines else f'row {first + row}'}"
+def _where(path: Path, lines: Sequence[int] | None, first: int, row: int) -> str:
+    return f"{path}, {position(row, lines, first)}"
 
 
 def table_stream(raw: RawTable, columns: Sequence[str] | None) -> RawStream:

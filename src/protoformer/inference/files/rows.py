@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from protoformer.data.examples.values import python_values
 from protoformer.data.sources.readers import read_batches
+from protoformer.data.sources.rows import position
 from protoformer.errors import ConfigurationError, DataError
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "txt")
@@ -106,9 +107,8 @@ def _rows(path: Path, name: str) -> Iterator[InputRow]:
                 column: python_values(table.column(column), table.schema.field(column)) for column in table.column_names
             }
             for index in range(table.num_rows):
-                where = f"row {first + index}" if batch.lines is None else f"line {batch.lines[index]}"
                 values = {column: items[index] for column, items in columns.items()}
-                yield InputRow(values, f"{name}, {where}", batch.broken.get(index))
+                yield InputRow(values, f"{name}, {position(index, batch.lines, first)}", batch.broken.get(index))
             first += table.num_rows
     except DataError as error:
         raise DataError(str(error).replace(str(path), name)) from None
