@@ -3,15 +3,25 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from protoformer.distributed import collectives
+from protoformer.distributed import collectives, signals
 from protoformer.distributed.launcher import launch
 from protoformer.distributed.world import World, first_host, rendezvous, set_torch_environment, world
 from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
+
+from ..forked_ranks import forked_ranks
+
+
+@pytest.fixture
+def ready() -> Iterator[None]:
+    """Ranks that begin at once."""
+    with forked_ranks():
+        yield
 
 
 def hardware(**changed: Any) -> dict[str, Any]:
@@ -155,23 +165,30 @@ def give_back(config: dict[str, Any], place: str) -> dict[str, Any]:
     return {"rank": os.environ.get("RANK"), "world": os.environ.get("WORLD_SIZE")}
 
 
+def work_until_stopped() -> None:
+    """As a run does: with safe places."""
+    while True:
+        signals.check()
+        time.sleep(0.01)
+
+
 def complain(config: dict[str, Any], place: str) -> None:
     if os.environ["RANK"] == "1":
         raise DataError(f"{place}: row 3 is empty")
-    time.sleep(60)
+    time.sleep(60)  # without a safe place
 
 
 def break_down(config: dict[str, Any], place: str) -> None:
     """Rank 1 has a bug, rank 0 is then told to stop and says so."""
     if os.environ["RANK"] == "1":
         raise ZeroDivisionError("a bug")
-    time.sleep(60)
+    work_until_stopped()
 
 
 def be_killed(config: dict[str, Any], place: str) -> None:
     if os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)
+    work_until_stopped()
 
 
 def test_one_process_runs_in_place(tmp_path: Path) -> None:
@@ -183,10 +200,12 @@ def test_two_ranks_and_what_rank_0_returns(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"rank-0", "rank-1"}
 
 
+@pytest.mark.usefixtures("ready")
 def test_an_error_of_one_rank_ends_the_others_and_is_raised_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(signals, "PATIENCE", 0.5)  # which forked ranks inherit
     with pytest.raises(DataError, match="rows: row 3 is empty"):
         launch(complain, {"hardware": hardware(devices=2)}, "rows")
     with pytest.raises(RuntimeError, match=r"(?s)rank 1 failed.*break_down.*ZeroDivisionError: a bug"):
@@ -203,6 +222,7 @@ def end_by_term(config: dict[str, Any], place: str) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.usefixtures("ready")
 def test_ranks_that_a_stop_ends_before_they_listen_were_stopped_not_lost() -> None:
     with pytest.raises(InterruptedRunError, match="stopped; the same command continues from there"):
         launch(end_by_term, {"hardware": hardware(devices=2)}, "")
@@ -214,7 +234,7 @@ def tokenise_for_long(config: dict[str, Any], folder: str) -> list[str]:
 
     def work() -> None:
         if os.environ["LOCAL_RANK"] == "0":
-            time.sleep(2.5)
+            time.sleep(1.5)
         with Path(folder, "order").open("a") as file:
             file.write(os.environ["RANK"])
 
@@ -223,6 +243,7 @@ def tokenise_for_long(config: dict[str, Any], folder: str) -> list[str]:
     return [Path(folder, "order").read_text()[0]]
 
 
+@pytest.mark.usefixtures("ready")
 def test_ranks_wait_for_the_first_one_longer_than_a_collective_may_last(tmp_path: Path) -> None:
     assert launch(tokenise_for_long, {"hardware": hardware(devices=2, timeout=1)}, str(tmp_path)) == ["0"]
     assert sorted((tmp_path / "order").read_text()) == ["0", "1"]

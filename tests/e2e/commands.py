@@ -17,7 +17,13 @@ from unittest import mock
 from protoformer.commands import train
 from protoformer.runs.metrics import read_metrics
 
+from .. import preloaded
+from ..forked_ranks import forked_ranks
+
+Process = preloaded.Process | subprocess.Popen[str]
 ROOT = Path(__file__).parents[2]
+TRAIN = (sys.executable, str(ROOT / "train.py"))
+PRELOADED = ("protoformer.commands.train", "protoformer.training.session", "forked_ranks")
 SECONDS = 240  # no command here may take longer, unless a test says so
 MARK = "PROTOFORMER_TEST_MARK"
 SMALL = (
@@ -37,7 +43,7 @@ SMALL = (
 
 
 class Workspace:
-    """A folder to run commands in; every process that they leave behind can be found by a mark in its environment."""
+    """A folder to run commands in; every process that they start can be found by a mark in its environment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,14 +54,19 @@ class Workspace:
         *overrides: str,
         outputs: str = "outputs",
         environ: Mapping[str, str] | None = None,
-        command: Sequence[str] = (sys.executable, str(ROOT / "train.py")),
-    ) -> subprocess.Popen[str]:
+        command: Sequence[str] = (),
+    ) -> Process:
+        """A forked `train.py` that has its imports done, and forks its ranks; or any command in a fresh process, such as
+        TRAIN."""
         paths = {"PROTOFORMER_OUTPUTS": outputs, "PROTOFORMER_CACHE": "cache"}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
+        environ = {**clean, **paths, MARK: self.mark, "OMP_NUM_THREADS": "1", **(environ or {})}
+        if not command:
+            return preloaded.start([TRAIN[1], *overrides], self.folder, environ, PRELOADED)
         return subprocess.Popen(
             [*command, *overrides],
             cwd=self.folder,
-            env={**clean, **paths, MARK: self.mark, "OMP_NUM_THREADS": "1", **(environ or {})},
+            env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -64,16 +75,17 @@ class Workspace:
         )
 
     def run(
-        self, *overrides: str, outputs: str = "outputs", seconds: float = SECONDS
+        self, *overrides: str, outputs: str = "outputs", seconds: float = SECONDS, command: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        process = self.start(*overrides, outputs=outputs)
+        process = self.start(*overrides, outputs=outputs, command=command)
         return finished(process, seconds)
 
     def run_here(self, *overrides: str, outputs: str = "outputs") -> subprocess.CompletedProcess[str]:
-        """The same in this process, where torch is imported already: for what is the same in both."""
+        """The same in this process, which holds the shapes of models to what is declared."""
         out, err = io.StringIO(), io.StringIO()
         environ = {"PROTOFORMER_OUTPUTS": str(self.folder / outputs), "PROTOFORMER_CACHE": str(self.folder / "cache")}
-        with mock.patch.dict(os.environ, environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+        with mock.patch.dict(os.environ, environ), streams[0], streams[1], forked_ranks():
             code = train.main(overrides)
         return subprocess.CompletedProcess(overrides, code, out.getvalue(), err.getvalue())
 
@@ -101,7 +113,7 @@ def default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def finished(process: subprocess.Popen[str], seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+def finished(process: Process, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
     """Wait for a command; one that takes too long is ended, and what it said is shown."""
     try:
         out, err = process.communicate(timeout=seconds)
@@ -112,15 +124,15 @@ def finished(process: subprocess.Popen[str], seconds: float = SECONDS) -> subpro
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_for(met: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(met: Callable[[], bool], process: Process) -> None:
     """Until a condition holds, while the process lives."""
-    for _ in range(SECONDS * 20):
+    for _ in range(SECONDS * 50):
         if met():
             return
         if process.poll() is not None:
             out, err = process.communicate()
             raise AssertionError(f"the command ended ({process.returncode}) too early:\n{out}\n{err}")
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"not met in {SECONDS} s")
 
 

@@ -9,9 +9,9 @@ import torch
 
 from protoformer.models.weights import read_pickle
 
-from .commands import SMALL, Workspace, curve, error_line, finished, predictions, result, wait_for
+from .commands import SMALL, TRAIN, Workspace, curve, error_line, finished, predictions, result, wait_for
 
-LONG = (*SMALL, "source.rows=960", "trainer.keep_optimizer=true", "recipe.epochs=4", "trainer.log_every=5")
+LONG = (*SMALL, "source.rows=160", "trainer.keep_optimizer=true", "recipe.epochs=5", "trainer.log_every=2")
 SHORT = (*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1")
 
 
@@ -23,7 +23,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize("hardware", ["cpu", pytest.param("ddp_cpu", marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(workspace: Workspace, hardware: str) -> None:
     overrides = (*LONG, f"hardware={hardware}", "trainer.checkpoint_every=1000")
-    whole = workspace.run_here(*overrides, outputs="whole")
+    whole = workspace.run(*overrides, outputs="whole")
     assert whole.returncode == 0, whole.stderr
 
     process = workspace.start(*overrides)
@@ -35,7 +35,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(workspace: Workspace, 
     (run,) = workspace.runs()
     assert not (run / "result.json").exists()
     step = read_pickle(run / "checkpoints" / "last.ckpt")["global_step"]
-    assert 0 < step < 480
+    assert 0 < step < 100
 
     again = workspace.run(*overrides)
     assert again.returncode == 0, again.stderr
@@ -73,18 +73,21 @@ def test_class_weights_and_macro_f1_are_those_of_one_process_on_two(workspace: W
     assert results[1] == pytest.approx(results[0], rel=1e-5)
 
 
-def test_ranks_and_micro_batches_change_no_number(workspace: Workspace) -> None:
+def test_ranks_and_micro_batches_change_no_number_nor_does_a_sweep(workspace: Workspace) -> None:
     ways = {
         "one": ["hardware=cpu"],
         "micro": ["hardware=cpu", "hardware.micro_batch=3"],
-        "ranks": ["hardware=ddp_cpu", "hardware.micro_batch=3"],
+        "ranks": ["hardware=ddp_cpu", "hardware.micro_batch=3", "-m", "seed=1,2"],  # jobs of two ranks each
     }
     actual = {}
     for name, overrides in ways.items():
-        completed = workspace.run_here(*SHORT, "model.dropout=0", *overrides, outputs=name)
+        completed = workspace.run_here(*SHORT, "seed=1", "model.dropout=0", *overrides, outputs=name)
         assert completed.returncode == 0, completed.stderr
-        (run,) = workspace.runs(name)
-        actual[name] = run
+        runs = {result(run)["seed"]: run for run in workspace.runs(name)}
+        assert [*runs] == ([1, 2] if name == "ranks" else [1])
+        assert {result(run)["hardware"]["ranks"] for run in runs.values()} == {2 if name == "ranks" else 1}
+        actual[name] = runs[1]
+    assert "jobs of this sweep" in completed.stdout
     losses = {
         name: [(line["train/loss"], line["train/grad_norm"]) for line in curve(run) if "train/loss" in line]
         for name, run in actual.items()
@@ -98,16 +101,6 @@ def test_ranks_and_micro_batches_change_no_number(workspace: Workspace) -> None:
             ids = [json.loads(line)["id"] for line in text.splitlines()]
             assert ids == sorted(set(ids)), file  # every example once
             assert len(ids) == 240
-
-
-def test_a_sweep_of_runs_with_two_ranks_each(workspace: Workspace) -> None:
-    completed = workspace.run("-m", *SHORT, "hardware=ddp_cpu", "seed=1,2")
-    assert completed.returncode == 0, completed.stderr
-    runs = workspace.runs()
-    assert len(runs) == 2
-    assert {(result(run)["seed"], result(run)["hardware"]["ranks"]) for run in runs} == {(1, 2), (2, 2)}
-    assert "jobs of this sweep" in completed.stdout
-    assert workspace.left_behind() == []
 
 
 def test_one_owner_at_a_time_and_a_killed_one_owns_nothing(workspace: Workspace) -> None:
@@ -128,7 +121,7 @@ def test_one_owner_at_a_time_and_a_killed_one_owns_nothing(workspace: Workspace)
 
 
 def test_a_stop_while_it_evaluates_is_no_success(workspace: Workspace) -> None:
-    overrides = (*SHORT, "source.rows=6000")
+    overrides = (*SHORT, "source.rows=1500")
     process = workspace.start(*overrides)
     wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in workspace.runs()), process)
     process.send_signal(signal.SIGTERM)
@@ -170,7 +163,7 @@ def test_a_run_begun_by_other_code_is_not_continued_unasked(workspace: Workspace
 
 
 def test_a_run_is_quiet_and_ends_with_its_results(workspace: Workspace) -> None:
-    completed = workspace.run(*SHORT)
+    completed = workspace.run(*SHORT, command=TRAIN)
     assert completed.returncode == 0
     assert completed.stderr == ""
     for text in ("val/accuracy", "dev score", "run again", "run folder", "card.md", "predictions"):

@@ -2,12 +2,12 @@
 
 import json
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from protoformer import cli
 from protoformer.models.weights import read_pickle
 
 from .commands import Workspace, curve, error_line, finished, predictions, result, wait_for
@@ -48,6 +48,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_tiny_transformer_learns_the_samples_other_language(workspace: Workspace) -> None:
     overrides = (
         "experiment=demo_translation",
@@ -57,23 +58,34 @@ def test_a_tiny_transformer_learns_the_samples_other_language(workspace: Workspa
     )
     completed = workspace.run(*overrides, seconds=900)
     assert completed.returncode == 0, completed.stderr
-    (run,) = workspace.runs()
-    actual = result(run)
+    actual = result(workspace.runs()[0])
     for name in ("val/bleu", "val/compound_bleu", "test/bleu", "test/compound_bleu"):
         assert actual["metrics"][name] > 0.9, actual["metrics"]
     assert actual["metrics"]["val/perplexity"] < 1.5
+
+
+def test_the_demo_of_translation_in_short(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """It begins to learn; averages its checkpoints, says how it was scored, and translates a file as it did its test split."""
+    overrides = ("experiment=demo_translation", "hardware=cpu", "hardware.threads=1", "source.rows=400", "recipe.epochs=4")
+    splits = ("task.splits.validation='validation[:40]'", "task.splits.test='test[:40]'", "recipe.warmup=20")
+    completed = workspace.run(*overrides, *splits, "trainer.log_every=1")
+    assert completed.returncode == 0, completed.stderr
+    (run,) = workspace.runs()
+    actual = result(run)
+    losses = [line["train/loss"] for line in curve(run) if "train/loss" in line]
+    assert losses[-1] < losses[0] - 1
+    assert {"val/bleu", "val/compound_bleu", "test/bleu", "test/compound_bleu"} <= actual["metrics"].keys()
     assert len(actual["averaged"]) == 2
     assert "tok:13a" in actual["notes"]["test"]["bleu"]
     assert "tok:13a" in completed.stdout
     assert not (run / "checkpoints" / "snapshots").exists()
 
     rows = [json.loads(line) for line in predictions(run)["test.jsonl"].splitlines()]
+    assert len(rows) == 40
     source, target = workspace.folder / "source.txt", workspace.folder / "target.txt"
-    source.write_text("".join(f"{row['source']}\n" for row in rows[:40]), encoding="utf-8")
-    command = (sys.executable, "-m", "protoformer.cli", "translate", str(run), "--file", str(source))
-    translated = finished(workspace.start("--out", str(target), command=command))
-    assert translated.returncode == 0, translated.stderr
-    assert target.read_text(encoding="utf-8").splitlines() == [row["prediction"] for row in rows[:40]]
+    source.write_text("".join(f"{row['source']}\n" for row in rows), encoding="utf-8")
+    assert cli.main(["translate", str(run), "--file", str(source), "--out", str(target)]) == 0, capsys.readouterr().err
+    assert target.read_text(encoding="utf-8").splitlines() == [row["prediction"] for row in rows]
 
 
 @pytest.mark.slow

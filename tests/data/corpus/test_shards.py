@@ -1,11 +1,12 @@
 """A corpus on disk: nothing is lost, what is half written is never taken for whole, and two writers agree."""
 
 import json
+import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -131,42 +132,26 @@ def test_the_key_is_what_can_change_the_ids(tmp_path: Path) -> None:
     assert len(boundaries) == 8
 
 
-WRITER = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_shards import Texts, documents, tokenizer
-from protoformer.data.corpus.sharding import shards
-words = tokenizer()
-print("ready", flush=True)
-sys.stdin.readline()
-held = shards(Path(sys.argv[2]), Texts(documents(300)), words, 100)
-print(held.tokens)
-"""
+def write(cache: Path, begun: Barrier) -> None:
+    """In a process of its own."""
+    words = tokenizer()
+    begun.wait()
+    held = shards(cache, Texts(documents(300)), words, 100)
+    (cache / f"tokens-{os.getpid()}").write_text(str(held.tokens))
 
 
 def test_two_processes_write_the_same_at_once(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, here, str(tmp_path)],
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
+    context = get_context("fork")  # torch is imported already
+    begun = context.Barrier(2)
+    both = [context.Process(target=write, args=(tmp_path, begun)) for _ in range(2)]
     for process in both:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process.start()
     for process in both:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    tokens = {process.communicate(timeout=60)[0] for process in both}
-    assert [process.returncode for process in both] == [0, 0]
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    tokens = [path.read_text() for path in tmp_path.glob("tokens-*")]
     whole = shards(tmp_path / "whole", Texts(documents(300)), tokenizer(), 100)
-    assert tokens == {f"{whole.tokens}\n"}
+    assert tokens == [str(whole.tokens)] * 2
     (place,) = (path for path in (tmp_path / "corpora").iterdir())
     assert same(Shards(place), whole)
     assert json.loads((place / "index.json").read_text())["shards"] == len(list(place.glob("*shard-*")))

@@ -1,0 +1,156 @@
+"""Python programs that start with their imports done: a server imports torch and Lightning once, and forks for each program.
+
+A fresh interpreter takes four to five seconds until it trains, a fork a tenth of that. Each program has its own working
+directory, environment, standard streams and signal handlers, and is `__main__`. What a fork cannot show stays with fresh
+interpreters: what is said, and which signals are taken, while it imports.
+"""
+
+import atexit
+import functools
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MESSAGE_BYTES = 2**18
+LIBRARIES = ("torch._dynamo", "lightning.pytorch", "matplotlib.figure", "pyarrow.parquet", "tokenizers", "hydra")
+READ_THE_ENVIRONMENT = "huggingface_hub"  # when they are imported
+
+
+class Process:
+    """A forked program, with the methods of `subprocess.Popen` that tests use."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environ: Mapping[str, str], server: socket.socket) -> None:
+        self.args = list(arguments)
+        self.returncode: int | None = None
+        self._out, self._err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))
+        self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request = json.dumps({"arguments": self.args, "folder": str(folder), "environ": dict(environ)}).encode()
+        with theirs:
+            socket.send_fds(server, [request], [self._out.fileno(), self._err.fileno(), theirs.fileno()])
+        self.pid = int(self._status.recv(64))
+
+    def poll(self) -> int | None:
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = os.waitstatus_to_exitcode(int(self._status.recv(64)))
+            self._status.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        texts = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            texts.append(file.read())
+            file.close()
+        return texts[0], texts[1]
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def start(arguments: Sequence[str], folder: Path, environ: Mapping[str, str], modules: Sequence[str] = ()) -> Process:
+    """Run a Python file with its arguments; `modules` are imported beforehand, besides the libraries."""
+    return Process(arguments, folder, environ, _server(tuple(modules)))
+
+
+@functools.cache
+def _server(modules: tuple[str, ...]) -> socket.socket:
+    """A server, which ends with this process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
+    with theirs:
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno()), *LIBRARIES, *modules],
+            env={**kept, "OMP_NUM_THREADS": "1"}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def end() -> None:
+        ours.close()
+        server.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _serve(requests: socket.socket) -> dict[str, Any] | None:
+    """Fork for each request; returns it in the child, and None in the server when no more can come."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(write_end)
+    replies: dict[int, socket.socket] = {}
+    while True:
+        ready, _, _ = select.select([requests, read_end], [], [])
+        if read_end in ready:
+            os.read(read_end, 256)
+            while replies:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    break
+                with replies.pop(pid) as reply:
+                    reply.send(str(status).encode())
+        if requests in ready:
+            request, descriptors, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, 3)
+            if not request:
+                return None
+            out, err, reply_end = descriptors
+            pid = os.fork()
+            if not pid:
+                signal.set_wakeup_fd(-1)
+                os.dup2(out, 1)
+                os.dup2(err, 2)
+                os.closerange(3, max(*descriptors, requests.fileno(), read_end, write_end) + 1)
+                for other in (*replies.values(), requests):
+                    other.detach()
+                return json.loads(request)
+            os.close(out)
+            os.close(err)
+            replies[pid] = socket.socket(fileno=reply_end)
+            replies[pid].send(str(pid).encode())
+
+
+def _run(arguments: list[str], folder: str, environ: dict[str, str]) -> None:
+    """Become the program."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    for name in [name for name in sys.modules if name.partition(".")[0] == READ_THE_ENVIRONMENT]:
+        del sys.modules[name]
+    sys.argv = arguments
+    sys.path[0] = str(Path(arguments[0]).parent)
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's are for the tests
+        signal.signal(number, signal.SIG_IGN)
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    given = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if given is not None:
+        _run(**given)
