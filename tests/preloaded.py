@@ -29,7 +29,9 @@ READ_THE_ENVIRONMENT = "huggingface_hub"  # when they are imported
 class Process:
     """A forked program, with the methods of `subprocess.Popen` that tests use."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, environ: Mapping[str, str], server: socket.socket) -> None:
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, environ: Mapping[str, str], server: socket.socket
+    ) -> None:
         self.args = list(arguments)
         self.returncode: int | None = None
         self._out, self._err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))

@@ -25,6 +25,7 @@ from protoformer.models.hf.bert import BertWeights
 from protoformer.sample import generate
 from protoformer.text.tokenizers import whole_word_tokenizer
 
+from .. import preloaded
 from .hub_server import Hub, Repository
 
 ROOT = Path(__file__).parents[2]
@@ -103,12 +104,12 @@ class Machine:
         environ = {**clean, **SECRETS, "OMP_NUM_THREADS": "1", "HOME": str(self.folder), "HF_ENDPOINT": endpoint}
         environ |= {"HF_HOME": str(self.folder / "hf"), **({"HF_HUB_OFFLINE": "1"} if offline else {})}
         program = Path(sys.executable).with_name("protoformer")
-        start = [str(program)] if overrides[0] == "prepare" else [sys.executable, str(ROOT / "train.py")]
+        start = [str(program)] if overrides[0] == "prepare" else [str(ROOT / "train.py")]
         own = [f"paths.outputs={self.outputs}", f"paths.cache={self.cache}", "hardware.threads=1"]
-        completed = subprocess.run(
-            [*start, *overrides, *(word for word in own if word not in overrides)],
-            cwd=self.folder, env=environ, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        words = [*start, *overrides, *(word for word in own if word not in overrides)]
+        # a process with torch and Lightning imported, in which nothing has read these variables yet
+        process = preloaded.start(words, self.folder, environ)
+        completed = subprocess.CompletedProcess(words, process.wait(SECONDS), *process.communicate())
         self.said.append(completed.stdout + completed.stderr)
         return completed
 

@@ -91,7 +91,8 @@ def test_tensorboard(workspace: Workspace) -> None:
 
 def test_a_key_goes_nowhere(workspace: Workspace) -> None:
     key = "fade" * 10
-    process = workspace.start(*SHORT, "tracking=wandb_offline", environ={"WANDB_API_KEY": key, "HF_TOKEN": f"hf_{key}"})
+    overrides = (*SHORT, "trainer.limit_train_batches=2", "tracking=wandb_offline")
+    process = workspace.start(*overrides, environ={"WANDB_API_KEY": key, "HF_TOKEN": f"hf_{key}"})
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert key not in out + err

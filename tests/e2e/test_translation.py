@@ -66,7 +66,13 @@ def test_a_tiny_transformer_learns_the_samples_other_language(workspace: Workspa
 
 def test_the_demo_of_translation_in_short(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """It begins to learn; averages its checkpoints, says how it was scored, and translates a file as it did its test split."""
-    overrides = ("experiment=demo_translation", "hardware=cpu", "hardware.threads=1", "source.rows=400", "recipe.epochs=4")
+    overrides = (
+        "experiment=demo_translation",
+        "hardware=cpu",
+        "hardware.threads=1",
+        "source.rows=400",
+        "recipe.epochs=4",
+    )
     splits = ("task.splits.validation='validation[:40]'", "task.splits.test='test[:40]'", "recipe.warmup=20")
     completed = workspace.run(*overrides, *splits, "trainer.log_every=1")
     assert completed.returncode == 0, completed.stderr
