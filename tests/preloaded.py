@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ class Process:
     ) -> None:
         self.args = list(arguments)
         self.returncode: int | None = None
-        self._out, self._err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))
+        self._out, self._err = (open(os.memfd_create(name), "w+", encoding="utf-8") for name in ("out", "err"))  # noqa: SIM115
         self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps({"arguments": self.args, "folder": str(folder), "environ": dict(environ)}).encode()
         with theirs:
