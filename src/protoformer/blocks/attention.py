@@ -17,6 +17,7 @@ from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.fast_decode import apply_linear, defines_decode_step
 from protoformer.blocks.kernels.packed_attention import attend_packed
 from protoformer.blocks.kernels.packing import Layout, PackedLayout
+from protoformer.blocks.kernels.tree_layout import TreeLayout
 from protoformer.blocks.positions import RotaryPositions
 
 
@@ -133,7 +134,11 @@ class MultiHeadAttention(nn.Module):
         q = layout.unpack(q).transpose(1, 2)  # (batch, heads, queries, d_key)
         k, v, padding_mask = self._keys_values(kv, key_layout, cache)  # (batch, heads, keys, width)
         right_padded = cache is None and key_layout.host_lengths is not None
-        context, attn_weights = self._attend(q, k, v, padding_mask, dropout, need_weights, right_padded)
+        if isinstance(layout, TreeLayout):  # several sequences in one row, each with its own mask
+            mask = layout.attention_mask(self.window)
+            context, attn_weights = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
+        else:
+            context, attn_weights = self._attend(q, k, v, padding_mask, dropout, need_weights, right_padded)
         # heads side by side again: (batch, queries, heads * d_head)
         return self.output(layout.pack(context.transpose(1, 2).flatten(-2))), attn_weights
 

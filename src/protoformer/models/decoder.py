@@ -6,14 +6,16 @@ in place, a prompt in one pass and then token by token. Besides the weights that
 small 2 x 768 numbers a layer and position, or 72 KiB a token in float32. Nothing is copied as a text grows.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from protoformer.blocks.kernels import fast_decode
-from protoformer.blocks.kernels.cache import Cache
+from protoformer.blocks.kernels.cache import Cache, KeyValueCache
 from protoformer.blocks.kernels.packing import PaddedLayout
+from protoformer.blocks.kernels.tree_layout import TreeLayout
 from protoformer.blocks.stacks import DecoderStack
 from protoformer.models.backbone import Backbone
 
@@ -66,3 +68,16 @@ class Decoder(Backbone):
         layout = PaddedLayout(ids.shape[0], ids.shape[1], padding_mask, offset)
         x = self.embeddings(ids, layout.positions(ids.device))
         return self.stack(x, layout, caches=caches).tokens
+
+    def tree_step(
+        self, ids: Int[Tensor, "new"], layout: TreeLayout, caches: Sequence[KeyValueCache]
+    ) -> Float[Tensor, "new d_model"]:
+        """Hidden states of new tokens that form trees behind the path in `caches`; they are added to the caches.
+
+        For models whose caches hold keys and values. Raises IndexError beyond the model's positions or the caches' capacity.
+        """
+        deepest = int(layout.depths.max()) + 1
+        if deepest > self.max_seq_len:
+            raise IndexError(f"{deepest} tokens; the model has {self.max_seq_len} positions")
+        x = self.embeddings(ids[None], layout.positions(ids.device))
+        return self.stack(x, layout, caches=caches).tokens[0]

@@ -81,6 +81,12 @@ class KeyValueCache(Cache):
         """Views of all keys and values so far."""
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
+    def keep(self, first: int, others: Int[Tensor, "others"]) -> None:
+        """Keep the keys and values of the `first` tokens, and of these others behind them, in this order."""
+        self.length = first + len(others)
+        for buffer in (self.keys, self.values):
+            buffer[:, :, first : self.length] = buffer[:, :, others]
+
     def select(self, sequences: Int[Tensor, "selected"]) -> None:
         """Keep these sequences, in this order; an index may occur several times."""
         if len(sequences) == len(self.keys):  # no new memory, and only the filled part is moved

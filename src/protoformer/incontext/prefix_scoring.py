@@ -1,0 +1,313 @@
+"""Log-likelihoods of continuations, where sequences that share a prefix run it once.
+
+Sequences in lexicographic order walk their prefix tree depth first: each adds the tokens behind the prefix that it shares with
+the one before. So every node of the tree is computed once, and the only keys and values in memory are those of the current
+path, at most as many as the model has positions, and of one pass. A pass takes `tokens_per_pass` nodes at once, of as many
+sequences as they are; each attends to its own ancestors (`blocks.kernels.tree_layout`). Hidden states are multiplied by the
+output matrix where a continuation needs its next token alone, and once where several continuations need the same.
+
+The state is kept from call to call: a batch of examples that begins as the last one ended, with the same shots, runs them no
+second time. Results depend on neither batches nor order, but for the rounding of floating-point sums.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from protoformer.blocks.kernels.cache import Cache, KeyValueCache, StateCache
+from protoformer.blocks.kernels.tree_layout import TreeLayout
+from protoformer.errors import DataError
+from protoformer.models.decoder import Decoder
+
+TOKENS_PER_PASS = 512  # on a CPU; more would only make the mask between a pass's tokens larger
+LOGIT_ROWS = 256  # rows of logits in memory at a time: 51 MB with a vocabulary of 50,257
+
+
+class Request(NamedTuple):
+    """`ids[start:]` is a continuation, `ids[:start]` what it continues; neither is empty."""
+
+    ids: Sequence[int]
+    start: int
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """log P of each token of a continuation, in nats, and whether each is the most probable token at its place."""
+
+    log_probs: Sequence[float]
+    greedy: Sequence[bool]
+
+    @property
+    def total(self) -> float:
+        return sum(self.log_probs)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether greedy decoding would write this continuation."""
+        return all(self.greedy)
+
+
+@dataclass
+class Reuse:
+    """Tokens that the sequences have, and those that were computed for them."""
+
+    requested: int = 0
+    computed: int = 0
+
+    @property
+    def factor(self) -> float:
+        return self.requested / max(1, self.computed)
+
+
+class PathModel(Protocol):
+    """A model with the state of one path of tokens, from which trees of tokens can be continued."""
+
+    def run(self, chains: Sequence["Chain"]) -> Float[Tensor, "new d_model"]:
+        """Hidden states of the tokens of chains. The path becomes that of the last chain."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Tokens of a sequence behind the first `branch` tokens of the sequence before it."""
+
+    branch: int
+    ids: Sequence[int]
+
+
+@dataclass
+class PrefixScorer:
+    """A model and the path that it has read last."""
+
+    model: Decoder
+    tokens_per_pass: int = TOKENS_PER_PASS
+    reuse: Reuse = field(default_factory=Reuse)
+
+    def __post_init__(self) -> None:
+        if self.tokens_per_pass < 1:
+            raise ValueError(f"tokens_per_pass {self.tokens_per_pass}: must be at least 1")
+        caches = self.model.init_caches(1, 1)
+        paths = KeyValuePath if all(isinstance(cache, KeyValueCache) for cache in caches) else StatePath
+        self._path_model: PathModel = paths(self.model, self.tokens_per_pass)
+        self._path: list[int] = []
+        weight = self.model.output_weight
+        # of each token of the path: continuations may begin behind any of them
+        self._hidden = weight.new_empty(self.model.max_seq_len, self.model.d_model)
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[Request]) -> list[Likelihood]:
+        """The likelihood of each continuation, in order. Raises DataError for a sequence without context or too long."""
+        results: dict[int, Likelihood] = {}
+        for index, likelihood in self._in_tree_order(requests):
+            results[index] = likelihood
+        return [results[index] for index in range(len(requests))]
+
+    def _in_tree_order(self, requests: Sequence[Request]) -> Iterator[tuple[int, Likelihood]]:
+        for request in requests:
+            self._check(request)
+        # the last token is predicted, and read only where another sequence goes on behind it
+        inputs = [list(request.ids[:-1]) for request in requests]
+        order = sorted(range(len(requests)), key=lambda index: inputs[index])
+        self.reuse.requested += sum(map(len, inputs))
+        pending: list[int] = []  # sequences of the pass, in order
+        chains: list[Chain] = []
+        path, size = self._path, 0
+        for index in order:
+            branch = _shared(path, inputs[index])
+            tokens = inputs[index][branch:]
+            # a long sequence is cut into passes; what does not fit into this one begins the next
+            while size + len(tokens) > self.tokens_per_pass:
+                room = self.tokens_per_pass - size
+                if room:
+                    chains.append(Chain(branch, tokens[:room]))
+                    branch, tokens = branch + room, tokens[room:]
+                yield from self._pass(chains, pending, requests)
+                chains, pending, size = [], [], 0
+            chains.append(Chain(branch, tokens))
+            size += len(tokens)
+            pending.append(index)
+            path = inputs[index]
+        yield from self._pass(chains, pending, requests)
+
+    def _check(self, request: Request) -> None:
+        if not 0 < request.start < len(request.ids):
+            raise DataError(f"a continuation of {len(request.ids) - request.start} tokens behind {request.start}")
+        if len(request.ids) - 1 > self.model.max_seq_len:
+            raise DataError(
+                f"a prompt and its answer have {len(request.ids)} tokens, and the model has {self.model.max_seq_len} positions"
+            )
+
+    def _pass(
+        self, chains: Sequence[Chain], pending: Sequence[int], requests: Sequence[Request]
+    ) -> Iterator[tuple[int, Likelihood]]:
+        """Run chains, then score the sequences that end with them: the first ones are those of `pending`, in order."""
+        if not chains:
+            return
+        new = self._path_model.run([chain for chain in chains if chain.ids]) if any(c.ids for c in chains) else None
+        self.reuse.computed += 0 if new is None else len(new)
+        hidden: list[Tensor] = []  # rows that targets need
+        rows: dict[int, int] = {}  # node -> row
+        needed: list[tuple[int, list[int], Sequence[int]]] = []  # sequence, row of each target, targets
+        # nodes of the current sequence by depth: those of the path are negative
+        nodes = [-1 - depth for depth in range(len(self._path))]
+        ids = list(self._path)
+        first = 0
+        for number, chain in enumerate(chains):
+            nodes = [*nodes[: chain.branch], *range(first, first + len(chain.ids))]
+            ids = [*ids[: chain.branch], *chain.ids]
+            first += len(chain.ids)
+            if number == len(pending):  # the beginning of a sequence that goes on in the next pass
+                break
+            request = requests[pending[number]]
+            places = nodes[request.start - 1 : len(request.ids) - 1]
+            for node in places:
+                if node not in rows:
+                    rows[node] = len(rows)
+                    hidden.append(self._hidden[-1 - node] if node < 0 else cast(Tensor, new)[node])
+            needed.append((pending[number], [rows[node] for node in places], request.ids[request.start :]))
+        yield from self._likelihoods(hidden, needed)
+        self._keep(ids, nodes, new)
+
+    def _keep(self, ids: list[int], nodes: Sequence[int], new: Tensor | None) -> None:
+        """The hidden states of the last sequence become those of the path."""
+        fresh = [(depth, node) for depth, node in enumerate(nodes) if node >= 0]
+        if fresh and new is not None:
+            depths, rows = zip(*fresh, strict=True)
+            self._hidden[list(depths)] = new[list(rows)]
+        self._path = ids
+
+    def _likelihoods(
+        self, hidden: Sequence[Tensor], needed: Sequence[tuple[int, list[int], Sequence[int]]]
+    ) -> Iterator[tuple[int, Likelihood]]:
+        if not needed:
+            return
+        row_of = torch.tensor([row for _, rows, _ in needed for row in rows])
+        targets = torch.tensor([target for *_, ids in needed for target in ids])
+        log_probs, greedy = torch.empty(len(targets), dtype=torch.double), torch.empty(len(targets), dtype=torch.bool)
+        for start in range(0, len(hidden), LOGIT_ROWS):
+            logits = self.model.logits(torch.stack(list(hidden[start : start + LOGIT_ROWS]))).float()
+            inside = ((row_of >= start) & (row_of < start + LOGIT_ROWS)).nonzero().squeeze(1)
+            rows, ids = (part[inside].to(logits.device) for part in (row_of - start, targets))
+            # log softmax of the targets alone: logit minus the logarithm of the row's sum
+            log_probs[inside] = (logits[rows, ids].double() - logits.logsumexp(-1).double()[rows]).cpu()
+            greedy[inside] = (logits.argmax(-1)[rows] == ids).cpu()
+        first = 0
+        for index, rows_of_request, _ in needed:
+            stop = first + len(rows_of_request)
+            yield index, Likelihood(log_probs[first:stop].tolist(), greedy[first:stop].tolist())
+            first = stop
+
+
+class KeyValuePath:
+    """A model of attention: the keys and values of the path, and of one pass."""
+
+    def __init__(self, model: Decoder, tokens_per_pass: int) -> None:
+        self.model = model
+        capacity = model.max_seq_len + tokens_per_pass
+        self.caches = cast(list[KeyValueCache], model.init_caches(1, capacity))
+
+    def run(self, chains: Sequence[Chain]) -> Float[Tensor, "new d_model"]:
+        """As `PathModel.run`."""
+        device = self.model.output_weight.device
+        cached = chains[0].branch
+        nothing = torch.empty(0, dtype=torch.long, device=device)
+        for cache in self.caches:  # back to where the first chain branches off
+            cache.keep(cached, nothing)
+        layout = TreeLayout(cached, [each.branch for each in chains], [len(each.ids) for each in chains], device)
+        ids = torch.tensor([token for chain in chains for token in chain.ids], device=device)
+        hidden = self.model.tree_step(ids, layout, self.caches)
+        # the last sequence alone: what it has of the cached path stays where it is
+        unchanged = int((layout.path < cached).sum())
+        for cache in self.caches:
+            cache.keep(unchanged, layout.path[unchanged:])
+        return hidden
+
+
+class StatePath:
+    """A model with a state of fixed size, recurrent or convolutional: the states behind tokens at which sequences branch.
+
+    A state cannot be cut back, so it is copied at each depth where a later chain of the pass begins, and at the path's end.
+    """
+
+    def __init__(self, model: Decoder, tokens_per_pass: int) -> None:
+        self.model = model
+        self.ids: list[int] = []
+        self.states: dict[int, list[StateCache]] = {}  # depth -> states of all layers behind so many tokens
+
+    def run(self, chains: Sequence[Chain]) -> Float[Tensor, "new d_model"]:
+        """As `PathModel.run`."""
+        hidden = []
+        for number, chain in enumerate(chains):
+            self.ids = self.ids[: chain.branch]
+            self.states = {depth: caches for depth, caches in self.states.items() if depth <= chain.branch}
+            start = max(self.states, default=0)
+            # without a copy at the branch itself the tokens since the last one are run again
+            tokens = [*self.ids[start:], *chain.ids]
+            outputs = [self._step(part, start) for start, part in self._parts(tokens, start, chains[number + 1 :])]
+            hidden.append(torch.cat(outputs)[chain.branch - start :])
+            self.ids += chain.ids
+        return torch.cat(hidden)
+
+    def _parts(self, tokens: Sequence[int], start: int, later: Sequence[Chain]) -> Iterator[tuple[int, Sequence[int]]]:
+        """Tokens cut where later chains branch off before the sequence is left."""
+        end = start + len(tokens)
+        cuts, limit = {end}, end
+        for chain in later:
+            limit = min(limit, chain.branch)
+            if limit <= start:
+                break
+            cuts.add(limit)
+        first = start
+        for cut in sorted(cuts):
+            if cut > first:
+                yield first, tokens[first - start : cut - start]
+                first = cut
+
+    def _step(self, tokens: Sequence[int], start: int) -> Float[Tensor, "tokens d_model"]:
+        """Hidden states of tokens behind the copy at `start`; a copy of the states behind them is kept."""
+        ids = torch.tensor([list(tokens)], device=self.model.output_weight.device)
+        caches = [_copy(cache) for cache in self.states[start]] if start else self._empty()
+        hidden = self.model.decode_step(ids, cast(list[Cache], caches))[0]
+        self.states[start + len(tokens)] = caches
+        return hidden
+
+    def _empty(self) -> list[StateCache]:
+        return cast(list[StateCache], self.model.init_caches(1, self.model.max_seq_len))
+
+
+def _copy(cache: StateCache) -> StateCache:
+    copied = StateCache(*cache.mask.shape, cache.mask.device)
+    copied.length, copied.state = cache.length, tuple(part.clone() for part in cache.state)
+    return copied
+
+
+def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    length = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length
+
+
+def unshared_tokens(sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens of the prefix tree of sequences: what is computed of them."""
+    ordered = sorted(list(ids) for ids in sequences)
+    return sum(len(ids) - _shared(previous, ids) for previous, ids in zip([[], *ordered], ordered, strict=False))
+
+
+def padded_log_probs(likelihoods: Sequence[Likelihood]) -> Float[Tensor, "requests longest"]:
+    """log P of each token, 0 behind the end."""
+    longest = max(len(each.log_probs) for each in likelihoods)
+    rows = [[*each.log_probs, *[0.0] * (longest - len(each.log_probs))] for each in likelihoods]
+    return torch.tensor(rows, dtype=torch.double)
+
+
+def token_ids(sequences: Sequence[Request]) -> Int[Tensor, "tokens"]:
+    """All ids of requests, one after another."""
+    return torch.tensor([token for request in sequences for token in request.ids])
