@@ -74,6 +74,10 @@ class Task:
     fold: NonNegative | None = None  # which of task.folds, from 0
     # the fraction of the training rows that splits.validation=auto holds out where there is no validation file
     held_out: Annotated[float, "above 0 and at most 0.5"] = 0.1
+    shots: NonNegative | None = None  # of an in-context task: solved examples in front of each prompt
+    draws: Positive | None = None  # of an in-context task: draws of shots, whose mean and spread are the result
+    shots_seed: NonNegative | None = None  # of an in-context task: draws its shots, apart from every other seed
+    on_overflow: Literal["drop_shots", "error"] | None = None  # of a prompt that is longer than the model reads
     split_seed: NonNegative = 0  # draws folds and held-out rows; another seed of the run does not change them
 
 

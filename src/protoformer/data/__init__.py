@@ -2,6 +2,7 @@
 
 from protoformer.data.corpus.masking import MaskedTokens, NextTokens
 from protoformer.data.datamodules.classification import ClassificationDataModule
+from protoformer.data.datamodules.in_context import InContextDataModule
 from protoformer.data.datamodules.language_modeling import LanguageModelingDataModule
 from protoformer.data.datamodules.multiple_choice import MultipleChoiceDataModule
 from protoformer.data.datamodules.pretraining import PretrainingDataModule
@@ -12,6 +13,7 @@ from protoformer.data.examples.extractive_qa import ExtractiveQAReader
 from protoformer.data.examples.labelled import LabelledTextReader
 from protoformer.data.examples.multiple_choice import MultipleChoiceReader
 from protoformer.data.examples.parallel_text import ParallelTextReader
+from protoformer.data.examples.prompts import PromptReader
 from protoformer.data.learned_vocabulary import LearnedVocabulary
 from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.hub import HubSource
@@ -25,6 +27,7 @@ __all__ = [
     "ExtractiveQAReader",
     "FilesSource",
     "HubSource",
+    "InContextDataModule",
     "LabelledTextReader",
     "LanguageModelingDataModule",
     "LearnedVocabulary",
@@ -36,6 +39,7 @@ __all__ = [
     "ParallelSource",
     "ParallelTextReader",
     "PretrainingDataModule",
+    "PromptReader",
     "SampleSource",
     "SpanDataModule",
     "TranslationDataModule",

@@ -1,6 +1,7 @@
 """A LightningModule for each kind of task. The task's yaml names the class."""
 
 from protoformer.modules.kinds.classification import ClassificationModule
+from protoformer.modules.kinds.in_context import InContextModule
 from protoformer.modules.kinds.language_modeling import LanguageModule
 from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
 from protoformer.modules.kinds.pretraining import PretrainingModule
@@ -9,6 +10,7 @@ from protoformer.modules.kinds.translation import TranslationModule
 
 __all__ = [
     "ClassificationModule",
+    "InContextModule",
     "LanguageModule",
     "MultipleChoiceModule",
     "PretrainingModule",

@@ -1,0 +1,356 @@
+"""Data module for learning in context (arXiv 2005.14165, section 2.4): an example behind K solved ones, as one text.
+
+A draw of shots is K examples of `shots_split`, the same for all examples of the evaluated split, so that their tokens are run
+once; another draw takes others. Where the split is the one that is evaluated, an example that is itself a shot gets another in
+its place.
+
+Differs: the paper draws shots for each example anew; `shots_per: example` does that.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from numpy import ndarray
+from torch import Tensor
+
+from protoformer.data.batching.loader import BatchLoader
+from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler, decode_dummies
+from protoformer.data.cache import Table
+from protoformer.data.datamodules.context import DataContext
+from protoformer.data.datamodules.table import TableDataModule, skipped_stats, stat_lines
+from protoformer.data.examples.columns import OnBadRow
+from protoformer.data.examples.prompts import PromptExample, PromptReader
+from protoformer.data.selection import SplitSelection
+from protoformer.data.sources.source import RawTable, Role
+from protoformer.errors import ConfigurationError, DataError
+from protoformer.text.prompts import EncodedPair, encode_pairs
+
+OnOverflow = Literal["drop_shots", "error"]
+log = logging.getLogger(__name__)
+
+
+class PromptSequence(NamedTuple):
+    """A context and a completion, which begins at `start`; `number` is that of the sequence in its table."""
+
+    ids: list[int]
+    start: int
+    number: int
+
+
+class PromptBatch(TypedDict):
+    """Examples of a split under one draw of shots, as sequences; their number differs between examples.
+
+    `sequences[i]` are those of example i; first its completions behind their contexts, then, where there is an unconditional
+    context, behind that one.
+    """
+
+    ids: Int[Tensor, "batch 1"]  # of a batch's form only: the first token of each
+    padding_mask: Bool[Tensor, "batch 1"]
+    example_ids: Int[Tensor, "batch"]
+    sequences: list[list[PromptSequence]]
+
+
+@dataclass(frozen=True)
+class PromptTable(Table):
+    """Sequence s of example e is `ids[offsets[f]:offsets[f + 1]]` with f = `first_sequence[e] + s`; its completion begins at
+    `start[f]` and has `completion_bytes[f]` bytes. Example e is row `row[e]` under draw `draw[e]` of shots."""
+
+    start: Int[ndarray, "sequences"]
+    completion_bytes: Int[ndarray, "sequences"]
+    first_sequence: Int[ndarray, "examples_1"]
+    gold: Int[ndarray, "examples"]
+    row: Int[ndarray, "examples"]
+    draw: Int[ndarray, "examples"]
+    group: Int[ndarray, "examples"]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def lengths(self) -> Int[ndarray, "examples"]:
+        """Tokens of all sequences of each example."""
+        return np.diff(self.offsets[self.first_sequence])
+
+    def sequences(self, example: int) -> list[PromptSequence]:
+        first, last = self.first_sequence[example : example + 2].tolist()
+        return [
+            PromptSequence(
+                self.ids[self.offsets[number] : self.offsets[number + 1]].tolist(), int(self.start[number]), number
+            )
+            for number in range(first, last)
+        ]
+
+
+class InContextReferences(NamedTuple):
+    """What an evaluation needs beside log-likelihoods."""
+
+    table: PromptTable
+    examples: Mapping[int, PromptExample]  # by row
+    has_unconditional: bool
+
+
+class InContextDataModule(TableDataModule[PromptTable]):
+    """Its reader is a PromptReader; the model's template names the token that separates documents.
+
+    `unconditional` is a context without content, such as "Answer:", behind which completions are also scored (arXiv 2005.14165,
+    section 2.4). A prompt that is longer than the model's positions loses shots from the left, then the beginning of its
+    context, both counted; with `on_overflow="error"` it is an error.
+    """
+
+    template_method: ClassVar[str] = "document_end_id"
+    table_class = PromptTable
+    left_to_right = True
+    incomplete_data: ClassVar[Mapping[str, str]] = {
+        "truncated": "truncated prompts",
+        "dropped": "prompts with fewer shots",
+        "skipped": "rows left out",
+    }
+
+    def __init__(
+        self,
+        context: DataContext,
+        *,
+        shots: int = 0,
+        draws: int = 1,
+        shots_split: str | None = None,
+        shots_seed: int = 0,
+        shots_per: Literal["draw", "example"] = "draw",
+        on_overflow: OnOverflow = "drop_shots",
+        unconditional: str | None = None,
+        on_bad_row: OnBadRow = "error",
+    ) -> None:
+        super().__init__(context, on_bad_row=on_bad_row)
+        self.shots, self.draws, self.shots_split, self.shots_seed = shots, draws, shots_split, shots_seed
+        self.shots_per, self.on_overflow, self.unconditional = shots_per, on_overflow, unconditional
+        if shots and shots_split is None:
+            raise ConfigurationError(
+                f"task.shots={shots}: this data set has no split to take shots from; use task.shots=0"
+            )
+        if draws > 1 and not shots:
+            raise ConfigurationError(f"task.draws={draws}: without shots there is nothing to draw; set task.shots")
+
+    @property
+    def prompt_reader(self) -> PromptReader:
+        assert isinstance(self.reader, PromptReader)
+        return self.reader
+
+    def shots_raw(self) -> RawTable | None:
+        """The rows that shots are drawn from."""
+        if not self.shots or self.shots_split is None:
+            return None
+        return SplitSelection.parse(self.shots_split).load(self.source, self.reader)
+
+    def cache_settings(self) -> dict[str, Any]:
+        raw = self.shots_raw()
+        return {
+            "shots": [self.shots, self.draws, self.shots_seed, self.shots_per, raw.digest if raw else None],
+            "on_overflow": self.on_overflow,
+            "unconditional": self.unconditional,
+        }
+
+    def encode(self, raw: RawTable, role: Role) -> PromptTable:
+        read = self.prompt_reader.read(raw, role, self.on_bad_row)
+        pool = self._shot_pool(raw)
+        builder = _TableBuilder()
+        for draw in range(self.draws):
+            prompts = [self._prompt(example, pool, draw) for example in read.examples]
+            pairs = self._encode(prompts)
+            for prompt, encoded in zip(prompts, pairs, strict=True):
+                builder.add(prompt, encoded, self._unconditional_pairs(prompt.example), draw)
+        stats = {**builder.stats, **skipped_stats(read.skipped, read.reasons)}
+        return builder.table(stats)
+
+    def _shot_pool(self, raw: RawTable) -> Sequence[PromptExample]:
+        shots_raw = self.shots_raw()
+        if shots_raw is None:
+            return []
+        examples = self.prompt_reader.read(shots_raw, "train", self.on_bad_row).examples
+        own_split = shots_raw.digest == raw.digest
+        if len(examples) < self.shots + own_split:
+            raise ConfigurationError(
+                f"task.shots={self.shots}: {shots_raw.origin} has {len(examples)} usable rows"
+                + (", and an example is no shot for itself" if own_split else "")
+            )
+        self._own_split = own_split
+        return examples
+
+    def _prompt(self, example: PromptExample, pool: Sequence[PromptExample], draw: int) -> "_Prompt":
+        seed = f"shots/{self.shots_seed}/{draw}" + (f"/{example.row}" if self.shots_per == "example" else "")
+        if not pool:
+            return _Prompt(example, [])
+        # one more than needed: it stands in where the example is itself a shot
+        chosen = Random(seed).sample(range(len(pool)), min(len(pool), self.shots + 1))
+        shots = [pool[index] for index in chosen]
+        if self._own_split:
+            shots = [shot for shot in shots if shot.row != example.row]
+        return _Prompt(example, [shot.shot for shot in shots[: self.shots]])
+
+    def _texts(self, prompt: "_Prompt", shots: int) -> list[str]:
+        """The text in front of each completion, with the last `shots` shots."""
+        reader = self.prompt_reader
+        head = [reader.description] if reader.description else []
+        shown = prompt.shots[len(prompt.shots) - shots :]
+        return [reader.separator.join([*head, *shown, context]) for context in prompt.example.contexts]
+
+    def _encode(self, prompts: Sequence["_Prompt"]) -> list[list[EncodedPair]]:
+        """The sequences of each prompt, no longer than the model reads."""
+        texts = [text for prompt in prompts for text in self._texts(prompt, len(prompt.shots))]
+        completions = [text for prompt in prompts for text in prompt.example.completions]
+        pairs = iter(encode_pairs(self.tokenizer, texts, completions, self.template.document_end_id()))
+        encoded = []
+        for prompt in prompts:
+            own = [next(pairs) for _ in prompt.example.completions]
+            while max(len(pair.ids) for pair in own) - 1 > self.max_len and prompt.used:
+                prompt.used -= 1
+                own = encode_pairs(
+                    self.tokenizer,
+                    self._texts(prompt, prompt.used),
+                    prompt.example.completions,
+                    self.template.document_end_id(),
+                )
+            if max(len(pair.ids) for pair in own) - 1 > self.max_len:
+                prompt.truncated = True
+                own = [self._truncated(pair) for pair in own]
+            if self.on_overflow == "error" and (prompt.truncated or prompt.used < len(prompt.shots)):
+                raise DataError(
+                    f"row {prompt.example.row}: its prompt is longer than the {self.max_len} tokens that the model reads; "
+                    "task.on_overflow=drop_shots leaves shots out, or set a smaller task.shots"
+                )
+            encoded.append(own)
+        return encoded
+
+    def _truncated(self, pair: EncodedPair) -> EncodedPair:
+        """Without the beginning of the context, so that the completion stays whole."""
+        excess = len(pair.ids) - 1 - self.max_len
+        if excess <= 0:
+            return pair
+        if excess >= pair.start:
+            raise DataError(f"a completion of {len(pair.ids) - pair.start} tokens is longer than the model reads")
+        return pair._replace(ids=pair.ids[excess:], start=pair.start - excess)
+
+    def _unconditional_pairs(self, example: PromptExample) -> list[EncodedPair]:
+        if self.unconditional is None:
+            return []
+        contexts = [self.unconditional] * len(example.completions)
+        return encode_pairs(self.tokenizer, contexts, example.completions, self.template.document_end_id())
+
+    def references(self, role: Role, split: str) -> InContextReferences:
+        examples = self.prompt_reader.read(self.raw(role, split), role, self.on_bad_row).examples
+        return InContextReferences(
+            self.tables[role][split], {each.row: each for each in examples}, self.unconditional is not None
+        )
+
+    def log_lines(self, table: PromptTable) -> list[str]:
+        return stat_lines(
+            table,
+            truncated=(len(table), f"prompts truncated to {self.max_len} tokens"),
+            dropped=(len(table), f"prompts have fewer than {self.shots} shots: the model has {self.max_len} positions"),
+            skipped=(len(table) + table.stats.get("skipped", 0), "examples left out as unusable"),
+            merged=(len(table), "prompts in which a token crosses the boundary to the completion"),
+        )
+
+    def collate(self, table: PromptTable) -> Callable[[list[int]], PromptBatch]:
+        return PromptCollate(table)
+
+    def _loader(self, table: PromptTable, config: BatchConfig, *, shuffle: bool) -> BatchLoader:
+        return BatchLoader(_TreeOrder(table, config), self.collate(table), config.workers)
+
+
+@dataclass
+class _Prompt:
+    """An example with the texts of its shots, of which the last `used` fit."""
+
+    example: PromptExample
+    shots: Sequence[str]
+    truncated: bool = False
+
+    def __post_init__(self) -> None:
+        self.used = len(self.shots)
+
+
+class _TableBuilder:
+    """Collects encoded examples as arrays."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.offsets, self.first_sequence = [0], [0]
+        self.start: list[int] = []
+        self.completion_bytes: list[int] = []
+        self.examples: list[tuple[int, int, int, int]] = []
+        self.groups: dict[str, int] = {}
+        self.stats = {"truncated": 0, "dropped": 0, "merged": 0}
+
+    def add(
+        self, prompt: _Prompt, pairs: Sequence[EncodedPair], unconditional: Sequence[EncodedPair], draw: int
+    ) -> None:
+        example = prompt.example
+        for pair, completion in zip((*pairs, *unconditional), 2 * [*example.completions], strict=False):
+            self.ids += pair.ids
+            self.offsets.append(len(self.ids))
+            self.start.append(pair.start)
+            self.completion_bytes.append(len(completion.encode()))
+        self.first_sequence.append(len(self.start))
+        group = self.groups.setdefault(example.group, len(self.groups))
+        self.examples.append((example.gold, example.row, draw, group))
+        self.stats["truncated"] += prompt.truncated
+        self.stats["dropped"] += prompt.used < len(prompt.shots)
+        self.stats["merged"] += any(pair.merged for pair in pairs)
+
+    def table(self, stats: Mapping[str, Any]) -> PromptTable:
+        gold, row, draw, group = (np.asarray(column) for column in zip(*self.examples, strict=True))
+        return PromptTable(
+            ids=np.asarray(self.ids),
+            segment_ids=np.empty(0, dtype=np.uint8),
+            offsets=np.asarray(self.offsets),
+            start=np.asarray(self.start),
+            completion_bytes=np.asarray(self.completion_bytes),
+            first_sequence=np.asarray(self.first_sequence),
+            gold=gold,
+            row=row,
+            draw=draw,
+            group=group,
+            stats=stats,
+        )
+
+
+class _TreeOrder(MicroBatchSampler):
+    """Examples whose prompts begin alike one after another, so that what they share is run once."""
+
+    def __init__(self, table: PromptTable, config: BatchConfig) -> None:
+        super().__init__(table.lengths, config, shuffle=False)
+        self._order = np.asarray(sorted(range(len(table)), key=lambda example: table.sequences(example)[0].ids))
+
+    def order(self) -> Int[ndarray, "examples"]:
+        return self._order
+
+
+class PromptCollate:
+    """Example indices -> their sequences; a dummy has none."""
+
+    def __init__(self, table: PromptTable) -> None:
+        self.table = table
+
+    def __call__(self, indices: list[int]) -> PromptBatch:
+        examples, is_real = decode_dummies(indices)
+        sequences = [
+            self.table.sequences(int(example)) if real else [] for example, real in zip(examples, is_real, strict=True)
+        ]
+        first = torch.tensor([[each[0].ids[0] if each else 0] for each in sequences])
+        return PromptBatch(
+            ids=first,
+            padding_mask=torch.ones_like(first, dtype=torch.bool),
+            example_ids=torch.where(torch.as_tensor(np.asarray(is_real)), torch.as_tensor(np.asarray(examples)), -1),
+            sequences=sequences,
+        )
+
+
+def prompt_hash(ids: Sequence[int]) -> str:
+    """Digest of a prompt's tokens, for records of predictions."""
+    return hashlib.sha256(np.asarray(ids, dtype=np.int64).tobytes()).hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""Prompt templates: texts with named fields, which the columns of a row fill. Values, no logic.
+
+{premise}                    a column of the row
+{answers.text}               an entry of a column that holds an object
+{premise|no_full_stop}       passed through a filter, or several, from left to right
+{{ and }}                    braces
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from protoformer.errors import ConfigurationError
+
+FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+def _no_full_stop(text: str) -> str:
+    return text.rstrip().removesuffix(".")
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _upper_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _last_word(text: str) -> str:
+    return text.rstrip().rpartition(" ")[2]
+
+
+def _without_last_word(text: str) -> str:
+    return text.rstrip().rpartition(" ")[0]
+
+
+def _before_blank(text: str) -> str:
+    return text.partition("_")[0].rstrip()
+
+
+def _after_blank(text: str) -> str:
+    return text.partition("_")[2]
+
+
+FILTERS: Mapping[str, Callable[[str], str]] = {
+    "strip": str.strip,
+    "lower": str.lower,
+    "no_full_stop": _no_full_stop,
+    "lower_first": _lower_first,
+    "upper_first": _upper_first,
+    "last_word": _last_word,
+    "without_last_word": _without_last_word,
+    "before_blank": _before_blank,
+    "after_blank": _after_blank,
+    "single_spaces": lambda text: " ".join(text.split()),
+}
+
+
+class MissingFieldError(KeyError):
+    """A field that a row does not have; the argument is its name."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    path: tuple[str, ...]
+    filters: tuple[str, ...]
+
+
+class Template:
+    """A text with fields. Raises ConfigurationError for an unknown filter, and braces that do not close."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts: list[str | _Field] = []
+        escaped = text.replace("{{", "\0").replace("}}", "\1")
+        position = 0
+        for match in FIELD.finditer(escaped):
+            self._literal(escaped[position : match.start()])
+            path, *filters = (part.strip() for part in match[1].split("|"))
+            if unknown := [name for name in filters if name not in FILTERS]:
+                raise ConfigurationError(f"template {text!r}: no filter {unknown[0]!r}; there are {', '.join(FILTERS)}")
+            if not path:
+                raise ConfigurationError(f"template {text!r}: a field without a name; braces are written {{{{ and }}}}")
+            self._parts.append(_Field(tuple(path.split(".")), tuple(filters)))
+            position = match.end()
+        self._literal(escaped[position:])
+
+    def _literal(self, text: str) -> None:
+        if "{" in text or "}" in text:
+            raise ConfigurationError(f"template {self.text!r}: a brace that stands alone; write {{{{ or }}}}")
+        if text:
+            self._parts.append(text.replace("\0", "{").replace("\1", "}"))
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read, without the entries of objects."""
+        return list(dict.fromkeys(part.path[0] for part in self._parts if isinstance(part, _Field)))
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        """The text of a row. Raises MissingFieldError for a field that it does not have, or whose value is null."""
+        return "".join(part if isinstance(part, str) else _value(part, row) for part in self._parts)
+
+
+def _value(field: _Field, row: Mapping[str, Any]) -> str:
+    value: Any = row
+    for name in field.path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+        if value is None:
+            raise MissingFieldError(".".join(field.path))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = " ".join(map(str, value))
+    text = str(value)
+    for name in field.filters:
+        text = FILTERS[name](text)
+    return text
+
+
+class TextEncoder(Protocol):
+    """What encodes texts, such as `Tokenizer`."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+
+class EncodedPair(NamedTuple):
+    """A context and its completion as one sequence; `merged`: a token of the whole text crosses the boundary."""
+
+    ids: list[int]
+    start: int
+    merged: bool
+
+
+def encode_pairs(
+    tokenizer: TextEncoder, contexts: Sequence[str], completions: Sequence[str], start_id: int | None
+) -> list[EncodedPair]:
+    """Each context with its completion, encoded as one text.
+
+    White space at a context's end belongs to the completion: in a byte-level vocabulary it is a part of the next word. The
+    completion's tokens are those of the whole text behind as many as the context has by itself. An empty context is `start_id`,
+    the token between documents. Raises ConfigurationError where the vocabulary has none.
+    """
+    stripped = [context.rstrip() for context in contexts]
+    wholes = [context + completion for context, completion in zip(contexts, completions, strict=True)]
+    unique = list(dict.fromkeys(stripped))  # the context of several choices is encoded once
+    encoded = dict(zip(unique, tokenizer.encode(unique), strict=True))
+    pairs = []
+    for context, whole in zip(stripped, tokenizer.encode(wholes), strict=True):
+        before = encoded[context]
+        start = min(len(before), len(whole) - 1)
+        ids = [*before[:start], *whole[start:]]
+        if not start:
+            if start_id is None:
+                raise ConfigurationError(
+                    "a prompt without context, and the vocabulary has no token to begin a text with"
+                )
+            ids, start = [start_id, *ids], 1
+        pairs.append(EncodedPair(ids, start, whole[: len(before)] != before))
+    return pairs
