@@ -53,6 +53,7 @@ from protoformer.models.cost import backbone_flops, row_lengths
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.hf.layout import HeadLayout
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Stage, gather_examples
+from protoformer.modules.evaluation_journal import EvaluationJournal
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
@@ -85,6 +86,9 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     hf_head: ClassVar[HeadLayout | None] = None
     """The head's names in `transformers`, used where a family's layout does not know the kind."""
 
+    resumes_evaluation: ClassVar[bool] = False
+    """Whether evaluated batches are kept on disk until the run ends, since the evaluation is all of its work."""
+
     optional_head_prefixes: ClassVar[tuple[str, ...]] = ()
     """Prefixes of parts of the head that initial weights may lack, or have beyond what the task needs."""
 
@@ -100,6 +104,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         self.stop = StopRequest()
         self.step_metrics: StepMetrics | None = None
         self.evaluations: dict[Stage, dict[str, Evaluation]] = {}
+        self.journal: EvaluationJournal | None = None
         self._connected = False
         self._gradient_normalizer = GradientNormalizer(None if optimization is None else optimization.clip)
         self._eval_outputs: dict[str, list[EvalOutputs]] = {}  # split -> outputs of this rank's batches
@@ -269,7 +274,12 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         self._add_eval_outputs(self.splits["test"][dataloader_idx], batch)
 
     def _add_eval_outputs(self, split: str, batch: BatchT) -> None:
-        outputs = tuple(tensor.cpu() for tensor in self.eval_step(batch))
+        example_ids = cast(Mapping[str, Tensor], batch)["example_ids"].tolist() if self.journal is not None else []
+        outputs = None if self.journal is None else self.journal.recorded(split, example_ids)
+        if outputs is None:
+            outputs = tuple(tensor.cpu() for tensor in self.eval_step(batch))
+            if self.journal is not None:
+                self.journal.record(split, example_ids, outputs)
         self._eval_outputs.setdefault(split, []).append(outputs)
 
     def on_validation_epoch_end(self) -> None:

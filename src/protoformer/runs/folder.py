@@ -97,6 +97,11 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def evaluation(self) -> Path:
+        """Of a run that only evaluates, while it runs: what is evaluated already."""
+        return self.path / "evaluation"
+
+    @property
     def example_scores(self) -> Path:
         return self.path / "example_scores"
 
@@ -128,9 +133,10 @@ class RunFolder:
 
     @property
     def has_started(self) -> bool:
-        """Whether a step was trained, or anything evaluated: there is a checkpoint, a logged metric or a result."""
+        """Whether a step was trained, or anything evaluated: there is a checkpoint, a logged metric, a result, or an evaluated
+        batch."""
         logged = self.metrics_file.exists() and self.metrics_file.stat().st_size > 0
-        return logged or self.result_file.exists() or any(self.checkpoints.rglob("*.ckpt"))
+        return logged or self.result_file.exists() or any(self.checkpoints.rglob("*.ckpt")) or self.evaluation.exists()
 
     def remove_if_not_started(self) -> bool:
         """Empty a folder in which nothing was trained or evaluated; the lock stays for its owner. Returns whether it did."""

@@ -1,5 +1,7 @@
 """TrainingSession: one rank's run, from a config to a result."""
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -22,8 +24,10 @@ from protoformer.distributed.memory import memory_advice
 from protoformer.distributed.signals import StopRequest
 from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.modules.evaluation import Misclassified
+from protoformer.modules.evaluation_journal import EvaluationJournal
 from protoformer.reporting import card, head, results
 from protoformer.runs import predictions
+from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.training import attention_page
 from protoformer.training.best_effort import best_effort
@@ -151,6 +155,10 @@ class TrainingSession:
         )
         if self._has_training_split:
             module.prepare_training(data.tables["train"][""])
+        if module.resumes_evaluation:
+            module.journal = EvaluationJournal(self.folder.evaluation, self._evaluation_digest(), self.rank)
+            if len(module.journal) and self.rank == 0:
+                log.info("continuing: %d batches are evaluated already", len(module.journal))
         trainer = build_trainer(
             self.config,
             self.folder,
@@ -165,6 +173,12 @@ class TrainingSession:
         if self.rank == 0:
             print(self._size_line(), flush=True)
         return trainer
+
+    def _evaluation_digest(self) -> str:
+        """What decides an evaluation's numbers, besides the config that names the run's folder."""
+        digests = [table.stats["digest"] for tables in self.parts.data.tables.values() for table in tables.values()]
+        text = json.dumps([code_digest(self.config), self.parts.initial_weights.digest, digests])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _size_line(self) -> str:
         parameters = list(self.parts.module.parameters())
@@ -269,6 +283,8 @@ class TrainingSession:
                 )
         self.parts.tokenizer.save(self.folder.path / "tokenizer")
         self.folder.write_result(result)
+        if self.parts.module.journal is not None:
+            self.parts.module.journal.remove()
 
     def _write_extras(self, loggers: Sequence[Logger]) -> None:
         """Write the card and the attention page, neither of which a finished run needs."""

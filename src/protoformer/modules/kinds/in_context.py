@@ -48,6 +48,7 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
     (greedy decoding writes the completion) and `perplexity`. `tokens_per_pass` bounds memory and changes no result."""
 
     is_causal_lm = True
+    resumes_evaluation = True
     metrics: ClassVar[tuple[str, ...]] = NORMALIZATIONS
     other_command = "; a language model continues texts: protoformer generate RUN --prompt TEXT"
     backbone: Decoder
