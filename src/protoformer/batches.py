@@ -6,7 +6,7 @@ row, which only fills a batch up so that every rank has as many, and counts in n
 The loader adds what the host knows of a batch (`HostCounts`), so that no step has to ask the device for it.
 """
 
-from typing import TypedDict, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -131,3 +131,24 @@ class TranslationBatch(HostCounts):
     decoder_mask: Bool[Tensor, "batch targets"]
     target_ids: Int[Tensor, "batch targets"]
     example_ids: Int[Tensor, "batch"]
+
+
+class PromptSequence(NamedTuple):
+    """A context and a completion, which begins at `start`; `number` is that of the sequence in its table."""
+
+    ids: list[int]
+    start: int
+    number: int
+
+
+class PromptBatch(HostCounts):
+    """Examples of a split under one draw of shots, as sequences; their number differs between examples.
+
+    `sequences[i]` are those of example i; first its completions behind their contexts, then, where there is an unconditional
+    context, behind that one.
+    """
+
+    ids: Int[Tensor, "batch 1"]  # of a batch's form only: the first token of each
+    padding_mask: Bool[Tensor, "batch 1"]
+    example_ids: Int[Tensor, "batch"]
+    sequences: list[list[PromptSequence]]

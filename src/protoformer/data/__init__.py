@@ -2,7 +2,6 @@
 
 from protoformer.data.corpus.masking import MaskedTokens, NextTokens
 from protoformer.data.datamodules.classification import ClassificationDataModule
-from protoformer.data.datamodules.in_context import InContextDataModule
 from protoformer.data.datamodules.language_modeling import LanguageModelingDataModule
 from protoformer.data.datamodules.multiple_choice import MultipleChoiceDataModule
 from protoformer.data.datamodules.pretraining import PretrainingDataModule
@@ -13,8 +12,9 @@ from protoformer.data.examples.extractive_qa import ExtractiveQAReader
 from protoformer.data.examples.labelled import LabelledTextReader
 from protoformer.data.examples.multiple_choice import MultipleChoiceReader
 from protoformer.data.examples.parallel_text import ParallelTextReader
-from protoformer.data.examples.prompts import PromptReader
 from protoformer.data.learned_vocabulary import LearnedVocabulary
+from protoformer.data.prompts.datamodule import InContextDataModule
+from protoformer.data.prompts.reader import PromptReader
 from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.hub import HubSource
 from protoformer.data.sources.local import LocalSource

@@ -12,15 +12,13 @@ second time. Results depend on neither batches nor order, but for the rounding o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from protoformer.blocks.kernels.cache import Cache, KeyValueCache, StateCache
-from protoformer.blocks.kernels.tree_layout import TreeLayout
 from protoformer.errors import DataError
+from protoformer.incontext.paths import Chain, path_model
 from protoformer.models.decoder import Decoder
 
 TOKENS_PER_PASS = 512  # on a CPU; more would only make the mask between a pass's tokens larger
@@ -63,22 +61,6 @@ class Reuse:
         return self.requested / max(1, self.computed)
 
 
-class PathModel(Protocol):
-    """A model with the state of one path of tokens, from which trees of tokens can be continued."""
-
-    def run(self, chains: Sequence["Chain"]) -> Float[Tensor, "new d_model"]:
-        """Hidden states of the tokens of chains. The path becomes that of the last chain."""
-        ...
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Tokens of a sequence behind the first `branch` tokens of the sequence before it."""
-
-    branch: int
-    ids: Sequence[int]
-
-
 @dataclass
 class PrefixScorer:
     """A model and the path that it has read last."""
@@ -90,9 +72,7 @@ class PrefixScorer:
     def __post_init__(self) -> None:
         if self.tokens_per_pass < 1:
             raise ValueError(f"tokens_per_pass {self.tokens_per_pass}: must be at least 1")
-        caches = self.model.init_caches(1, 1)
-        paths = KeyValuePath if all(isinstance(cache, KeyValueCache) for cache in caches) else StatePath
-        self._path_model: PathModel = paths(self.model, self.tokens_per_pass)
+        self._path_model = path_model(self.model, self.tokens_per_pass)
         self._path: list[int] = []
         weight = self.model.output_weight
         # of each token of the path: continuations may begin behind any of them
@@ -117,7 +97,7 @@ class PrefixScorer:
         chains: list[Chain] = []
         path, size = self._path, 0
         for index in order:
-            branch = _shared(path, inputs[index])
+            branch = shared_length(path, inputs[index])
             tokens = inputs[index][branch:]
             # a long sequence is cut into passes; what does not fit into this one begins the next
             while size + len(tokens) > self.tokens_per_pass:
@@ -202,90 +182,7 @@ class PrefixScorer:
             first = stop
 
 
-class KeyValuePath:
-    """A model of attention: the keys and values of the path, and of one pass."""
-
-    def __init__(self, model: Decoder, tokens_per_pass: int) -> None:
-        self.model = model
-        capacity = model.max_seq_len + tokens_per_pass
-        self.caches = cast(list[KeyValueCache], model.init_caches(1, capacity))
-
-    def run(self, chains: Sequence[Chain]) -> Float[Tensor, "new d_model"]:
-        """As `PathModel.run`."""
-        device = self.model.output_weight.device
-        cached = chains[0].branch
-        nothing = torch.empty(0, dtype=torch.long, device=device)
-        for cache in self.caches:  # back to where the first chain branches off
-            cache.keep(cached, nothing)
-        layout = TreeLayout(cached, [each.branch for each in chains], [len(each.ids) for each in chains], device)
-        ids = torch.tensor([token for chain in chains for token in chain.ids], device=device)
-        hidden = self.model.tree_step(ids, layout, self.caches)
-        # the last sequence alone: what it has of the cached path stays where it is
-        unchanged = int((layout.path < cached).sum())
-        for cache in self.caches:
-            cache.keep(unchanged, layout.path[unchanged:])
-        return hidden
-
-
-class StatePath:
-    """A model with a state of fixed size, recurrent or convolutional: the states behind tokens at which sequences branch.
-
-    A state cannot be cut back, so it is copied at each depth where a later chain of the pass begins, and at the path's end.
-    """
-
-    def __init__(self, model: Decoder, tokens_per_pass: int) -> None:
-        self.model = model
-        self.ids: list[int] = []
-        self.states: dict[int, list[StateCache]] = {}  # depth -> states of all layers behind so many tokens
-
-    def run(self, chains: Sequence[Chain]) -> Float[Tensor, "new d_model"]:
-        """As `PathModel.run`."""
-        hidden = []
-        for number, chain in enumerate(chains):
-            self.ids = self.ids[: chain.branch]
-            self.states = {depth: caches for depth, caches in self.states.items() if depth <= chain.branch}
-            start = max(self.states, default=0)
-            # without a copy at the branch itself the tokens since the last one are run again
-            tokens = [*self.ids[start:], *chain.ids]
-            outputs = [self._step(part, start) for start, part in self._parts(tokens, start, chains[number + 1 :])]
-            hidden.append(torch.cat(outputs)[chain.branch - start :])
-            self.ids += chain.ids
-        return torch.cat(hidden)
-
-    def _parts(self, tokens: Sequence[int], start: int, later: Sequence[Chain]) -> Iterator[tuple[int, Sequence[int]]]:
-        """Tokens cut where later chains branch off before the sequence is left."""
-        end = start + len(tokens)
-        cuts, limit = {end}, end
-        for chain in later:
-            limit = min(limit, chain.branch)
-            if limit <= start:
-                break
-            cuts.add(limit)
-        first = start
-        for cut in sorted(cuts):
-            if cut > first:
-                yield first, tokens[first - start : cut - start]
-                first = cut
-
-    def _step(self, tokens: Sequence[int], start: int) -> Float[Tensor, "tokens d_model"]:
-        """Hidden states of tokens behind the copy at `start`; a copy of the states behind them is kept."""
-        ids = torch.tensor([list(tokens)], device=self.model.output_weight.device)
-        caches = [_copy(cache) for cache in self.states[start]] if start else self._empty()
-        hidden = self.model.decode_step(ids, cast(list[Cache], caches))[0]
-        self.states[start + len(tokens)] = caches
-        return hidden
-
-    def _empty(self) -> list[StateCache]:
-        return cast(list[StateCache], self.model.init_caches(1, self.model.max_seq_len))
-
-
-def _copy(cache: StateCache) -> StateCache:
-    copied = StateCache(*cache.mask.shape, cache.mask.device)
-    copied.length, copied.state = cache.length, tuple(part.clone() for part in cache.state)
-    return copied
-
-
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
     """Length of the common beginning."""
     length = 0
     for one, other in zip(first, second, strict=False):
@@ -293,21 +190,3 @@ def _shared(first: Sequence[int], second: Sequence[int]) -> int:
             break
         length += 1
     return length
-
-
-def unshared_tokens(sequences: Sequence[Sequence[int]]) -> int:
-    """Tokens of the prefix tree of sequences: what is computed of them."""
-    ordered = sorted(list(ids) for ids in sequences)
-    return sum(len(ids) - _shared(previous, ids) for previous, ids in zip([[], *ordered], ordered, strict=False))
-
-
-def padded_log_probs(likelihoods: Sequence[Likelihood]) -> Float[Tensor, "requests longest"]:
-    """log P of each token, 0 behind the end."""
-    longest = max(len(each.log_probs) for each in likelihoods)
-    rows = [[*each.log_probs, *[0.0] * (longest - len(each.log_probs))] for each in likelihoods]
-    return torch.tensor(rows, dtype=torch.double)
-
-
-def token_ids(sequences: Sequence[Request]) -> Int[Tensor, "tokens"]:
-    """All ids of requests, one after another."""
-    return torch.tensor([token for request in sequences for token in request.ids])

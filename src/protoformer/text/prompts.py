@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from protoformer.errors import ConfigurationError
 
-FIELD = re.compile(r"\{([^{}]*)\}")
+PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")  # an escaped brace, or a field
 
 
 def _no_full_stop(text: str) -> str:
@@ -74,24 +74,33 @@ class Template:
     def __init__(self, text: str) -> None:
         self.text = text
         self._parts: list[str | _Field] = []
-        escaped = text.replace("{{", "\0").replace("}}", "\1")
         position = 0
-        for match in FIELD.finditer(escaped):
-            self._literal(escaped[position : match.start()])
-            path, *filters = (part.strip() for part in match[1].split("|"))
-            if unknown := [name for name in filters if name not in FILTERS]:
-                raise ConfigurationError(f"template {text!r}: no filter {unknown[0]!r}; there are {', '.join(FILTERS)}")
-            if not path:
-                raise ConfigurationError(f"template {text!r}: a field without a name; braces are written {{{{ and }}}}")
-            self._parts.append(_Field(tuple(path.split(".")), tuple(filters)))
+        for match in PART.finditer(text):
+            self._add_literal(text[position : match.start()])
             position = match.end()
-        self._literal(escaped[position:])
+            if match[1] is None:
+                self._parts.append(match[0][0])
+            else:
+                self._parts.append(self._field(match[1]))
+        self._add_literal(text[position:])
 
-    def _literal(self, text: str) -> None:
+    def _add_literal(self, text: str) -> None:
         if "{" in text or "}" in text:
             raise ConfigurationError(f"template {self.text!r}: a brace that stands alone; write {{{{ or }}}}")
         if text:
-            self._parts.append(text.replace("\0", "{").replace("\1", "}"))
+            self._parts.append(text)
+
+    def _field(self, text: str) -> _Field:
+        path, *filters = (part.strip() for part in text.split("|"))
+        if unknown := [name for name in filters if name not in FILTERS]:
+            raise ConfigurationError(
+                f"template {self.text!r}: no filter {unknown[0]!r}; there are {', '.join(FILTERS)}"
+            )
+        if not path:
+            raise ConfigurationError(
+                f"template {self.text!r}: a field without a name; braces are written {{{{ and }}}}"
+            )
+        return _Field(tuple(path.split(".")), tuple(filters))
 
     @property
     def columns(self) -> list[str]:

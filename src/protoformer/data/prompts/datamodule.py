@@ -7,93 +7,44 @@ its place.
 Differs: the paper draws shots for each example anew; `shots_per: example` does that.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from random import Random
-from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from numpy import ndarray
-from torch import Tensor
 
+from protoformer.batches import PromptBatch
 from protoformer.data.batching.loader import BatchLoader
 from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler, decode_dummies
-from protoformer.data.cache import Table
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule, skipped_stats, stat_lines
 from protoformer.data.examples.columns import OnBadRow
-from protoformer.data.examples.prompts import PromptExample, PromptReader
+from protoformer.data.prompts.reader import AnswerType, PromptExample, PromptReader
+from protoformer.data.prompts.table import Prompt, PromptTable, PromptTableBuilder
 from protoformer.data.selection import SplitSelection
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.text.prompts import EncodedPair, encode_pairs
+from protoformer.text.tokenizers import Tokenizer
 
 OnOverflow = Literal["drop_shots", "error"]
 log = logging.getLogger(__name__)
 
 
-class PromptSequence(NamedTuple):
-    """A context and a completion, which begins at `start`; `number` is that of the sequence in its table."""
-
-    ids: list[int]
-    start: int
-    number: int
-
-
-class PromptBatch(TypedDict):
-    """Examples of a split under one draw of shots, as sequences; their number differs between examples.
-
-    `sequences[i]` are those of example i; first its completions behind their contexts, then, where there is an unconditional
-    context, behind that one.
-    """
-
-    ids: Int[Tensor, "batch 1"]  # of a batch's form only: the first token of each
-    padding_mask: Bool[Tensor, "batch 1"]
-    example_ids: Int[Tensor, "batch"]
-    sequences: list[list[PromptSequence]]
-
-
-@dataclass(frozen=True)
-class PromptTable(Table):
-    """Sequence s of example e is `ids[offsets[f]:offsets[f + 1]]` with f = `first_sequence[e] + s`; its completion begins at
-    `start[f]` and has `completion_bytes[f]` bytes. Example e is row `row[e]` under draw `draw[e]` of shots."""
-
-    start: Int[ndarray, "sequences"]
-    completion_bytes: Int[ndarray, "sequences"]
-    first_sequence: Int[ndarray, "examples_1"]
-    gold: Int[ndarray, "examples"]
-    row: Int[ndarray, "examples"]
-    draw: Int[ndarray, "examples"]
-    group: Int[ndarray, "examples"]
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    @property
-    def lengths(self) -> Int[ndarray, "examples"]:
-        """Tokens of all sequences of each example."""
-        return np.diff(self.offsets[self.first_sequence])
-
-    def sequences(self, example: int) -> list[PromptSequence]:
-        first, last = self.first_sequence[example : example + 2].tolist()
-        return [
-            PromptSequence(
-                self.ids[self.offsets[number] : self.offsets[number + 1]].tolist(), int(self.start[number]), number
-            )
-            for number in range(first, last)
-        ]
-
-
 class InContextReferences(NamedTuple):
-    """What an evaluation needs beside log-likelihoods."""
+    """What an evaluation needs beside log-likelihoods and written answers."""
 
     table: PromptTable
     examples: Mapping[int, PromptExample]  # by row
+    answer_type: AnswerType
     has_unconditional: bool
+    tokenizer: Tokenizer
+    stop_ids: frozenset[int]  # tokens that end an answer
 
 
 class InContextDataModule(TableDataModule[PromptTable]):
@@ -101,7 +52,8 @@ class InContextDataModule(TableDataModule[PromptTable]):
 
     `unconditional` is a context without content, such as "Answer:", behind which completions are also scored (arXiv 2005.14165,
     section 2.4). A prompt that is longer than the model's positions loses shots from the left, then the beginning of its
-    context, both counted; with `on_overflow="error"` it is an error.
+    context, both counted; with `on_overflow="error"` it is an error. `max_new_tokens` positions are left for an answer that the
+    model writes, up to a token with `stop` in it.
     """
 
     template_method: ClassVar[str] = "document_end_id"
@@ -124,11 +76,18 @@ class InContextDataModule(TableDataModule[PromptTable]):
         shots_per: Literal["draw", "example"] = "draw",
         on_overflow: OnOverflow = "drop_shots",
         unconditional: str | None = None,
+        max_new_tokens: int | None = None,
+        stop: str = "\n",
         on_bad_row: OnBadRow = "error",
     ) -> None:
         super().__init__(context, on_bad_row=on_bad_row)
         self.shots, self.draws, self.shots_split, self.shots_seed = shots, draws, shots_split, shots_seed
         self.shots_per, self.on_overflow, self.unconditional = shots_per, on_overflow, unconditional
+        self.max_new_tokens, self.stop = max_new_tokens, stop
+        if (self.prompt_reader.answer_type == "text") != (max_new_tokens is not None):
+            raise ConfigurationError(
+                "task.data.max_new_tokens: set it where the model writes its answer (task.rows.answers), and there alone"
+            )
         if shots and shots_split is None:
             raise ConfigurationError(
                 f"task.shots={shots}: this data set has no split to take shots from; use task.shots=0"
@@ -153,12 +112,13 @@ class InContextDataModule(TableDataModule[PromptTable]):
             "shots": [self.shots, self.draws, self.shots_seed, self.shots_per, raw.digest if raw else None],
             "on_overflow": self.on_overflow,
             "unconditional": self.unconditional,
+            "max_new_tokens": self.max_new_tokens,
         }
 
     def encode(self, raw: RawTable, role: Role) -> PromptTable:
         read = self.prompt_reader.read(raw, role, self.on_bad_row)
         pool = self._shot_pool(raw)
-        builder = _TableBuilder()
+        builder = PromptTableBuilder()
         for draw in range(self.draws):
             prompts = [self._prompt(example, pool, draw) for example in read.examples]
             pairs = self._encode(prompts)
@@ -181,25 +141,25 @@ class InContextDataModule(TableDataModule[PromptTable]):
         self._own_split = own_split
         return examples
 
-    def _prompt(self, example: PromptExample, pool: Sequence[PromptExample], draw: int) -> "_Prompt":
+    def _prompt(self, example: PromptExample, pool: Sequence[PromptExample], draw: int) -> Prompt:
         seed = f"shots/{self.shots_seed}/{draw}" + (f"/{example.row}" if self.shots_per == "example" else "")
         if not pool:
-            return _Prompt(example, [])
+            return Prompt(example, [])
         # one more than needed: it stands in where the example is itself a shot
         chosen = Random(seed).sample(range(len(pool)), min(len(pool), self.shots + 1))
         shots = [pool[index] for index in chosen]
         if self._own_split:
             shots = [shot for shot in shots if shot.row != example.row]
-        return _Prompt(example, [shot.shot for shot in shots[: self.shots]])
+        return Prompt(example, [shot.shot for shot in shots[: self.shots]])
 
-    def _texts(self, prompt: "_Prompt", shots: int) -> list[str]:
+    def _texts(self, prompt: Prompt, shots: int) -> list[str]:
         """The text in front of each completion, with the last `shots` shots."""
         reader = self.prompt_reader
         head = [reader.description] if reader.description else []
         shown = prompt.shots[len(prompt.shots) - shots :]
         return [reader.separator.join([*head, *shown, context]) for context in prompt.example.contexts]
 
-    def _encode(self, prompts: Sequence["_Prompt"]) -> list[list[EncodedPair]]:
+    def _encode(self, prompts: Sequence[Prompt]) -> list[list[EncodedPair]]:
         """The sequences of each prompt, no longer than the model reads."""
         texts = [text for prompt in prompts for text in self._texts(prompt, len(prompt.shots))]
         completions = [text for prompt in prompts for text in prompt.example.completions]
@@ -207,7 +167,7 @@ class InContextDataModule(TableDataModule[PromptTable]):
         encoded = []
         for prompt in prompts:
             own = [next(pairs) for _ in prompt.example.completions]
-            while max(len(pair.ids) for pair in own) - 1 > self.max_len and prompt.used:
+            while max(map(self._positions, own)) > self.max_len and prompt.used:
                 prompt.used -= 1
                 own = encode_pairs(
                     self.tokenizer,
@@ -215,7 +175,7 @@ class InContextDataModule(TableDataModule[PromptTable]):
                     prompt.example.completions,
                     self.template.document_end_id(),
                 )
-            if max(len(pair.ids) for pair in own) - 1 > self.max_len:
+            if max(map(self._positions, own)) > self.max_len:
                 prompt.truncated = True
                 own = [self._truncated(pair) for pair in own]
             if self.on_overflow == "error" and (prompt.truncated or prompt.used < len(prompt.shots)):
@@ -226,9 +186,13 @@ class InContextDataModule(TableDataModule[PromptTable]):
             encoded.append(own)
         return encoded
 
+    def _positions(self, pair: EncodedPair) -> int:
+        """Positions that a sequence takes: its last token is only predicted."""
+        return (len(pair.ids) if self.max_new_tokens is None else pair.start + self.max_new_tokens) - 1
+
     def _truncated(self, pair: EncodedPair) -> EncodedPair:
         """Without the beginning of the context, so that the completion stays whole."""
-        excess = len(pair.ids) - 1 - self.max_len
+        excess = self._positions(pair) - self.max_len
         if excess <= 0:
             return pair
         if excess >= pair.start:
@@ -244,8 +208,19 @@ class InContextDataModule(TableDataModule[PromptTable]):
     def references(self, role: Role, split: str) -> InContextReferences:
         examples = self.prompt_reader.read(self.raw(role, split), role, self.on_bad_row).examples
         return InContextReferences(
-            self.tables[role][split], {each.row: each for each in examples}, self.unconditional is not None
+            table=self.tables[role][split],
+            examples={each.row: each for each in examples},
+            answer_type=self.prompt_reader.answer_type,
+            has_unconditional=self.unconditional is not None,
+            tokenizer=self.tokenizer,
+            stop_ids=self._stop_ids if self.max_new_tokens is not None else frozenset(),
         )
+
+    @cached_property
+    def _stop_ids(self) -> frozenset[int]:
+        """Tokens with the stop string in their text, and the end of a document."""
+        texts = enumerate(self.tokenizer.decode([token]) for token in range(self.tokenizer.vocab_size))
+        return frozenset({self.template.document_end_id(), *(token for token, text in texts if self.stop in text)})
 
     def log_lines(self, table: PromptTable) -> list[str]:
         return stat_lines(
@@ -261,63 +236,6 @@ class InContextDataModule(TableDataModule[PromptTable]):
 
     def _loader(self, table: PromptTable, config: BatchConfig, *, shuffle: bool) -> BatchLoader:
         return BatchLoader(_TreeOrder(table, config), self.collate(table), config.workers)
-
-
-@dataclass
-class _Prompt:
-    """An example with the texts of its shots, of which the last `used` fit."""
-
-    example: PromptExample
-    shots: Sequence[str]
-    truncated: bool = False
-
-    def __post_init__(self) -> None:
-        self.used = len(self.shots)
-
-
-class _TableBuilder:
-    """Collects encoded examples as arrays."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.offsets, self.first_sequence = [0], [0]
-        self.start: list[int] = []
-        self.completion_bytes: list[int] = []
-        self.examples: list[tuple[int, int, int, int]] = []
-        self.groups: dict[str, int] = {}
-        self.stats = {"truncated": 0, "dropped": 0, "merged": 0}
-
-    def add(
-        self, prompt: _Prompt, pairs: Sequence[EncodedPair], unconditional: Sequence[EncodedPair], draw: int
-    ) -> None:
-        example = prompt.example
-        for pair, completion in zip((*pairs, *unconditional), 2 * [*example.completions], strict=False):
-            self.ids += pair.ids
-            self.offsets.append(len(self.ids))
-            self.start.append(pair.start)
-            self.completion_bytes.append(len(completion.encode()))
-        self.first_sequence.append(len(self.start))
-        group = self.groups.setdefault(example.group, len(self.groups))
-        self.examples.append((example.gold, example.row, draw, group))
-        self.stats["truncated"] += prompt.truncated
-        self.stats["dropped"] += prompt.used < len(prompt.shots)
-        self.stats["merged"] += any(pair.merged for pair in pairs)
-
-    def table(self, stats: Mapping[str, Any]) -> PromptTable:
-        gold, row, draw, group = (np.asarray(column) for column in zip(*self.examples, strict=True))
-        return PromptTable(
-            ids=np.asarray(self.ids),
-            segment_ids=np.empty(0, dtype=np.uint8),
-            offsets=np.asarray(self.offsets),
-            start=np.asarray(self.start),
-            completion_bytes=np.asarray(self.completion_bytes),
-            first_sequence=np.asarray(self.first_sequence),
-            gold=gold,
-            row=row,
-            draw=draw,
-            group=group,
-            stats=stats,
-        )
 
 
 class _TreeOrder(MicroBatchSampler):
@@ -349,8 +267,3 @@ class PromptCollate:
             example_ids=torch.where(torch.as_tensor(np.asarray(is_real)), torch.as_tensor(np.asarray(examples)), -1),
             sequences=sequences,
         )
-
-
-def prompt_hash(ids: Sequence[int]) -> str:
-    """Digest of a prompt's tokens, for records of predictions."""
-    return hashlib.sha256(np.asarray(ids, dtype=np.int64).tobytes()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Examples phrased as text, with shots in front of them."""

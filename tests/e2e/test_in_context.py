@@ -1,0 +1,109 @@
+"""In-context tasks as runs: idempotent, continued where they were, the same numbers from any number of ranks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoformer import cli
+from protoformer.commands import train
+from protoformer.incontext.prefix_scoring import PrefixScorer
+
+from .commands import result
+
+TINY = ["model=gpt2_tiny", "source=sample", "source.rows=40", "hardware=cpu", "hardware.threads=1", "tracking=none"]
+
+
+def run(folder: Path, *overrides: str) -> int:
+    return train.main([*TINY, f"paths.outputs={folder / 'outputs'}", f"paths.cache={folder / 'cache'}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    words = ["task=pretrain/clm", "task.max_len=48", "recipe.batch_size=4", "recipe.max_steps=4", "recipe.warmup=1"]
+    assert run(folder, *words, "trainer.limit_val_batches=2") == 0
+    (made,) = (folder / "outputs").rglob("result.json")
+    return made.parent
+
+
+def only_run(folder: Path) -> Path:
+    (made,) = (folder / "outputs").rglob("config.yaml")
+    return made.parent
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
+
+
+COPA = ["task=incontext/copa", "task.shots=2", "task.draws=2"]
+
+
+def test_a_task_leaves_an_ordinary_run_and_is_run_once(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, *COPA, f"init_from={pretrained}") == 0
+    folder = only_run(tmp_path)
+    metrics = result(folder)["metrics"]
+    assert 0 <= metrics["val/accuracy"] <= 1
+    assert metrics["val/accuracy_stderr"] > 0
+    assert {"val/accuracy_spread", "val/accuracy_per_token", "val/accuracy_per_byte"} <= set(metrics)
+    rows = predictions(folder)
+    assert len(rows) == 80  # two draws
+    assert {row["draw"] for row in rows} == {0, 1}
+    accuracy = sum(row["prediction"] == row["label"] for row in rows) / len(rows)
+    assert accuracy == pytest.approx(metrics["val/accuracy"])
+    assert all(len(row["log_probs"]) == 2 and max(row["log_probs"]) < 0 for row in rows)
+    assert not (folder / "evaluation").exists()
+    assert (folder / "card.md").exists()
+    capsys.readouterr()
+    assert run(tmp_path, *COPA, f"init_from={pretrained}") == 0
+    assert "already finished" in capsys.readouterr().err
+    assert cli.main(["report", str(tmp_path / "outputs")]) in (0, None)
+    assert "incontext/copa" in capsys.readouterr().out
+    assert run(tmp_path / "other", *COPA, f"init_from={pretrained}", "task.shots_seed=1") == 0
+    assert cli.main(["compare", str(folder), "--with", str(only_run(tmp_path / "other"))]) in (0, None)
+    assert "accuracy_per_token" in capsys.readouterr().out
+
+
+def test_an_interrupted_evaluation_goes_on_and_ends_in_the_same_numbers(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    words = [*COPA, f"init_from={pretrained}"]
+    assert run(whole, *words) == 0
+
+    calls = 0
+    score = PrefixScorer.score
+
+    def interrupted(self: PrefixScorer, requests: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return score(self, requests)
+
+    monkeypatch.setattr(PrefixScorer, "score", interrupted)
+    assert run(stopped, *words) == 130
+    assert list((only_run(stopped) / "evaluation").iterdir())
+    assert run(stopped, *words) == 0
+    assert calls == 3  # two batches in all: the first one is not scored again
+    assert predictions(only_run(stopped)) == predictions(only_run(whole))
+    assert result(only_run(stopped))["metrics"] == result(only_run(whole))["metrics"]
+
+
+def test_batches_change_no_answer(pretrained: Path, tmp_path: Path) -> None:
+    words = [*COPA, f"init_from={pretrained}"]
+    assert run(tmp_path / "a", *words) == 0
+    assert run(tmp_path / "b", *words, "task.module.tokens_per_pass=16") == 0
+    for ours, theirs in zip(*(predictions(only_run(tmp_path / name)) for name in "ab"), strict=True):
+        assert ours["prediction"] == theirs["prediction"]
+        assert ours["log_probs"] == pytest.approx(theirs["log_probs"], abs=2e-5)
+
+
+def test_a_model_without_next_tokens_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "model=bert_l2_h128", "task=incontext/copa", "init_from=scratch") == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0
+    assert error.startswith("error: ")

@@ -1,0 +1,141 @@
+"""Log-likelihoods over shared prefixes: equal to those of plain forward passes, for every kind of decoder."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch.nn import functional
+
+from protoformer.errors import DataError
+from protoformer.incontext.prefix_scoring import PrefixScorer, Request
+from protoformer.models.cnn import cnn
+from protoformer.models.decoder import Decoder
+from protoformer.models.gpt import gpt
+from protoformer.models.rnn import rnn
+
+VOCAB, POSITIONS = 11, 48
+SIZES = {"vocab_size": VOCAB, "d_model": 32, "n_layers": 2, "max_seq_len": POSITIONS}
+GPT = {**SIZES, "n_heads": 4, "d_ff": 64}
+MODELS = {
+    "gpt": lambda: gpt(**GPT),
+    "gpt2": lambda: gpt(**GPT, norm="pre"),
+    "gpt3": lambda: gpt(**GPT, norm="pre", attention=["dense", "banded"], band=5),
+    "rotary": lambda: gpt(**GPT, positions="rotary"),
+    "rnn": lambda: rnn(**SIZES, architecture="decoder"),
+    "gru": lambda: rnn(**SIZES, architecture="decoder", cell="gru"),
+    "cnn": lambda: cnn(**SIZES, architecture="decoder"),
+    "dilated": lambda: cnn(**SIZES, architecture="decoder", kind="dilated"),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Decoder:
+    built = MODELS[request.param]().eval()
+    assert isinstance(built, Decoder)
+    return built
+
+
+def tree(draw: random.Random, count: int) -> list[Request]:
+    """Requests that branch off each other anywhere; some are equal, some are beginnings of others."""
+    pool = [[draw.randrange(VOCAB)]]
+    requests = []
+    for _ in range(count):
+        base = draw.choice(pool)
+        ids = [*base[: draw.randint(1, len(base))], *(draw.randrange(VOCAB) for _ in range(draw.randint(1, 12)))]
+        pool.append(ids[: POSITIONS + 1])
+        requests.append(Request(pool[-1], draw.randint(1, len(pool[-1]) - 1)))
+    return requests
+
+
+def plain(model: Decoder, request: Request) -> tuple[list[float], list[bool]]:
+    """log P of each token of a continuation by one forward pass, and whether it is the most probable."""
+    ids = torch.tensor([list(request.ids)])
+    with torch.inference_mode():
+        hidden = model(ids[:, :-1], torch.ones_like(ids[:, :-1], dtype=torch.bool)).to_padded()[0]
+        log_probs = functional.log_softmax(model.logits(hidden).double(), -1)
+    targets = ids[0, 1:]
+    of_targets = log_probs[torch.arange(len(targets)), targets]
+    first = request.start - 1
+    return of_targets[first:].tolist(), (log_probs.argmax(-1) == targets)[first:].tolist()
+
+
+def nodes(sequences: Sequence[Sequence[int]]) -> int:
+    """Different beginnings of sequences: the nodes of their prefix tree."""
+    return len({tuple(ids[:length]) for ids in sequences for length in range(1, len(ids) + 1)})
+
+
+@pytest.mark.parametrize("tokens_per_pass", [1, 5, 64])
+def test_random_trees_equal_plain_passes_whatever_the_pass_and_the_calls_before(
+    model: Decoder, tokens_per_pass: int
+) -> None:
+    draw = random.Random(tokens_per_pass)
+    scorer = PrefixScorer(model, tokens_per_pass)
+    for _ in range(3):  # the second call begins behind the path of the first
+        requests = tree(draw, 25)
+        for request, likelihood in zip(requests, scorer.score(requests), strict=True):
+            log_probs, greedy = plain(model, request)
+            assert likelihood.log_probs == pytest.approx(log_probs, abs=5e-6)
+            assert list(likelihood.greedy) == greedy
+
+
+def test_each_node_of_the_tree_is_computed_once() -> None:
+    requests = tree(random.Random(0), 60)
+    scorer = PrefixScorer(MODELS["gpt2"]().eval())
+    scorer.score(requests)
+    assert scorer.reuse.computed == nodes([request.ids[:-1] for request in requests])
+    assert scorer.reuse.requested == sum(len(request.ids) - 1 for request in requests)
+    assert scorer.reuse.factor > 1.5
+
+
+def test_shots_are_not_run_again_in_the_next_batch() -> None:
+    draw = random.Random(1)
+    shots = [draw.randrange(VOCAB) for _ in range(30)]
+    batches = [[Request([*shots, first, 1, 2], 31), Request([*shots, first, 3], 31)] for first in range(VOCAB)]
+    scorer = PrefixScorer(MODELS["gpt2"]().eval())
+    for batch in batches:
+        scorer.score(batch)
+    assert scorer.reuse.computed == 30 + 2 * VOCAB  # the shots once, then of each batch `first` and 1
+
+
+def test_choices_of_one_token_take_one_row_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS["gpt2"]().eval()
+    rows = []
+    logits = model.logits
+    monkeypatch.setattr(model, "logits", lambda hidden: rows.append(len(hidden)) or logits(hidden))
+    requests = [Request([1, 2, 3, choice], 3) for choice in range(VOCAB)]
+    likelihoods = PrefixScorer(model).score(requests)
+    assert rows == [1]
+    assert sum(torch.tensor([each.total for each in likelihoods]).exp()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_batches_and_order_change_no_answer(model: Decoder) -> None:
+    draw = random.Random(2)
+    requests = tree(draw, 40)
+    whole = PrefixScorer(model).score(requests)
+    order = list(range(len(requests)))
+    draw.shuffle(order)
+    scorer = PrefixScorer(model, tokens_per_pass=7)
+    for start in range(0, len(order), 3):
+        batch = order[start : start + 3]
+        for index, likelihood in zip(batch, scorer.score([requests[index] for index in batch]), strict=True):
+            assert likelihood.total == pytest.approx(whole[index].total, abs=2e-5)
+            assert likelihood.is_greedy == whole[index].is_greedy
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request([1, 2], 0), "a continuation of 2 tokens behind 0"),
+        (Request([1, 2], 2), "a continuation of 0 tokens behind 2"),
+        (Request([1] * (POSITIONS + 2), 3), "have 50 tokens, and the model has 48 positions"),
+    ],
+)
+def test_sequences_that_cannot_be_scored_are_refused(request_: Request, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        PrefixScorer(MODELS["gpt2"]().eval()).score([request_])
+
+
+def test_a_pass_has_at_least_one_token() -> None:
+    with pytest.raises(ValueError, match="tokens_per_pass 0"):
+        PrefixScorer(MODELS["gpt2"]().eval(), 0)
