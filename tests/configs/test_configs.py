@@ -46,6 +46,7 @@ ELEVEN = {
 GPTS = {"snli", "scitail", "race/all", "race/middle", "race/high", "story_cloze"}  # what GPT used besides GLUE
 PRETRAINING = {"pretrain/mlm_nsp", "pretrain/ltr"}
 RUNNING = {"pretrain/clm"}  # a decoder's alone
+IN_CONTEXT = ("incontext/", "lm/")  # so are these
 FITTED = {  # batch and epochs where the paper names others than section 4.1's
     "squad/v2": (48, 2),
     "swag": (16, 3),
@@ -68,7 +69,7 @@ def binds(config: dict[str, Any]) -> None:
 
 def reader(task: str) -> str:
     """A model whose template writes this task's texts."""
-    return "gpt2" if task in RUNNING else "transformer" if task.startswith("translate/") else "bert"
+    return "gpt2" if task in RUNNING or task.startswith(IN_CONTEXT) else "transformer" if task.startswith("translate/") else "bert"
 
 
 def family_of(model: str) -> str:
@@ -116,7 +117,7 @@ def test_what_was_promised_is_there() -> None:
     assert {name for name in MODELS if name.startswith(("bert", "gpt"))} == BERTS | DECODERS
     assert (len(MINIATURES), len(BERTS), len(DECODERS)) == (24, 28, 17)
     assert len(ELEVEN) == 11
-    texts = {name for name in TASKS if not name.startswith("translate/")}
+    texts = {name for name in TASKS if not name.startswith(("translate/", *IN_CONTEXT))}
     assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING | CHOICES | (
         OWN.keys() - {"translate/own"}
     )

@@ -5,7 +5,8 @@ from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 
 from protoformer.errors import ConfigurationError
-from protoformer.text.prompts import MissingFieldError, Template, encode_pairs
+from protoformer.text.prompts.pairs import encode_pairs
+from protoformer.text.prompts.template import MissingFieldError, Template
 from protoformer.text.tokenizers import Tokenizer
 
 ROW = {

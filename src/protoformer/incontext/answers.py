@@ -37,7 +37,7 @@ class AnswerWriter:
 
     def __init__(self, model: Decoder, params: AnswerParams, suppressed_ids: Collection[int] = ()) -> None:
         self.model, self.params, self.suppressed_ids = model, params, suppressed_ids
-        self._can_share = all(
+        self._shares_prefixes = all(
             isinstance(cache, KeyValueCache) and getattr(getattr(layer, "attention", None), "window", None) is None
             for cache, layer in zip(model.init_caches(1, 1), model.stack.layers, strict=True)
         )
@@ -65,7 +65,7 @@ class AnswerWriter:
         device = self.model.output_weight.device
         capacity = self.model.max_seq_len + 1
         ordered = sorted(prompts)
-        shared = min(shared_length(ordered[0], ordered[-1]), min(map(len, prompts)) - 1) if self._can_share else 0
+        shared = min(shared_length(ordered[0], ordered[-1]), min(map(len, prompts)) - 1) if self._shares_prefixes else 0
         if not shared:
             longest = max(map(len, prompts)) + self.params.max_new_tokens
             session = DecoderSession(self.model, len(prompts), longest, self.suppressed_ids)
@@ -99,14 +99,14 @@ class AnswerWriter:
         for step in range(self.params.max_new_tokens):
             tokens = logits.argmax(-1)  # (rows,)
             unfinished = []
-            for place, token in enumerate(tokens.tolist()):
+            for index, token in enumerate(tokens.tolist()):
                 if token not in self.params.stop_ids:
-                    answers[rows[place]].append(token)
-                    unfinished.append(place)
+                    answers[rows[index]].append(token)
+                    unfinished.append(index)
             if not unfinished or step == self.params.max_new_tokens - 1:
                 break
             if len(unfinished) < len(rows):
-                rows = [rows[place] for place in unfinished]
+                rows = [rows[index] for index in unfinished]
                 kept = torch.tensor(unfinished, device=logits.device)
                 session.select(kept)
                 tokens = tokens[kept]

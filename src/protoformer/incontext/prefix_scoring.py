@@ -101,10 +101,10 @@ class PrefixScorer:
             tokens = inputs[index][branch:]
             # a long sequence is cut into passes; what does not fit into this one begins the next
             while size + len(tokens) > self.tokens_per_pass:
-                room = self.tokens_per_pass - size
-                if room:
-                    chains.append(Chain(branch, tokens[:room]))
-                    branch, tokens = branch + room, tokens[room:]
+                capacity = self.tokens_per_pass - size
+                if capacity:
+                    chains.append(Chain(branch, tokens[:capacity]))
+                    branch, tokens = branch + capacity, tokens[capacity:]
                 yield from self._pass(chains, pending, requests)
                 chains, pending, size = [], [], 0
             chains.append(Chain(branch, tokens))
@@ -143,12 +143,12 @@ class PrefixScorer:
             if number == len(pending):  # the beginning of a sequence that goes on in the next pass
                 break
             request = requests[pending[number]]
-            places = nodes[request.start - 1 : len(request.ids) - 1]
-            for node in places:
+            target_nodes = nodes[request.start - 1 : len(request.ids) - 1]
+            for node in target_nodes:
                 if node not in rows:
                     rows[node] = len(rows)
                     hidden.append(self._hidden[-1 - node] if node < 0 else cast(Tensor, new)[node])
-            needed.append((pending[number], [rows[node] for node in places], request.ids[request.start :]))
+            needed.append((pending[number], [rows[node] for node in target_nodes], request.ids[request.start :]))
         yield from self._likelihoods(hidden, needed)
         self._keep(ids, nodes, new)
 

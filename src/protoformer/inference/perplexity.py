@@ -14,7 +14,6 @@ Words are separated by white space, bytes are those of UTF-8: both compare model
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -24,12 +23,9 @@ from torch.nn import functional
 from protoformer.distributed.memory import batch_advice, memory_advice
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.models.decoder import Decoder
+from protoformer.text.prompts.pairs import TextEncoder
 
 BATCH_TOKENS = 4096  # of windows that are read at once
-
-
-class TextEncoder(Protocol):
-    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)

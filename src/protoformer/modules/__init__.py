@@ -1,7 +1,7 @@
 """A LightningModule for each kind of task. The task's yaml names the class."""
 
+from protoformer.modules.in_context.module import InContextModule
 from protoformer.modules.kinds.classification import ClassificationModule
-from protoformer.modules.kinds.in_context import InContextModule
 from protoformer.modules.kinds.language_modeling import LanguageModule
 from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
 from protoformer.modules.kinds.pretraining import PretrainingModule

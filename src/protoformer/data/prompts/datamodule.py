@@ -29,7 +29,7 @@ from protoformer.data.prompts.table import Prompt, PromptTable, PromptTableBuild
 from protoformer.data.selection import SplitSelection
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import ConfigurationError, DataError
-from protoformer.text.prompts import EncodedPair, encode_pairs
+from protoformer.text.prompts.pairs import EncodedPair, encode_pairs
 from protoformer.text.tokenizers import Tokenizer
 
 OnOverflow = Literal["drop_shots", "error"]
@@ -50,10 +50,13 @@ class InContextReferences(NamedTuple):
 class InContextDataModule(TableDataModule[PromptTable]):
     """Its reader is a PromptReader; the model's template names the token that separates documents.
 
-    `unconditional` is a context without content, such as "Answer:", behind which completions are also scored (arXiv 2005.14165,
-    section 2.4). A prompt that is longer than the model's positions loses shots from the left, then the beginning of its
-    context, both counted; with `on_overflow="error"` it is an error. `max_new_tokens` positions are left for an answer that the
-    model writes, up to a token with `stop` in it.
+    `shots` are the solved examples in front of each prompt, taken from `shots_split`. `draws` is the number of draws of shots,
+    each of which evaluates the whole split; `shots_seed` draws them. `shots_per` says whether the shots of a draw are the same
+    for all examples, or drawn for each example. A prompt that is longer than the model's positions loses shots from the left,
+    then the beginning of its context, both counted; with `on_overflow="error"` it is an error. `unconditional` is a context
+    without content, such as "Answer:", behind which completions are also scored (arXiv 2005.14165, section 2.4).
+    `max_new_tokens` positions are left for an answer that the model writes (None: it writes none). An answer ends before the
+    first token with `stop` in it.
     """
 
     template_method: ClassVar[str] = "document_end_id"

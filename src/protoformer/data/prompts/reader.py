@@ -13,10 +13,10 @@ from protoformer.data.examples.options import choice_labels, option_lists
 from protoformer.data.examples.values import Unreadable
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import ConfigurationError
-from protoformer.text.prompts import MissingFieldError, Template
+from protoformer.text.prompts.template import MissingFieldError, Template
 
 AnswerType = Literal["choice", "completion", "text"]
-LABEL_LETTERS = "ABCDEFGHIJ"
+DEFAULT_LABELS = "ABCDEFGHIJ"
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,18 @@ class PromptExamples:
 
 @dataclass(frozen=True)
 class PromptReader(DatasetRef):
-    """Reader of rows as prompts by templates (`text.prompts`).
+    """Reader of rows as prompts by templates (`text.prompts.template`).
 
-    One of three types of answer: a choice among completions (`choices`, a template each, or `options`, a column of lists, of
-    which each entry fills the field `choice` of `completion`), the one right `completion`, or a text that the model writes and
-    that is compared with the texts of the column `answers` (`completion` then shows the first one, the field `answer`).
+    There are three types of answer: a choice among completions (`choices` are a template each; `options` is a column of lists,
+    of which each entry fills the field `choice` of the template `completion`), the one right `completion`, or a text that the
+    model writes and that is compared with `answers`, the texts of this column (or entry of one, as in `answers.text`), the
+    first of which fills the field `answer` of `completion` in a shot.
 
-    `contexts` in place of `context` is a context for each choice: where choices differ in the context and the same text follows
-    (partial evaluation, Trinh and Le 2018). `label` names the right choice by one of `labels`, by its number from `first_label`
-    on, or by its text. `words` puts words in the place of a column's values. `description` stands once before all shots and is
-    separated by `separator`, as shots are. `group` is the column of passages that several rows share.
+    `context` is the template of what stands in front of a completion. `contexts` in its place are a context for each choice:
+    where choices differ in the context and the same text follows (partial evaluation, Trinh and Le 2018). `label` is the column
+    of the right choice: one of the names `labels`, a number from `first_label` on, or the choice's text. `words` are what
+    stands for the values of a column, column by column. `description` stands once before all shots. `separator` stands between
+    description, shots and prompt. `group` is the column of passages that several rows share.
     Raises ConfigurationError for templates that do not fit together.
     """
 
@@ -144,7 +146,7 @@ class PromptReader(DatasetRef):
         if self.answer_type != "choice":
             return np.zeros(count, dtype=np.int64), [[] for _ in range(count)]
         if self.options is not None:
-            names = list(self.labels or LABEL_LETTERS)
+            names = list(self.labels or DEFAULT_LABELS)
             texts, own_names = option_lists(reader, self.options, names)
         else:
             names = list(self.labels or map(str, range(self.first_label, self.first_label + len(self.choices))))

@@ -12,7 +12,7 @@ from numpy import ndarray
 from protoformer.batches import PromptSequence
 from protoformer.data.cache import Table
 from protoformer.data.prompts.reader import PromptExample
-from protoformer.text.prompts import EncodedPair
+from protoformer.text.prompts.pairs import EncodedPair
 
 
 @dataclass(frozen=True)

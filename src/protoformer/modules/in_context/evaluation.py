@@ -92,7 +92,7 @@ def evaluate_scored(
     return evaluation(per_example, corpus_metrics, main, scored.draw, scored.group, predictions)
 
 
-def evaluate_written(
+def evaluate_answers(
     references: InContextReferences,
     numbers: Int[Tensor, "sequences"],
     answers: Int[Tensor, "sequences longest"],

@@ -17,7 +17,7 @@ from protoformer.incontext.prefix_scoring import TOKENS_PER_PASS, PrefixScorer, 
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import EvalOutputs, Stage
-from protoformer.modules.kinds.in_context_evaluation import InContextEvaluation, evaluate_scored, evaluate_written
+from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_answers, evaluate_scored
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.in_context import Metric
@@ -27,8 +27,9 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
     """`metrics` are the scores of the task: for choices an accuracy by one of the normalisations, for completions `accuracy`
     (greedy decoding writes the completion), for answers that the model writes `exact_match`, `f1` or `bleu`.
 
-    An answer has at most `max_new_tokens` tokens (None: completions are scored, nothing is written) and ends before `stop`.
-    `tokens_per_pass` bounds memory and changes no result.
+    An answer has at most `max_new_tokens` tokens (None: completions are scored, nothing is written). It is decoded greedily
+    with `num_beams` 1, else by beam search, whose `length_penalty` is the exponent of lp(Y) in `decoding.beam`.
+    `tokens_per_pass` bounds the memory of scoring and changes no result.
     """
 
     is_causal_lm = True
@@ -85,5 +86,5 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
         numbers, values = outputs
         references = self.references[stage][split]
         if self.max_new_tokens is not None:
-            return evaluate_written(references, numbers, values, self.metrics)
+            return evaluate_answers(references, numbers, values, self.metrics)
         return evaluate_scored(references, numbers, values, self.metrics)

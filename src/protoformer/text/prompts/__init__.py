@@ -1,0 +1,1 @@
+"""Prompts: templates of texts, and their ids."""
