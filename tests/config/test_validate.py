@@ -192,3 +192,10 @@ def test_what_a_builder_refuses_is_one_line_that_names_the_node(config: dict[str
 def test_the_one_datamodule_names_a_method_that_the_one_template_has() -> None:
     assert members("protoformer.data.ClassificationDataModule")["template_method"] == "encode_texts"
     assert "encode_texts" in members("protoformer.text.BertTemplate")
+
+
+@pytest.mark.parametrize(("key", "value"), [("shots", 3), ("draws", 2), ("shots_seed", 1), ("on_overflow", "error")])
+def test_shots_are_of_in_context_tasks_alone(config: dict[str, Any], key: str, value: Any) -> None:
+    config["task"][key] = value
+    with pytest.raises(ConfigurationError, match=rf"task\.{key}={value}: task=glue/mnli has no shots"):
+        check(config)

@@ -69,7 +69,13 @@ def binds(config: dict[str, Any]) -> None:
 
 def reader(task: str) -> str:
     """A model whose template writes this task's texts."""
-    return "gpt2" if task in RUNNING or task.startswith(IN_CONTEXT) else "transformer" if task.startswith("translate/") else "bert"
+    return (
+        "gpt2"
+        if task in RUNNING or task.startswith(IN_CONTEXT)
+        else "transformer"
+        if task.startswith("translate/")
+        else "bert"
+    )
 
 
 def family_of(model: str) -> str:

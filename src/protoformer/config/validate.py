@@ -19,6 +19,7 @@ from protoformer.config.signatures import Opaque, Parameter, Signature, signatur
 from protoformer.errors import ConfigurationError
 
 Keys = dict[str, Parameter]
+SHOT_KEYS = ("shots", "draws", "shots_seed", "on_overflow")  # keys of task that a kind's data module may take
 OWN_DATA = "."  # task.rows.dataset: the folder, or the file, that source.root names
 
 
@@ -157,6 +158,11 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
             f"task.folds={task['folds'] or 'null'} and task.fold={'null' if task['fold'] is None else task['fold']}: name "
             "both, with fold below folds, as in task.folds=5 task.fold=0 (in a sweep: -m task.fold=0,1,2,3,4)"
         )
+    for name in SHOT_KEYS:
+        if task[name] is not None and name not in signature(task["data"]["_target_"]).parameters:
+            raise ConfigurationError(
+                f"task.{name}={task[name]}: task={choices.get('task')} has no shots; tasks named incontext/... have"
+            )
     if task["rows"].get("dataset") == OWN_DATA and config["source"].get("root") is None:
         raise ConfigurationError(
             f"task={choices.get('task')} reads data of your own; add source=local source.root=<a file, or a folder with "

@@ -37,7 +37,7 @@ class AnswerWriter:
 
     def __init__(self, model: Decoder, params: AnswerParams, suppressed_ids: Collection[int] = ()) -> None:
         self.model, self.params, self.suppressed_ids = model, params, suppressed_ids
-        self._shares_prefixes = all(
+        self._expands_prefix = all(
             isinstance(cache, KeyValueCache) and getattr(getattr(layer, "attention", None), "window", None) is None
             for cache, layer in zip(model.init_caches(1, 1), model.stack.layers, strict=True)
         )
@@ -65,7 +65,7 @@ class AnswerWriter:
         device = self.model.output_weight.device
         capacity = self.model.max_seq_len + 1
         ordered = sorted(prompts)
-        shared = min(shared_length(ordered[0], ordered[-1]), min(map(len, prompts)) - 1) if self._shares_prefixes else 0
+        shared = min(shared_length(ordered[0], ordered[-1]), min(map(len, prompts)) - 1) if self._expands_prefix else 0
         if not shared:
             longest = max(map(len, prompts)) + self.params.max_new_tokens
             session = DecoderSession(self.model, len(prompts), longest, self.suppressed_ids)

@@ -53,7 +53,7 @@ class InContextDataModule(TableDataModule[PromptTable]):
     `shots` are the solved examples in front of each prompt, taken from `shots_split`. `draws` is the number of draws of shots,
     each of which evaluates the whole split; `shots_seed` draws them. `shots_per` says whether the shots of a draw are the same
     for all examples, or drawn for each example. A prompt that is longer than the model's positions loses shots from the left,
-    then the beginning of its context, both counted; with `on_overflow="error"` it is an error. `unconditional` is a context
+    then the beginning of its context, both counted; `on_overflow` "error" makes that an error. `unconditional` is a context
     without content, such as "Answer:", behind which completions are also scored (arXiv 2005.14165, section 2.4).
     `max_new_tokens` positions are left for an answer that the model writes (None: it writes none). An answer ends before the
     first token with `stop` in it.
