@@ -51,7 +51,7 @@ def is_commit(revision: str | None) -> bool:
 
 @cache
 def unreachable() -> str:
-    """The reason why the hub cannot be asked, or "" where it answers. One request a process."""
+    """The reason why the hub cannot be reached, or "" where it answers. One request a process."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
@@ -87,7 +87,7 @@ def describe(repo: str, revision: str | None) -> str:
 class _Repository:
     """One model's files at one revision; the first file that is fetched fixes the commit of all.
 
-    `missing` lists files that are not cached and cannot be asked for.
+    `missing` lists files that are not cached and cannot be downloaded.
     """
 
     repo: str
@@ -95,7 +95,7 @@ class _Repository:
     missing: list[str] = field(default_factory=list)
 
     def get(self, name: str) -> Path | None:
-        """The cached file; None where the repository has none, or (see `missing`) the hub cannot be asked."""
+        """The cached file; None where the repository has none, or (see `missing`) the hub cannot be reached."""
         if is_commit(self.revision) or unreachable():
             cached = try_to_load_from_cache(self.repo, name, revision=self.revision)
             if isinstance(cached, str):
@@ -180,7 +180,7 @@ def _missing(repository: _Repository, what: str) -> WeightsError:
     model = f"hub model {describe(repository.repo, repository.revision)}"
     if repository.missing:
         return WeightsError(
-            f"{model}: the cache lacks {what}, and the hub cannot be asked: {unreachable()}; {ADVICE_LATER}"
+            f"{model}: the cache lacks {what}, and the hub cannot be reached: {unreachable()}; {ADVICE_LATER}"
         )
     return WeightsError(f"{model}: it lacks {what}; use {ALTERNATIVE}")
 

@@ -161,6 +161,24 @@ def test_flags_are_read_anywhere_and_cfg_prints_without_running(
     assert trained == []
 
 
+def test_help_names_every_flag_that_an_unknown_one_is_answered_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert train.main([DEMO, "--foo"]) == 2
+    offered = capsys.readouterr().err.partition("Choose from: ")[2].strip().split(", ")
+    assert "--package" in offered
+    assert [flag for flag in offered if flag not in text] == []
+
+
+def test_a_sweep_over_seeds_or_folds_prints_the_mean(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["-m", DEMO, f"paths.outputs={tmp_path}", "seed=1,3,5"]) == 0
+    *_, mean, best = lines(capsys.readouterr().out)
+    assert mean == "mean of 3 jobs: 30.00 ± 20.00"
+    assert best.startswith("best: job 3 (seed=5)")
+
+
 def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--help"]) == 0
     text = capsys.readouterr().out

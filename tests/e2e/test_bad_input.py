@@ -149,7 +149,7 @@ def test_a_model_that_the_hub_cannot_give(command: Command) -> None:
 
 def test_sizes_that_clash_with_the_weights(command: Command) -> None:
     rte(command.folder / "data")
-    assert "model.d_model=32 was asked for, but" in one_line(command("model.d_model=32"))
+    assert "model.d_model=32 is set, but" in one_line(command("model.d_model=32"))
 
 
 def test_what_the_hardware_cannot_do(command: Command) -> None:

@@ -202,7 +202,7 @@ def test_mismatches_are_named(tmp_path: Path) -> None:
         weights.load_into(encoder, lacking, "here")
     with pytest.raises(WeightsError, match=r"unexpected: adapter\.weight"):
         weights.load_into(encoder, {**body, "adapter.weight": torch.zeros(1)}, "here")
-    with pytest.raises(WeightsError, match=r"mis-shaped: pooler\.dense\.bias is \[3\], the model wants \[24\]"):
+    with pytest.raises(WeightsError, match=r"mis-shaped: pooler\.dense\.bias has shape \[3\], in the model \[24\]"):
         weights.load_into(encoder, {**body, "pooler.dense.bias": torch.zeros(3)}, "here")
     state = weights.read_state(tmp_path)
     del state["encoder.layer.0.attention.self.key.bias"]

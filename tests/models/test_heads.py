@@ -136,5 +136,5 @@ def test_next_sentences_may_be_left_out_and_added(tmp_path: Path, caplog: pytest
     assert any("randomly initialised" in message for message in caplog.messages)
     state["cls.predictions.bias"] = torch.zeros(3)
     save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"mis-shaped: masked\.bias is \[3\], the model wants \[40\]"):
+    with pytest.raises(WeightsError, match=r"mis-shaped: masked\.bias has shape \[3\], in the model \[40\]"):
         load_initial_weights(module, config, start)

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from protoformer.errors import UserError
 from protoformer.reporting import report
@@ -310,3 +311,39 @@ def test_runs_that_never_began_are_one_line(write_run, tmp_path: Path) -> None:
     (line,) = report.omitted_runs(collected)
     assert line.startswith("never reached a first step: ")
     assert line.endswith("/a and 2 more")
+
+
+def test_folds_of_one_cross_validation_are_one_recipe(write_run, tmp_path: Path) -> None:
+    for fold, accuracy in enumerate((0.8, 0.85, 0.9)):
+        task = {"kind": "classification", "rows": {"labels": ["a", "b"]}, "folds": 3, "fold": fold}
+        task["splits"] = {"train": f"train[all but fold {fold}/3]", "validation": f"train[fold {fold}/3]"}
+        folder = write_run(f"fold{fold}", metrics={"val/accuracy": accuracy})
+        config = OmegaConf.load(folder / "config.yaml")
+        config["task"] = task
+        OmegaConf.save(config, folder / "config.yaml")
+    report.main([str(tmp_path)], csv=str(tmp_path / "runs.csv"))
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert report.table_of(group)[1][0][:3] == ["lr=5e-05 batch_size=32 epochs=3", "3", "85.00 ± 5.00"]
+    rows = csv.DictReader((tmp_path / "runs.csv").open())
+    assert sorted(row["task.fold"] for row in rows if row["task.fold"]) == ["0", "1", "2"]
+
+
+def test_squads_analyses_stand_in_the_csv_alone(write_run, tmp_path: Path, capsys) -> None:
+    scores = {"exact_match": 0.7, "f1": 0.72, "best_f1": 0.73, "best_f1_threshold": -1.5, "null_threshold": -1.5}
+    scores |= {"HasAns/exact_match": 0.6, "HasAns/f1": 0.62, "NoAns/f1": 0.8}
+    write_run("a", model="bert_large", task="squad/v2", metrics={f"val/{key}": value for key, value in scores.items()})
+    report.main([str(tmp_path)], csv=str(tmp_path / "runs.csv"))
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = report.table_of(group)
+    assert head[2:-2] == ["score", "val/exact_match", "val/f1"]
+    assert lines[1][3:5] == ["78.7", "81.9"]
+    assert "further metrics, in the file of --csv alone: val/best_f1, " in capsys.readouterr().out
+    (row, *_) = csv.DictReader((tmp_path / "runs.csv").open())
+    assert (row["val/HasAns/f1"], row["val/null_threshold"]) == ("62.0", "-1.5")
+
+
+def test_epochs_that_steps_cut_short_do_not_tell_recipes_apart(write_run, tmp_path: Path) -> None:
+    write_run("a", recipe={"max_steps": 60})
+    write_run("b", recipe={"max_steps": 60, "epochs": 1}, trainer={"max_epochs": 1})
+    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    assert not any("max_epochs" in name for name in group.recipes)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from protoformer.reporting import results
-from protoformer.reporting.tables import format_duration
+from protoformer.reporting.tables import counted, format_duration
 from protoformer.runs import reader
 
 
@@ -49,6 +49,20 @@ def test_other_weights_are_told(write_run) -> None:
     assert "it started from minilm, not from the model's published weights" in printed(
         write_run("x", init_from="minilm")
     )
+
+
+def test_columns_of_published_numbers_stand_only_where_there_are_some(write_run) -> None:
+    assert "printed in" in printed(write_run("a"))
+    text = printed(write_run("b", task="classify"))
+    assert "val/accuracy" in text
+    assert "printed in" not in text
+
+
+@pytest.mark.parametrize(
+    ("epochs", "text"), [(0.0064, "0.006 epochs"), (0.06, "0.06 epochs"), (1.0, "1 epoch"), (2, "2 epochs")]
+)
+def test_epochs_are_counted_where_they_are_few(epochs: float, text: str) -> None:
+    assert counted(epochs, "epoch") == text
 
 
 def test_a_run_without_scores_prints_its_facts(write_run) -> None:

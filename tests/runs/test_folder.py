@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,18 @@ def test_what_is_no_run_folder(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "nowhere")
     with pytest.raises(RunFolderError, match=r"no config\.yaml"):
         RunFolder.open(tmp_path)
+
+
+def test_a_placeholder_is_answered_with_the_runs_that_are_there(tmp_path: Path) -> None:
+    """`outputs/bert/glue/mnli/RUN`, as documentation writes it, and the folder of a task's runs."""
+    for age, name in enumerate(("seed3-a", "seed2-b", "seed1-c")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        os.utime(tmp_path / name / "config.yaml", (1000 - age, 1000 - age))
+    for path in (tmp_path / "RUN", tmp_path):
+        with pytest.raises(RunFolderError) as error:
+            RunFolder.open(path)
+        assert str(error.value).endswith(f"; runs in {tmp_path}: seed3-a, seed2-b and 1 more")
 
 
 def test_the_trackers_id_is_drawn_once_and_an_agents_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

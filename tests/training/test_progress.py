@@ -8,9 +8,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from protoformer.data.batching.samplers import BatchConfig, Phase, PhasedSampler
 from protoformer.modules.objective.gradient_normalizer import StepMetrics
 from protoformer.training.callbacks.bar import ProgressBar, clock
-from protoformer.training.callbacks.progress import ProgressLines, abbreviate
+from protoformer.training.callbacks.progress import ProgressLines, abbreviate, passes
 from protoformer.training.callbacks.throughput import Counts, Rates, Throughput
 
 
@@ -53,7 +54,7 @@ def test_the_bar_counts_the_runs_steps_and_fits_the_terminal(
     (line,) = line_of(bar).splitlines()
     assert len(line) < width
     assert line.startswith("step 60/12,630")
-    details = ["6:59:00 left", "loss 0.5", "dev 75.00", "epoch 1/316", "12.6k tok/s"]
+    details = ["6:59:00 left", "loss 0.5", "dev 75.00", "epoch 2/316", "12.6k tok/s"]
     shown = [detail for detail in details if detail in line]
     assert shown == details[: len(shown)]
     assert len(shown) == {40: 1, 60: 3, 80: 4, 120: 5}[width]
@@ -97,3 +98,34 @@ def test_a_language_model_is_known_by_its_perplexity(capsys: pytest.CaptureFixtu
     module.evaluations = {"val": {"": SimpleNamespace(headline="perplexity")}}
     ProgressLines(Throughput()).on_validation_end(trainer, module)
     assert capsys.readouterr().out == "step 3  dev perplexity 20.5\n"
+
+
+def test_an_epoch_of_a_run_in_phases_is_a_pass_over_its_rows() -> None:
+    """Pretraining's sampler counts the whole run as one epoch."""
+    trainer, _ = fake(30, total=100)
+    sampler = PhasedSampler([Phase(100, 250)], BatchConfig(10))
+    trainer.train_dataloader = SimpleNamespace(micro_batches=sampler)
+    trainer.num_training_batches = 100
+    assert passes(trainer, 30) == pytest.approx(1.2)
+    bar = ProgressBar(Throughput(), Console(file=io.StringIO(), width=80))
+    bar._show_steps(trainer, SimpleNamespace(total_steps=100))  # type: ignore[arg-type]
+    assert "epoch 2/4" in bar.details
+
+
+def test_the_bar_is_erased_at_the_end_and_drawn_under_what_is_printed() -> None:
+    """The line is not drawn once more when it closes, and says `step`, not `validating`, once a dev score is printed."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    bar = ProgressBar(Throughput(), console)
+    trainer, module = fake(3)
+    bar.on_train_start(trainer, module)
+    assert bar._live is not None
+    bar._live.auto_refresh = False
+    bar._show_steps(*fake(7))
+    bar._live.refresh()
+    drawn = stream.getvalue().count("step 7/100")
+    assert drawn >= 1
+    bar.on_train_end(trainer, module)
+    assert stream.getvalue().count("step 7/100") == drawn
+    assert stream.getvalue().endswith("\x1b[1A\x1b[2K")
+    bar.on_train_end(trainer, module)  # once is enough

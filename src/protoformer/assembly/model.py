@@ -59,7 +59,7 @@ def resolve_model(config: Mapping[str, Any], initial: InitialWeights, tokenizer:
     for name, value in sizes.items():
         if f"model.{name}" in set_keys and arguments.get(name) != value:
             raise ConfigurationError(
-                f"model.{name}={arguments.get(name)} was asked for, but {initial.source_name} has {name}={value}; "
+                f"model.{name}={arguments.get(name)} is set, but {initial.source_name} has {name}={value}; "
                 "leave one of them out"
             )
     arguments |= sizes

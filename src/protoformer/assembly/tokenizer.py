@@ -60,8 +60,8 @@ def find_tokenizer(config: Mapping[str, Any], initial: InitialWeights, source: A
 
 
 def _no_vocabulary(repo: str, reason: str) -> str:
-    """The message for a published vocabulary that cannot be had, where weights were not asked for."""
-    missing = f"not in the cache, and the hub cannot be asked: {hub.unreachable()}" if hub.unreachable() else reason
+    """The message for a published vocabulary that cannot be had, where no weights are to be loaded."""
+    missing = f"not in the cache, and the hub cannot be reached: {hub.unreachable()}" if hub.unreachable() else reason
     return (
         f"the vocabulary of {repo}: {missing}; with a network `protoformer prepare` fetches it, without one give "
         "model.tokenizer=FILE (a vocab.txt or a tokenizer.json)"

@@ -50,6 +50,8 @@ EXAMPLES = (
 FLAGS = (
     ("-m, --multirun", "run all combinations of comma-separated values"),
     ("-c, --cfg job|hydra|all", "print the composed config and exit; job: with all defaults"),
+    ("-p, --package NODE", "with --cfg: a node of it alone, such as recipe"),
+    ("--resolve", "with --cfg: values in the place of references to other keys"),
     ("--config-dir DIR", "a folder with further options; with its own train.yaml it replaces conf/"),
     ("-h, --help", "print this text; --help all: every key, as `protoformer settings` does"),
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LONG_SWEEP = 10  # jobs from which checking them takes seconds
 FAILED = 1
 PROGRAM = "python train.py"
+REPEATING = ("seed=", "task.fold=")  # overrides of jobs that repeat one experiment
 
 
 @dataclass
@@ -187,7 +188,9 @@ def command_line(overrides: Sequence[str], program: str = PROGRAM) -> str:
 
 def print_summary(jobs: Sequence[Job]) -> None:
     """A table of a sweep's jobs: the overrides that differ, and the score or the error of each."""
-    # not at the top: rich is slow to import
+    # not at the top: slow to import
+    import statistics
+
     from protoformer.reporting.tables import print_table
 
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
@@ -201,6 +204,10 @@ def print_summary(jobs: Sequence[Job]) -> None:
     scored = [
         (job.score, -number) for number, job in enumerate(jobs) if job.score is not None and job.score == job.score
     ]
+    repeated = {tuple(text for text in job.overrides if not text.startswith(REPEATING)) for job in jobs}
+    if len(scored) > 1 and len(repeated) == 1 and all(job.score_text[:1].isdigit() for job in jobs):
+        scores = [100 * score for score, _ in scored]
+        print(f"mean of {len(scores)} jobs: {statistics.fmean(scores):.2f} ± {statistics.stdev(scores):.2f}")
     if len(scored) > 1:
         best = -max(scored)[1]
         print(

@@ -1,5 +1,6 @@
 """Plain values (from yaml and the command line) converted to annotated types, or refused in one line."""
 
+import math
 import operator
 import re
 import types
@@ -18,7 +19,7 @@ NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "
 WIDER = {(str, PurePath): str, (Mapping,): dict, (Iterable,): list}  # types, and the plain one that yaml writes them in
 COMPARISONS = {"above": operator.gt, "at least": operator.ge, "below": operator.lt, "at most": operator.le}
 PARENTHESIS = re.compile(r"\(.*?\)")
-BOUND = re.compile(r"(above|at least|below|at most|or) (-?\d+(?:\.\d+)?|inf)")
+BOUND = re.compile(r"(above|at least|below|at most|or) (-?\d+(?:\.\d+)?)")
 
 
 class KeyedError(ConfigurationError):
@@ -42,6 +43,10 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
     except ValueError:
         pass
     parts = get_args(annotation) if _kind(annotation) is Union else (annotation,)
+    for part in parts if isinstance(value, list) else ():
+        if _kind(part) is list and get_args(part) and not any(isinstance(item, bool) for item in value):
+            for item in value:  # the one that does not fit is named
+                coerce(item, get_args(part)[0], key)
     names = [name for part in parts if _kind(part) is Literal for name in get_args(part) if isinstance(name, str)]
     if names and (isinstance(value, str) or meant is not None):
         others = described(annotation, names=False)
@@ -128,12 +133,15 @@ def _coerce_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
 
 
 def _in_range(value: Any, rule: str, key: str) -> Any:
-    """The value, where it keeps to a rule (see `protoformer.ranges`): text is not empty, every number lies in its bounds."""
+    """The value, where it keeps to a rule (see `protoformer.ranges`): text is not empty, every number is
+    finite and lies in its bounds."""
     if isinstance(value, str) and not value.strip():
         raise KeyedError(key, f"{key} is empty; expected {rule}")
     bounds = [(word, float(limit)) for word, limit in BOUND.findall(PARENTHESIS.sub("", rule))]
     for number in value if isinstance(value, list) else [value] if bounds else []:
-        inside = all(COMPARISONS[word](number, limit) for word, limit in bounds if word != "or")
+        inside = math.isfinite(number) and all(
+            COMPARISONS[word](number, limit) for word, limit in bounds if word != "or"
+        )
         if not inside and ("or", number) not in bounds:
             raise KeyedError(key, f"{key}={value} is out of range; expected a value {rule}")
     return value

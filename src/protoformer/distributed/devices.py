@@ -65,7 +65,7 @@ def rank_device_index() -> int:
 
 
 def default_workers(accelerator: str, cores: int, local_ranks: int) -> int:
-    """Processes that load data where none are asked for: a GPU would wait for batches, a CPU computes itself."""
+    """Processes that load data where no number is set: a GPU would wait for batches, a CPU computes itself."""
     return min(4, max(0, cores // local_ranks - 1)) if accelerator == "gpu" else 0
 
 

@@ -64,7 +64,7 @@ def main(run: str, to: str, out: str) -> None:
         save_file(state, tmp, metadata={"format": "pt"})
         shutil.copymode(target / "config.json", tmp)  # safetensors writes 0600, whatever the umask
     print(f"{target}: {len(state)} tensors; transformers.{hf_config['architectures'][0]} opens it")
-    print(f"texts of more than {max_len} tokens: the run cut them; transformers does if asked to, by truncation=True")
+    print(f"texts of more than {max_len} tokens: the run cut them; transformers does so with truncation=True")
 
 
 def _mark(folder: RunFolder) -> dict[str, Any]:

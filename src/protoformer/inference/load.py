@@ -14,6 +14,7 @@ from protoformer.inference.opening.run import open_run
 from protoformer.inference.queries.hidden_states import EncodedText, encode_text
 from protoformer.inference.queries.predict import prediction_rows
 from protoformer.modules.queries import Query
+from protoformer.runs.folder import runs_beside
 
 
 class LoadedRun(OpenedModel):
@@ -84,9 +85,10 @@ def load(source: str | Path) -> LoadedRun:
     elif folder.is_dir() and not (folder / "config.json").exists():
         raise RunFolderError(
             f"{folder}: no config.yaml and no config.json, so this is neither a run folder nor a folder of weights"
+            f"{runs_beside(folder)}"
         )
     elif not folder.exists() and hub.is_path(str(source)):
-        raise RunFolderError(f"{source}: no such run folder")
+        raise RunFolderError(f"{source}: no such run folder{runs_beside(folder.parent)}")
     else:
         name = "/".join(folder.absolute().parts[-2:]) if folder.is_dir() else str(source)
         opened = open_published(hub.resolve_folder(str(source)), name)

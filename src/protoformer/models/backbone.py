@@ -19,7 +19,7 @@ PackingMode = Literal["auto", "on", "off"]
 def build_layout(
     padding_mask: Bool[Tensor, "batch seq"], packing: PackingMode, lengths: SequenceLengths | None = None
 ) -> Layout:
-    """The layout that layers run on. "auto" packs unless the graph is being compiled, which wants fixed shapes.
+    """The layout that layers run on. "auto" packs unless the graph is being compiled, which needs fixed shapes.
 
     Where the host's `lengths` say that nothing is padded there is no mask, so that attention may run without one; on a GPU
     then packing would only copy.

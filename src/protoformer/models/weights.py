@@ -149,7 +149,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, option
     missing = sorted(current.keys() - state.keys() - kept.keys())
     unexpected = sorted(state.keys() - current.keys())
     mis_shaped = [
-        f"{name} is {list(state[name].shape)}, the model wants {list(current[name].shape)}"
+        f"{name} has shape {list(state[name].shape)}, in the model {list(current[name].shape)}"
         for name in sorted(current.keys() & state.keys())
         if state[name].shape != current[name].shape
     ]

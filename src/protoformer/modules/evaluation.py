@@ -39,7 +39,7 @@ class Evaluation:
     task adds its predictions, and says by class attributes how reports are to read them.
     """
 
-    lists_misclassified: ClassVar[bool] = False  # only then is its data asked for the texts of its rows
+    lists_misclassified: ClassVar[bool] = False  # only then the texts of its rows are read
     percent_metrics: ClassVar[frozenset[str]] = frozenset()  # names of metrics that papers print times 100
     headline: ClassVar[str | None] = None  # the metric that people know a model by, where it is not the score
     free_text: ClassVar[bool] = False  # predictions are texts that the model writes, seldom equal to the reference

@@ -14,9 +14,7 @@ from protoformer.optim.schedules import Schedule
 class Optimization:
     """How weights are fitted. These are the keys of `recipe` that concern the optimizer, with their defaults."""
 
-    lr: Annotated[
-        float, "above 0 and below inf"
-    ]  # the peak learning rate; with schedule="noam" a factor on d_model^-0.5
+    lr: Annotated[float, "above 0"]  # the peak learning rate; with schedule="noam" a factor on d_model^-0.5
     # the learning rate rises from 0 meanwhile
     warmup: Annotated[float, "at least 0 (a fraction of all steps when below 1, else steps)"] = 0.0
     schedule: Schedule = "linear"  # of the learning rate after the warm-up; noam is that of the 2017 paper

@@ -20,6 +20,7 @@ DERIVED = {  # keys that repeat others, and those
     "task.module.aux_lm_weight": "recipe.aux_lm_weight",
     "task.module.label_smoothing": "recipe.label_smoothing",
 }
+FOLD_KEYS = ("task.fold", "task.splits.train", "task.splits.validation")
 MAX_KEYS = 6  # further differing keys in a recipe's name that nobody typed
 
 
@@ -43,7 +44,9 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def recipe_names(variants: Sequence[Mapping[str, Any]], typed: Sequence[str] = ()) -> list[str]:
     """Names of learning rate, batch size, length and the differing settings, `lr=5e-05 batch_size=32 epochs=3`; different
-    settings get different names. Keys that were `typed` come first, and none of them is left out."""
+    settings get different names, folds of one cross-validation the same. Keys that were `typed` come first, and none of them
+    is left out."""
+    variants = [_of_any_fold(variant) for variant in variants]
     differ = differing(variants)
     differ = [key for key in differ if key not in ALWAYS_SHOWN and DERIVED.get(key) not in differ]
     # typed ones first; sizes that follow from other weights last
@@ -59,6 +62,14 @@ def recipe_names(variants: Sequence[Mapping[str, Any]], typed: Sequence[str] = (
             text += f" (+{len(differ) - len(shown)} keys, variant {hidden.setdefault(rest, len(hidden) + 1)})"
         names.append(text or "(default)")
     return names
+
+
+def _of_any_fold(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that say which fold of a cross-validation is held out, and without the epochs' second name."""
+    left_out = FOLD_KEYS if variant.get("task.folds") else ()
+    if variant.get("trainer.max_epochs") == variant.get("recipe.epochs"):
+        left_out = (*left_out, "trainer.max_epochs")
+    return {key: value for key, value in variant.items() if key not in left_out}
 
 
 def _length_keys(variant: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from protoformer.reporting.recipes import ALWAYS_SHOWN, differing, recipe_names,
 from protoformer.reporting.tables import escape_markdown, make_console, markdown_table, print_line, print_table
 from protoformer.runs import reader
 from protoformer.runs.metrics import read_curves
+from protoformer.scoring import squad
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,14 @@ class TaskRuns:
     @property
     def keys(self) -> list[str]:
         """Metrics of the table: those of dev sets, then those of test sets."""
-        keys = list(dict.fromkeys(key for run in self.runs for key in paper_results.score_keys(run.result["metrics"])))
-        return sorted(keys, key=lambda key: not key.startswith("val/"))
+        keys = dict.fromkeys(key for run in self.runs for key in paper_results.score_keys(run.result["metrics"]))
+        return sorted((key for key in keys if not squad.is_detail(key)), key=lambda key: not key.startswith("val/"))
+
+    @property
+    def details(self) -> list[str]:
+        """Scores without a column: they analyse others, and are in the CSV file."""
+        keys = dict.fromkeys(key for run in self.runs for key in paper_results.score_keys(run.result["metrics"]))
+        return [key for key in keys if squad.is_detail(key)]
 
     @property
     def has_mean(self) -> bool:
@@ -212,6 +219,8 @@ def group_notes(group: TaskRuns) -> list[str]:
         lines.append(
             f"best on dev: {results.score_text(group.best.result)}, seed {_seed(group.best)}, {group.best.record.folder}"
         )
+    if group.details:
+        lines.append(f"further metrics, in the file of --csv alone: {', '.join(group.details)}")
     if constant := _constant_settings(group):
         lines.append(f"all runs: {constant}")
     if group.best is not None:

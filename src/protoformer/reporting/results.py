@@ -137,9 +137,13 @@ def print_results(result: Mapping[str, Any], folder: Path, console: Console | No
     record = reader.read(folder)
     config, lines = record.config, scores(result, record.config)
     if lines:
+        published = any(line.row for line in lines)
         print_table(
-            ("metric", "this run", "published", "printed in"),
-            [(line.key, line.ours, line.theirs, line.row.source if line.row else "") for line in lines],
+            ("metric", "this run", *(("published", "printed in") if published else ())),
+            [
+                (line.key, line.ours, *((line.theirs, line.row.source if line.row else "") if published else ()))
+                for line in lines
+            ],
             f"{result['model']} x {result['task']}  {result['run_id']}",
             console=console,
             framed=True,

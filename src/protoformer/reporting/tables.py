@@ -1,5 +1,6 @@
 """Tables on a terminal and in Markdown, and the small pieces of text that reports share."""
 
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -9,16 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PIPED_WIDTH = 160  # columns where no terminal says its width
-NARROW = 120  # in a narrower terminal a framed table has no padding, and its heads break after a slash
-OTHER_WIDTH = 8  # of its columns but the first, which has the rest
+PIPED_WIDTH = 160  # columns where neither a terminal nor COLUMNS says the width
+OTHER_WIDTH = 7  # at least, of the columns but the first in a table that does not fit otherwise
+LONGEST_WORD = 12  # characters of a word that is never folded there
 
 
 def make_console() -> Console:
-    """The console of standard output: without colours, and wide, in a pipe."""
+    """The console of standard output. In a pipe it has no colours, and the width of COLUMNS, or else a wide one."""
     if sys.stdout.isatty():
         return Console(highlight=False)
-    return Console(width=max(Console().width, PIPED_WIDTH), highlight=False, no_color=True)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) > 0 else PIPED_WIDTH
+    return Console(width=width, highlight=False, no_color=True)
 
 
 def print_table(
@@ -34,26 +37,40 @@ def print_table(
 ) -> None:
     """Print a table. Cells are text as it is, never markup; long ones are folded.
 
-    `framed` draws lines around it, in a pipe too. `right` and `bold` name columns that are right-aligned and bold; a line
-    is drawn after the first `section_after` rows.
+    `framed` draws lines around it, in a pipe too; where it is wider than the console it has no padding, and its heads break
+    after a slash. `right` and `bold` name columns that are right-aligned and bold; a line is drawn after the first
+    `section_after` rows.
     """
     console = console or make_console()
-    plain = box.SIMPLE_HEAD if console.is_terminal else None
-    narrow = framed and console.is_terminal and console.width < NARROW
-    table = Table(
-        padding=(0, 0) if narrow else (0, 1),
-        title=None if title is None else Text(title, style="italic" if framed else "bold"),
-        title_justify="left",
-        box=box.HEAVY_HEAD if framed else plain,
-        pad_edge=framed,
+    lines = list(rows)
+    words = {name: [*name.replace("/", "/ ").split(), *(" ".join(row[number] for row in lines).split())]
+             for number, name in enumerate(columns)}  # fmt: skip
+    widths = {name: max(OTHER_WIDTH, *(len(word) for word in ("", *found) if len(word) <= LONGEST_WORD))
+              for name, found in words.items()}  # fmt: skip
+
+    def table(narrow: bool) -> Table:
+        plain = box.SIMPLE_HEAD if console.is_terminal else None
+        result = Table(
+            padding=(0, 0) if narrow else (0, 1),
+            title=None if title is None else Text(title, style="italic" if framed else "bold"),
+            title_justify="left",
+            box=box.HEAVY_HEAD if framed else plain,
+            pad_edge=framed,
+        )
+        for name in columns:
+            head = name.replace("/", "/\n") if narrow else name
+            width = widths[name] if narrow and name != columns[0] else None
+            result.add_column(Text(head), justify="right" if name in right else "left",
+                              style="bold" if name in bold else None, overflow="fold", max_width=width)  # fmt: skip
+        for number, row in enumerate(lines, start=1):
+            result.add_row(*map(Text, row), end_section=number == section_after)
+        return result
+
+    wide = table(narrow=False)
+    fits = (
+        not framed or console.measure(wide, options=console.options.update(max_width=10_000)).maximum <= console.width
     )
-    for name in columns:
-        head = Text(name.replace("/", "/\n") if narrow else name)
-        table.add_column(head, justify="right" if name in right else "left", style="bold" if name in bold else None,
-                         overflow="fold", max_width=OTHER_WIDTH if narrow and name != columns[0] else None)  # fmt: skip
-    for number, row in enumerate(rows, start=1):
-        table.add_row(*map(Text, row), end_section=number == section_after)
-    console.print(table)
+    console.print(wide if fits else table(narrow=True))
 
 
 def print_line(console: Console, line: str) -> None:
@@ -82,7 +99,10 @@ def format_duration(seconds: float) -> str:
 
 def counted(number: float, noun: str, plural: str | None = None) -> str:
     """`1 epoch`, `3 epochs`, `0.03 epochs`, `2 processes`."""
-    text = f"{number:,}" if isinstance(number, int) else f"{number:,.2f}".rstrip("0").rstrip(".")
+    if isinstance(number, int):
+        text = f"{number:,}"
+    else:
+        text = f"{number:.1g}" if 0 < number < 0.01 else f"{number:,.2f}".rstrip("0").rstrip(".")
     return f"{text} {noun if number == 1 else plural or noun + 's'}"
 
 

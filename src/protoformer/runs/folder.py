@@ -51,9 +51,9 @@ class RunFolder:
     def open(cls, path: Path) -> "RunFolder":
         """An existing run folder. Raises RunFolderError where there is none; never makes one."""
         if not path.is_dir():
-            raise RunFolderError(f"{path}: no such run folder")
+            raise RunFolderError(f"{path}: no such run folder{runs_beside(path.parent)}")
         if not (path / "config.yaml").exists():
-            raise RunFolderError(f"{path}: no config.yaml, so this is not a run folder")
+            raise RunFolderError(f"{path}: no config.yaml, so this is not a run folder{runs_beside(path)}")
         # behind the hash, which may itself look like the number of an attempt
         match = re.fullmatch(r"(.*-[0-9a-f]{8})-a(\d+)", path.name)
         return cls(path, match[1], int(match[2])) if match else cls(path, path.name)
@@ -195,3 +195,12 @@ def _finite(value: Any) -> Any:
 
 def _attempt(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-a{number}"
+
+
+def runs_beside(folder: Path) -> str:
+    """`; runs in FOLDER: NAME, NAME and 3 more`, the newest first; "" where it has none."""
+    files = sorted(folder.glob("*/config.yaml"), key=lambda file: -file.stat().st_mtime)
+    if not files:
+        return ""
+    more = f" and {len(files) - 2} more" if len(files) > 2 else ""
+    return f"; runs in {folder}: {', '.join(file.parent.name for file in files[:2])}{more}"

@@ -90,6 +90,13 @@ def means(scored: Scored, gold: Mapping[str, Sequence[str]]) -> dict[str, float]
     return metrics
 
 
+def is_detail(key: str) -> bool:
+    """Whether a metric's key, as `val/HasAns/f1`, is one by which v2.0's exact match and F1 are analysed: those of questions
+    with and without an answer, and thresholds with the scores that are best over all."""
+    *parents, name = key.split("/")
+    return bool({"HasAns", "NoAns"} & {*parents}) or name.startswith("best_") or name.endswith("_threshold")
+
+
 def best_threshold(
     scores: Mapping[str, float], null_odds: Mapping[str, float], gold: Mapping[str, Sequence[str]]
 ) -> tuple[float, float]:

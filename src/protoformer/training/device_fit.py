@@ -24,8 +24,8 @@ GIB = 2**30
 def fit_to_device(parts: Parts, config: Mapping[str, Any], accelerator: str, device_bytes: int | None = None) -> None:
     """Set `micro_batch`, `workers` and `pin_memory` of the data's batches where the config leaves them open, for a GPU.
 
-    `device_bytes` is the card's memory, here asked for by default: the same on each start, so that a continued run has the
-    same micro-batches.
+    `device_bytes` is the card's memory, by default as the driver gives it: the same on each start, so that a continued run
+    has the same micro-batches.
     """
     if accelerator != "gpu":
         return

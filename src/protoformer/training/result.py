@@ -1,7 +1,6 @@
 """Result: what `result.json` says of a finished run."""
 
 import datetime
-import math
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -16,6 +15,7 @@ from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
 from protoformer.training.callbacks.early_stopping import StopEarly
+from protoformer.training.callbacks.progress import passes
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import read_header
 
@@ -97,14 +97,12 @@ def training_stats(
     window of each process, in which the device warms up; and steps that a gradient scaler skipped, if any."""
     measured, peak = throughput.warm, throughput.peak_flops_per_s
     seconds = measured.seconds
-    steps_per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    epochs = passes(trainer, trainer.global_step)
     stopped_early = any(isinstance(each, StopEarly) and each.has_stopped for each in trainer.early_stopping_callbacks)
     flops_per_s = measured.flops / seconds if seconds else None
     return {
         "steps": trainer.global_step,
-        "epochs": round(trainer.global_step / steps_per_epoch, 2)
-        if 0 < steps_per_epoch < math.inf
-        else trainer.current_epoch,
+        "epochs": trainer.current_epoch if epochs is None else round(epochs, 2 if epochs >= 0.01 else 6),
         "stopped_early": stopped_early,
         "seconds": round(throughput.seconds, 1),
         "examples_per_s": round(measured.examples / seconds, 2) if seconds else None,

@@ -70,3 +70,9 @@ def test_a_table_smaller_than_a_batch() -> None:
     assert [sorted(draw % 4 for draw in batch) for batch in batches[:2]] == [[0] * 8] * 2
     assert batches[0] + batches[1] == [4 * number for number in range(16)]
     assert np.bincount(np.asarray(batches[2]) % 4, minlength=4).max() == 3
+
+
+def test_passes_over_the_rows_are_summed_over_phases() -> None:
+    assert sampler().passes(7) == pytest.approx(70 / 25)
+    assert sampler().passes(9) == pytest.approx(70 / 25 + 20 / 8)
+    assert sampler().passes(99) == pytest.approx(70 / 25 + 30 / 8 + 20 / 100)

@@ -69,7 +69,7 @@ class Convolution(nn.Module):
         else:
             padded = self._with_cached_inputs(padded, layout, cache)
         if self.depthwise:
-            # Conv1d wants (batch, channels, seq)
+            # Conv1d reads (batch, channels, seq)
             return layout.pack(self.map(padded.transpose(1, 2)).transpose(1, 2))
         # one shifted copy of the sequence for each tap of the kernel, side by side: (*tokens, kernel * d_in)
         taps = [padded[:, shift : shift + layout.seq] for shift in range(0, self.receptive_field + 1, self.dilation)]

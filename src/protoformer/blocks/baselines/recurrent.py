@@ -144,7 +144,7 @@ class UnidirectionalRNN(nn.Module):
         return torch.zeros_like(unpacked).scatter(1, order.expand_as(unpacked), unpacked), self._from_torch(last)
 
     def _to_torch(self, state: RecurrentState) -> Tensor | RecurrentState | None:
-        """Torch wants a leading axis of layers, a tuple for an LSTM and one tensor for a GRU."""
+        """Torch has a leading axis of layers, a tuple for an LSTM and one tensor for a GRU."""
         if not state:
             return None
         # (1, batch, d_model) each

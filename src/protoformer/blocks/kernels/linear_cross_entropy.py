@@ -33,7 +33,7 @@ def linear_cross_entropy(
     if chunk < 1:
         raise ValueError(f"chunk {chunk}: must be at least 1")
     device, dtype = hidden.device.type, hidden.dtype
-    # a custom Function is not seen by autocast: its dtype is asked for here
+    # a custom Function is not seen by autocast: its dtype is read here
     if device != "meta" and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     grad_enabled = torch.is_grad_enabled()

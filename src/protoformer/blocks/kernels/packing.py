@@ -163,7 +163,7 @@ Layout = PaddedLayout | PackedLayout
 
 
 class HiddenStates(NamedTuple):
-    """The output of a stack: token vectors and their layout, and the attention weights of the layers that were asked for.
+    """The output of a stack: token vectors and their layout, and the attention weights of the requested layers.
 
     `attn_weights` (over the sequence itself) and `cross_attn_weights` (over the memory) map a layer's index to
     `batch heads queries keys`.

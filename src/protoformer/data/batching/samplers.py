@@ -127,6 +127,14 @@ class PhasedSampler:
     def __len__(self) -> int:
         return sum(phase.steps for phase in self.phases) * self.config.accumulation
 
+    def passes(self, steps: int) -> float:
+        """Passes over the rows that the first `steps` optimizer steps make, summed over phases."""
+        passes = 0.0
+        for phase in self.phases:
+            passes += min(steps, phase.steps) * self.config.batch_size / phase.rows
+            steps = max(0, steps - phase.steps)
+        return passes
+
     def __iter__(self) -> Iterator[list[int]]:
         config = self.config
         step, skipped = divmod(self.position, config.accumulation)

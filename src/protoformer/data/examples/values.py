@@ -1,6 +1,6 @@
 """Columns of any Arrow type as texts, and as Python values.
 
-A column that is asked for as text is read as text, whatever type its file has. Rows that are no valid UTF-8 are marked.
+A text column is read as text, whatever type its file has. Rows that are no valid UTF-8 are marked.
 """
 
 import json

@@ -48,7 +48,7 @@ def _cached_builder(ref: DatasetRef) -> datasets.DatasetBuilder | None:
 
 def _downloaded_builder(ref: DatasetRef) -> datasets.DatasetBuilder:
     if reason := hub.unreachable():
-        raise unavailable(ref, "", f"it is not in the cache, and the hub cannot be asked: {reason}")
+        raise unavailable(ref, "", f"it is not in the cache, and the hub cannot be reached: {reason}")
     address = f"hf://datasets/{ref.dataset}"  # a bare name would mean a local folder of that name, where there is one
     builder = datasets.load_dataset_builder(address, ref.subset, revision=ref.revision)
     if hub.is_commit(ref.revision) and builder.hash != ref.revision:  # the library fell back on another cached commit

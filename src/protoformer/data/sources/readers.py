@@ -99,7 +99,7 @@ def _parquet_batches(path: Path, columns: Sequence[str] | None) -> Iterator[RowB
         check_names(file.schema_arrow.names, path)
         names = selected_columns(columns, file.schema_arrow.names, str(path))
         for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=names):
-            yield RowBatch(batch.select(names))  # the library also gives `text.more` where `text` is asked for
+            yield RowBatch(batch.select(names))  # the library also gives `text.more` where `text` is selected
 
 
 def _document_rows(path: Path, columns: Sequence[str] | None, encoding: str | None) -> Iterator[FileRow]:

@@ -15,7 +15,7 @@ class SampleSource:
         self._tables: dict[str, RawTable] = {}
 
     def load(self, ref: DatasetRef, split: str) -> RawTable:
-        name = f"{ref.dataset}/{ref.subset}/{split}"
+        name = "/".join(filter(None, (ref.dataset, ref.subset, split)))
         if name not in self._tables:
             table = sample.generate(ref.dataset, ref.subset, split, self.seed, self.rows)
             digest = hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """ProgressBar: one line on a terminal, for the whole run."""
 
+import math
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 from rich.text import Text
 
-from protoformer.training.callbacks.progress import abbreviate, dev_text, seconds_left, step_loss
+from protoformer.training.callbacks.progress import abbreviate, dev_text, passes, seconds_left, step_loss
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.lightning_internals import is_accumulating
 
@@ -35,7 +36,9 @@ class ProgressBar(Callback):
         self._live: Live | None = None
 
     def render(self) -> RenderableType:
-        """The line as it is now."""
+        """The line as it is now; empty when it closes."""
+        if not self.title:
+            return Text()
         title, details = f"{self.title} {self.completed:,}/{self.total:,}", list(self.details)
         width = self.console.width - 1
         while details and width - len(title) - sum(len(each) + 2 for each in details) - 2 < MIN_BAR:
@@ -77,8 +80,9 @@ class ProgressBar(Callback):
             return
         if (dev := dev_text(trainer, pl_module)) is not None and trainer.is_global_zero:
             self.dev = f"dev {dev.removeprefix('score ').replace('perplexity', 'ppl')}"
+        self._show_steps(trainer, pl_module)  # before the print, under which the line is drawn again
+        if dev is not None and trainer.is_global_zero:
             print(f"step {trainer.global_step:,}  dev {dev}", flush=True)
-        self._show_steps(trainer, pl_module)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()
@@ -124,6 +128,7 @@ class ProgressBar(Callback):
     def _close(self) -> None:
         live, self._live = self._live, None
         if live is not None:
+            self.title = ""  # stopping draws once more
             live.stop()
 
 
@@ -138,8 +143,8 @@ def clock(seconds: float) -> str:
 
 def _epoch(trainer: pl.Trainer, total_steps: int) -> str:
     """The epoch, counted from 1, of those that the run's steps make."""
-    steps = trainer.num_training_batches / trainer.accumulate_grad_batches
-    epoch = trainer.current_epoch + 1
-    if not 0 < steps < float("inf"):
-        return f"epoch {epoch}"
-    return f"epoch {epoch}/{max(epoch, -int(-total_steps // steps))}"
+    so_far, of_all = passes(trainer, trainer.global_step), passes(trainer, total_steps)
+    if so_far is None or of_all is None:
+        return f"epoch {trainer.current_epoch + 1}"
+    epochs = max(1, math.ceil(of_all - 1e-9))
+    return f"epoch {min(int(so_far + 1e-9) + 1, epochs)}/{epochs}"

@@ -1,5 +1,6 @@
 """Progress of training as lines in a log file, and the texts that they share with the bar on a terminal (`bar`)."""
 
+import math
 import os
 import time
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from protoformer.data.batching.samplers import PhasedSampler
 from protoformer.training.callbacks.throughput import Counts, Throughput
 
 
@@ -26,6 +28,16 @@ def dev_text(trainer: pl.Trainer, module: pl.LightningModule) -> str | None:
             return f"{evaluation.headline} {float(metrics[key]):.4g}"
     score = metrics.get("val/score")
     return None if score is None else f"score {100 * float(score):.2f}"
+
+
+def passes(trainer: pl.Trainer, steps: int) -> float | None:
+    """Passes over the training data (or the part of it that `limit_train_batches` leaves) that `steps` optimizer steps make;
+    None where the data's size is not known."""
+    sampler = getattr(getattr(trainer, "train_dataloader", None), "micro_batches", None)
+    if isinstance(sampler, PhasedSampler):  # whose epoch is the whole run
+        return sampler.passes(steps)
+    steps_per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    return steps / steps_per_epoch if 0 < steps_per_epoch < math.inf else None
 
 
 def seconds_left(started_at: float, first_step: int, step: int, total: int) -> float | None:
