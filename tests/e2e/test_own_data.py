@@ -173,7 +173,8 @@ def test_files_of_a_folder_and_labels_that_training_never_saw(
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["task.rows.text=revew"], "no column 'revew'; it has review, sentiment, stars"),
+        (["task.rows.text=revew"], "no column 'revew' (task.rows.text); it has review, sentiment, stars"),
+        (["task.rows.label=mood"], "no column 'mood' (task.rows.label); it has review, sentiment, stars"),
         (
             ["task.rows.label=review"],
             "60 different values in 60 rows, which are no labels; task=regress learns numbers",
@@ -197,6 +198,39 @@ def test_what_cannot_be_read_is_one_line(
     assert done.returncode == 2, done.stderr
     if "null" not in overrides[0]:
         assert said in error_line(done)
+
+
+def test_a_key_that_is_not_set_says_what_it_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [word for word in COMMANDS[0][2:] if not word.startswith("task.rows.text")]
+    done = run(workspace, monkeypatch, *words)
+    assert done.returncode == 2
+    assert error_line(done).endswith("task.rows.text is not set; add task.rows.text=<the column of the text>")
+
+
+def test_the_readmes_commands_lead_from_a_csv_to_predictions_on_another(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each as the README writes it, in a row; the model is made small, and RUN is the folder that the second prints."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^## Your own table\n.*?^```bash\n(.*?)^```", readme, re.M | re.S)
+    install, train, predict = (shlex.split(line) for line in block.splitlines())
+    assert install == ["pip", "install", "-e", "."]
+    assert train[:2] == ["python", "train.py"]
+    monkeypatch.chdir(workspace.folder)
+    small = [*TINY, "model.n_heads=2", "init_from=scratch", "model.tokenizer=vocab.txt"]
+    done = workspace.run_here(*train[2:], *small, outputs="readme/outputs")
+    assert done.returncode == 0, done.stderr
+    (folder,) = re.findall(r"^run folder +(\S+)$", done.stdout, re.M)
+    monkeypatch.chdir(workspace.folder / "readme")
+    assert "outputs/bert/classify/RUN" in predict
+    words = [word.replace("outputs/bert/classify/RUN", str(Path(folder).relative_to(Path.cwd()))) for word in predict]
+    assert words[:2] == ["protoformer", "predict"]
+    (workspace.folder / "readme" / "new.csv").write_text((workspace.folder / "new.csv").read_text())
+    assert cli.main(words[1:]) == 0, capsys.readouterr().err
+    rows = [json.loads(line) for line in Path("predictions.jsonl").read_text().splitlines()]
+    assert [row["review"] for row in rows] == ["a great film", "a bad film"]
+    assert all(row["prediction"] in WORDS for row in rows)
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4) for row in rows)
 
 
 def test_without_a_source_the_line_says_where_data_goes(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def _labels_of_data(split: str, source: Source, reader: Any) -> list[str]:
     origins = []
     for name in SplitSelection.parse(split).splits:
         raw = source.load(reader, name)
-        check_columns(raw, [reader.label])
+        check_columns(raw, [reader.label], reader)
         words = label_words(raw.table.column(reader.label))
         if words is None:
             raise DataError(

@@ -297,7 +297,9 @@ def _translated(error: BaseException, folders: Sequence[Path]) -> str:
         return f"~{absent.group(1)}: no yaml states this key; {key_advice(path, name, stated_keys(path))}"
     unset = re.search(r"Missing mandatory value: ([\w.]+)", text)
     if unset:
-        return f"{unset.group(1)} is not set; add {unset.group(1)}=<a value>"
+        from protoformer.config.reference.settings import meaning  # for this message alone
+
+        return f"{unset.group(1)} is not set; add {unset.group(1)}=<{meaning(unset.group(1), folders) or 'a value'}>"
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
         problem = getattr(error, "problem", None) or first_line(error)

@@ -25,7 +25,7 @@ def table(**columns: list) -> RawTable:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"a": ["x"], "label": [0]}, r"set/train\.parquet: no column 'b'; it has a, label"),
+        ({"a": ["x"], "label": [0]}, r"set/train\.parquet: no column 'b' \(task.rows.text_b\); it has a, label"),
         ({"a": [], "b": [], "label": []}, "zero rows"),
         ({"a": ["x", None], "b": ["y", "y"], "label": [0, 1]}, r"row 2, column 'a': null"),
         ({"a": ["x", "x"], "b": ["y", " "], "label": [0, 1]}, r"row 2, column 'b': empty text"),
@@ -329,7 +329,7 @@ def test_tabs_have_no_quotes(folder: Path) -> None:
 
 def test_missing_and_broken_files_are_named(folder: Path) -> None:
     source = LocalSource(str(folder.parents[2]))
-    with pytest.raises(DataError, match=r"no file train\*\.parquet.*there is no such folder"):
+    with pytest.raises(DataError, match=r"no file train\*\.parquet.*there is no such folder; .* has "):
         source.load(DatasetRef("org/other", subset="sub"), "train")
     (folder / "validation.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(DataError, match=r"no file train.*it has validation\.parquet"):

@@ -115,6 +115,13 @@ def matching(pattern: str, folders: Sequence[Path]) -> list[Section]:
     return [section for section in kept if section.settings]
 
 
+def meaning(key: str, folders: Sequence[Path]) -> str:
+    """The meaning of a key, without what follows its first comma or semicolon; "" of an unknown one."""
+    of_node = [*_of_schema("", schema.Run), *_of_targets(tuple(folders), key.rpartition(".")[0])]
+    meanings = [each.meaning for section in of_node for each in section.settings if each.key == key]
+    return re.split("[,;]", next(filter(None, meanings), ""))[0]
+
+
 def _of_schema(path: str, kind: type) -> Iterator[Section]:
     hints, keys = get_type_hints(kind, include_extras=True), keys_of(kind)
     nodes = [name for name in keys if isinstance(hints[name], type) and is_dataclass(hints[name])]
@@ -133,8 +140,11 @@ def _of_schema(path: str, kind: type) -> Iterator[Section]:
         yield from _of_schema(f"{path}.{name}" if path else name, hints[name])
 
 
-def _of_targets(folders: tuple[Path, ...]) -> Iterator[Section]:
+def _of_targets(folders: tuple[Path, ...], only: str | None = None) -> Iterator[Section]:
+    """The keys of each target that a yaml names, or of those of one node."""
     for node, target in _targets(folders):
+        if only not in (None, node):
+            continue
         module, definition_node = definition(target)
         comments = _comments_of(module.path, definition_node.name)  # type: ignore[attr-defined]
         text = ast.get_docstring(definition_node) or ""  # type: ignore[arg-type]

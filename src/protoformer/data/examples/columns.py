@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from protoformer.data.examples.labels import column_of_classes, column_of_numbers, with_class_names
 from protoformer.data.examples.values import as_text, python_values, without_json
-from protoformer.data.sources.source import RawTable, Role
+from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import DataError
 
 OnBadRow = Literal["error", "skip"]
@@ -24,15 +24,22 @@ def select(items: Sequence[Item], rows: Int[ndarray, "kept"]) -> list[Item]:
     return list(items) if len(rows) == len(items) else [items[row] for row in rows]
 
 
-def check_columns(raw: RawTable, needed: Sequence[str]) -> None:
-    """Raises DataError where a column is missing or stands twice, or there are no rows."""
+def check_columns(raw: RawTable, needed: Sequence[str], reader: DatasetRef) -> None:
+    """Raises DataError where a column is missing or stands twice, or there are no rows. `reader` says which keys name them."""
     names = raw.table.column_names
     if missing := [name for name in needed if name not in names]:
-        raise DataError(f"{raw.origin}: no column {', '.join(map(repr, missing))}; it has {', '.join(names)}")
+        described = ", ".join(f"{name!r}{_keys_of(name, reader)}" for name in missing)
+        raise DataError(f"{raw.origin}: no column {described}; it has {', '.join(names)}")
     if doubled := [name for name in needed if names.count(name) > 1]:
         raise DataError(f"{raw.origin}: column {doubled[0]!r} stands twice in {', '.join(names)}")
     if raw.table.num_rows == 0:
         raise DataError(f"{raw.origin}: zero rows")
+
+
+def _keys_of(column: str, reader: DatasetRef) -> str:
+    """` (task.rows.KEY)`: the key, of several the plainest, by which a reader knows a column."""
+    keys = [key for key, value in vars(reader).items() if value == column or (type(value) is list and column in value)]
+    return f" (task.rows.{min(keys, key=len)})" if keys else ""
 
 
 class BadRows:
@@ -105,8 +112,10 @@ class ColumnReader:
     A test split may come without labels.
     """
 
-    def __init__(self, raw: RawTable, role: Role, on_bad_row: OnBadRow, texts: Sequence[str], label: str) -> None:
-        check_columns(raw, texts if role == "test" else [*texts, label])
+    def __init__(
+        self, raw: RawTable, role: Role, on_bad_row: OnBadRow, texts: Sequence[str], label: str, reader: DatasetRef
+    ) -> None:
+        check_columns(raw, texts if role == "test" else [*texts, label], reader)
         self.raw, self.role, self.label = raw, role, label
         self.bad_rows = BadRows(raw, on_bad_row)
 

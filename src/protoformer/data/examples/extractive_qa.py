@@ -65,7 +65,7 @@ class ExtractiveQAReader(DatasetRef):
         numbered = self.optional_id and self.id not in raw.table.column_names
         columns = [*([] if numbered else [self.id]), self.question, self.context]
         without_answers = role == "test" and self.answers not in raw.table.column_names
-        check_columns(raw, columns if without_answers else [*columns, self.answers])
+        check_columns(raw, columns if without_answers else [*columns, self.answers], self)
         bad_rows = BadRows(raw, on_bad_row, skippable=role == "train")
         questions, contexts = (nullable_texts(raw, name, bad_rows) for name in (self.question, self.context))
         if numbered:

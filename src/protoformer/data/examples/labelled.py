@@ -30,8 +30,7 @@ class LabelledTextReader(DatasetRef):
     """Reader of a data set with one or two text columns and a label column.
 
     `labels` are the names of the classes in order; None makes the label a number (regression), "auto" stands for those of the
-    training split until they are found (`assembly.own_data`). `symmetric`: the two texts may change places. `text` is what yaml
-    may call the column of a single text, and take `text_a` from.
+    training split until they are found (`assembly.own_data`). `symmetric`: the two texts may change places.
 
     Raises ConfigurationError for a symmetric data set of one text.
     """
@@ -41,7 +40,7 @@ class LabelledTextReader(DatasetRef):
     label: str = "label"
     labels: Sequence[str] | Literal["auto"] | None = None
     symmetric: bool = False
-    text: str | None = None
+    text: str | None = None  # the column of the text, where yaml takes text_a from it
 
     @property
     def stratified_by(self) -> str | None:
@@ -60,7 +59,7 @@ class LabelledTextReader(DatasetRef):
         A test split may hide its labels (-1, null or no column); its rows are never skipped, since servers count them.
         """
         columns = [self.text_a] if self.text_b is None else [self.text_a, self.text_b]
-        reader = ColumnReader(raw, role, on_bad_row, columns, self.label)
+        reader = ColumnReader(raw, role, on_bad_row, columns, self.label, self)
         texts = [reader.text(name) for name in columns]
         if self.labels == "auto":
             raise DataError(f"{raw.origin}: task.rows.labels=auto, and nobody has looked for them")

@@ -71,7 +71,7 @@ class MultipleChoiceReader(DatasetRef):
         """Raises DataError as LabelledTextReader does, and for a list with another number of choices."""
         stem = [self.stem] if self.stem else []
         columns = [self.options] if self.options else list(self.choices)
-        reader = ColumnReader(raw, role, on_bad_row, [*self.contexts, *stem, *columns], self.label)
+        reader = ColumnReader(raw, role, on_bad_row, [*self.contexts, *stem, *columns], self.label, self)
         contexts = [reader.text(name) for name in self.contexts]
         stems = reader.text(self.stem) if self.stem else None
         if self.options:

@@ -17,6 +17,8 @@ from protoformer.data.sources.source import (
 from protoformer.data.sources.text_files import COMPRESSED, base_suffix, check_encoding
 from protoformer.errors import AbsentSplitError, DataError
 
+MAX_NAMES = 8  # of a folder's content, in a message
+
 
 class LocalSource:
     """`<root>/<data set>/<subset>/<split>*.parquet` (or jsonl, json, csv, tsv, txt), the hub's layout and column names. The
@@ -49,7 +51,7 @@ class LocalSource:
         ]
         if not paths:
             names = sorted({path.name for path in folder.glob("*")}) if folder.is_dir() else []
-            hint = f"it has {', '.join(names)}" if names else "there is no such folder"
+            hint = f"it has {', '.join(names)}" if names else self._nearest(folder)
             if any(name.startswith(f"{split}.") for name in names):
                 hint += "; parallel text, a file for each language, is source=parallel"
             raise AbsentSplitError(f"{folder}: no file {split}*.parquet (or jsonl, json, csv, tsv, txt); {hint}")
@@ -69,6 +71,16 @@ class LocalSource:
                 f"{folder}: {', '.join(path.name for path in paths)}: an incomplete set of shards of {split}"
             )
         return paths
+
+    def _nearest(self, folder: Path) -> str:
+        """What stands in the nearest folder that is there."""
+        while not folder.is_dir() or not any(folder.iterdir()):
+            if folder == self.root:
+                return f"{folder} is empty"
+            folder = folder.parent
+        names = sorted(path.name for path in folder.iterdir())
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        return f"there is no such folder; {folder} has {', '.join(names[:MAX_NAMES])}{more}"
 
     def _only_file(self, ref: DatasetRef, split: str) -> list[Path]:
         if ref.dataset != OWN_DATA or ref.subset:
