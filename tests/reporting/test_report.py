@@ -10,6 +10,9 @@ from omegaconf import OmegaConf
 
 from protoformer.errors import UserError
 from protoformer.reporting import report
+from protoformer.reporting.groups.runs import arrange
+from protoformer.reporting.groups.table import omitted_runs, table_of
+from protoformer.reporting.recipes import recipe_names
 
 CONSTANT = [{"prediction": "equivalent", "label": label} for label in ("equivalent", "not_equivalent")] * 3
 
@@ -28,9 +31,9 @@ def grid(write_run) -> dict[str, Path]:
 
 
 def test_recipes_are_compared_by_mean_and_spread_over_seeds(grid, tmp_path: Path) -> None:
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
     assert list(group.recipes) == ["lr=2e-05 batch_size=32 epochs=3", "lr=5e-05 batch_size=32 epochs=3"]
-    head, lines = report.table_of(group)
+    head, lines = table_of(group)
     assert head == ["recipe", "n", "score", "val/accuracy", "val/f1", "examples/s", ""]
     assert lines[0] == [
         "lr=2e-05 batch_size=32 epochs=3",
@@ -48,8 +51,8 @@ def test_recipes_are_compared_by_mean_and_spread_over_seeds(grid, tmp_path: Path
 
 
 def test_the_papers_numbers_stand_under_ours(grid, tmp_path: Path) -> None:
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    published = {line[0]: line[3:5] for line in report.table_of(group)[1][2:]}
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    published = {line[0]: line[3:5] for line in table_of(group)[1][2:]}
     assert published["BERT, Table 5: BERT-base"] == ["86.7", ""]
     assert published["BERT, Table 1: BERT-base"] == ["", "88.9 (test)"]
 
@@ -58,8 +61,8 @@ def test_one_number_for_several_sets_stands_under_their_mean(write_run, tmp_path
     """GPT's ablation prints one number for MNLI's two test sets."""
     metrics = {"val/matched/accuracy": 0.8, "val/mismatched/accuracy": 0.7, "val/loss": 0.5}
     write_run("plain", model="gpt", task="glue/mnli", metrics=metrics, init_from="scratch")
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    head, lines = report.table_of(group)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = table_of(group)
     printed = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
     ablation = printed["GPT, Table 5: Transformer w/o pre-training"]
     assert (ablation["score"], ablation["val/matched/accuracy"]) == ("75.7 (test)", "")
@@ -80,8 +83,8 @@ def test_an_ablations_row_stands_under_the_run_that_it_is(write_run, tmp_path: P
         write_run(
             name, model="transformer", task="translate/wmt14_en_de", metrics=metrics, sizes={"d_model": 512, **model}
         )
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    _, lines = report.table_of(group)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    _, lines = table_of(group)
     names = [line[0].removeprefix("Transformer, ") for line in lines]
     assert len(group.recipes) == 4
     assert [name for name in names if name.startswith("Table")] == [
@@ -115,7 +118,7 @@ def test_a_broken_result_is_named_and_left_out(grid, write_run, tmp_path: Path, 
     report.main([str(tmp_path)])
     text = capsys.readouterr().out
     assert f"warning: left out: {grid['lr2e-05-s1'].resolve()}/result.json cannot be read" in text
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
     assert len(group.runs) == 5
 
 
@@ -127,7 +130,7 @@ def test_the_last_finished_attempt_counts(write_run, tmp_path: Path) -> None:
     assert [run.result["attempt"] for run in collected.runs] == [2]
     assert collected.replaced == 1
     assert len(collected.never_began) == 1
-    assert any("1 earlier attempt" in line for line in report.omitted_runs(collected))
+    assert any("1 earlier attempt" in line for line in omitted_runs(collected))
 
 
 def test_models_and_tasks_have_tables_of_their_own(write_run, tmp_path: Path, capsys) -> None:
@@ -145,10 +148,10 @@ def test_models_and_tasks_have_tables_of_their_own(write_run, tmp_path: Path, ca
 def test_neutral_keys_and_the_seed_make_no_recipe(write_run, tmp_path: Path) -> None:
     write_run("a", seed=1, hardware={"precision": "fp32", "devices": 1})
     write_run("b", seed=2, hardware={"precision": "fp32", "devices": 4}, paths={"outputs": "elsewhere"})
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
     assert [len(runs) for runs in group.recipes.values()] == [2]
     write_run("c", seed=3, hardware={"precision": "bf16", "devices": 1})
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
     assert {name.split()[-1]: len(runs) for name, runs in group.recipes.items()} == {
         "precision=fp32": 2,
         "precision=bf16": 1,
@@ -156,15 +159,15 @@ def test_neutral_keys_and_the_seed_make_no_recipe(write_run, tmp_path: Path) -> 
 
 
 def test_recipes_that_differ_beyond_their_name_stay_apart() -> None:
-    names = report.recipe_names([{f"k{i}": value for i in range(9)} for value in (1, 2, 1)])
+    names = recipe_names([{f"k{i}": value for i in range(9)} for value in (1, 2, 1)])
     assert names[0] == names[2] != names[1]
-    names = report.recipe_names([{**{f"k{i}": 1 for i in range(8)}, "k8": value} | {"z": value} for value in (1, 2)])
+    names = recipe_names([{**{f"k{i}": 1 for i in range(8)}, "k8": value} | {"z": value} for value in (1, 2)])
     assert names == ["k8=1 z=1", "k8=2 z=2"]
 
 
 def test_epochs_are_not_told_twice() -> None:
     variants = [{"recipe.epochs": n, "trainer.max_epochs": n} for n in (2, 3)]
-    assert report.recipe_names(variants) == ["epochs=2", "epochs=3"]
+    assert recipe_names(variants) == ["epochs=2", "epochs=3"]
 
 
 def test_other_weights_are_told(write_run, tmp_path: Path, capsys) -> None:
@@ -177,8 +180,8 @@ def test_other_weights_are_told(write_run, tmp_path: Path, capsys) -> None:
 def test_scores_that_are_not_a_number_are_shown(write_run, tmp_path: Path) -> None:
     write_run("a", task="glue/stsb", metrics={"val/pearson": math.nan, "val/spearman": math.nan})
     write_run("b", task="glue/stsb", seed=2, metrics={"val/pearson": 0.8, "val/spearman": 0.9})
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert report.table_of(group)[1][0][3] == "nan"
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    assert table_of(group)[1][0][3] == "nan"
     assert group.best is not None
     assert group.best.result["run_id"] == "b"
 
@@ -243,7 +246,7 @@ def test_an_undefined_correlation_is_a_sign_of_failure_and_stays_in_the_table(
 
 def test_a_run_of_a_number_of_steps_is_named_by_them(write_run, tmp_path: Path) -> None:
     write_run("a", recipe={"max_steps": 60})
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
     assert list(group.recipes) == ["lr=5e-05 batch_size=32 max_steps=60"]
 
 
@@ -261,7 +264,7 @@ def test_what_was_typed_is_shown(write_run, tmp_path: Path, capsys) -> None:
         write_run(f"r{seed}", seed=seed, recipe=recipe, rows=rows, **parts)
     report.main([str(tmp_path)])
     text = " ".join(capsys.readouterr().out.split())
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
     for name in group.recipes:
         assert name.startswith("lr=3e-05 batch_size=32 epochs=3 ")
     assert any("betas=[0.9, 0.98]" in name and " dropout=0.2 " in name for name in group.recipes)
@@ -273,8 +276,8 @@ def test_what_was_typed_is_shown(write_run, tmp_path: Path, capsys) -> None:
 def test_test_scores_have_columns(write_run, tmp_path: Path, capsys) -> None:
     metrics = {"val/accuracy": 0.84, "val/f1": 0.88, "test/accuracy": 0.81, "test/f1": 0.86, "test/score": 0.835}
     write_run("a", metrics=metrics)
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    head, lines = report.table_of(group)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = table_of(group)
     assert head[2:-2] == ["score", "val/accuracy", "val/f1", "test/accuracy", "test/f1"]
     assert lines[0][2:-2] == ["86.00", "84.00", "88.00", "81.00", "86.00"]
     assert {line[0]: line[6] for line in lines}["BERT, Table 1: BERT-base"] == "88.9"
@@ -282,8 +285,8 @@ def test_test_scores_have_columns(write_run, tmp_path: Path, capsys) -> None:
 
 def test_a_run_that_only_tests_shows_its_test_scores(write_run, tmp_path: Path) -> None:
     write_run("a", metrics={"test/accuracy": 0.81, "test/f1": 0.86, "test/score": 0.835})
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert report.table_of(group)[1][0][2:5] == ["83.50", "81.00", "86.00"]
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    assert table_of(group)[1][0][2:5] == ["83.50", "81.00", "86.00"]
     assert group.best is None
 
 
@@ -308,7 +311,7 @@ def test_runs_that_never_began_are_one_line(write_run, tmp_path: Path) -> None:
     for name in "abc":
         write_run(name, finished=False)
     collected = report.collect([str(tmp_path)])
-    (line,) = report.omitted_runs(collected)
+    (line,) = omitted_runs(collected)
     assert line.startswith("never reached a first step: ")
     assert line.endswith("/a and 2 more")
 
@@ -322,8 +325,8 @@ def test_folds_of_one_cross_validation_are_one_recipe(write_run, tmp_path: Path)
         config["task"] = task
         OmegaConf.save(config, folder / "config.yaml")
     report.main([str(tmp_path)], csv=str(tmp_path / "runs.csv"))
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    assert report.table_of(group)[1][0][:3] == ["lr=5e-05 batch_size=32 epochs=3", "3", "85.00 ± 5.00"]
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    assert table_of(group)[1][0][:3] == ["lr=5e-05 batch_size=32 epochs=3", "3", "85.00 ± 5.00"]
     rows = csv.DictReader((tmp_path / "runs.csv").open())
     assert sorted(row["task.fold"] for row in rows if row["task.fold"]) == ["0", "1", "2"]
 
@@ -333,8 +336,8 @@ def test_squads_analyses_stand_in_the_csv_alone(write_run, tmp_path: Path, capsy
     scores |= {"HasAns/exact_match": 0.6, "HasAns/f1": 0.62, "NoAns/f1": 0.8}
     write_run("a", model="bert_large", task="squad/v2", metrics={f"val/{key}": value for key, value in scores.items()})
     report.main([str(tmp_path)], csv=str(tmp_path / "runs.csv"))
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
-    head, lines = report.table_of(group)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    head, lines = table_of(group)
     assert head[2:-2] == ["score", "val/exact_match", "val/f1"]
     assert lines[1][3:5] == ["78.7", "81.9"]
     assert "further metrics, in the file of --csv alone: val/best_f1, " in capsys.readouterr().out
@@ -345,5 +348,5 @@ def test_squads_analyses_stand_in_the_csv_alone(write_run, tmp_path: Path, capsy
 def test_epochs_that_steps_cut_short_do_not_tell_recipes_apart(write_run, tmp_path: Path) -> None:
     write_run("a", recipe={"max_steps": 60})
     write_run("b", recipe={"max_steps": 60, "epochs": 1}, trainer={"max_epochs": 1})
-    (group,) = report.arrange(report.collect([str(tmp_path)]).runs)
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
     assert not any("max_epochs" in name for name in group.recipes)

@@ -45,8 +45,8 @@ def print_table(
     lines = list(rows)
     words = {name: [*name.replace("/", "/ ").split(), *(" ".join(row[number] for row in lines).split())]
              for number, name in enumerate(columns)}  # fmt: skip
-    widths = {name: max(OTHER_WIDTH, *(len(word) for word in ("", *found) if len(word) <= LONGEST_WORD))
-              for name, found in words.items()}  # fmt: skip
+    widths = {name: max(OTHER_WIDTH, *(len(word) for word in ("", *of_column) if len(word) <= LONGEST_WORD))
+              for name, of_column in words.items()}  # fmt: skip
 
     def table(narrow: bool) -> Table:
         plain = box.SIMPLE_HEAD if console.is_terminal else None

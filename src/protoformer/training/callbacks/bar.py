@@ -17,6 +17,7 @@ from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.lightning_internals import is_accumulating
 
 MIN_BAR, MAX_BAR = 6, 40  # columns of the bar itself
+ECHO = 3  # columns that are left for the ^C that a terminal prints after the line: a wrapped line would not be erased
 
 
 class ProgressBar(Callback):
@@ -40,7 +41,7 @@ class ProgressBar(Callback):
         if not self.title:
             return Text()
         title, details = f"{self.title} {self.completed:,}/{self.total:,}", list(self.details)
-        width = self.console.width - 1
+        width = self.console.width - ECHO
         while details and width - len(title) - sum(len(each) + 2 for each in details) - 2 < MIN_BAR:
             details.pop()
         columns_left = width - len(title) - sum(len(each) + 2 for each in details) - 2

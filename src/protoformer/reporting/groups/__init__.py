@@ -1,0 +1,1 @@
+"""Runs of one model on one task, by recipe: their table, its notes, and the files of a report."""
