@@ -34,7 +34,7 @@ def test_streamed_text_equals_generated_text(tokenizer: Tokenizer, seed: int) ->
         pieces = list(ours.stream(prompt, max_new_tokens=30, temperature=1.0, seed=seed))
         assert "".join(pieces) == whole.text
         assert len(pieces) > 3
-        assert whole.finish == "length"
+        assert whole.finish_reason == "length"
         assert len(whole.tokens) == 30
         ids = tokenizer.encode([prompt])[0]
         assert decoded_after(tokenizer, ids, whole.tokens) == whole.text
@@ -77,7 +77,7 @@ def test_stop_string_across_tokens() -> None:
     for start in range(2, len(whole.text) - 4, 3):
         stop = whole.text[start : start + 3]
         (cut,) = ours.generate("the", max_new_tokens=30, temperature=1.0, stop=[stop, "never there"])
-        assert cut.finish == "stop"
+        assert cut.finish_reason == "stop"
         assert cut.text == whole.text[: whole.text.index(stop)]
         assert len(cut.tokens) <= len(whole.tokens)
         streamed = "".join(ours.stream("the", max_new_tokens=30, temperature=1.0, stop=stop))
@@ -92,7 +92,7 @@ def test_stopped_prompt_does_not_change_the_others() -> None:
     for before, after in zip(whole, cut, strict=True):
         index = before.text.find(stop)
         assert after.text == (before.text if index < 0 else before.text[:index])
-    assert cut[1].finish == "stop"
+    assert cut[1].finish_reason == "stop"
     assert len(cut[1].tokens) < 20
 
 
@@ -102,7 +102,7 @@ def test_end_of_text_is_not_part_of_the_text() -> None:
     eos_id = whole.tokens[5]
     (ended,) = generator(BYTES, 3, eos_ids=(eos_id,)).generate("the", max_new_tokens=20)
     assert ended.tokens == whole.tokens[: whole.tokens.index(eos_id)]
-    assert ended.finish == "end"
+    assert ended.finish_reason == "end"
 
 
 def test_one_beam_is_greedy_and_more_beams_score_no_worse() -> None:

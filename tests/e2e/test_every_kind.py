@@ -40,7 +40,7 @@ KINDS = {
     "clm": ["model=gpt2_tiny", "task=pretrain/clm", "task.max_len=48", "recipe.batch_size=4", "recipe.warmup=1"],
     "translation": [
         *("model=transformer_tiny", "task=translate/multi30k_en_de", "recipe.batch_size=120", "recipe.warmup=1"),
-        *("recipe.average=1", "task.module.extra=2", "task.module.beams=2"),
+        *("recipe.average=1", "task.module.max_extra_tokens=2", "task.module.beams=2"),
     ],
 }
 QUERIES = {  # what `predict` is asked

@@ -39,7 +39,7 @@ FEW = (
         "recipe.batch_size=120",
         "recipe.average=1",
     ),
-    *("recipe.lr=0.1", "task.module.extra=2", "task.module.beams=2"),
+    *("recipe.lr=0.1", "task.module.max_extra_tokens=2", "task.module.beams=2"),
 )
 
 

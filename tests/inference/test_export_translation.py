@@ -48,6 +48,10 @@ def test_a_translation_run_writes_the_same_there(tmp_path: Path) -> None:
     theirs = transformers.MarianMTModel.from_pretrained(out).eval()
     loaded = protoformer.load(run)
     translator = Translator(loaded, TranslationRequest(beams=1, max_extra_tokens=5))
+    opened = Translator(protoformer.load(out), TranslationRequest(beams=1, max_extra_tokens=5))
+    assert opened.translate_chunk(TEXTS) == translator.translate_chunk(TEXTS)
+    assert command(["export", str(out), "--to", "hf", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     words = transformers.AutoTokenizer.from_pretrained(out)
     assert (theirs.config.decoder_start_token_id, theirs.config.eos_token_id) == (
         WORDS.vocab_size,
@@ -82,7 +86,7 @@ def test_a_folder_of_marians_opens_writes_the_same_and_goes_back(tmp_path: Path)
         [
             *("model=opus_mt_en_de", "task=translate/multi30k_en_de", f"init_from={given}", "source=sample"),
             *("source.rows=20", "recipe.max_steps=1", "recipe.lr=1e-9", "recipe.average=1", "task.max_len=40"),
-            *("hardware=cpu", "tracking=none", "task.module.extra=2", f"paths.outputs={tmp_path}"),
+            *("hardware=cpu", "tracking=none", "task.module.max_extra_tokens=2", f"paths.outputs={tmp_path}"),
         ]
     )
     assert completed == 0

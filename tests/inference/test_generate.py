@@ -95,8 +95,8 @@ def test_prompts_from_a_file_and_completions_to_a_file(tmp_path: Path) -> None:
     assert command([*arguments, *sampling, "--samples", "2", "--batch-size", "3"]) == 0
     completions = lines(out)
     assert [line["prompt"] for line in completions] == [prompt for prompt in PROMPTS for _ in range(2)]
-    assert set(completions[0]) == {"prompt", "text", "tokens", "finish", "score"}
-    assert {line["finish"] for line in completions} <= {"length", "end"}
+    assert set(completions[0]) == {"prompt", "text", "tokens", "finish_reason", "score"}
+    assert {line["finish_reason"] for line in completions} <= {"length", "end"}
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS), encoding="utf-8")
     again = ["generate", str(run), "--prompts", str(tmp_path / "in.jsonl"), "--out", str(out), "--max-new", "7"]
     assert command([*again, *sampling, "--samples", "2"]) == 0

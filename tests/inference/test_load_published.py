@@ -70,6 +70,23 @@ def test_a_masked_language_model_and_question_answering(tmp_path: Path) -> None:
     assert protoformer.load(tmp_path / "qa").predict("x ?", "X  y Z")["prediction"] in "X  y Z"
 
 
+def test_it_is_exported_as_a_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = bert(tmp_path / "m", "BertForSequenceClassification", id2label={0: "bad", 1: "fair", 2: "good"})
+    for _ in range(2):  # the second overwrites its own
+        assert command(["export", str(tmp_path / "m"), "--to", "hf", str(tmp_path / "out")]) == 0
+    assert "texts of more than 20 tokens: transformers truncates them with truncation=True" in capsys.readouterr().out
+    again = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    assert again.config.id2label == {0: "bad", 1: "fair", 2: "good"}
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs("x y", "z")).logits, model(**inputs("x y", "z")).logits)
+    for source, problem in (("m", "holds an export of other weights"), ("headless", "there is nothing to export")):
+        bert(tmp_path / "headless", "BertModel")
+        other = tmp_path / ("out" if source == "m" else "new")
+        given = tmp_path / ("headless" if source == "m" else source)
+        assert command(["export", str(given), "--to", "hf", str(other)]) == 2
+        assert problem in capsys.readouterr().err
+
+
 def test_what_has_no_head_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bert(tmp_path / "m", "BertModel")
     assert protoformer.load(tmp_path / "m").model.backbone.d_model == 16

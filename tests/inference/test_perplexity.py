@@ -14,6 +14,8 @@ from protoformer.inference.perplexity import windows
 from protoformer.models.decoder import Decoder
 from protoformer.text.vocabulary_training import train
 
+from .test_generate import write_run
+
 TEXT = "The cat sat on the mat.\nIt was a cat that sat; the mat was red.\n\nA döner for the cat.\n" * 3
 WINDOW = 12
 
@@ -79,7 +81,11 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     total, count = independent(folder, 6)
     printed = {name.strip(): value.strip() for name, value in rows.items()}
     assert float(printed["token perplexity"]) == pytest.approx(math.exp(total / count), abs=1e-3)
-    assert (printed["tokens"], printed["stride"], printed["window"]) == (f"{count:,}", "6 tokens", f"{WINDOW} tokens")
+    assert (printed["tokens"], printed["stride"], printed["window"]) == (
+        f"{count:,}",
+        "6 tokens",
+        f"{WINDOW} tokens (the model's positions)",
+    )
     (tmp_path / "rows.jsonl").write_text('{"text": "The cat"}\n{"text": "The mat"}\n')
     assert command([*words, f"source.files={tmp_path / 'rows.jsonl'}"]) == 0
     assert "tokens" in capsys.readouterr().out
@@ -112,7 +118,7 @@ def test_another_task_is_scored_as_a_test_only_run(
     assert given == [
         [
             "model=gpt2",
-            f"init_from='{folder}'",
+            f"init_from={folder}",
             "task.splits.train=null",
             "tracking=none",
             "task=glue/mrpc",
@@ -140,3 +146,27 @@ def test_memory_that_runs_out_names_the_setting(
     assert capsys.readouterr().err == f"error: out of memory with 3 windows at once; {half}\n"
     assert command([*words, "hardware.micro_batch=2"]) == 0
     assert capsys.readouterr().out == table
+
+
+def test_a_language_model_without_a_training_split_is_sent_to_files(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(folder), "task=pretrain/clm", "source=sample", f"paths.outputs={tmp_path}"]
+    with pytest.raises(SystemExit, match="2"):
+        command([*words, "task.max_len=8"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"protoformer evaluate {folder} task=lm/files 'source.files=[heldout.txt]'" in error
+
+
+def test_the_window_of_a_run_is_the_length_that_it_was_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path, "gpt2_tiny")
+    config = (run / "config.yaml").read_text()
+    assert "max_len: 512" in config
+    (run / "config.yaml").write_text(config.replace("max_len: 512", "max_len: 10"))
+    (tmp_path / "held.txt").write_text("the dog sleeps in the garden and a cat walks")
+    assert command(["evaluate", str(run), "task=lm/files", f"source.files=[{tmp_path / 'held.txt'}]"]) == 0
+    out = capsys.readouterr().out
+    assert "10 tokens (as in training)" in out
+    assert "5 tokens" in out

@@ -95,6 +95,15 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     similar = {"val": [{"prediction": 2.5, "label": 3.0}]}
     numbers = [write_run(name, task="glue/stsb", rows={"text_a": "a"}, predictions=similar) for name in "gh"]
     assert "not means over examples" in refused(capsys, numbers[0], "--with", numbers[1])
+    corpora = [write_run(name, task="pretrain/clm", predictions={}) for name in "ij"]
+    for folder in corpora:
+        file = folder / "config.yaml"
+        file.write_text(file.read_text().replace("kind: classification", "kind: causal_lm"))
+    error = refused(capsys, corpora[0], "--with", corpora[1])
+    assert (
+        "pretrain/clm: its runs predict no labelled examples, so they cannot be compared; comparable are runs of"
+        in error
+    )
     assert "has no config.yaml" in refused(capsys, tmp_path, "--with", good)
     assert "--resamples 0: at least one" in refused(capsys, good, "--with", other, "--resamples", "0")
     assert "did you mean --resamples?" in refused(capsys, good, "--with", other, "--draws", "9")

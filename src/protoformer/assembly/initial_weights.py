@@ -104,6 +104,9 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
         weights.load_into(module.head, state, name, module.optional_head_prefixes)
         return
     purpose = head.labels or ("one number" if head.has_labels else head.kind)
+    if test_only and module.needs_training_split:
+        advice = module.needs_training_split.replace("RUN", name)
+        raise UserError(f"task={config['choices']['task']} has no training split, {advice}")
     if test_only and task["needs_head"]:
         needed = labels_of(task) or task["kind"]  # both lists, where the words differ
         raise WeightsError(f"{name} has no head for {needed}; it has {purpose if head.state else 'none'}")

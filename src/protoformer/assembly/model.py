@@ -11,15 +11,18 @@ from protoformer.assembly.freeze import freeze
 from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate, instantiate_node
 from protoformer.assembly.metrics import with_complete_metrics
+from protoformer.assembly.start_and_end import template_tokens
 from protoformer.config.signatures import signature
 from protoformer.data.datamodules.context import named_splits
 from protoformer.data.sources.source import Role
-from protoformer.errors import ConfigurationError
+from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.models.hf.sizes import read_sizes
+from protoformer.models.weights import read_config
 from protoformer.modules.evaluation import Stage
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.text.tokenizers import Tokenizer
+from protoformer.text.translation_template import TranslationTemplate
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +71,26 @@ def resolve_model(config: Mapping[str, Any], initial: InitialWeights, tokenizer:
             f"the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} tokens, the model's vocab_size is "
             f"{arguments['vocab_size']}"
         )
-    if initial.run is not None and not any(key.startswith("model.template") for key in set_keys):
-        template = initial.run.read_config()["model"]["template"]  # what pooled tokens mean was learnt with it
+    if not any(key.startswith("model.template") for key in set_keys):
+        template = _template(config, initial, tokenizer)
     model = ResolvedModel(arguments, template)
     return ResolvedModel(with_special_token_rows(model.in_config(config), arguments, tokenizer), template)
+
+
+def _template(config: Mapping[str, Any], initial: InitialWeights, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The node model.template, with what the initial weights were trained with."""
+    template: dict[str, Any] = config["model"]["template"]
+    if initial.run is not None:
+        return initial.run.read_config()["model"]["template"]  # what pooled tokens mean was learnt with it
+    if initial.folder is None or not issubclass(get_class(template["_target_"]), TranslationTemplate):
+        return template
+    return {**template, **template_tokens(read_config(initial.folder), tokenizer, template)}
 
 
 def initial_sizes(config: Mapping[str, Any], initial: InitialWeights) -> dict[str, Any]:
     """Builder arguments that the initial weights fix; none where they are drawn."""
     if initial.run is not None:
+        _check_family(config, initial.run.read_config(), initial.source_name)
         earlier, arguments = initial.run.read_config()["model"], builder_arguments(config["model"])
         return {
             name: earlier.get(name, parameter.default)
@@ -84,6 +98,20 @@ def initial_sizes(config: Mapping[str, Any], initial: InitialWeights) -> dict[st
             if name not in MAY_DIFFER_FROM_INIT and (name in earlier or name in arguments)
         }
     return read_sizes(initial.folder, instantiate(config, "model.hf")) if initial.folder else {}
+
+
+def _check_family(config: Mapping[str, Any], earlier: Mapping[str, Any], source_name: str) -> None:
+    """Raise WeightsError where the run in `init_from` has another builder, with other arguments or another template."""
+    ours, theirs = config["model"], earlier["model"]
+    if ours["_target_"] == theirs["_target_"]:
+        return
+    taken, given = (signature(model["_target_"]).parameters.keys() for model in (ours, theirs))
+    if given - taken or ours["template"]["_target_"] != theirs["template"]["_target_"]:
+        name = earlier["choices"]["model"]
+        raise WeightsError(
+            f"init_from={source_name} is a run of model={name}, whose weights do not fit model={config['choices']['model']}; "
+            f"give model={name}"
+        )
 
 
 def with_special_token_rows(

@@ -20,6 +20,7 @@ OLD_KEYS = {
     "model.template.start": "model.template.bos_token",
     "model.template.end": "model.template.eos_token",
     "model.template.never": "model.template.suppressed_tokens",
+    "task.module.extra": "task.module.max_extra_tokens",
 }
 OLD_CLASSES = {  # of `_target_`s
     "BertFormat": "BertTemplate",

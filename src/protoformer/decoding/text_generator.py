@@ -27,14 +27,14 @@ CONTEXT = 8  # previous tokens that are decoded with the new ones: they decide a
 class Completion:
     """The text and tokens generated after a prompt.
 
-    `finish` is why it ended: `end` of text or a `stop` string (neither is part of `text`), or the maximum `length`. `score` is
-    that of a beam search's hypothesis.
+    `finish_reason` is why it ended: `end` of text or a `stop` string (neither is part of `text`), or the maximum `length`.
+    `score` is that of a beam search's hypothesis.
     """
 
     prompt: str
     text: str
     tokens: list[int]
-    finish: FinishReason
+    finish_reason: FinishReason
     score: float | None = None
 
 
@@ -48,7 +48,7 @@ class IncrementalDetokenizer:
         self.text = ""
         self.emitted = 0  # characters of the text that have been flushed
         self.tokens: list[int] = []
-        self.finish: FinishReason | None = None
+        self.finish_reason: FinishReason | None = None
 
     def add(self, token: int) -> None:
         self.tokens.append(token)
@@ -67,19 +67,19 @@ class IncrementalDetokenizer:
         self.text += text
         matches = [index for stop in self.stop if (index := self.text.find(stop, search_start)) >= 0]
         if matches:
-            self.text, self.finish = self.text[: min(matches)], "stop"
+            self.text, self.finish_reason = self.text[: min(matches)], "stop"
 
-    def close(self, finish: FinishReason) -> None:
+    def close(self, finish_reason: FinishReason) -> None:
         """No more tokens come: the pending ones are appended, an incomplete character included."""
-        if self.finish is None:
+        if self.finish_reason is None:
             prefix = self.tokenizer.decode(self.window[: self.pending_start])
-            self.finish = finish
+            self.finish_reason = finish_reason
             self._append(self.tokenizer.decode(self.window)[len(prefix) :])
 
     def flush(self) -> str:
         """The text since the last call, without an ending that may be the beginning of a stop string."""
         end = len(self.text)
-        if self.finish is None:
+        if self.finish_reason is None:
             end -= max((_overlap(self.text, stop) for stop in self.stop), default=0)
         new_text, self.emitted = self.text[self.emitted : end], max(self.emitted, end)
         return new_text
@@ -218,7 +218,7 @@ class TextGenerator:
                     detokenizer.close("end")
                     continue
                 detokenizer.add(token)
-                if detokenizer.finish is not None:
+                if detokenizer.finish_reason is not None:
                     stopped.add(index)
                 elif len(detokenizer.tokens) == max_new_tokens:
                     detokenizer.close("length")
@@ -226,5 +226,5 @@ class TextGenerator:
 
 
 def _completion(prompt: str, detokenizer: IncrementalDetokenizer) -> Completion:
-    assert detokenizer.finish is not None
-    return Completion(prompt, detokenizer.text, detokenizer.tokens, detokenizer.finish)
+    assert detokenizer.finish_reason is not None
+    return Completion(prompt, detokenizer.text, detokenizer.tokens, detokenizer.finish_reason)

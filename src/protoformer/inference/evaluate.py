@@ -68,9 +68,14 @@ def _valid(text: str, path: Path) -> str:
 
 
 def print_perplexity(
-    source: str, patterns: Sequence[str], stride: int | None, window: int | None, rows: int | None = None
+    source: str,
+    patterns: Sequence[str],
+    stride: int | None,
+    window: int | None,
+    rows: int | None = None,
+    origin: str = "the model's positions",
 ) -> None:
-    """Print the score as a table."""
+    """Print the score as a table; `origin` says where the window is from."""
     score = perplexity_of_files(source, patterns, stride, window, rows)
     shown = {
         "token perplexity": f"{score.token_perplexity:.4f}",
@@ -79,7 +84,7 @@ def print_perplexity(
         "tokens": f"{score.tokens:,}",
         "words": f"{score.words:,}",
         "bytes": f"{score.text_bytes:,}",
-        "window": f"{score.window} tokens",
+        "window": f"{score.window} tokens ({origin})",
         "stride": f"{score.stride} tokens",
     }
     for name, value in shown.items():

@@ -1,8 +1,8 @@
-"""`protoformer export`: a run's best checkpoint as a folder that `transformers` loads.
+"""`protoformer export`: a run's best checkpoint, or published weights, as a folder that `transformers` loads.
 
 The folder holds config.json, model.safetensors, tokenizer.json (or Marian's tokenizer files), tokenizer_config.json, and
-protoformer.json, which names the run. The exported tokenizer truncates to the run's task.max_len and, for translation, appends
-the end token, so that the same text gives the same logits.
+protoformer.json, which names the run (or the published weights). The exported tokenizer truncates to the run's task.max_len
+and, for translation, appends the end token, so that the same text gives the same logits.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from protoformer import hub
 from protoformer.assembly.head_weights import labels_of
 from protoformer.assembly.initial_weights import split_state
 from protoformer.assembly.instantiate import instantiate
@@ -22,6 +23,7 @@ from protoformer.assembly.model import builder_arguments
 from protoformer.atomic import replace_atomically, write_text
 from protoformer.errors import RunFolderError, WeightsError
 from protoformer.inference.load import load
+from protoformer.inference.opening.published import NO_KIND
 from protoformer.models.hf.layout import ExportedRun, WeightsLayout
 from protoformer.runs.folder import RunFolder
 
@@ -31,15 +33,19 @@ MARK = "protoformer.json"
 def main(run: str, to: str, out: str) -> None:
     """Write the folder; an earlier export of the same run is overwritten.
 
+    `run` is a run folder, a folder of published weights, or a hub id.
+
     Raises RunFolderError when `run` is no trained run or `out` holds something else, WeightsError for a model that
     `transformers` cannot express.
     """
     if to != "hf":
         raise RunFolderError(f"--to {to}: the only supported layout is hf")
-    folder, target = RunFolder.open(Path(run).expanduser()), Path(out).expanduser()
-    _check_target(target, folder)
-    loaded = load(folder.path)
+    target, mark = Path(out).expanduser(), _mark(run)
+    _check_target(target, mark)
+    loaded = load(run)
     config = loaded.config
+    if config["task"]["kind"] == NO_KIND:
+        raise WeightsError(f"{run}: weights without a head that this package knows; there is nothing to export")
     if not config["model"].get("hf"):
         raise WeightsError(f"{config['choices']['model']} has no weights layout of another library (model.hf)")
     layout: WeightsLayout = instantiate(config, "model.hf")
@@ -55,7 +61,7 @@ def main(run: str, to: str, out: str) -> None:
     exported = ExportedRun(loaded.tokenizer, template, sizes, max_len, task)
 
     target.mkdir(parents=True, exist_ok=True)
-    _write(target / MARK, _mark(folder))  # first, so that an interrupted export can be overwritten
+    _write(target / MARK, mark)  # first, so that an interrupted export can be overwritten
     _write(target / "config.json", hf_config)
     for name, content in layout.companion_files(exported, hf_config).items():
         _write(target / name, content)
@@ -64,14 +70,22 @@ def main(run: str, to: str, out: str) -> None:
         save_file(state, tmp, metadata={"format": "pt"})
         shutil.copymode(target / "config.json", tmp)  # safetensors writes 0600, whatever the umask
     print(f"{target}: {len(state)} tensors; transformers.{hf_config['architectures'][0]} opens it")
-    print(f"texts of more than {max_len} tokens: the run cut them; transformers does so with truncation=True")
+    cut = "the run cut them; transformers does so" if loaded.of_run else "transformers truncates them"
+    print(f"texts of more than {max_len} tokens: {cut} with truncation=True")
 
 
-def _mark(folder: RunFolder) -> dict[str, Any]:
+def _mark(source: str) -> dict[str, Any]:
+    """What is exported: a run by its name, model and task; other weights by their folder or hub id."""
+    path = Path(source).expanduser()
+    if (path / "config.json").is_file() and not (path / "config.yaml").exists():
+        return {"weights": str(path.resolve())}
+    if not path.exists() and not hub.is_path(source):
+        return {"weights": source}
+    folder = RunFolder.open(path)
     return {"run": folder.path.name, "model_and_task": "/".join(folder.path.resolve().parts[-4:-1])}
 
 
-def _check_target(target: Path, folder: RunFolder) -> None:
+def _check_target(target: Path, expected: Mapping[str, Any]) -> None:
     """Raise RunFolderError where the folder holds anything but an export of this run."""
     if not target.exists():
         return
@@ -86,8 +100,9 @@ def _check_target(target: Path, folder: RunFolder) -> None:
         raise RunFolderError(
             f"{target} is not empty ({', '.join(names[:4])}) and is not an export of a run; name a new folder"
         ) from None
-    if mark != _mark(folder):
-        raise RunFolderError(f"{target} holds an export of another run ({mark.get('run')}); name a new folder")
+    if mark != expected:
+        other = f"another run ({mark['run']})" if "run" in mark else f"other weights ({mark.get('weights')})"
+        raise RunFolderError(f"{target} holds an export of {other}; name a new folder")
 
 
 def _check_expressible(sizes: Mapping[str, Any], hf_sizes: Mapping[str, Any], not_in_config: Collection[str]) -> None:

@@ -69,6 +69,7 @@ def _of_run(folder: Path) -> TextGenerator:
     if not isinstance(backbone, Decoder):
         raise WeightsError(
             f"{folder}: its model ({run.config['choices']['model']}) is not a decoder, and only decoders generate text"
+            + (run.model.other_command or "; protoformer predict answers for it")
         )
     _check_match(backbone, run.tokenizer, folder)
     template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)

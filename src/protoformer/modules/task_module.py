@@ -78,6 +78,9 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     """Whether a row of predicted files holds the probability of every label, and not of the best few."""
 
     other_command: ClassVar[str] = ""
+    needs_training_split: ClassVar[str] = (
+        ""  # where it cannot be evaluated alone: why, and the command that can, for RUN
+    )
     """For the message of `protoformer predict`, where another verb answers: "; `protoformer generate` ..."."""
 
     is_causal_lm: ClassVar[bool] = False

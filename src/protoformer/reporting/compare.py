@@ -16,6 +16,11 @@ from protoformer.scoring import squad
 from protoformer.scoring.bootstrap import Difference, paired_bootstrap
 
 Row = Mapping[str, Any]
+UNLABELLED = ("causal_lm", "pretraining")  # kinds of task without labelled examples
+COMPARABLE = (
+    "comparable are runs of classification, multiple choice and question answering whose labels are known; "
+    "protoformer report lists the scores of any runs side by side"
+)
 
 
 class Comparison(NamedTuple):
@@ -87,9 +92,13 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], resamples: int = 10_00
             difference = paired_bootstrap(*values, resamples=resamples)
             comparisons.append(Comparison(name, metric, len(first), mine, others, difference))
     if labelled and not comparisons:
-        raise UserError(f"{tasks[0]}: its metrics are not means over examples, so they cannot be compared")
+        raise UserError(
+            f"{tasks[0]}: its metrics are not means over examples, so they cannot be compared; {COMPARABLE}"
+        )
+    if not comparisons and everyone[0].config["task"].get("kind") in UNLABELLED:
+        raise UserError(f"{tasks[0]}: its runs predict no labelled examples, so they cannot be compared; {COMPARABLE}")
     if not comparisons:
-        raise UserError(f"{everyone[0].folder}/predictions: no split with known labels")
+        raise UserError(f"{everyone[0].folder}/predictions: no split with known labels; {COMPARABLE}")
     return comparisons
 
 

@@ -2,11 +2,11 @@
 
 import argparse
 
-HELP = "export a run's model to a folder that other libraries can load"
+HELP = "export a run's model, or published weights, to a folder that other libraries can load"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("run", metavar="RUN", help="a run folder, a Hugging Face folder, or a hub id")
     parser.add_argument("--to", choices=("hf",), default="hf", help="weights layout: Hugging Face (default)")
     parser.add_argument("out", metavar="DIR", help="the folder to write")
 

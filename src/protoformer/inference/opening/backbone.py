@@ -1,10 +1,12 @@
 """A folder of published weights, opened without its head: the family by `model_type` in its `config.json`."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from protoformer.assembly.start_and_end import template_tokens
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference.opening.generation_settings import warn_of_unfollowed
 from protoformer.json_files import Values, read_object, shown
@@ -58,12 +60,23 @@ def read_published(folder: Path, architectures: Collection[str] = ()) -> Publish
             f"{folder}: the tokenizer ({tokenizer.origin}) has {tokenizer.vocab_size} tokens, the weights "
             f"{sizes['vocab_size']}: they do not match"
         )
+    if family.architecture == "encoder_decoder":
+        family = _with_start_and_end(family, config, tokenizer)
     template = family.template(tokenizer)
     if family.architecture == "encoder_decoder":
         _check_start_and_end(config, template)
     if family.architecture != "encoder":
         warn_of_unfollowed(folder, set(getattr(template, "suppressed_ids", ())))
     return PublishedFolder(family, layout, config, sizes, tokenizer)
+
+
+def _with_start_and_end(family: Family, config: weights.HfConfig, tokenizer: Tokenizer) -> Family:
+    """The family with the start and end tokens of `config.json`, where the vocabulary lacks the family's own."""
+    own = family.template
+    if not isinstance(own, partial):
+        return family
+    tokens = template_tokens(config, tokenizer, own.keywords)
+    return replace(family, template=partial(own.func, **tokens)) if tokens else family
 
 
 def _check_start_and_end(config: weights.HfConfig, template: Any) -> None:

@@ -60,6 +60,10 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
 
     is_causal_lm = True
     other_command = "; a language model continues texts: protoformer generate RUN --prompt TEXT"
+    needs_training_split = (
+        "and validates on a part of its training text; perplexity on other text: "
+        "protoformer evaluate RUN task=lm/files 'source.files=[heldout.txt]'"
+    )
     backbone: Decoder
 
     def __init__(

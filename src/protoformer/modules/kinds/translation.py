@@ -75,8 +75,8 @@ class TranslationEvaluation(Evaluation):
 
 
 class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
-    """`label_smoothing` is epsilon; `alpha` the exponent of the length penalty, `extra` how many tokens longer than its source
-    a target may be (section 6.1). The score is BLEU."""
+    """`label_smoothing` is epsilon; `alpha` the exponent of the length penalty, `max_extra_tokens` how many tokens longer
+    than its source a target may be (section 6.1). The score is BLEU."""
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu",)
     other_command = "; a translation run translates them: protoformer translate RUN --file FILE"
@@ -91,7 +91,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         beams: int = 4,
         dev_beams: int = 1,
         alpha: float = 0.6,
-        extra: int = 50,
+        max_extra_tokens: int = 50,
         optimization: Optimization | None = None,
     ) -> None:
         super().__init__(optimization)
@@ -100,7 +100,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         if not 0 <= label_smoothing < 1:
             raise ConfigurationError(f"recipe.label_smoothing={label_smoothing}: from 0 (none) to below 1")
         self.backbone = backbone
-        self.splits, self.label_smoothing, self.extra = splits, label_smoothing, extra
+        self.splits, self.label_smoothing, self.max_extra_tokens = splits, label_smoothing, max_extra_tokens
         self.dev_beam, self.beam = (
             BeamParams(num_beams=count, length_penalty="gnmt", alpha=alpha) for count in (dev_beams, beams)
         )
@@ -172,7 +172,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         ).template
         beam = self.beam if self.trainer.testing else self.dev_beam
         never = template.never_generated(self.backbone.target_vocab_size)
-        params = Seq2SeqParams(template.bos_id, template.eos_id, never, beam, self.extra)
+        params = Seq2SeqParams(template.bos_id, template.eos_id, never, beam, self.max_extra_tokens)
         generated = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
         for row_index, hypotheses in enumerate(
             generate_targets(self.backbone, batch["ids"], batch["padding_mask"], params)
