@@ -109,7 +109,7 @@ class PromptReader(DatasetRef):
         columns = [name for each in templates for name in each.columns if name not in ("choice", "answer")]
         needed = dict.fromkeys([*columns, *(filter(None, (self.options, self.answer_column, self.group)))])
         reader = ColumnReader(
-            raw, "test" if self.answer_type != "choice" else role, on_bad_row, list(needed), self.label
+            raw, "test" if self.answer_type != "choice" else role, on_bad_row, list(needed), self.label, self
         )
         rows = self._rows(reader, list(needed))
         bad = reader.bad_rows
