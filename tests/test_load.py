@@ -105,3 +105,11 @@ def test_importing_the_package_is_light() -> None:
     )
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert completed.stdout.strip() == "[]"
+
+
+def test_what_is_no_text_is_named(run: Path) -> None:
+    loaded = protoformer.load(run)
+    with pytest.raises(TypeError, match=r"texts\[0\] is of type tuple, not str; .* predict\(texts, pairs\)"):
+        loaded.predict([("the dog", "a cat")])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"texts\[1\] is of type NoneType"):
+        loaded.encode(["the dog", None])  # type: ignore[list-item]

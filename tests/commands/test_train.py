@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -159,6 +160,15 @@ def test_flags_are_read_anywhere_and_cfg_prints_without_running(
     assert "lr: 0.0001" in capsys.readouterr().out
     assert train.main([DEMO, "--cfg", "job", "recipe.lrr=1e-4"]) == 2
     assert trained == []
+
+
+@pytest.mark.parametrize("script", ["../clone/train.py", "train.py", "/home/a b/train.py"])
+def test_the_command_that_runs_a_run_again_names_the_script_that_ran(
+    script: str, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script])
+    assert train.main([DEMO]) == 0
+    assert shlex.split(trained[0][1]) == ["python", script, DEMO]
 
 
 def test_help_names_every_flag_that_an_unknown_one_is_answered_with(capsys: pytest.CaptureFixture[str]) -> None:

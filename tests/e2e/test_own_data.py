@@ -144,6 +144,16 @@ def test_labels_are_found_listed_kept_and_not_reordered(workspace: Workspace, mo
     assert cli.main(["predict", str(folder), "--text", "a great film"]) == 0
 
 
+def test_labels_that_are_given_are_taken_in_their_order(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = ["positive", "negative", "neutral"]
+    done = run(workspace, monkeypatch, *COMMANDS[0][2:], f"task.rows.labels=[{','.join(labels)}]", outputs="given")
+    assert done.returncode == 0, done.stderr
+    (folder,) = workspace.runs("given")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["task"]["rows"]["labels"] == config["task"]["module"]["labels"] == labels
+    assert list(json.loads(predictions(folder)["val.jsonl"].splitlines()[0])["probabilities"]) == labels
+
+
 def test_files_of_a_folder_and_labels_that_training_never_saw(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

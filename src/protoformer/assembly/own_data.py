@@ -33,11 +33,13 @@ def with_own_data(config: dict[str, Any], source: Source, initial: InitialWeight
     reader: DatasetRef = instantiate(config, "task.rows")
     splits = _splits(task, source, reader)
     config = {**config, "task": {**task, "splits": splits}} if splits != task["splits"] else config
-    if task["rows"].get("labels") != AUTO:
+    labels = task["rows"].get("labels")
+    if labels != AUTO and (labels is None or task["module"].get("labels") is not None):
         return config
-    labels = (
-        _labels_of_weights(initial) if splits["train"] is None else _labels_of_data(splits["train"], source, reader)
-    )
+    if labels == AUTO:
+        labels = (
+            _labels_of_weights(initial) if splits["train"] is None else _labels_of_data(splits["train"], source, reader)
+        )
     rows, module = {**task["rows"], "labels": labels}, {**task["module"], "labels": labels}
     return {**config, "task": {**config["task"], "rows": rows, "module": module}}
 

@@ -1,6 +1,7 @@
 """`train.py` and `protoformer train`: the flags, then one run or a sweep of them (`multirun`); user errors are one line."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +17,12 @@ from protoformer.errors import ConfigurationError
 HELP = "train, fine-tune or test a model (the same as train.py)"
 
 
-def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
-    """Run a command line (default: sys.argv) and give its exit code; `program` is how the user called it."""
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run a command line (default: sys.argv) and give its exit code; `program` is how the user called it
+    (default: `python` and the path of train.py)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with signals.listen():
-        return guarded(lambda: _run(words, program))
+        return guarded(lambda: _run(words, program or _program(sys.argv[0])))
 
 
 def train_parser() -> Parser:
@@ -34,6 +36,11 @@ def train_parser() -> Parser:
     parser.add_argument("--config-dir")
     parser.add_argument("overrides", nargs="*")
     return parser
+
+
+def _program(script: str) -> str:
+    """How to call this script again from the same folder."""
+    return f"python {shlex.quote(script)}" if Path(script).name == "train.py" else PROGRAM
 
 
 def _run(words: list[str], program: str) -> int:

@@ -43,7 +43,7 @@ class LoadedRun(OpenedModel):
         """
         if isinstance(texts, str):
             return prediction_rows(self, [Query(texts, pairs, choices, top)])[0]
-        texts = list(texts)
+        texts = _checked(texts)
         of_texts = [list(each or [None] * len(texts)) for each in (pairs, choices)]
         for name, each in zip(("pairs", "choices"), of_texts, strict=True):
             if len(each) != len(texts):
@@ -64,11 +64,23 @@ class LoadedRun(OpenedModel):
         """
         if isinstance(texts, str):
             return encode_text(self, texts, pairs)
-        texts = list(texts)
+        texts = _checked(texts)
         pairs = [None] * len(texts) if pairs is None else list(pairs)
         if len(pairs) != len(texts):
             raise ConfigurationError(f"{len(texts)} texts and {len(pairs)} pairs: one for each text")
         return [encode_text(self, text, pair) for text, pair in zip(texts, pairs, strict=True)]
+
+
+def _checked(texts: Any) -> list[str]:
+    """Texts as a list. Raises TypeError for one that is none, such as a pair as a tuple."""
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"texts[{index}] is of type {type(text).__name__}, not str; second texts of pairs are a list of their own: "
+                "predict(texts, pairs)"
+            )
+    return texts
 
 
 def load(source: str | Path) -> LoadedRun:
