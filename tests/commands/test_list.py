@@ -97,3 +97,9 @@ def test_the_list_takes_less_than_two_seconds_and_imports_nothing_heavy(tmp_path
     completed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert completed.returncode == 0, completed.stderr
     assert time.perf_counter() - began < 4  # two are promised; the machine has other work
+
+
+def test_tasks_of_own_data_say_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    list.main(["tasks"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("classify ")]
+    assert "your own (source.root)" in line

@@ -21,6 +21,7 @@ from protoformer.config.groups import (
 )
 from protoformer.config.names.suggest import advice
 from protoformer.config.signatures import members, signature
+from protoformer.config.validate import OWN_DATA
 from protoformer.errors import ConfigurationError
 
 HELP = "list models, tasks and hardware, and their valid combinations"
@@ -130,7 +131,9 @@ def _tasks(folders: tuple[Path, ...]) -> Rows:
         node = option("task", name, folders)
         where = node.get("rows", {})
         data_set = " + ".join(
-            " ".join(str(part[key]) for key in ("dataset", "subset") if part.get(key))
+            "your own (source.root)"
+            if part.get("dataset") == OWN_DATA
+            else " ".join(str(part[key]) for key in ("dataset", "subset") if part.get(key))
             for part in where.get("parts") or [where]
         )
         use = "" if node.get("splits", {}).get("train") else "test only"
