@@ -66,8 +66,22 @@ def test_the_bar_counts_batches_where_it_validates() -> None:
     bar._open = lambda trainer: None  # type: ignore[method-assign]
     trainer.num_val_batches = [3, 4]
     bar.on_validation_start(trainer, None)  # type: ignore[arg-type]
-    bar.on_validation_batch_end()
+    bar.on_validation_batch_end(trainer, None, None, {"example_ids": torch.tensor([0, 1, -1])})  # type: ignore[arg-type]
     assert "validating 1/7" in line_of(bar)
+    assert "examples/s" in line_of(bar)
+
+
+def test_an_evaluation_says_how_far_and_how_fast_it_is(
+    clocked: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ProgressLines(Throughput(), every_n_seconds=15)
+    trainer, _ = fake(0)
+    trainer.num_test_batches = [10]
+    module = SimpleNamespace(evaluation_details=["reuse 8.1"])
+    lines.on_test_start(trainer, module)  # type: ignore[arg-type]
+    for number, clocked[0] in enumerate((10.0, 20.0)):
+        lines.on_test_batch_end(trainer, module, None, {"example_ids": torch.arange(64)}, number)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "evaluated 2/10 batches  6.4 examples/s  reuse 8.1  1.3 min left\n"
 
 
 def test_numbers_are_short() -> None:

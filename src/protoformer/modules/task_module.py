@@ -171,6 +171,11 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         """Scores of a split, from the outputs of all ranks, each example once and in order of id."""
         raise NotImplementedError
 
+    @property
+    def evaluation_details(self) -> Sequence[str]:
+        """What a progress line says of the evaluation that is under way, beside examples a second."""
+        return ()
+
     def restore(self, metrics: Mapping[str, float]) -> None:
         """Take over what a finished run's evaluation decided for its predictions, from its `metrics`; most kinds: nothing."""
 

@@ -245,7 +245,7 @@ def test_a_row_that_cannot_be_used_is_named_or_skipped(
     tokenizer: Tokenizer, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     source = Rows(validation=[*rows(2), {**rows(1)[0], **change}])
-    with pytest.raises(DataError, match=f"row 2.*{message}"):
+    with pytest.raises(DataError, match=f"row 3.*{message}"):
         module(tokenizer, tmp_path, source)
     data = module(tokenizer, tmp_path, source, on_bad_row="skip")
     assert len(data.tables["validation"][""]) == 2
@@ -255,7 +255,7 @@ def test_a_row_that_cannot_be_used_is_named_or_skipped(
 def test_a_row_without_a_gold_answer_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
     reader = PromptReader("qa", context="{question}", completion=" {answer}", answers="answers")
     given = [{"question": "Who?", "answers": ["me"]}, {"question": "Why?", "answers": []}]
-    with pytest.raises(DataError, match=r"row 1.*no gold answer"):
+    with pytest.raises(DataError, match=r"row 2.*no gold answer"):
         module(tokenizer, tmp_path, Rows(validation=given), reader, max_new_tokens=5)
 
 

@@ -82,6 +82,11 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
         values = [[each.total, len(each.log_probs), each.is_greedy] for each in likelihoods]
         return numbers, torch.tensor(values, dtype=torch.double).view(-1, 3)
 
+    @property
+    def evaluation_details(self) -> Sequence[str]:
+        """How often a token of the prompts is used for each time it is run."""
+        return [] if self.max_new_tokens is not None else [f"reuse {self.scorer.reuse.factor:.1f}"]
+
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> InContextEvaluation:
         numbers, values = outputs
         references = self.references[stage][split]

@@ -12,7 +12,14 @@ from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 from rich.text import Text
 
-from protoformer.training.callbacks.progress import abbreviate, dev_text, passes, seconds_left, step_loss
+from protoformer.training.callbacks.progress import (
+    EvaluationRate,
+    abbreviate,
+    dev_text,
+    passes,
+    seconds_left,
+    step_loss,
+)
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.lightning_internals import is_accumulating
 
@@ -32,6 +39,7 @@ class ProgressBar(Callback):
         self.throughput, self.console = throughput, console or Console(highlight=False)
         self.title, self.completed, self.total = "", 0, 0
         self.details: list[str] = []
+        self.evaluation = EvaluationRate()
         self.dev = ""
         self.started_at, self.first_step = 0.0, 0
         self._live: Live | None = None
@@ -69,11 +77,20 @@ class ProgressBar(Callback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._show_batches("testing", trainer.num_test_batches, trainer)
 
-    def on_validation_batch_end(self, *arguments: Any, **named: Any) -> None:
-        self.completed += 1
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._count_batch(pl_module, batch)
 
-    def on_test_batch_end(self, *arguments: Any, **named: Any) -> None:
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._count_batch(pl_module, batch)
+
+    def _count_batch(self, module: pl.LightningModule, batch: Any) -> None:
         self.completed += 1
+        self.evaluation.add(batch)
+        self.details = [f"{clock(self.evaluation.seconds_left)} left", *self.evaluation.details(module)]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn != "fit":
@@ -116,6 +133,7 @@ class ProgressBar(Callback):
     def _show_batches(self, title: str, batches: Any, trainer: pl.Trainer) -> None:
         counts = batches if isinstance(batches, list) else [batches]
         self.title, self.completed, self.total, self.details = title, 0, int(sum(counts)), []
+        self.evaluation.start(counts)
         self._open(trainer)
 
     def _open(self, trainer: pl.Trainer) -> None:

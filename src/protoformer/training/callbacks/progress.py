@@ -52,6 +52,29 @@ def abbreviate(number: float) -> str:
     return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
 
 
+class EvaluationRate:
+    """Examples that an evaluation has had so far, since `start`."""
+
+    def start(self, batches: int | float | list[int | float]) -> None:
+        """`batches` is Lightning's number of them, of one loader or of each."""
+        self.total = int(sum(batches)) if isinstance(batches, list) else int(batches)
+        self.batches, self.examples, self.started_at = 0, 0, time.monotonic()
+
+    def add(self, batch: Any) -> None:
+        self.batches += 1
+        self.examples += int((batch["example_ids"] >= 0).sum())
+
+    def details(self, module: pl.LightningModule) -> list[str]:
+        """Examples a second, and what the kind of task has to say of its speed."""
+        seconds = time.monotonic() - self.started_at
+        rate = self.examples / seconds if seconds > 0 else 0.0
+        return [f"{abbreviate(rate)} examples/s", *getattr(module, "evaluation_details", ())]
+
+    @property
+    def seconds_left(self) -> float:
+        return (time.monotonic() - self.started_at) / max(1, self.batches) * (self.total - self.batches)
+
+
 class ProgressLines(Callback):
     """A line every `every_n_seconds` and after each validation, for output that is no terminal (a log file, a job).
 
@@ -62,6 +85,7 @@ class ProgressLines(Callback):
         self.throughput, self.every_n_seconds = throughput, every_n_seconds
         self.printed_at = self.started_at = 0.0
         self.first_step = 0
+        self.evaluation = EvaluationRate()
         self.totals = Counts()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -86,6 +110,35 @@ class ProgressLines(Callback):
             f"{(self.totals.tokens - before.tokens) / seconds:.0f} tok/s  {left / 60:.1f} min left",
             flush=True,
         )
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.evaluation.start(trainer.num_val_batches)
+        self.printed_at = time.monotonic()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.evaluation.start(trainer.num_test_batches)
+        self.printed_at = time.monotonic()
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._evaluated(trainer, pl_module, batch)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._evaluated(trainer, pl_module, batch)
+
+    def _evaluated(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> None:
+        evaluation = self.evaluation
+        evaluation.add(batch)
+        now = time.monotonic()
+        if not trainer.is_global_zero or now - self.printed_at < self.every_n_seconds:
+            return
+        self.printed_at = now
+        details = "  ".join(evaluation.details(module))
+        left = f"{evaluation.seconds_left / 60:.1f} min left"
+        print(f"evaluated {evaluation.batches:,}/{evaluation.total:,} batches  {details}  {left}", flush=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         dev = dev_text(trainer, pl_module)
