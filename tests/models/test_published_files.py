@@ -100,7 +100,6 @@ def test_a_missing_output_matrix_is_said(tmp_path: Path, caplog: pytest.LogCaptu
         ({"problem_type": "regression", "num_labels": 1}, None),
         ({"id2label": {"0": "a", "1": "a"}}, "two labels are called 'a'"),
         ({"problem_type": "multi_label_classification"}, "problem_type='multi_label_classification'"),
-        ({"problem_type": "regression", "num_labels": 3}, "a regression of one number, where the file has 3 labels"),
     ],
 )
 def test_words_of_labels(config: dict[str, Any], expected: Any) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from protoformer.errors import ConfigurationError
@@ -19,6 +19,7 @@ LIMITS = (
     "val_check_interval",
     "check_val_every_n_epoch",
 )
+ROUNDING = 1e-9  # of a fraction of batches: 49 * (1 / 49) is less than 1
 
 
 def limits_in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> dict[str, Any]:
@@ -43,6 +44,19 @@ def limits_in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accum
     if converted["limit_train_batches"] is not None:
         converted["limit_train_batches"] = min(converted["limit_train_batches"], micro_batches)
     return converted
+
+
+def evaluation_limits(limits: Mapping[str, Any], batches: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """The limits of dev and test splits; a fraction is at least one batch of each, of which `batches` has the numbers.
+
+    Lightning ends a run whose fraction is less than a batch.
+    """
+    raised: dict[str, Any] = {}
+    for name, numbers in batches.items():
+        limit, fewest = limits[name], min((number for number in numbers if number), default=1)
+        is_fraction = isinstance(limit, float) and limit < 1.0
+        raised[name] = min(1.0, 1 / fewest + ROUNDING) if is_fraction and int(fewest * limit) < 1 else limit
+    return raised
 
 
 def total_steps(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> int:

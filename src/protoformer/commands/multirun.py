@@ -17,6 +17,7 @@ from protoformer.atomic import FULL, full_disk
 from protoformer.commands.parser import print_error
 from protoformer.config import compose
 from protoformer.config.groups import CONF_VARIABLE, CONFIG_NAME
+from protoformer.config.overrides import parsed
 from protoformer.distributed import memory, signals
 from protoformer.errors import DiskFullError, InterruptedRunError, RunFolderError, UserError
 
@@ -103,12 +104,11 @@ def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[in
     """
     # not at the top: Hydra is slow to import
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
     def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+        words = [override for _, override in parsed(overrides, folders)]
+        return [job for batch in BasicSweeper.split_arguments(words, None) for job in batch]
 
     compose.rewritten(overrides, folders, sweep=True)
     with compose.readable_errors(folders):

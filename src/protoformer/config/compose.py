@@ -17,6 +17,7 @@ from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, op
 from protoformer.config.names.foreign_names import foreign_value
 from protoformer.config.names.suggest import advice
 from protoformer.config.old_keys import renamed
+from protoformer.config.overrides import parsed, quoted_example
 from protoformer.config.validate import check, check_supported, key_advice, keys_of, stated_keys
 from protoformer.errors import ConfigurationError
 
@@ -130,10 +131,12 @@ def rewritten(overrides: Sequence[str], folders: Sequence[Path], sweep: bool = F
 
     Several values for a key (`seed=1,2`) are an error unless `sweep`.
     """
-    pairs = _parsed(overrides)
+    pairs = parsed(overrides, folders)
     for text, override in pairs:
         if override.is_sweep_override() and not sweep:
-            raise ConfigurationError(f"{text}: several values are a sweep; add -m to run each of them")
+            raise ConfigurationError(
+                f"{text}: several values are a sweep; add -m to run each of them, or quote one value: {quoted_example(text)}"
+            )
     known = sorted({*groups(folders), *keys_of(schema.Run)})
     return [_rewritten(text, override, known, folders) for text, override in pairs]
 
@@ -141,24 +144,6 @@ def rewritten(overrides: Sequence[str], folders: Sequence[Path], sweep: bool = F
 def shown(override: str) -> str:
     """An override as its user spelt it: without the prefix that `rewritten` put before a key."""
     return override.removeprefix("++")
-
-
-def _parsed(overrides: Sequence[str]) -> "list[tuple[str, Override]]":
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create()
-    pairs = []
-    for text in overrides:
-        if text.startswith("--"):
-            raise ConfigurationError(f"{text}: write {text.lstrip('-')} (in a W&B sweep: ${{args_no_hyphens}})")
-        if "=" not in text and not text.startswith("~"):
-            raise ConfigurationError(f"{text}: not an override; write key=value, as in model=bert task=glue/mnli")
-        try:
-            pairs.append((text, parser.parse_override(text)))
-        except HydraException as error:
-            raise ConfigurationError(f"{text}: cannot be read as key=value ({first_line(error)})") from None
-    return pairs
 
 
 def _rewritten(text: str, override: "Override", known: list[str], folders: Sequence[Path]) -> str:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from protoformer.assembly.build import build, check_tables
 from protoformer.assembly.model import STAGES
-from protoformer.assembly.steps import limits_in_micro_batches, total_steps
+from protoformer.assembly.steps import evaluation_limits, limits_in_micro_batches, total_steps
 from protoformer.distributed.backends import configure_backends
 from protoformer.distributed.collectives import rank0_first
 from protoformer.distributed.devices import faster_precision, peak_flops, rank_device_index
@@ -143,6 +143,9 @@ class TrainingSession:
         module, data = self.parts.module, self.parts.data
         micro_batches, accumulation = len(data.train_dataloader()), data.batch_config.accumulation
         limits = limits_in_micro_batches(self.config["trainer"], micro_batches, accumulation)
+        loaders = {"limit_val_batches": data.val_dataloader, "limit_test_batches": data.test_dataloader}
+        fractions = {name: load for name, load in loaders.items() if isinstance(limits[name], float)}
+        limits |= evaluation_limits(limits, {name: [len(each) for each in load()] for name, load in fractions.items()})
         module.connect(
             total_steps=total_steps(limits, micro_batches, accumulation),
             splits={stage: list(data.tables[role]) for stage, role in STAGES.items()},

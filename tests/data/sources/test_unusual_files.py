@@ -249,3 +249,20 @@ def test_labels_in_another_case(names: list[str], words: list[str], classes: lis
     reader = LabelledTextReader("set", "text", labels=names)
     table = RawTable(pa.table({"text": ["x"] * len(words), "label": words}), "t", "")
     assert reader.read(table, "train").labels.tolist() == classes
+
+
+def test_lists_and_dictionaries_as_python_prints_them(tmp_path: Path) -> None:
+    """What pandas writes into a CSV."""
+    answers = {"text": ["cat's"], "answer_start": [4]}
+    questions = f'id,question,context,answers\n1,who,the cat\'s mat,"{answers}"\n'
+    read = ExtractiveQAReader("set").read(raw(tmp_path, "a.csv", questions), "train")
+    assert (read.answers, read.starts) == ([["cat's"]], [[4]])
+    choices = MultipleChoiceReader("set", context="q", options="o", choices=["A", "B"], label="l")
+    kept = choices.read(raw(tmp_path, "b.csv", "q,o,l\nx,\"['w', 'x']\",B\n"), "train")
+    assert (kept.choices, kept.labels.tolist()) == ([["w", "x"]], [1])
+    pairs = ParallelTextReader("set", "en", "de", column="translation")
+    table = raw(tmp_path, "c.csv", "translation\n\"{'en': 'a', 'de': None}\"\n\"{'en': 'a', 'de': 'b'}\"\n")
+    assert pairs.read(table, "train", "skip").targets == ["b"]
+    code = raw(tmp_path, "d.csv", "q,o,l\nx,\"[print('w'), 'x']\",B\n")
+    with pytest.raises(DataError, match="not lists of texts"):
+        choices.read(code, "train")

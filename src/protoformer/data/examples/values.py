@@ -3,6 +3,7 @@
 A text column is read as text, whatever type its file has. Rows that are no valid UTF-8 are marked.
 """
 
+import ast
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from numpy import ndarray
 
 from protoformer.data.sources.rows import JSON_COLUMN, scalar_text
 
+LITERAL_ERRORS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 CAST_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
 
 
@@ -131,10 +133,15 @@ def _one(value: Callable[[], Any]) -> Any:
 
 
 def _from_json(value: str | None, *, strict: bool) -> Any:
-    """JSON text as its value; a text that is no JSON list or object stays a text, unless the reader wrote it as JSON."""
+    """JSON text as its value; a text that is no list or object stays a text, unless the reader wrote it as JSON.
+
+    Lists and dictionaries as Python prints them, which tables that pandas wrote as CSV hold, are read too.
+    """
     if value is None or not (strict or value.lstrip()[:1] in ("[", "{")):
         return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
+    for read, errors in ((json.loads, (ValueError, RecursionError)), (ast.literal_eval, LITERAL_ERRORS)):
+        try:
+            return read(value.strip())
+        except errors:
+            continue
+    return value

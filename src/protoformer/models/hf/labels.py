@@ -12,7 +12,7 @@ MOST_LABELS = 2**20
 
 def label_words(config: Mapping[str, Any]) -> list[str] | None:
     """The words in order; None for a regression: one label, or `problem_type` says so. Raises WeightsError for one word of two
-    labels, and for a head that gives a text several labels or numbers.
+    labels, and for a head that gives a text several labels.
 
     Labels without a word are LABEL_0, LABEL_1, ...: `transformers` leaves its default out of the file (two of them), and files
     may say a `num_labels` with fewer words.
@@ -24,8 +24,6 @@ def label_words(config: Mapping[str, Any]) -> list[str] | None:
     problem_type = values.text("problem_type")
     if problem_type == "multi_label_classification":
         raise values.wrong("problem_type", "a head that gives each text one label, as all heads here do")
-    if problem_type == "regression" and count > 1 and (words or values.get("num_labels") is not None):
-        raise values.wrong("problem_type", f"a regression of one number, where the file has {count} labels")
     if max(count, len(words)) == 1 or problem_type == "regression":
         return None
     return [words.get(index, f"LABEL_{index}") for index in range(max(count, known if words else 0))]
