@@ -254,7 +254,8 @@ def test_labels_in_another_case(names: list[str], words: list[str], classes: lis
 def test_lists_and_dictionaries_as_python_prints_them(tmp_path: Path) -> None:
     """What pandas writes into a CSV."""
     answers = {"text": ["cat's"], "answer_start": [4]}
-    questions = f'id,question,context,answers\n1,who,the cat\'s mat,"{answers}"\n'
+    quoted = str(answers).replace('"', '""')
+    questions = f'id,question,context,answers\n1,who,the cat\'s mat,"{quoted}"\n'
     read = ExtractiveQAReader("set").read(raw(tmp_path, "a.csv", questions), "train")
     assert (read.answers, read.starts) == ([["cat's"]], [[4]])
     choices = MultipleChoiceReader("set", context="q", options="o", choices=["A", "B"], label="l")
