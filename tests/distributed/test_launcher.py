@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from protoformer.distributed.launcher import launch
 from protoformer.distributed.world import World, first_host, rendezvous, set_torch_environment, world
 from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
 
+from ..e2e.commands import default_signals
 from ..forked_ranks import forked_ranks
 
 
@@ -241,6 +244,38 @@ def tokenise_for_long(config: dict[str, Any], folder: str) -> list[str]:
     collectives.rank0_first(work)
     collectives.rank0_first(lambda: None)  # the barrier can be used again
     return [Path(folder, "order").read_text()[0]]
+
+
+def test_ranks_that_start_slowly_end_with_a_stopped_parent(tmp_path: Path) -> None:
+    """No rank has begun when the parent's patience ends: it says that it was stopped, and leaves no process, no traceback and
+    no folder."""
+    program = """
+import os, signal, threading, time
+from pathlib import Path
+from protoformer.distributed import signals
+signals.PATIENCE = 0.2
+if __name__ == "__mp_main__":  # in a rank
+    Path("starting").touch()
+    time.sleep(60)
+
+def stop():
+    while not Path("starting").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+if __name__ == "__main__":
+    from protoformer.distributed.launcher import launch
+    threading.Thread(target=stop).start()
+    launch(print, {"hardware": {"accelerator": "cpu", "devices": 2, "nodes": 1, "rendezvous": None, "grace": 30}})
+"""
+    (tmp_path / "run.py").write_text(program)
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.run(
+        [sys.executable, str(tmp_path / "run.py")], capture_output=True, text=True, timeout=60, preexec_fn=default_signals,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, cwd=tmp_path,
+    )  # fmt: skip
+    assert (process.returncode, process.stderr) == (143, "error: stopped; the same command continues from there\n")
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 @pytest.mark.usefixtures("ready")

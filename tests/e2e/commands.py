@@ -23,7 +23,7 @@ from ..forked_ranks import forked_ranks
 Process = preloaded.Process | subprocess.Popen[str]
 ROOT = Path(__file__).parents[2]
 TRAIN = (sys.executable, str(ROOT / "train.py"))
-PRELOADED = ("protoformer.commands.train", "protoformer.training.session", "forked_ranks")
+PRELOADED = ("protoformer.commands.train", "protoformer.training.session", "forked_ranks", "warm_up")
 SECONDS = 240  # no command here may take longer, unless a test says so
 MARK = "PROTOFORMER_TEST_MARK"
 SMALL = (
@@ -94,7 +94,14 @@ class Workspace:
         return sorted(path.parent for path in (self.folder / outputs).rglob("config.yaml"))
 
     def left_behind(self) -> list[int]:
-        """Processes that carry the mark and still live."""
+        """Processes that carry the mark and still live some seconds after they were told to end."""
+        deadline = time.monotonic() + 5
+        while (pids := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return pids
+
+    def processes(self) -> list[int]:
+        """Processes that carry the mark in the environment that they were started with: forked ones do not."""
         entry = f"{MARK}={self.mark}".encode()
         pids = []
         for process_folder in Path("/proc").glob("[0-9]*"):

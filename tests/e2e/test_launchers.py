@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import ROOT, SMALL, Workspace, curve, error_line, finished, result, wait_for
+from .commands import ROOT, SMALL, TRAIN, Workspace, curve, error_line, finished, result, wait_for
 
 SHORT = (*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1", "model.dropout=0")
 LONG = (*SMALL, "source.rows=960", "recipe.epochs=20", "trainer.log_every=5", "trainer.limit_val_batches=1")
@@ -25,19 +25,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_torchrun_and_two_machines_give_what_one_process_gives(workspace: Workspace) -> None:
-    alone = workspace.run_here(*SHORT, "hardware=cpu", outputs="alone")
+@pytest.fixture
+def expected(workspace: Workspace) -> Path:
+    """What one process gives."""
+    alone = workspace.run(*SHORT, "hardware=cpu", outputs="alone")
     assert alone.returncode == 0, alone.stderr
-    (expected,) = workspace.runs("alone")
+    (run,) = workspace.runs("alone")
+    return run
 
+
+def is_the_run(workspace: Workspace, outputs: str, expected: Path) -> None:
+    (run,) = workspace.runs(outputs)
+    assert run.name == expected.name
+    assert result(run)["hardware"]["ranks"] == 2
+    losses = [[line["train/loss"] for line in curve(folder) if "train/loss" in line] for folder in (run, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert not (run / "lock").exists()
+    assert workspace.left_behind() == []
+
+
+def test_torchrun_gives_what_one_process_gives(workspace: Workspace, expected: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
-    overrides = (*SHORT, "hardware=cpu")
-    launched = finished(workspace.start(*overrides, outputs="torchrun", command=[*torchrun, str(ROOT / "train.py")]))
+    torchrun.append(str(ROOT / "train.py"))
+    launched = workspace.run(*SHORT, "hardware=cpu", outputs="torchrun", command=torchrun)
     assert launched.returncode == 0, launched.stderr
-    again = finished(workspace.start(*overrides, outputs="torchrun", command=[*torchrun, str(ROOT / "train.py")]))
+    again = workspace.run(*SHORT, "hardware=cpu", outputs="torchrun", command=torchrun)
     assert again.returncode == 0, again.stderr
     assert "this run is already finished" in again.stderr
+    is_the_run(workspace, "torchrun", expected)
 
+
+def test_two_machines_give_what_one_process_gives(workspace: Workspace, expected: Path) -> None:
     meet = f"hardware.rendezvous=127.0.0.1:{free_port()}"
     machines = [
         workspace.start(*SHORT, "hardware=cpu", "hardware.devices=1", "hardware.nodes=2", meet, outputs="nodes")
@@ -45,15 +63,7 @@ def test_torchrun_and_two_machines_give_what_one_process_gives(workspace: Worksp
     ]
     ended = [finished(machine) for machine in machines]
     assert [completed.returncode for completed in ended] == [0, 0], ended
-
-    for outputs in ("torchrun", "nodes"):
-        (run,) = workspace.runs(outputs)
-        assert run.name == expected.name
-        assert result(run)["hardware"]["ranks"] == 2
-        losses = [[line["train/loss"] for line in curve(folder) if "train/loss" in line] for folder in (run, expected)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-        assert not (run / "lock").exists()
-    assert workspace.left_behind() == []
+    is_the_run(workspace, "nodes", expected)
 
 
 @pytest.mark.slow
@@ -84,8 +94,8 @@ def test_ctrl_c_saves_and_has_its_own_exit_code(workspace: Workspace, hardware: 
 
 
 def test_a_stop_while_ranks_start_is_no_failure(workspace: Workspace) -> None:
-    process = workspace.start(*LONG, "hardware=ddp_cpu")
-    wait_for(lambda: len(workspace.left_behind()) > 1, process)  # the parent has begun to start them
+    process = workspace.start(*LONG, "hardware=ddp_cpu", command=TRAIN)
+    wait_for(lambda: len(workspace.processes()) > 1, process)  # the parent has begun to start them
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     completed = finished(process)

@@ -7,6 +7,7 @@ fails; the parent writes `stop` when the run is to stop.
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -90,7 +91,7 @@ class ParentProcess:
         while not self.ranks_ended.wait(0.1):
             waited = time.monotonic() - started_at
             if not sent and waited > signals.PATIENCE and not self._pids():
-                self.stop.end_process()
+                self._end_with_starting_ranks()
             if waited > float(self.hardware["grace"]):
                 self.has_killed = True
                 for pid in self._pids():
@@ -100,6 +101,18 @@ class ParentProcess:
                 for number in self.signals_received[sent.get(pid, 0) :]:
                     _send(pid, self._forwarded(number))
                     sent[pid] = sent.get(pid, 0) + 1
+
+    def _end_with_starting_ranks(self) -> None:
+        """End this process, and the ranks that it has started and that cannot take signals yet."""
+        report = self.stop.report
+
+        def report_and_kill(error: InterruptedRunError) -> None:
+            report(error)  # first: the main thread would take a killed rank for a lost one
+            for rank in multiprocessing.active_children():
+                rank.kill()
+
+        self.stop.report = report_and_kill
+        self.stop.end_process()
 
     @staticmethod
     def _forwarded(signal_number: int) -> int:

@@ -32,7 +32,10 @@ def run_rank(
     with signals.listen() as stop:
         stop.report = lambda error: _report(folder, error)
         stop.is_meant = Path(folder, "stop").exists  # else torch ends this rank, because another one was lost
-        Path(folder, f"pid-{os.getpid()}").touch()
+        try:
+            Path(folder, f"pid-{os.getpid()}").touch()
+        except FileNotFoundError:  # the parent was stopped, and is ending
+            os._exit(1)
         signals.unblock()
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
         try:
