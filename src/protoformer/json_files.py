@@ -49,7 +49,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
     return dict(weight_map)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value in a message, in one line and shortened."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
@@ -136,7 +136,7 @@ class Values:
             raise self.wrong(key, "an object, {...}")
         return value
 
-    def _value(self, key: str, default: Any) -> Any:
+    def _value(self, key: str, default: object) -> Any:
         value = self.get(key)
         if value is None and default is None:
             self.require(key)

@@ -1,25 +1,19 @@
 """Pretraining against `transformers` and plain formulas: both heads, the two-term loss, its parts, weights there and back."""
 
-import itertools
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from protoformer.batches import PretrainingBatch
-from protoformer.config.compose import compose
-from protoformer.data.batching.loader import BatchLoader
-from protoformer.data.batching.samplers import BatchConfig, Phase, PhasedSampler, decode_dummies
 from protoformer.data.corpus.masking import NextTokens
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
@@ -27,67 +21,8 @@ from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
 from protoformer.modules.evaluation import gather_examples
 from protoformer.modules.kinds.pretraining import PretrainingModule
-from protoformer.optim.optimization import Optimization
-from protoformer.runs.metrics import read_metrics
-from protoformer.training.lightning_internals import is_accumulating
-from protoformer.training.run import train
 
-SIZES = {"vocab_size": 50, "d_model": 24, "n_layers": 2, "n_heads": 4, "d_ff": 48, "max_seq_len": 24}
-VAL = {"val": [""], "test": []}
-
-
-class Rows:
-    """Rows drawn by their numbers: of unequal length, with unequally many targets, some without a pair."""
-
-    def __call__(self, indices: list[int]) -> PretrainingBatch:
-        numbers, real = decode_dummies(indices)
-        rows = len(numbers)
-        ids, segments, target = (torch.zeros(rows, 16, dtype=torch.long) for _ in range(3))
-        mask = torch.zeros(rows, 16, dtype=torch.bool)
-        position, following = torch.zeros(rows, 9, dtype=torch.long), torch.full((rows,), -1)
-        target = torch.full((rows, 9), -1)
-        for row, number in enumerate(numbers):
-            draw = np.random.default_rng(number)
-            length, n_targets = int(draw.integers(11, 17)), 1 + (5 * number) % 9
-            mask[row, :length] = True
-            ids[row, :length] = torch.from_numpy(draw.integers(1, 50, size=length))
-            segments[row, length // 2 : length] = 1
-            target_positions = np.sort(draw.permutation(length)[:n_targets])
-            if real[row]:
-                position[row, :n_targets] = torch.from_numpy(target_positions)
-                target[row, :n_targets] = torch.from_numpy(draw.integers(0, 50, size=n_targets))
-                following[row] = number % 3 - 1
-        return PretrainingBatch(
-            ids=ids,
-            padding_mask=mask,
-            segment_ids=segments,
-            pooler_position=torch.zeros(rows, dtype=torch.long),
-            example_ids=torch.tensor([n if is_real else -1 for n, is_real in zip(numbers, real, strict=True)]),
-            target_position=position,
-            target_ids=target,
-            next_sentence=following,
-            targets=torch.stack([(target >= 0).sum(), (following >= 0).sum()]),
-        )
-
-
-def labels(batch: PretrainingBatch, ignored: int = -100) -> Tensor:
-    """Targets as a rectangle, as a full softmax takes them."""
-    token_labels = torch.full_like(batch["ids"], ignored)
-    row, number = (batch["target_ids"] >= 0).nonzero(as_tuple=True)
-    token_labels[row, batch["target_position"][row, number]] = batch["target_ids"][row, number]
-    return token_labels
-
-
-def module(nsp: bool = True, **settings: Any) -> PretrainingModule:
-    torch.manual_seed(0)
-    optimization = settings.pop("optimization", None)
-    task_module = PretrainingModule(
-        backbone=bert(**SIZES, dropout=0.0, **settings), splits=VAL, nsp=nsp, optimization=optimization
-    )
-    for parameter in task_module.parameters():  # larger than BERT's own, so that a wrong gradient shows
-        nn.init.normal_(parameter, std=0.2)
-    task_module.connect(total_steps=4)
-    return task_module
+from .pretraining_cases import SIZES, VAL, Rows, assert_same, full_loss, gradients, labels, module
 
 
 def from_transformers(folder: Path, **settings: Any) -> tuple[Any, PretrainingModule]:
@@ -165,27 +100,6 @@ def test_a_written_folder_opens_in_transformers(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, again[name]) for name, tensor in ours.state_dict().items())
 
 
-def full_loss(ours: PretrainingModule, batch: PretrainingBatch) -> Tensor:
-    """The formula itself: a softmax at every place, of which the unwanted are ignored, and one for every pair."""
-    hidden = ours.backbone(batch["ids"], batch["padding_mask"], batch["segment_ids"])
-    logits = ours.head.masked(hidden.to_padded(), ours.backbone.embeddings.token.weight)
-    loss = functional.cross_entropy(logits.flatten(0, 1), labels(batch).flatten())
-    if ours.head.next is not None and (batch["next_sentence"] >= 0).any():
-        pairs = ours.head.next(ours.backbone.pooler(hidden, batch["pooler_position"]))
-        loss = loss + functional.cross_entropy(pairs, batch["next_sentence"], ignore_index=-1)
-    return loss
-
-
-def gradients(ours: PretrainingModule) -> dict[str, Tensor]:
-    return {name: p.grad.clone() for name, p in ours.named_parameters() if p.grad is not None}
-
-
-def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-4) -> None:
-    assert actual.keys() == expected.keys()
-    for name, gradient in actual.items():
-        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=rtol, msg=name)
-
-
 @pytest.mark.parametrize("packing", ["on", "off"])
 @pytest.mark.parametrize("nsp", [True, False])
 def test_gathered_positions_equal_the_full_softmax(nsp: bool, packing: str) -> None:
@@ -218,56 +132,6 @@ def test_a_score_that_is_never_seen_is_refused() -> None:
     backbone = bert(**SIZES)
     with pytest.raises(ConfigurationError, match="there is no nsp_accuracy"):
         PretrainingModule(backbone=backbone, splits={"val": [""], "test": []}, metrics=["nsp_accuracy"], nsp=False)
-
-
-def loader(micro: int | None = None, steps: int = 4, size: int = 8) -> BatchLoader:
-    return BatchLoader(PhasedSampler([Phase(steps, 21)], BatchConfig(size, micro, seed=1)), Rows())
-
-
-def fitted(micro: int | None, size: int = 8, nsp: bool = True) -> tuple[list[dict[str, Any]], list[dict[str, Tensor]]]:
-    """Numbers and gradients (before the clip, which is off) of every step."""
-    ours = module(nsp, optimization=Optimization(1e-2, clip=None))
-    numbers: list[dict[str, Any]] = []
-    recorded: list[dict[str, Tensor]] = []
-
-    class Look(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-            if not is_accumulating(trainer):
-                numbers.append(ours.step_metrics.named())
-                recorded.append(gradients(ours))
-
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, use_distributed_sampler=False, max_epochs=1, callbacks=[Look()],
-        accumulate_grad_batches=BatchConfig(size, micro).accumulation,
-    )  # fmt: skip
-    trainer.fit(ours, loader(micro, size=size))
-    assert trainer.global_step == 4
-    return numbers, recorded
-
-
-@pytest.mark.parametrize("nsp", [True, False])
-@pytest.mark.parametrize("micro", [1, 3])
-def test_micro_batches_equal_the_whole_batch(micro: int, nsp: bool) -> None:
-    """Each part of the loss is a mean over targets of its own, of which every micro-batch has as many as it likes."""
-    counts = [batch["targets"].tolist() for batch in loader(micro)]
-    assert len({pair[0] for pair in counts}) > 3
-    assert len({pair[1] for pair in counts}) > 1
-    whole, whole_gradients = fitted(None, nsp=nsp)
-    parts, part_gradients = fitted(micro, nsp=nsp)
-    assert len(whole) == len(parts) == 4
-    for one, other, expected, actual in zip(whole, parts, whole_gradients, part_gradients, strict=True):
-        assert other == pytest.approx(one, rel=1e-4)
-        assert_same(actual, expected, rtol=1e-3)
-    plain = module(nsp)
-    batch = next(iter(loader()))
-    loss = full_loss(plain, batch)
-    loss.backward()
-    assert_same(part_gradients[0], gradients(plain), rtol=1e-3)
-    first = parts[0]
-    assert first["train/loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
-    if nsp:
-        assert first["train/mlm_loss"] + first["train/nsp_loss"] == pytest.approx(first["train/loss"], rel=1e-4)
 
 
 def test_a_batch_without_pairs_or_with_nothing_to_tell() -> None:
@@ -360,92 +224,3 @@ def test_fillers_count_nowhere() -> None:
     for name, (total, count) in plain.running_metrics.items():
         torch.testing.assert_close(filled.running_metrics[name][0], total)
         assert filled.running_metrics[name][1] == count
-
-
-def test_the_loader_foretells_the_targets_of_a_global_batch() -> None:
-    batches = list(loader(3))
-    for start in range(0, len(batches), 3):
-        group = batches[start : start + 3]
-        together = torch.stack([batch["targets"] for batch in group]).sum(0)
-        assert all(torch.equal(batch["step_targets"], together) for batch in group)
-    assert [len(batch["ids"]) for batch in itertools.islice(batches, 3)] == [3, 3, 2]
-
-
-# --- a whole run
-
-RUN = [
-    "model=bert_l2_h128",
-    "task=pretrain/mlm_nsp",
-    "source=sample",
-    "source.rows=80",
-    "trainer.keep_optimizer=true",
-    "tracking=none",
-    "model.d_model=16",
-    "model.d_ff=32",
-    "recipe.batch_size=8",
-    "recipe.max_steps=8",
-    "recipe.warmup=2",
-    "recipe.lr=3e-3",
-    "trainer.val_check_interval=3",
-    "trainer.limit_val_batches=2",
-    "trainer.log_every=1",
-    "trainer.checkpoint_every=1",
-    "task.max_len=32",
-    "task.data.phases=[{share:0.5,max_len:16,max_predictions:2},{share:0.5,max_len:32,max_predictions:5}]",
-    "hardware.threads=1",
-    "hardware.micro_batch=3",
-]
-SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
-
-
-def config(outputs: Path) -> dict[str, Any]:
-    return compose([*RUN, f"paths.outputs={outputs}", f"paths.cache={outputs.parent / 'cache'}"])
-
-
-def only_run(outputs: Path) -> Path:
-    return next(outputs.glob("*/pretrain/mlm_nsp/*/config.yaml")).parent
-
-
-def what_counts(run: Path) -> dict[str, Any]:
-    lines = [{k: v for k, v in line.items() if k not in SPEEDS} for line in read_metrics(run / "metrics.jsonl")]
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    state = weights.read_pickle(run / "checkpoints" / "last.ckpt")["state_dict"]
-    return {
-        "lines": lines,
-        "result": {key: result[key] for key in ("score", "metrics", "best", "run_id")},
-        "steps": result["training"]["steps"],
-        "weights": {name: tensor.tolist() for name, tensor in state.items()},
-    }
-
-
-def test_a_run_goes_on_exactly_before_and_after_the_border_of_its_phases(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders: dict[int, Path] = {}
-    save = pl.Trainer.save_checkpoint
-
-    def save_and_keep(self: pl.Trainer, path: Any, *args: Any, **kwargs: Any) -> None:
-        save(self, path, *args, **kwargs)
-        step = self.global_step
-        if Path(path).name == "last.ckpt" and step not in folders:
-            folders[step] = tmp_path / f"folder-{step}"
-            shutil.copytree(Path(path).parents[1], folders[step], ignore=shutil.ignore_patterns("lock"))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pl.Trainer, "save_checkpoint", save_and_keep)
-        train(config(tmp_path / "whole"), "")
-    whole = only_run(tmp_path / "whole")
-    expected = what_counts(whole)
-    assert expected["steps"] == 8
-    assert sorted(folders) == list(range(1, 9))
-    trained = [line for line in expected["lines"] if "train/mlm_loss" in line]
-    assert [line["step"] for line in trained] == list(range(1, 9))
-    assert all("train/nsp_accuracy" in line for line in trained)
-    validated = [line for line in expected["lines"] if "val/score" in line]
-    assert [line["step"] for line in validated][:2] == [3, 6]
-    assert {"val/mlm_accuracy", "val/mlm_perplexity", "val/nsp_accuracy", "val/loss"} <= set(validated[0])
-    for step in (2, 4, 5):  # within the first phase, at the border, within the second
-        outputs = tmp_path / f"again-{step}"
-        shutil.copytree(folders[step], outputs / whole.relative_to(tmp_path / "whole"))
-        train(config(outputs), "")
-        assert what_counts(only_run(outputs)) == expected, f"continued from step {step}"

@@ -1,44 +1,27 @@
-"""Spans against `transformers` and against trying every one: logits, loss, answers over windows, thresholds, files, speed."""
+"""Spans against `transformers` and against trying every one: logits, loss, answers over windows, speed."""
 
-import json
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 import transformers
 from torch import Tensor, nn
 
 from protoformer.batches import SpanBatch
-from protoformer.data.batching.samplers import BatchConfig
-from protoformer.data.datamodules.context import DataContext
-from protoformer.data.datamodules.span import SpanDataModule, SpanReferences, SpanTable
-from protoformer.data.examples.extractive_qa import ExtractiveQAReader, QuestionExamples
-from protoformer.data.sources.source import DatasetRef, RawTable
+from protoformer.data.datamodules.span import SpanReferences, SpanTable
+from protoformer.data.examples.extractive_qa import QuestionExamples
 from protoformer.errors import ConfigurationError
 from protoformer.models import weights
 from protoformer.models.bert import bert
 from protoformer.models.hf.bert import BertWeights
-from protoformer.modules.evaluation import EvalOutputs, gather_examples
-from protoformer.modules.kinds.span import SpanEvaluation, SpanModule
-from protoformer.runs import predictions
+from protoformer.modules.kinds.span import SpanModule
 from protoformer.scoring import spans, squad
-from protoformer.text.templates import BertTemplate
-from protoformer.text.tokenizers import whole_word_tokenizer
 
-NAMES = ("ids", "padding_mask", "segment_ids")
-LONGEST = 30
-
-
-def module(**settings: Any) -> SpanModule:
-    settings = {"splits": {"val": [""], "test": [""]}, **settings}
-    sizes = {"vocab_size": 60, "d_model": 8, "n_layers": 1, "n_heads": 1, "d_ff": 8, "max_seq_len": 400}
-    return SpanModule(backbone=bert(**sizes, dropout=0.0), **settings).eval()
+from .span_cases import CONTEXTS, GOLD, LONGEST, NAMES, data, eval_outputs, fix_logits, module, table
 
 
 def random_batch(seq: int = 15) -> SpanBatch:
@@ -119,73 +102,7 @@ def test_packed_equals_padded_backward_and_fillers_count_nowhere() -> None:
     torch.testing.assert_close(ours.loss(rows).total, loss.total, atol=1e-6, rtol=1e-5)
 
 
-# --- answers over several windows
-
-
-def random_words(number: int, seed: int) -> str:
-    """Few different words, so that the same text stands in many places."""
-    return " ".join(f"w{n}" for n in np.random.default_rng(seed).integers(0, 9, size=number))
-
-
-def table(contexts: Sequence[str], answers: Sequence[Sequence[str]] | None) -> RawTable:
-    count = len(contexts)
-    columns: dict[str, Any] = {
-        "id": [f"q{i}" for i in range(count)],
-        "question": [f"w{i} ?" for i in range(count)],
-        "context": list(contexts),
-    }
-    if answers is not None:
-        columns["answers"] = [
-            {"text": list(texts), "answer_start": [c.index(t) for t in texts]}
-            for c, texts in zip(contexts, answers, strict=True)
-        ]
-    return RawTable(pa.table(columns), "squad/any.jsonl", str(hash(str(columns))))
-
-
-class Source:
-    def __init__(self, **splits: RawTable) -> None:
-        self.splits = splits
-
-    def load(self, ref: DatasetRef, split: str) -> RawTable:
-        return self.splits[split]
-
-
-def data(cache: Path, unanswerable: bool = False, **splits: RawTable) -> SpanDataModule:
-    tokenizer = whole_word_tokenizer([random_words(300, 0), "?"], "here")
-    datamodule = SpanDataModule(
-        DataContext(
-            reader=ExtractiveQAReader("squad", unanswerable=unanswerable),
-            splits={name: name for name in splits},
-            source=Source(**splits),  # type: ignore[arg-type]
-            tokenizer=tokenizer,
-            template=BertTemplate(tokenizer),
-            max_len=45,
-            batch_config=BatchConfig(4, eval_rows=5),
-            cache=cache,
-        ),
-        stride=9,
-    )
-    datamodule.setup()
-    return datamodule
-
-
 Logits = dict[int, tuple[Tensor, Tensor]]
-
-
-def fix_logits(ours: SpanModule, windows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Let a module say drawn logits of each window."""
-    drawn = 3 * torch.randn(2, windows, 45, generator=torch.Generator().manual_seed(seed))
-
-    def forward(batch: SpanBatch) -> tuple[Tensor, Tensor]:
-        seq = batch["ids"].shape[1]
-        return drawn[0, batch["example_ids"], :seq], drawn[1, batch["example_ids"], :seq]
-
-    ours.forward = forward  # type: ignore[method-assign]
-    return drawn[0], drawn[1]
-
-
-def eval_outputs(ours: SpanModule, loader: Any) -> EvalOutputs:
-    return gather_examples([ours.eval_step(batch) for batch in loader], 1)
 
 
 def brute_force_answers(
@@ -231,10 +148,6 @@ def brute_force_answers(
             texts[""] = min(float(start[w, 0] + end[w, 0]) for w in windows)
         results[f"q{question}"] = sorted(texts.items(), key=lambda pair: -pair[1])
     return results
-
-
-CONTEXTS = [random_words(n, seed) for seed, n in enumerate((60, 41, 7, 95))]
-GOLD = [[" ".join(c.split()[2:4]), " ".join(c.split()[-2:])] for c in CONTEXTS]
 
 
 @pytest.mark.parametrize("null", [False, True])
@@ -326,145 +239,6 @@ def test_no_candidates_and_no_tokens_are_refused(name: str, value: int) -> None:
     module(**{name: 1}).eval_step(random_batch())
 
 
-# --- questions without an answer
-
-
-def unanswerable(cache: Path, count: int = 24, hidden: bool = True) -> tuple[SpanDataModule, list[list[str]]]:
-    contexts = [random_words(10 + 2 * i, i) for i in range(count)]
-    gold = [[] if i % 3 == 0 else [" ".join(c.split()[2:4])] for i, c in enumerate(contexts)]
-    datamodule = data(
-        cache, True, validation=table(contexts, gold), test=table(contexts[:9], None if hidden else gold[:9])
-    )  # fmt: skip
-    return datamodule, gold
-
-
-def evaluated(
-    datamodule: SpanDataModule, logits_seed: int = 3, **settings: Any
-) -> tuple[SpanModule, SpanEvaluation, EvalOutputs]:
-    ours = module(unanswerable=True, **settings)
-    start, end = fix_logits(ours, len(datamodule.tables["validation"][""]), logits_seed)
-    rows = datamodule.tables["validation"][""]
-    for window in range(len(rows)):  # make some answers right
-        if window % 2:
-            start[window, rows.start_position[window]] += 9
-            end[window, rows.end_position[window]] += 9
-    ours.references = {
-        "val": {"": datamodule.references("validation", "")},
-        "test": {"": datamodule.references("test", "")},
-    }
-    columns = eval_outputs(ours, datamodule.val_dataloader()[0])
-    return ours, ours.evaluate("val", "", columns), columns
-
-
-def test_the_threshold_is_the_best_of_all(tmp_path: Path) -> None:
-    datamodule, answers = unanswerable(tmp_path)
-    gold = {f"q{i}": texts for i, texts in enumerate(answers)}
-    _, evaluation, _ = evaluated(datamodule)
-    odds = {}
-    for name, n_best in evaluation.n_best.items():
-        scores = {a.text: a.score for a in n_best}
-        odds[name] = scores.pop("") - max(scores.values())
-    assert evaluation.null_odds == pytest.approx(odds)
-    best = {name: next(a.text for a in n_best if a.text) for name, n_best in evaluation.n_best.items()}
-    tried = {
-        threshold: squad.score({name: text if odds[name] <= threshold else "" for name, text in best.items()}, gold)
-        for threshold in sorted([min(odds.values()) - 1, *odds.values()])
-    }
-    numbers = evaluation.other_metrics
-    for metric in ("exact_match", "f1"):
-        most = max(scores[metric] for scores in tried.values())
-        threshold = min(t for t, scores in tried.items() if scores[metric] == pytest.approx(most))
-        assert numbers[f"best_{metric}"] == pytest.approx(most)
-        assert numbers[f"best_{metric}_threshold"] == pytest.approx(threshold)
-    assert numbers["null_threshold"] == numbers["best_f1_threshold"]
-    assert min(odds.values()) - 1 < numbers["null_threshold"] < max(odds.values())  # some have an answer, some none
-    assert evaluation.scores["f1"] == pytest.approx(numbers["best_f1"])
-    assert 0.3 < evaluation.scores["f1"] < 1
-    parts = squad.score(evaluation.predictions, gold)
-    assert {name: numbers[name] for name in parts if "/" in name} == {k: v for k, v in parts.items() if "/" in k}
-    assert set(numbers) == {
-        "loss", "null_threshold", "best_f1", "best_f1_threshold", "best_exact_match", "best_exact_match_threshold",
-        "HasAns/exact_match", "HasAns/f1", "NoAns/exact_match", "NoAns/f1",
-    }  # fmt: skip
-
-
-def test_a_given_threshold_is_taken_as_it_is(tmp_path: Path) -> None:
-    datamodule, answers = unanswerable(tmp_path)
-    for threshold in (-1e9, 0.0, 1e9):
-        _, evaluation, _ = evaluated(datamodule, null_threshold=threshold)
-        assert evaluation.other_metrics["null_threshold"] == threshold
-        assert evaluation.predictions == {
-            name: best(n_best) if evaluation.null_odds[name] <= threshold else ""
-            for name, n_best in evaluation.n_best.items()
-        }
-    assert all(evaluation.predictions.values())
-    assert evaluation.scores["f1"] < evaluation.other_metrics["best_f1"]
-    assert len(answers) == len(evaluation.predictions)
-
-
-def best(answers: Sequence[spans.Answer]) -> str:
-    return next(answer.text for answer in answers if answer.text)
-
-
-def test_hidden_answers_take_the_threshold_of_dev(tmp_path: Path) -> None:
-    datamodule, _ = unanswerable(tmp_path)
-    ours, dev, _ = evaluated(datamodule)
-    outputs = ours.evaluate("test", "", eval_outputs(ours, datamodule.test_dataloader()[0]))
-    assert outputs.gold is None
-    assert outputs.scores == {}
-    assert outputs.other_metrics == {"null_threshold": dev.other_metrics["best_f1_threshold"]}
-    threshold = dev.other_metrics["best_f1_threshold"]
-    assert outputs.predictions == {
-        name: best(answers) if outputs.null_odds[name] <= threshold else "" for name, answers in outputs.n_best.items()
-    }
-    assert len(outputs.predictions) == 9
-    assert [row["label"] for row in outputs.rows()] == [None] * 9
-    assert outputs.misclassified([""] * 9) == []
-
-
-def test_known_test_answers_are_judged_by_the_threshold_of_dev(tmp_path: Path) -> None:
-    datamodule, _ = unanswerable(tmp_path, hidden=False)
-    ours, dev, _ = evaluated(datamodule)
-    outputs = ours.evaluate("test", "", eval_outputs(ours, datamodule.test_dataloader()[0]))
-    assert outputs.other_metrics["null_threshold"] == dev.other_metrics["best_f1_threshold"]
-    assert outputs.other_metrics["best_f1"] >= outputs.scores["f1"]
-
-
-def test_without_a_development_split_a_threshold_must_be_given(tmp_path: Path) -> None:
-    nothing = {"val": [], "test": [""]}
-    with pytest.raises(ConfigurationError, match=r"no development split .* add task\.module\.null_threshold=<number>"):
-        module(unanswerable=True, splits=nothing)
-    assert module(unanswerable=True, splits=nothing, null_threshold=1.5).null_threshold == 1.5
-    module(splits=nothing)
-    contexts = [random_words(10, 0)]
-    datamodule = data(tmp_path, True, validation=table(contexts, [[]]), test=table(contexts, None))
-    ours = module(unanswerable=True)
-    fix_logits(ours, 1)
-    ours.references = {"test": {"": datamodule.references("test", "")}}
-    with pytest.raises(ConfigurationError, match=r"hides its answers"):
-        ours.evaluate("test", "", eval_outputs(ours, datamodule.test_dataloader()[0]))
-
-
-def test_questions_of_which_every_candidate_is_nothing(tmp_path: Path) -> None:
-    datamodule, _ = unanswerable(tmp_path)
-    for settings in ({}, {"null_threshold": 0.0}):
-        ours, _, columns = evaluated(datamodule, **settings)
-        none = torch.full_like(columns[3], spans.NEG_INF)
-        nothing = (*columns[:3], none, none, *columns[5:])
-        evaluation = ours.evaluate("val", "", nothing)
-        assert set(evaluation.predictions.values()) == {""}
-        assert evaluation.scores["f1"] == pytest.approx(1 / 3)
-        json.dumps(evaluation.files(), allow_nan=False)
-        some = columns[3].clone()
-        some[::2] = spans.NEG_INF
-        evaluation = ours.evaluate("val", "", (*columns[:3], some, some, *columns[5:]))
-        json.dumps([evaluation.files(), dict(evaluation.other_metrics)], allow_nan=False)
-        assert "" in evaluation.predictions.values()
-    plain = module()
-    plain.references = ours.references
-    assert set(plain.evaluate("val", "", nothing).predictions.values()) == {""}
-
-
 # --- what is kept and written
 
 
@@ -475,48 +249,6 @@ def test_what_is_kept_does_not_grow_with_the_sequence() -> None:
         assert all(column.untyped_storage().nbytes() == column.nbytes for column in columns)
         held[seq] = sum(column.nbytes for column in columns) / 3
     assert held[15] == held[60] == held[380] <= 20 * (8 + 8 + 4 + 4) + 8 + 4 + 4 + 4
-
-
-def test_the_official_files(tmp_path: Path) -> None:
-    datamodule, _ = unanswerable(tmp_path)
-    ours, evaluation, columns = evaluated(datamodule)
-    nothing = columns[3].clone()
-    nothing[0] = spans.NEG_INF
-    evaluation = ours.evaluate("val", "", (*columns[:3], nothing, nothing, *columns[5:]))
-    assert math.inf in evaluation.null_odds.values()
-    predictions.write(tmp_path / "predictions", "val", evaluation.rows(), evaluation.files())
-    folder = tmp_path / "predictions" / "val"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "nbest_predictions.json", "null_odds.json", "predictions.json"
-    ]  # fmt: skip
-
-    def never(word: str) -> None:
-        raise AssertionError(f"{word} is no JSON")
-
-    predicted, n_best, odds = (
-        json.loads((folder / name).read_text(), parse_constant=never)
-        for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")
-    )
-    names = [f"q{i}" for i in range(24)]
-    assert list(predicted) == list(n_best) == list(odds) == names
-    assert predicted == evaluation.predictions
-    assert all(isinstance(value, float) and math.isfinite(value) for value in odds.values())
-    for answers in n_best.values():
-        assert sum(answer["probability"] for answer in answers) == pytest.approx(1)
-        sums = [answer["start_logit"] + answer["end_logit"] for answer in answers]
-        assert sums == sorted(sums, reverse=True)
-        assert all(list(answer) == ["text", "probability", "start_logit", "end_logit"] for answer in answers)
-        assert sum(not answer["text"] for answer in answers) == 1
-    lines = [json.loads(line) for line in (tmp_path / "predictions" / "val.jsonl").read_text().splitlines()]
-    assert [line["question"] for line in lines] == names
-    assert [line["prediction"] for line in lines] == list(predicted.values())
-    wrong = [row for row in lines if not squad.exact_match(row["prediction"], row["label"])]
-    misclassified = evaluation.misclassified([f"text {i}" for i in range(24)])
-    assert sorted(row[0] for row in misclassified) == sorted(f"text {row['id']}" for row in wrong)
-    assert [row[3] for row in misclassified] == sorted((row[3] for row in misclassified), reverse=True)
-    plain = module()
-    plain.references = ours.references
-    assert set(plain.evaluate("val", "", columns).files()) == {"predictions.json", "nbest_predictions.json"}
 
 
 QUESTIONS, TWICE, TOKENS = 10_570, 230, 120

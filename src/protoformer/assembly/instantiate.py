@@ -10,7 +10,7 @@ from protoformer.config.schema import SUPPLIED
 from protoformer.errors import ConfigurationError, UserError
 
 
-def instantiate(config: Mapping[str, Any], path: str, **supplied: Any) -> Any:
+def instantiate(config: Mapping[str, object], path: str, **supplied: object) -> Any:
     """What the node at a dotted path builds; `supplied` are those arguments that the program gives (`schema.SUPPLIED`).
 
     Raises ConfigurationError, naming the path, where the target refuses its arguments by a ValueError.
@@ -21,7 +21,7 @@ def instantiate(config: Mapping[str, Any], path: str, **supplied: Any) -> Any:
     return instantiate_node(node, path, **supplied)
 
 
-def instantiate_node(node: Mapping[str, Any], path: str, **supplied: Any) -> Any:
+def instantiate_node(node: Mapping[str, object], path: str, **supplied: object) -> Any:
     """As `instantiate`, of a node that is not, or not as it stands, in a config."""
     if undeclared := supplied.keys() - SUPPLIED.get(path, {}).keys():
         raise RuntimeError(f"{path}: {', '.join(sorted(undeclared))} not declared in schema.SUPPLIED")

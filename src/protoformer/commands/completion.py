@@ -131,7 +131,7 @@ def _schema_keys(node: str) -> dict[str, Any]:
     return keys_of(kind.annotation) if kind is not None and stated_keys(node) else {}
 
 
-def _words(annotation: Any) -> list[str]:
+def _words(annotation: object) -> list[str]:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return [str(value) for value in args]

@@ -94,7 +94,7 @@ def main(sections: Sequence[str] = ()) -> None:
         console.print()
 
 
-def size(node: dict[str, Any]) -> str:
+def size(node: dict[str, object]) -> str:
     """A model's sizes as text, as far as its yaml states them."""
     words = (("n_layers", "{} layers"), ("d_model", "d_model {}"), ("n_heads", "{} heads"), ("d_ff", "d_ff {}"))
     return ", ".join(text.format(node[key]) for key, text in words if key in node)

@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from protoformer.commands.multirun import PROGRAM, Session, checked_sweep, run_jobs
 from protoformer.commands.parser import Parser, guarded
@@ -84,7 +83,7 @@ def _print_help(words: Sequence[str], folders: Sequence[Path], program: str) -> 
     print(settings.text(sections(folders)) if list(words) == ["all"] else usage(folders, program))
 
 
-def _print_config(config: Mapping[str, Any]) -> None:
+def _print_config(config: Mapping[str, object]) -> None:
     """The whole config of a run, all defaults included, as yaml."""
     # not at the top: slow to import
     import yaml

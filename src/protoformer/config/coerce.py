@@ -30,7 +30,7 @@ class KeyedError(ConfigurationError):
         self.key = key
 
 
-def coerce(value: Any, annotation: Any, key: str) -> Any:
+def coerce(value: object, annotation: object, key: str) -> Any:
     """`value` in the type of its annotation: 1 for a float becomes 1.0, 1e3 for an int 1000, "1e-5" for a float 1e-5.
 
     Raises KeyedError naming the key, the value, and what is allowed.
@@ -59,7 +59,7 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
     raise KeyedError(key, f"{key}={as_yaml(value)} {allowed}")
 
 
-def described(annotation: Any, names: bool = True) -> str:
+def described(annotation: object, names: bool = True) -> str:
     """What an annotation allows, in words; without `names` its literal strings are left out."""
     kind, args = _kind(annotation), get_args(annotation)
     if kind is Annotated:
@@ -73,7 +73,7 @@ def described(annotation: Any, names: bool = True) -> str:
     return NAMES.get(kind, "any value") + (f" (of {described(args[0])})" if kind is list and args else "")
 
 
-def _kind(annotation: Any) -> Any:
+def _kind(annotation: object) -> Any:
     """Annotated, Literal, Union, tuple (of a fixed length), or the plain type that an annotation's values are written in."""
     origin = get_origin(annotation) or annotation
     if origin is types.UnionType:
@@ -83,7 +83,7 @@ def _kind(annotation: Any) -> Any:
     return next((plain for wider, plain in WIDER.items() if issubclass(origin, wider)), origin)
 
 
-def _coerce(value: Any, annotation: Any, key: str) -> Any:
+def _coerce(value: object, annotation: object, key: str) -> Any:
     """As `coerce`; raises ValueError where the value is of another type."""
     kind, args = _kind(annotation), get_args(annotation)
     if kind is Opaque and isinstance(value, Mapping) and "_target_" in value:
@@ -115,7 +115,7 @@ def _coerce(value: Any, annotation: Any, key: str) -> Any:
     raise ValueError
 
 
-def _coerce_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
+def _coerce_union(value: object, options: tuple[object, ...], key: str) -> Any:
     outcomes: list[Any] = []  # values, and errors about a value that has the right type
     for option in options:
         try:
@@ -147,7 +147,7 @@ def _in_range(value: Any, rule: str, key: str) -> Any:
     return value
 
 
-def as_yaml(value: Any) -> str:
+def as_yaml(value: object) -> str:
     """A plain value as yaml writes it in one line."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_yaml, value))}]"

@@ -218,7 +218,7 @@ def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
         raise ConfigurationError(_translated(error, folders)) from None
 
 
-def _check_variant(stated: Mapping[str, Any], given: Sequence[str]) -> None:
+def _check_variant(stated: Mapping[str, object], given: Sequence[str]) -> None:
     """An ablation's variant changes the values that its sweep's yaml reads from it; any other key would change nothing."""
     variant, read = stated.get("variant"), sorted(set(VARIANT_REFERENCE.findall(repr(stated))))
     if not isinstance(variant, dict):
@@ -240,7 +240,7 @@ def _check_variant(stated: Mapping[str, Any], given: Sequence[str]) -> None:
         raise ConfigurationError(f"variant.{name}: nothing reads it; {hint}")
 
 
-def _variant_key(stated: Any, key: str) -> str | None:
+def _variant_key(stated: object, key: str) -> str | None:
     """Which key of the variant a key's value is read from."""
     for part in key.split("."):
         stated = stated.get(part) if isinstance(stated, Mapping) else None

@@ -80,7 +80,7 @@ def option(group: str, name: str, folders: tuple[Path, ...]) -> dict[str, Any]:
     return _merge(merged, content)
 
 
-def file_of(key: str, choices: Mapping[str, Any], folders: Sequence[Path]) -> str | None:
+def file_of(key: str, choices: Mapping[str, object], folders: Sequence[Path]) -> str | None:
     """The chosen yaml that states a key of the composed config, as `conf/model/bert.yaml`."""
     train = folders[0] / f"{CONFIG_NAME}.yaml"
     stating_file = train if _states(_load(train) or {}, key) else None
@@ -106,7 +106,7 @@ def _lineage(group: str, name: str, folders: Sequence[Path]) -> list[Path]:
     return [path, *(file for base in bases for file in _lineage(group, base, folders))]
 
 
-def _states(content: Any, key: str) -> bool:
+def _states(content: object, key: str) -> bool:
     for part in key.split("."):
         if not isinstance(content, dict) or part not in content:
             return False

@@ -56,7 +56,7 @@ def renamed(key: str) -> str | None:
     return None if name == key else name
 
 
-def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+def upgraded(config: Mapping[str, object]) -> dict[str, Any]:
     """The config of a run, whichever version wrote it, in today's keys and `_target_`s."""
     today: dict[str, Any] = _with_targets(config)
     for model in _nodes(today, ["model"]):
@@ -89,7 +89,7 @@ def _arguments(target: str) -> set[str]:
         return set()
 
 
-def _with_targets(value: Any) -> Any:
+def _with_targets(value: object) -> Any:
     """A copy whose `_target_`s are today's: classes are named by the package that makes them public."""
     if isinstance(value, Mapping):
         return {key: _target(inner) if key == "_target_" else _with_targets(inner) for key, inner in value.items()}

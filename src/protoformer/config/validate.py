@@ -46,7 +46,7 @@ def keys_of(kind: type) -> Keys:
     return keys
 
 
-def _node(path: str, node: Mapping[str, Any], stated: Keys) -> dict[str, Any]:
+def _node(path: str, node: Mapping[str, object], stated: Keys) -> dict[str, Any]:
     """One mapping of the config: its keys are known, its values fit, and a key that the schema states has its default."""
     target = node.get("_target_")
     if target is not None and (not isinstance(target, str) or "." not in target):
@@ -70,7 +70,7 @@ def _node(path: str, node: Mapping[str, Any], stated: Keys) -> dict[str, Any]:
     return checked
 
 
-def _value(key: str, value: Any, annotation: Any) -> Any:
+def _value(key: str, value: object, annotation: object) -> Any:
     if isinstance(value, str) and value == MISSING:
         raise _not_set(key, annotation)
     if isinstance(value, Mapping) and value.get("_target_") is None and key in schema.TARGETS:
@@ -88,7 +88,7 @@ def _value(key: str, value: Any, annotation: Any) -> Any:
     return [_value(f"{key}[{i}]", inner, Any) for i, inner in enumerate(fit)] if isinstance(fit, list) else fit
 
 
-def _is_node(annotation: Any) -> bool:
+def _is_node(annotation: object) -> bool:
     return isinstance(annotation, type) and is_dataclass(annotation)
 
 
@@ -96,11 +96,11 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else str(name)
 
 
-def _not_set(key: str, annotation: Any) -> KeyedError:
+def _not_set(key: str, annotation: object) -> KeyedError:
     return KeyedError(key, f"{key} is not set; add {key}=<{'a value' if annotation is Any else described(annotation)}>")
 
 
-def _check_names(path: str, node: Mapping[str, Any], keys: Keys, open_ended: bool) -> None:
+def _check_names(path: str, node: Mapping[str, object], keys: Keys, open_ended: bool) -> None:
     """Every key of a node is one that is taken, and one that yaml may give."""
     supplied = schema.SUPPLIED.get(path, {})
     offered = [name for name, parameter in keys.items() if parameter.annotation is not Opaque and name not in supplied]
@@ -192,7 +192,7 @@ def check_supported(config: Mapping[Any, Any], choices: Mapping[str, str]) -> No
     )
 
 
-def _target(config: Mapping[Any, Any], *path: str) -> str | None:
+def _target(config: Mapping[object, object], *path: str) -> str | None:
     node: Any = config
     for name in (*path, "_target_"):
         node = node.get(name) if isinstance(node, Mapping) else None

@@ -43,7 +43,7 @@ class Table:
     def array_names(cls) -> list[str]:
         return [item.name for item in fields(cls) if item.name != "stats"]
 
-    def with_stats(self, **more: Any) -> Self:
+    def with_stats(self, **more: object) -> Self:
         return replace(self, stats={**self.stats, **more})
 
 
@@ -81,7 +81,7 @@ def writer_digest() -> str:
 
 
 def cached(
-    cache: Path, settings: Mapping[str, Any], encode: Callable[[], AnyTable], table_class: type[AnyTable]
+    cache: Path, settings: Mapping[str, object], encode: Callable[[], AnyTable], table_class: type[AnyTable]
 ) -> AnyTable:
     """The table of these settings, from disk or else from `encode`, then kept."""
     key = hashlib.sha256(json.dumps([writer_digest(), settings], sort_keys=True).encode()).hexdigest()[:24]

@@ -40,7 +40,7 @@ class ParentProcess:
         self.ranks_ended = threading.Event()
         self.has_killed = False  # ranks that did not end in time
 
-    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def run(self, function: Callable[..., object], arguments: tuple[object, ...]) -> Any:
         for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of ranks are reported here, once
         self.stop.check()

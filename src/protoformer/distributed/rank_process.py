@@ -17,8 +17,8 @@ from protoformer.distributed.world import rank
 
 
 def run_rank(
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
     folder: str,
     parent: int,
     local_ranks: int,

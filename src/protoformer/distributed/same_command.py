@@ -12,7 +12,7 @@ OWN = ("paths.cache",)  # keys that may differ from machine to machine
 MAX_SHOWN = 3  # keys in the message
 
 
-def check_same_command(store: Store, config: Mapping[str, Any], rank: int, ranks: int) -> None:
+def check_same_command(store: Store, config: Mapping[str, object], rank: int, ranks: int) -> None:
     """Compare the configs of all ranks over the store by which they meet, before a process group needs them to agree.
 
     Raises ConfigurationError on rank 0, naming a rank and the keys in which it differs; the other ranks end with its exit code
@@ -36,7 +36,7 @@ def check_same_command(store: Store, config: Mapping[str, Any], rank: int, ranks
         raise ConfigurationError(refusal)
 
 
-def difference(own: Mapping[str, Any], theirs: Mapping[str, Any], rank: int) -> str:
+def difference(own: Mapping[str, object], theirs: Mapping[str, object], rank: int) -> str:
     """The message for a rank that was started with another config than rank 0."""
     keys = [key for key in sorted({*own, *theirs}) if own.get(key) != theirs.get(key)]
     keys.sort(key=lambda key: key.startswith("choices."))
@@ -48,7 +48,7 @@ def difference(own: Mapping[str, Any], theirs: Mapping[str, Any], rank: int) -> 
     )
 
 
-def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Each key of a nested config with its dots, and its value."""
     for key, value in config.items():
         if isinstance(value, Mapping):

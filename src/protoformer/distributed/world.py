@@ -61,7 +61,7 @@ def slurm_port(environ: Mapping[str, str]) -> int:
     return 20000 + int(environ.get("SLURM_JOB_ID", "0")) % 20000
 
 
-def _check_counts(hardware: Mapping[str, Any], local_ranks: int, nodes: int) -> None:
+def _check_counts(hardware: Mapping[str, object], local_ranks: int, nodes: int) -> None:
     """Raises ConfigurationError where the config asks for other ranks than a launcher has started. 1, the default, asks for
     none."""
     for key, started in (("devices", local_ranks), ("nodes", nodes)):

@@ -105,7 +105,9 @@ def _check_target(target: Path, expected: Mapping[str, Any]) -> None:
         raise RunFolderError(f"{target} holds an export of {other}; name a new folder")
 
 
-def _check_expressible(sizes: Mapping[str, Any], hf_sizes: Mapping[str, Any], not_in_config: Collection[str]) -> None:
+def _check_expressible(
+    sizes: Mapping[str, object], hf_sizes: Mapping[str, object], not_in_config: Collection[str]
+) -> None:
     """Raise WeightsError where an argument that config.json cannot express is not at the builder's default."""
     module, name = str(sizes["_target_"]).rsplit(".", 1)
     defaults = inspect.signature(getattr(importlib.import_module(module), name)).parameters
@@ -117,7 +119,7 @@ def _check_expressible(sizes: Mapping[str, Any], hf_sizes: Mapping[str, Any], no
             raise WeightsError(f"model.{name}={value} has no counterpart in transformers: this run cannot be exported")
 
 
-def _write(path: Path, content: Mapping[str, Any] | bytes) -> None:
+def _write(path: Path, content: Mapping[str, object] | bytes) -> None:
     if isinstance(content, bytes):
         with replace_atomically(path) as tmp:
             tmp.write_bytes(content)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 
@@ -179,7 +179,7 @@ class FilePrediction:
             print(f"{path}: {counted(self.done, 'row')} are there, continuing", file=sys.stderr)
         return size
 
-    def _is_same(self, row: InputRow, earlier: Mapping[str, Any]) -> bool:
+    def _is_same(self, row: InputRow, earlier: Mapping[str, object]) -> bool:
         """Whether the input's columns are as an earlier row carries them."""
         return all(
             name in earlier and self.row_format.cell(value) == earlier[name]

@@ -91,7 +91,7 @@ class QueryEncoder(Protocol):
         """The same in batches of texts of similar length; `example_ids` are their numbers."""
         ...
 
-    def encode_rows(self, columns: Mapping[str, Sequence[object]], reader: Any = None) -> EncodedRows:
+    def encode_rows(self, columns: Mapping[str, Sequence[object]], reader: object = None) -> EncodedRows:
         """Rows of the data set, by name of column, as the datamodule encodes them (with another `reader` than the run's)."""
         ...
 

@@ -143,7 +143,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
             self.stop = stop
         self._gradient_normalizer.loss_divisor = loss_divisor
 
-    def prepare_training(self, table: Any) -> None:
+    def prepare_training(self, table: object) -> None:
         """What the loss needs to know of all training rows, an encoded table, before the first step. Every rank calls it."""
 
     def loss(self, batch: BatchT) -> Loss:
@@ -189,7 +189,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         """Labels that every row of a predicted file has a probability of: columns of a CSV."""
         return ()
 
-    def query_columns(self, reader: Any) -> QueryColumns:
+    def query_columns(self, reader: object) -> QueryColumns:
         """The columns of the data set from which queries are made; `reader` reads its rows (None: there are none)."""
         return QueryColumns(["text"])
 
@@ -250,12 +250,12 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         scheduler = build_lr_scheduler(optimizer, options, total_steps=self.total_steps, d_model=self.backbone.d_model)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: object | None) -> None:
         """The schedule stands still where a gradient scaler has skipped the optimizer's step."""
         if not self._gradient_normalizer.skipped_in_a_row:
             super().lr_scheduler_step(scheduler, metric)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         if self.skipped_steps:
             checkpoint["skipped_steps"] = self.skipped_steps
 

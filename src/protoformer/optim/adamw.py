@@ -25,7 +25,7 @@ class BertAdam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], object] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -54,7 +54,7 @@ class BertAdam(Optimizer):
 
 
 def adamw(
-    groups: Iterable[dict[str, Any]],
+    groups: Iterable[dict[str, object]],
     lr: float,
     betas: tuple[float, float],
     eps: float,

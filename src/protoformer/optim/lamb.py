@@ -35,7 +35,7 @@ class Lamb(Optimizer):
         self.bias_correction = bias_correction
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], object] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -43,7 +43,7 @@ def write_card(folder: Path) -> Path:
     return card
 
 
-def _introduction(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def _introduction(result: Mapping[str, object], config: Mapping[str, object]) -> str:
     attempt = f", attempt {result['attempt']}" if result.get("attempt", 1) != 1 else ""
     finished = f", finished {escape_markdown(result['finished'])}" if result.get("finished") else ""
     start = escape_markdown(result.get("init_from") or config.get("init_from", "auto"))

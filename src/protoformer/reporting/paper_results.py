@@ -58,7 +58,7 @@ class Row:
         """Whether this is the reference row of an ablation."""
         return self.row == BASE
 
-    def matches(self, config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    def matches(self, config: Mapping[str, object], base: Mapping[str, object]) -> bool:
         """Whether a run's config has the settings of this row, and those of the base otherwise."""
         return not _differences(config, base, self.overrides)
 
@@ -88,7 +88,7 @@ def published(model: str, task: str, split: str | None = None) -> list[Row]:
     return [row for row in rows if split in (None, row.split)]
 
 
-def ablation_variants(model: str, task: str, config: Mapping[str, Any]) -> list[Row]:
+def ablation_variants(model: str, task: str, config: Mapping[str, object]) -> list[Row]:
     """The published numbers of the ablation row with the settings of `config`, if there is one.
 
     A row matches if the config has the row's overrides, and the base's value of every other setting that the ablation varies.
@@ -105,7 +105,7 @@ def _base(model: str, task: str) -> dict[str, Any]:
 
 
 def _differences(
-    config: Mapping[str, Any], base: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+    config: Mapping[str, object], base: Mapping[str, object], overrides: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
     """The settings of a config that differ from the base with `overrides`.
 
@@ -127,7 +127,7 @@ def _rows_of(model: str, task: str) -> list[Row]:
     return [row for row in rows() if (row.model, row.task) == (model, task)]
 
 
-def _setting(config: Any, key: str) -> Any:
+def _setting(config: object, key: str) -> Any:
     for name in key.split("."):
         config = config.get(name) if isinstance(config, Mapping) else None
     return config
@@ -195,7 +195,7 @@ def typed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def as_yaml(value: Any) -> str:
+def as_yaml(value: object) -> str:
     """A value as it is typed: `true`, `[0.9, 0.98]`, `{patience: 3}`, `2e-05`."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {as_yaml(inner)}" for key, inner in value.items()) + "}"

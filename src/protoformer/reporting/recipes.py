@@ -24,11 +24,11 @@ FOLD_KEYS = ("task.fold", "task.splits.train", "task.splits.validation")
 MAX_KEYS = 6  # further differing keys in a recipe's name that nobody typed
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def settings(config: Mapping[str, object]) -> dict[str, Any]:
     """A config as dotted keys, without the seed and the keys that cannot change a result."""
     flat: dict[str, Any] = {}
 
-    def descend(node: Mapping[str, Any], prefix: str) -> None:
+    def descend(node: Mapping[str, object], prefix: str) -> None:
         for name, value in node.items():
             key = f"{prefix}{name}"
             if key == "seed" or key in IGNORED_IN_RUN_ID:
@@ -42,7 +42,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def recipe_names(variants: Sequence[Mapping[str, Any]], typed: Sequence[str] = ()) -> list[str]:
+def recipe_names(variants: Sequence[Mapping[str, object]], typed: Sequence[str] = ()) -> list[str]:
     """Names of learning rate, batch size, length and the differing settings, `lr=5e-05 batch_size=32 epochs=3`; different
     settings get different names, folds of one cross-validation the same. Keys that were `typed` come first, and none of them
     is left out."""
@@ -88,7 +88,7 @@ def _short(key: str, shown: Sequence[str]) -> str:
     return key
 
 
-def differing(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+def differing(variants: Sequence[Mapping[str, object]]) -> list[str]:
     """The keys whose values are not the same in all variants."""
     keys = dict.fromkeys(key for variant in variants for key in variant)
     return [key for key in keys if len({repr(variant.get(key)) for variant in variants}) > 1]

@@ -105,7 +105,7 @@ def _main_score(result: Mapping[str, Any]) -> dict[str, str | None]:
     return {}
 
 
-def score_text(result: Mapping[str, Any]) -> str:
+def score_text(result: Mapping[str, object]) -> str:
     """`80.31`, or `perplexity 20.31` of a language model; "" where all labels are hidden."""
     for name, text in _main_score(result).items():
         return str(text) if name == "dev score" else f"{name.removeprefix('dev ')} {text}"
@@ -131,7 +131,7 @@ def warnings(record: reader.Record) -> list[str]:
     return [f"degenerate: {text}" for text in diagnostics.find_problems(record)] + ([average] if average else [])
 
 
-def print_results(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
+def print_results(result: Mapping[str, object], folder: Path, console: Console | None = None) -> None:
     """Print a finished run, with scores times 100 as in papers. Readable without colour and in a pipe."""
     console = console or Console()
     record = reader.read(folder)

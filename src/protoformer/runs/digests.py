@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from protoformer.atomic import write_text
 from protoformer.config.signatures import source_file
@@ -42,7 +41,7 @@ LINE_END = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
 BLANK_LINES = re.compile(r"(?:[ \t]*\n)+")
 
 
-def code_digest(config: Mapping[str, Any] | None = None) -> str:
+def code_digest(config: Mapping[str, object] | None = None) -> str:
     """Digest of the code that makes results. An edited docstring or comment leaves it as it is, and so finished runs valid.
 
     Code from outside of the package that a run's config names counts as well.
@@ -52,7 +51,7 @@ def code_digest(config: Mapping[str, Any] | None = None) -> str:
     return hashlib.sha256(f"{package}{outside}".encode()).hexdigest()[:16] if outside else package
 
 
-def targets(node: Any) -> Iterator[str]:
+def targets(node: object) -> Iterator[str]:
     """Each `_target_` of a config."""
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):

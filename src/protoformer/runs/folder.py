@@ -149,13 +149,13 @@ class RunFolder:
                 path.unlink(missing_ok=True)
         return True
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
+    def write_config(self, config: Mapping[str, object]) -> None:
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:
         return reader.read_config(self.path)
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
+    def write_result(self, result: Mapping[str, object]) -> None:
         write_text(self.result_file, json.dumps(_finite(result), indent=2, ensure_ascii=False) + "\n")
 
     def read_result(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def remove_empty(folder: Path, top: Path) -> None:
             folder = folder.parent
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     """nan and infinity as null: JSON has no word for them."""
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}

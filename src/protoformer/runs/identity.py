@@ -65,7 +65,7 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return identity
 
 
-def _without_ignored(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _without_ignored(config: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     return {
         key: _without_ignored(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
         for key, value in config.items()
@@ -73,7 +73,7 @@ def _without_ignored(config: Mapping[str, Any], prefix: str = "") -> dict[str, A
     }
 
 
-def _without_defaults(value: Any, kind: Any = None) -> Any:
+def _without_defaults(value: object, kind: object = None) -> Any:
     """A config without defaults: those of the `_target_`, and those of the schema's dataclass for this node."""
     if isinstance(value, Mapping):
         defaults: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _content(tokenizer: str | None) -> str | None:
     return f"file:{file_digest(path) if path.is_file() else folder_digest(path)}"
 
 
-def _data_digest(root: Path, rows: Mapping[str, Any], splits: Mapping[str, Any]) -> str:
+def _data_digest(root: Path, rows: Mapping[str, object], splits: Mapping[str, object]) -> str:
     """Digest of a data set's files: its folder, or the files of parallel text, one a language; of a user's own folder those of
     its splits, since anything else may lie there too.
 

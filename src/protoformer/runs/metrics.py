@@ -49,7 +49,7 @@ def read_curves(file: Path) -> dict[str, Curve]:
     return {key: (sorted(curve), [curve[step] for step in sorted(curve)]) for key, curve in points.items()}
 
 
-def to_json_line(metrics: dict[str, Any]) -> str:
+def to_json_line(metrics: dict[str, object]) -> str:
     """One line of the log, ended."""
     row = {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -58,5 +58,5 @@ def to_json_line(metrics: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+def _numbers(row: dict[str, object]) -> dict[str, Any]:
     return {key: float(value) if value in NON_FINITE else value for key, value in row.items()}

@@ -13,7 +13,7 @@ SPLIT_NAMES = {  # role -> what its files may be called; the first that exists c
 }
 
 
-def own_files(root: Path, splits: Mapping[str, Any]) -> list[Path]:
+def own_files(root: Path, splits: Mapping[str, object]) -> list[Path]:
     """The files below a root that the splits of a task may be read from; where there are none, its only file."""
     if root.is_file():
         return [root]

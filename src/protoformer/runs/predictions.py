@@ -8,7 +8,7 @@ from typing import Any
 from protoformer.atomic import write_text
 
 
-def write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]], files: Mapping[str, Any]) -> None:
+def write(folder: Path, name: str, rows: Iterable[Mapping[str, object]], files: Mapping[str, object]) -> None:
     """`<name>.jsonl`, a line a row, and the further `files` (file name -> JSON content) in a folder `<name>`."""
     _write_lines(folder / f"{name}.jsonl", rows)
     for file, content in files.items():
@@ -22,7 +22,7 @@ def with_texts(rows: Iterable[Mapping[str, Any]], texts: Mapping[str, Sequence[A
 
 
 def write_scores(
-    folder: Path, name: str, rows: Iterable[Mapping[str, Any]], scores: Mapping[str, Sequence[float]]
+    folder: Path, name: str, rows: Iterable[Mapping[str, object]], scores: Mapping[str, Sequence[float]]
 ) -> None:
     """`<name>.jsonl`: the id of each row with its score by each metric; no file where there are no scores."""
     if scores:
@@ -34,7 +34,7 @@ def write_scores(
         _write_lines(folder / f"{name}.jsonl", lines)
 
 
-def _write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def _write_lines(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     if lines:
         write_text(file, "".join(lines))

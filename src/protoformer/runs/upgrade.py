@@ -19,12 +19,12 @@ INCOMPLETE_DATA = {
 }
 
 
-def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade_config(config: Mapping[str, object]) -> dict[str, Any]:
     """A run's config with today's keys."""
     return upgraded(config)
 
 
-def upgrade_result(result: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade_result(result: Mapping[str, object]) -> dict[str, Any]:
     """A run's result with today's keys."""
     if "task_type" in result:
         return dict(result)

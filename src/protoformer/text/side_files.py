@@ -195,7 +195,7 @@ def _index(number: Any, origin: str) -> int:
     return index
 
 
-def _added_token(token: Any, origin: str) -> AddedToken:
+def _added_token(token: object, origin: str) -> AddedToken:
     if isinstance(token, str) and token:
         return AddedToken(token, special=True, normalized=False)
     if not isinstance(token, Mapping) or not isinstance(token.get("content"), str) or not token["content"]:

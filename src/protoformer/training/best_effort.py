@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from protoformer.errors import InterruptedRunError
 
@@ -33,25 +32,25 @@ class KeepGoing:
 
     gave_up = False
 
-    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+    def log_metrics(self, *args: object, **kwargs: object) -> None:
         self._try(super().log_metrics, *args, **kwargs)
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         self._try(super().log_hyperparams, *args, **kwargs)
 
-    def log_graph(self, *args: Any, **kwargs: Any) -> None:
+    def log_graph(self, *args: object, **kwargs: object) -> None:
         self._try(super().log_graph, *args, **kwargs)
 
     def save(self) -> None:
         self._try(super().save)
 
-    def after_save_checkpoint(self, *args: Any) -> None:
+    def after_save_checkpoint(self, *args: object) -> None:
         self._try(super().after_save_checkpoint, *args)
 
-    def finalize(self, *args: Any) -> None:
+    def finalize(self, *args: object) -> None:
         self._try(super().finalize, *args)
 
-    def _try(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def _try(self, method: Callable[..., object], *args: object, **kwargs: object) -> None:
         if self.gave_up:
             return
         try:

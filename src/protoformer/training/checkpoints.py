@@ -30,7 +30,7 @@ class CheckpointHeader(NamedTuple):
     logged_lines: int | None = None  # of metrics.jsonl, when it was written
 
 
-def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+def write_checkpoint(content: Mapping[str, object], path: Path) -> None:
     """Write a checkpoint atomically; missing parent folders are made.
 
     Raises TypeError, before anything is written, on a value that the weights-only reader would refuse.
@@ -75,7 +75,7 @@ def check_safe_types(value: Any, path: str = "checkpoint") -> None:
         raise TypeError(f"{path} holds a {type(value).__module__}.{type(value).__qualname__}: not a plain container")
 
 
-def size_of(value: Any) -> int:
+def size_of(value: object) -> int:
     """Bytes of the tensors in nested containers."""
     if isinstance(value, torch.Tensor):
         return value.nbytes

@@ -41,7 +41,7 @@ def fit_to_device(parts: Parts, config: Mapping[str, Any], accelerator: str, dev
     parts.data.batch_config = replace(batch, pin_memory=True)
 
 
-def _micro_batch(parts: Parts, config: Mapping[str, Any], batch: BatchConfig, device_bytes: int) -> int | None:
+def _micro_batch(parts: Parts, config: Mapping[str, object], batch: BatchConfig, device_bytes: int) -> int | None:
     tokens = parts.data.max_len
     memory = row_memory(parts.model.in_config(dict(config)), parts.model.arguments, tokens)
     micro_batch = fitting_micro_batch(batch, memory, tokens, device_bytes)

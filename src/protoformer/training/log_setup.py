@@ -17,7 +17,7 @@ class TerminalHandler(logging.StreamHandler):
         return sys.stderr
 
     @stream.setter
-    def stream(self, value: Any) -> None:
+    def stream(self, value: object) -> None:
         """`sys.stderr` decides."""
 
 

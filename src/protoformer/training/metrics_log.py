@@ -28,7 +28,7 @@ class MetricsLog(Logger):
     def version(self) -> str:
         return ""
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         """The config stands in config.yaml."""
 
     @rank_zero_only

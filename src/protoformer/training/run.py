@@ -27,7 +27,7 @@ from protoformer.training.best_effort import best_effort
 log = logging.getLogger(__name__)
 
 
-def train(config: dict[str, Any], command: str) -> float | None:
+def train(config: dict[str, object], command: str) -> float | None:
     """As `train_run`; returns the run's `val/score` (None for a task that is only tested)."""
     return train_run(config, command)["score"]
 
@@ -96,7 +96,7 @@ def _unless_refused(claim: Claim) -> Iterator[None]:
         raise
 
 
-def _finished_result(config: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
+def _finished_result(config: Mapping[str, object], folder: RunFolder) -> dict[str, Any]:
     result = folder.read_result()
     if result["digests"]["code"] != code_digest(config) and not config["reuse"]:
         raise StaleResultError(

@@ -273,7 +273,7 @@ class TrainingSession:
             peak_memory_gib=peak_memory_gib(hardware),
         )
 
-    def _record(self, result: dict[str, Any]) -> None:
+    def _record(self, result: dict[str, object]) -> None:
         """Write predictions and tokenizer, and last of all the result: with it the run is finished."""
         for stage, splits in self.parts.module.evaluations.items():
             for split, evaluation in splits.items():

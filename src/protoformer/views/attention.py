@@ -96,7 +96,7 @@ def _compressed(array: UInt8[ndarray, "..."]) -> str:
     return base64.b64encode(zlib.compress(array.tobytes(), 6)).decode()
 
 
-def _escaped_json(data: Mapping[str, Any]) -> str:
+def _escaped_json(data: Mapping[str, object]) -> str:
     """JSON that can stand in a script element: it cannot close it or open a comment."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

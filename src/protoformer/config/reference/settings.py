@@ -175,7 +175,7 @@ def _targets(folders: tuple[Path, ...]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: (pair[0].split("."), pair[1]))
 
 
-def _nodes(path: str, node: Any) -> Iterator[tuple[str, str]]:
+def _nodes(path: str, node: object) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):
             yield path, node["_target_"]
@@ -183,7 +183,7 @@ def _nodes(path: str, node: Any) -> Iterator[tuple[str, str]]:
             yield from _nodes(f"{path}.{name}" if path else str(name), inner)
 
 
-def type_text(annotation: Any) -> str:
+def type_text(annotation: object) -> str:
     """What a key takes: its type in words, and its range."""
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Annotated:
@@ -244,7 +244,7 @@ def _first_sentence(docstring: str) -> str:
     return re.split(r"(?<=\.)\s", " ".join(docstring.split()), maxsplit=1)[0]
 
 
-def with_defaults(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def with_defaults(config: Mapping[str, object], path: str = "") -> dict[str, Any]:
     """A checked config with the defaults of its targets filled in, for reading."""
     whole = {
         key: with_defaults(value, f"{path}.{key}" if path else str(key)) if isinstance(value, Mapping) else value

@@ -120,7 +120,7 @@ class Corpus:
         return Documents(list(streams.values()), on_bad_row)
 
 
-def _check_part(part: Mapping[str, Any]) -> None:
+def _check_part(part: Mapping[str, object]) -> None:
     unknown = set(map(str, part)) - set(PART_KEYS)
     if unknown or "dataset" not in part:
         problem = f"no key {', '.join(sorted(unknown))}" if unknown else "no dataset"

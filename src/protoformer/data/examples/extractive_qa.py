@@ -165,7 +165,7 @@ class Answers:
 NO_ANSWERS = Answers([], [])
 
 
-def answers_of(value: Any) -> Answers:
+def answers_of(value: object) -> Answers:
     """Answers as one object of lists (the hub's form), as a list of objects (SQuAD's own files'), or as one object."""
     if value is None or value in ([], {}):
         return NO_ANSWERS
@@ -190,7 +190,7 @@ def answers_of(value: Any) -> Answers:
     return Answers([scalar_text(text) or "" for text in texts], numbers)
 
 
-def _repeated(names: Sequence[Any]) -> list[bool]:
+def _repeated(names: Sequence[object]) -> list[bool]:
     """Whether each name occurred before."""
     seen: set[Any] = set()
     repeated = []
@@ -200,7 +200,7 @@ def _repeated(names: Sequence[Any]) -> list[bool]:
     return repeated
 
 
-def _in_context(context: Any, texts: Sequence[str], starts: Sequence[int | None]) -> bool:
+def _in_context(context: object, texts: Sequence[str], starts: Sequence[int | None]) -> bool:
     """Whether every text stands in the context at its start."""
     if len(texts) != len(starts) or not isinstance(context, str):
         return False

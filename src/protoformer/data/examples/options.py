@@ -30,7 +30,7 @@ def options_of(value: Any) -> Options | None:
     return [scalar_text(text) or "" for text in value], _own_names(labels, len(value))
 
 
-def _own_names(labels: Any, count: int) -> list[str] | None:
+def _own_names(labels: object, count: int) -> list[str] | None:
     """The names that a row gives its choices; [] where they are not one for each."""
     if labels is None or (isinstance(labels, list) and all(label is None for label in labels)):
         return None

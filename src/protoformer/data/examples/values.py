@@ -81,7 +81,7 @@ def without_json(column: pa.ChunkedArray, field: pa.Field) -> tuple[pa.ChunkedAr
     return pa.chunked_array([pa.array(texts, pa.large_string())]), np.asarray(nested)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
@@ -125,7 +125,7 @@ class Unreadable:
         return "no valid text"
 
 
-def _one(value: Callable[[], Any]) -> Any:
+def _one(value: Callable[[], object]) -> Any:
     try:
         return value()
     except (UnicodeDecodeError, ValueError, OverflowError):

@@ -93,7 +93,7 @@ def _squad_rows(articles: list[dict[str, Any]], path: Path) -> Iterator[FileRow]
                 yield FileRow(row, None, _contradiction(question))
 
 
-def _contradiction(question: dict[str, Any]) -> str | None:
+def _contradiction(question: dict[str, object]) -> str | None:
     """What v2.0's `is_impossible` and the answers say against each other."""
     answers, impossible = question.get("answers"), question.get("is_impossible")
     if not isinstance(impossible, bool) or answers is None or impossible != bool(answers):
@@ -134,7 +134,7 @@ def _message(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
@@ -143,6 +143,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     names = {list: "an array", str: "a text", bool: "a truth value", type(None): "null", dict: "an object"}
     return names.get(type(value), "a number")

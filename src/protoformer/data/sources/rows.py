@@ -89,7 +89,7 @@ def _batch(rows: Sequence[FileRow], names: Sequence[str] | None) -> RowBatch:
     return RowBatch(batch, lines if len(lines) == len(rows) else None, broken)
 
 
-def _record_batch(values: Sequence[dict[str, Any]], names: Sequence[str] | None) -> pa.RecordBatch:
+def _record_batch(values: Sequence[dict[str, object]], names: Sequence[str] | None) -> pa.RecordBatch:
     names = list(dict.fromkeys(name for row in values for name in row)) if names is None else names
     fields: list[pa.Field] = []
     arrays: list[pa.Array] = []
@@ -100,7 +100,7 @@ def _record_batch(values: Sequence[dict[str, Any]], names: Sequence[str] | None)
     return pa.record_batch(arrays, schema=pa.schema(fields))
 
 
-def column(values: Sequence[Any]) -> tuple[pa.Array, bool]:
+def column(values: Sequence[object]) -> tuple[pa.Array, bool]:
     """Python values as one column. Numbers beside texts become texts; what no Arrow type holds becomes JSON text (True)."""
     try:
         return pa.array(values), False
@@ -110,18 +110,18 @@ def column(values: Sequence[Any]) -> tuple[pa.Array, bool]:
         return pa.array([scalar_text(value) for value in values], pa.string()), False
 
 
-def scalar_text(value: Any) -> str | None:
+def scalar_text(value: object) -> str | None:
     """A value as text: numbers and truth values as JSON writes them; NaN, which stands for a missing one, is None."""
     if isinstance(value, float) and math.isnan(value):
         return None
     return value if value is None or isinstance(value, str) else as_json(value)
 
 
-def as_json(value: Any) -> str:
+def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _invalid(name: str, value: Any) -> str | None:
+def _invalid(name: str, value: object) -> str | None:
     """What makes a value no valid Unicode, with the name of its column."""
     problem = problem_of(name) or problem_of(value if isinstance(value, str) else as_json(value))
     return None if problem is None else f"column {name!r}: {problem}"

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from protoformer.data.examples.options import options_of
 from protoformer.errors import ConfigurationError
@@ -117,7 +116,7 @@ def _choices(
     return (), listed
 
 
-def as_query(row: Mapping[str, Any], columns: QueryColumns, top: int) -> Query:
+def as_query(row: Mapping[str, object], columns: QueryColumns, top: int) -> Query:
     """A row as a query. Raises RowError where a text is missing."""
     text = " ".join(row_text(row, column) for column in columns.texts)
     pair = None if columns.pair is None else row_text(row, columns.pair)
@@ -135,7 +134,7 @@ def as_query(row: Mapping[str, Any], columns: QueryColumns, top: int) -> Query:
     return Query(text, pair, choices, top)
 
 
-def row_text(row: Mapping[str, Any], column: str) -> str:
+def row_text(row: Mapping[str, object], column: str) -> str:
     """The text of a row in a column. Raises RowError where there is none."""
     value = row.get(column)
     if value is None:
@@ -152,7 +151,7 @@ def row_text(row: Mapping[str, Any], column: str) -> str:
     return text
 
 
-def _listed(row: Mapping[str, Any], column: str) -> list[str]:
+def _listed(row: Mapping[str, object], column: str) -> list[str]:
     value = row.get(column)
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):  # a cell of a CSV
         try:

@@ -26,7 +26,7 @@ class EarlierRow:
 class OutputFormat(Protocol):
     """How rows are written and read again."""
 
-    def record(self, own: Mapping[str, Any], prediction: Mapping[str, Any]) -> Record:
+    def record(self, own: Mapping[str, object], prediction: Mapping[str, object]) -> Record:
         """The columns of an input row, then those of its prediction."""
         ...
 
@@ -38,7 +38,7 @@ class OutputFormat(Protocol):
         """A row."""
         ...
 
-    def cell(self, value: Any) -> Any:
+    def cell(self, value: object) -> Any:
         """A value as it is read again from a file."""
         ...
 
@@ -47,7 +47,7 @@ class OutputFormat(Protocol):
         ...
 
 
-def own_columns(values: Mapping[str, Any]) -> Record:
+def own_columns(values: Mapping[str, object]) -> Record:
     """The columns of an input row; one that is named as a prediction's gets `input_` before its name."""
     return {f"input_{name}" if name in PREDICTED else name: value for name, value in values.items()}
 
@@ -55,7 +55,7 @@ def own_columns(values: Mapping[str, Any]) -> Record:
 class JsonLines:
     """A JSON object a line."""
 
-    def record(self, own: Mapping[str, Any], prediction: Mapping[str, Any]) -> Record:
+    def record(self, own: Mapping[str, object], prediction: Mapping[str, object]) -> Record:
         return {**own, **prediction}
 
     def header(self, columns: Sequence[str]) -> str:
@@ -69,7 +69,7 @@ class JsonLines:
             text = json.dumps(plain(record))
         return text + "\n"
 
-    def cell(self, value: Any) -> Any:
+    def cell(self, value: object) -> Any:
         return json.loads(json.dumps(plain(value)))
 
     def earlier(self, path: Path) -> Iterator[EarlierRow]:
@@ -105,7 +105,7 @@ class Csv:
     def line(self, columns: Sequence[str], record: Record) -> str:
         return _csv_line([self.cell(record.get(name)) for name in columns])
 
-    def cell(self, value: Any) -> str:
+    def cell(self, value: object) -> str:
         value = plain(value)
         if value is None:
             return ""
@@ -137,7 +137,7 @@ def _csv_line(fields: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value that JSON can hold: not-a-number is null, dates, bytes and decimals are text."""
     if value is None or isinstance(value, bool | int | str):
         return value

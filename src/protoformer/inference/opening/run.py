@@ -1,7 +1,6 @@
 """A run's model: of its best checkpoint, or, where it was only tested, of the weights that it tested."""
 
 from pathlib import Path
-from typing import Any
 
 from protoformer.assembly.initial_weights import find_initial_weights, load_initial_weights
 from protoformer.assembly.model import build_module, builder_arguments
@@ -45,7 +44,7 @@ def _state(folder: RunFolder) -> weights.StateDict:
     return checkpoint["state_dict"]
 
 
-def _load_tested(module: TaskModule, config: dict[str, Any], folder: RunFolder) -> None:
+def _load_tested(module: TaskModule, config: dict[str, object], folder: RunFolder) -> None:
     """Load the weights of `init_from` into the module of a run that was only tested."""
     try:
         initial = find_initial_weights(config)

@@ -26,7 +26,7 @@ BATCH_TOKENS = 8192  # of a batch, with padding
 TRUNCATED = ("truncated", "questions_truncated")  # stats of tables that count what lost tokens
 
 
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: Mapping[str, object], device: torch.device) -> dict[str, Any]:
     """A batch on the device of the model."""
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
@@ -73,7 +73,7 @@ class RunEncoder:
         for indices in batches_by_length(encoded[0].lengths.tolist(), self.batch_tokens):
             yield self._batch(encoded, indices)
 
-    def encode_rows(self, columns: Mapping[str, Sequence[Any]], reader: Any = None) -> TableRows:
+    def encode_rows(self, columns: Mapping[str, Sequence[object]], reader: object = None) -> TableRows:
         raw = RawTable(pa.table(dict(columns)), "the query", "")
         data = instantiate_node(
             self._data_config,

@@ -107,10 +107,10 @@ def _collected(stack: nn.Module, states: list[Tensor]) -> Iterator[None]:
         tokens = value[0] if isinstance(value, tuple) else value
         states.append(tokens.reshape(-1, tokens.shape[-1]))  # of one text without padding, packed or not
 
-    def on_input(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def on_input(_: nn.Module, arguments: tuple[object, ...]) -> None:
         add(arguments[0])
 
-    def on_output(_: nn.Module, __: Any, output: Any) -> None:
+    def on_output(_: nn.Module, __: object, output: object) -> None:
         add(output)
 
     with ExitStack() as hooks:

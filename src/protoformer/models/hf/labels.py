@@ -10,7 +10,7 @@ from protoformer.json_files import Values, shown
 MOST_LABELS = 2**20
 
 
-def label_words(config: Mapping[str, Any]) -> list[str] | None:
+def label_words(config: Mapping[str, object]) -> list[str] | None:
     """The words in order; None for a regression: one label, or `problem_type` says so. Raises WeightsError for one word of two
     labels, and for a head that gives a text several labels.
 

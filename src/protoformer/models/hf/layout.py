@@ -182,7 +182,7 @@ class WeightsLayout(Protocol):
     ) -> StateDict:
         """Our tensors -> theirs, under the names of the class that `hf_config` names."""
 
-    def special_token_ids(self, template: Any) -> dict[str, int]:
+    def special_token_ids(self, template: object) -> dict[str, int]:
         """Ids in `config.json` that the run's template decides (`eos_token_id`, ...); empty: those of `hf_config` stand."""
 
     def companion_files(self, run: ExportedRun, config: HfConfig) -> CompanionFiles:
@@ -201,7 +201,7 @@ class PublishedLayout:
         """None: `config.json` says all."""
         return {}
 
-    def special_token_ids(self, template: Any) -> dict[str, int]:
+    def special_token_ids(self, template: object) -> dict[str, int]:
         """Empty: the model writes no text."""
         return {}
 

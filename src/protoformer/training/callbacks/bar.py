@@ -2,7 +2,6 @@
 
 import math
 import time
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -66,7 +65,7 @@ class ProgressBar(Callback):
         self._open(trainer)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not is_accumulating(trainer):
             self._show_steps(trainer, pl_module)

@@ -82,7 +82,7 @@ class SaveLastCheckpoint(Checkpoint):
         _task_module(pl_module).stop.end_steps()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if is_accumulating(trainer):
             return
@@ -103,7 +103,7 @@ class SaveLastCheckpoint(Checkpoint):
             self._save(trainer, _task_module(pl_module))
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
     ) -> None:
         checkpoint["accumulation"] = trainer.accumulate_grad_batches
         for logger in trainer.loggers:

@@ -1,7 +1,5 @@
 """FreezeGarbage: after the first steps Python's garbage collector leaves alone what a run has built."""
 
-from typing import Any
-
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
@@ -20,7 +18,7 @@ class FreezeGarbage(Callback):
         self.batches = 0  # of this process
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         self.batches += 1
         if self.batches == AFTER_BATCHES:

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -94,7 +93,7 @@ class ProgressLines(Callback):
         self.totals = self.throughput.totals(trainer.world_size)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         now = time.monotonic()
         step, total = trainer.global_step, getattr(pl_module, "total_steps", None) or 0

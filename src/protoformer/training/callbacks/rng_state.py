@@ -19,7 +19,7 @@ class SaveRngState(Callback):
         self.loaded: list[dict[str, Any]] | None = None  # one state a rank, from the checkpoint that is continued
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
     ) -> None:
         version, internal_state, gauss_next = random.getstate()
         state = {

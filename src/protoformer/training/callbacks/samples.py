@@ -47,7 +47,7 @@ def read_samples(path: Path) -> list[dict[str, Any]]:
     return read_json_lines(path)
 
 
-def _line(sample: dict[str, Any]) -> str:
+def _line(sample: dict[str, object]) -> str:
     return json.dumps(sample, ensure_ascii=False) + "\n"
 
 

@@ -1,7 +1,6 @@
 """StepLogger: metrics of training steps and their throughput, to the loggers."""
 
 from dataclasses import asdict
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -22,7 +21,7 @@ class StepLogger(Callback):
         self.throughput = throughput
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not self.throughput.window_ended or not isinstance(pl_module, TaskModule):
             return

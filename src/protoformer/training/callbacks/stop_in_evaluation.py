@@ -1,7 +1,5 @@
 """StopInEvaluation: safe places for a stop after training."""
 
-from typing import Any
-
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
@@ -15,9 +13,9 @@ class StopInEvaluation(Callback):
     def __init__(self, stop: StopRequest) -> None:
         self.stop = stop
 
-    def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_validation_batch_start(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         if trainer.state.fn != "fit":
             self.stop.check()
 
-    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
+    def on_test_batch_start(self, *args: object, **kwargs: object) -> None:
         self.stop.check()

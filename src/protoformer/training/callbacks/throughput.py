@@ -60,13 +60,13 @@ class Throughput(Callback):
         self._seconds_before = 0.0  # seconds of this window before a validation interrupted it
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         if self._started_at is None:
             self._started_at = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not isinstance(pl_module, TaskModule):
             raise TypeError("Throughput needs a TaskModule")

@@ -103,7 +103,7 @@ def log_class_scores(loggers: Sequence[Logger], step: int, class_scores: Mapping
 
 
 def finish(
-    logger: Logger | None, summary: Mapping[str, Any], misclassified: list[Misclassified], exit_code: int
+    logger: Logger | None, summary: Mapping[str, object], misclassified: list[Misclassified], exit_code: int
 ) -> None:
     """Send the best dev metrics and a table of misclassified examples, and end the tracked run with the run's exit code.
 
@@ -138,7 +138,7 @@ class TrackedRun:
 
 
 @contextlib.contextmanager
-def tracked_run(config: Mapping[str, Any], folder: RunFolder, resumed_step: int) -> Iterator[TrackedRun]:
+def tracked_run(config: Mapping[str, object], folder: RunFolder, resumed_step: int) -> Iterator[TrackedRun]:
     """Open the tracker for the block, and finish the tracked run at its end, also after an exception."""
     remove_leftovers(folder.path / "wandb")
     run = TrackedRun(build_tracker(config, folder, resumed_step))
