@@ -56,6 +56,16 @@ class Parser(argparse.ArgumentParser):
         return " ".join(self.format_usage().split())
 
 
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a verb that composes a run."""
+    parser.add_argument(
+        "overrides", nargs="+", metavar="KEY=VALUE", help="overrides as for train.py (model=bert task=glue/rte)"
+    )
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder with further options; with its own train.yaml it replaces conf/"
+    )
+
+
 def guarded(work: Callable[[], int]) -> int:
     """The exit code of `work`; a user error is one line on stderr, an interruption another.
 

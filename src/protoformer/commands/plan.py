@@ -3,18 +3,14 @@
 import argparse
 from collections.abc import Sequence
 
+from protoformer.commands.parser import add_overrides
 from protoformer.config.compose import compose
 
 HELP = "estimate the cost of a run: parameters, FLOPs, memory, steps, time; reads no data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "overrides", nargs="+", metavar="KEY=VALUE", help="overrides as for train.py (model=bert task=glue/rte)"
-    )
-    parser.add_argument(
-        "--config-dir", metavar="DIR", help="a folder with further options; with its own train.yaml it replaces conf/"
-    )
+    add_overrides(parser)
 
 
 def run(options: argparse.Namespace) -> None:

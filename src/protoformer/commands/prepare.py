@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.commands.multirun import command_line
+from protoformer.commands.parser import add_overrides
 from protoformer.config.compose import compose
 
 HELP = "download weights, tokenizer and data, and tokenise, for a run without a network"
@@ -83,12 +84,7 @@ def _size(folder: Path) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "overrides", nargs="+", metavar="KEY=VALUE", help="overrides as for train.py (model=bert task=glue/rte)"
-    )
-    parser.add_argument(
-        "--config-dir", metavar="DIR", help="a folder with further options; with its own train.yaml it replaces conf/"
-    )
+    add_overrides(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
 """`protoformer evaluate`: a language model's perplexity on files, printed as a table."""
 
-import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from protoformer.inference.files.columns import RowError, row_text
 from protoformer.inference.files.rows import TEXT, open_input
 from protoformer.inference.generate import load_decoder
 from protoformer.inference.perplexity import LanguageModelScore, score_texts
+from protoformer.runs.digests import matching_files
 
 
 def perplexity_of_files(
@@ -34,13 +34,11 @@ def perplexity_of_files(
 def texts_of_files(patterns: Sequence[str]) -> Iterator[str]:
     """The texts of files. Raises DataError where a pattern matches none, or a row has no text."""
     for pattern in patterns:
-        paths = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
-        if not paths and Path(pattern).expanduser().exists():  # a name with brackets
-            paths = [str(Path(pattern).expanduser())]
+        paths = matching_files(pattern)
         if not paths:
             raise DataError(f"source.files={pattern}: no such file")
         for path in paths:
-            yield from _texts(Path(path))
+            yield from _texts(path)
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -21,6 +21,7 @@ from protoformer.distributed.memory import LESS_MEMORY, batch_advice, memory_adv
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.inference.files.partial import partial_file
 from protoformer.inference.files.progress import Progress, counted
+from protoformer.inference.files.rows import text_lines
 from protoformer.inference.load import LoadedRun, load
 from protoformer.inference.opening.digest import model_digest
 from protoformer.models.encoder_decoder import EncoderDecoder
@@ -129,11 +130,10 @@ def output_lines(index: int, translations: list[ScoredText], n_best: int | None)
 
 def decoded(source: Iterable[bytes], name: str = "") -> Iterator[str]:
     """Lines of UTF-8, ended by line feeds alone, without a byte-order mark. Raises DataError with the line's number."""
-    for number, line in enumerate(source, start=1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{name}line {number}: not UTF-8 ({error.reason}); convert the text") from None
+    for number, text, problem in text_lines(source):
+        if problem is not None:
+            raise DataError(f"{name}line {number}: {problem}; convert the text")
+        yield text
 
 
 class Translator:

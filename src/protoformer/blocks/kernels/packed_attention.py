@@ -10,32 +10,28 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
 from protoformer.blocks import masks
 from protoformer.blocks.kernels.dropout import dropout_scale, sign_encode_dropped
 from protoformer.blocks.kernels.packing import PackedLayout
+from protoformer.blocks.kernels.tiles import (
+    Tile,
+    TileSum,
+    TokenIndex,
+    concatenated,
+    gather,
+    product,
+    scatter,
+    tile_attn_weights,
+)
 
 # numbers in one sequence's queries (seq x heads x d_head) up to which gathering is cheaper than a call for each sequence
 MAX_GROUPED_SIZE = 1 << 14
 # queries: smaller tiles waste less above the diagonal, larger ones make fewer calls (256 to 1,024 tokens: within 5 %)
 TILE_SIZE = 128
-TokenIndex = slice | Int[Tensor, "group seq"]
-
-
-class Tile(NamedTuple):
-    """A range of a group's queries, and the range of keys that any of them may see.
-
-    `bias` is added to the scores of the tile's last `masked` keys: finite, so that a query that may see nothing has zero
-    gradients and not NaN. `fully_masked` queries may attend to nothing (None: no real query is such).
-    """
-
-    queries: slice
-    keys: slice
-    bias: Float[Tensor, "#group 1 #queries masked"] | None
-    fully_masked: Bool[Tensor, "#group 1 #queries 1"] | None
 
 
 class SequenceGroup(NamedTuple):
@@ -198,17 +194,17 @@ class PackedAttentionFunction(torch.autograd.Function):
         saved: list[Tensor] = []
         needs_grad = grad_enabled and any(ctx.needs_input_grad)
         for group in groups:
-            query, key, value = _gather(q, group.queries), _gather(k, group.keys), _gather(v, group.keys)
+            query, key, value = gather(q, group.queries), gather(k, group.keys), gather(v, group.keys)
             contexts = []
             # one softmax a tile: its keys hold all that its queries may see
             for tile in group.tiles:
-                probs = _attn_weights(query[:, tile.queries], key[:, tile.keys], tile)
+                probs = tile_attn_weights(query[:, tile.queries], key[:, tile.keys], tile)
                 # A without its scale, which the next product applies for free
                 kept = sign_encode_dropped(probs, dropout) if dropout else probs
-                contexts.append(_product(kept, value[:, tile.keys], scale))
+                contexts.append(product(kept, value[:, tile.keys], scale))
                 if needs_grad:
                     saved.append(probs)
-            _scatter(out, group.queries, group.real_queries, _concatenated(contexts))
+            scatter(out, group.queries, group.real_queries, concatenated(contexts))
         if needs_grad:
             ctx.save_for_backward(q, k, v, out, *saved)
             ctx.groups, ctx.dropout = groups, dropout
@@ -222,93 +218,25 @@ class PackedAttentionFunction(torch.autograd.Function):
         out_dot_grad = (grads[0] * out).sum(-1, keepdim=True)  # rowsum(O dO) = rowsum(P dP), for all tiles at once
         saved_probs = iter(saved)
         for group in ctx.groups:
-            query, key, value = _gather(q, group.queries), _gather(k, group.keys), _gather(v, group.keys)
-            grad_out, row_sum = _gather(grads[0], group.queries), _gather(out_dot_grad, group.queries)
+            query, key, value = gather(q, group.queries), gather(k, group.keys), gather(v, group.keys)
+            grad_out, row_sum = gather(grads[0], group.queries), gather(out_dot_grad, group.queries)
             if group.real_queries is not None:  # a padded query is a copy of a real token, which must not count twice
                 real = group.real_queries.repeat_interleave(q.shape[1], 0)[..., None]
                 grad_out, row_sum = grad_out * real, row_sum * real
-            grad_query, grad_key, grad_value = [], _TileSum(key, group.tiles), _TileSum(value, group.tiles)
+            grad_query, grad_key, grad_value = [], TileSum(key, group.tiles), TileSum(value, group.tiles)
             for tile in group.tiles:
                 probs, grad_tile = next(saved_probs), grad_out[:, tile.queries]
                 kept = probs.clamp_min(0.0) if ctx.dropout else probs  # A without its scale: 0 where dropped
                 # dV = A^T dO
                 grad_value.add(tile, kept.transpose(1, 2), grad_tile, scale)
                 # P dP, then dS = P dP - P rowsum; with dropout P itself is the saved value without its sign
-                grad_scores = _product(grad_tile, value[:, tile.keys].transpose(1, 2), scale).mul_(kept)
+                grad_scores = product(grad_tile, value[:, tile.keys].transpose(1, 2), scale).mul_(kept)
                 probs = torch.abs(probs, out=kept) if ctx.dropout else probs
                 grad_scores.addcmul_(probs, row_sum[:, tile.queries], value=-1.0)
                 # dQ = dS K / sqrt(d_key), dK = dS^T Q / sqrt(d_key)
-                grad_query.append(_product(grad_scores, key[:, tile.keys], inv_sqrt_d))
+                grad_query.append(product(grad_scores, key[:, tile.keys], inv_sqrt_d))
                 grad_key.add(tile, grad_scores.transpose(1, 2), query[:, tile.queries], inv_sqrt_d)
-            _scatter(grad_q, group.queries, group.real_queries, _concatenated(grad_query))
-            _scatter(grad_k, group.keys, group.real_keys, grad_key.total)
-            _scatter(grad_v, group.keys, group.real_keys, grad_value.total)
+            scatter(grad_q, group.queries, group.real_queries, concatenated(grad_query))
+            scatter(grad_k, group.keys, group.real_keys, grad_key.total)
+            scatter(grad_v, group.keys, group.real_keys, grad_value.total)
         return grad_q, grad_k, grad_v, None, None, None
-
-
-class _TileSum:
-    """A sum over tiles of matrix products, each added at the tile's keys."""
-
-    def __init__(self, like: Float[Tensor, "rows keys d_head"], tiles: list[Tile]) -> None:
-        self.single = len(tiles) == 1  # then the product itself is the sum
-        self.total = like if self.single else torch.zeros_like(like)
-
-    def add(self, tile: Tile, a: Tensor, b: Tensor, factor: float) -> None:
-        # no zeros to add to
-        if self.single:
-            self.total = _product(a, b, factor)
-        else:
-            self.total[:, tile.keys].baddbmm_(a, b, alpha=factor)
-
-
-def _product(
-    a: Float[Tensor, "rows n inner"], b: Float[Tensor, "rows inner m"], factor: float
-) -> Float[Tensor, "rows n m"]:
-    """factor a b in one call: the factor is free inside the matrix product."""
-    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=factor)
-
-
-def _attn_weights(
-    query: Float[Tensor, "rows queries d_key"], key: Float[Tensor, "rows keys d_key"], tile: Tile
-) -> Float[Tensor, "rows queries keys"]:
-    """softmax(Q K^T / sqrt(d_key)) over a tile's keys; `rows` are the heads of the group's sequences."""
-    scores = _product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
-    if tile.bias is not None:
-        by_sequence = scores.unflatten(0, (len(tile.bias), -1))  # (group, heads, queries, keys)
-        by_sequence[..., scores.shape[2] - tile.bias.shape[3] :].add_(tile.bias)
-    # in place: scores are not needed again
-    torch.softmax(scores, -1, out=scores)
-    if tile.fully_masked is not None:
-        scores.unflatten(0, (len(tile.fully_masked), -1)).masked_fill_(tile.fully_masked, 0.0)
-    return scores
-
-
-def _concatenated(parts: list[Float[Tensor, "rows _ d_head"]]) -> Float[Tensor, "rows queries d_head"]:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def _gather(x: Float[Tensor, "tokens heads d_head"], index: TokenIndex) -> Float[Tensor, "rows seq d_head"]:
-    """(tokens, heads, d_head) -> (sequences x heads, seq, d_head)."""
-    if isinstance(index, slice):
-        return x[index].transpose(0, 1)
-    # (group, seq, heads, d_head), padding filled with copies of some real token
-    by_token = x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
-    return by_token.transpose(1, 2).flatten(0, 1)
-
-
-def _scatter(
-    x: Float[Tensor, "tokens heads d_head"],
-    index: TokenIndex,
-    real: Tensor | None,
-    values: Float[Tensor, "rows seq d_head"],
-) -> None:
-    """The inverse of `_gather`, into `x`; of a padded group the real tokens alone."""
-    if isinstance(index, slice):
-        x[index] = values.transpose(0, 1)
-        return
-    by_token = values.unflatten(0, (len(index), -1)).transpose(1, 2)
-    if real is None:
-        # no padding in the group
-        x.index_copy_(0, index.flatten(), by_token.flatten(0, 1))
-    else:
-        x.index_copy_(0, index[real], by_token[real])

@@ -87,15 +87,18 @@ def _standard_input(input_format: str | None) -> Iterator[InputFile]:
         yield InputFile("standard input", _rows(path, "standard input"), total, exact)
 
 
-def _text_rows(lines: Iterable[bytes], name: str) -> Iterator[InputRow]:
+def text_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, str, str | None]]:
+    """Lines of UTF-8, ended by line feeds alone: the number from 1, the text, what is wrong with it (None: nothing)."""
     for number, line in enumerate(lines, start=1):
-        location = f"{name}, line {number}"
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"), None
         except UnicodeDecodeError as error:
-            yield InputRow({TEXT: None}, location, f"not UTF-8 ({error.reason})")
-        else:
-            yield InputRow({TEXT: text}, location)
+            yield number, "", f"not UTF-8 ({error.reason})"
+
+
+def _text_rows(lines: Iterable[bytes], name: str) -> Iterator[InputRow]:
+    for number, text, problem in text_lines(lines):
+        yield InputRow({TEXT: None if problem else text}, f"{name}, line {number}", problem)
 
 
 def _rows(path: Path, name: str) -> Iterator[InputRow]:
