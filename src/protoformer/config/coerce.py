@@ -43,9 +43,10 @@ def coerce(value: object, annotation: object, key: str) -> Any:
     except ValueError:
         pass
     parts = get_args(annotation) if _kind(annotation) is Union else (annotation,)
-    for part in parts if isinstance(value, list) else ():
-        if _kind(part) is list and get_args(part) and not any(isinstance(item, bool) for item in value):
-            for item in value:  # the one that does not fit is named
+    items: list[object] = value if isinstance(value, list) else []
+    for part in parts if items else ():
+        if _kind(part) is list and get_args(part) and not any(isinstance(item, bool) for item in items):
+            for item in items:  # the one that does not fit is named
                 coerce(item, get_args(part)[0], key)
     names = [name for part in parts if _kind(part) is Literal for name in get_args(part) if isinstance(name, str)]
     if names and (isinstance(value, str) or meant is not None):
@@ -54,7 +55,7 @@ def coerce(value: object, annotation: object, key: str) -> Any:
         allowed = f"is not one of its values; {known}{f', or {others}' if others else ''}"
     else:
         allowed = f"does not fit; expected {described(annotation)}"
-        if isinstance(value, list) and any(isinstance(item, bool) for item in value):
+        if any(isinstance(item, bool) for item in items):
             allowed += "; yaml reads no and yes as false and true, quote them"
     raise KeyedError(key, f"{key}={as_yaml(value)} {allowed}")
 
