@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
