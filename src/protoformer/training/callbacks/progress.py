@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
