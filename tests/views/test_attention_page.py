@@ -238,9 +238,9 @@ def test_attention_to_another_text_has_its_panel(browser: Browser, tmp_path: Pat
     shown(browser, tmp_path, panels_of_encoder_decoder(translator, source, target, [1, 2]))
     tabs = browser.value("[...document.querySelectorAll('[role=tab]')].map(t => t.textContent)")
     assert tabs == ["encoder self-attention", "decoder self-attention", "attention to the source"]
-    browser.key("[")  # round to the last one
+    # opened first: what is translated from what
     assert browser.value("document.querySelector('[aria-selected=true][role=tab]').textContent") == tabs[2]
-    assert shown_text(browser, "#from") == "queries: target"
+    assert shown_text(browser, "#from") == "queries: target (each produces the next)"
     assert browser.value("[...document.querySelectorAll('#statistics th')].map(h => h.textContent)") == [
         "head", "entropy", "first"]  # fmt: skip
     left, top, width, _ = at(browser, "#lines")
@@ -271,11 +271,16 @@ def test_a_long_text_in_many_heads_is_quick(browser: Browser, tmp_path: Path) ->
     assert browser.errors == []
 
 
-@pytest.mark.parametrize("size", [(1440, 900), (1100, 800), (420, 800)])
+@pytest.mark.parametrize("size", [(1440, 900), (1100, 800), (800, 900), (420, 800)])
 def test_nothing_overlaps_or_runs_over(small: Browser, size: tuple[int, int]) -> None:
     small.resize(*size)
     small.settle()
-    boxes = [at(small, selector) for selector in ("header", "aside", ".head", "#lines-card", "#matrix-card")]
+    selectors = (".what", "nav", ".tools", "aside", ".head", "#lines-card", "#matrix-card")
+    boxes = [box for selector in selectors if (box := at(small, selector))[2]]
+    assert (
+        small.value("(box => box.scrollWidth <= box.clientWidth)(document.getElementById('statistics'))")
+        or size[0] < 800
+    )
     for number, (left, top, width, height) in enumerate(boxes):
         assert left >= 0
         assert left + width <= size[0]

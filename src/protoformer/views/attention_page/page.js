@@ -4,7 +4,7 @@ function openPanel(number) {
   Object.assign(state, { panel: (number + panels.length) % panels.length, hover: null, pin: null });
   for (const [at, tab] of [...$("panels").children].entries()) tab.setAttribute("aria-selected", at === state.panel);
   const one = panel();
-  $("from").textContent = one.cross_attention ? "queries: target" : "queries";
+  $("from").textContent = one.cross_attention ? "queries: target (each produces the next)" : "queries";
   $("to").textContent = one.cross_attention ? "keys: source" : "keys";
   if (!one.statistics[state.sort]) state.sort = null;
   buildOverview();
@@ -94,7 +94,7 @@ async function start() {
   readColors();
   buildHeader();
   buildHelp();
-  openPanel(0);
+  openPanel(Math.max(0, panels.findIndex((one) => one.cross_attention)));  // the telling one of a translation
   listen();
   document.documentElement.dataset.ready = "yes";
 }
