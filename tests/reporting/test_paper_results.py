@@ -138,3 +138,21 @@ def test_values_are_printed_as_the_papers_print_them() -> None:
 def test_scores_are_told_from_losses() -> None:
     keys = ["train/loss", "val/loss", "val/matched/accuracy", "val/matched/loss", "val/score", "test/f1"]
     assert paper_results.score_keys(keys) == ["val/matched/accuracy", "test/f1"]
+
+
+def test_other_numbers_of_rows_are_other_data() -> None:
+    config = {"choices": {"model": "bert", "task": "glue/sst2"}, "task": {"train_examples": 67349}}
+
+    def told(**rows: int) -> list[str]:
+        return paper_results.caveats(config, {"data": {split: {"rows": n, "skipped": 2} for split, n in rows.items()}})
+
+    assert told(train=67349, validation=872) == told(train=67351) == told(test=5) == []
+    assert told(train=60, validation=20) == [
+        "its train split has 60 rows, that of the data set 67,349",
+        "its validation split has 20 rows, that of the data set 872",
+    ]
+    matched = {"data": {"validation/matched": {"rows": 9815}, "validation/mismatched": {"rows": 9815}}}
+    mnli = {"choices": {"model": "bert", "task": "glue/mnli"}, "task": {"train_examples": None}}
+    assert paper_results.caveats(mnli, matched) == [
+        "its validation/mismatched split has 9,815 rows, that of the data set 9,832"
+    ]

@@ -59,7 +59,7 @@ def _scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     parts = ["## Scores", markdown_table(("metric", "this run", "published", "printed in"), rows)]
     parts.append("Accuracy, F1, BLEU and correlations are times 100, as the papers print them.")
     parts += _published(result["model"], result["task"], config, lines)
-    notes = paper_results.caveats(config)
+    notes = paper_results.caveats(config, result)
     if notes and any(line.row for line in lines):
         parts.append(f"**This is not the paper's experiment**: {escape_markdown('; '.join(notes))}.")
     return "\n\n".join(parts)

@@ -20,6 +20,21 @@ import yaml
 from protoformer.config.schema import IGNORED_IN_RUN_ID
 
 BASE = "base"  # name of an ablation's reference row
+ROWS = {  # of the published dev and test splits, as the hub has them
+    "glue/cola": {"validation": 1043},
+    "glue/sst2": {"validation": 872},
+    "glue/mrpc": {"validation": 408},
+    "glue/stsb": {"validation": 1500},
+    "glue/qqp": {"validation": 40430},
+    "glue/mnli": {"validation/matched": 9815, "validation/mismatched": 9832},
+    "glue/qnli": {"validation": 5463},
+    "glue/rte": {"validation": 277},
+    "squad/v1": {"validation": 10570},
+    "squad/v2": {"validation": 11873},
+    "swag": {"validation": 20006},
+    "translate/wmt14_en_de": {"validation": 3000, "test": 3003},
+    "translate/wmt14_en_fr": {"validation": 3000, "test": 3003},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +172,9 @@ def score_keys(metrics: Iterable[str]) -> list[str]:
     ]
 
 
-def caveats(config: Mapping[str, Any]) -> list[str]:
-    """Reasons why a run is not the paper's experiment: other weights, sample data, a part of the data, settings that are
-    neither those of an ablation's base nor of one of its rows, and every other key that was typed."""
+def caveats(config: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> list[str]:
+    """Reasons why a run is not the paper's experiment: other weights, sample data, a part of the data or another number of
+    rows, settings that are neither those of an ablation's base nor of one of its rows, and every other key that was typed."""
     reasons = []
     model, task = (str((config.get("choices") or {}).get(key)) for key in ("model", "task"))
     base = _base(model, task)
@@ -168,6 +183,8 @@ def caveats(config: Mapping[str, Any]) -> list[str]:
         reasons.append(f"it is none of the paper's variations: {text}")
     if (config.get("choices") or {}).get("source") == "sample":
         reasons.append("it uses the built-in sample data, not the data set")
+    else:
+        reasons += _other_rows(task, config, (result or {}).get("data") or {})
     start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("hf") or {}
     if start == "scratch":
         reasons.append("it was trained from scratch")
@@ -181,6 +198,18 @@ def caveats(config: Mapping[str, Any]) -> list[str]:
     typed = [f"{key}={as_yaml(value)}" for key, value in typed_settings(config).items() if _departs(key, named, config)]
     if typed:
         reasons.append(f"it was run with {', '.join(typed)}")
+    return reasons
+
+
+def _other_rows(task: str, config: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """Splits whose numbers of rows are not those of the published data set, whatever files they came from."""
+    expected = {"train": _setting(config, "task.train_examples"), **ROWS.get(task, {})}
+    reasons = []
+    for split, stats in data.items():
+        rows, published_rows = stats.get("rows"), expected.get(split)
+        if None in (rows, published_rows) or published_rows in (rows, rows - stats.get("skipped", 0)):
+            continue
+        reasons.append(f"its {split} split has {rows:,} rows, that of the data set {published_rows:,}")
     return reasons
 
 

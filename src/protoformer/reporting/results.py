@@ -152,7 +152,7 @@ def print_results(result: Mapping[str, object], folder: Path, console: Console |
         )
     for warning in warnings(record):
         print_line(console, f"Warning: {warning}.")
-    notes = paper_results.caveats(config) if any(line.row for line in lines) else []
+    notes = paper_results.caveats(config, result) if any(line.row for line in lines) else []
     if notes:
         print_line(console, f"Not the paper's experiment: {'; '.join(notes)}.")
     paths = {"run folder": str(folder)} | {

@@ -130,7 +130,9 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
             return self.encode(raw, role).with_stats(origin=raw.origin, digest=raw.digest[:16])
 
         table: AnyTable = cached(self.cache, settings, encode, self.table_class)  # type: ignore[assignment]
-        table = table.with_stats(origin=raw.origin)  # the cached rows may come from another file with the same content
+        table = table.with_stats(
+            origin=raw.origin, rows=raw.table.num_rows
+        )  # the cached rows may come from another file with the same content
         for line in self.log_lines(table):
             log.info("%s: %s", raw.origin, line)
         return table

@@ -78,7 +78,7 @@ def group_notes(group: TaskRuns) -> list[str]:
     if published_rows(group):
         caveats: dict[str, int] = defaultdict(int)
         for run in group.runs:
-            caveats["; ".join(paper_results.caveats(run.record.config))] += 1
+            caveats["; ".join(paper_results.caveats(run.record.config, run.result))] += 1
         lines += [
             f"not the paper's experiment ({n} of {len(group.runs)} runs): {text}" for text, n in caveats.items() if text
         ]
