@@ -101,6 +101,14 @@ def test_prompts_from_a_file_and_completions_to_a_file(tmp_path: Path) -> None:
     again = ["generate", str(run), "--prompts", str(tmp_path / "in.jsonl"), "--out", str(out), "--max-new", "7"]
     assert command([*again, *sampling, "--samples", "2"]) == 0
     assert lines(out) == completions  # the same seed, in other batches
+    for name, content in (
+        ("in.csv", "id,prompt\n" + "".join(f'1,"{p}"\n' for p in PROMPTS)),
+        ("in.json", json.dumps([{"text": p} for p in PROMPTS])),
+    ):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        table = [str(tmp_path / name) if word.endswith("in.jsonl") else word for word in again]
+        assert command([*table, *sampling, "--samples", "2"]) == 0
+        assert lines(out) == completions
     assert command([*again, "--beams", "3", "--length-penalty", "gnmt", "--alpha", "0.6"]) == 0
     completions = lines(out)
     assert len(completions) == 3 * len(PROMPTS)
@@ -160,6 +168,9 @@ def test_unreadable_prompt_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "b.jsonl": (b'{"prompt": "a"}\n{"text": "b"}\n', "b.jsonl, line 2"),
         "c.jsonl": (b"{prompt\n", "c.jsonl, line 1: not JSON"),
         "d.txt": (b"fine\n\nfine\n", "d.txt, line 2: empty"),
+        "e.csv": (b"question\nfine\n", "e.csv: no column prompt or text; it has question"),
+        "f.csv": (b'id,prompt\n1,fine\n2,""\n', "f.csv, line 3, column 'prompt': empty text"),
+        "g.csv": (b"id,prompt\n1\n", "g.csv, line 2: 1 field where the header has 2"),
     }
     for name, (content, message) in bad.items():
         (tmp_path / name).write_bytes(content)

@@ -14,6 +14,9 @@ from protoformer import hub
 from protoformer.assembly.instantiate import instantiate
 from protoformer.atomic import write_text
 from protoformer.config.groups import required_template_method
+from protoformer.data.examples.columns import BadRows, text_column
+from protoformer.data.sources.readers import read_table
+from protoformer.data.sources.source import RawTable
 from protoformer.decoding.beam import BeamParams
 from protoformer.decoding.sampling import SamplingOptions, SamplingParams
 from protoformer.decoding.text_generator import Completion, TextGenerator
@@ -25,6 +28,8 @@ from protoformer.models.decoder import Decoder
 from protoformer.text.tokenizers import Tokenizer, valid_unicode
 
 MAX_UNUSED_ROWS = 512  # of an embedding: vocabularies are rounded up
+TABLES = (".csv", ".tsv", ".json", ".parquet")  # files of prompts with named columns
+PROMPT_COLUMNS = ("prompt", "text")
 PROGRESS_INTERVAL = 5.0  # seconds
 
 
@@ -194,7 +199,7 @@ def _formatted(completion: Completion) -> str:
 
 
 def _prompts(request: GenerationRequest) -> list[str]:
-    """From the command line and the file: a prompt a line, or with .jsonl the key `prompt` of each line."""
+    """From the command line and the file: a prompt a line, with .jsonl the key `prompt` of each line, of a table its column."""
     prompts = [*request.prompts, *(_read(Path(request.file).expanduser()) if request.file else [])]
     if not prompts and sys.stdin is not None and not sys.stdin.isatty():
         prompts = _prompt_lines(sys.stdin.buffer.read(), "standard input")
@@ -220,6 +225,8 @@ def _prompts(request: GenerationRequest) -> list[str]:
 
 
 def _read(path: Path) -> list[str]:
+    if path.suffix in TABLES:
+        return _of_table(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -231,6 +238,16 @@ def _read(path: Path) -> list[str]:
         return prompts
     lines = _decoded(content, str(path)).removesuffix("\n").split("\n")
     return [_prompt(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _of_table(path: Path) -> list[str]:
+    """The column `prompt`, or else `text`. Raises DataError for a table without them, and for an empty prompt."""
+    file = read_table(path)
+    name = next((each for each in PROMPT_COLUMNS if each in file.table.column_names), None)
+    if name is None:
+        raise DataError(f"{path}: no column {' or '.join(PROMPT_COLUMNS)}; it has {', '.join(file.table.column_names)}")
+    raw = RawTable(file.table, str(path), "", [file], broken=file.broken)
+    return text_column(raw, name, BadRows(raw, "error", skippable=False))
 
 
 def _prompt_lines(content: bytes, name: str) -> list[str]:

@@ -9,7 +9,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("decoder", metavar="RUN_OR_WEIGHTS", help="a run folder, a Hugging Face folder, or a hub id (GPT, GPT-2)")
     add("--prompt", action="append", default=[], metavar="TEXT", help="a prompt; may be given several times")
-    add("--prompts", metavar="FILE", help="a file of prompts, one per line; or .jsonl with the key prompt")
+    add(
+        "--prompts",
+        metavar="FILE",
+        help="a file of prompts, one per line; or .jsonl, .csv, .parquet, ... with prompts under the name prompt",
+    )
     add("--out", metavar="FILE.jsonl", help="write completions to this file, one per line (default: the terminal)")
     add("--max-new", "--max-new-tokens", type=int, default=64, metavar="N", help="maximum number of new tokens (default: "
         "%(default)s); when the model's positions are full, the last half of the text is read again")  # fmt: skip
