@@ -8,7 +8,7 @@ from typing import Any
 
 from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights, load_initial_weights
 from protoformer.assembly.instantiate import instantiate
-from protoformer.assembly.model import ResolvedModel, build_module, resolve_model
+from protoformer.assembly.model import STAGES, ResolvedModel, build_module, resolve_model
 from protoformer.assembly.own_data import with_own_data
 from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.data.batching.samplers import BatchConfig
@@ -109,3 +109,32 @@ def check_tables(parts: Parts) -> None:
                 origin = getattr(table, "stats", {}).get("origin", name)
                 segments = None if segment_ids is None else segment_ids[:CHECKED_TOKENS]
                 check_ids(parts.module.backbone, origin, ids[:CHECKED_TOKENS], segments)
+
+
+def test_texts(config: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    """The texts of every evaluated example by split (`val`, `test/matched`, as in metrics) and id; needs no model."""
+    task = config["task"]
+    context = DataContext(
+        reader=instantiate(config, "task.rows"),
+        splits=task["splits"],
+        source=instantiate(config, "source"),
+        tokenizer=None,  # type: ignore[arg-type]  # nothing is encoded
+        template=None,
+        max_len=task["max_len"],
+        batch_config=BatchConfig(1),
+        cache=Path(config["paths"]["cache"]),
+    )
+    data: TableDataModule[Any] = instantiate(config, "task.data", context=context)
+    texts: dict[str, dict[int, str]] = {}
+    for stage, role in STAGES.items():
+        for split in data.splits[role]:
+            columns = data.text_columns(role, split)
+            rows = zip(*columns.values(), strict=True)
+            joined = {number: " ".join(map(_as_text, row)) for number, row in enumerate(rows)}
+            if joined:
+                texts[f"{stage}/{split}".rstrip("/")] = joined
+    return texts
+
+
+def _as_text(value: Any) -> str:
+    return " ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)

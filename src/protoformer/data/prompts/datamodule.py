@@ -225,6 +225,15 @@ class InContextDataModule(TableDataModule[PromptTable]):
         texts = enumerate(self.tokenizer.decode([token]) for token in range(self.tokenizer.vocab_size))
         return frozenset({self.template.document_end_id(), *(token for token, text in texts if self.stop in text)})
 
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
+        """The context without shots, and the completions, of every example under every draw."""
+        examples = self.prompt_reader.read(self.raw(role, split), role, self.on_bad_row).examples
+        contexts = [list(dict.fromkeys(each.contexts)) for each in examples]
+        return {
+            "context": [texts[0] if len(texts) == 1 else texts for texts in contexts] * self.draws,
+            "completions": [list(each.completions) for each in examples] * self.draws,
+        }
+
     def log_lines(self, table: PromptTable) -> list[str]:
         return stat_lines(
             table,
