@@ -20,8 +20,8 @@ PROGRAM = "protoformer"
 VERBS = {  # module of `commands`, in the order of the overview
     "train": "train", "list": "list", "plan": "plan", "prepare": "prepare", "predict": "runs.predict",
     "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention", "generate": "runs.generate",
-    "report": "runs.report", "compare": "runs.compare", "overlap": "overlap", "submission": "runs.submission", "export": "runs.export",
-    "complexity": "complexity", "tokenizer": "tokenizer",
+    "report": "runs.report", "compare": "runs.compare", "overlap": "overlap",
+    "submission": "runs.submission", "export": "runs.export", "complexity": "complexity", "tokenizer": "tokenizer",
     "settings": "settings", "clean": "clean", "completion": "completion",
 }  # fmt: skip
 

@@ -11,13 +11,13 @@ from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError, UserError
 from protoformer.reporting.tables import make_console, print_table
 from protoformer.runs import reader
+from protoformer.runs.digests import matching_files
 
 if TYPE_CHECKING:
     from protoformer.contamination.overlap import CorpusNgrams, Overlap, TestSet
 
 HELP = "how much of test sets stands in a training corpus, and scores on the clean part"
 BOUND = 1e-8
-BYTES_PER_WORD = 4  # fewer than in any language with spaces, so that the filter is never too small
 EVERY_SECONDS = 10.0
 
 
@@ -29,8 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TASK|KEY=VALUE",
         help="tasks, and keys of train for all of them (source=local source.root=DIR)",
     )
-    parser.add_argument("--run", nargs="+", default=[], metavar="RUN", help="finished runs of these tasks, to be scored again")
-    parser.add_argument("--bound", type=float, default=BOUND, help=f"on the rate of false positives (default: {BOUND:g})")
+    parser.add_argument(
+        "--run", nargs="+", default=[], metavar="RUN", help="finished runs of these tasks, to be scored again"
+    )
+    parser.add_argument(
+        "--bound", type=float, default=BOUND, help=f"on the rate of false positives (default: {BOUND:g})"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -42,14 +46,18 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigurationError(f"--bound {options.bound:g}: between 0 and 1")
     overrides = [word for word in options.words if "=" in word]
     # not at the top: numpy, pyarrow and tokenizers are slow to import
+    from protoformer.contamination.ngrams import words
     from protoformer.contamination.overlap import EIGHT, CorpusNgrams, overlap
-    from protoformer.data.sources.files import matching_files
 
     test_sets = [test_set for task in tasks for test_set in _test_sets(task, overrides, records)]
-    paths = matching_files([options.corpus])
-    capacity = max(1000, sum(path.stat().st_size for path in paths) // BYTES_PER_WORD)
-    corpus = CorpusNgrams([EIGHT, *(each.n for each in test_sets)], capacity, options.bound)
-    _read(corpus, paths)
+    paths = matching_files(options.corpus)
+    if not paths:
+        raise UserError(f"{options.corpus}: no such file")
+    # read twice: the number of words bounds that of n-grams, from which the filters' size follows
+    capacity = sum(len(words(line)) for document in _documents(paths, "counted") for line in document)
+    corpus = CorpusNgrams([EIGHT, *(each.n for each in test_sets)], max(1, capacity), options.bound)
+    for document in _documents(paths, "read"):
+        corpus.add_lines(document)
     _print(corpus, [(each, overlap(each, corpus)) for each in test_sets], records)
 
 
@@ -67,8 +75,8 @@ def _test_sets(task: str, overrides: Sequence[str], records: Sequence[reader.Rec
         yield TestSet.of_texts(f"{task} {split}", examples)
 
 
-def _read(corpus: "CorpusNgrams", paths: Sequence[Path]) -> None:
-    """Add the files, with a line now and then about how far that is."""
+def _documents(paths: Sequence[Path], what: str) -> Iterator[Iterable[str]]:
+    """The documents of files, each as its lines, with a line on stderr now and then about how far that is."""
     from protoformer.data.sources.text_files import base_suffix, open_text
     from protoformer.inference.evaluate import texts_of_files
 
@@ -77,15 +85,14 @@ def _read(corpus: "CorpusNgrams", paths: Sequence[Path]) -> None:
     for path in paths:
         if base_suffix(path) == ".txt":
             with open_text(path, None) as file:
-                corpus.add_lines(file)
+                yield file
         else:
-            for text in texts_of_files([str(path)]):
-                corpus.add(text)
+            yield from ([text] for text in texts_of_files([str(path)]))
         done += path.stat().st_size
         if time.monotonic() - shown > EVERY_SECONDS:
             shown = time.monotonic()
             left = (shown - started) / done * (total - done)
-            print(f"read {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {left / 60:.1f} min left", file=sys.stderr, flush=True)
+            print(f"{what} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {left / 60:.1f} min left", file=sys.stderr)
 
 
 def _print(
@@ -120,7 +127,9 @@ def _print(
                         f"{int((~found.dirty).sum()):,}",
                     )
                 )
-    print_table(("test set", "examples", "8-grams in corpus", "N", "examples with an N-gram in it"), rows, console=console)
+    print_table(
+        ("test set", "examples", "8-grams in corpus", "N", "examples with an N-gram in it"), rows, console=console
+    )
     if scored:
         console.print()
         columns = ("run", "test set", "metric", "all", "clean", "clean examples")

@@ -44,9 +44,7 @@ class BloomFilter:
         self.added += len(values)
 
     def contains(self, values: UInt64[ndarray, "values"]) -> Bool[ndarray, "values"]:
-        found = [
-            self._contains(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK)
-        ]
+        found = [self._contains(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK)]
         return np.concatenate(found) if found else np.zeros(0, dtype=bool)
 
     def _contains(self, values: UInt64[ndarray, "values"]) -> Bool[ndarray, "values"]:
@@ -54,7 +52,7 @@ class BloomFilter:
         return np.asarray(((self._bits[positions >> 3] >> (positions & 7).astype(np.uint8)) & 1).all(0))
 
     def _positions(self, values: UInt64[ndarray, "values"]) -> ndarray:
-        """The bits of each value, `(hashes, values)`: h + i g modulo m, of two hashes h and g (Kirsch and Mitzenmacher 2006)."""
+        """The bits of each value, `(hashes, values)`: h + i g modulo m, with two hashes h and g (Kirsch, Mitzenmacher 2006)."""
         steps = mixed(values) | np.uint64(1)
         number = np.arange(self.hashes, dtype=np.uint64)[:, None]
         return ((values + number * steps) % np.uint64(self.size)).astype(np.int64)

@@ -105,5 +105,9 @@ def overlap(test_set: TestSet, corpus: CorpusNgrams) -> Overlap:
 
 def clean_score(scores: Mapping[int, float], test_set: TestSet, dirty: Bool[ndarray, "examples"]) -> float | None:
     """The mean of a metric over the clean examples; None where there are none with a score."""
-    clean = [scores[number] for number, is_dirty in zip(test_set.ids, dirty, strict=True) if not is_dirty and number in scores]
+    clean = [
+        scores[number]
+        for number, is_dirty in zip(test_set.ids, dirty, strict=True)
+        if not is_dirty and number in scores
+    ]
     return sum(clean) / len(clean) if clean else None
