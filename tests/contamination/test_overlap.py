@@ -79,7 +79,7 @@ def test_an_example_is_dirty_by_one_ngram_and_the_fraction_is_of_all() -> None:
     }
     found = overlap(test_set := TestSet.of_texts("x", examples), corpus)
     assert (found.n, found.dirty.tolist()) == (13, [False, True, False])
-    assert (found.found_eight_grams, found.eight_grams) == (11, 13 + 26 + 25)
+    assert (found.matching_eight_grams, found.eight_grams) == (11, 13 + 26 + 25)
     assert clean_score({4: 1.0, 5: 1.0, 6: 0.0}, test_set, found.dirty) == 0.5
     assert clean_score({}, test_set, found.dirty) is None
 

@@ -102,21 +102,21 @@ def _print(
 
     console = make_console()
     rows, scored = [], []
-    for test_set, found in results:
-        count = len(found.dirty)
+    for test_set, result in results:
+        count = len(result.dirty)
         rows.append(
             (
                 test_set.name,
                 f"{count:,}",
-                f"{100 * found.fraction:.2f} %",
-                str(found.n),
-                f"{int(found.dirty.sum()):,} ({100 * found.dirty.mean() if count else 0:.1f} %)",
+                f"{100 * result.fraction:.2f} %",
+                str(result.n),
+                f"{int(result.dirty.sum()):,} ({100 * result.dirty.mean() if count else 0:.1f} %)",
             )
         )
         for record in records:
             task, _, split = test_set.name.partition(" ")
             for metric, scores in _scores(record, split).items() if record.task == task else ():
-                clean = clean_score(scores, test_set, found.dirty)
+                clean = clean_score(scores, test_set, result.dirty)
                 scored.append(
                     (
                         record.folder.name,
@@ -124,7 +124,7 @@ def _print(
                         metric,
                         f"{100 * sum(scores.values()) / len(scores):.2f}",
                         "-" if clean is None else f"{100 * clean:.2f}",
-                        f"{int((~found.dirty).sum()):,}",
+                        f"{int((~result.dirty).sum()):,}",
                     )
                 )
     print_table(

@@ -44,8 +44,8 @@ class BloomFilter:
         self.added += len(values)
 
     def contains(self, values: UInt64[ndarray, "values"]) -> Bool[ndarray, "values"]:
-        found = [self._contains(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK)]
-        return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+        matches = [self._contains(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK)]
+        return np.concatenate(matches) if matches else np.zeros(0, dtype=bool)
 
     def _contains(self, values: UInt64[ndarray, "values"]) -> Bool[ndarray, "values"]:
         positions = self._positions(values)

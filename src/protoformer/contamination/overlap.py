@@ -82,25 +82,25 @@ class Overlap:
     """What of a test set stands in a corpus. `dirty[i]` is of example i; an example without N-grams is clean."""
 
     eight_grams: int
-    found_eight_grams: int
+    matching_eight_grams: int
     n: int
     dirty: Bool[ndarray, "examples"]
 
     @property
     def fraction(self) -> float:
         """Of the 8-grams, those that stand in the corpus."""
-        return self.found_eight_grams / max(1, self.eight_grams)
+        return self.matching_eight_grams / max(1, self.eight_grams)
 
 
 def overlap(test_set: TestSet, corpus: CorpusNgrams) -> Overlap:
     """Raises KeyError where the corpus has no n-grams of the lengths that the test set needs."""
     n, eights, dirty = test_set.n, corpus.filters[EIGHT], []
-    total = found = 0
+    total = matches = 0
     for example in test_set.examples:
         in_corpus = eights.contains(ngram_hashes(list(example), EIGHT))
-        total, found = total + len(in_corpus), found + int(in_corpus.sum())
+        total, matches = total + len(in_corpus), matches + int(in_corpus.sum())
         dirty.append(bool(corpus.filters[n].contains(ngram_hashes(list(example), n)).any()))
-    return Overlap(total, found, n, np.asarray(dirty, dtype=bool))
+    return Overlap(total, matches, n, np.asarray(dirty, dtype=bool))
 
 
 def clean_score(scores: Mapping[int, float], test_set: TestSet, dirty: Bool[ndarray, "examples"]) -> float | None:
