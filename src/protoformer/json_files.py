@@ -127,7 +127,7 @@ class Values:
             raise self.wrong(key, "a list of texts")
         return list(value)
 
-    def mapping(self, key: str) -> Mapping[str, Any]:
+    def mapping(self, key: str) -> Mapping[str, object]:
         """An object; empty where the key is missing."""
         value = self.get(key)
         if value is None:

@@ -1,14 +1,13 @@
 """The tokens that start and end a target, as the `config.json` of an encoder-decoder names them by their ids."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from protoformer.json_files import Values
 from protoformer.models.weights import HfConfig
 from protoformer.text.tokenizers import Tokenizer
 
 
-def template_tokens(config: HfConfig, tokenizer: Tokenizer, given: Mapping[str, Any]) -> dict[str, Any]:
+def template_tokens(config: HfConfig, tokenizer: Tokenizer, given: Mapping[str, object]) -> dict[str, object]:
     """Arguments of a translation template: `bos_token`, `eos_token`, `suppressed_tokens`.
 
     Empty where those `given` to the template are tokens of the vocabulary, or `config.json` names none. Exports of runs that

@@ -117,7 +117,7 @@ def _coerce(value: object, annotation: object, key: str) -> Any:
 
 
 def _coerce_union(value: object, options: tuple[object, ...], key: str) -> Any:
-    outcomes: list[Any] = []  # values, and errors about a value that has the right type
+    outcomes: list[object] = []  # values, and errors about a value that has the right type
     for option in options:
         try:
             outcomes.append(_coerce(value, option, key))

@@ -56,9 +56,9 @@ def renamed(key: str) -> str | None:
     return None if name == key else name
 
 
-def upgraded(config: Mapping[str, object]) -> dict[str, Any]:
+def upgraded(config: Mapping[str, object]) -> dict[str, object]:
     """The config of a run, whichever version wrote it, in today's keys and `_target_`s."""
-    today: dict[str, Any] = _with_targets(config)
+    today: dict[str, object] = _with_targets(config)
     for model in _nodes(today, ["model"]):
         if model.get("_target_") == "protoformer.models.rnn.rnn" and ("looks" in model or "role" in model):
             _upgrade_attention_of_rnn(model)

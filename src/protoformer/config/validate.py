@@ -46,7 +46,7 @@ def keys_of(kind: type) -> Keys:
     return keys
 
 
-def _node(path: str, node: Mapping[str, object], stated: Keys) -> dict[str, Any]:
+def _node(path: str, node: Mapping[str, object], stated: Keys) -> dict[str, object]:
     """One mapping of the config: its keys are known, its values fit, and a key that the schema states has its default."""
     target = node.get("_target_")
     if target is not None and (not isinstance(target, str) or "." not in target):

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from torch.distributed import Store
 
@@ -48,7 +47,7 @@ def difference(own: Mapping[str, object], theirs: Mapping[str, object], rank: in
     )
 
 
-def flattened(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Each key of a nested config with its dots, and its value."""
     for key, value in config.items():
         if isinstance(value, Mapping):

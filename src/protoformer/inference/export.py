@@ -11,7 +11,6 @@ import json
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 
@@ -74,7 +73,7 @@ def main(run: str, to: str, out: str) -> None:
     print(f"texts of more than {max_len} tokens: {cut} with truncation=True")
 
 
-def _mark(source: str) -> dict[str, Any]:
+def _mark(source: str) -> dict[str, object]:
     """What is exported: a run by its name, model and task; other weights by their folder or hub id."""
     path = Path(source).expanduser()
     if (path / "config.json").is_file() and not (path / "config.yaml").exists():
@@ -85,7 +84,7 @@ def _mark(source: str) -> dict[str, Any]:
     return {"run": folder.path.name, "model_and_task": "/".join(folder.path.resolve().parts[-4:-1])}
 
 
-def _check_target(target: Path, expected: Mapping[str, Any]) -> None:
+def _check_target(target: Path, expected: Mapping[str, object]) -> None:
     """Raise RunFolderError where the folder holds anything but an export of this run."""
     if not target.exists():
         return

@@ -23,7 +23,7 @@ class LoadedRun(OpenedModel):
     @overload
     def predict(
         self, texts: str, pairs: str | None = None, *, choices: Sequence[str] = (), top: int = 5
-    ) -> dict[str, Any]: ...
+    ) -> dict[str, object]: ...
 
     @overload
     def predict(
@@ -33,7 +33,7 @@ class LoadedRun(OpenedModel):
         *,
         choices: Sequence[Sequence[str]] = (),
         top: int = 5,
-    ) -> list[dict[str, Any]]: ...
+    ) -> list[dict[str, object]]: ...
 
     def predict(self, texts: Any, pairs: Any = None, *, choices: Any = (), top: int = 5) -> Any:
         """The prediction for each text (for one, where `texts` is a str): `prediction`, `probabilities`, as in files.

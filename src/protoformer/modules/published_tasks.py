@@ -10,7 +10,7 @@ TEXT, PAIR = "text", "pair"  # columns
 _DATA, _MODULES = "protoformer.data", "protoformer.modules"
 
 
-def task_of_head(kind: str, name: str, labels: Sequence[str] | None, max_len: int) -> dict[str, Any] | None:
+def task_of_head(kind: str, name: str, labels: Sequence[str] | None, max_len: int) -> dict[str, object] | None:
     """The node `task` of a config for a head of this kind; None for one that answers no question.
 
     `name` stands for the data set, `labels` are those of the head (None: a number).

@@ -2,12 +2,11 @@
 and its code)."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import nn
 
 
-def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
     """Two optimizer groups: tensors of two or more dimensions, which decay, and the rest. Frozen parameters are in neither."""
     trainable = [p for p in parameters if p.requires_grad]
     return [

@@ -132,7 +132,7 @@ def _scores_of_predictions(rows: Sequence[Row]) -> list[dict[str, float]]:
     return []
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
+def _rows(file: Path) -> list[dict[str, object]]:
     if not file.exists():
         raise UserError(f"{file} does not exist: this run did not predict that split")
     return [{"label": None, **row} for row in reader.read_predictions(file)]

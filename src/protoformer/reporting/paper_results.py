@@ -82,7 +82,7 @@ class Row:
 def _paper_grids() -> dict[str, dict[str, list[Any]]]:
     """Family -> key -> the values among which its paper chose (`paper_grids.yaml`)."""
     text = resources.files("protoformer.reporting").joinpath("paper_grids.yaml").read_text(encoding="utf-8")
-    grids: dict[str, dict[str, list[Any]]] = yaml.safe_load(text)
+    grids: dict[str, dict[str, list[object]]] = yaml.safe_load(text)
     return grids
 
 
@@ -114,14 +114,14 @@ def ablation_variants(model: str, task: str, config: Mapping[str, object]) -> li
     return matches if len({row.settings for row in matches}) == 1 else []
 
 
-def _base(model: str, task: str) -> dict[str, Any]:
+def _base(model: str, task: str) -> dict[str, object]:
     """The settings of the reference row of a model's ablation on a task."""
     return next((row.overrides for row in _rows_of(model, task) if row.is_base), {})
 
 
 def _differences(
     config: Mapping[str, object], base: Mapping[str, object], overrides: Mapping[str, object] | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The settings of a config that differ from the base with `overrides`.
 
     A setting that the config does not state has the builder's default, which is the value of the base.

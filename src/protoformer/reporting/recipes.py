@@ -26,7 +26,7 @@ MAX_KEYS = 6  # further differing keys in a recipe's name that nobody typed
 
 def settings(config: Mapping[str, object]) -> dict[str, Any]:
     """A config as dotted keys, without the seed and the keys that cannot change a result."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
 
     def descend(node: Mapping[str, object], prefix: str) -> None:
         for name, value in node.items():
@@ -64,7 +64,7 @@ def recipe_names(variants: Sequence[Mapping[str, object]], typed: Sequence[str] 
     return names
 
 
-def _of_any_fold(variant: Mapping[str, Any]) -> dict[str, Any]:
+def _of_any_fold(variant: Mapping[str, object]) -> dict[str, object]:
     """Settings without those that say which fold of a cross-validation is held out, and without the epochs' second name."""
     left_out = FOLD_KEYS if variant.get("task.folds") else ()
     if variant.get("trainer.max_epochs") == variant.get("recipe.epochs"):

@@ -65,7 +65,7 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return identity
 
 
-def _without_ignored(config: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
+def _without_ignored(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return {
         key: _without_ignored(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
         for key, value in config.items()
@@ -76,7 +76,7 @@ def _without_ignored(config: Mapping[str, object], prefix: str = "") -> dict[str
 def _without_defaults(value: object, kind: object = None) -> Any:
     """A config without defaults: those of the `_target_`, and those of the schema's dataclass for this node."""
     if isinstance(value, Mapping):
-        defaults: dict[str, Any] = {}
+        defaults: dict[str, object] = {}
         kinds: dict[str, Any] = {}
         if is_dataclass(kind) and isinstance(kind, type):
             kinds = get_type_hints(kind)

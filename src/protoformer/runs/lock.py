@@ -154,7 +154,7 @@ def is_in_use(folder: Path, stale: float = 90.0) -> bool:
     return False
 
 
-def _identity() -> dict[str, Any]:
+def _identity() -> dict[str, object]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),

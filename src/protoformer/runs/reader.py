@@ -96,7 +96,7 @@ def find_runs(folders: Sequence[str]) -> Iterator[Path]:
     yield from sorted(paths)
 
 
-def read_predictions(file: Path) -> list[dict[str, Any]]:
+def read_predictions(file: Path) -> list[dict[str, object]]:
     """The lines of a file of predictions, in order of id."""
     return _read_rows(file, "prediction")
 

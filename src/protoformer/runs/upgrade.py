@@ -1,7 +1,6 @@
 """Run folders of earlier versions, brought to today's form as they are read; nothing on the disk is changed."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from protoformer.config.old_keys import upgraded
 
@@ -19,12 +18,12 @@ INCOMPLETE_DATA = {
 }
 
 
-def upgrade_config(config: Mapping[str, object]) -> dict[str, Any]:
+def upgrade_config(config: Mapping[str, object]) -> dict[str, object]:
     """A run's config with today's keys."""
     return upgraded(config)
 
 
-def upgrade_result(result: Mapping[str, object]) -> dict[str, Any]:
+def upgrade_result(result: Mapping[str, object]) -> dict[str, object]:
     """A run's result with today's keys."""
     if "task_type" in result:
         return dict(result)

@@ -13,7 +13,6 @@ import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +56,7 @@ def quantize(weights: Float[Tensor, "..."]) -> UInt8[ndarray, "..."]:
     return (weights.clamp(0, 1).sqrt() * 255).round().to(torch.uint8).numpy()
 
 
-def _panel(panel: Panel) -> dict[str, Any]:
+def _panel(panel: Panel) -> dict[str, object]:
     distinct_masks: list[Bool[Tensor, "queries keys"]] = []
     mask_index = []
     for mask in panel.visible:
@@ -78,7 +77,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     }
 
 
-def _tokens(tokens: Iterable[Token]) -> list[list[Any]]:
+def _tokens(tokens: Iterable[Token]) -> list[list[object]]:
     """[text, segment, kind], where kind is 0 for text, 1 for special tokens, 2 for padding."""
     return [[token.text, token.segment, 2 if token.padding else 1 if token.special else 0] for token in tokens]
 

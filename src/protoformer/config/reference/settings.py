@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from protoformer.config import schema
 from protoformer.config.coerce import as_yaml, described
@@ -244,7 +244,7 @@ def _first_sentence(docstring: str) -> str:
     return re.split(r"(?<=\.)\s", " ".join(docstring.split()), maxsplit=1)[0]
 
 
-def with_defaults(config: Mapping[str, object], path: str = "") -> dict[str, Any]:
+def with_defaults(config: Mapping[str, object], path: str = "") -> dict[str, object]:
     """A checked config with the defaults of its targets filled in, for reading."""
     whole = {
         key: with_defaults(value, f"{path}.{key}" if path else str(key)) if isinstance(value, Mapping) else value

@@ -86,7 +86,7 @@ class BatchLoader(DataLoader[Any]):
         self.batches_served, self.iterated = self.micro_batches.position, False
 
 
-def _started(iterate: Callable[[], Iterator[object]]) -> Iterator[Any]:
+def _started(iterate: Callable[[], Iterator[object]]) -> Iterator[object]:
     """Start the workers, with the forkserver they come from. All end with this process; none takes a signal that the terminal
     or the cluster sends to the whole process group, since this process still needs their batches."""
     multiprocessing.set_forkserver_preload(["protoformer.distributed.forkserver"])

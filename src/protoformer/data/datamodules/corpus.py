@@ -79,7 +79,7 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
         """Messages about a table's stats."""
         raise NotImplementedError
 
-    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[object]]:
         """None: predictions of single tokens are not kept."""
         return {}
 

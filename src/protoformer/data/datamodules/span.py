@@ -5,7 +5,7 @@ context's tokens are kept, so that an answer is a piece of the original text.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -59,7 +59,7 @@ class SpanDataModule(TableDataModule[SpanTable]):
                 raise ConfigurationError(f"task.data.{name}={value}: at least 1")
         self.stride, self.max_question = stride, max_question
 
-    def cache_settings(self) -> dict[str, Any]:
+    def cache_settings(self) -> dict[str, object]:
         return {"stride": self.stride, "max_question": self.max_question}
 
     def encode(self, raw: RawTable, role: Role) -> SpanTable:

@@ -56,7 +56,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         """What an evaluation of the split needs besides its batches, after `setup`; None for nothing."""
         return None
 
-    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[object]]:
         """The texts of a split's examples by column, each indexed by the id of a row of predictions; empty: none are kept."""
         return {}
 
@@ -64,7 +64,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         """The text of every example of a split in one line, for a list of misclassified examples."""
         raise NotImplementedError
 
-    def cache_settings(self) -> dict[str, Any]:
+    def cache_settings(self) -> dict[str, object]:
         """What else can change the ids, besides reader, tokenizer, template and length."""
         return {}
 
@@ -156,7 +156,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         return BatchLoader(sampler, self.collate(table), config.workers)
 
 
-def skipped_stats(skipped: int, reasons: Mapping[str, int]) -> dict[str, Any]:
+def skipped_stats(skipped: int, reasons: Mapping[str, int]) -> dict[str, object]:
     """The rows left out as stats: their number, and where it is not 0 why."""
     return {"skipped": skipped} | ({"skipped_by_reason": dict(reasons)} if reasons else {})
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -134,7 +134,7 @@ class ColumnReader:
         """A column of texts; null and empty ones are bad."""
         return text_column(self.raw, name, self.bad_rows)
 
-    def nested(self, name: str) -> list[Any]:
+    def nested(self, name: str) -> list[object]:
         """A column of lists or structs as Python values."""
         return python_values(self.raw.table.column(name), self.raw.table.schema.field(name))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -192,7 +191,7 @@ def answers_of(value: object) -> Answers:
 
 def _repeated(names: Sequence[object]) -> list[bool]:
     """Whether each name occurred before."""
-    seen: set[Any] = set()
+    seen: set[object] = set()
     repeated = []
     for name in names:
         repeated.append(name in seen)

@@ -104,7 +104,7 @@ def _checked(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Bool[ndarray, "r
         return pa.chunked_array([pa.array(values, text_type)]), invalid
 
 
-def python_values(column: pa.ChunkedArray, field: pa.Field) -> list[Any]:
+def python_values(column: pa.ChunkedArray, field: pa.Field) -> list[object]:
     """Nested values: those of lists and structs, and of JSON text. A value that cannot be read is an `Unreadable`."""
     column = plain(column)
     if is_text(column.type):

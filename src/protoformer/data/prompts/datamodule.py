@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from random import Random
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class InContextDataModule(TableDataModule[PromptTable]):
             return None
         return SplitSelection.parse(self.shots_split).load(self.source, self.reader)
 
-    def cache_settings(self) -> dict[str, Any]:
+    def cache_settings(self) -> dict[str, object]:
         raw = self.shots_raw()
         return {
             "shots": [self.shots, self.draws, self.shots_seed, self.shots_per, raw.digest if raw else None],

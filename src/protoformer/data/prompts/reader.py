@@ -126,7 +126,7 @@ class PromptReader(DatasetRef):
     def answer_column(self) -> str | None:
         return None if self.answers is None else self.answers.partition(".")[0]
 
-    def _rows(self, reader: ColumnReader, columns: Sequence[str]) -> list[dict[str, Any]]:
+    def _rows(self, reader: ColumnReader, columns: Sequence[str]) -> list[dict[str, object]]:
         """The values that templates read; a value that `words` names is replaced."""
         values = {name: reader.nested(name) for name in columns}
         for name, content in values.items():
@@ -155,7 +155,7 @@ class PromptReader(DatasetRef):
         return gold, texts if self.options is not None else [[] for _ in range(count)]
 
     def _example(
-        self, number: int, row: Mapping[str, Any], options: Sequence[str], gold: int, bad: BadRows
+        self, number: int, row: Mapping[str, object], options: Sequence[str], gold: int, bad: BadRows
     ) -> PromptExample | None:
         mask = np.arange(len(bad.mask)) == number
         answers = self._answers(row)
@@ -180,7 +180,7 @@ class PromptReader(DatasetRef):
         group = str(row[self.group]) if self.group else str(number)
         return PromptExample(number, contexts, completions, gold, group, answers)
 
-    def _answers(self, row: Mapping[str, Any]) -> list[str]:
+    def _answers(self, row: Mapping[str, object]) -> list[str]:
         """The texts that count as right: of a column of one text or of a list, or an entry of a column of objects."""
         if self.answers is None:
             return []

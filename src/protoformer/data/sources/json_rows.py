@@ -103,7 +103,7 @@ def _contradiction(question: dict[str, object]) -> str | None:
     )
 
 
-def _values(text: str) -> tuple[list[Any], str | None]:
+def _values(text: str) -> tuple[list[object], str | None]:
     """All JSON values of a text, one after another; and what is wrong."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     values: list[Any] = []
@@ -134,7 +134,7 @@ def _message(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]

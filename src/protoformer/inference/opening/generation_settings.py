@@ -2,14 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from protoformer.json_files import Values, read_object, shown
 
 log = logging.getLogger(__name__)
 
 FILE = "generation_config.json"
-NEUTRAL: dict[str, tuple[Any, ...]] = {  # key -> values that change nothing
+NEUTRAL: dict[str, tuple[object, ...]] = {  # key -> values that change nothing
     "repetition_penalty": (1.0,),
     "encoder_repetition_penalty": (1.0,),
     "no_repeat_ngram_size": (0,),

@@ -88,7 +88,7 @@ def _config(
     }
 
 
-def _node(target: Callable[..., object]) -> dict[str, Any]:
+def _node(target: Callable[..., object]) -> dict[str, object]:
     """A class or function as a node of a config, with the arguments of a partial one."""
     function = target.func if isinstance(target, partial) else target
     arguments = dict(target.keywords) if isinstance(target, partial) else {}

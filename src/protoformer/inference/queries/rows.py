@@ -1,7 +1,7 @@
 """Rows of a file as records with their predictions."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.inference.files.columns import ColumnOptions, RowError, as_query, query_columns
@@ -47,7 +47,7 @@ class RowPredictor:
             for index, row in enumerate(rows)
         ]
 
-    def _predictions(self, rows: Sequence[InputRow]) -> dict[int, dict[str, Any] | None]:
+    def _predictions(self, rows: Sequence[InputRow]) -> dict[int, dict[str, object] | None]:
         queries: dict[int, Query] = {}
         for index, row in enumerate(rows):
             try:
@@ -59,7 +59,7 @@ class RowPredictor:
         predicted = self._predict(list(queries.values()), [rows[index] for index in queries])
         return dict(zip(queries, predicted, strict=True))
 
-    def _predict(self, queries: Sequence[Query], rows: Sequence[InputRow]) -> list[dict[str, Any] | None]:
+    def _predict(self, queries: Sequence[Query], rows: Sequence[InputRow]) -> list[dict[str, object] | None]:
         if not queries:
             return []
         truncated = self.encoder.truncated

@@ -118,7 +118,7 @@ class GptWeights(TiedOutputLayout):
             "norm": self.norm,
         }
 
-    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> dict[str, object]:
         """`tie_word_embeddings` false where the output matrix is not the embedding."""
         plain = plain_names(state)
         token = plain.get(

@@ -64,7 +64,7 @@ def _index(value: Any) -> int:
     return number
 
 
-def label_config(labels: Sequence[str] | None) -> dict[str, Any]:
+def label_config(labels: Sequence[str] | None) -> dict[str, object]:
     words = labels or ["score"]
     return {
         "id2label": {str(index): word for index, word in enumerate(words)},

@@ -141,7 +141,7 @@ class MarianWeights(TiedOutputLayout):
             **({"positions": "learned"} if learned else {}),
         }
 
-    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    def sizes_of_tensors(self, state: Mapping[str, Tensor]) -> dict[str, object]:
         """Whether the matrices are separate, positions a table of their own, and the output without a bias."""
         plain = plain_names(state)
         body = embeddings(plain)

@@ -45,7 +45,7 @@ def tokenizer_files(tokenizer: Tokenizer, max_len: int) -> CompanionFiles:
     return {"tokenizer.json": _json(hf_tokenizer, max_len), "tokenizer_config.json": config}
 
 
-def _json(hf_tokenizer: HfTokenizer, max_len: int) -> dict[str, Any]:
+def _json(hf_tokenizer: HfTokenizer, max_len: int) -> dict[str, object]:
     """`tokenizer.json`, with the truncation of the run: of the longer of two texts, as `transformers` does when asked to."""
     truncating = HfTokenizer.from_str(hf_tokenizer.to_str())
     truncating.enable_truncation(max_len, strategy="longest_first")

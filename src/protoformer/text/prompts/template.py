@@ -107,12 +107,12 @@ class Template:
         """The columns that are read, without the entries of objects."""
         return list(dict.fromkeys(part.path[0] for part in self._parts if isinstance(part, _Field)))
 
-    def render(self, row: Mapping[str, Any]) -> str:
+    def render(self, row: Mapping[str, object]) -> str:
         """The text of a row. Raises MissingFieldError for a field that it does not have, or whose value is null."""
         return "".join(part if isinstance(part, str) else _value(part, row) for part in self._parts)
 
 
-def _value(field: _Field, row: Mapping[str, Any]) -> str:
+def _value(field: _Field, row: Mapping[str, object]) -> str:
     value: Any = row
     for name in field.path:
         value = value.get(name) if isinstance(value, Mapping) else None

@@ -78,16 +78,28 @@ class ProgressBar(Callback):
         self._show_batches("testing", trainer.num_test_batches, trainer)
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        *args: object,
+        **kwargs: object,
     ) -> None:
         self._count_batch(pl_module, batch)
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        *args: object,
+        **kwargs: object,
     ) -> None:
         self._count_batch(pl_module, batch)
 
-    def _count_batch(self, module: pl.LightningModule, batch: Any) -> None:
+    def _count_batch(self, module: pl.LightningModule, batch: object) -> None:
         self.completed += 1
         self.evaluation.add(batch)
         self.details = [f"{clock(self.evaluation.seconds_left)} left", *self.evaluation.details(module)]

@@ -120,16 +120,28 @@ class ProgressLines(Callback):
         self.printed_at = time.monotonic()
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        *args: object,
+        **kwargs: object,
     ) -> None:
         self._evaluated(trainer, pl_module, batch)
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        *args: object,
+        **kwargs: object,
     ) -> None:
         self._evaluated(trainer, pl_module, batch)
 
-    def _evaluated(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> None:
+    def _evaluated(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object) -> None:
         evaluation = self.evaluation
         evaluation.add(batch)
         now = time.monotonic()
