@@ -36,7 +36,7 @@ VARIANT_REFERENCE = re.compile(r"\$\{variant\.(\w+)\}")
 TRANSIENT_GROUPS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
 
 
-def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, object]:
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
     """The plain, resolved, checked config of a command line. Raises ConfigurationError in one readable line."""
     folders = search_path(config_dir)
     composed = composed_by_hydra(overrides, folders)
