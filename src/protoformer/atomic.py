@@ -129,7 +129,7 @@ def named_if_full(path: Path, needed: int | None = None, output: Path | None = N
         yield
     except DiskFullError:
         raise
-    except Exception as error:
+    except Exception as error:  # of any kind: compiled code raises its own
         is_full = error.errno in FULL if isinstance(error, OSError) else output is not None and _is_full(output)
         if not is_full:
             raise

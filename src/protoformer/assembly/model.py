@@ -118,7 +118,7 @@ def with_special_token_rows(
     config: Mapping[str, Any], arguments: Mapping[str, Any], tokenizer: Tokenizer
 ) -> dict[str, Any]:
     """Builder arguments whose vocab_size has room for each special token that the template puts into this task's texts."""
-    method = get_class(config["task"]["data"]["_target_"]).template_method  # type: ignore[attr-defined]
+    method = get_class(config["task"]["data"]["_target_"]).template_method  # type: ignore[attr-defined]  # of every datamodule
     needed = instantiate(config, "model.template", tokenizer=tokenizer).largest_id(method) + 1
     if needed > arguments["vocab_size"]:
         log.info("%d new embeddings for the template's special tokens", needed - arguments["vocab_size"])

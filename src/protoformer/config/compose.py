@@ -170,7 +170,7 @@ def _rewritten(text: str, override: "Override", known: list[str], folders: Seque
 
 
 def _check_variant_override(text: str, override: "Override") -> None:
-    values = override.value().list if override.is_choice_sweep() else [override.value()]  # type: ignore[union-attr]
+    values = override.value().list if override.is_choice_sweep() else [override.value()]  # type: ignore[union-attr]  # a choice sweep
     if not all(isinstance(value, dict) for value in values):
         raise ConfigurationError(f"{text}: a variant is a mapping, as in variant={{key:1}}, without quotes")
 

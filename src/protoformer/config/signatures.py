@@ -80,7 +80,7 @@ class Module:
         if annotation is None:
             return Any
         try:
-            meaning = eval(ast.unparse(annotation), {"__builtins__": {}}, self)  # type: ignore[arg-type]
+            meaning = eval(ast.unparse(annotation), {"__builtins__": {}}, self)  # type: ignore[arg-type]  # no dict
             return self.evaluate(ast.parse(meaning, mode="eval").body) if isinstance(meaning, str) else meaning
         except Exception:  # an expression that means something where torch is imported: nothing for yaml
             return Opaque

@@ -146,7 +146,7 @@ def _stream(generator: TextGenerator, prompt: str, request: GenerationRequest) -
 
 
 def _as_options(sampling: SamplingParams) -> SamplingOptions:
-    return SamplingOptions(**asdict(sampling))  # type: ignore[typeddict-item]
+    return SamplingOptions(**asdict(sampling))  # type: ignore[typeddict-item]  # the same fields
 
 
 def _device(requested: str | None) -> torch.device:

@@ -91,7 +91,7 @@ def _unigram(path: Path, content: bytes, ids: dict[str, int]) -> HFTokenizer:
 
 
 def _parse(path: Path, content: bytes) -> Any:
-    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # generated without types
     try:
         model.ParseFromString(content)
     except DecodeError as error:

@@ -32,7 +32,7 @@ def keep_own_signal_handlers(trainer: pl.Trainer) -> None:
 
     Lightning's would end the process with exit code 0, and run a collective inside a signal handler.
     """
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]  # on purpose
 
 
 def rescale_batch_progress(checkpoint: dict[str, Any], before: int, now: int) -> None:

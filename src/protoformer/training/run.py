@@ -155,6 +155,6 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
         stop.check()
         try:
             return TrainingSession(config, folder, command, rank(), world_size(), stop).run()
-        except BaseException:
+        except BaseException:  # also Ctrl-C
             forget_process_group()
             raise

@@ -146,8 +146,8 @@ def _of_targets(folders: tuple[Path, ...], only: str | None = None) -> Iterator[
         if only not in (None, node):
             continue
         module, definition_node = definition(target)
-        comments = _comments_of(module.path, definition_node.name)  # type: ignore[attr-defined]
-        text = ast.get_docstring(definition_node) or ""  # type: ignore[arg-type]
+        comments = _comments_of(module.path, definition_node.name)  # type: ignore[attr-defined]  # a def or a class
+        text = ast.get_docstring(definition_node) or ""  # type: ignore[arg-type]  # as above
         supplied = schema.SUPPLIED.get(node, {})
         rows = [
             Setting(

@@ -50,7 +50,7 @@ class BatchLoader(DataLoader[Any]):
             worker_init_fn=partial(_begin_worker, os.getpid()) if workers else None,
         )
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch says _BaseDataLoaderIter
         if self.iterated:
             self.micro_batches.epoch += 1
             self.micro_batches.position = 0

@@ -129,7 +129,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         def encode() -> AnyTable:
             return self.encode(raw, role).with_stats(origin=raw.origin, digest=raw.digest[:16])
 
-        table: AnyTable = cached(self.cache, settings, encode, self.table_class)  # type: ignore[assignment]
+        table: AnyTable = cached(self.cache, settings, encode, self.table_class)  # type: ignore[assignment]  # of its class
         table = table.with_stats(
             origin=raw.origin, rows=raw.table.num_rows
         )  # the cached rows may come from another file with the same content

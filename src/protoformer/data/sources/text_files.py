@@ -72,7 +72,7 @@ def open_text(path: Path, encoding: str | None, newline: Literal["", "\n", "\r"]
         if newline == "\n" and b"\r" in head and b"\n" not in head and _without_line_feed(path):
             newline = "\r"
         return io.TextIOWrapper(raw, encoding=name, errors=errors, newline=newline)
-    except BaseException:
+    except BaseException:  # whatever ends this, the file is closed
         raw.close()
         raise
 

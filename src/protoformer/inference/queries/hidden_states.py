@@ -115,7 +115,7 @@ def _collected(stack: nn.Module, states: list[Tensor]) -> Iterator[None]:
 
     with ExitStack() as hooks:
         hooks.callback(stack.register_forward_pre_hook(on_input).remove)
-        for layer in stack.layers:  # type: ignore[union-attr]
+        for layer in stack.layers:  # type: ignore[union-attr]  # every stack has them
             hooks.callback(layer.register_forward_hook(on_output).remove)
         yield
 

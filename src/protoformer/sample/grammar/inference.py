@@ -32,7 +32,7 @@ def weakened(event: Event, random: Random, keep: tuple[str, ...] = ()) -> Event:
     event = without(event, [name for name in event.said() if name not in keep and random.random() < 0.3])
     for role, adjective in (("agent", "agent_adjective"), ("thing", "thing_adjective")):
         if adjective not in keep and random.random() < 0.1:
-            event = generalised(event, role)  # type: ignore[arg-type]
+            event = generalised(event, role)  # type: ignore[arg-type]  # one of the two above
     return event
 
 

@@ -130,7 +130,7 @@ def _logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> WandbLog
             id=folder.tracker_id(),
             config={k: v for k, v in config.items() if k not in ("paths", "tracking")},
             dir=str(folder.path),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]  # a Literal there; wandb itself refuses other texts
             resume=None if mode == "offline" else "allow",
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
