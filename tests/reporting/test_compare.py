@@ -1,5 +1,6 @@
 """Two ways held against each other by what their runs predicted."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,9 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     assert "not means over examples" in refused(capsys, numbers[0], "--with", numbers[1])
     corpora = [write_run(name, task="pretrain/clm", predictions={}) for name in "ij"]
     for folder in corpora:
-        file = folder / "config.yaml"
-        file.write_text(file.read_text().replace("kind: classification", "kind: causal_lm"))
+        file = folder / "result.json"
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({**content, "task_type": {**content["task_type"], "has_labels": False}}))
     error = refused(capsys, corpora[0], "--with", corpora[1])
     assert (
         "pretrain/clm: its runs predict no labelled examples, so they cannot be compared; comparable are runs of"

@@ -42,6 +42,7 @@ class Evaluation:
     lists_misclassified: ClassVar[bool] = False  # only then the texts of its rows are read
     percent_metrics: ClassVar[frozenset[str]] = frozenset()  # names of metrics that papers print times 100
     headline: ClassVar[str | None] = None  # the metric that people know a model by, where it is not the score
+    has_labels: ClassVar[bool] = True  # whether its examples are labelled, so that runs can be compared by them
     free_text: ClassVar[bool] = False  # predictions are texts that the model writes, seldom equal to the reference
 
     scores: Mapping[str, float]

@@ -16,7 +16,6 @@ from protoformer.scoring import squad
 from protoformer.scoring.bootstrap import Difference, paired_bootstrap
 
 Row = Mapping[str, Any]
-UNLABELLED = ("causal_lm", "pretraining")  # kinds of task without labelled examples
 COMPARABLE = (
     "comparable are runs of classification, multiple choice and question answering whose labels are known; "
     "protoformer report lists the scores of any runs side by side"
@@ -95,7 +94,7 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], resamples: int = 10_00
         raise UserError(
             f"{tasks[0]}: its metrics are not means over examples, so they cannot be compared; {COMPARABLE}"
         )
-    if not comparisons and everyone[0].config["task"].get("kind") in UNLABELLED:
+    if not comparisons and not (everyone[0].result or {})["task_type"].get("has_labels", True):
         raise UserError(f"{tasks[0]}: its runs predict no labelled examples, so they cannot be compared; {COMPARABLE}")
     if not comparisons:
         raise UserError(f"{everyone[0].folder}/predictions: no split with known labels; {COMPARABLE}")

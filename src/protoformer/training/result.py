@@ -85,6 +85,7 @@ def task_type(parts: "Parts") -> dict[str, Any]:
             {name for each in evaluations for name in each.percent_metrics | each.further_percent_metrics}
         ),
         "headline": next((each.headline for each in evaluations if each.headline), None),
+        "has_labels": any(each.has_labels for each in evaluations),
         "free_text": any(each.free_text for each in evaluations),
         "incomplete_data": dict(parts.data.incomplete_data),
     }

@@ -45,6 +45,7 @@ class LanguageReferences(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageEvaluation(Evaluation):
+    has_labels = False
     free_text = True
     headline = "perplexity"
 

@@ -55,6 +55,7 @@ class PretrainingOutput(NamedTuple):
 class PretrainingEvaluation(Evaluation):
     """Metrics of a split; predictions of single tokens are not kept."""
 
+    has_labels = False
     percent_metrics = frozenset({"mlm_accuracy", "nsp_accuracy"})
 
 
