@@ -52,7 +52,7 @@ QUERIES = {  # what `predict` is asked
 }
 REFUSED = {  # the verbs that a kind has no use for, and what is said
     **{(kind, "compare"): "its metrics are not means over examples" for kind in ("regression", "translation")},
-    **{(kind, "compare"): "no split with known labels" for kind in ("mlm_nsp", "ltr", "clm")},
+    **{(kind, "compare"): "its runs predict no labelled examples" for kind in ("mlm_nsp", "ltr", "clm")},
     ("clm", "predict"): "protoformer generate RUN",
     ("ltr", "export"): "model.attention=causal has no counterpart in transformers",
     ("translation", "export"): "Marian's sinusoids are in halves",

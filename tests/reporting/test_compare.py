@@ -100,7 +100,7 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     for folder in corpora:
         file = folder / "result.json"
         content = json.loads(file.read_text())
-        file.write_text(json.dumps({**content, "task_type": {**content["task_type"], "has_labels": False}}))
+        file.write_text(json.dumps({**content, "task_type": {**content.get("task_type", {}), "has_labels": False}}))
     error = refused(capsys, corpora[0], "--with", corpora[1])
     assert (
         "pretrain/clm: its runs predict no labelled examples, so they cannot be compared; comparable are runs of"
