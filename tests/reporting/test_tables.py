@@ -41,3 +41,18 @@ def test_piped_tables_are_as_wide_as_columns_says(columns: str, width: int, monk
     print_table(HEAD, [ROW], console=console, framed=True)
     printed = max(map(len, console.file.getvalue().splitlines()))  # type: ignore[attr-defined]
     assert printed <= width
+
+
+def test_a_plain_table_drops_its_line_before_it_breaks_a_word() -> None:
+    """Ten columns of `protoformer list pairs` fit 80 columns on a terminal as they do in a pipe."""
+    heads = ["kind (tasks)", "bert", "cnn", "gpt", "gpt2", "gpt3", "transformer", "rnn", "encoder"]
+    rows = [["multiple_choice (15)", *["yes"] * 8]]
+    text = {}
+    for width in (80, 120):
+        console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+        print_table(heads, rows, console=console)
+        text[width] = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(map(len, text[width].splitlines())) <= width
+        assert "multiple_choice (15)" in text[width]
+        assert "transformer" in text[width]
+    assert ("─" in text[120], "─" in text[80]) == (True, False)

@@ -190,3 +190,23 @@ def test_the_glossary_names_what_the_code_has() -> None:
     quoted = re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)`", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"))
     assert len(quoted) > 20
     assert not [term for term in quoted if not set(term.split(".")) <= words]
+
+
+# a phrase of a message, a docstring, a comment or a page -> what to say instead
+BANNED_PHRASES = {
+    r"\bwas asked for\b": "is set",
+    r"\bwants\b": "needs, reads, has",
+    r"\bcannot be asked\b": "cannot be reached",
+}
+
+
+def test_messages_and_pages_say_what_is_set_and_needed() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "conf").rglob("*.yaml"))]
+    banned = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()} ({instead})"
+        for path in [*sorted((ROOT / "src").rglob("*.py")), *pages]
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        for phrase, instead in BANNED_PHRASES.items()
+        if re.search(phrase, line)
+    ]
+    assert not banned, "\n".join(banned)

@@ -37,9 +37,9 @@ def print_table(
 ) -> None:
     """Print a table. Cells are text as it is, never markup; long ones are folded.
 
-    `framed` draws lines around it, in a pipe too; where it is wider than the console it has no padding, and its heads break
-    after a slash. `right` and `bold` name columns that are right-aligned and bold; a line is drawn after the first
-    `section_after` rows.
+    `framed` draws lines around it, in a pipe too. Where it is wider than the console a framed one has no padding, and its
+    heads break after a slash; another has no line under its heads. `right` and `bold` name columns that are right-aligned
+    and bold; a line is drawn after the first `section_after` rows.
     """
     console = console or make_console()
     lines = list(rows)
@@ -49,17 +49,17 @@ def print_table(
               for name, of_column in words.items()}  # fmt: skip
 
     def table(narrow: bool) -> Table:
-        plain = box.SIMPLE_HEAD if console.is_terminal else None
+        plain = box.SIMPLE_HEAD if console.is_terminal and not narrow else None
         result = Table(
-            padding=(0, 0) if narrow else (0, 1),
+            padding=(0, 0) if narrow and framed else (0, 1),
             title=None if title is None else Text(title, style="italic" if framed else "bold"),
             title_justify="left",
             box=box.HEAVY_HEAD if framed else plain,
             pad_edge=framed,
         )
         for name in columns:
-            head = name.replace("/", "/\n") if narrow else name
-            width = widths[name] if narrow and name != columns[0] else None
+            head = name.replace("/", "/\n") if narrow and framed else name
+            width = widths[name] if narrow and framed and name != columns[0] else None
             result.add_column(Text(head), justify="right" if name in right else "left",
                               style="bold" if name in bold else None, overflow="fold", max_width=width)  # fmt: skip
         for number, row in enumerate(lines, start=1):
@@ -67,9 +67,7 @@ def print_table(
         return result
 
     wide = table(narrow=False)
-    fits = (
-        not framed or console.measure(wide, options=console.options.update(max_width=10_000)).maximum <= console.width
-    )
+    fits = console.measure(wide, options=console.options.update(max_width=10_000)).maximum <= console.width
     console.print(wide if fits else table(narrow=True))
 
 
