@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 from protoformer.commands.parser import Parser, guarded
 from protoformer.config.groups import CONF_VARIABLE
@@ -58,7 +58,7 @@ def _dispatch(given: list[str]) -> int:
     return 0
 
 
-def _command(verb: str) -> Any:
+def _command(verb: str) -> ModuleType:
     return importlib.import_module(f"protoformer.commands.{VERBS[verb]}")
 
 

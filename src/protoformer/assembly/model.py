@@ -38,7 +38,7 @@ STAGES: dict[Stage, Role] = {"val": "validation", "test": "test"}
 class ResolvedModel:
     """A run's model as it is built: the config's, with the sizes and the input template of its initial weights."""
 
-    arguments: dict[str, Any]  # of the builder, `_target_` included; packing is hardware's
+    arguments: dict[str, object]  # of the builder, `_target_` included; packing is hardware's
     template: dict[str, Any]  # the node model.template
 
     def in_config(self, config: Mapping[str, Any]) -> dict[str, Any]:

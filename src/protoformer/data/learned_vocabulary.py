@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from protoformer.atomic import replace_atomically
 from protoformer.data.examples.parallel_text import ParallelTextReader
@@ -32,7 +31,7 @@ class LearnedVocabulary:
     def learn(self, reader: ParallelTextReader, source: Source, split: str, cache: Path) -> Tokenizer:
         """The vocabulary of whole training splits, from disk where it was learned from the same text before."""
         stream, *others = (source.stream(reader, name) for name in SplitSelection.parse(split).splits)
-        settings: list[Any] = [_writer_digest(), stream.digest, repr(reader), self.size, self.kind, self.cased]
+        settings: list[object] = [_writer_digest(), stream.digest, repr(reader), self.size, self.kind, self.cased]
         settings += [other.digest for other in others]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
         path = cache / "vocabularies" / key / "tokenizer.json"

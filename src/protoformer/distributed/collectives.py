@@ -67,7 +67,7 @@ def minimum_of_ranks(value: int) -> int:
     """The least value of all ranks, on all of them."""
     if world_size() == 1:
         return value
-    values: list[Any] = [None] * world_size()
+    values = [value] * world_size()
     distributed.all_gather_object(values, value)
     return min(values)
 

@@ -49,7 +49,7 @@ class Evaluation:
     other_metrics: Mapping[str, float]
     notes: Mapping[str, str] = field(default_factory=dict)
     further_percent_metrics: frozenset[str] = frozenset()  # as `percent_metrics`, where a config names the metrics
-    class_scores: Mapping[str, Any] | None = (
+    class_scores: Mapping[str, object] | None = (
         None  # scores of each class and the confusion matrix, of a kind that classifies
     )
     samples: Sequence[Sample] = ()  # texts to be shown at each validation, where the model writes any

@@ -79,7 +79,7 @@ class Row:
 
 
 @functools.cache
-def _paper_grids() -> dict[str, dict[str, list[Any]]]:
+def _paper_grids() -> dict[str, dict[str, list[object]]]:
     """Family -> key -> the values among which its paper chose (`paper_grids.yaml`)."""
     text = resources.files("protoformer.reporting").joinpath("paper_grids.yaml").read_text(encoding="utf-8")
     grids: dict[str, dict[str, list[object]]] = yaml.safe_load(text)

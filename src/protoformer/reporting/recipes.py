@@ -24,7 +24,7 @@ FOLD_KEYS = ("task.fold", "task.splits.train", "task.splits.validation")
 MAX_KEYS = 6  # further differing keys in a recipe's name that nobody typed
 
 
-def settings(config: Mapping[str, object]) -> dict[str, Any]:
+def settings(config: Mapping[str, object]) -> dict[str, object]:
     """A config as dotted keys, without the seed and the keys that cannot change a result."""
     flat: dict[str, object] = {}
 

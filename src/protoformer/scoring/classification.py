@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -112,7 +112,7 @@ def torchmetrics_scores(
 
 def class_scores(
     logits: Float[Tensor, "examples labels"], references: Int[Tensor, "examples"], labels: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Of each label precision, recall, F1 and the number of references; and the confusion matrix, a row a reference."""
     predictions, number = logits.argmax(1).cpu(), len(labels)
     references = references.long().cpu()

@@ -93,7 +93,7 @@ def task_type(parts: "Parts") -> dict[str, Any]:
 
 def training_stats(
     trainer: pl.Trainer, throughput: Throughput, wall_seconds: float, skipped_steps: int = 0
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Steps, epochs, seconds, and mean rates over the training steps (None: nothing was trained), without those of the first
     window of each process, in which the device warms up; and steps that a gradient scaler skipped, if any."""
     measured, peak = throughput.warm, throughput.peak_flops_per_s

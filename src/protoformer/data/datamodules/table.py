@@ -111,7 +111,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     def _table(self, role: Role, split: str) -> AnyTable:
         raw = self.raw(role, split)
-        settings: dict[str, Any] = {
+        settings: dict[str, object] = {
             "data": raw.digest,
             "tokenizer": self.tokenizer.digest,
             "template": repr(self.template),

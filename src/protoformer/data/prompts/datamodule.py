@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from random import Random
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -225,7 +225,7 @@ class InContextDataModule(TableDataModule[PromptTable]):
         texts = enumerate(self.tokenizer.decode([token]) for token in range(self.tokenizer.vocab_size))
         return frozenset({self.template.document_end_id(), *(token for token, text in texts if self.stop in text)})
 
-    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
+    def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[object]]:
         """The context without shots, and the completions, of every example under every draw."""
         examples = self.prompt_reader.read(self.raw(role, split), role, self.on_bad_row).examples
         contexts = [list(dict.fromkeys(each.contexts)) for each in examples]

@@ -106,7 +106,7 @@ def _contradiction(question: dict[str, object]) -> str | None:
 def _values(text: str) -> tuple[list[object], str | None]:
     """All JSON values of a text, one after another; and what is wrong."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
-    values: list[Any] = []
+    values: list[object] = []
     position = 0
     while position < len(text):
         if text[position].isspace():

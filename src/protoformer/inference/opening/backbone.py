@@ -109,7 +109,7 @@ def end_ids(folder: Path, opened: PublishedBackbone) -> list[int]:
     Rows of the embedding that are no token of the vocabulary are none.
     """
     generation = folder / "generation_config.json"
-    named: list[Any] = [opened.template.end_of_text_id]
+    named: list[object] = [opened.template.end_of_text_id]
     for config in (read_object(generation) if generation.exists() else {}, weights.read_config(folder)):
         ids = config.get("eos_token_id")
         named += ids if isinstance(ids, list) else [ids]

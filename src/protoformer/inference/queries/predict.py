@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -39,7 +38,7 @@ def predict_all(
 
 def prediction_rows(
     opened: OpenedModel, queries: Sequence[Query], encoder: RunEncoder | None = None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The prediction for each query as a row of a file: `prediction`, and its probabilities (see `TaskModule`)."""
     if opened.model.all_probabilities:
         queries = [Query(query.text, query.pair, query.choices, EVERY_LABEL) for query in queries]

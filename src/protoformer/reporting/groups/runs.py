@@ -19,7 +19,7 @@ class ReportedRun:
 
     record: reader.Record
     result: dict[str, Any]
-    settings: dict[str, Any]
+    settings: dict[str, object]
     problems: list[str]
 
     @property

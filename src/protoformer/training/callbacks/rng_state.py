@@ -27,7 +27,7 @@ class SaveRngState(Callback):
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
             "python": [version, list(internal_state), gauss_next],
         }
-        states: list[Any] = [state]
+        states: list[object] = [state]
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
             torch.distributed.all_gather_object(states, state)

@@ -19,7 +19,7 @@ def mode() -> str:
     return {"dryrun": "offline", "run": "online"}.get(requested, requested)
 
 
-def settings(typed_keys: Sequence[str], tags: Sequence[str]) -> dict[str, Any]:
+def settings(typed_keys: Sequence[str], tags: Sequence[str]) -> dict[str, object]:
     """Arguments of wandb.init that the environment gives and nobody typed; WANDB_TAGS are added to `tags`."""
     given: dict[str, Any] = {
         argument: os.environ[variable]
