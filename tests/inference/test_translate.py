@@ -197,6 +197,18 @@ def test_reference(
     assert "6 translations and 1 reference: each line of the file needs one" in capsys.readouterr().err
 
 
+def test_texts_of_the_command_line(
+    run: LoadedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(translate, "load", lambda folder: run)
+    assert cli.main(["translate", "RUN", "--text", "the dog\nruns", "--text", "a cat", "--beams", "2"]) == 0
+    translator = Translator(run, TranslationRequest(beams=2))
+    expected = [best.text for best, *_ in translator.translate(["the dog runs", "a cat"])]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert cli.main(["translate", "RUN", "--text", "a cat", "--file", "x"]) == 2
+    assert capsys.readouterr().err == "error: --text and --file: give one of them\n"
+
+
 def test_standard_input_line_by_line(
     run: LoadedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

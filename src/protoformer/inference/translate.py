@@ -44,6 +44,7 @@ class TranslationRequest:
     max_extra_tokens: int = 50
     n_best: int | None = None
     batch_tokens: int = BATCH_TOKENS
+    texts: Sequence[str] = ()  # in place of a file
     reference: str | None = None  # a file of translations that the output is scored against
 
 
@@ -68,7 +69,8 @@ def main(run: str, request: TranslationRequest) -> None:
             partial = stack.enter_context(partial_file(Path(request.out), command))
             target, earlier = partial.file, partial.earlier
             hypotheses += earlier
-        texts = decoded(source)
+        # a line break within a text would be a line of its own
+        texts = iter([" ".join(text.split()) for text in request.texts]) if request.texts else decoded(source)
         done = sum(1 for _ in islice(texts, len(earlier)))
         if done:
             print(f"{request.out}: {counted(done, 'line')} are there, continuing", file=sys.stderr)

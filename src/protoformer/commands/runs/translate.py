@@ -2,11 +2,16 @@
 
 import argparse
 
+from protoformer.errors import ConfigurationError
+
 HELP = "translate text line by line with a trained run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a translation run, a Hugging Face folder (Marian), or a hub id")
+    parser.add_argument(
+        "--text", action="append", metavar="TEXT", help="a text to translate; may be given several times"
+    )
     parser.add_argument(
         "--file", metavar="FILE", help="text to translate, one sentence per line (default: standard input)"
     )
@@ -46,8 +51,11 @@ def run(options: argparse.Namespace) -> None:
     # not at the top: torch is slow to import
     from protoformer.inference import translate
 
+    if options.text and options.file:
+        raise ConfigurationError("--text and --file: give one of them")
     request = translate.TranslationRequest(
         file=options.file,
+        texts=options.text or (),
         out=options.out,
         beams=options.beams,
         alpha=options.alpha,
