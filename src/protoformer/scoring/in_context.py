@@ -18,7 +18,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Normalization = Literal["accuracy", "accuracy_per_token", "accuracy_per_byte", "accuracy_pmi"]
-Metric = Normalization | Literal["exact_match", "f1", "bleu"]
+Metric = (
+    Normalization
+    | Literal[
+        "exact_match",
+        "f1",
+        "f1_macro",
+        "matthews_correlation",
+        "pearson",
+        "spearman",
+        "bleu",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+    ]
+)
 NORMALIZATIONS: tuple[Normalization, ...] = ("accuracy", "accuracy_per_token", "accuracy_per_byte", "accuracy_pmi")
 TIE = 1e-4  # nats; noise of a sum of a hundred float32 log-probabilities is a tenth of it
 

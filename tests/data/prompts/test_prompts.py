@@ -228,7 +228,7 @@ def test_answers_that_the_model_writes_leave_room_for_them(tokenizer: Tokenizer,
     assert text.endswith("A: the man")
     (sequence,) = data.tables["validation"][""].sequences(0)
     assert sequence.start + 5 - 1 == 20
-    assert data.references("validation", "").examples[0].answers == ["the man", "a man"]
+    assert data.references("validation", "").examples[0, 0].answers == ["the man", "a man"]
     assert data.references("validation", "").stop_ids == {tokenizer.id(END_OF_TEXT), tokenizer.encode("\n")[0]}
 
 

@@ -10,7 +10,6 @@ Differs: the paper draws shots for each example anew; `shots_per: example` does 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from random import Random
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +23,10 @@ from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler, d
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.datamodules.table import TableDataModule, skipped_stats, stat_lines
 from protoformer.data.examples.columns import OnBadRow
-from protoformer.data.prompts.reader import AnswerType, PromptExample, PromptReader
+from protoformer.data.prompts.examples import PromptExample
+from protoformer.data.prompts.reader import AnswerType, PromptReader
+from protoformer.data.prompts.rendering import prompt_texts
+from protoformer.data.prompts.shots import ShotPool
 from protoformer.data.prompts.table import Prompt, PromptTable, PromptTableBuilder
 from protoformer.data.selection import SplitSelection
 from protoformer.data.sources.source import RawTable, Role
@@ -40,11 +42,17 @@ class InContextReferences(NamedTuple):
     """What an evaluation needs beside log-likelihoods and written answers."""
 
     table: PromptTable
-    examples: Mapping[int, PromptExample]  # by row
+    examples: Mapping[tuple[int, int], PromptExample]  # by row and turn
     answer_type: AnswerType
     has_unconditional: bool
     tokenizer: Tokenizer
     stop_ids: frozenset[int]  # tokens that end an answer
+    signature: str  # which templates and which shots: version, number, split, seed
+    values: Sequence[float] | None  # the numbers that choices stand for
+
+    def example(self, number: int) -> PromptExample:
+        """The example that row `number` of the table is made of."""
+        return self.examples[self.table.key(number)]
 
 
 class InContextDataModule(TableDataModule[PromptTable]):
@@ -103,6 +111,15 @@ class InContextDataModule(TableDataModule[PromptTable]):
         assert isinstance(self.reader, PromptReader)
         return self.reader
 
+    @property
+    def signature(self) -> str:
+        """What decides the prompts, in the form of sacreBLEU's signatures."""
+        parts = [f"version:{self.prompt_reader.version}", f"shots:{self.shots}"]
+        if self.shots:
+            parts += [f"split:{self.shots_split}", f"draws:{self.draws}", f"seed:{self.shots_seed}"]
+            parts += [f"shots_per:{self.shots_per}"]
+        return "|".join(parts)
+
     def shots_raw(self) -> RawTable | None:
         """The rows that shots are drawn from."""
         if not self.shots or self.shots_split is None:
@@ -120,47 +137,32 @@ class InContextDataModule(TableDataModule[PromptTable]):
 
     def encode(self, raw: RawTable, role: Role) -> PromptTable:
         read = self.prompt_reader.read(raw, role, self.on_bad_row)
-        pool = self._shot_pool(raw)
+        pool = self._shot_pool(raw, read.examples)
         builder = PromptTableBuilder()
         for draw in range(self.draws):
-            prompts = [self._prompt(example, pool, draw) for example in read.examples]
+            prompts = [
+                Prompt(each, pool.draw(self._seed(each, draw), each.row) if pool else []) for each in read.examples
+            ]
             pairs = self._encode(prompts)
             for prompt, encoded in zip(prompts, pairs, strict=True):
                 builder.add(prompt, encoded, self._unconditional_pairs(prompt.example), draw)
         stats = {**builder.stats, **skipped_stats(read.skipped, read.reasons)}
         return builder.table(stats)
 
-    def _shot_pool(self, raw: RawTable) -> Sequence[PromptExample]:
+    def _shot_pool(self, raw: RawTable, examples: Sequence[PromptExample]) -> ShotPool | None:
         shots_raw = self.shots_raw()
         if shots_raw is None:
-            return []
-        examples = self.prompt_reader.read(shots_raw, "train", self.on_bad_row).examples
+            return None
+        seeds = {self._seed(example, draw) for draw in range(self.draws) for example in examples}
         own_split = shots_raw.digest == raw.digest
-        if len(examples) < self.shots + own_split:
-            raise ConfigurationError(
-                f"task.shots={self.shots}: {shots_raw.origin} has {len(examples)} usable rows"
-                + (", and an example is no shot for itself" if own_split else "")
-            )
-        self._own_split = own_split
-        return examples
+        return ShotPool(self.prompt_reader, shots_raw, self.shots, seeds, self.on_bad_row, own_split=own_split)
 
-    def _prompt(self, example: PromptExample, pool: Sequence[PromptExample], draw: int) -> Prompt:
-        seed = f"shots/{self.shots_seed}/{draw}" + (f"/{example.row}" if self.shots_per == "example" else "")
-        if not pool:
-            return Prompt(example, [])
-        # one more than needed: it stands in where the example is itself a shot
-        chosen = Random(seed).sample(range(len(pool)), min(len(pool), self.shots + 1))
-        shots = [pool[index] for index in chosen]
-        if self._own_split:
-            shots = [shot for shot in shots if shot.row != example.row]
-        return Prompt(example, [shot.shot for shot in shots[: self.shots]])
+    def _seed(self, example: PromptExample, draw: int) -> str:
+        return f"shots/{self.shots_seed}/{draw}" + (f"/{example.row}" if self.shots_per == "example" else "")
 
     def _texts(self, prompt: Prompt, shots: int) -> list[str]:
         """The text in front of each completion, with the last `shots` shots."""
-        reader = self.prompt_reader
-        head = [reader.description] if reader.description else []
-        shown = prompt.shots[len(prompt.shots) - shots :]
-        return [reader.separator.join([*head, *shown, context]) for context in prompt.example.contexts]
+        return prompt_texts(self.prompt_reader, prompt.example, prompt.shots[len(prompt.shots) - shots :])
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[EncodedPair]]:
         """The sequences of each prompt, no longer than the model reads."""
@@ -212,10 +214,12 @@ class InContextDataModule(TableDataModule[PromptTable]):
         examples = self.prompt_reader.read(self.raw(role, split), role, self.on_bad_row).examples
         return InContextReferences(
             table=self.tables[role][split],
-            examples={each.row: each for each in examples},
+            examples={each.key: each for each in examples},
             answer_type=self.prompt_reader.answer_type,
             has_unconditional=self.unconditional is not None,
             tokenizer=self.tokenizer,
+            signature=self.signature,
+            values=self.prompt_reader.values,
             stop_ids=self._stop_ids if self.max_new_tokens is not None else frozenset(),
         )
 

@@ -2,51 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from protoformer.data.examples.columns import BadRows, ColumnReader, OnBadRow
 from protoformer.data.examples.options import choice_labels, option_lists
 from protoformer.data.examples.values import Unreadable
+from protoformer.data.prompts.examples import PromptExample, PromptExamples
+from protoformer.data.prompts.fields import ANY, Span, Turns, replaced
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import ConfigurationError
-from protoformer.text.prompts.template import MissingFieldError, Template
+from protoformer.text.prompts.template import MissingFieldError, Template, entry
 
 AnswerType = Literal["choice", "completion", "text"]
 DEFAULT_LABELS = "ABCDEFGHIJ"
-
-
-@dataclass(frozen=True)
-class PromptExample:
-    """A row as text: `contexts[i] + completions[i]` is choice i, of which `gold` is right (-1: hidden).
-
-    Where the answer is written by the model, `answers` are those that count as right, and the one completion is the first of
-    them, as a shot shows it. Examples of one `group` are no independent measurements: they share a passage.
-    """
-
-    row: int
-    contexts: Sequence[str]
-    completions: Sequence[str]
-    gold: int
-    group: str
-    answers: Sequence[str] = ()
-
-    @property
-    def shot(self) -> str:
-        """The example with its right answer, as a demonstration."""
-        return self.contexts[self.gold] + self.completions[self.gold]
-
-
-@dataclass(frozen=True)
-class PromptExamples:
-    """The usable rows of a split, and how many were skipped, by reason."""
-
-    examples: Sequence[PromptExample]
-    skipped: int = 0
-    reasons: Mapping[str, int] = field(default_factory=dict)
+MAX_OPTIONS = 1000  # of a row whose right ones are named by their texts
 
 
 @dataclass(frozen=True)
@@ -54,31 +28,43 @@ class PromptReader(DatasetRef):
     """Reader of rows as prompts by templates (`text.prompts.template`).
 
     There are three types of answer: a choice among completions (`choices` are a template each; `options` is a column of lists,
-    of which each entry fills the field `choice` of the template `completion`), the one right `completion`, or a text that the
-    model writes and that is compared with `answers`, the texts of this column (or entry of one, as in `answers.text`), the
-    first of which fills the field `answer` of `completion` in a shot.
+    of which each entry fills the field `choice` of the templates `completion` and `context`), the one right `completion`, or a
+    text that the model writes and that is compared with `answers`, the texts of this column (or entry of one, as in
+    `answers.text`, or of several), the first of which fills the field `answer` of `completion` in a shot. Of `options`,
+    `answers` are those that are right.
 
-    `context` is the template of what stands in front of a completion. `contexts` in its place are a context for each choice:
-    where choices differ in the context and the same text follows (partial evaluation, Trinh and Le 2018). `label` is the column
-    of the right choice: one of the names `labels`, a number from `first_label` on, or the choice's text. `words` are what
-    stands for the values of a column, column by column. `description` stands once before all shots. `separator` stands between
-    description, shots and prompt. `group` is the column of passages that several rows share.
-    Raises ConfigurationError for templates that do not fit together.
+    `context` is the template of what stands in front of a completion; spaces at its end are left out where the completion
+    begins with one. `contexts` in its place are a context for each choice: where choices differ in the context and the same
+    text follows (partial evaluation, Trinh and Le 2018). `label` is the column of the right choice: one of the names `labels`,
+    a number from `first_label` on, or the choice's text; with `values`, a number each for the choices, it is a number, of which
+    the nearest one is right. `words` are what stands for the values of a column, column by column (`*`: for all others),
+    `replace` texts that are replaced in a column. `span` names a phrase of a text by its position (`fields.Span`), `turns` a
+    conversation (`fields.Turns`). `no_answer` is the answer of rows that have none. `description` stands once before all shots.
+    `separator` stands between description, shots and prompt. `group` is the column (or entry) of passages that several rows
+    share, `question` that of questions whose answers are a row each. `version` counts the changes of the templates. Raises
+    ConfigurationError for templates that do not fit together.
     """
 
+    version: int = 1
     context: str = ""
     contexts: Sequence[str] = ()
     choices: Sequence[str] = ()
     options: str | None = None
     completion: str | None = None
-    answers: str | None = None
+    answers: str | Sequence[str] | None = None
+    no_answer: str | None = None
     label: str = "label"
     labels: Sequence[str] | None = None
     first_label: int = 0
+    values: Sequence[float] | None = None
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    replace: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    span: Mapping[str, str] | None = None
+    turns: Mapping[str, str] | None = None
     description: str = ""
     separator: str = "\n\n"
     group: str | None = None
+    question: str | None = None
 
     def __post_init__(self) -> None:
         if self.choices and self.options:
@@ -93,8 +79,19 @@ class PromptReader(DatasetRef):
             raise ConfigurationError("task.rows: give choices, options or a completion")
         if self.choices and len(self.choices) < 2:
             raise ConfigurationError("task.rows.choices: at least two choices are needed")
-        for text in (self.context, *self.contexts, *self.choices, self.completion or ""):
-            Template(text)  # raises for one that cannot be read
+        if self.values is not None and len(self.values) != len(self.choices):
+            raise ConfigurationError("task.rows.values: give a number for each of task.rows.choices")
+        self._parts  # raises for a part that cannot be read  # noqa: B018
+
+    @cached_property
+    def _parts(self) -> "_Parts":
+        return _Parts(
+            [Template(text) for text in self.contexts or [self.context]],
+            [Template(text) for text in self.choices],
+            None if self.completion is None else Template(self.completion),
+            None if self.span is None else Span.of(self.span, "task.rows.span"),
+            None if self.turns is None else Turns.of(self.turns, "task.rows.turns"),
+        )
 
     @property
     def answer_type(self) -> AnswerType:
@@ -102,90 +99,194 @@ class PromptReader(DatasetRef):
             return "choice"
         return "completion" if self.answers is None else "text"
 
+    @property
+    def answer_paths(self) -> list[str]:
+        """The columns, or entries of some, whose texts are right."""
+        return [self.answers] if isinstance(self.answers, str) else list(self.answers or ())
+
+    @property
+    def has_label(self) -> bool:
+        """Whether a column names the right choice."""
+        return self.answer_type == "choice" and self.answers is None
+
+    def columns(self) -> list[str]:
+        """The columns that are read, without that of the label."""
+        parts = self._parts
+        given = {"choice"} if self.options else set()
+        given |= {"answer"} if self.answers is not None else set()
+        given |= {"before", "after"} if parts.span else set()
+        given |= {"question", "history"} if parts.turns else set()
+        named = [name for template in parts.templates for name in template.columns if name not in given]
+        entries = [*([] if parts.turns else self.answer_paths), self.group, self.question]
+        named += [path.partition(".")[0] for path in entries if path]
+        named += [self.options] if self.options else []
+        named += [*(parts.span.columns if parts.span else []), *(parts.turns.columns if parts.turns else [])]
+        return list(dict.fromkeys(named))
+
     def read(self, raw: RawTable, role: Role, on_bad_row: OnBadRow = "error") -> PromptExamples:
         """Raises DataError for a missing column, zero rows, or (unless skipped) a missing field, an empty choice, a label that
         names no choice, a row without a gold answer."""
-        templates = [Template(text) for text in (self.context, *self.contexts, *self.choices, self.completion or "")]
-        columns = [name for each in templates for name in each.columns if name not in ("choice", "answer")]
-        needed = dict.fromkeys([*columns, *(filter(None, (self.options, self.answer_column, self.group)))])
-        reader = ColumnReader(
-            raw, "test" if self.answer_type != "choice" else role, on_bad_row, list(needed), self.label, self
-        )
-        rows = self._rows(reader, list(needed))
+        reader = ColumnReader(raw, role if self.has_label else "test", on_bad_row, self.columns(), self.label, self)
         bad = reader.bad_rows
+        rows = self._rows(reader)
         gold, options = self._gold(reader)
-        examples = [
-            self._example(number, row, options[number], int(gold[number]), bad) if not bad.mask[number] else None
-            for number, row in enumerate(rows)
-        ]
-        kept = [example for number, example in enumerate(examples) if example is not None and not bad.mask[number]]
+        numbers = reader.labels(None) if self.values is not None else np.full(len(rows), np.nan)
+        examples: list[PromptExample] = []
+        for number, row in enumerate(rows):
+            if not bad.mask[number]:
+                examples += self._examples(number, row, options[number], int(gold[number]), float(numbers[number]), bad)
         bad.usable()  # raises where none is left
-        return PromptExamples(kept, len(rows) - len(kept), dict(bad.reasons))
+        kept = [example for example in examples if not bad.mask[example.row]]
+        return PromptExamples(kept, int(bad.mask.sum()), dict(bad.reasons))
 
-    @property
-    def answer_column(self) -> str | None:
-        return None if self.answers is None else self.answers.partition(".")[0]
-
-    def _rows(self, reader: ColumnReader, columns: Sequence[str]) -> list[dict[str, object]]:
-        """The values that templates read; a value that `words` names is replaced."""
-        values = {name: reader.nested(name) for name in columns}
+    def _rows(self, reader: ColumnReader) -> list[dict[str, object]]:
+        """The values that templates read, those that `words` and `replace` name replaced, and the fields of `span`."""
+        values = {name: reader.nested(name) for name in self.columns()}
         for name, content in values.items():
             unreadable = np.asarray([isinstance(value, Unreadable) for value in content])
             reader.bad_rows.add(name, "not UTF-8", unreadable)
         rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        if (span := self._parts.span) is not None:
+            for number, row in enumerate(rows):
+                try:
+                    row |= span.fields(row)
+                except MissingFieldError as error:
+                    reader.bad_rows.add(span.text, f"the {error.args[0]} is not in it", _only(number, len(rows)))
+        for name, texts in self.replace.items():
+            for row in rows:
+                row[name] = replaced(row.get(name), texts)
         for name, words in self.words.items():
             unknown = np.asarray([str(row.get(name)) not in words for row in rows])
-            reader.bad_rows.add(name, f"none of {list(words)}", unknown)
+            reader.bad_rows.add(name, f"none of {list(words)}", unknown & (ANY not in words))
             for row in rows:
-                row[name] = words.get(str(row.get(name)), row.get(name))
+                row[name] = words.get(str(row.get(name)), words.get(ANY, row.get(name)))
         return rows
 
     def _gold(self, reader: ColumnReader) -> tuple[Int[ndarray, "rows"], list[list[str]]]:
         """The index of each row's right choice, and the entries of its options."""
         count = reader.raw.table.num_rows
+        gold = np.zeros(count, dtype=np.int64)
+        none: list[list[str]] = [[] for _ in range(count)]
         if self.answer_type != "choice":
-            return np.zeros(count, dtype=np.int64), [[] for _ in range(count)]
-        if self.options is not None:
-            names = list(self.labels or DEFAULT_LABELS)
-            texts, own_names = option_lists(reader, self.options, names)
-        else:
+            return gold, none
+        if self.values is not None:
+            distances = np.abs(reader.labels(None)[:, None] - np.asarray(self.values))
+            return distances.argmin(1), none
+        if self.options is None:
             names = list(self.labels or map(str, range(self.first_label, self.first_label + len(self.choices))))
             texts, own_names = [list(self.choices)] * count, [names] * count
-        gold = choice_labels(reader, own_names, texts, names, self.first_label)
-        return gold, texts if self.options is not None else [[] for _ in range(count)]
+            return choice_labels(reader, own_names, texts, names, self.first_label), none
+        names = list(self.labels or (DEFAULT_LABELS if self.has_label else map(str, range(MAX_OPTIONS))))
+        texts, own_names = option_lists(reader, self.options, names)
+        options = [replaced(each, self.replace.get(self.options, {})) for each in texts]
+        if not self.has_label:  # the right ones are known by their texts
+            return gold, options
+        return choice_labels(reader, own_names, texts, names, self.first_label), options
+
+    def _examples(
+        self, number: int, row: dict[str, object], options: Sequence[str], gold: int, value: float, bad: BadRows
+    ) -> list[PromptExample]:
+        """The examples of a row: one, or one for each turn."""
+        try:
+            turns = [{}] if self._parts.turns is None else self._parts.turns.fields(row)
+            examples = []
+            for turn, fields in enumerate(turns):
+                example = self._example(number, {**row, **fields}, options, gold, value, turn)
+                if not all(text.strip() for text in example.completions):
+                    bad.add(
+                        self.options or self.label,
+                        "an empty choice",
+                        _only(number, len(bad.mask)),
+                        reason="an empty choice",
+                    )
+                examples.append(example)
+        except _NoAnswerError:
+            column = self.answer_paths[0].partition(".")[0]
+            bad.add(column, "no gold answer", _only(number, len(bad.mask)), reason="no gold answer")
+            return []
+        except MissingFieldError as error:
+            column = str(error.args[0]).partition(".")[0]
+            bad.add(column, f"no value of the field {error.args[0]!r}", _only(number, len(bad.mask)))
+            return []
+        return examples
 
     def _example(
-        self, number: int, row: Mapping[str, object], options: Sequence[str], gold: int, bad: BadRows
-    ) -> PromptExample | None:
-        mask = np.arange(len(bad.mask)) == number
+        self, number: int, row: dict[str, object], options: Sequence[str], gold: int, value: float, turn: int
+    ) -> PromptExample:
+        parts = self._parts
         answers = self._answers(row)
         if self.answers is not None:
-            if not answers:
-                bad.add(str(self.answer_column), "no gold answer", mask, reason="no gold answer")
-                return None
             row = {**row, "answer": answers[0]}
-        try:
-            completions = [Template(text).render(row) for text in self.choices]
-            completions += [Template(str(self.completion)).render({**row, "choice": text}) for text in options]
-            if self.answer_type != "choice":
-                completions = [Template(str(self.completion)).render(row)]
-            contexts = [Template(text).render(row) for text in self.contexts] or [Template(self.context).render(row)]
-        except MissingFieldError as error:
-            bad.add(str(error.args[0]).partition(".")[0], f"no value of the field {error.args[0]!r}", mask)
-            return None
-        if not all(text.strip() for text in completions):
-            bad.add(self.options or self.label, "an empty choice", mask, reason="an empty choice")
-            return None
-        contexts = contexts if self.contexts else contexts * len(completions)
-        group = str(row[self.group]) if self.group else str(number)
-        return PromptExample(number, contexts, completions, gold, group, answers)
+        if self.options is not None and not self.has_label:
+            right = [index for index, text in enumerate(options) if text in answers]
+            if not right:
+                raise _NoAnswerError
+            gold = right[0]
+        completions = [template.render(row) for template in parts.choices]
+        contexts = [template.render(row) for template in parts.contexts] if not self.options else []
+        for text in options:
+            completions.append(_required(parts.completion).render({**row, "choice": text}))
+            contexts.append(parts.contexts[0].render({**row, "choice": text}))
+        if self.answer_type != "choice":
+            completions = [_required(parts.completion).render(row)]
+        contexts = contexts if len(contexts) > 1 else contexts * len(completions)
+        return PromptExample(
+            row=number,
+            contexts=[_context(*pair) for pair in zip(contexts, completions, strict=True)],
+            completions=completions,
+            gold=gold,
+            group=str(entry(row, self.group.split("."))) if self.group else str(number),
+            answers=answers,
+            options=options,
+            question=str(entry(row, self.question.split("."))) if self.question else "",
+            number=value,
+            turn=turn,
+        )
 
     def _answers(self, row: Mapping[str, object]) -> list[str]:
-        """The texts that count as right: of a column of one text or of a list, or an entry of a column of objects."""
-        if self.answers is None:
-            return []
-        value: Any = row
-        for name in self.answers.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        texts = value if isinstance(value, list) else [value]
-        return [str(text) for text in texts if text is not None and str(text).strip()]
+        """The texts that count as right, each once. Raises _NoAnswerError where there are none."""
+        texts: list[str] = []
+        for path in self.answer_paths:
+            value: Any = row
+            for name in path.split("."):
+                value = value.get(name) if isinstance(value, Mapping) else None
+            given = value if isinstance(value, list) else [value]
+            texts += [str(text) for text in given if text is not None and str(text).strip()]
+        if not texts and self.answers is not None:
+            if self.no_answer is None:
+                raise _NoAnswerError
+            texts = [self.no_answer]
+        return list(dict.fromkeys(texts))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the texts of a reader's configuration mean."""
+
+    contexts: Sequence[Template]
+    choices: Sequence[Template]
+    completion: Template | None
+    span: Span | None
+    turns: Turns | None
+
+    @property
+    def templates(self) -> list[Template]:
+        return [*self.contexts, *self.choices, *filter(None, [self.completion])]
+
+
+class _NoAnswerError(Exception):
+    """A row has no answer that is right."""
+
+
+def _context(context: str, completion: str) -> str:
+    """Without spaces at its end where the completion brings its own, as behind a field that is empty."""
+    return context.rstrip(" ") if completion[:1].isspace() else context
+
+
+def _required(template: Template | None) -> Template:
+    assert template is not None  # checked in __post_init__
+    return template
+
+
+def _only(number: int, count: int) -> Bool[ndarray, "rows"]:
+    return np.arange(count) == number

@@ -11,25 +11,31 @@ from numpy import ndarray
 
 from protoformer.batches import PromptSequence
 from protoformer.data.cache import Table
-from protoformer.data.prompts.reader import PromptExample
+from protoformer.data.prompts.examples import PromptExample
 from protoformer.text.prompts.pairs import EncodedPair
 
 
 @dataclass(frozen=True)
 class PromptTable(Table):
     """Sequence s of example e is `ids[offsets[f]:offsets[f + 1]]` with f = `first_sequence[e] + s`; its completion begins at
-    `start[f]` and has `completion_bytes[f]` bytes. Example e is row `row[e]` under draw `draw[e]` of shots."""
+    `start[f]` and has `completion_bytes[f]` bytes. Example e is turn `turn[e]` of row `row[e]` under draw `draw[e]` of shots.
+    """
 
     start: Int[ndarray, "sequences"]
     completion_bytes: Int[ndarray, "sequences"]
     first_sequence: Int[ndarray, "examples_1"]
     gold: Int[ndarray, "examples"]
     row: Int[ndarray, "examples"]
+    turn: Int[ndarray, "examples"]
     draw: Int[ndarray, "examples"]
     group: Int[ndarray, "examples"]
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def key(self, example: int) -> tuple[int, int]:
+        """The row and the turn of an example."""
+        return int(self.row[example]), int(self.turn[example])
 
     @property
     def lengths(self) -> Int[ndarray, "examples"]:
@@ -66,7 +72,7 @@ class PromptTableBuilder:
         self.offsets, self.first_sequence = [0], [0]
         self.start: list[int] = []
         self.completion_bytes: list[int] = []
-        self.examples: list[tuple[int, int, int, int]] = []
+        self.examples: list[tuple[int, int, int, int, int]] = []
         self.groups: dict[str, int] = {}
         self.stats = {"truncated": 0, "dropped": 0, "merged": 0}
 
@@ -81,13 +87,13 @@ class PromptTableBuilder:
             self.completion_bytes.append(len(completion.encode()))
         self.first_sequence.append(len(self.start))
         group = self.groups.setdefault(example.group, len(self.groups))
-        self.examples.append((example.gold, example.row, draw, group))
+        self.examples.append((example.gold, example.row, example.turn, draw, group))
         self.stats["truncated"] += prompt.truncated
         self.stats["dropped"] += prompt.used < len(prompt.shots)
         self.stats["merged"] += any(pair.merged for pair in pairs)
 
     def table(self, stats: Mapping[str, Any]) -> PromptTable:
-        gold, row, draw, group = (np.asarray(column) for column in zip(*self.examples, strict=True))
+        gold, row, turn, draw, group = (np.asarray(column) for column in zip(*self.examples, strict=True))
         return PromptTable(
             ids=np.asarray(self.ids),
             segment_ids=np.empty(0, dtype=np.uint8),
@@ -97,6 +103,7 @@ class PromptTableBuilder:
             first_sequence=np.asarray(self.first_sequence),
             gold=gold,
             row=row,
+            turn=turn,
             draw=draw,
             group=group,
             stats=stats,

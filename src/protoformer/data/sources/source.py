@@ -6,7 +6,7 @@ A split is read whole (`load`), or, where it may not fit in memory, as a stream 
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -56,6 +56,16 @@ class RawTable:
     broken: Mapping[int, str] = field(default_factory=dict)
     rows: Sequence[int] | None = None
 
+    def take(self, numbers: Sequence[int]) -> "RawTable":
+        """These rows, each of which keeps its position in its file."""
+        return replace(
+            self,
+            table=self.table.take(pa.array(numbers, pa.int64())),
+            first_row=0,
+            rows=[self.first_row + number if self.rows is None else int(self.rows[number]) for number in numbers],
+            broken={new: self.broken[number] for new, number in enumerate(numbers) if number in self.broken},
+        )
+
     def location(self, row: int) -> str:
         """The file and the line of a row (the row, where the file has no lines) for a message."""
         row_in_file = self.first_row + row if self.rows is None else int(self.rows[row])
@@ -63,7 +73,7 @@ class RawTable:
             if row_in_file < file.table.num_rows:
                 return f"{file.path}, {position(row_in_file, file.lines)}"
             row_in_file -= file.table.num_rows
-        return f"{self.origin}, {position(row)}"
+        return f"{self.origin}, {position(row if self.rows is None else int(self.rows[row]))}"
 
 
 @dataclass(frozen=True)

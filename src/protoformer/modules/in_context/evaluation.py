@@ -1,8 +1,8 @@
 """Evaluation of in-context tasks: from log-likelihoods, or written answers, to metrics and records of predictions."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,13 +10,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protoformer.data.prompts.datamodule import InContextReferences
+from protoformer.data.prompts.examples import PromptExample
 from protoformer.data.prompts.table import prompt_hash
 from protoformer.modules.evaluation import Evaluation, PredictionRow
-from protoformer.scoring import in_context, squad
+from protoformer.modules.in_context.scored import ScoredExamples
+from protoformer.scoring import classification, in_context, rouge, squad
 from protoformer.scoring.bleu import bleu
 from protoformer.scoring.in_context import NORMALIZATIONS, Metric, Normalization
 
-PERCENT = ("accuracy", "accuracy_per_token", "accuracy_per_byte", "accuracy_pmi", "exact_match", "f1", "bleu")
+PERCENT: tuple[str, ...] = get_args(Metric.__args__[0]) + get_args(Metric.__args__[1])
+Selected = Bool[Tensor, "examples"]  # the examples of one draw of shots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,43 +37,48 @@ class InContextEvaluation(Evaluation):
 
 
 @dataclass(frozen=True)
-class Means:
-    """A metric of all examples: the mean over draws of shots, its standard error over examples, its spread over draws."""
+class Measured:
+    """The metrics of a split: those that are means over examples, and those of all examples of a draw of shots together."""
 
-    metrics: Mapping[str, float]
+    per_example: Mapping[str, Float[Tensor, "examples"]]
+    draw: Int[Tensor, "examples"]
+    group: Int[Tensor, "examples"]
+    of_draw: Mapping[str, Callable[[Selected], float]] = field(default_factory=dict)
 
-    @classmethod
-    def over(
-        cls, name: str, values: Float[Tensor, "examples"], draw: Int[Tensor, "examples"], group: Int[Tensor, "examples"]
-    ) -> "Means":
-        by_draw = [float(values[draw == each].mean()) for each in draw.unique()]
-        metrics = {name: sum(by_draw) / len(by_draw)}
-        metrics[f"{name}_stderr"] = in_context.standard_error(values.tolist(), group.tolist())
-        if len(by_draw) > 1:
-            metrics[f"{name}_spread"] = in_context.spread(by_draw)
-        return cls(metrics)
+    def metrics(self) -> dict[str, float]:
+        """Each metric's mean over draws of shots, its standard error over examples, its spread over draws."""
+        draws = [self.draw == each for each in self.draw.unique()]
+        metrics: dict[str, float] = {}
+        for name, values in self.per_example.items():
+            metrics |= _over_draws(name, [float(values[selected].mean()) for selected in draws])
+            metrics[f"{name}_stderr"] = in_context.standard_error(values.tolist(), self.group.tolist())
+        for name, function in self.of_draw.items():
+            metrics |= _over_draws(name, [function(selected) for selected in draws])
+        return metrics
+
+    def evaluation(
+        self,
+        references: InContextReferences,
+        main: Sequence[Metric],
+        predictions: Sequence[PredictionRow],
+        **notes: str,
+    ) -> InContextEvaluation:
+        """`main` are the metrics that the task's score is made of; the others are logged beside them."""
+        metrics = self.metrics()
+        draws = len(self.draw.unique())
+        return InContextEvaluation(
+            scores={name: metrics[name] for name in main},
+            other_metrics={name: value for name, value in metrics.items() if name not in main},
+            notes={"prompts": references.signature, **notes}
+            | ({"mean over": f"{draws} draws of shots"} if draws > 1 else {}),
+            predictions=predictions,
+            per_example={name: values.tolist() for name, values in self.per_example.items()},
+        )
 
 
-def evaluation(
-    per_example: Mapping[str, Float[Tensor, "examples"]],
-    corpus_metrics: Mapping[str, float],
-    main: Sequence[Metric],
-    draw: Int[Tensor, "examples"],
-    group: Int[Tensor, "examples"],
-    predictions: Sequence[PredictionRow],
-) -> InContextEvaluation:
-    """`main` are the metrics that the task's score is made of; the others are logged beside them."""
-    metrics = dict(corpus_metrics)
-    for name, values in per_example.items():
-        metrics |= Means.over(name, values, draw, group).metrics
-    draws = len(draw.unique())
-    return InContextEvaluation(
-        scores={name: metrics[name] for name in main},
-        other_metrics={name: value for name, value in metrics.items() if name not in main},
-        notes={"mean over": f"{draws} draws of shots"} if draws > 1 else {},
-        predictions=predictions,
-        per_example={name: values.tolist() for name, values in per_example.items()},
-    )
+def _over_draws(name: str, by_draw: Sequence[float]) -> dict[str, float]:
+    metrics = {name: sum(by_draw) / len(by_draw)}
+    return metrics | ({f"{name}_spread": in_context.spread(by_draw)} if len(by_draw) > 1 else {})
 
 
 def evaluate_scored(
@@ -81,15 +89,86 @@ def evaluate_scored(
 ) -> InContextEvaluation:
     """Of choices each normalisation's accuracy; of completions whether greedy decoding writes them, and perplexity."""
     scored = ScoredExamples.collect(references, numbers, values)
-    corpus_metrics = {}
+    per_example: dict[str, Tensor] = {}
+    of_draw: dict[str, Callable[[Selected], float]] = {}
+    normalization: Normalization = next((name for name in NORMALIZATIONS if name in main), "accuracy")
     if references.answer_type == "choice":
-        names = [name for name in NORMALIZATIONS if name != "accuracy_pmi" or scored.unconditional is not None]
-        per_example: dict[str, Tensor] = {name: (scored.choose(name) == scored.gold).double() for name in names}
+        right = scored.right(references)
+        for name in NORMALIZATIONS:
+            if name != "accuracy_pmi" or scored.unconditional is not None:
+                per_example[name] = right.gather(1, scored.choose(name)[:, None]).squeeze(1).double()
+        chosen = scored.choose(normalization)
+        per_example |= _texts_of_choices(scored.examples(references), chosen, main)
+        of_draw = _of_chosen(references, scored, chosen, [name for name in main if name not in per_example])
     else:
-        per_example = {"accuracy": scored.is_greedy[:, 0].double()}
-        corpus_metrics["perplexity"] = in_context.perplexity(scored.log_probs[:, 0].tolist())
-    predictions = list(scored.rows(references, next((name for name in NORMALIZATIONS if name in main), "accuracy")))
-    return evaluation(per_example, corpus_metrics, main, scored.draw, scored.group, predictions)
+        per_example["accuracy"] = scored.is_greedy[:, 0].double()
+        of_draw["perplexity"] = lambda selected: in_context.perplexity(scored.log_probs[selected, 0].tolist())
+    measured = Measured(per_example, scored.draw, scored.group, of_draw)
+    return measured.evaluation(references, main, list(scored.rows(references, normalization)))
+
+
+def _texts_of_choices(
+    examples: Sequence[PromptExample], chosen: Int[Tensor, "examples"], main: Sequence[Metric]
+) -> dict[str, Tensor]:
+    """Exact match and F1 of the text of the chosen option, where several are right (SuperGLUE's ReCoRD)."""
+    if not all(example.answers for example in examples):
+        return {}
+    pairs = [(each.options[index], each.answers) for each, index in zip(examples, chosen.tolist(), strict=True)]
+    functions = {"exact_match": squad.exact_match, "f1": squad.f1}
+    return {
+        name: torch.tensor([function(*pair) for pair in pairs], dtype=torch.double)
+        for name, function in functions.items()
+        if name in main
+    }
+
+
+def _of_chosen(
+    references: InContextReferences, scored: ScoredExamples, chosen: Int[Tensor, "examples"], names: Sequence[Metric]
+) -> dict[str, Callable[[Selected], float]]:
+    """Metrics of all choices together: correlations of numbers, F1 over classes, questions with all answers right."""
+    examples = scored.examples(references)
+    metrics: dict[str, Callable[[Selected], float]] = {}
+    for name in names:
+        if name == "exact_match":
+            questions = [f"{each.group}/{each.question}" for each in examples]
+            metrics[name] = _QuestionsRight(questions, chosen == scored.gold)
+            continue
+        if name in classification.OF_NUMBERS:
+            logits = torch.tensor(references.values, dtype=torch.double)[chosen][:, None]
+            labels = torch.tensor([each.number for each in examples], dtype=torch.double)
+        else:
+            logits = torch.nn.functional.one_hot(chosen, scored.log_probs.shape[1]).double()
+            labels = scored.gold
+        metrics[name] = _OfClasses(name, logits, labels)
+    return metrics
+
+
+@dataclass(frozen=True)
+class _QuestionsRight:
+    """The fraction of questions of whose answers each is judged rightly (arXiv 1905.00537, MultiRC)."""
+
+    questions: Sequence[str]
+    right: Bool[Tensor, "examples"]
+
+    def __call__(self, selected: Selected) -> float:
+        by_question: dict[str, bool] = {}
+        for index in selected.nonzero().squeeze(1).tolist():
+            question = self.questions[index]
+            by_question[question] = by_question.get(question, True) and bool(self.right[index])
+        return sum(by_question.values()) / len(by_question)
+
+
+@dataclass(frozen=True)
+class _OfClasses:
+    """A metric of a classifier or a regression."""
+
+    name: Metric
+    logits: Float[Tensor, "examples labels"]
+    references: Tensor
+
+    def __call__(self, selected: Selected) -> float:
+        values = classification.score([self.name], self.logits[selected], self.references[selected])  # type: ignore[list-item]
+        return values[self.name]
 
 
 def evaluate_answers(
@@ -98,24 +177,36 @@ def evaluate_answers(
     answers: Int[Tensor, "sequences longest"],
     main: Sequence[Metric],
 ) -> InContextEvaluation:
-    """Exact match and F1 of SQuAD's normalised words, and where the task asks for it the corpus's BLEU."""
+    """Exact match and F1 of SQuAD's normalised words, and where the task asks for them the corpus's BLEU, or ROUGE."""
     table = references.table
     example = torch.as_tensor(np.searchsorted(table.first_sequence, numbers.numpy(), side="right") - 1)
     texts = [references.tokenizer.decode([token for token in row if token >= 0]).strip() for row in answers.tolist()]
-    gold = [references.examples[int(table.row[number])].answers for number in example.tolist()]
+    gold = [references.example(number).answers for number in example.tolist()]
     pairs = list(zip(texts, gold, strict=True))
-    per_example = {
+    per_example: dict[str, Tensor] = {
         "exact_match": torch.tensor([squad.exact_match(*pair) for pair in pairs], dtype=torch.double),
         "f1": torch.tensor([squad.f1(*pair) for pair in pairs], dtype=torch.double),
     }
-    corpus_metrics = {}
+    if any(name in rouge.METRICS for name in main):
+        per_example |= {name: torch.tensor(each, dtype=torch.double) for name, each in rouge.rouge(texts, gold).items()}
+    of_draw: dict[str, Callable[[Selected], float]] = {}
+    notes: dict[str, str] = {}
     if "bleu" in main:
-        corpus_metrics["bleu"] = bleu(texts, [answers[0] for answers in gold]).score / 100
+        first = [each[0] for each in gold]
+        notes["bleu"] = bleu(texts, first).signature
+        of_draw["bleu"] = lambda selected: (
+            bleu(
+                [texts[index] for index in selected.nonzero().squeeze(1).tolist()],
+                [first[index] for index in selected.nonzero().squeeze(1).tolist()],
+            ).score
+            / 100
+        )
     draw, group = (torch.as_tensor(np.array(getattr(table, name)))[example] for name in ("draw", "group"))
     predictions: list[PredictionRow] = [
         {
             "id": number,
             "row": int(table.row[number]),
+            **({"turn": int(table.turn[number])} if table.turn[number] else {}),
             "draw": int(table.draw[number]),
             "prediction": text,
             "label": list(right),
@@ -123,83 +214,4 @@ def evaluate_answers(
         }
         for number, text, right in zip(example.tolist(), texts, gold, strict=True)
     ]
-    return evaluation(per_example, corpus_metrics, main, draw, group, predictions)
-
-
-@dataclass(frozen=True)
-class ScoredExamples:
-    """Examples whose sequences have all been scored, in order of draw and row; a completion that one lacks has a log P of
-    nan."""
-
-    example: Int[Tensor, "examples"]
-    log_probs: Float[Tensor, "examples choices"]
-    tokens: Int[Tensor, "examples choices"]
-    text_bytes: Int[Tensor, "examples choices"]
-    is_greedy: Bool[Tensor, "examples choices"]
-    unconditional: Float[Tensor, "examples choices"] | None
-    gold: Int[Tensor, "examples"]
-    draw: Int[Tensor, "examples"]
-    group: Int[Tensor, "examples"]
-
-    @classmethod
-    def collect(
-        cls, references: InContextReferences, numbers: Int[Tensor, "sequences"], values: Float[Tensor, "sequences 3"]
-    ) -> "ScoredExamples":
-        """Sequences as rows of their examples."""
-        table = references.table
-        first = torch.as_tensor(np.array(table.first_sequence))
-        counts = first.diff()
-        width = int(counts.max())
-        example_of = torch.repeat_interleave(torch.arange(len(table)), counts)[numbers]
-        column = numbers - first[example_of]
-        grid = torch.full((len(table), width, 3), math.nan, dtype=torch.double)
-        grid[example_of, column] = values
-        text_bytes = torch.zeros(len(table), width, dtype=torch.long)
-        text_bytes[example_of, column] = torch.as_tensor(np.array(table.completion_bytes))[numbers]
-        seen = torch.zeros(len(table), dtype=torch.long).index_add_(0, example_of, torch.ones_like(example_of))
-        whole = (seen == counts).nonzero().squeeze(1)
-        grid, text_bytes = grid[whole], text_bytes[whole]
-        unconditional = None
-        if references.has_unconditional:  # the second half of each example's sequences
-            half = counts[whole, None] // 2
-            index = torch.arange(width // 2) + half
-            unconditional = grid[..., 0].gather(1, index.clamp(max=width - 1))
-            present = torch.arange(width // 2) < half
-            unconditional = unconditional.masked_fill(~present, math.nan)
-            grid, text_bytes = grid[:, : width // 2].clone(), text_bytes[:, : width // 2]
-            grid[~present] = math.nan
-        return cls(
-            example=whole,
-            log_probs=grid[..., 0],
-            tokens=grid[..., 1].nan_to_num().long(),
-            text_bytes=text_bytes,
-            is_greedy=grid[..., 2] == 1,
-            unconditional=unconditional,
-            **{
-                name: torch.as_tensor(np.array(getattr(table, name)))[whole].long()
-                for name in ("gold", "draw", "group")
-            },
-        )
-
-    def choose(self, normalization: Normalization) -> Int[Tensor, "examples"]:
-        return in_context.choose(self.log_probs, self.tokens, self.text_bytes, self.unconditional, normalization)
-
-    def rows(self, references: InContextReferences, normalization: Normalization) -> Iterator[PredictionRow]:
-        """Records of predictions: the answer, the right one, log P of each completion, and the digest of the prompt."""
-        is_choice = references.answer_type == "choice"
-        best = self.choose(normalization).tolist() if is_choice else []
-        for index, number in enumerate(self.example.tolist()):
-            example = references.examples[int(references.table.row[number])]
-            present = [value for value in self.log_probs[index].tolist() if not math.isnan(value)]
-            label = example.completions[example.gold].strip() if example.gold >= 0 else None
-            greedy = bool(self.is_greedy[index, 0])
-            yield {
-                "id": number,
-                "row": example.row,
-                "draw": int(self.draw[index]),
-                # of a completion that greedy decoding does not write nothing else is known
-                "prediction": example.completions[best[index]].strip() if is_choice else label if greedy else None,
-                "label": label,
-                "log_probs": [round(value, 5) for value in present],
-                "prompt": prompt_hash(references.table.sequences(number)[0].ids),
-            }
+    return Measured(per_example, draw, group, of_draw).evaluation(references, main, predictions, **notes)

@@ -3,12 +3,14 @@
 {premise}                    a column of the row
 {answers.text}               an entry of a column that holds an object
 {premise|no_full_stop}       passed through a filter, or several, from left to right
+{query|before:@placeholder}  through a filter with a text, which holds no brace and no bar
 {{ and }}                    braces
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from protoformer.errors import ConfigurationError
@@ -44,6 +46,16 @@ def _after_blank(text: str) -> str:
     return text.partition("_")[2]
 
 
+def _lower_article(text: str) -> str:
+    return _lower_first(text) if text.partition(" ")[0] in ARTICLES else text
+
+
+def _first_words(text: str, count: str) -> str:
+    return " ".join(text.split(" ")[: int(count)])
+
+
+# words that are written small where they do not begin a sentence
+ARTICLES = frozenset(["A", "An", "The", "He", "She", "It", "They", "My", "His", "Her", "Its", "Our", "Their"])
 FILTERS: Mapping[str, Callable[[str], str]] = {
     "strip": str.strip,
     "lower": str.lower,
@@ -55,7 +67,27 @@ FILTERS: Mapping[str, Callable[[str], str]] = {
     "before_blank": _before_blank,
     "after_blank": _after_blank,
     "single_spaces": lambda text: " ".join(text.split()),
+    "lower_article": _lower_article,
 }
+FILTERS_WITH_TEXT: Mapping[str, Callable[[str, str], str]] = {  # such as `before:@placeholder`
+    "before": lambda text, mark: text.partition(mark)[0],
+    "after": lambda text, mark: text.partition(mark)[2],
+    "first_words": _first_words,
+}
+
+
+def _filter(name: str) -> Callable[[str], str]:
+    """A filter by its name, or name and text. Raises KeyError for an unknown one, ValueError for a text that does not fit."""
+    first, colon, argument = name.partition(":")
+    if not colon:
+        return FILTERS[name]
+    if first == "first_words" and not argument.isdecimal():
+        raise ValueError("first_words takes a number, such as first_words:400")
+    return partial(_with_text, FILTERS_WITH_TEXT[first], argument)
+
+
+def _with_text(function: Callable[[str, str], str], argument: str, text: str) -> str:
+    return function(text, argument)
 
 
 class MissingFieldError(KeyError):
@@ -65,7 +97,7 @@ class MissingFieldError(KeyError):
 @dataclass(frozen=True)
 class _Field:
     path: tuple[str, ...]
-    filters: tuple[str, ...]
+    filters: tuple[Callable[[str], str], ...]
 
 
 class Template:
@@ -91,11 +123,16 @@ class Template:
             self._parts.append(text)
 
     def _field(self, text: str) -> _Field:
-        path, *filters = (part.strip() for part in text.split("|"))
-        if unknown := [name for name in filters if name not in FILTERS]:
-            raise ConfigurationError(
-                f"template {self.text!r}: no filter {unknown[0]!r}; there are {', '.join(FILTERS)}"
-            )
+        path, *names = (part.strip() for part in text.split("|"))
+        filters = []
+        for name in names:
+            try:
+                filters.append(_filter(name))
+            except KeyError:
+                known = ", ".join([*FILTERS, *(f"{each}:TEXT" for each in FILTERS_WITH_TEXT)])
+                raise ConfigurationError(f"template {self.text!r}: no filter {name!r}; there are {known}") from None
+            except ValueError as error:
+                raise ConfigurationError(f"template {self.text!r}: {error}") from None
         if not path:
             raise ConfigurationError(
                 f"template {self.text!r}: a field without a name; braces are written {{{{ and }}}}"
@@ -113,14 +150,20 @@ class Template:
 
 
 def _value(field: _Field, row: Mapping[str, object]) -> str:
-    value: Any = row
-    for name in field.path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-        if value is None:
-            raise MissingFieldError(".".join(field.path))
+    value = entry(row, field.path)
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = " ".join(map(str, value))
     text = str(value)
-    for name in field.filters:
-        text = FILTERS[name](text)
+    for function in field.filters:
+        text = function(text)
     return text
+
+
+def entry(row: Mapping[str, object], path: Sequence[str]) -> Any:
+    """The value at a path of names. Raises MissingFieldError where there is none, or null."""
+    value: Any = row
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+        if value is None:
+            raise MissingFieldError(".".join(path))
+    return value

@@ -1,0 +1,89 @@
+"""Every in-context task on rows of its schema: prompts, shots, a whole evaluation, and templates that do not change unseen."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from protoformer.data.prompts.datamodule import InContextReferences
+from protoformer.models.gpt import gpt
+from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_answers, evaluate_scored
+from protoformer.modules.in_context.module import InContextModule
+from protoformer.text.tokenizers import Tokenizer
+
+from . import catalogue
+from .catalogue import GOLDEN, TASKS, fingerprint, task, without_target
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return catalogue.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def backbone(tokenizer: Tokenizer) -> Any:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 16, "max_seq_len": 4096}
+    return gpt(**sizes, vocab_size=tokenizer.vocab_size, norm="pre").eval()
+
+
+def perfect(references: InContextReferences, main: list[Any], max_new_tokens: int | None) -> InContextEvaluation:
+    """The evaluation of a model that is always right."""
+    table = references.table
+    examples = [references.example(number) for number in range(len(table))]
+    first = torch.tensor(table.first_sequence.tolist())
+    if max_new_tokens is not None:
+        written = [references.tokenizer.encode([f" {example.answers[0]}"])[0] for example in examples]
+        answers = torch.full((len(written), max(map(len, written))), -1)
+        for row, ids in enumerate(written):
+            answers[row, : len(ids)] = torch.tensor(ids)
+        return evaluate_answers(references, first[:-1], answers, main)
+    values = torch.tensor([[-99.0, 1.0, 0.0]]).repeat(int(first[-1]), 1).double()
+    for number, example in enumerate(examples):
+        values[int(first[number]) + example.gold] = torch.tensor([-0.5, 1.0, 1.0]).double()
+        if references.has_unconditional:
+            values[int(first[number]) + len(example.completions) : int(first[number + 1])] = torch.tensor(
+                [-9.0, 1, 0]
+            ).double()
+    return evaluate_scored(references, torch.arange(int(first[-1])), values, main)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_runs_on_rows_of_its_schema(name: str, tokenizer: Tokenizer, backbone: Any, tmp_path: Path) -> None:
+    shots = 1 if task(name)["data"]["shots_split"] else 0
+    node = task(name, shots)
+    if "max_new_tokens" in node["data"]:
+        node["data"]["max_new_tokens"] = node["module"]["max_new_tokens"] = 3
+    data = catalogue.data_module(node, tokenizer, tmp_path)
+    main = node["module"]["metrics"]
+    tables = [(role, split) for role, splits in data.tables.items() for split in splits]
+    assert tables
+    for role, split in tables[:1]:
+        table, references = data.tables[role][split], data.references(role, split)
+        module = InContextModule(
+            backbone=backbone, splits={"val": [split]}, **{**without_target(node["module"]), "metrics": main}
+        )
+        module.references = {"val": {split: references}}
+        with torch.inference_mode():
+            outputs = module.eval_step(data.collate(table)(list(range(len(table)))))
+        evaluation = module.evaluate("val", split, outputs)
+        assert list(evaluation.scores) == main
+        assert all(-1 <= value <= 1 or math.isnan(value) for value in evaluation.scores.values())
+        assert len(list(evaluation.rows())) == len(table)
+        assert evaluation.notes["prompts"].startswith(f"version:{node['rows']['version']}|shots:{shots}")
+        right = perfect(references, main, node["module"].get("max_new_tokens"))
+        assert right.scores == dict.fromkeys(main, pytest.approx(1.0, abs=0.02)), name
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_templates_do_not_change_unseen(name: str) -> None:
+    """After a change: raise task.rows.version, and `python -m tests.incontext.catalogue --write`."""
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    assert fingerprint(name) == golden.get(name)
+
+
+def test_no_golden_prompts_of_other_tasks() -> None:
+    assert list(json.loads(GOLDEN.read_text(encoding="utf-8"))) == TASKS
