@@ -27,7 +27,7 @@ def idle_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("idle_collector")
-def test_five_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[weakref.ref[Any]] = []
     alive: list[int] = []
     session, run = TrainingSession.__init__, TrainingSession.run
@@ -46,10 +46,10 @@ def test_five_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(TrainingSession, "__init__", opened)
     monkeypatch.setattr(TrainingSession, "run", ended)
     places = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}"]
-    overrides = [*SMALL, "source.rows=48", "recipe.max_steps=2", *places, "seed=range(1,6)"]
+    overrides = [*SMALL, "source.rows=48", "recipe.max_steps=2", *places, "seed=range(1,9)"]
     assert train.main(["-m", *overrides]) == 1
-    assert len(begun) == 5
-    assert alive == [0] * 5
+    assert len(begun) == 8
+    assert alive == [0] * 8
     assert all(module() is None for module in begun)
 
 
