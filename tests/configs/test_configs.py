@@ -31,7 +31,7 @@ MINIATURES = {f"bert_l{layers}_h{width}" for layers in (2, 4, 6, 8, 10, 12) for 
 BERTS = MINIATURES | {"bert", "bert_large", "bert_base_cased", "bert_large_cased"}
 GPT3S = {f"gpt3_{size}" for size in ("small", "medium", "large", "xl", "2b7", "6b7", "13b", "175b")}
 TINY_DECODERS = {"gpt_tiny", "gpt2_tiny", "gpt3_tiny", "gpt_rotary_tiny"}
-DECODERS = GPT3S | TINY_DECODERS | {"gpt", "gpt2", "gpt2_medium", "gpt2_large", "gpt2_xl"}
+DECODERS = GPT3S | TINY_DECODERS | {"gpt", "gpt2", "gpt2_ladder", "gpt2_medium", "gpt2_large", "gpt2_xl"}
 NEEDED = {
     ("source", "local"): ["source.root=folder"],
     ("source", "parallel"): ["source.root=folder"],
@@ -121,7 +121,7 @@ CHOICES = {"arc/easy", "arc/challenge", "openbookqa", "boolq", *WINOGRANDE}
 
 def test_what_was_promised_is_there() -> None:
     assert {name for name in MODELS if name.startswith(("bert", "gpt"))} == BERTS | DECODERS
-    assert (len(MINIATURES), len(BERTS), len(DECODERS)) == (24, 28, 17)
+    assert (len(MINIATURES), len(BERTS), len(DECODERS)) == (24, 28, 18)
     assert len(ELEVEN) == 11
     texts = {name for name in TASKS if not name.startswith(("translate/", *IN_CONTEXT))}
     assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING | CHOICES | (

@@ -27,7 +27,7 @@ from protoformer.text.translation_template import TranslationTemplate
 log = logging.getLogger(__name__)
 
 # keys of `model` that its builder does not take
-NOT_OF_THE_BUILDER = ("tokenizer", "normalization", "template", "hf", "pretraining")
+NOT_OF_THE_BUILDER = ("tokenizer", "normalization", "template", "hf", "pretraining", "depth")
 # builder arguments that may differ from those of the run in init_from; all others are taken from it
 MAY_DIFFER_FROM_INIT = ("dropout", "attention_dropout", "packing", "init_std", "top")
 # Lightning's stages, and the role of a task's splits that each evaluates
@@ -59,6 +59,11 @@ def resolve_model(config: Mapping[str, Any], initial: InitialWeights, tokenizer:
     sizes = initial_sizes(config, initial)
     if not initial.folder and "model.vocab_size" not in set_keys:
         sizes = {"vocab_size": tokenizer.vocab_size}
+    if "model.depth" in set_keys and sizes.get("n_layers", config["model"]["depth"]) != config["model"]["depth"]:
+        raise ConfigurationError(
+            f"model.depth={config['model']['depth']} is set, but {initial.source_name} has {sizes['n_layers']} layers; "
+            "leave one of them out"
+        )
     for name, value in sizes.items():
         if f"model.{name}" in set_keys and arguments.get(name) != value:
             raise ConfigurationError(

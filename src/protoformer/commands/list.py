@@ -96,6 +96,8 @@ def main(sections: Sequence[str] = ()) -> None:
 
 def size(node: dict[str, object]) -> str:
     """A model's sizes as text, as far as its yaml states them."""
+    if node.get("depth") is not None:
+        return f"set by model.depth (here {node['depth']} layers)"
     words = (("n_layers", "{} layers"), ("d_model", "d_model {}"), ("n_heads", "{} heads"), ("d_ff", "d_ff {}"))
     return ", ".join(text.format(node[key]) for key, text in words if key in node)
 

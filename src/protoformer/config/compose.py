@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protoformer.config import schema
+from protoformer.config import ladder, schema
 from protoformer.config.coerce import KeyedError
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
 from protoformer.config.names.foreign_names import foreign_value
@@ -93,6 +93,7 @@ def plain(
     from omegaconf import OmegaConf
 
     folders = folders or search_path()
+    ladder.register()
     given = [text.lstrip("+~").partition("=")[0] for text in overrides]
     whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     stated = OmegaConf.to_container(whole, resolve=False)
@@ -102,6 +103,7 @@ def plain(
     if chosen.get("task") == NO_TASK:
         raise ConfigurationError(_none_chosen("task", folders))
     if isinstance(stated, dict):
+        ladder.check_dial({str(key): value for key, value in stated.items()}, chosen.get("model"))
         check_supported(stated, chosen)  # before values are resolved: a task may refer to sizes that the model lacks
     with readable_errors(folders):
         resolved = OmegaConf.to_container(whole, resolve=True)
@@ -273,6 +275,8 @@ def _none_chosen(group: str, folders: Sequence[Path]) -> str:
 
 def _translated(error: BaseException, folders: Sequence[Path]) -> str:
     text = str(error)
+    if of_resolver := re.match(r"KeyedError raised while resolving interpolation: (.*)", text):
+        return of_resolver[1]
     group = re.search(r"You must specify '(\w+)'", text)
     if group:
         return _none_chosen(group.group(1), folders)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
+from protoformer.config.ladder import Depth
 from protoformer.optim.optimization import Optimization
 from protoformer.ranges import NonNegative, Positive
 
@@ -42,6 +43,7 @@ class Model:
     tokenizer: Annotated[str, "auto, a file, a folder or a hub id"] = "auto"  # auto: the one of the initial weights
     normalization: Literal["original", "bert"] | None = None  # of texts for GPT's tokenizer; null: as its file says
     pretraining: dict[str, Any] | None = None  # values for this size that the family's pretraining recipe reads
+    depth: Depth | None = None  # of a ladder of sizes: layers, from which width, heads, learning rate and batch follow
     hf: dict[str, Any] | None = None  # the family's Hugging Face layout, and the repository of its weights
 
 
@@ -191,7 +193,8 @@ class Run:
 
 
 IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's name
-    *("paths", "tracking", "views", "variant", "force", "reuse", "choices", "model.pretraining", "task.train_examples"),
+    *("paths", "tracking", "views", "variant", "force", "reuse", "choices"),
+    *("model.pretraining", "model.depth", "task.train_examples"),
     *("trainer.checkpoint_every", "trainer.log_every", "trainer.keep_optimizer"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
 )
