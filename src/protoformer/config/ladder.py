@@ -1,7 +1,7 @@
 """A ladder of decoder sizes by one dial, `model.depth`: resolvers that a yaml reads as `${ladder.d_model:${model.depth}}`.
 
-- Heads of 64 (GPT-2, Radford et al. 2019, table 2: depth / width 12 / 768, 24 / 1,024, 36 / 1,280, 48 / 1,600): as many as layers
-  up to 12 layers, beyond them 8 + depth / 3. The first three sizes are met, the last has 1,536. d_ff is 4 d_model.
+- Heads of 64 (GPT-2, Radford et al. 2019, table 2: depth / width 12 / 768, 24 / 1,024, 36 / 1,280, 48 / 1,600): as many as
+  layers up to 12 layers, beyond them 8 + depth / 3. The first three sizes are met, the last has 1,536. d_ff is 4 d_model.
 - Parameters of the layers, N = 12 depth d_model^2 (Kaplan et al. 2020, arXiv 2001.08361, table 1 with d_ff = 4 d_model).
 - Learning rate: 0.003239 - 0.0001395 ln N (Kaplan et al., equation D.1), to two digits. The paper warns of N > 10^10, which
   depth 96 does not reach (7.5e9).
