@@ -82,7 +82,10 @@ def test_the_dial_names_a_run_by_what_follows_from_it() -> None:
         ("model.depth=four", r"^model\.depth=four does not fit; expected a whole number$"),
         ("model.depth=0", r"^model\.depth=0 is out of range; expected a value at least 1 and at most 96$"),
         ("model.depth=97", r"^model\.depth=97 is out of range; .* at most 96$"),
-        ("model.pretraining.tokens=0", r"^model\.pretraining\.tokens=0\.0 is out of range; expected a value at least 1$"),
+        (
+            "model.pretraining.tokens=0",
+            r"^model\.pretraining\.tokens=0\.0 is out of range; expected a value at least 1$",
+        ),
     ],
 )
 def test_a_depth_that_is_none_is_refused_in_one_line(override: str, message: str) -> None:
@@ -91,5 +94,7 @@ def test_a_depth_that_is_none_is_refused_in_one_line(override: str, message: str
 
 
 def test_a_depth_that_nothing_reads_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"^model\.depth=4: model=gpt2 is no ladder of sizes.*model=gpt2_ladder"):
+    with pytest.raises(
+        ConfigurationError, match=r"^model\.depth=4: model=gpt2 is no ladder of sizes.*model=gpt2_ladder"
+    ):
         compose(["model=gpt2", "task=pretrain/clm", "model.depth=4"])
