@@ -77,8 +77,8 @@ def _test_sets(task: str, overrides: Sequence[str], records: Sequence[reader.Rec
 
 def _documents(paths: Sequence[Path], what: str) -> Iterator[Iterable[str]]:
     """The documents of files, each as its lines, with a line on stderr now and then about how far that is."""
+    from protoformer.data.sources.files import row_texts
     from protoformer.data.sources.text_files import base_suffix, open_text
-    from protoformer.inference.evaluate import texts_of_files
 
     started = shown = time.monotonic()
     total, done = sum(path.stat().st_size for path in paths), 0
@@ -87,7 +87,7 @@ def _documents(paths: Sequence[Path], what: str) -> Iterator[Iterable[str]]:
             with open_text(path, None) as file:
                 yield file
         else:
-            yield from ([text] for text in texts_of_files([str(path)]))
+            yield from ([text] for text in row_texts(path))
         done += path.stat().st_size
         if time.monotonic() - shown > EVERY_SECONDS:
             shown = time.monotonic()

@@ -80,6 +80,7 @@ class Task:
     draws: Positive | None = None  # of an in-context task: draws of shots, whose mean and spread are the result
     shots_seed: NonNegative | None = None  # of an in-context task: draws its shots, apart from every other seed
     on_overflow: Literal["drop_shots", "error"] | None = None  # of a prompt that is longer than the model reads
+    strides: list[Positive] | None = None  # of a perplexity: tokens between the windows, each a result of its own
     split_seed: NonNegative = 0  # draws folds and held-out rows; another seed of the run does not change them
 
 

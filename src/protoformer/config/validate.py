@@ -19,7 +19,10 @@ from protoformer.config.signatures import Opaque, Parameter, Signature, signatur
 from protoformer.errors import ConfigurationError
 
 Keys = dict[str, Parameter]
-SHOT_KEYS = ("shots", "draws", "shots_seed", "on_overflow")  # keys of task that a kind's data module may take
+KEYS_OF_DATA = {  # keys of task that a kind's data module may take: what they are of, and which tasks have it
+    **dict.fromkeys(("shots", "draws", "shots_seed", "on_overflow"), ("shots", "incontext")),
+    "strides": ("windows", "lm"),
+}
 OWN_DATA = "."  # task.rows.dataset: the folder, or the file, that source.root names
 
 
@@ -158,12 +161,16 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
             f"task.folds={task['folds'] or 'null'} and task.fold={'null' if task['fold'] is None else task['fold']}: name "
             "both, with fold below folds, as in task.folds=5 task.fold=0 (in a sweep: -m task.fold=0,1,2,3,4)"
         )
-    for name in SHOT_KEYS:
+    for name, (what, tasks) in KEYS_OF_DATA.items():
         if task[name] is not None and name not in signature(task["data"]["_target_"]).parameters:
             raise ConfigurationError(
-                f"task.{name}={task[name]}: task={choices.get('task')} has no shots; tasks named incontext/... have"
+                f"task.{name}={task[name]}: task={choices.get('task')} has no {what}; tasks named {tasks}/... have"
             )
-    if task["rows"].get("dataset") == OWN_DATA and config["source"].get("root") is None:
+    if task["rows"].get("dataset") == OWN_DATA and not any(config["source"].get(key) for key in ("root", "files")):
+        if "strides" in signature(task["data"]["_target_"]).parameters:
+            raise ConfigurationError(
+                f"task={choices.get('task')} reads text of your own; add source=files 'source.files=[held_out.txt]'"
+            )
         raise ConfigurationError(
             f"task={choices.get('task')} reads data of your own; add source=local source.root=<a file, or a folder with "
             "train.csv and the like>, or task.rows.dataset=<a data set of the hub>"

@@ -15,6 +15,8 @@ from protoformer.data.examples.parallel_text import ParallelTextReader
 from protoformer.data.learned_vocabulary import LearnedVocabulary
 from protoformer.data.prompts.datamodule import InContextDataModule
 from protoformer.data.prompts.reader import PromptReader
+from protoformer.data.running_text.datamodule import PerplexityDataModule
+from protoformer.data.running_text.reader import RunningTextReader
 from protoformer.data.sources.files import FilesSource
 from protoformer.data.sources.hub import HubSource
 from protoformer.data.sources.local import LocalSource
@@ -38,8 +40,10 @@ __all__ = [
     "NextTokens",
     "ParallelSource",
     "ParallelTextReader",
+    "PerplexityDataModule",
     "PretrainingDataModule",
     "PromptReader",
+    "RunningTextReader",
     "SampleSource",
     "SpanDataModule",
     "TranslationDataModule",

@@ -7,12 +7,14 @@ from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
 from protoformer.modules.kinds.pretraining import PretrainingModule
 from protoformer.modules.kinds.span import SpanModule
 from protoformer.modules.kinds.translation import TranslationModule
+from protoformer.modules.perplexity.module import PerplexityModule
 
 __all__ = [
     "ClassificationModule",
     "InContextModule",
     "LanguageModule",
     "MultipleChoiceModule",
+    "PerplexityModule",
     "PretrainingModule",
     "SpanModule",
     "TranslationModule",

@@ -11,7 +11,15 @@ from protoformer.errors import ConfigurationError
 
 HELP = "score a trained model on another task, split or data; a language model on files (task=lm/files)"
 FILES_TASK = "lm/files"
-FILES_KEYS = ("task", "source", "source.files", "task.stride", "task.max_len", "hardware.micro_batch")
+FILES_KEYS = (
+    "task",
+    "source",
+    "source.files",
+    "source.encoding",
+    "task.stride",
+    "task.max_len",
+    "hardware.micro_batch",
+)
 OUTPUT_KEYS = "tracking"
 PATH = re.compile(r"[./~][\w./~-]*[\w]")  # a value that needs no quotes
 KEPT_NODES = ("task.rows.", "task.data.", "task.module.", "task.splits.validation", "task.splits.test")
@@ -140,7 +148,15 @@ def _print_perplexity(source: str, given: Mapping[str, str]) -> None:
     if window is None:
         window, origin = (None, "the model's positions") if earlier is None else (_max_len(earlier), "as in training")
     rows, stride = _number(given, "hardware.micro_batch", "windows at once"), _number(given, "task.stride", "tokens")
-    evaluate.print_perplexity(source, patterns, stride, window, rows, origin)
+    evaluate.print_perplexity(
+        source,
+        patterns,
+        stride=stride,
+        window=window,
+        rows=rows,
+        encoding=given.get("source.encoding"),
+        origin=origin,
+    )
 
 
 def _number(given: Mapping[str, str], name: str, unit: str) -> int | None:

@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from protoformer.data.sources.readers import SUPPORTED, is_supported
-from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, files_stream
-from protoformer.data.sources.text_files import check_encoding
+import pyarrow as pa
+
+from protoformer.data.sources.readers import SUPPORTED, FileTable, is_supported, read_batches, read_table
+from protoformer.data.sources.rows import position, selected_columns
+from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, files_digest, files_stream
+from protoformer.data.sources.text_files import base_suffix, check_encoding, open_text, problem_of
 from protoformer.errors import DataError
 from protoformer.runs.digests import file_digest, matching_files
 
@@ -51,8 +54,46 @@ class FilesSource:
             paths, origin = self.paths, self.names
         return files_stream(paths, origin, ["text"], self.encoding, documents=True)
 
+    def texts(self) -> RawTable:
+        """The files as rows of one column `text`: a text file is one row, as it stands; rows of others are one each.
+
+        Raises DataError for a file that cannot be read, and names the line that is not UTF-8.
+        """
+        files = [self._texts(path) for path in self.paths]
+        broken: dict[int, str] = {}
+        first = 0
+        for file in files:
+            broken |= {first + row: problem for row, problem in file.broken.items()}
+            first += file.table.num_rows
+        table = pa.concat_tables([file.table for file in files])
+        return RawTable(table, self.names, files_digest(self.paths, f"{self.encoding} whole"), files, broken=broken)
+
+    def _texts(self, path: Path) -> FileTable:
+        if base_suffix(path) == ".txt":
+            with open_text(path, self.encoding) as file:
+                text = file.read()
+            if problem := problem_of(text):
+                raise DataError(f"{path}, line {_line_of_problem(text)}: {problem}")
+            return FileTable(path, pa.table({"text": [text]}), [1], {})
+        file_table = read_table(path, self.encoding)
+        names = selected_columns(["text"], file_table.table.column_names, str(path))
+        texts = file_table.table.select(names).cast(pa.schema({"text": pa.string()}))
+        return FileTable(path, texts, file_table.lines, file_table.broken)
+
     def corpus(self) -> Iterator[str] | None:
         return None
+
+
+def row_texts(path: Path) -> Iterator[str]:
+    """The column `text` of a file of rows, some at a time. Raises DataError for a row that cannot be read, or has no text."""
+    first = 0
+    for each in read_batches(path, ["text"]):
+        texts = each.batch.column("text").to_pylist()
+        for row, text in enumerate(texts):
+            if row in each.broken or not isinstance(text, str):
+                raise DataError(f"{path}, {position(row, each.lines, first)}: {each.broken.get(row, 'no text')}")
+            yield text
+        first += len(texts)
 
 
 def _named(patterns: Sequence[str] | str) -> str:
@@ -61,6 +102,10 @@ def _named(patterns: Sequence[str] | str) -> str:
         return patterns
     more = len(patterns) - SHOWN
     return ", ".join(patterns) if more <= 0 else f"{', '.join(patterns[:SHOWN])} and {more} more"
+
+
+def _line_of_problem(text: str) -> int:
+    return next(number for number, line in enumerate(text.split("\n"), start=1) if problem_of(line))
 
 
 def _same_content(path: Path, other: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Perplexity of running text: the task module and its evaluation."""
