@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+for name in ("COLUMNS", "LINES"):  # readline, which pytest imports, sets them: tables would have another width
+    os.environ.pop(name, None)
 
 from jaxtyping import install_import_hook
 

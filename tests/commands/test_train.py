@@ -240,3 +240,11 @@ def test_a_failed_jobs_objective_is_not_a_number(trained: Trained, monkeypatch: 
     assert train.main([DEMO, "seed=2"]) == 4
     assert len(seen) == 1
     assert math.isnan(seen[0] or 0.0)
+
+
+def test_a_launcher_that_is_not_installed_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["-m", "model=bert_l2_h128", "task=glue/rte", "seed=1,2", "hydra/launcher=nothing"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "none of that name is installed" in error
+    assert "docs/clusters.md" in error

@@ -90,11 +90,11 @@ def test_an_interrupted_evaluation_goes_on_and_ends_in_the_same_numbers(
         nonlocal calls
         calls += 1
         if calls == 1:
-            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C: the batch is still finished and recorded
+            os.kill(os.getpid(), signal.SIGTERM)  # the batch is still finished and recorded
         return score(self, requests)
 
     monkeypatch.setattr(PrefixScorer, "score", interrupted)
-    assert run(stopped, *words) == 130
+    assert run(stopped, *words) == 143
     assert list((only_run(stopped) / "evaluation").iterdir())
     assert run(stopped, *words) == 0
     assert calls == 3  # the first batch is not scored again

@@ -1,6 +1,7 @@
 """`protoformer attention`: weights as transformers gives them, runs, what the table says, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from protoformer.decoding.seq2seq import Seq2SeqParams
 from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.inference import attention
 from protoformer.inference.attention import AttentionRequest, load_model, resolve
+from protoformer.inference.load import load
 from protoformer.runs.folder import RunFolder
 from protoformer.text.tokenizers import whole_word_tokenizer
 from protoformer.views.inspected_model import InspectedModel, attention_panels, check_page_size
@@ -236,6 +238,14 @@ def test_a_run_writes_texts_as_its_task_does(tmp_path: Path) -> None:
     assert inspected.name == "bert, glue/mnli"
     (panel,) = panels_for(inspected, AttentionRequest("the cat", "dogs", padding=0))
     assert [token.text for token in panel.keys] == ["[CLS]", "the", "cat", "[SEP]", "dogs", "[SEP]"]
+
+
+def test_a_page_of_a_classifier_shows_its_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "model=bert", "task=glue/mnli")
+    out = tmp_path / "page.html"
+    assert command(["attention", str(run), "--text", "the cat", "--text-b", "dogs", "--out", str(out)]) == 0
+    label = load(run).predict("the cat", "dogs")["prediction"]
+    assert re.search(rf'"prediction":"{label} \d+ %"', out.read_text(encoding="utf-8"))
 
 
 def test_a_fine_tuned_decoder_shows_its_own_special_tokens(tmp_path: Path) -> None:

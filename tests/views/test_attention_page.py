@@ -35,7 +35,20 @@ def browser() -> Iterator[Browser]:
 def small(browser: Browser, tmp_path: Path) -> Browser:
     """Two layers of three heads over five tokens and padding."""
     words = [Token("[CLS]", special=True), Token("cats"), Token("sit", segment=1), Token("here", segment=1), PAD]
-    return shown(browser, tmp_path, panels_of_backbone(model(bert), TokenizedText(torch.arange(5), words), [1, 2]))
+    opened = shown(browser, tmp_path, panels_of_backbone(model(bert), TokenizedText(torch.arange(5), words), [1, 2]))
+    opened.value("choose(0, 0)")
+    return opened
+
+
+def test_it_opens_on_a_telling_head_and_shows_what_the_model_predicts(browser: Browser, tmp_path: Path) -> None:
+    panels = panels_of_backbone(model(bert), TokenizedText(torch.arange(5), [Token(word) for word in "abcde"]), [1, 2])
+    layer, head = panels[0].telling_head()
+    assert (layer, head) != (0, 0)
+    file = tmp_path / "page.html"
+    file.write_text(page(panels, "a model", ["a text"], prediction="<b>yes</b> 72 %"), encoding="utf-8")
+    browser.open(file)
+    assert shown_text(browser, "#chosen") == f"Layer {layer + 1}, head {head + 1}"
+    assert shown_text(browser, "#texts").endswith("→<b>yes</b> 72 %")
 
 
 def model(build: Any, **more: Any) -> Any:

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from protoformer.views.head_statistics import HeadStatistics, head_statistics, top_heads, weight_at_offset
+from protoformer.views.head_statistics import (
+    HeadStatistics,
+    head_statistics,
+    telling_head,
+    top_heads,
+    weight_at_offset,
+)
 
 
 def drawn(layers: int = 2, heads: int = 3, queries: int = 7, keys: int = 7, causal: bool = False) -> Tensor:
@@ -79,3 +85,13 @@ def test_a_single_token_has_no_neighbour_and_comes_last() -> None:
     assert weight_at_offset(one, -1).isnan().all()
     mixed = torch.tensor([[math.nan, 0.2], [0.1, math.nan]])
     assert [place[:2] for place in top_heads(mixed, 9)][:2] == [(0, 1), (1, 0)]
+
+
+def test_a_telling_head_looks_at_one_word_of_the_text() -> None:
+    """Heads of weight one: on the first token, on the token itself, on a separator, and on the third token."""
+    special = torch.tensor([True, False, False, True])
+    weights = torch.zeros(2, 2, 4, 4)
+    weights[0, 0, :, 0] = weights[1, 1, :, 2] = weights[1, 0, :, 3] = 1
+    weights[0, 1] = torch.eye(4)
+    assert telling_head(weights, special) == (1, 1)
+    assert telling_head(weights[:, :, :, :3], special[:3], cross_attention=True) == (1, 1)

@@ -15,7 +15,7 @@ from protoformer.config import ladder, schema
 from protoformer.config.coerce import KeyedError
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
 from protoformer.config.names.foreign_names import foreign_value
-from protoformer.config.names.suggest import advice
+from protoformer.config.names.suggest import PLUGINS, advice
 from protoformer.config.old_keys import renamed
 from protoformer.config.overrides import parsed, quoted_example
 from protoformer.config.validate import check, check_supported, key_advice, keys_of, stated_keys
@@ -295,8 +295,9 @@ def _translated(error: BaseException, folders: Sequence[Path]) -> str:
         return f"{mark.name}, line {mark.line + 1}: not valid yaml ({problem})"
     missing = getattr(error, "missing_cfg_file", None)
     if isinstance(missing, str) and "/" in missing:
-        name, _, option = missing.partition("/")
-        return f"{first_line(error)}; {advice(option, options(name, folders))}"
+        name, _, option = missing.rpartition("/")
+        plugin = PLUGINS.get(name)
+        return f"{first_line(error)}; {advice(option, options(name, folders)) if plugin is None else plugin}"
     key = getattr(error, "full_key", None)
     return f"{key}: {first_line(error)}" if key and key not in first_line(error) else first_line(error)
 

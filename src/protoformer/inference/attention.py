@@ -17,8 +17,10 @@ from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_ta
 from protoformer.errors import ConfigurationError
 from protoformer.inference.load import LoadedRun, load
 from protoformer.inference.opening.backbone import open_backbone
+from protoformer.inference.queries.predict import predict
 from protoformer.models.backbone import check_ids
 from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.modules.queries import Query
 from protoformer.text.tokenizers import valid_unicode
 from protoformer.views.attention import PAGE_MARKER, page
 from protoformer.views.head_statistics import top_heads
@@ -57,7 +59,8 @@ class AttentionRequest:
 def main(source: str, request: AttentionRequest, out: str) -> None:
     """Write the page and print the notable heads. Raises a one-line error for what cannot be shown."""
     path = writable_path(out)
-    inspected = load_model(source)
+    run = _run(source)
+    inspected = load_model(source) if run is None else inspected_run(run, source)
     layers, texts = resolve(inspected, request)
     try:
         panels = attention_panels(inspected, texts, layers)
@@ -65,7 +68,8 @@ def main(source: str, request: AttentionRequest, out: str) -> None:
         raise ConfigurationError(f"--layers: {error}") from None
     request_texts = [request.text] if request.text_b is None else [request.text, request.text_b]
     generated = [decoded_text(inspected, text) for text in texts[len(request_texts) :]]
-    html = page(panels, inspected.name, [*request_texts, *generated], inspected.description)
+    prediction = "" if run is None else _prediction(run, request)
+    html = page(panels, inspected.name, [*request_texts, *generated], inspected.description, prediction)
     try:
         write_text(path, html)
     except OSError as error:
@@ -91,11 +95,29 @@ def writable_path(out: str) -> Path:
 
 def load_model(source: str) -> InspectedModel:
     """Load a run, or weights of BERT, GPT, GPT-2 or Marian, from a folder or the hub."""
+    if (run := _run(source)) is not None:
+        return inspected_run(run, source)
     folder = Path(source).expanduser()
-    if (folder / "config.yaml").is_file():
-        return inspected_run(load(folder), source)
     name = "/".join(folder.absolute().parts[-2:]) if folder.is_dir() else source
     return _load_weights(hub.resolve_folder(source), name)
+
+
+def _run(source: str) -> LoadedRun | None:
+    """The run of a run folder; None for weights."""
+    folder = Path(source).expanduser()
+    return load(folder) if (folder / "config.yaml").is_file() else None
+
+
+def _prediction(run: LoadedRun, request: AttentionRequest) -> str:
+    """What a run predicts of the texts, as "paraphrase 72 %"; "" for a kind that predicts nothing of them."""
+    try:
+        rankings = predict(run, Query(request.text, request.text_b))
+    except ConfigurationError:
+        return ""
+    best = [ranking.predictions[0] for ranking in rankings if ranking.predictions]
+    return ", ".join(
+        each.text if each.probability is None else f"{each.text} {100 * each.probability:.0f} %" for each in best
+    )
 
 
 def inspected_run(run: LoadedRun, source: str) -> InspectedModel:

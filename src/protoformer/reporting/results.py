@@ -62,7 +62,9 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
             _counted(best, "step", "step {}"), f"epoch {best['epoch'] + 1}" if best.get("epoch") is not None else None
         ),
         "dev loss": format_metric(metrics["val/loss"], percent=False) if "val/loss" in metrics else None,
-        "training": _joined(
+        "training": None
+        if training.get("steps") == 0  # a run that only tests
+        else _joined(
             counted(training["steps"], "step") if training.get("steps") is not None else None,
             counted(training["epochs"], "epoch") if training.get("epochs") is not None else None,
             format_duration(training["seconds"]) if training.get("seconds") is not None else None,

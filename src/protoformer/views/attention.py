@@ -28,15 +28,22 @@ SCRIPTS = ("data.js", "overview.js", "lines.js", "matrix.js", "readout.js", "pag
 MAX_TITLE = 70  # characters of the text in the page's title
 
 
-def page(panels: Sequence[Panel], model: str, texts: Sequence[str], note: str = "") -> str:
-    """The page's HTML. `model` and `texts` name the model and its inputs; `note` is shown in the help."""
+def page(panels: Sequence[Panel], model: str, texts: Sequence[str], note: str = "", prediction: str = "") -> str:
+    """The page's HTML. `model` and `texts` name the model and its inputs; `note` is shown in the help, `prediction`, what the
+    model says of the texts, beside them."""
     assets = resources.files("protoformer.views") / "attention_page"
     template, style, *scripts = (
         (assets / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", *SCRIPTS)
     )
     script = "\n".join(scripts)
     title_text = " · ".join(" ".join(text.split()) for text in texts)
-    data = {"model": model, "note": note, "texts": list(texts), "panels": [_panel(panel) for panel in panels]}
+    data = {
+        "model": model,
+        "note": note,
+        "texts": list(texts),
+        "prediction": prediction,
+        "panels": [_panel(panel) for panel in panels],
+    }
     fields = {
         "mark": PAGE_MARKER,
         "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; base-uri 'none'",
@@ -68,6 +75,7 @@ def _panel(panel: Panel) -> dict[str, object]:
         "cross_attention": panel.cross_attention,
         "layers": list(panel.layers),
         "heads": panel.weights.shape[1],
+        "opening": panel.telling_head(),
         "queries": _tokens(panel.queries),
         "keys": _tokens(panel.keys),
         "masks": [_compressed(np.packbits(mask.numpy())) for mask in distinct_masks],

@@ -69,6 +69,19 @@ def weight_at_offset(weights: Weights, offset: int) -> PerHead:
     return torch.diagonal(weights, offset, -2, -1).mean(-1)
 
 
+def telling_head(weights: Weights, special: Bool[Tensor, "keys"], *, cross_attention: bool = False) -> tuple[int, int]:
+    """Layer and head whose queries attend most to one token of the text: no special token, not the first one, not themselves.
+
+    Heads on the diagonal, on separators and on the first token are found in every model, and say little about a text.
+    """
+    content = weights.masked_fill(special, 0.0)
+    if not cross_attention:
+        own = torch.eye(*weights.shape[-2:], dtype=torch.bool)
+        content = content.masked_fill(own, 0.0).index_fill(-1, torch.tensor([0]), 0.0)
+    strongest = content.amax(-1).mean(-1)  # (layers, heads)
+    return divmod(int(strongest.nan_to_num(0.0).argmax()), weights.shape[1])
+
+
 def top_heads(statistic: PerHead, count: int) -> list[tuple[int, int, float]]:
     """The `count` heads of the largest values, as (layer, head, value); NaN comes last."""
     flat = statistic.flatten().nan_to_num(-1.0)

@@ -16,7 +16,7 @@ from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.baselines.source_attention import SourceAttention
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
-from protoformer.views.head_statistics import HeadStatistics, head_statistics
+from protoformer.views.head_statistics import HeadStatistics, head_statistics, telling_head
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,16 @@ class Panel:
 
     def statistics(self) -> HeadStatistics:
         """Statistics of each head, over queries and keys that are not padding."""
+        return head_statistics(*self._real_weights(), cross_attention=self.cross_attention)
+
+    def telling_head(self) -> tuple[int, int]:
+        """Indices of the layer and the head that a page opens on."""
+        return telling_head(*self._real_weights(), cross_attention=self.cross_attention)
+
+    def _real_weights(self) -> tuple[Float[Tensor, "layers heads real_queries real_keys"], Bool[Tensor, "real_keys"]]:
+        """Weights between tokens that are not padding, and which of the keys are special."""
         real = self.weights[:, :, _real(self.queries)][..., _real(self.keys)]
-        special = torch.tensor([token.special for token in self.keys])[_real(self.keys)]
-        return head_statistics(real, special, cross_attention=self.cross_attention)
+        return real, torch.tensor([token.special for token in self.keys])[_real(self.keys)]
 
 
 def attention_layers(model: nn.Module) -> list[MultiHeadAttention | SourceAttention]:

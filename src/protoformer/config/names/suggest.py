@@ -27,6 +27,13 @@ def listed(word: str, choices: Iterable[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+PLUGINS = {  # groups of Hydra whose options are packages of their own
+    "hydra/launcher": "a launcher is a plugin, and none of that name is installed (pip install hydra-joblib-launcher, ...); "
+    "without one the jobs of -m run one after another, and docs/clusters.md has an array of jobs",
+    "hydra/sweeper": "a sweeper is a plugin, and none of that name is installed; without one -m draws every combination",
+}
+
+
 def advice(word: str, choices: Iterable[str], what: str = "choose from", prefix: str = "") -> str:
     """`did you mean <prefix><name>? <what>: <all names>`; without the question where nothing is near."""
     names = list(choices)

@@ -145,8 +145,8 @@ class LanguageModelingDataModule(CorpusDataModule[BlockTable]):
     def log_lines(self, table: BlockTable) -> list[str]:
         stats = table.stats
         lines = [
-            f"{stats['documents']} documents, {stats['tokens']} tokens, {stats['bytes']} bytes; "
-            f"{stats['blocks']} blocks of {self.max_len}"
+            f"documents: {stats['documents']}, tokens: {stats['tokens']}, bytes: {stats['bytes']}, "
+            f"blocks of {self.max_len}: {stats['blocks']}"
         ]
         if stats["skipped"]:
             lines.append(f"{stats['skipped']} rows left out: no text")

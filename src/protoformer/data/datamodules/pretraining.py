@@ -117,8 +117,8 @@ class PretrainingDataModule(CorpusDataModule[PretrainingTable]):
     def log_lines(self, table: PretrainingTable) -> list[str]:
         stats = table.stats
         lines = [
-            f"{stats['documents']} documents, {stats['sentences']} sentences, {stats['tokens']} tokens",
-            f"{' + '.join(map(str, stats['instances']))} examples",
+            f"documents: {stats['documents']}, sentences: {stats['sentences']}, tokens: {stats['tokens']}, "
+            f"examples: {' + '.join(map(str, stats['instances']))}",
         ]
         if stats["truncated"]:
             lines.append(f"{stats['truncated']} of {len(table)} pairs truncated")

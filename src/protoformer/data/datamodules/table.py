@@ -104,7 +104,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
             try:
                 tables[name] = self._table(role, name)
             except AbsentSplitError as error:
-                if role != "test" or not self.splits["train"]:
+                if role != "test" or not (self.splits["train"] or self.splits["validation"]):
                     raise
                 log.info("%s: no predictions for %s", error, split)
         return tables

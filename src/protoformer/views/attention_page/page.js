@@ -81,6 +81,7 @@ function buildHeader() {
     if (number) $("texts").append(element("b", "/"));
     $("texts").append(element("span", text));
   });
+  if (data.prediction) $("texts").append(element("b", "→"), element("span", data.prediction));
   if (panels.length > 1) $("panels").replaceChildren(...panels.map((one, number) => {
     const tab = element("button", one.name);
     tab.setAttribute("role", "tab");
@@ -94,7 +95,9 @@ async function start() {
   readColors();
   buildHeader();
   buildHelp();
-  openPanel(Math.max(0, panels.findIndex((one) => one.cross_attention)));  // the telling one of a translation
+  const first = Math.max(0, panels.findIndex((one) => one.cross_attention));  // the telling one of a translation
+  [state.layer, state.head] = panels[first].opening;
+  openPanel(first);
   listen();
   document.documentElement.dataset.ready = "yes";
 }
