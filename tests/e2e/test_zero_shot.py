@@ -1,5 +1,6 @@
 """Zero-shot language modelling as runs: idempotent, continued where they were, the numbers of `protoformer evaluate`."""
 
+import json
 import math
 import os
 import signal
@@ -17,6 +18,7 @@ from protoformer import cli
 from protoformer.commands import train
 from protoformer.inference.generate import load_decoder
 from protoformer.modules.perplexity import module as perplexity
+from protoformer.text.stop_words import STOP_WORDS
 
 from .commands import result
 
@@ -59,6 +61,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, texts in rows.items():
         (root / name).mkdir(parents=True)
         pa.parquet.write_table(pa.table({"text": texts}), root / name / "test-00000-of-00001.parquet")
+    stories = ["The dog ran home.\n\nHe saw the cat", "It was a red mat", "She looked at the"]
+    (root / "EleutherAI/lambada_openai/default").mkdir(parents=True)
+    pa.parquet.write_table(
+        pa.table({"text": stories}), root / "EleutherAI/lambada_openai/default/test-00000-of-00001.parquet"
+    )
+    options = ["cat", "dog", "mat", "hat", "bed", "man", "boy", "sun", "sea", "cow"]
+    cloze = [
+        {"sentences": ["`` I wo n't go , '' said he ."] * 20, "question": "`` The XXXXX 's red , '' he said .",
+         "answer": answer, "options": options}
+        for answer in ("mat", "sea")
+    ]  # fmt: skip
+    for subset in ("CN", "NE"):
+        (root / "cam-cst/cbt" / subset).mkdir(parents=True)
+        pa.parquet.write_table(
+            pa.Table.from_pylist(cloze), root / "cam-cst/cbt" / subset / "test-00000-of-00001.parquet"
+        )
     (root / "held.txt").write_text(TEXT)
     return root
 
@@ -164,6 +182,54 @@ def test_each_task_on_rows_of_its_schema(pretrained: Path, data: Path, tmp_path:
     content = result(only_run(tmp_path))
     assert content["metrics"][f"test/{measure}_stride_48"] > 1
     assert content["data"]["test"]["tokens"] > 5
+
+
+def test_last_words_by_a_plain_loop_over_all_tokens(pretrained: Path, data: Path, tmp_path: Path) -> None:
+    words = ["task=lm/lambada", "source=local", f"source.root={data}", f"init_from={pretrained}"]
+    assert run(tmp_path, *words) == 0
+    content = result(only_run(tmp_path))
+    generator = load_decoder(pretrained)
+    stop_ids = [
+        token for token in range(generator.tokenizer.vocab_size)
+        if generator.tokenizer.decode([token]).strip().lower() in STOP_WORDS
+    ]  # fmt: skip
+    assert stop_ids
+    of_word, of_token, filtered, right = [], [], [], []
+    for story in ("The dog ran home.\n\nHe saw the cat", "It was a red mat", "She looked at the"):
+        context, whole = generator.tokenizer.encode([story.rpartition(" ")[0], story])
+        ids = torch.tensor([whole])
+        with torch.no_grad():
+            hidden = generator.model(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()
+            logits = generator.model.logits(hidden)[0, len(context) - 1 : -1].double()
+        targets = torch.tensor(whole[len(context) :])
+        log_probs = logits.log_softmax(-1)[range(len(targets)), targets]
+        of_word.append(float(log_probs.sum()))
+        of_token.append(float(log_probs[-1]))
+        is_stop = bool(targets[0] in torch.tensor(stop_ids))
+        allowed = logits.index_fill(-1, torch.tensor(stop_ids), -math.inf)
+        right.append(
+            not is_stop and bool((allowed[0].argmax() == targets[0]) & (logits[1:].argmax(-1) == targets[1:]).all())
+        )
+        if not is_stop:
+            filtered.append(float(allowed[0].log_softmax(-1)[targets[0]] + log_probs[1:].sum()))
+    metrics = content["metrics"]
+    assert len(filtered) == 2  # "the" is a stop word
+    assert "1 of 3 words to predict are in it" in content["notes"]["test"]["stop words"]
+    for name, values in (("", of_word), ("_last_token", of_token), ("_stop_word_filter", filtered)):
+        assert math.log(metrics[f"test/perplexity{name}"]) == pytest.approx(-sum(values) / len(values), abs=1e-4)
+    assert metrics["test/accuracy_stop_word_filter"] == pytest.approx(sum(right) / 3)
+    assert {"test/accuracy", "test/accuracy_last_token", "test/accuracy_last_token_stop_word_filter"} <= set(metrics)
+
+
+def test_a_cloze_is_filled_by_each_of_ten_words(pretrained: Path, data: Path, tmp_path: Path) -> None:
+    for subset in ("cn", "ne"):
+        words = [f"task=lm/cbt_{subset}", "source=local", f"source.root={data}", f"init_from={pretrained}"]
+        assert run(tmp_path / subset, *words) == 0
+        folder = only_run(tmp_path / subset)
+        rows = [json.loads(line) for line in (folder / "predictions" / "test.jsonl").read_text().splitlines()]
+        assert [len(row["log_probs"]) for row in rows] == [10, 10]
+        assert rows[0]["label"] == "mat's red,\" he said."  # the whole rest of the sentence, de-tokenised
+        assert 0 <= result(folder)["metrics"]["test/accuracy"] <= 1
 
 
 @pytest.mark.parametrize(

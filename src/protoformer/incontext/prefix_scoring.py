@@ -10,7 +10,8 @@ The state is kept from call to call: a batch of examples that begins as the last
 second time. Results depend on neither batches nor order, but for the rounding of floating-point sums.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
@@ -34,10 +35,15 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """log P of each token of a continuation, in nats, and whether each is the most probable token at its place."""
+    """log P of each token of a continuation, in nats, and whether each is the most probable token at its place.
+
+    `allowed_log_probs` and `allowed_greedy` are the same among the tokens that are not suppressed, where any are.
+    """
 
     log_probs: Sequence[float]
     greedy: Sequence[bool]
+    allowed_log_probs: Sequence[float] = ()
+    allowed_greedy: Sequence[bool] = ()
 
     @property
     def total(self) -> float:
@@ -63,10 +69,11 @@ class Reuse:
 
 @dataclass
 class PrefixScorer:
-    """A model and the path that it has read last."""
+    """A model and the path that it has read last. Likelihoods among tokens other than `suppressed_ids` come with the others."""
 
     model: Decoder
     tokens_per_pass: int = TOKENS_PER_PASS
+    suppressed_ids: Collection[int] = ()
     reuse: Reuse = field(default_factory=Reuse)
 
     def __post_init__(self) -> None:
@@ -167,18 +174,27 @@ class PrefixScorer:
             return
         row_of = torch.tensor([row for _, rows, _ in needed for row in rows])
         targets = torch.tensor([target for *_, ids in needed for target in ids])
-        log_probs, greedy = torch.empty(len(targets), dtype=torch.double), torch.empty(len(targets), dtype=torch.bool)
+        suppressed = torch.tensor(sorted(self.suppressed_ids), dtype=torch.long, device=self.model.output_weight.device)
+        kinds = 2 if len(suppressed) else 1  # among all tokens, and among those that are not suppressed
+        log_probs = torch.empty(kinds, len(targets), dtype=torch.double)
+        greedy = torch.empty(kinds, len(targets), dtype=torch.bool)
         for start in range(0, len(hidden), LOGIT_ROWS):
             logits = self.model.logits(torch.stack(list(hidden[start : start + LOGIT_ROWS]))).float()
             inside = ((row_of >= start) & (row_of < start + LOGIT_ROWS)).nonzero().squeeze(1)
             rows, ids = (part[inside].to(logits.device) for part in (row_of - start, targets))
-            # log softmax of the targets alone: logit minus the logarithm of the row's sum
-            log_probs[inside] = (logits[rows, ids].double() - logits.logsumexp(-1).double()[rows]).cpu()
-            greedy[inside] = (logits.argmax(-1)[rows] == ids).cpu()
+            for kind in range(kinds):
+                if kind:
+                    logits = logits.index_fill(-1, suppressed, -math.inf)
+                # log softmax of the targets alone: logit minus the logarithm of the row's sum
+                log_probs[kind, inside] = (logits[rows, ids].double() - logits.logsumexp(-1).double()[rows]).cpu()
+                greedy[kind, inside] = (logits.argmax(-1)[rows] == ids).cpu()
         first = 0
         for index, rows_of_request, _ in needed:
             stop = first + len(rows_of_request)
-            yield index, Likelihood(log_probs[first:stop].tolist(), greedy[first:stop].tolist())
+            of_kinds = [
+                (log_probs[kind, first:stop].tolist(), greedy[kind, first:stop].tolist()) for kind in range(kinds)
+            ]
+            yield index, Likelihood(*(part for each in of_kinds for part in each))
             first = stop
 
 

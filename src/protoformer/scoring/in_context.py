@@ -21,6 +21,9 @@ Normalization = Literal["accuracy", "accuracy_per_token", "accuracy_per_byte", "
 Metric = (
     Normalization
     | Literal[
+        "accuracy_last_token",
+        "accuracy_stop_word_filter",
+        "accuracy_last_token_stop_word_filter",
         "exact_match",
         "f1",
         "f1_macro",

@@ -13,6 +13,7 @@ from protoformer.data.prompts.datamodule import InContextReferences
 from protoformer.data.prompts.examples import PromptExample
 from protoformer.data.prompts.table import prompt_hash
 from protoformer.modules.evaluation import Evaluation, PredictionRow
+from protoformer.modules.in_context.last_words import LastWords
 from protoformer.modules.in_context.scored import ScoredExamples
 from protoformer.scoring import classification, in_context, rouge, squad
 from protoformer.scoring.bleu import bleu
@@ -84,7 +85,7 @@ def _over_draws(name: str, by_draw: Sequence[float]) -> dict[str, float]:
 def evaluate_scored(
     references: InContextReferences,
     numbers: Int[Tensor, "sequences"],
-    values: Float[Tensor, "sequences 3"],
+    values: Float[Tensor, "sequences values"],
     main: Sequence[Metric],
 ) -> InContextEvaluation:
     """Of choices each normalisation's accuracy; of completions whether greedy decoding writes them, and perplexity."""
@@ -103,8 +104,14 @@ def evaluate_scored(
     else:
         per_example["accuracy"] = scored.is_greedy[:, 0].double()
         of_draw["perplexity"] = lambda selected: in_context.perplexity(scored.log_probs[selected, 0].tolist())
+    notes: dict[str, str] = {}
+    if scored.further.shape[-1]:
+        words = LastWords(scored)
+        per_example |= words.per_example()
+        of_draw |= words.of_draw()
+        notes["stop words"] = words.note()
     measured = Measured(per_example, scored.draw, scored.group, of_draw)
-    return measured.evaluation(references, main, list(scored.rows(references, normalization)))
+    return measured.evaluation(references, main, list(scored.rows(references, normalization)), **notes)
 
 
 def _texts_of_choices(

@@ -18,9 +18,11 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import EvalOutputs, Stage
 from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_answers, evaluate_scored
+from protoformer.modules.in_context.last_words import last_word_values
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.in_context import Metric
+from protoformer.text.stop_words import STOP_WORDS
 
 
 class InContextModule(TaskModule[PromptBatch, InContextReferences]):
@@ -29,6 +31,7 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
 
     An answer has at most `max_new_tokens` tokens (None: completions are scored, nothing is written). It is decoded greedily
     with `num_beams` 1, else by beam search, whose `length_penalty` is the exponent of lp(Y) in `decoding.beam`.
+    `last_words`: completions are words, of which the last token and a filter of stop words are scored too (LAMBADA).
     `tokens_per_pass` bounds the memory of scoring and changes no result.
     """
 
@@ -46,6 +49,7 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
         max_new_tokens: int | None = None,
         num_beams: int = 1,
         length_penalty: float = 0.6,
+        last_words: bool = False,
         tokens_per_pass: int = TOKENS_PER_PASS,
         optimization: Optimization | None = None,
     ) -> None:
@@ -54,11 +58,19 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
             raise ConfigurationError("in-context tasks need a model of the next token: choose one, such as model=gpt2")
         self.backbone, self.splits, self.metrics = backbone, splits, list(metrics)
         self.max_new_tokens, self.num_beams, self.length_penalty = max_new_tokens, num_beams, length_penalty
-        self.tokens_per_pass = tokens_per_pass
+        self.last_words, self.tokens_per_pass = last_words, tokens_per_pass
 
     @cached_property
     def scorer(self) -> PrefixScorer:
-        return PrefixScorer(self.backbone.eval(), self.tokens_per_pass)
+        return PrefixScorer(self.backbone.eval(), self.tokens_per_pass, self._stop_word_ids())
+
+    def _stop_word_ids(self) -> list[int]:
+        """Tokens that are a stop word, where last words are scored; with or without the space before it."""
+        if not self.last_words:
+            return []
+        references = next(each for splits in self.references.values() for each in splits.values())
+        rows = min(references.tokenizer.vocab_size, self.backbone.embeddings.token.num_embeddings)
+        return [id_ for id_ in range(rows) if references.tokenizer.decode([id_]).strip().lower() in STOP_WORDS]
 
     @cached_property
     def writer(self) -> AnswerWriter:
@@ -79,8 +91,11 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
                 answers[row, : len(tokens)] = torch.tensor(tokens)
             return numbers, answers
         likelihoods = self.scorer.score([Request(each.ids, each.start) for each in sequences])
-        values = [[each.total, len(each.log_probs), each.is_greedy] for each in likelihoods]
-        return numbers, torch.tensor(values, dtype=torch.double).view(-1, 3)
+        values = [
+            [each.total, len(each.log_probs), each.is_greedy, *(last_word_values(each) if self.last_words else ())]
+            for each in likelihoods
+        ]
+        return numbers, torch.tensor(values, dtype=torch.double).view(-1, 7 if self.last_words else 3)
 
     @property
     def evaluation_details(self) -> Sequence[str]:

@@ -27,6 +27,7 @@ class ScoredExamples:
     tokens: Int[Tensor, "examples choices"]
     text_bytes: Int[Tensor, "examples choices"]
     is_greedy: Bool[Tensor, "examples choices"]
+    further: Float[Tensor, "examples choices further"]  # what a task's metrics need besides
     unconditional: Float[Tensor, "examples choices"] | None
     gold: Int[Tensor, "examples"]
     draw: Int[Tensor, "examples"]
@@ -34,7 +35,10 @@ class ScoredExamples:
 
     @classmethod
     def collect(
-        cls, references: InContextReferences, numbers: Int[Tensor, "sequences"], values: Float[Tensor, "sequences 3"]
+        cls,
+        references: InContextReferences,
+        numbers: Int[Tensor, "sequences"],
+        values: Float[Tensor, "sequences values"],
     ) -> "ScoredExamples":
         """Sequences as rows of their examples."""
         table = references.table
@@ -43,7 +47,7 @@ class ScoredExamples:
         width = int(counts.max())
         example_of = torch.repeat_interleave(torch.arange(len(table)), counts)[numbers]
         column = numbers - first[example_of]
-        grid = torch.full((len(table), width, 3), math.nan, dtype=torch.double)
+        grid = torch.full((len(table), width, values.shape[1]), math.nan, dtype=torch.double)
         grid[example_of, column] = values
         text_bytes = torch.zeros(len(table), width, dtype=torch.long)
         text_bytes[example_of, column] = torch.as_tensor(np.array(table.completion_bytes))[numbers]
@@ -65,6 +69,7 @@ class ScoredExamples:
             tokens=grid[..., 1].nan_to_num().long(),
             text_bytes=text_bytes,
             is_greedy=grid[..., 2] == 1,
+            further=grid[..., 3:],
             unconditional=unconditional,
             **{
                 name: torch.as_tensor(np.array(getattr(table, name)))[whole].long()

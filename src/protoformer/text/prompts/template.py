@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from protoformer.errors import ConfigurationError
+from protoformer.text.detokenizers import Detokenizer
 
 PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")  # an escaped brace, or a field
 
@@ -54,6 +55,12 @@ def _first_words(text: str, count: str) -> str:
     return " ".join(text.split(" ")[: int(count)])
 
 
+def _detokenized_rest(text: str) -> str:
+    """What stands behind a word, in the place of which there is a letter."""
+    return Detokenizer(PENN)(f"x{text}")[1:]
+
+
+PENN = ("latex_quotes", "punctuation", "clitics", "negations")  # of texts in the tokens of the Penn Treebank
 # words that are written small where they do not begin a sentence
 ARTICLES = frozenset(["A", "An", "The", "He", "She", "It", "They", "My", "His", "Her", "Its", "Our", "Their"])
 FILTERS: Mapping[str, Callable[[str], str]] = {
@@ -68,6 +75,8 @@ FILTERS: Mapping[str, Callable[[str], str]] = {
     "after_blank": _after_blank,
     "single_spaces": lambda text: " ".join(text.split()),
     "lower_article": _lower_article,
+    "detokenized": Detokenizer(PENN),
+    "detokenized_rest": _detokenized_rest,
 }
 FILTERS_WITH_TEXT: Mapping[str, Callable[[str, str], str]] = {  # such as `before:@placeholder`
     "before": lambda text, mark: text.partition(mark)[0],
