@@ -18,8 +18,9 @@ from protoformer.errors import ConfigurationError
 
 PROGRAM = "protoformer"
 VERBS = {  # module of `commands`, in the order of the overview
-    "train": "train", "list": "list", "plan": "plan", "prepare": "prepare", "predict": "runs.predict",
-    "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention", "generate": "runs.generate",
+    "train": "train", "list": "list", "plan": "plan", "validate": "validate", "prepare": "prepare",
+    "predict": "runs.predict", "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention",
+    "generate": "runs.generate",
     "report": "runs.report", "compare": "runs.compare", "overlap": "overlap",
     "submission": "runs.submission", "export": "runs.export", "complexity": "complexity", "tokenizer": "tokenizer",
     "settings": "settings", "clean": "clean", "completion": "completion",

@@ -8,7 +8,7 @@ Differs: the paper draws shots for each example anew; `shots_per: example` does 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
@@ -137,17 +137,21 @@ class InContextDataModule(TableDataModule[PromptTable]):
 
     def encode(self, raw: RawTable, role: Role) -> PromptTable:
         read = self.prompt_reader.read(raw, role, self.on_bad_row)
-        pool = self._shot_pool(raw, read.examples)
         builder = PromptTableBuilder()
-        for draw in range(self.draws):
-            prompts = [
-                Prompt(each, pool.draw(self._seed(each, draw), each.row) if pool else []) for each in read.examples
-            ]
-            pairs = self._encode(prompts)
-            for prompt, encoded in zip(prompts, pairs, strict=True):
-                builder.add(prompt, encoded, self._unconditional_pairs(prompt.example), draw)
+        for draw, prompts in enumerate(self.prompts(raw, read.examples)):
+            for prompt, pairs in prompts:
+                builder.add(prompt, pairs, self._unconditional_pairs(prompt.example), draw)
         stats = {**builder.stats, **skipped_stats(read.skipped, read.reasons)}
         return builder.table(stats)
+
+    def prompts(
+        self, raw: RawTable, examples: Sequence[PromptExample]
+    ) -> Iterator[list[tuple[Prompt, list[EncodedPair]]]]:
+        """Of each draw of shots the prompts of these examples, which are made of rows of `raw`."""
+        pool = self._shot_pool(raw, examples)
+        for draw in range(self.draws):
+            prompts = [Prompt(each, pool.draw(self._seed(each, draw), each.row) if pool else []) for each in examples]
+            yield list(zip(prompts, self._encode(prompts), strict=True))
 
     def _shot_pool(self, raw: RawTable, examples: Sequence[PromptExample]) -> ShotPool | None:
         shots_raw = self.shots_raw()

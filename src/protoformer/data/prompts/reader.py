@@ -155,7 +155,8 @@ class PromptReader(DatasetRef):
         for name, texts in self.replace.items():
             for row in rows:
                 row[name] = replaced(row.get(name), texts)
-        for name, words in self.words.items():
+        read = {name: words for name, words in self.words.items() if rows and name in rows[0]}
+        for name, words in read.items():  # a column that no template reads decides nothing
             unknown = np.asarray([str(row.get(name)) not in words for row in rows])
             reader.bad_rows.add(name, f"none of {list(words)}", unknown & (ANY not in words))
             for row in rows:

@@ -1,0 +1,179 @@
+"""`protoformer validate`: prompts of in-context tasks as the model reads them, and what is doubtful about them."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protoformer.config.compose import compose
+from protoformer.config.groups import options as options_of
+from protoformer.config.groups import search_path
+from protoformer.config.names.suggest import advice
+from protoformer.errors import ConfigurationError, DataError, UserError, WeightsError
+from protoformer.reporting.tables import make_console, print_table
+
+if TYPE_CHECKING:
+    from protoformer.data.prompts.datamodule import InContextDataModule
+    from protoformer.data.prompts.findings import CheckedPrompts
+    from protoformer.data.sources.source import RawTable, Role
+
+HELP = "render prompts of in-context tasks, count their tokens, and find what is doubtful"
+GROUP = "incontext"
+CHECKED, SHOWN = 50, 2  # rows, where --rows does not say how many
+COLUMNS = ("task", "version", "answer", "metrics", "rows", "choices", "tokens", "findings")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", metavar="TASK", help="such as incontext/copa; incontext: a table of all of them")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py (task.shots=4 source=local source.root=DIR)"
+    )
+    parser.add_argument(
+        "--rows", type=int, metavar="N", help=f"rows to check and print (default: check {CHECKED}, print {SHOWN})"
+    )
+    parser.add_argument("--row", metavar="FILE|JSON", help="rows of your own: a file, or an object in JSON")
+    parser.add_argument("--model", default=None, metavar="NAME", help="whose tokenizer and positions (default: gpt2)")
+    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer's file or folder (default: that of the model)")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder with further options; with its own train.yaml it replaces conf/"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    name = options.task.removeprefix("task=").rstrip("/")
+    if options.rows is not None and options.rows < 1:
+        raise ConfigurationError(f"--rows {options.rows}: at least 1")
+    tasks = [each for each in options_of("task", search_path()) if each.startswith(f"{GROUP}/")]
+    chosen = [each for each in tasks if each == name] or [each for each in tasks if each.startswith(f"{name}/")]
+    if not chosen:
+        raise ConfigurationError(f"{name}: no in-context task; {advice(name, [GROUP, *tasks])}")
+    overrides = _overrides(options)
+    if chosen == [name]:
+        _print_task(name, [f"task={name}", *overrides], options)
+        return
+    if options.row is not None:
+        raise ConfigurationError(f"--row {options.row}: rows are of one data set; name one task")
+    rows = [_table_row(each, [f"task={each}", *overrides], options.rows or CHECKED) for each in chosen]
+    print_table(COLUMNS, rows, console=make_console(), right=("version", "rows", "choices", "tokens"))
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """The command line of a run: with a model, whose weights are not needed."""
+    typed = {text.lstrip("+").partition("=")[0] for text in options.overrides}
+    if wrong := next((text for text in options.overrides if "=" not in text), None):
+        raise ConfigurationError(
+            f"{wrong}: neither KEY=VALUE nor the one task; one task, or a folder of them, is validated"
+        )
+    for flag, key in (("model", "model"), ("tokenizer", "model.tokenizer")):
+        if getattr(options, flag) is not None and key in typed:
+            raise ConfigurationError(f"--{flag} and {key}= are two ways to say the same; give one")
+    added = [] if "model" in typed else [f"model={options.model or 'gpt2'}"]
+    added += [] if options.tokenizer is None else [f"model.tokenizer={options.tokenizer}"]
+    return [*added, *options.overrides]
+
+
+def _data(config: dict[str, Any]) -> "InContextDataModule":
+    """The data module of a task, before any row is read."""
+    # not at the top: torch is slow to import
+    from protoformer.assembly.build import build_datamodule
+    from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights
+    from protoformer.assembly.instantiate import instantiate
+    from protoformer.assembly.tokenizer import build_tokenizer
+    from protoformer.data.prompts.datamodule import InContextDataModule
+
+    source = instantiate(config, "source")
+    initial = InitialWeights("scratch") if config["init_from"] == "auto" else find_initial_weights(config)
+    config["task"]["data"]["on_overflow"] = "drop_shots"  # what does not fit is a finding
+    data = build_datamodule(config, source, build_tokenizer(config, initial, source))
+    if not isinstance(data, InContextDataModule):
+        raise ConfigurationError(f"task={config['choices'].get('task')}: no in-context task")
+    return data
+
+
+def _checked(data: "InContextDataModule", limit: int, given: "RawTable | None" = None) -> "CheckedPrompts":
+    """The prompts of the first rows of the evaluated split, or of given ones."""
+    from protoformer.data.prompts.findings import check
+
+    roles: tuple[Role, ...] = ("validation", "test")
+    role, split = next((role, split) for role in roles for split in data.splits[role])
+    raw = given or data.raw(role, split)
+    return check(data, raw if raw.table.num_rows <= limit else raw.take(range(limit)), role)
+
+
+def _table_row(task: str, overrides: Sequence[str], limit: int) -> tuple[str, ...]:
+    config = compose(overrides)
+    data = _data(config)
+    reader = data.prompt_reader
+    first = (task, str(reader.version), reader.answer_type, ", ".join(config["task"]["module"]["metrics"]))
+    try:
+        checked = _checked(data, limit)
+    except (DataError, WeightsError) as error:
+        return (*first, "-", "-", "-", f"not read: {str(error).partition(' is not available')[0]}")
+    choices = checked.choices
+    texts = list(dict.fromkeys(_anonymous(each.text) for each in checked.findings))
+    return (
+        *first,
+        str(len({prompt.example.row for prompt, _ in checked.prompts})),
+        str(choices[-1]) if len(choices) == 1 else f"{choices[0]} to {choices[-1]}",
+        f"{checked.tokens:.0f}",
+        f"{len(checked.findings)}: {'; '.join(texts[:2])}" if texts else "none",
+    )
+
+
+def _anonymous(text: str) -> str:
+    """A finding without the words of its row."""
+    return text.partition(": ")[0] if text.startswith("choice") else text.partition("'")[0].strip()
+
+
+def _print_task(task: str, overrides: Sequence[str], options: argparse.Namespace) -> None:
+    # not at the top: numpy and torch are slow to import
+    from protoformer.data.prompts.rendering import prompt_texts
+
+    config = compose(overrides)
+    data = _data(config)
+    given = None if options.row is None else _given_rows(options.row)
+    checked = _checked(data, options.rows or CHECKED, given)
+    print(f"{task}  {data.signature}  metrics: {', '.join(config['task']['module']['metrics'])}")
+    shown = len(checked.prompts) if options.rows is not None or options.row is not None else SHOWN
+    for prompt, pairs in checked.prompts[:shown]:
+        example = prompt.example
+        turn = f", turn {example.turn + 1}" if data.prompt_reader.turns else ""
+        print(f"\nrow {example.row + 1}{turn}: {pairs[0].start} tokens of prompt, {prompt.used} shots")
+        shots = prompt.shots[len(prompt.shots) - prompt.used :]
+        for text in dict.fromkeys(prompt_texts(data.prompt_reader, example, shots)):
+            print("\n".join(f"  | {line}" for line in text.split("\n")))
+        for number, (completion, pair) in enumerate(zip(example.completions, pairs, strict=True)):
+            mark = "*" if number == example.gold else " "
+            print(f"{mark} {number + 1} {completion!r} ({len(pair.ids) - pair.start} tokens)")
+        if example.answers:
+            print(f"  right: {', '.join(map(repr, example.answers))}")
+    print()
+    for finding in checked.findings:
+        print(f"row {finding.row + 1}: {finding.text}" if finding.row is not None else finding.text)
+    examples = "1 prompt" if len(checked.prompts) == 1 else f"{len(checked.prompts)} prompts"
+    print(f"{examples}, {checked.tokens:.0f} tokens on average; findings: {len(checked.findings) or 'none'}")
+
+
+def _given_rows(text: str) -> "RawTable":
+    """Rows of a file, or of JSON. Raises UserError for what is neither."""
+    import pyarrow as pa
+
+    from protoformer.data.sources.source import RawTable, files_table
+
+    if not text.lstrip().startswith(("{", "[")):
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise UserError(f"--row {text}: no such file, and no object in JSON")
+        return files_table([path], str(path), None)
+    try:
+        rows = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"--row: not valid JSON ({error})") from None
+    rows = rows if isinstance(rows, list) else [rows]
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise UserError("--row: an object, or a list of objects, with the columns of the data set")
+    try:
+        return RawTable(pa.Table.from_pylist(rows), "--row", text)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"--row: {error}") from None
