@@ -80,14 +80,13 @@ def _data(config: dict[str, Any]) -> "InContextDataModule":
     from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights
     from protoformer.assembly.instantiate import instantiate
     from protoformer.assembly.tokenizer import build_tokenizer
-    from protoformer.data.prompts.datamodule import InContextDataModule
 
     source = instantiate(config, "source")
     initial = InitialWeights("scratch") if config["init_from"] == "auto" else find_initial_weights(config)
     config["task"]["data"]["on_overflow"] = "drop_shots"  # what does not fit is a finding
-    data = build_datamodule(config, source, build_tokenizer(config, initial, source))
-    if not isinstance(data, InContextDataModule):
-        raise ConfigurationError(f"task={config['choices'].get('task')}: no in-context task")
+    data: Any = build_datamodule(config, source, build_tokenizer(config, initial, source))
+    if config["task"]["kind"] != "in_context":
+        raise ConfigurationError(f"task={config['choices'].get('task')} is of kind {config['task']['kind']}, not in_context")
     return data
 
 
