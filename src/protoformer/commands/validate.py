@@ -85,8 +85,8 @@ def _data(config: dict[str, Any]) -> "InContextDataModule":
     initial = InitialWeights("scratch") if config["init_from"] == "auto" else find_initial_weights(config)
     config["task"]["data"]["on_overflow"] = "drop_shots"  # what does not fit is a finding
     data: Any = build_datamodule(config, source, build_tokenizer(config, initial, source))
-    if config["task"]["kind"] != "in_context":
-        raise ConfigurationError(f"task={config['choices'].get('task')} is of kind {config['task']['kind']}, not in_context")
+    if not hasattr(data, "prompts"):
+        raise ConfigurationError(f"task={config['choices'].get('task')}: its kind, {config['task']['kind']}, has no prompts")
     return data
 
 
