@@ -18,7 +18,7 @@ from protoformer.errors import ConfigurationError
 
 PROGRAM = "protoformer"
 VERBS = {  # module of `commands`, in the order of the overview
-    "train": "train", "list": "list", "plan": "plan", "validate": "validate", "prepare": "prepare",
+    "train": "train", "list": "list", "plan": "plan", "validate": "tasks.validate", "prepare": "prepare",
     "predict": "runs.predict", "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention",
     "generate": "runs.generate",
     "report": "runs.report", "compare": "runs.compare", "overlap": "overlap",
