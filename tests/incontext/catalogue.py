@@ -30,6 +30,7 @@ from .schemas import SCHEMAS
 
 FOLDERS = (Path(__file__).parents[2] / "conf",)
 TASKS = [name for name in options("task", FOLDERS) if name.startswith("incontext/")]
+PAGE, BEGIN, END = Path(__file__).parents[2] / "docs" / "in-context.md", "<!-- tasks -->", "<!-- end of tasks -->"
 GOLDEN = Path(__file__).with_name("golden_prompts.json")
 EVALUATED, SHOTS = range(3), range(3, 7)  # rows of the schema
 
@@ -131,9 +132,32 @@ def fingerprint(name: str) -> dict[str, Any]:
     return {"version": task(name)["rows"]["version"], **hashes}
 
 
+def table() -> str:
+    """The tasks as a table of docs/in-context.md."""
+    rows = [
+        "| `task=` | data set | answer | metrics | evaluated | shots from |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in TASKS:
+        node = task(name)
+        reader, split = PromptReader(**without_target(node["rows"])), node["data"]["shots_split"]
+        data_set = " ".join(filter(None, (reader.dataset, reader.subset)))
+        metrics = ", ".join(f"`{metric}`" for metric in node["module"]["metrics"])
+        evaluated = ", ".join(sorted(evaluated_splits(node)))
+        rows.append(f"| `{name}` | {data_set} | {reader.answer_type} | {metrics} | {evaluated} | {split or 'none'} |")
+    return "\n".join(rows)
+
+
+def page_with_table() -> str:
+    """docs/in-context.md with the table of today's tasks."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--write", action="store_true", required=True, help="rewrite golden_prompts.json")
+    parser.add_argument("--write", action="store_true", required=True, help="rewrite the hashes and the table")
     parser.parse_args()
     lines = [f"{json.dumps(name)}: {json.dumps(fingerprint(name))}" for name in TASKS]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    PAGE.write_text(page_with_table(), encoding="utf-8")

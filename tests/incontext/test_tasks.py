@@ -15,7 +15,7 @@ from protoformer.modules.in_context.module import InContextModule
 from protoformer.text.tokenizers import Tokenizer
 
 from . import catalogue
-from .catalogue import GOLDEN, TASKS, fingerprint, task, without_target
+from .catalogue import GOLDEN, PAGE, TASKS, fingerprint, page_with_table, task, without_target
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,8 @@ def test_templates_do_not_change_unseen(name: str) -> None:
 
 def test_no_golden_prompts_of_other_tasks() -> None:
     assert list(json.loads(GOLDEN.read_text(encoding="utf-8"))) == TASKS
+
+
+def test_the_page_lists_the_tasks() -> None:
+    """After a change: `python -m tests.incontext.catalogue --write`."""
+    assert PAGE.read_text(encoding="utf-8") == page_with_table()

@@ -86,7 +86,9 @@ def _data(config: dict[str, Any]) -> "InContextDataModule":
     config["task"]["data"]["on_overflow"] = "drop_shots"  # what does not fit is a finding
     data: Any = build_datamodule(config, source, build_tokenizer(config, initial, source))
     if not hasattr(data, "prompts"):
-        raise ConfigurationError(f"task={config['choices'].get('task')}: its kind, {config['task']['kind']}, has no prompts")
+        raise ConfigurationError(
+            f"task={config['choices'].get('task')}: its kind, {config['task']['kind']}, has no prompts"
+        )
     return data
 
 

@@ -54,7 +54,7 @@ def check(data: InContextDataModule, raw: RawTable, role: Role) -> CheckedPrompt
         try:
             read = reader.read(raw.take([row]), "train" if role == "train" else "validation").examples
         except DataError as error:
-            findings.append(Finding(row, _without_place(str(error))))
+            findings.append(Finding(row, _without_location(str(error))))
         else:
             examples += [replace(each, row=row) for each in read]
     prompts = next(iter(data.prompts(raw, examples))) if examples else []
@@ -64,7 +64,7 @@ def check(data: InContextDataModule, raw: RawTable, role: Role) -> CheckedPrompt
     return CheckedPrompts(prompts, findings)
 
 
-def _without_place(message: str) -> str:
+def _without_location(message: str) -> str:
     """What is wrong with a row, without its file, its number, and the advice to skip it."""
     message = message.partition("; task.data.on_bad_row")[0]
     _, marker, rest = message.partition(", column ")
