@@ -13,7 +13,7 @@ from protoformer.errors import DataError
 from protoformer.text.prompts.pairs import EncodedPair
 from protoformer.text.prompts.template import Template
 
-SHARE, ENOUGH = 0.8, 5  # of the rows that name their right choice in the prompt, and rows to judge that by
+FRACTION, ENOUGH = 0.8, 5  # of the rows that name their right choice in the prompt, and rows to judge that by
 
 
 @dataclass(frozen=True)
@@ -120,5 +120,5 @@ def _named_right_choices(examples: Sequence[PromptExample]) -> Iterator[str]:
         context = example.contexts[0].lower()
         inside = [text.strip().lower() in context for text in example.completions]
         named += inside[example.gold] and sum(inside) == 1
-    if named >= SHARE * len(chosen):
+    if named >= FRACTION * len(chosen):
         yield f"{named} of {len(chosen)} prompts name the right choice and no other"
