@@ -114,3 +114,11 @@ def test_a_model_without_next_tokens_is_refused(tmp_path: Path, capsys: pytest.C
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0
     assert error.startswith("error: ")
+
+
+def test_a_recurrent_model_is_scored_by_the_decoder_that_it_was_pretrained_as(tmp_path: Path) -> None:
+    words = ["model=rnn_tiny", "task=pretrain/clm", "task.max_len=48", "recipe.batch_size=4", "recipe.max_steps=2"]
+    assert run(tmp_path / "pretrained", *words, "trainer.limit_val_batches=1") == 0
+    weights = only_run(tmp_path / "pretrained")
+    assert run(tmp_path / "task", "model=rnn_tiny", f"init_from={weights}", "task=incontext/copa", "task.shots=1") == 0
+    assert len(predictions(only_run(tmp_path / "task"))) == 40

@@ -13,7 +13,7 @@ import pytest
 from protoformer import cli
 from protoformer.errors import ConfigurationError
 
-CASES = 400
+CASES = 600
 COMPOSING = ("train", "prepare", "plan")  # a tenth of a second each: a third as many as of the others
 # none of these gets as far as to train, measure or download: the files and runs that they name are not there
 LINES = {

@@ -33,7 +33,13 @@ VERSION_BASE = "1.3"
 LABELS = "task.rows.labels"
 NO_TASK = "_none"  # stands in train.yaml, since a sweep over tasks is composed without one first
 VARIANT_REFERENCE = re.compile(r"\$\{variant\.(\w+)\}")
-TRANSIENT_GROUPS = ("family", "experiment", "debug")  # groups that choose, and leave nothing of their own behind
+TRANSIENT_GROUPS = (
+    "family",
+    "predicts",
+    "architecture",
+    "experiment",
+    "debug",
+)  # groups that choose, and leave nothing of their own behind
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:

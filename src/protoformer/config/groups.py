@@ -143,11 +143,14 @@ def models_for(data_target: str, folders: tuple[Path, ...]) -> list[str]:
 
 
 def can(name: str, task: str, folders: tuple[Path, ...]) -> bool:
-    """Whether a model's template writes a task: its own, or the one that its family's recipe for the task names."""
+    """Whether a model's template writes a task: its own, or the one that its family names for what the task predicts, or in
+    its recipe for the task."""
     template = model(name, folders)["template"]
-    recipe = f"{family(name, folders)}/{task}"
-    if any((folder / "recipe" / f"{recipe}.yaml").is_file() for folder in folders):
-        template = template | option("recipe", recipe, folders).get("model", {}).get("template", {})
+    predicts = option("task", task, folders)["overrides"].get("predicts", "none")
+    for group, choice in (("architecture", predicts), ("recipe", task)):
+        of_family = f"{family(name, folders)}/{choice}"
+        if any((folder / group / f"{of_family}.yaml").is_file() for folder in folders):
+            template = template | option(group, of_family, folders).get("model", {}).get("template", {})
     return supports(template["_target_"], option("task", task, folders)["data"]["_target_"])
 
 
