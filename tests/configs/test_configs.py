@@ -23,7 +23,7 @@ MODELS, TASKS = options("model", FOLDERS), options("task", FOLDERS)
 PAIR = ("model=bert_l2_h128", "task=glue/rte")
 OTHERS = [
     (group, name)
-    for group in ("hardware", "source", "tracking", "debug", "experiment", "family", "paths", "trainer")
+    for group in ("hardware", "source", "tracking", "debug", "experiment", "family", "predicts", "paths", "trainer")
     for name in options(group, FOLDERS)
 ]
 GLUE = ("ax", "cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
@@ -102,9 +102,9 @@ def test_every_file_is_an_option_or_a_base_that_is_walked_here() -> None:
     files = [path.relative_to(FOLDERS[0]).as_posix() for path in FOLDERS[0].rglob("*.yaml")]
     bases = {file for file in files if Path(file).name.startswith("_")}
     walked = {f"model/{name}.yaml" for name in MODELS} | {f"task/{name}.yaml" for name in TASKS}
-    walked |= {f"{group}/{name}.yaml" for group, name in OTHERS} | {
-        f"recipe/{name}.yaml" for name in options("recipe", FOLDERS)
-    }
+    walked |= {f"{group}/{name}.yaml" for group, name in OTHERS}
+    of_families = ("recipe", "architecture")  # composed with the models and tasks that choose them
+    walked |= {f"{group}/{name}.yaml" for group in of_families for name in options(group, FOLDERS)}
     assert set(files) - bases - {"train.yaml"} == walked
 
 
@@ -116,6 +116,7 @@ OWN = {  # tasks of one's own data, and what must be said of it
     "qa": [],
     "translate/own": ["task.rows.source=fr", "task.rows.target=it"],
 }
+FILES = {"lm/files": ["source=files", "source.files=[held_out.txt]"]}
 CHOICES = {"arc/easy", "arc/challenge", "openbookqa", "boolq", *WINOGRANDE}
 
 
@@ -144,7 +145,7 @@ def test_every_model_composes_and_binds(model: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_composes_and_binds_and_its_template_encodes_it(task: str) -> None:
-    needed = [*OWN[task], "source=local", "source.root=folder"] if task in OWN else []
+    needed = [*OWN[task], "source=local", "source.root=folder"] if task in OWN else FILES.get(task, [])
     config = compose([f"model={reader(task)}", f"task={task}", *needed])
     binds(config)
     method = members(config["task"]["data"]["_target_"])["template_method"]

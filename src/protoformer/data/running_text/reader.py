@@ -33,7 +33,7 @@ class RunningTexts:
 
 @dataclass(frozen=True)
 class RunningTextReader(DatasetRef):
-    """Reader of a column of texts, whose rows are joined by `join` into one text, or stand each for itself (null).
+    """Reader of texts. `column` holds them; its rows are joined by `join` into one text, or stand each for itself (null).
 
     `lines`: a row is a line, or several (a whole file); its last line end is no part of it. `line_ends_count`: the ends of
     lines are units of the data set's perplexities, the token `<eos>` of its vocabulary. `last_bytes` are the bytes of the
