@@ -18,7 +18,7 @@ from protoformer import cli
 from protoformer.commands import train
 from protoformer.inference.generate import load_decoder
 from protoformer.modules.perplexity import module as perplexity
-from protoformer.text.stop_words import STOP_WORDS
+from protoformer.text.words.stop_words import STOP_WORDS
 
 from .commands import result
 

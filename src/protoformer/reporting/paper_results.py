@@ -34,7 +34,10 @@ ROWS = {  # of the published dev and test splits, as the hub has them
     "swag": {"validation": 20006},
     "translate/wmt14_en_de": {"validation": 3000, "test": 3003},
     "translate/wmt14_en_fr": {"validation": 3000, "test": 3003},
+    "lm/wikitext2": {"test": 4358},
+    "lm/wikitext103": {"test": 4358},
 }
+BYTES = {"lm/enwik8": {"test": 5_000_000}, "lm/text8": {"test": 5_000_000}}  # of test sets that are cut by bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +209,9 @@ def _other_rows(task: str, config: Mapping[str, Any], data: Mapping[str, Any]) -
     expected = {"train": _setting(config, "task.train_examples"), **ROWS.get(task, {})}
     reasons = []
     for split, stats in data.items():
+        count, published_count = stats.get("bytes"), BYTES.get(task, {}).get(split)
+        if count is not None and published_count not in (None, count):
+            reasons.append(f"its {split} split has {count:,} bytes, that of the data set {published_count:,}")
         rows, published_rows = stats.get("rows"), expected.get(split)
         if None in (rows, published_rows) or published_rows in (rows, rows - stats.get("skipped", 0)):
             continue

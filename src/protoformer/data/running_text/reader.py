@@ -8,7 +8,7 @@ import numpy as np
 from protoformer.data.examples.columns import BadRows, OnBadRow, check_columns, nullable_texts
 from protoformer.data.sources.source import DatasetRef, RawTable
 from protoformer.errors import ConfigurationError, DataError
-from protoformer.text.detokenizers import Detokenizer
+from protoformer.text.words.detokenizers import InvertibleDetokenizer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RunningTextReader(DatasetRef):
     `lines`: a row is a line, or several (a whole file); its last line end is no part of it. `line_ends_count`: the ends of
     lines are units of the data set's perplexities, the token `<eos>` of its vocabulary. `last_bytes` are the bytes of the
     joined text that are the test set, where the data set is not divided (null: all). `detokenize` are the rules of the
-    de-tokeniser, in whose words the model reads the text (`text.detokenizers`).
+    de-tokeniser, in whose words the model reads the text (`text.words.detokenizers`).
     """
 
     column: str = "text"
@@ -51,7 +51,7 @@ class RunningTextReader(DatasetRef):
     def __post_init__(self) -> None:
         if self.last_bytes is not None and (self.join is None or self.last_bytes < 1):
             raise ConfigurationError("task.rows.last_bytes: at least 1, of rows that task.rows.join makes one text")
-        Detokenizer(self.detokenize)  # raises for a rule that there is not
+        InvertibleDetokenizer(self.detokenize)  # raises for a rule that there is not
 
     def read(self, raw: RawTable, on_bad_row: OnBadRow = "error") -> RunningTexts:
         """Raises DataError for a missing column, zero rows, no text at all, and (unless skipped) rows without text."""
@@ -79,7 +79,7 @@ class RunningTextReader(DatasetRef):
         stats = {**asdict(counts), "rows": len(values), "skipped": int(bad_rows.mask.sum())}
         if not self.detokenize:
             return RunningTexts(originals, counts, stats)
-        detokenizer = Detokenizer(self.detokenize)
+        detokenizer = InvertibleDetokenizer(self.detokenize)
         texts = [detokenizer(text) for text in originals]
         undone = detokenizer.undone
         return RunningTexts(texts, counts, {**stats, "joined": undone.changed, "ambiguous": undone.ambiguous})

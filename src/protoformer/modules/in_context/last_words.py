@@ -15,7 +15,7 @@ from torch import Tensor
 from protoformer.incontext.prefix_scoring import Likelihood
 from protoformer.modules.in_context.scored import ScoredExamples
 from protoformer.scoring import in_context
-from protoformer.text.stop_words import STOP_WORDS
+from protoformer.text.words.stop_words import STOP_WORDS
 
 FILTER = "stop_word_filter"
 

@@ -22,7 +22,7 @@ from protoformer.modules.in_context.last_words import last_word_values
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.in_context import Metric
-from protoformer.text.stop_words import STOP_WORDS
+from protoformer.text.words.stop_words import STOP_WORDS
 
 
 class InContextModule(TaskModule[PromptBatch, InContextReferences]):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from protoformer.errors import ConfigurationError
-from protoformer.text.detokenizers import Detokenizer
+from protoformer.text.words.detokenizers import InvertibleDetokenizer
 
 PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")  # an escaped brace, or a field
 
@@ -57,7 +57,7 @@ def _first_words(text: str, count: str) -> str:
 
 def _detokenized_rest(text: str) -> str:
     """What stands behind a word, in the place of which there is a letter."""
-    return Detokenizer(PENN)(f"x{text}")[1:]
+    return InvertibleDetokenizer(PENN)(f"x{text}")[1:]
 
 
 PENN = ("latex_quotes", "punctuation", "clitics", "negations")  # of texts in the tokens of the Penn Treebank
@@ -75,7 +75,7 @@ FILTERS: Mapping[str, Callable[[str], str]] = {
     "after_blank": _after_blank,
     "single_spaces": lambda text: " ".join(text.split()),
     "lower_article": _lower_article,
-    "detokenized": Detokenizer(PENN),
+    "detokenized": InvertibleDetokenizer(PENN),
     "detokenized_rest": _detokenized_rest,
 }
 FILTERS_WITH_TEXT: Mapping[str, Callable[[str, str], str]] = {  # such as `before:@placeholder`

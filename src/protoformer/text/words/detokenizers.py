@@ -54,7 +54,7 @@ class Undone:
 
 
 @dataclass(frozen=True)
-class Detokenizer:
+class InvertibleDetokenizer:
     """A de-tokeniser of these rules (`RULES`). Raises ConfigurationError for an unknown one."""
 
     rules: Sequence[str]
@@ -129,9 +129,9 @@ class Detokenizer:
         return closes, has("currency") and token in CURRENCY
 
     def _joined(self, group: Sequence[str]) -> str:
-        return "".join(self._written(token) for token in group)
+        return "".join(self._replaced(token) for token in group)
 
-    def _written(self, token: str) -> str:
+    def _replaced(self, token: str) -> str:
         if "separators" in self.rules and token in MARKED:
             return MARKED[token]
         if "unknown_words" in self.rules and token == "<unk>":

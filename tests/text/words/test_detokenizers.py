@@ -3,7 +3,7 @@
 import pytest
 
 from protoformer.errors import ConfigurationError
-from protoformer.text.detokenizers import RULES, Detokenizer
+from protoformer.text.words.detokenizers import RULES, InvertibleDetokenizer
 
 WIKITEXT = ["line_spaces", "separators", "punctuation", "quotes", "clitics"]
 PTB = ["line_spaces", "clitics", "negations", "currency", "numbers"]
@@ -23,7 +23,7 @@ CASES = [
 
 @pytest.mark.parametrize(("rules", "original", "expected"), CASES)
 def test_the_original_comes_back(rules: list[str], original: str, expected: str) -> None:
-    detokenizer = Detokenizer(rules)
+    detokenizer = InvertibleDetokenizer(rules)
     text = f"{original}\n\n{original}"
     assert detokenizer(text) == f"{expected}\n\n{expected}"
     assert detokenizer.inverse(f"{expected}\n\n{expected}") == text
@@ -33,13 +33,13 @@ def test_the_original_comes_back(rules: list[str], original: str, expected: str)
 @pytest.mark.parametrize("word", ["St", "B", "n.y", "no"])
 def test_tokens_that_would_not_come_back_stay_apart(word: str) -> None:
     """A full stop behind an abbreviation would be read as a part of it."""
-    detokenizer = Detokenizer(["punctuation"])
+    detokenizer = InvertibleDetokenizer(["punctuation"])
     assert detokenizer(f"the {word} .") == f"the {word} ."
     assert detokenizer.inverse(detokenizer(f"the {word} .")) == f"the {word} ."
 
 
 def test_ambiguous_tokens_stay_and_are_counted() -> None:
-    detokenizer = Detokenizer(["separators", "punctuation"])
+    detokenizer = InvertibleDetokenizer(["separators", "punctuation"])
     assert detokenizer("well-known and Press. , 1,000 here") == "well-known and Press. , 1,000 here"
     assert detokenizer.undone.ambiguous == 3  # the comma could come back alone
 
@@ -47,4 +47,4 @@ def test_ambiguous_tokens_stay_and_are_counted() -> None:
 def test_every_rule_is_named_and_others_are_refused() -> None:
     assert {rule for rules, *_ in CASES for rule in rules} == set(RULES)
     with pytest.raises(ConfigurationError, match="no de-tokeniser 'spaces'; there are separators, punctuation"):
-        Detokenizer(["spaces"])
+        InvertibleDetokenizer(["spaces"])

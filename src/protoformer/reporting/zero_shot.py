@@ -1,0 +1,107 @@
+"""`protoformer report lm`: runs of GPT-2's zero-shot tasks beside the paper's four sizes and the known reproductions.
+
+A number stands in the row of its metric, whose name says the unit and the stride. What was not run reads "not run".
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protoformer.atomic import write_text
+from protoformer.errors import RunFolderError
+from protoformer.reporting import paper_results
+from protoformer.reporting.paper_results import Row, format_metric, is_percent
+from protoformer.reporting.report import collect
+from protoformer.reporting.tables import make_console, markdown_table, print_line, print_table
+
+PAPER, TABLE = "GPT-2, Radford et al. 2019", "Table 3"
+COLUMNS = ("prior best", "117M", "345M", "762M", "1542M")
+HEAD = ("task", "metric", "ours", *COLUMNS, "reproductions")
+NOT_RUN = "not run"
+TITLE = "lm"  # of the verb: `protoformer report lm`
+SHOWN = ("perplexity", "accuracy", "bits")  # beginnings of the metrics' names
+
+
+@dataclass(frozen=True)
+class ZeroShotRun:
+    """A finished run: its model, the metrics of its test set as they are printed, what differs from the paper's experiment."""
+
+    model: str
+    task: str
+    metrics: Mapping[str, str]
+    notes: Mapping[str, str]
+    caveats: Sequence[str]
+
+
+def main(folders: Sequence[str], markdown: str | None = None) -> None:
+    """Print the table, the protocols of its numbers and the caveats of the runs; also as Markdown into a file."""
+    runs, problems = [], []
+    try:
+        runs = list(read_runs(folders))
+    except RunFolderError as error:  # no runs: the table says so
+        problems = [str(error)]
+    rows, lines = table(runs), [*protocols(), *notes(runs), *problems]
+    console = make_console()
+    print_table(HEAD, rows, "GPT-2's zero-shot tasks", console=console, right=HEAD[2:])
+    for line in lines:
+        print_line(console, line)
+    if markdown:
+        text = markdown_table(HEAD, rows, HEAD[2:]) + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+        write_text(Path(markdown), text)
+
+
+def read_runs(folders: Sequence[str]) -> Iterator[ZeroShotRun]:
+    """The finished runs of the tasks `lm/...` in these folders."""
+    for run in collect(folders).runs:
+        result = run.result
+        if not str(result["task"]).startswith("lm/"):
+            continue
+        metrics = {
+            key.removeprefix("test/"): format_metric(value, is_percent(key, result))
+            for key, value in result["metrics"].items()
+            if key.startswith(tuple(f"test/{name}" for name in SHOWN)) and not key.endswith("_stderr")
+        }
+        caveats = paper_results.caveats(run.record.config, result)
+        yield ZeroShotRun(result["model"], result["task"], metrics, result.get("notes", {}).get("test", {}), caveats)
+
+
+def published() -> list[Row]:
+    """The numbers of the tasks `lm/...`, those of the paper first."""
+    return [row for row in paper_results.rows() if row.task.startswith("lm/")]
+
+
+def table(runs: Sequence[ZeroShotRun]) -> list[tuple[str, ...]]:
+    """A row for each metric of each task: those of the paper and its reproductions, then those of the runs alone."""
+    rows = published()
+    lines = []
+    tasks = dict.fromkeys([*(row.task for row in rows), *(run.task for run in runs)])
+    for task in tasks:
+        own = [run for run in runs if run.task == task]
+        of_paper = [row.metric for row in rows if row.task == task]
+        for metric in dict.fromkeys([*of_paper, *(name for run in own for name in run.metrics)]):
+            ours = [f"{run.model} {run.metrics[metric]}" for run in own if metric in run.metrics]
+            of_metric = [row for row in rows if (row.task, row.metric) == (task, metric)]
+            by_row = {row.row: f"{row.value:g}" for row in of_metric if row.paper == PAPER}
+            others = [f"{row.model} {row.value:g}" for row in of_metric if row.paper != PAPER]
+            cells = [by_row.get(name, "") for name in COLUMNS]
+            lines.append((task, metric, "\n".join(ours) or NOT_RUN, *cells, "\n".join(others)))
+    return lines
+
+
+def protocols() -> list[str]:
+    """Which protocol each published number has."""
+    lines: dict[str, None] = {}
+    for row in published():
+        if row.row != "prior best":
+            source = f"{row.paper.partition(',')[0]}, {row.table}"
+            lines[f"{row.task} {row.metric}, {source}: {row.protocol}"] = None
+    return list(lines)
+
+
+def notes(runs: Sequence[ZeroShotRun]) -> list[str]:
+    """How the runs' numbers were computed, and why they are not the paper's."""
+    lines = []
+    for run in runs:
+        how = "; ".join(f"{name} {text}" for name, text in run.notes.items())
+        lines.append(f"{run.model} on {run.task}: {how}" + "".join(f"; {each}" for each in run.caveats))
+    return lines

@@ -1,0 +1,1 @@
+"""Words of texts: de-tokenisers with an inverse, and stop words."""
