@@ -47,3 +47,5 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "lm", str(tmp_path), "--markdown", str(tmp_path / "lm.md")]) in (0, None)
     assert "not run" in capsys.readouterr().out
     assert "| lm/wikitext2 |" in (tmp_path / "lm.md").read_text()
+    assert cli.main(["report", "lm", str(tmp_path / "absent")]) == 2
+    assert "absent" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protoformer.atomic import write_text
-from protoformer.errors import RunFolderError
+from protoformer.errors import UserError
 from protoformer.reporting import paper_results
 from protoformer.reporting.paper_results import Row, format_metric, is_percent
 from protoformer.reporting.report import collect
@@ -37,9 +37,11 @@ def main(folders: Sequence[str], markdown: str | None = None) -> None:
     """Print the table, the protocols of its numbers and the caveats of the runs; also as Markdown into a file."""
     runs, problems = [], []
     try:
-        runs = list(read_runs(folders))
-    except RunFolderError as error:  # no runs: the table says so
-        problems = [str(error)]
+        runs = list(read_runs(folders or ["outputs"]))
+    except UserError as error:
+        if folders and not all(Path(folder).is_dir() for folder in folders):
+            raise
+        problems = [str(error)]  # the table says that nothing was run
     rows, lines = table(runs), [*protocols(), *notes(runs), *problems]
     console = make_console()
     print_table(HEAD, rows, "GPT-2's zero-shot tasks", console=console, right=HEAD[2:])

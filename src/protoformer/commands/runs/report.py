@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> None:
     from protoformer.reporting import report, zero_shot
 
     if options.folders[0] == zero_shot.TITLE and not Path(zero_shot.TITLE).is_dir():
-        zero_shot.main(options.folders[1:] or ["outputs"], markdown=options.markdown)
+        zero_shot.main(options.folders[1:], markdown=options.markdown)
         return
     report.main(options.folders, csv=options.csv, markdown=options.markdown)
