@@ -1,4 +1,4 @@
-"""`protoformer plan`: what a run would cost, before any data is read or any weight is made.
+"""`protoformer plan`: what a run would cost, before any weight is made; data is read for a task of prompts alone.
 
 The model is built on the meta device and taken through one forward and backward pass there, so BERT-large takes no memory.
 Rows are taken to be as long as `task.max_len`; shorter ones cost less, since padding is not computed (packing).
@@ -20,8 +20,11 @@ from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.selection import SplitSelection
 from protoformer.distributed.devices import matrix_flops
 from protoformer.errors import ConfigurationError
+from protoformer.models.backbone import Backbone
 from protoformer.models.cost import Cost, cost
+from protoformer.modules.task_module import TaskModule
 from protoformer.optim.schedules import warmup_steps
+from protoformer.planning.evaluation import forward_flops, prompt_tokens
 from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies
 from protoformer.reporting.tables import counted, format_duration
 from protoformer.runs.own_files import AUTO
@@ -61,8 +64,11 @@ class BatchRows:
 
 def print_plan(config: Mapping[str, Any]) -> None:
     """Print the plan of a composed run."""
-    run_plan = plan(config)
-    width = max(map(len, lines := _lines(run_plan, config)))
+    module = _module(config, _builder_arguments(config))
+    lines = (
+        _lines(plan(config), config) if type(module).loss is not TaskModule.loss else _evaluation_lines(module, config)
+    )
+    width = max(map(len, lines))
     print(f"{config['choices']['model']} x {config['choices']['task']} on hardware={config['choices']['hardware']}")
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}")
@@ -115,11 +121,17 @@ def _batch_rows(config: Mapping[str, Any], tokens: int, devices: int) -> BatchRo
 
 def _costs(config: Mapping[str, Any], arguments: dict[str, Any], rows: int, tokens: int) -> tuple[Cost, Cost]:
     """The cost of a step on one row of `tokens` tokens, and on `rows` of them."""
+    module: Any = _module(config, arguments)
     with torch.device("meta"):
-        module: Any = build_module({**config, "hardware": {**config["hardware"], "packing": "off"}}, arguments)
         module.train()
         one_row = cost(module, lambda: module.loss(module.dummy_batch(1, tokens)).total)
         return one_row, cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
+
+
+def _module(config: Mapping[str, Any], arguments: dict[str, Any]) -> TaskModule:
+    """The task's module on the meta device, where weights take no memory."""
+    with torch.device("meta"):
+        return build_module({**config, "hardware": {**config["hardware"], "packing": "off"}}, arguments)
 
 
 def _steps(config: Mapping[str, Any], examples: int | None, rows: BatchRows) -> int | None:
@@ -200,6 +212,32 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
         f"{_flops(run_plan.training_flops)} in all, were every row {run_plan.tokens_per_row} tokens long"
     )
     return lines | _time(run_plan, config)
+
+
+def _evaluation_lines(module: TaskModule, config: Mapping[str, Any]) -> dict[str, str]:
+    """Of a kind that trains nothing: what the evaluation costs."""
+    parameters = list(module.parameters())
+    weights = sum(each.numel() * each.element_size() for each in parameters)
+    lines = {
+        "parameters": f"{sum(each.numel() for each in parameters):,}",
+        "memory": f"{weights / GIB:.2f} GiB of weights",
+        "steps": "none: this task is only tested",
+    }
+    tokens = prompt_tokens(config)
+    if isinstance(tokens, str):
+        return lines | {"evaluation": f"unknown: {tokens}"}
+    if not tokens.examples or not isinstance(module.backbone, Backbone):
+        return lines
+    length = tokens.requested / tokens.sequences
+    flops = forward_flops(module.backbone, tokens.computed, length)
+    return lines | {
+        "evaluation": f"{tokens.examples:,} examples, {tokens.sequences:,} sequences of {length:.0f} tokens on average",
+        "tokens": (
+            f"{tokens.requested:,}, of which {tokens.computed:,} are run: each is used "
+            f"{tokens.requested / max(1, tokens.computed):.1f} times"
+        ),
+        "FLOPs": f"{_flops(flops)} in all, without the output matrix",
+    }
 
 
 def _time(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
