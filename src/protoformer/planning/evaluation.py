@@ -61,8 +61,8 @@ def prompt_tokens(config: Mapping[str, Any]) -> PromptTokens | str:
                 each.ids if longest is None else each.ids[: each.start + 1] for each in table.sequences(example)
             ]
     requested, computed = tree_tokens(sequences)
-    written = 0 if longest is None else longest * len(sequences) * config["task"]["module"].get("num_beams", 1)
-    return PromptTokens(sum(map(len, tables)), len(sequences), requested + written, computed + written)
+    generated = 0 if longest is None else longest * len(sequences) * config["task"]["module"].get("num_beams", 1)
+    return PromptTokens(sum(map(len, tables)), len(sequences), requested + generated, computed + generated)
 
 
 def forward_flops(backbone: Backbone, tokens: float, length: float) -> float:
