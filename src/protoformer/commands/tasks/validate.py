@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HELP = "render prompts of in-context tasks, count their tokens, and find what is doubtful"
 GROUP = "incontext"
 CHECKED, SHOWN = 50, 2  # rows, where --rows does not say how many
+NOT_READ = "not read"
 COLUMNS = ("task", "version", "answer", "metrics", "rows", "choices", "tokens", "findings")
 
 
@@ -55,7 +56,11 @@ def run(options: argparse.Namespace) -> None:
     if options.row is not None:
         raise ConfigurationError(f"--row {options.row}: rows are of one data set; name one task")
     rows = [_table_row(each, [f"task={each}", *overrides], options.rows or CHECKED) for each in chosen]
-    print_table(COLUMNS, rows, console=make_console(), right=("version", "rows", "choices", "tokens"))
+    print_table(
+        COLUMNS, [line for line, _ in rows], console=make_console(), right=("version", "rows", "choices", "tokens")
+    )
+    if reasons := [reason for _, reason in rows if reason]:
+        print(f"{NOT_READ}: rows of {len(reasons)} of {len(rows)} tasks; the first: {reasons[0]}")
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
@@ -102,7 +107,8 @@ def _checked(data: "InContextDataModule", limit: int, given: "RawTable | None" =
     return check(data, raw if raw.table.num_rows <= limit else raw.take(range(limit)), role)
 
 
-def _table_row(task: str, overrides: Sequence[str], limit: int) -> tuple[str, ...]:
+def _table_row(task: str, overrides: Sequence[str], limit: int) -> tuple[tuple[str, ...], str | None]:
+    """A task's line, and why its rows cannot be read."""
     config = compose(overrides)
     data = _data(config)
     reader = data.prompt_reader
@@ -110,16 +116,17 @@ def _table_row(task: str, overrides: Sequence[str], limit: int) -> tuple[str, ..
     try:
         checked = _checked(data, limit)
     except (DataError, WeightsError) as error:
-        return (*first, "-", "-", "-", f"not read: {str(error).partition(' is not available')[0]}")
+        return (*first, "-", "-", "-", NOT_READ), str(error)
     choices = checked.choices
     texts = list(dict.fromkeys(_anonymous(each.text) for each in checked.findings))
-    return (
+    line = (
         *first,
         str(len({prompt.example.row for prompt, _ in checked.prompts})),
         str(choices[-1]) if len(choices) == 1 else f"{choices[0]} to {choices[-1]}",
         f"{checked.tokens:.0f}",
         f"{len(checked.findings)}: {'; '.join(texts[:2])}" if texts else "none",
     )
+    return line, None
 
 
 def _anonymous(text: str) -> str:
