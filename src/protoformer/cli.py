@@ -21,7 +21,7 @@ VERBS = {  # module of `commands`, in the order of the overview
     "train": "train", "list": "list", "plan": "plan", "validate": "tasks.validate", "prepare": "prepare",
     "predict": "runs.predict", "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention",
     "generate": "runs.generate",
-    "report": "runs.report", "compare": "runs.compare", "overlap": "overlap",
+    "report": "runs.report", "report scaling": "runs.scaling", "compare": "runs.compare", "overlap": "overlap",
     "submission": "runs.submission", "export": "runs.export", "complexity": "complexity", "tokenizer": "tokenizer",
     "settings": "settings", "clean": "clean", "completion": "completion",
 }  # fmt: skip
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(given: list[str]) -> int:
     verb, *rest = given or ["--help"]
+    if rest and f"{verb} {rest[0]}" in VERBS:
+        verb, *rest = f"{verb} {rest[0]}", *rest[1:]
     if verb in ("-h", "--help"):
         print(_overview())
         return 0
