@@ -143,11 +143,13 @@ def left_out_error(sizes: Float[ndarray, "points"], losses: Float[ndarray, "poin
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
-def better_form(sizes: Float[ndarray, "points"], losses: Float[ndarray, "points"]) -> Form:
-    """`irreducible` where there are points enough and it predicts points that are left out better, else `power`."""
-    if len(np.unique(sizes)) < FEWEST_WITH_IRREDUCIBLE:
-        return "power"
-    return min(("power", "irreducible"), key=lambda form: left_out_error(sizes, losses, form))
+def best_form(errors: dict[Form, float]) -> Form:
+    """The form that predicts points that are left out best; `power` where nothing was tried."""
+    best: Form = "power"
+    for form, error in errors.items():
+        if error < errors[best]:
+            best = form
+    return best
 
 
 def _check(sizes: Float[ndarray, "points"], losses: Float[ndarray, "points"], form: Form) -> None:

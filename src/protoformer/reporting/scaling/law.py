@@ -55,9 +55,10 @@ def law_of(points: Sequence[LossPoint], *, form: Form | None = None, level: floa
     errors: dict[Form, float] = {}
     if different >= FEWEST_WITH_IRREDUCIBLE:
         errors = {each: power_law.left_out_error(sizes, losses, each) for each in power_law.COEFFICIENTS}
-    chosen = form or (min(errors, key=errors.__getitem__) if errors else "power")
-    fits = {each: power_law.fit(sizes, losses, each, level=level) for each in {chosen, *errors}}
-    return ScalingLaw(variable, points, fits.pop(chosen), next(iter(fits.values()), None), errors)
+    if form is None:
+        form = power_law.best_form(errors)
+    fits = {each: power_law.fit(sizes, losses, each, level=level) for each in {form, *errors}}
+    return ScalingLaw(variable, points, fits.pop(form), next(iter(fits.values()), None), errors)
 
 
 def described(fit: Fit, variable: Variable) -> str:

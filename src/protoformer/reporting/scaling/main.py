@@ -104,10 +104,10 @@ def _predicted(console: Console, law: ScalingLaw, predict: str | None, record: s
         return _panel(law)
     prediction = predictions.predict(law, predictions.parsed_size(predict, law))
     loss = prediction.loss
-    farther = prediction.size / max(law.fit.sizes)
+    farther = f"{prediction.size / max(law.fit.sizes):.2g} x the largest here"
     print_line(
         console,
-        f"Predicted for {SYMBOLS[law.variable]} = {prediction.size:,} ({farther:.2g} x the largest here): loss {loss.value:.4f}, "
+        f"Predicted for {SYMBOLS[law.variable]} = {prediction.size:,} ({farther}): loss {loss.value:.4f}, "
         f"{interval_text(law.fit.level)} of one run {loss.low:.4f} to {loss.high:.4f}.",
     )
     if record is not None:
@@ -134,8 +134,8 @@ def _panel(law: ScalingLaw, prediction: Prediction | None = None, verdicts: Sequ
         AXES[law.variable],
         law.fit,
         law.other,
-        None if prediction is None else (prediction.size, prediction.loss),
-        [(law.size(verdict.point), verdict.point.loss) for verdict in verdicts],
+        None if prediction is None else (float(prediction.size), prediction.loss),
+        [(float(law.size(verdict.point)), verdict.point.loss) for verdict in verdicts],
     )
 
 

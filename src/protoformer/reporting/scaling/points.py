@@ -79,7 +79,9 @@ def read_points(folders: Sequence[str]) -> tuple[list[LossPoint], list[ScorePoin
         else:
             left_out.append(f"{run.record.folder}: {run.record.task} has no perplexity of a dev set")
     if not losses and not scores:
-        raise UserError(f"{', '.join(folders)}: no finished run of a language model or of an in-context task")
+        raise UserError(
+            f"{', '.join(folders)}: no finished run of a language model or of an in-context task; {left_out[0]}"
+        )
     losses.sort(key=lambda point: (point.layers, point.tokens, point.seed))
     scores.sort(key=lambda point: (point.task, point.layers, point.shots))
     return losses, scores, left_out

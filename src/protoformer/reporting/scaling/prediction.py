@@ -79,7 +79,7 @@ def ladder_size(depth: object) -> int:
 
 def predict(law: ScalingLaw, size: int) -> Prediction:
     """The loss of a run of this size that reads the same tokens (or has the same parameters)."""
-    return Prediction(law, size, law.fit.prediction(size), datetime.now(UTC).isoformat(timespec="seconds"))
+    return Prediction(law, size, law.fit.prediction(float(size)), datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def record(prediction: Prediction, path: Path) -> None:
