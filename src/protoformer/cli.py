@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: list[str]) -> int:
-    verb, *rest = given or ["--help"]
-    if rest and f"{verb} {rest[0]}" in VERBS:
-        verb, *rest = f"{verb} {rest[0]}", *rest[1:]
+    verb, rest = split_verb(given or ["--help"])
     if verb in ("-h", "--help"):
         print(_overview())
         return 0
@@ -59,6 +57,12 @@ def _dispatch(given: list[str]) -> int:
         os.environ[CONF_VARIABLE] = os.path.abspath(folder)
     command.run(options)
     return 0
+
+
+def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The command that words begin with, of one word or two (`report scaling`), and the words after it."""
+    two = " ".join(words[:2])
+    return (two, list(words[2:])) if two in VERBS else (words[0], list(words[1:]))
 
 
 def _command(verb: str) -> ModuleType:

@@ -91,13 +91,14 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
             compose(overrides)
         return
     assert words[0] == "protoformer"
-    verb = importlib.import_module(f"protoformer.commands.{cli.VERBS[words[1]]}")
-    if len(words) == 2:  # named, not called
+    name, arguments = cli.split_verb(words[1:])
+    verb = importlib.import_module(f"protoformer.commands.{cli.VERBS[name]}")
+    if not arguments:  # named, not called
         return
-    parser = Parser(prog=words[1])
+    parser = Parser(prog=name)
     verb.add_arguments(parser)
-    options = parser.parse_intermixed_args(words[2:])
-    if hasattr(options, "overrides") and words[1] != "evaluate":  # which takes its model from the run
+    options = parser.parse_intermixed_args(arguments)
+    if hasattr(options, "overrides") and name != "evaluate":  # which takes its model from the run
         compose(options.overrides)
 
 

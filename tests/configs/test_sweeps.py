@@ -261,3 +261,36 @@ def test_a_row_of_a_table_that_changes_nothing_is_refused() -> None:
         compose([*overrides, "model.dropout=0.3"], str(SWEEPS))
     with pytest.raises(ConfigurationError, match="no yaml reads any"):
         compose(["model=bert", "task=glue/rte", "variant.lr=1"])
+
+
+SCALING = {  # jobs, and what differs between them
+    "scaling_size": ("model.n_layers", [2, 3, 4, 5, 6]),
+    "scaling_tokens": ("model.pretraining.tokens", [1.25e8, 2.5e8, 5e8, 1e9, 2e9]),
+    "shots": ("task.shots", [0, 1, 2, 4, 8]),
+    "sizes_in_context": ("model.n_layers", [12, 24, 36, 48]),
+}
+
+
+@pytest.mark.parametrize("name", SCALING)
+def test_a_scaling_sweep_draws_its_points(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.chdir(ROOT)
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr("protoformer.config.compose.compose", lambda overrides: drawn.append(compose(overrides)))
+    jobs, _ = multirun.checked_sweep([f"experiment={name}"], groups.search_path())
+    key, values = SCALING[name]
+    assert jobs == len(drawn) == len(values)
+    actual: list[Any] = drawn
+    for part in key.split("."):
+        actual = [node[part] for node in actual]
+    assert actual == values
+    recipes = [config["recipe"] for config in drawn]
+    if name == "scaling_size":
+        tokens = [recipe["max_steps"] * recipe["batch_size"] * 1024 for recipe in recipes]
+        assert tokens == pytest.approx([1e9] * 5, rel=1e-4)
+        rates = [recipe["lr"] for recipe in recipes]
+        assert rates == sorted(rates, reverse=True)
+    else:
+        assert all({**recipe, "max_steps": 0} == {**recipes[0], "max_steps": 0} for recipe in recipes)
+    if name == "shots":
+        assert {config["task"]["draws"] for config in drawn} == {5}

@@ -70,9 +70,13 @@ def print_candidates(words: Sequence[str], verbs: dict[str, str]) -> None:
 
 def _candidates(words: list[str], verbs: dict[str, str]) -> Iterator[str]:
     if len(words) < 2:
-        yield from verbs
+        yield from (verb for verb in verbs if " " not in verb)
         return
     verb, *before, current = words
+    if not before:
+        yield from (two.removeprefix(f"{verb} ") for two in verbs if two.startswith(f"{verb} "))
+    elif f"{verb} {before[0]}" in verbs:
+        verb, *before = f"{verb} {before[0]}", *before[1:]
     if verb not in verbs:
         return
     if current.startswith("-"):

@@ -2,7 +2,7 @@
 
 import argparse
 
-HELP = "fit power laws to the losses of runs of several sizes, predict the next size, draw scores over shots and size"
+HELP = "fit power laws to the losses of several sizes, predict the next size; scores over shots and size"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
