@@ -61,7 +61,7 @@ def resolve_model(config: Mapping[str, Any], initial: InitialWeights, tokenizer:
         sizes = {"vocab_size": tokenizer.vocab_size}
     if "model.depth" in set_keys and sizes.get("n_layers", config["model"]["depth"]) != config["model"]["depth"]:
         raise ConfigurationError(
-            f"model.depth={config['model']['depth']} is set, but {initial.source_name} has {sizes['n_layers']} layers; "
+            f"model.depth={config['model']['depth']} is set, but {initial.source_name} has n_layers={sizes['n_layers']}; "
             "leave one of them out"
         )
     for name, value in sizes.items():

@@ -72,7 +72,7 @@ def read_points(folders: Sequence[str]) -> tuple[list[LossPoint], list[ScorePoin
     scores: list[ScorePoint] = []
     left_out = [*collected.skipped, *(f"{each}: not finished" for each in collected.unfinished + collected.never_began)]
     for run in collected.runs:
-        if run.result["kind"] == "in_context":
+        if run.record.config["task"].get("shots") is not None:
             scores.append(_score_point(run))
         elif "val/perplexity" in run.result["metrics"] and (run.result.get("training") or {}).get("steps"):
             losses.append(_loss_point(run))
