@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from protoformer.config import ladder
 from protoformer.config.compose import compose
+from protoformer.config.resolvers import ladder
 from protoformer.errors import ConfigurationError
 from protoformer.runs.identity import run_id
 

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protoformer.config import ladder, schema
+from protoformer.config import schema
 from protoformer.config.coerce import KeyedError
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
 from protoformer.config.names.foreign_names import foreign_value
 from protoformer.config.names.suggest import PLUGINS, advice
 from protoformer.config.old_keys import renamed
 from protoformer.config.overrides import parsed, quoted_example
+from protoformer.config.resolvers import ladder
 from protoformer.config.validate import check, check_supported, key_advice, keys_of, stated_keys
 from protoformer.errors import ConfigurationError
 

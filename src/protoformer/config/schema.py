@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
-from protoformer.config.ladder import Depth
+from protoformer.config.resolvers.ladder import Depth
 from protoformer.optim.optimization import Optimization
 from protoformer.ranges import NonNegative, Positive
 

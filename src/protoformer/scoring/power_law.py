@@ -173,8 +173,8 @@ def _power(sizes: Float[ndarray, "points"], losses: Float[ndarray, "fits points"
     """A straight line through ln x and ln L."""
     x, y = np.log(sizes), np.log(losses)
     centred = x - x.mean()
-    slope = (y - y.mean(axis=1, keepdims=True)) @ centred / np.square(centred).sum()
-    return Laws(np.zeros(len(losses)), y.mean(axis=1) - slope * x.mean(), -slope)
+    exponent = -(y - y.mean(axis=1, keepdims=True)) @ centred / np.square(centred).sum()
+    return Laws(np.zeros(len(losses)), y.mean(axis=1) + exponent * x.mean(), exponent)
 
 
 def _with_irreducible(sizes: Float[ndarray, "points"], losses: Float[ndarray, "fits points"]) -> Laws:
@@ -190,9 +190,9 @@ def _with_irreducible(sizes: Float[ndarray, "points"], losses: Float[ndarray, "f
         best = squares.argmin(axis=1)
         width = (grids[:, 1] - grids[:, 0])[:, None]
         centre = grids[rows, best][:, None]
-        found = (np.exp(centre[:, 0]), irreducible_losses[rows, best], scales[rows, best])
+        best_laws = (np.exp(centre[:, 0]), irreducible_losses[rows, best], scales[rows, best])
         grids = np.clip(centre + np.linspace(-1, 1, STEPS) * width, low, high)
-    exponents, irreducible, scale = found
+    exponents, irreducible, scale = best_laws
     return Laws(irreducible, np.log(scale) + exponents * np.log(middle), exponents)
 
 

@@ -15,7 +15,7 @@ from protoformer.reporting.scaling import prediction as predictions
 from protoformer.reporting.scaling import scores as score_curves
 from protoformer.reporting.scaling.law import SYMBOLS, ScalingLaw, described, interval_text, law_of
 from protoformer.reporting.scaling.points import LossPoint, ScorePoint, read_points
-from protoformer.reporting.scaling.prediction import Prediction, Verdict
+from protoformer.reporting.scaling.prediction import LossPrediction, Verdict
 from protoformer.reporting.tables import counted, make_console, print_line, print_table
 from protoformer.scoring.power_law import Form
 from protoformer.views.scaling import FORMATS, LossPanel, ScorePanel, draw
@@ -97,7 +97,7 @@ def _row(point: LossPoint, fitted: float) -> list[str]:
 
 
 def _predicted(console: Console, law: ScalingLaw, predict: str | None, record: str | None) -> LossPanel:
-    """The panel of a law, with the prediction that was asked for: printed, and written to a file."""
+    """The panel of a law, with the prediction for `predict`, which is printed and written to a file."""
     if predict is None:
         if record is not None:
             raise UserError(f"--record {record}: nothing is predicted; add --predict")
@@ -116,11 +116,11 @@ def _predicted(console: Console, law: ScalingLaw, predict: str | None, record: s
     return _panel(law, prediction)
 
 
-def _print_check(console: Console, prediction: Prediction, verdicts: Sequence[Verdict]) -> LossPanel:
+def _print_check(console: Console, prediction: LossPrediction, verdicts: Sequence[Verdict]) -> LossPanel:
     law = prediction.law
     print_line(
         console,
-        f"Prediction of {prediction.made} for {SYMBOLS[law.variable]} = {prediction.size:,}, from "
+        f"Prediction of {prediction.predicted_at} for {SYMBOLS[law.variable]} = {prediction.size:,}, from "
         f"{counted(len(law.points), 'run')}; {described(law.fit, law.variable)}.",
     )
     for verdict in verdicts:
@@ -128,7 +128,7 @@ def _print_check(console: Console, prediction: Prediction, verdicts: Sequence[Ve
     return _panel(law, prediction, verdicts)
 
 
-def _panel(law: ScalingLaw, prediction: Prediction | None = None, verdicts: Sequence[Verdict] = ()) -> LossPanel:
+def _panel(law: ScalingLaw, prediction: LossPrediction | None = None, verdicts: Sequence[Verdict] = ()) -> LossPanel:
     return LossPanel(
         f"Loss over {law.variable}",
         AXES[law.variable],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.atomic import write_text
-from protoformer.config import ladder
+from protoformer.config.resolvers import ladder
 from protoformer.errors import UserError
 from protoformer.json_files import read_object
 from protoformer.reporting.scaling.law import ScalingLaw, law_of, size_of
@@ -19,13 +19,13 @@ DEPTH = "depth="
 
 
 @dataclass(frozen=True)
-class Prediction:
+class LossPrediction:
     """The loss of a run of a size that was not trained yet."""
 
     law: ScalingLaw
     size: int
     loss: Interval
-    made: str  # time, UTC
+    predicted_at: str  # time, UTC
 
     @property
     def held_equal(self) -> int:
@@ -41,14 +41,14 @@ class Verdict:
     inside: bool
     in_advance: bool  # whether the prediction was made before the run finished
 
-    def text(self, prediction: Prediction) -> str:
+    def text(self, prediction: LossPrediction) -> str:
         """In a line."""
         loss = prediction.loss
         words = (
             f"{'inside' if self.inside else 'OUTSIDE'}: {self.point.folder} has a loss of {self.point.loss:.4f}; predicted "
             f"{loss.value:.4f}, {loss.low:.4f} to {loss.high:.4f} ({100 * (self.point.loss / loss.value - 1):+.2f} %)"
         )
-        late = f"; no test: the run finished {self.point.finished}, the prediction was made {prediction.made}"
+        late = f"; no test: the run finished {self.point.finished}, the prediction was made {prediction.predicted_at}"
         return words if self.in_advance else words + late
 
 
@@ -77,18 +77,18 @@ def ladder_size(depth: object) -> int:
     return ladder.layer_parameters(depth) + 13 * layers * width + 2 * width
 
 
-def predict(law: ScalingLaw, size: int) -> Prediction:
+def predict(law: ScalingLaw, size: int) -> LossPrediction:
     """The loss of a run of this size that reads the same tokens (or has the same parameters)."""
-    return Prediction(law, size, law.fit.prediction(float(size)), datetime.now(UTC).isoformat(timespec="seconds"))
+    return LossPrediction(law, size, law.fit.prediction(float(size)), datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def record(prediction: Prediction, path: Path) -> None:
+def record(prediction: LossPrediction, path: Path) -> None:
     """Write a prediction to a file. Raises UserError for a file that exists: a prediction is not replaced."""
     if path.exists():
         raise UserError(f"{path} exists; a prediction is not replaced, name another file")
     fit = prediction.law.fit
     content = {
-        "made": prediction.made,
+        "predicted_at": prediction.predicted_at,
         "variable": prediction.law.variable,
         "size": prediction.size,
         "loss": prediction.loss.value,
@@ -102,19 +102,19 @@ def record(prediction: Prediction, path: Path) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def read(path: Path) -> Prediction:
+def read(path: Path) -> LossPrediction:
     """A prediction from its file; the law is that of the recorded runs. Raises UserError for anything else."""
     content = read_object(path, UserError)
     try:
         points = [LossPoint(**run) for run in content["runs"]]
         law = law_of(points, form=content["form"], level=float(content["level"]))
         loss = Interval(*(float(content[key]) for key in ("loss", "low", "high")))
-        return Prediction(law, int(content["size"]), loss, str(content["made"]))
+        return LossPrediction(law, int(content["size"]), loss, str(content["predicted_at"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a prediction of `report scaling` ({type(error).__name__}: {error})") from None
 
 
-def check(prediction: Prediction, points: list[LossPoint]) -> list[Verdict]:
+def check(prediction: LossPrediction, points: list[LossPoint]) -> list[Verdict]:
     """The verdict on each run of the predicted size; runs that the prediction comes from are passed over.
 
     Raises UserError for a run that is not comparable, or that has another size or other tokens.
@@ -127,11 +127,11 @@ def check(prediction: Prediction, points: list[LossPoint]) -> list[Verdict]:
     for point in new:
         check_comparable([law.points[0], point])
         _check_size(prediction, point)
-    made = _time(prediction.made)
-    return [Verdict(point, prediction.loss.holds(point.loss), made <= _time(point.finished)) for point in new]
+    since = _time(prediction.predicted_at)
+    return [Verdict(point, prediction.loss.holds(point.loss), since <= _time(point.finished)) for point in new]
 
 
-def _check_size(prediction: Prediction, point: LossPoint) -> None:
+def _check_size(prediction: LossPrediction, point: LossPoint) -> None:
     variable = prediction.law.variable
     other: Any = "tokens" if variable == "parameters" else "parameters"
     for name, expected in ((variable, prediction.size), (other, prediction.held_equal)):

@@ -1,0 +1,1 @@
+"""Rules that a yaml reads as `${name:...}`."""
