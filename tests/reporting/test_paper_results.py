@@ -14,14 +14,14 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def test_every_row_is_whole_and_stands_once() -> None:
     rows = paper_results.rows()
-    assert len(rows) == 227
+    assert len(rows) == 328
     assert len({(row.paper, row.table, row.row, row.model, row.task, row.key) for row in rows}) == len(rows)
     for row in rows:
         assert all((row.paper, row.table, row.row, row.model, row.task, row.protocol)), row
         assert row.split.split("/")[0] in ("val", "test"), row
         if row.task.startswith("lm/"):
             continue
-        assert row.metric in {*PERCENT_METRICS, "score", "perplexity"}, row
+        assert row.metric in {*PERCENT_METRICS, "score", "perplexity", "accuracy_per_token"}, row
         assert (10 if row.metric in {*PERCENT_METRICS, "score"} else 1) < row.value < 100, row
 
 
@@ -166,3 +166,15 @@ def test_a_head_of_a_text_is_other_data() -> None:
     assert paper_results.caveats(config, {"data": {"test": {"bytes": 99_852}}}) == [
         "its test split has 99,852 bytes, that of the data set 5,000,000"
     ]
+
+
+@pytest.mark.parametrize(("shots", "value"), [(0, 33.7), (1, 33.0), (20, 33.5)])
+def test_gpt3s_numbers_are_those_of_the_same_shots(shots: int, value: float) -> None:
+    config = {"task": {"shots": shots}}
+    row = paper_results.published_value("gpt3_small", "incontext/hellaswag", "val/accuracy_per_token", config)
+    assert row is not None
+    assert row.value == value
+    other = paper_results.caveats(
+        {"choices": {"model": "gpt3_small", "task": "incontext/hellaswag"}, "task": {"shots": 5}}
+    )
+    assert any("task.shots=5 (0)" in reason for reason in other)
