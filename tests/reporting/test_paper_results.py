@@ -21,7 +21,10 @@ def test_every_row_is_whole_and_stands_once() -> None:
         assert row.split.split("/")[0] in ("val", "test"), row
         if row.task.startswith("lm/"):
             continue
-        assert row.metric in {*PERCENT_METRICS, "score", "perplexity", "accuracy_per_token"}, row
+        if row.task.startswith("incontext/"):  # of small models and hard problems any number
+            assert 0 < row.value <= (100 if row.metric != "perplexity" else 1000), row
+            continue
+        assert row.metric in {*PERCENT_METRICS, "score", "perplexity"}, row
         assert (10 if row.metric in {*PERCENT_METRICS, "score"} else 1) < row.value < 100, row
 
 
