@@ -1,8 +1,8 @@
 """Ranges of numbers and required text as types: `Annotated[int, "at least 1"]`.
 
 The words are the rule: `above`, `at least`, `below`, `at most` and `or` before a number; parentheses hold remarks.
-`protoformer.config.coerce` checks a config's values against it, wherever such a type annotates a key of the schema or an
-argument of a `_target_`.
+`protoformer.config.annotations.coerce` checks a config's values against it, wherever such a type annotates a key of the schema
+or an argument of a `_target_`.
 """
 
 from typing import Annotated

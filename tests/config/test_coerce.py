@@ -2,7 +2,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from protoformer.config.coerce import coerce
+from protoformer.config.annotations.coerce import coerce
 from protoformer.errors import ConfigurationError
 from protoformer.ranges import Positive
 

@@ -6,10 +6,10 @@ import pytest
 
 from protoformer.commands.parser import Parser
 from protoformer.config import schema
+from protoformer.config.annotations.signatures import signature
 from protoformer.config.compose import compose
 from protoformer.config.groups import groups, options, search_path
 from protoformer.config.names.foreign_names import FOREIGN_KEYS, FOREIGN_VALUES
-from protoformer.config.signatures import signature
 from protoformer.config.validate import keys_of, stated_keys
 from protoformer.errors import ConfigurationError
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
+from protoformer.config.annotations.signatures import signature
 from protoformer.config.compose import compose
 from protoformer.config.old_keys import OLD_KEYS, renamed, upgraded
-from protoformer.config.signatures import signature
 from protoformer.config.validate import check
 from protoformer.errors import ConfigurationError
 

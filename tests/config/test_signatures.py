@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from protoformer.config.signatures import Opaque, definition, members, signature
+from protoformer.config.annotations.signatures import Opaque, definition, members, signature
 from protoformer.errors import ConfigurationError
 from protoformer.models.bert import bert
 
@@ -158,7 +158,7 @@ def test_a_target_that_does_not_exist_is_named(package: str, target: str, said: 
 def test_nothing_is_imported() -> None:
     code = """
 import sys
-from protoformer.config.signatures import signature, members
+from protoformer.config.annotations.signatures import signature, members
 signature("protoformer.models.bert.bert"), members("protoformer.data.ClassificationDataModule")
 signature("lightning.pytorch.trainer.trainer.Trainer")
 heavy = {"torch", "lightning", "numpy", "protoformer.models", "protoformer.data"} & set(sys.modules)

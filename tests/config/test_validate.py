@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from protoformer.config.annotations.signatures import members, signature
 from protoformer.config.compose import compose
 from protoformer.config.schema import DATA_CONTEXT, SUPPLIED, Recipe
-from protoformer.config.signatures import members, signature
 from protoformer.config.validate import check, keys_of
 from protoformer.errors import ConfigurationError
 

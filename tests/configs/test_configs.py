@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from protoformer.assembly.model import NOT_OF_THE_BUILDER
+from protoformer.config.annotations.signatures import members
 from protoformer.config.compose import compose
 from protoformer.config.groups import options
 from protoformer.config.schema import SUPPLIED, Model
-from protoformer.config.signatures import members
 from protoformer.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]

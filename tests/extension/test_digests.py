@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from protoformer.config import signatures
+from protoformer.config.annotations import signatures
 from protoformer.config.compose import compose
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.datamodules.context import DataContext

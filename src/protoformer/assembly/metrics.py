@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from protoformer.config.signatures import signature
+from protoformer.config.annotations.signatures import signature
 from protoformer.errors import ConfigurationError
 
 

@@ -12,7 +12,7 @@ from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate, instantiate_node
 from protoformer.assembly.metrics import with_complete_metrics
 from protoformer.assembly.start_and_end import template_tokens
-from protoformer.config.signatures import signature
+from protoformer.config.annotations.signatures import signature
 from protoformer.data.datamodules.context import named_splits
 from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError, WeightsError

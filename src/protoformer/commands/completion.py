@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from protoformer.commands.parser import Parser
 from protoformer.config import schema
+from protoformer.config.annotations.signatures import Opaque, signature
 from protoformer.config.groups import groups, model, option, options, search_path
-from protoformer.config.signatures import Opaque, signature
 from protoformer.config.validate import keys_of, stated_keys
 
 HELP = "print the script that completes words in bash, zsh or fish"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from protoformer.config.annotations.signatures import members, signature
 from protoformer.config.groups import (
     can,
     family,
@@ -20,7 +21,6 @@ from protoformer.config.groups import (
     search_path,
 )
 from protoformer.config.names.suggest import advice
-from protoformer.config.signatures import members, signature
 from protoformer.config.validate import OWN_DATA
 from protoformer.errors import ConfigurationError
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from protoformer.atomic import FULL, full_disk
 from protoformer.commands.parser import print_error
-from protoformer.config import compose
+from protoformer.config import compose, hydra_errors
 from protoformer.config.groups import CONF_VARIABLE, CONFIG_NAME
 from protoformer.config.overrides import parsed
 from protoformer.distributed import memory, signals
@@ -78,7 +78,7 @@ def run_jobs(arguments: Sequence[str], folders: Sequence[Path], session: Session
     argv = sys.argv
     sys.argv = [argv[0], *arguments]
     try:
-        with compose.readable_errors(folders):
+        with hydra_errors.readable_errors(folders):
             hydra.main(config_path=str(folders[0]), config_name=CONFIG_NAME, version_base=compose.VERSION_BASE)(task)()
     finally:
         sys.argv = argv
@@ -111,7 +111,7 @@ def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[in
         return [job for batch in BasicSweeper.split_arguments(words, None) for job in batch]
 
     compose.rewritten(overrides, folders, sweep=True)
-    with compose.readable_errors(folders):
+    with hydra_errors.readable_errors(folders):
         first = jobs_of(overrides)[0]
         node = compose.composed_by_hydra(first, folders).hydra
         if node.runtime.choices["hydra/sweeper"] != "basic":
@@ -198,7 +198,7 @@ def print_summary(jobs: Sequence[Job]) -> None:
     rows = []
     for number, job in enumerate(jobs, start=1):
         overrides = " ".join(text for text in job.overrides if text not in common) or "(the same)"
-        error = "" if job.error is None else f"{type(job.error).__name__}: {compose.first_line(job.error)}"
+        error = "" if job.error is None else f"{type(job.error).__name__}: {hydra_errors.first_line(job.error)}"
         rows.append([str(number), overrides, job.score_text, *([error] if has_errors else [])])
     print_table(("job", "overrides", "dev score", *(["error"] if has_errors else [])), rows, "jobs of this sweep")
     scored = [

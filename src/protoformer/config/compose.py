@@ -6,20 +6,20 @@ let a `+` through. Here `a.b=c` becomes `++a.b=c` before Hydra reads it, and the
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.config import schema
-from protoformer.config.coerce import KeyedError
+from protoformer.config.annotations.coerce import KeyedError
 from protoformer.config.groups import CONFIG_NAME, conf_dir, file_of, groups, options, search_path
+from protoformer.config.hydra_errors import none_chosen, not_global, readable_errors
 from protoformer.config.names.foreign_names import foreign_value
-from protoformer.config.names.suggest import PLUGINS, advice
+from protoformer.config.names.suggest import advice
 from protoformer.config.old_keys import renamed
 from protoformer.config.overrides import parsed, quoted_example
 from protoformer.config.resolvers import ladder
-from protoformer.config.validate import check, check_supported, key_advice, keys_of, stated_keys
+from protoformer.config.validate import check, check_supported, key_advice, keys_of
 from protoformer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def plain(
     known = groups(folders)
     chosen: dict[str, Any] = {name: option for name, option in choices.items() if name in known}
     if chosen.get("task") == NO_TASK:
-        raise ConfigurationError(_none_chosen("task", folders))
+        raise ConfigurationError(none_chosen("task", folders))
     if isinstance(stated, dict):
         ladder.check_dial({str(key): value for key, value in stated.items()}, chosen.get("model"))
         check_supported(stated, chosen)  # before values are resolved: a task may refer to sizes that the model lacks
@@ -120,7 +120,7 @@ def plain(
         if not resolved.get(name):
             resolved.pop(name, None)
         elif not _is_set(name, chosen["set"]):
-            raise ConfigurationError(_not_global(name, str(chosen.get(name)), folders))
+            raise ConfigurationError(not_global(name, str(chosen.get(name)), folders))
     try:
         return check({**{str(key): value for key, value in resolved.items()}, "choices": chosen})
     except KeyedError as error:
@@ -214,19 +214,6 @@ def _option_advice(group: str, value: str, names: Sequence[str]) -> str:
     return advice(value, names, prefix=f"{group}=")
 
 
-@contextmanager
-def readable_errors(folders: Sequence[Path]) -> Iterator[None]:
-    """What Hydra, OmegaConf and yaml raise about a config, as ConfigurationError in one line."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigurationError(_translated(error, folders)) from None
-
-
 def _check_variant(stated: Mapping[str, object], given: Sequence[str]) -> None:
     """An ablation's variant changes the values that its sweep's yaml reads from it; any other key would change nothing."""
     variant, read = stated.get("variant"), sorted(set(VARIANT_REFERENCE.findall(repr(stated))))
@@ -264,55 +251,7 @@ def _check_package(group: str, name: str, folders: Sequence[Path]) -> None:
     content = [line.partition("#")[0].strip() for line in lines]
     header = lines[: next((index for index, text in enumerate(content) if text), len(lines))]
     if any(content) and "".join(content) != "{}" and not any("@package" in line for line in header):
-        raise ConfigurationError(_not_global(group, name, folders))
-
-
-def _not_global(group: str, name: str, folders: Sequence[Path]) -> str:
-    file = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
-    where = f"{group}={name}" if file is None else file.relative_to(file.parents[name.count("/") + 2]).as_posix()
-    return (
-        f"{where}: what it states stands under `{group}`, where nothing reads it; its first line must be "
-        "`# @package _global_`"
-    )
-
-
-def _none_chosen(group: str, folders: Sequence[Path]) -> str:
-    return f"no {group} is chosen; add {group}=<one of: {', '.join(options(group, folders))}>"
-
-
-def _translated(error: BaseException, folders: Sequence[Path]) -> str:
-    text = str(error)
-    if of_resolver := re.match(r"KeyedError raised while resolving interpolation: (.*)", text):
-        return of_resolver[1]
-    group = re.search(r"You must specify '(\w+)'", text)
-    if group:
-        return _none_chosen(group.group(1), folders)
-    absent = re.search(r"Could not delete from config\. '([\w.]+)'", text)
-    if absent:
-        path, _, name = absent.group(1).rpartition(".")
-        return f"~{absent.group(1)}: no yaml states this key; {key_advice(path, name, stated_keys(path))}"
-    unset = re.search(r"Missing mandatory value: ([\w.]+)", text)
-    if unset:
-        from protoformer.config.reference.settings import meaning  # for this message alone
-
-        return f"{unset.group(1)} is not set; add {unset.group(1)}=<{meaning(unset.group(1), folders) or 'a value'}>"
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:
-        problem = getattr(error, "problem", None) or first_line(error)
-        return f"{mark.name}, line {mark.line + 1}: not valid yaml ({problem})"
-    missing = getattr(error, "missing_cfg_file", None)
-    if isinstance(missing, str) and "/" in missing:
-        name, _, option = missing.rpartition("/")
-        plugin = PLUGINS.get(name)
-        return f"{first_line(error)}; {advice(option, options(name, folders)) if plugin is None else plugin}"
-    key = getattr(error, "full_key", None)
-    return f"{key}: {first_line(error)}" if key and key not in first_line(error) else first_line(error)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+        raise ConfigurationError(not_global(group, name, folders))
 
 
 def _is_set(key: str, names: Sequence[str]) -> bool:

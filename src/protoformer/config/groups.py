@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from protoformer.config.signatures import members
+from protoformer.config.annotations.signatures import members
 from protoformer.errors import ConfigurationError
 
 CONF_VARIABLE = "PROTOFORMER_CONF"  # --config-dir, handed to every verb and process

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from protoformer.config.signatures import signature
+from protoformer.config.annotations.signatures import signature
 from protoformer.errors import ConfigurationError
 
 OLD_KEYS = {

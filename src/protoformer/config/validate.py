@@ -10,12 +10,12 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from protoformer.config import schema
-from protoformer.config.coerce import MISSING, KeyedError, coerce, described
+from protoformer.config.annotations.coerce import MISSING, KeyedError, coerce, described
+from protoformer.config.annotations.signatures import Opaque, Parameter, Signature, signature
 from protoformer.config.groups import models_for, required_template_method, search_path, supports
 from protoformer.config.names.foreign_names import foreign_key
 from protoformer.config.names.suggest import advice
 from protoformer.config.old_keys import renamed
-from protoformer.config.signatures import Opaque, Parameter, Signature, signature
 from protoformer.errors import ConfigurationError
 
 Keys = dict[str, Parameter]

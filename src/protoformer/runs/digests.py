@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from protoformer.atomic import write_text
-from protoformer.config.signatures import source_file
+from protoformer.config.annotations.signatures import source_file
 
 CACHE_VARIABLE = "PROTOFORMER_CACHE"
 KEPT_FROM = 1 << 20  # bytes; the digest of a smaller file is not worth keeping

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from protoformer.config import schema
-from protoformer.config.signatures import signature, source_file
+from protoformer.config.annotations.signatures import signature, source_file
 from protoformer.config.validate import OWN_DATA
 from protoformer.runs.digests import (
     checkpoints_digest,

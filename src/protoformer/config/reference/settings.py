@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from protoformer.config import schema
-from protoformer.config.coerce import as_yaml, described
+from protoformer.config.annotations.coerce import as_yaml, described
+from protoformer.config.annotations.signatures import Opaque, definition, signature
 from protoformer.config.groups import groups, option, options
-from protoformer.config.signatures import Opaque, definition, signature
 from protoformer.config.validate import keys_of
 
 COMMON = {  # arguments that several builders and readers have in one meaning

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from protoformer.config.coerce import KeyedError, coerce
+from protoformer.config.annotations.coerce import KeyedError, coerce
 
 D_HEAD = 64
 PUBLISHED_DEPTH = 12  # of GPT-2 small and GPT-3 small

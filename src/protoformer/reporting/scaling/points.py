@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from protoformer.config.signatures import signature
+from protoformer.config.annotations.signatures import signature
 from protoformer.errors import UserError
 from protoformer.reporting.groups.runs import ReportedRun
 from protoformer.reporting.report import collect

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from protoformer.config.annotations.signatures import Opaque
 from protoformer.config.names.foreign_names import foreign_value
 from protoformer.config.names.suggest import advice
-from protoformer.config.signatures import Opaque
 from protoformer.errors import ConfigurationError
 
 MISSING = "???"  # how yaml says that a value must be given

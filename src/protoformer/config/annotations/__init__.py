@@ -1,0 +1,1 @@
+"""Annotations of arguments, read without importing their modules, and values that are converted to them."""
