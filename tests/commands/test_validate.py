@@ -113,6 +113,12 @@ def test_a_row_of_ones_own(validate: Validate, tmp_path: Path) -> None:
     assert validate("incontext/copa", "--row", str(tmp_path / "rows.jsonl")) == (0, printed)
 
 
+def test_tasks_of_other_groups_have_prompts_too(validate: Validate) -> None:
+    code, printed = validate("lm/lambada", "--row", json.dumps({"text": "Ann had a dog. She loved her dog"}))
+    assert code == 0
+    assert "  | Ann had a dog. She loved her" in printed
+
+
 def test_a_table_of_all_tasks_says_which_data_is_missing(validate: Validate) -> None:
     code, printed = validate("incontext/words")
     assert code == 0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.config.compose import compose
+from protoformer.config.groups import option, search_path
 from protoformer.config.groups import options as options_of
-from protoformer.config.groups import search_path
 from protoformer.config.names.suggest import advice
 from protoformer.errors import ConfigurationError, DataError, UserError, WeightsError
 from protoformer.reporting.tables import make_console, print_table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from protoformer.data.sources.source import RawTable, Role
 
 HELP = "render prompts of in-context tasks, count their tokens, and find what is doubtful"
-GROUP = "incontext"
+GROUP, KIND = "incontext", "in_context"  # most of these tasks stand in this group, some in lm/
 CHECKED, SHOWN = 50, 2  # rows, where --rows does not say how many
 NOT_READ = "not read"
 COLUMNS = ("task", "version", "answer", "metrics", "rows", "choices", "tokens", "findings")
@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> None:
     name = options.task.removeprefix("task=").rstrip("/")
     if options.rows is not None and options.rows < 1:
         raise ConfigurationError(f"--rows {options.rows}: at least 1")
-    tasks = [each for each in options_of("task", search_path()) if each.startswith(f"{GROUP}/")]
+    folders = search_path()
+    tasks = [each for each in options_of("task", folders) if option("task", each, folders)["kind"] == KIND]
     chosen = [each for each in tasks if each == name] or [each for each in tasks if each.startswith(f"{name}/")]
     if not chosen:
         raise ConfigurationError(f"{name}: no in-context task; {advice(name, [GROUP, *tasks])}")
