@@ -76,6 +76,26 @@ def test_a_task_leaves_an_ordinary_run_and_is_run_once(
     assert "accuracy_per_token" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("task", ["incontext/copa", "lm/wikitext2"])
+@pytest.mark.parametrize("tracker", ["auto", "tensorboard"])
+def test_runs_that_train_nothing_end_under_every_tracker(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, tracker: str
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    rows = [{"text": "The cat sat on the mat .\n"}, {"text": "It was a fine day .\n"}]
+    file = tmp_path / "Salesforce" / "wikitext" / "wikitext-2-raw-v1" / "test.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join(map(json.dumps, rows)))
+    source = [] if task.startswith("incontext/") else ["source=local", f"source.root={tmp_path}"]
+    words = [word for word in TINY if word != "tracking=none" and not (source and word.startswith("source"))]
+    places = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}"]
+    assert train.main([*words, *source, f"tracking={tracker}", *places, f"init_from={pretrained}", f"task={task}"]) == 0
+    folder = only_run(tmp_path)
+    assert (folder / "card.md").exists()
+    assert result(folder)["metrics"]
+    assert list(folder.rglob("*.wandb" if tracker == "auto" else "events.out*"))
+
+
 def test_an_interrupted_evaluation_goes_on_and_ends_in_the_same_numbers(
     pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
