@@ -26,7 +26,7 @@ endif
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(STAMP) ## a tiny BERT learns NLI from the built-in sample, a tiny Transformer to translate (about three and a half minutes on two cores, with the installation)
+demo: $(STAMP) ## a tiny BERT learns NLI from the built-in sample, a tiny Transformer to translate (about four and a half minutes on two cores, with the installation)
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python train.py experiment=demo_translation
 
