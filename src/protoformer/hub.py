@@ -37,7 +37,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 BPE_FILES = ("vocab.json", "merges.txt")  # GPT's, where there is no tokenizer.json and no vocab.txt
 SENTENCEPIECE_FILES = ("source.spm", "target.spm")  # Marian's, with its vocab.json, where there is no merges.txt
 COMMIT = re.compile(r"[0-9a-f]{40}")
-ALTERNATIVE = "init_from=<folder> or init_from=scratch"
+OR_SCRATCH = " or init_from=scratch"  # no advice where nothing is trained
+ALTERNATIVE = f"init_from=<folder>{OR_SCRATCH}"
 # of the hub library's HTTP client; its package is httpx or httpx2, by the library's version
 HTTP_ERRORS: tuple[type[Exception], ...] = (HTTPError, sys.modules[HTTPError.__module__].InvalidURL)
 ADVICE_LATER = f"with a network `protoformer prepare` fetches it, without one use {ALTERNATIVE}"

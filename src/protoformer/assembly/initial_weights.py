@@ -62,7 +62,7 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
         return InitialWeights("scratch")
     if init_from == "auto":
         if repo:
-            return _from_hub(repo, published.get("revision"))
+            return _from_hub(repo, published.get("revision"), test_only=test_only)
         log.info("%s has no published weights: starting from scratch", config["choices"]["model"])
         return InitialWeights("scratch")
     folder = Path(init_from).expanduser()
@@ -72,11 +72,17 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
         return InitialWeights(str(init_from), folder, digest=folder_digest(folder))
     if hub.is_path(init_from):
         raise WeightsError(f"init_from={init_from}: no such folder")
-    return _from_hub(init_from, published.get("revision") if init_from == repo else None)
+    revision = published.get("revision") if init_from == repo else None
+    return _from_hub(init_from, revision, test_only=test_only)
 
 
-def _from_hub(repo: str, revision: str | None) -> InitialWeights:
-    folder, commit = hub.fetch(repo, revision)
+def _from_hub(repo: str, revision: str | None, *, test_only: bool) -> InitialWeights:
+    try:
+        folder, commit = hub.fetch(repo, revision)
+    except WeightsError as error:
+        if not test_only:
+            raise
+        raise WeightsError(str(error).replace(hub.OR_SCRATCH, "")) from None
     return InitialWeights(f"{repo}@{commit}", folder, digest=commit)
 
 

@@ -1,4 +1,4 @@
-"""Evaluated batches on disk, so that an interrupted evaluation goes on where it was.
+"""Evaluated batches on disk, so that an interrupted evaluation continues where it was.
 
 A line a batch: the ids of its examples, and its outputs. Each rank appends to a file of its own and reads those of all. Numbers
 are written with all their digits, so that a continued evaluation ends in the same scores.

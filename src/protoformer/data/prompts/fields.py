@@ -21,7 +21,7 @@ class Declared:
     @classmethod
     def of(cls, values: Mapping[str, str], key: str) -> Self:
         """Raises ConfigurationError for an unknown or a missing key."""
-        known = {each.name: each for each in fields_of(cls)}  # type: ignore[arg-type]
+        known = {each.name: each for each in fields_of(cls)}  # type: ignore[arg-type]  # subclasses are dataclasses
         if unknown := [name for name in values if name not in known]:
             raise ConfigurationError(f"{key}: no key {unknown[0]!r}; there are {', '.join(known)}")
         if missing := [name for name, each in known.items() if name not in values and each.default is MISSING]:

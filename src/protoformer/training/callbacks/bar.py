@@ -2,10 +2,8 @@
 
 import math
 import time
-from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar as Bar
@@ -13,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from protoformer.training.callbacks.progress import (
-    EvaluationRate,
+    Batches,
+    ProgressOfEvaluation,
     abbreviate,
     dev_text,
     passes,
@@ -27,7 +26,7 @@ MIN_BAR, MAX_BAR = 6, 40  # columns of the bar itself
 ECHO = 3  # columns that are left for the ^C that a terminal prints after the line: a wrapped line would not be erased
 
 
-class ProgressBar(Callback):
+class ProgressBar(ProgressOfEvaluation):
     """Optimizer steps of the run (those before it was continued included), the time left, epoch, loss, dev score and speed;
     while it validates or tests, the batches of that.
 
@@ -36,10 +35,10 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, throughput: Throughput, console: Console | None = None) -> None:
+        super().__init__()
         self.throughput, self.console = throughput, console or Console(highlight=False)
         self.title, self.completed, self.total = "", 0, 0
         self.details: list[str] = []
-        self.evaluation = EvaluationRate()
         self.dev = ""
         self.started_at, self.first_step = 0.0, 0
         self._live: Live | None = None
@@ -71,37 +70,12 @@ class ProgressBar(Callback):
         if not is_accumulating(trainer):
             self._show_steps(trainer, pl_module)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show_batches("validating", trainer.num_val_batches, trainer)
+    def on_evaluation_start(self, trainer: pl.Trainer, batches: Batches, title: str) -> None:
+        self.title, self.completed, self.total, self.details = title, 0, self.evaluation.total, []
+        self._open(trainer)
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show_batches("testing", trainer.num_test_batches, trainer)
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        *args: object,
-        **kwargs: object,
-    ) -> None:
-        self._count_batch(pl_module, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        *args: object,
-        **kwargs: object,
-    ) -> None:
-        self._count_batch(pl_module, batch)
-
-    def _count_batch(self, module: pl.LightningModule, batch: object) -> None:
+    def on_evaluation_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.completed += 1
-        self.evaluation.add(batch)
         self.details = [f"{clock(self.evaluation.seconds_left)} left", *self.evaluation.details(module)]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -141,12 +115,6 @@ class ProgressBar(Callback):
         if (rates := self.throughput.rates) is not None:
             details.append(f"{abbreviate(rates.tokens_per_s)} tok/s")
         self.details = details
-
-    def _show_batches(self, title: str, batches: Any, trainer: pl.Trainer) -> None:
-        counts = batches if isinstance(batches, list) else [batches]
-        self.title, self.completed, self.total, self.details = title, 0, int(sum(counts)), []
-        self.evaluation.start(counts)
-        self._open(trainer)
 
     def _open(self, trainer: pl.Trainer) -> None:
         if self._live is None and trainer.is_global_zero:

@@ -52,10 +52,13 @@ def abbreviate(number: float) -> str:
     return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
 
 
+Batches = int | float | list[int | float]  # as Lightning counts them, of one loader or of each
+
+
 class EvaluationRate:
     """Examples that an evaluation has had so far, since `start`."""
 
-    def start(self, batches: int | float | list[int | float]) -> None:
+    def start(self, batches: Batches) -> None:
         """`batches` is Lightning's number of them, of one loader or of each."""
         self.total = int(sum(batches)) if isinstance(batches, list) else int(batches)
         self.batches, self.examples, self.started_at = 0, 0, time.monotonic()
@@ -75,17 +78,52 @@ class EvaluationRate:
         return (time.monotonic() - self.started_at) / max(1, self.batches) * (self.total - self.batches)
 
 
-class ProgressLines(Callback):
+class ProgressOfEvaluation(Callback):
+    """Base of what shows an evaluation under way: validations and tests are counted alike, in `evaluation`."""
+
+    def __init__(self) -> None:
+        self.evaluation = EvaluationRate()
+
+    def on_evaluation_start(self, trainer: pl.Trainer, batches: Batches, title: str) -> None:
+        """An evaluation of so many batches begins."""
+
+    def on_evaluation_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """A batch is evaluated, and counted."""
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.evaluation.start(trainer.num_val_batches)
+        self.on_evaluation_start(trainer, trainer.num_val_batches, "validating")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.evaluation.start(trainer.num_test_batches)
+        self.on_evaluation_start(trainer, trainer.num_test_batches, "testing")
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        *args: object,
+        **kwargs: object,
+    ) -> None:
+        self.evaluation.add(batch)
+        self.on_evaluation_batch_end(trainer, pl_module)
+
+    on_test_batch_end = on_validation_batch_end
+
+
+class ProgressLines(ProgressOfEvaluation):
     """A line every `every_n_seconds` and after each validation, for output that is no terminal (a log file, a job).
 
     Its rates are those of the training steps since the line before.
     """
 
     def __init__(self, throughput: Throughput, every_n_seconds: float = 15.0) -> None:
+        super().__init__()
         self.throughput, self.every_n_seconds = throughput, every_n_seconds
         self.printed_at = self.started_at = 0.0
         self.first_step = 0
-        self.evaluation = EvaluationRate()
         self.totals = Counts()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -111,39 +149,11 @@ class ProgressLines(Callback):
             flush=True,
         )
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.evaluation.start(trainer.num_val_batches)
+    def on_evaluation_start(self, trainer: pl.Trainer, batches: Batches, title: str) -> None:
         self.printed_at = time.monotonic()
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.evaluation.start(trainer.num_test_batches)
-        self.printed_at = time.monotonic()
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        *args: object,
-        **kwargs: object,
-    ) -> None:
-        self._evaluated(trainer, pl_module, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        *args: object,
-        **kwargs: object,
-    ) -> None:
-        self._evaluated(trainer, pl_module, batch)
-
-    def _evaluated(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object) -> None:
+    def on_evaluation_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         evaluation = self.evaluation
-        evaluation.add(batch)
         now = time.monotonic()
         if not trainer.is_global_zero or now - self.printed_at < self.every_n_seconds:
             return
