@@ -126,10 +126,10 @@ def compare(
         pairs = encode_pairs(tokenizer, contexts, completions, tokenizer.id(END_OF_TEXT))
         likelihoods = scorer.score([Request(pair.ids, pair.start) for pair in pairs])
         seconds["ours"].append(time.perf_counter() - start)
-    found = compare_likelihoods(likelihoods, expected)
+    agreement = compare_likelihoods(likelihoods, expected)
     return {
         "case": case.name,
-        **as_report(found),
+        **as_report(agreement),
         "ours, s": round(min(seconds["ours"]), 2),
         "lm-eval, s": round(min(seconds["theirs"]), 2),
         "times faster": round(min(seconds["theirs"]) / min(seconds["ours"]), 2),
@@ -152,18 +152,18 @@ def compare_texts(
     report: dict[str, Any] = {"task": name, "rows": raw.table.num_rows}
     for side, texts in sides.items():
         pairs = all_pairs(texts)
-        found = compare_likelihoods(our_likelihoods(ours, tokenizer, pairs), their_likelihoods(harness, pairs))
-        report[side] = as_report(found)
+        agreement = compare_likelihoods(our_likelihoods(ours, tokenizer, pairs), their_likelihoods(harness, pairs))
+        report[side] = as_report(agreement)
     equal = [one.pairs == other.pairs for one, other in zip(*sides.values(), strict=True)]
     same_gold = [one.gold == other.gold for one, other in zip(*sides.values(), strict=True)]
     return {**report, "rows with the same texts": sum(equal), "rows with the same right answer": sum(same_gold)}
 
 
-def as_report(found: Agreement) -> dict[str, Any]:
+def as_report(agreement: Agreement) -> dict[str, Any]:
     return {
-        "sequences": found.sequences,
-        "largest difference": found.largest_difference,
-        "same greedy": f"{found.same_greedy} of {found.sequences}",
+        "sequences": agreement.sequences,
+        "largest difference": agreement.largest_difference,
+        "same greedy": f"{agreement.same_greedy} of {agreement.sequences}",
     }
 
 

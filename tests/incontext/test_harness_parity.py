@@ -137,10 +137,10 @@ def test_log_likelihoods_of_our_texts(name: str, shots: int, sides: Sides, tmp_p
     if shots and not node(name)["data"]["shots_split"]:
         pytest.skip("a task without shots")
     pairs = script.all_pairs(our_texts(data_module(name, shots, sides, tmp_path)))
-    found = sides.agreement(pairs)
-    assert found.sequences == len(pairs) >= 3
-    assert found.largest_difference <= TOLERANCE
-    assert found.same_greedy == found.sequences
+    agreement = sides.agreement(pairs)
+    assert agreement.sequences == len(pairs) >= 3
+    assert agreement.largest_difference <= TOLERANCE
+    assert agreement.same_greedy == agreement.sequences
 
 
 @pytest.mark.parametrize("shots", [0, 2])
@@ -148,10 +148,10 @@ def test_log_likelihoods_of_our_texts(name: str, shots: int, sides: Sides, tmp_p
 def test_log_likelihoods_of_the_texts_of_the_harness(name: str, shots: int, sides: Sides, tmp_path: Path) -> None:
     texts = script.their_texts(their_task(name, data_module(name, 0, sides, tmp_path)), shots)
     assert all(len(context) > 10 for each in texts for context in each.contexts)
-    found = sides.agreement(script.all_pairs(texts))
-    assert found.sequences >= 3
-    assert found.largest_difference <= TOLERANCE
-    assert found.same_greedy == found.sequences
+    agreement = sides.agreement(script.all_pairs(texts))
+    assert agreement.sequences >= 3
+    assert agreement.largest_difference <= TOLERANCE
+    assert agreement.same_greedy == agreement.sequences
 
 
 def compared_on_the_page() -> dict[str, bool]:
