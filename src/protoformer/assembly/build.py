@@ -45,6 +45,7 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
     tokenizer = build_tokenizer(config, initial_weights, source)
     model = resolve_model(config, initial_weights, tokenizer)
     config = model.in_config(config)
+    _advise_length(config, initial_weights)
     data = build_datamodule(config, source, tokenizer, rank=rank, ranks=ranks)
     module = build_module(config, model.arguments)
     if data.left_to_right and not getattr(module.backbone, "causal", True):
@@ -55,6 +56,19 @@ def build(config: dict[str, Any], *, rank: int = 0, ranks: int = 1, initialise: 
     if initialise:
         load_initial_weights(module, config, initial_weights)
     return Parts(module, data, tokenizer, model, initial_weights, source, with_data)
+
+
+def _advise_length(config: Mapping[str, Any], initial: InitialWeights) -> None:
+    """A warning where a run is tested on longer texts than it was trained on by a typed task.max_len."""
+    earlier = None if initial.run is None else initial.run.read_config()
+    if earlier is None or config["task"]["splits"].get("train") or "task.max_len" in config["choices"].get("set", ()):
+        return
+    trained_on = earlier["task"]["max_len"]
+    if "task.max_len" in earlier["choices"].get("set", ()) and trained_on < config["task"]["max_len"]:
+        log.warning(
+            "%s was trained on texts of at most %d tokens, and is tested on up to %d: add task.max_len=%d for no longer ones",
+            initial.source_name, trained_on, config["task"]["max_len"], trained_on,
+        )  # fmt: skip
 
 
 def build_datamodule(

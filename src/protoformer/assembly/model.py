@@ -43,7 +43,15 @@ class ResolvedModel:
 
     def in_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The run's config with this model in it: what config.yaml holds, and what a loaded run is built from again."""
-        return {**config, "model": {**config["model"], **self.arguments, "template": self.template}}
+        return with_sizes({**config, "model": {**config["model"], "template": self.template}}, self.arguments)
+
+
+def with_sizes(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with a builder's arguments in it, and a longest text that follows the model's positions."""
+    config = {**config, "model": {**config["model"], **arguments}}
+    if "task.max_len" in config["choices"].get("follows", ()) and arguments.get("max_seq_len"):
+        config["task"] = {**config["task"], "max_len": arguments["max_seq_len"]}
+    return config
 
 
 def resolve_model(config: Mapping[str, Any], initial: InitialWeights, tokenizer: Tokenizer) -> ResolvedModel:

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 VERSION_BASE = "1.3"
 LABELS = "task.rows.labels"
 NO_TASK = "_none"  # stands in train.yaml, since a sweep over tasks is composed without one first
+OF_THE_MODEL = {"max_len": "${model.max_seq_len}"}  # keys of task that a yaml gives the model's positions
 VARIANT_REFERENCE = re.compile(r"\$\{variant\.(\w+)\}")
 TRANSIENT_GROUPS = (
     "family",
@@ -95,7 +96,7 @@ def plain(
     """What Hydra composed, resolved to plain containers, filled up and checked.
 
     `choices` are Hydra's (`hydra.runtime.choices`); those of our groups stand in the config's `choices`, with the
-    keys that the command line gave under `set`.
+    keys that the command line gave under `set`, and those of the task that follow the model's sizes under `follows`.
     """
     from omegaconf import OmegaConf
 
@@ -116,6 +117,9 @@ def plain(
         resolved = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(resolved, dict)
     chosen["set"] = sorted(name for name in given if name not in known and not name.startswith("hydra"))
+    task = stated.get("task") if isinstance(stated, dict) else None
+    if isinstance(task, dict) and (follows := [name for name, size in OF_THE_MODEL.items() if task.get(name) == size]):
+        chosen["follows"] = [f"task.{name}" for name in follows]
     for name in TRANSIENT_GROUPS:
         if not resolved.get(name):
             resolved.pop(name, None)

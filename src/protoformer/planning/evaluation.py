@@ -10,6 +10,7 @@ import torch
 from protoformer.assembly.build import build_datamodule
 from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights
 from protoformer.assembly.instantiate import instantiate
+from protoformer.assembly.model import resolve_model
 from protoformer.assembly.tokenizer import build_tokenizer
 from protoformer.errors import UserError
 from protoformer.models.backbone import Backbone
@@ -45,7 +46,8 @@ def prompt_tokens(config: Mapping[str, Any]) -> PromptTokens | str:
     try:
         source = instantiate(config, "source")
         initial = InitialWeights("scratch") if config["init_from"] == "auto" else find_initial_weights(config)
-        data: Any = build_datamodule(config, source, build_tokenizer(config, initial, source))
+        tokenizer = build_tokenizer(config, initial, source)
+        data: Any = build_datamodule(resolve_model(config, initial, tokenizer).in_config(config), source, tokenizer)
         data.setup()
     except UserError as error:
         return str(error)

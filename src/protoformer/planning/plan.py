@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from protoformer.assembly.initial_weights import InitialWeights
-from protoformer.assembly.model import build_module, builder_arguments, initial_sizes
+from protoformer.assembly.model import build_module, builder_arguments, initial_sizes, with_sizes
 from protoformer.assembly.steps import limits_in_micro_batches, total_steps
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.selection import SplitSelection
@@ -64,7 +64,8 @@ class BatchRows:
 
 def print_plan(config: Mapping[str, Any]) -> None:
     """Print the plan of a composed run."""
-    module = _module(config, _builder_arguments(config))
+    config = _with_initial_sizes(config)
+    module = _module(config, builder_arguments(config["model"]))
     lines = (
         _lines(plan(config), config) if type(module).loss is not TaskModule.loss else _evaluation_lines(module, config)
     )
@@ -79,8 +80,9 @@ def plan(config: Mapping[str, Any]) -> Plan:
     if config["task"]["rows"].get("labels") == AUTO:
         module = {**config["task"]["module"], "labels": ["0", "1"]}
         config = {**config, "task": {**config["task"], "module": module}}
+    config = _with_initial_sizes(config)
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
-    arguments = _builder_arguments(config)
+    arguments = builder_arguments(config["model"])
     tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
     devices = _devices(hardware) * hardware["nodes"]
     rows = _batch_rows(config, tokens, devices)
@@ -146,14 +148,13 @@ def _steps(config: Mapping[str, Any], examples: int | None, rows: BatchRows) -> 
     return total_steps(limits, micro_batches, rows.accumulation)
 
 
-def _builder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The builder's arguments, with the sizes of the folder or run that `init_from` names, where it lies here."""
-    arguments = builder_arguments(config["model"])
+def _with_initial_sizes(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with the sizes of the folder or run that `init_from` names, where it lies here."""
     folder = Path(config["init_from"]).expanduser()
     is_run = (folder / "checkpoints").is_dir()
     if is_run or (folder / "config.json").is_file():
-        return arguments | initial_sizes(config, InitialWeights(str(folder), folder, is_run))
-    return arguments
+        return with_sizes(config, initial_sizes(config, InitialWeights(str(folder), folder, is_run)))
+    return config
 
 
 def _devices(hardware: Mapping[str, Any]) -> int:

@@ -85,12 +85,14 @@ def _data(config: dict[str, Any]) -> "InContextDataModule":
     from protoformer.assembly.build import build_datamodule
     from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights
     from protoformer.assembly.instantiate import instantiate
+    from protoformer.assembly.model import resolve_model
     from protoformer.assembly.tokenizer import build_tokenizer
 
     source = instantiate(config, "source")
     initial = InitialWeights("scratch") if config["init_from"] == "auto" else find_initial_weights(config)
     config["task"]["data"]["on_overflow"] = "drop_shots"  # what does not fit is a finding
-    data: Any = build_datamodule(config, source, build_tokenizer(config, initial, source))
+    tokenizer = build_tokenizer(config, initial, source)
+    data: Any = build_datamodule(resolve_model(config, initial, tokenizer).in_config(config), source, tokenizer)
     if not hasattr(data, "prompts"):
         raise ConfigurationError(
             f"task={config['choices'].get('task')}: its kind, {config['task']['kind']}, has no prompts"
