@@ -185,3 +185,35 @@ def test_a_tokenizer_file_that_is_not_there(command: Command) -> None:
     rte(command.folder / "data")
     output = one_line(command("model.tokenizer=./nowhere/words.json"))
     assert output == "error: model.tokenizer=./nowhere/words.json: no such file or folder"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_first_command_that_is_refused_leaves_no_folder(tmp_path: Path, there: bool) -> None:
+    outputs = tmp_path / "outputs"
+    if there:
+        outputs.mkdir()
+    words = [
+        "model=bert_l2_h128",
+        "task=glue/rte",
+        "init_from=scratch",
+        "source=local",
+        f"source.root={tmp_path / 'no'}",
+    ]
+    assert train.main([*words, "hardware=cpu", "tracking=none", f"paths.outputs={outputs}"]) == 2
+    assert outputs.exists() == there  # a folder that was there stays
+    assert not outputs.exists() or not list(outputs.iterdir())
+
+
+def test_weights_that_nothing_names_are_asked_for_before_a_run_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task in ("incontext/copa", "lm/wikitext2"):
+        assert train.main(["model=gpt2_tiny", f"task={task}", f"paths.outputs={tmp_path / 'outputs'}"]) == 2
+        printed = capsys.readouterr()
+        assert "scratch" not in printed.out + printed.err
+        assert printed.err.count("\n") == 1
+        assert (
+            f"task={task} has no training split and gpt2_tiny no published weights: name some by init_from="
+            in printed.err
+        )
+    assert not list(tmp_path.iterdir())

@@ -159,3 +159,18 @@ def test_a_new_key_with_a_default_renames_nothing() -> None:
     assert run_id(changed) == before
     assert "activation" not in identity_config(changed)["model"]
     assert "optimizer" not in identity_config(config)["recipe"]
+
+
+def test_what_trains_nothing_is_named_by_neither_recipe_nor_seed() -> None:
+    def name(task: str, *overrides: str) -> str:
+        return run_id(compose(["model=gpt2", f"task={task}", *overrides]))
+
+    assert re.fullmatch(r"shots0-[0-9a-f]{8}", name("incontext/copa"))
+    assert re.fullmatch(r"shots8-[0-9a-f]{8}", name("incontext/copa", "task.shots=8"))
+    assert re.fullmatch(r"tested-[0-9a-f]{8}", name("lm/wikitext2"))
+    for task in ("incontext/copa", "lm/wikitext2"):
+        assert name(task, "recipe.lr=1", "recipe.batch_size=7", "seed=3") == name(task)
+    assert name("incontext/copa", "task.shots=2", "task.shots_seed=1") != name("incontext/copa", "task.shots=2")
+    assert name("lm/wikitext2", "task.max_len=64") != name("lm/wikitext2")
+    assert name("pretrain/clm", "seed=3") != name("pretrain/clm")
+    assert name("glue/ax", "init_from=some/hub").startswith("seed42-lr6.25e-05-bs32-")  # a head, and so the seed

@@ -11,6 +11,7 @@ import torch
 from protoformer import hub
 from protoformer.assembly.head_weights import HeadWeights, labels_of
 from protoformer.assembly.instantiate import instantiate
+from protoformer.config.validate import check_names_weights
 from protoformer.errors import UserError, WeightsError
 from protoformer.models import weights
 from protoformer.models.hf.labels import fitted
@@ -46,18 +47,10 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
 
     Raises UserError for a task without a training split whose weights nothing names, WeightsError for a missing folder.
     """
+    check_names_weights(config)
     init_from, published = config["init_from"], config["model"].get("hf") or {}
     task, repo = config["task"], published.get("repo")
     test_only = not task["splits"].get("train")
-    if test_only and (init_from == "scratch" or (init_from == "auto" and task["needs_head"])):
-        raise UserError(
-            f"task={config['choices']['task']} has no training split: give a trained run as init_from=<run folder>"
-        )
-    if test_only and init_from == "auto" and not repo:
-        raise UserError(
-            f"task={config['choices']['task']} has no training split and {config['choices']['model']} no published weights: "
-            "name some by init_from=<run folder, folder or hub id>"
-        )
     if init_from == "scratch" or (init_from == "auto" and task["starts_from"] == "scratch"):
         return InitialWeights("scratch")
     if init_from == "auto":

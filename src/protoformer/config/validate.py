@@ -16,7 +16,7 @@ from protoformer.config.groups import models_for, required_template_method, sear
 from protoformer.config.names.foreign_names import foreign_key
 from protoformer.config.names.suggest import advice
 from protoformer.config.old_keys import renamed
-from protoformer.errors import ConfigurationError
+from protoformer.errors import ConfigurationError, UserError
 
 Keys = dict[str, Parameter]
 KEYS_OF_DATA = {  # keys of task that a kind's data module may take: what they are of, and which tasks have it
@@ -185,6 +185,20 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
             "with model.attention=causal the first token attends only to itself; add +model.template.pooled_token=last"
         )
     check_supported(config, choices)
+
+
+def check_names_weights(config: Mapping[str, Any]) -> None:
+    """Raise UserError for a task without a training split whose weights nothing names; a plan needs none."""
+    task, choices, init_from = config["task"], config["choices"], config["init_from"]
+    if task["splits"].get("train"):
+        return
+    if init_from == "scratch" or (init_from == "auto" and task["needs_head"]):
+        raise UserError(f"task={choices['task']} has no training split: give a trained run as init_from=<run folder>")
+    if init_from == "auto" and not (config["model"].get("hf") or {}).get("repo"):
+        raise UserError(
+            f"task={choices['task']} has no training split and {choices['model']} no published weights: "
+            "name some by init_from=<run folder, folder or hub id>"
+        )
 
 
 def check_supported(config: Mapping[Any, Any], choices: Mapping[str, str]) -> None:

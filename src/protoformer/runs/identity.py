@@ -1,7 +1,8 @@
 """Identity of a run: a name from all that can change its result.
 
-Every resolved key of the config counts, except schema.IGNORED_IN_RUN_ID. Keys that equal their target's own default are
-dropped, so that a new key with a default renames no old run. Local folders count by their content, not by their path.
+Every resolved key of the config counts, except schema.IGNORED_IN_RUN_ID, and recipe and seed where nothing is trained. Keys
+that equal their target's own default are dropped, so that a new key with a default renames no old run. Local folders count by
+their content, not by their path.
 """
 
 import hashlib
@@ -29,17 +30,30 @@ NODES_OF_DEFAULTS = ("early_stopping",)  # nodes that name no run while all thei
 
 
 def run_id(config: Mapping[str, Any]) -> str:
-    """A readable prefix and eight digits of a hash, such as `seed42-lr5e-05-bs32-1f0c3a9e`."""
+    """A readable prefix and eight digits of a hash, such as `seed42-lr5e-05-bs32-1f0c3a9e`, or `shots8-1f0c3a9e` where nothing
+    is trained."""
     identity = identity_config(config)
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    recipe = config["recipe"]
-    prefix = f"seed{config['seed']}-lr{recipe['lr']:g}-bs{recipe['batch_size']}"
-    return f"{re.sub(r'[^A-Za-z0-9.-]', '', prefix)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{re.sub(r'[^A-Za-z0-9.-]', '', _prefix(config))}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _prefix(config: Mapping[str, Any]) -> str:
+    recipe, shots = config["recipe"], config["task"].get("shots")
+    if _is_scored_alone(config):
+        return "tested" if shots is None else f"shots{shots}"
+    return f"seed{config['seed']}-lr{recipe['lr']:g}-bs{recipe['batch_size']}"
+
+
+def _is_scored_alone(config: Mapping[str, Any]) -> bool:
+    """Whether nothing is trained and no head is drawn: neither the recipe nor the seed can change a result."""
+    return not config["task"]["splits"].get("train") and not config["task"]["needs_head"]
 
 
 def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a config that can change a result, in one canonical form."""
     kept = _without_ignored(config)
+    if _is_scored_alone(config):
+        kept = {key: value for key, value in kept.items() if key not in ("recipe", "seed")}
     identity = _without_defaults(kept, schema.Run)
     assert isinstance(identity, dict)
     identity["init_from"] = _init_identity(str(config["init_from"]))

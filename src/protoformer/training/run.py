@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from protoformer.atomic import remove_abandoned, write_text
+from protoformer.config.validate import check_names_weights
 from protoformer.distributed import launcher, memory, signals
 from protoformer.distributed.world import is_main, rank, world, world_size
 from protoformer.errors import StaleResultError, UserError
@@ -38,6 +39,7 @@ def train_run(config: dict[str, Any], command: str) -> dict[str, Any]:
     `command` is what the user typed, for the record. Raises StaleResultError for a finished run whose code has changed
     since, unless `reuse` or `force` is set.
     """
+    check_names_weights(config)  # before a folder is claimed, and a line says what starts from where
     process = world(config["hardware"], os.environ)
     if process.role == "rank" or process.nodes > 1:  # others take part: rank 0 decides for all
         claim = launcher.launch(_train_with_other_ranks, config, command)
@@ -69,7 +71,9 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
         remove_abandoned(folder.path)  # of a process that was killed after its result
         remove_dead_lock(folder.path)
         return Claim(str(folder.path), _finished_result(config, folder))
-    lock.callback(remove_empty, folder.path, Path(config["paths"]["outputs"]))  # when the lock is gone
+    outputs = Path(config["paths"]["outputs"])
+    present = next(path for path in (outputs, *outputs.parents) if path.exists())
+    lock.callback(remove_empty, folder.path, present)  # when the lock is gone
     lock.enter_context(RunLock(folder.path, lost=lambda: _exit_on_lost_lock(folder.path)))
     remove_abandoned(folder.path, owned=True)
     remove_abandoned(Path(config["paths"]["cache"]))
