@@ -57,12 +57,12 @@ def test_a_task_leaves_an_ordinary_run_and_is_run_once(
     metrics = result(folder)["metrics"]
     assert 0 <= metrics["val/accuracy"] <= 1
     assert metrics["val/accuracy_stderr"] > 0
-    assert {"val/accuracy_spread", "val/accuracy_per_token", "val/accuracy_per_byte"} <= set(metrics)
+    assert {"val/accuracy_per_token_spread", "val/accuracy_per_token", "val/accuracy_per_byte"} <= set(metrics)
     rows = predictions(folder)
     assert len(rows) == 80  # two draws
     assert {row["draw"] for row in rows} == {0, 1}
     accuracy = sum(row["prediction"] == row["label"] for row in rows) / len(rows)
-    assert accuracy == pytest.approx(metrics["val/accuracy"])
+    assert accuracy == pytest.approx(metrics["val/accuracy_per_token"])
     assert all(len(row["log_probs"]) == 2 and max(row["log_probs"]) < 0 for row in rows)
     assert not (folder / "evaluation").exists()
     assert (folder / "card.md").exists()

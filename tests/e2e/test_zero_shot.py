@@ -18,6 +18,7 @@ from protoformer import cli
 from protoformer.commands import train
 from protoformer.inference.generate import load_decoder
 from protoformer.modules.perplexity import module as perplexity
+from protoformer.reporting.zero_shot import read_runs
 from protoformer.text.words.stop_words import STOP_WORDS
 
 from .commands import result
@@ -75,7 +76,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for subset in ("CN", "NE"):
         (root / "cam-cst/cbt" / subset).mkdir(parents=True)
         pa.parquet.write_table(
-            pa.Table.from_pylist(cloze), root / "cam-cst/cbt" / subset / "test-00000-of-00001.parquet"
+            pa.Table.from_pylist(cloze), root / "cam-cst/cbt" / subset / "validation-00000-of-00001.parquet"
         )
     (root / "held.txt").write_text(TEXT)
     return root
@@ -226,10 +227,13 @@ def test_a_cloze_is_filled_by_each_of_ten_words(pretrained: Path, data: Path, tm
         words = [f"task=lm/cbt_{subset}", "source=local", f"source.root={data}", f"init_from={pretrained}"]
         assert run(tmp_path / subset, *words) == 0
         folder = only_run(tmp_path / subset)
-        rows = [json.loads(line) for line in (folder / "predictions" / "test.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (folder / "predictions" / "val.jsonl").read_text().splitlines()]
         assert [len(row["log_probs"]) for row in rows] == [10, 10]
         assert rows[0]["label"] == "mat's red,\" he said."  # the whole rest of the sentence, de-tokenised
-        assert 0 <= result(folder)["metrics"]["test/accuracy"] <= 1
+        accuracy = result(folder)["metrics"]["val/accuracy"]
+        assert 0 <= accuracy <= 1
+        (read,) = read_runs([str(tmp_path / subset)])  # the paper's set is the validation set
+        assert read.metrics["accuracy"] == f"{100 * accuracy:.2f}"
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,13 @@ def drop(n: int) -> Row:
 
 def quac(n: int) -> Row:
     return {
-        "dialogue_id": f"d{n}", "wikipedia_page_title": person(n), "section_title": "Harvest", "context": story(n),
-        "questions": ["What was taken?", "Where to?"],
-        "answers": {"texts": [[f"a {fruit(n)}", fruit(n)], [f"to {place(n)}"]], "answer_starts": [[0, 0], [0]]},
+        "dialogue_id": f"d{n}", "wikipedia_page_title": person(n), "section_title": "Harvest",
+        "context": f"{story(n)} CANNOTANSWER",
+        "questions": ["What was taken?", "Where to?", "Why?"],
+        "answers": {
+            "texts": [[f"a {fruit(n)}", fruit(n)], [f"to {place(n)}"], ["CANNOTANSWER"]],
+            "answer_starts": [[0, 0], [0], [0]],
+        },
     }  # fmt: skip
 
 
@@ -227,7 +231,7 @@ SCHEMAS: Mapping[tuple[str, str | None], Callable[[int], Row]] = {
     ("allenai/winogrande", "winogrande_xl"): winogrande,
     ("ehovy/race", "middle"): race,
     ("ehovy/race", "high"): race,
-    ("mandarjoshi/trivia_qa", "rc.nocontext"): triviaqa,
+    ("mandarjoshi/trivia_qa", "unfiltered.nocontext"): triviaqa,
     ("google-research-datasets/nq_open", None): lambda n: {"question": f"who ate fruit {n}", "answer": [person(n), "all"]},
     ("stanfordnlp/web_questions", None): lambda n: {"url": "", "question": f"who is {n}?", "answers": [person(n)]},
     ("rajpurkar/squad", "plain_text"): squad,

@@ -24,7 +24,8 @@ SHOWN = ("perplexity", "accuracy", "bits")  # beginnings of the metrics' names
 
 @dataclass(frozen=True)
 class ZeroShotRun:
-    """A finished run: its model, the metrics of its test set as they are printed, what differs from the paper's experiment."""
+    """A finished run: its model, its printed metrics (of the test set, of CBT of the validation set as in the paper), what
+    differs from the paper's experiment."""
 
     model: str
     task: str
@@ -58,13 +59,14 @@ def read_runs(folders: Sequence[str]) -> Iterator[ZeroShotRun]:
         result = run.result
         if not str(result["task"]).startswith("lm/"):
             continue
+        stage = "test" if any(key.startswith("test/") for key in result["metrics"]) else "val"
         metrics = {
-            key.removeprefix("test/"): format_metric(value, is_percent(key, result))
+            key.removeprefix(f"{stage}/"): format_metric(value, is_percent(key, result))
             for key, value in result["metrics"].items()
-            if key.startswith(tuple(f"test/{name}" for name in SHOWN)) and not key.endswith("_stderr")
+            if key.startswith(tuple(f"{stage}/{name}" for name in SHOWN)) and not key.endswith("_stderr")
         }
         caveats = paper_results.caveats(run.record.config, result)
-        yield ZeroShotRun(result["model"], result["task"], metrics, result.get("notes", {}).get("test", {}), caveats)
+        yield ZeroShotRun(result["model"], result["task"], metrics, result.get("notes", {}).get(stage, {}), caveats)
 
 
 def published() -> list[Row]:
