@@ -12,6 +12,7 @@ from typing import Any
 from protoformer.commands.multirun import command_line
 from protoformer.commands.parser import add_overrides
 from protoformer.config.compose import compose
+from protoformer.config.probes import probe_configs
 
 HELP = "download weights, tokenizer and data, and tokenise, for a run without a network"
 
@@ -22,11 +23,19 @@ def main(overrides: Sequence[str]) -> None:
     """Download weights, tokenizer and data of a run and tokenise its splits; print each with its commit and path."""
     config = compose(overrides)
     # not at the top: torch is slow to import
+    from protoformer.assembly.initial_weights import InitialWeights
     from protoformer.assembly.instantiate import instantiate
+    from protoformer.assembly.own_data import with_own_data
 
     source = instantiate(config, "source")
     tokenizer, config = _prepare_model(config, source)
     _prepare_data(config, source, tokenizer)
+    for name, probe in probe_configs(config).items():
+        _print("probe", name)
+        source = instantiate(probe, "source")
+        _prepare_data(
+            {**with_own_data(probe, source, InitialWeights("scratch")), "model": config["model"]}, source, tokenizer
+        )
     print(f"to run without a network:  HF_HUB_OFFLINE=1 {command_line(overrides)}")
 
 

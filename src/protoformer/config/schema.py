@@ -81,6 +81,11 @@ class Task:
     shots_seed: NonNegative | None = None  # of an in-context task: draws its shots, apart from every other seed
     on_overflow: Literal["drop_shots", "error"] | None = None  # of a prompt that is longer than the model reads
     strides: list[Positive] | None = None  # of a perplexity: tokens between the windows, each a result of its own
+    # evaluation tasks that a model is scored on while it is trained, each with overrides behind it: [lm/lambada, glue/sst2]
+    probes: Sequence[str] = ()
+    probe_every: Positive = 1000  # optimizer steps between two such scores
+    probe_rows: Positive = 200  # rows of each split that are scored, the first ones
+    probe_train_rows: Positive = 1000  # rows that the head of a classifying probe is fitted to
     split_seed: NonNegative = 0  # draws folds and held-out rows; another seed of the run does not change them
 
 

@@ -24,6 +24,7 @@ def write_card(folder: Path) -> Path:
             folder / "metrics.jsonl",
             {*task_type["main_metrics"], *task_type["percent_metrics"]},
             task_type.get("headline"),
+            {name: probe["metric"] for name, probe in (record.result.get("probes") or {}).items()},
         )
     result, config = record.result, record.config
     sections = [

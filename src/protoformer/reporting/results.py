@@ -62,6 +62,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
             _counted(best, "step", "step {}"), f"epoch {best['epoch'] + 1}" if best.get("epoch") is not None else None
         ),
         "dev loss": format_metric(metrics["val/loss"], percent=False) if "val/loss" in metrics else None,
+        **{f"probe {name}": _probe(probe) for name, probe in (result.get("probes") or {}).items()},
         "training": None
         if training.get("steps") == 0  # a run that only tests
         else _joined(
@@ -105,6 +106,13 @@ def _main_score(result: Mapping[str, Any]) -> dict[str, str | None]:
         if score is not None:
             return {f"{name} score": format_metric(score, percent=True)}
     return {}
+
+
+def _probe(probe: Mapping[str, Any]) -> str:
+    """The last score of a probe, and the first one, before training."""
+    first, last = ((probe["steps"][i], format_metric(probe["values"][i], percent=True)) for i in (0, -1))
+    metric = probe["metric"].rpartition("/")[2]
+    return f"{metric} {last[1]}" + (f" ({first[1]} at step {first[0]:,})" if first[0] != last[0] else "")
 
 
 def score_text(result: Mapping[str, object]) -> str:

@@ -4,6 +4,7 @@ import datetime
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -13,6 +14,7 @@ from protoformer.distributed import memory
 from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
+from protoformer.runs.metrics import read_curves
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
 from protoformer.training.callbacks.early_stopping import StopEarly
 from protoformer.training.callbacks.progress import passes
@@ -73,6 +75,15 @@ def run_result(
         "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **measured,
+    }
+
+
+def probe_curves(metrics_file: Path, main_metrics: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The curve of each probe's main metric, as the log has it: `metric`, `steps`, `values`."""
+    curves = read_curves(metrics_file) if main_metrics else {}
+    return {
+        name: {"metric": metric, "steps": curves[metric][0], "values": curves[metric][1]}
+        for name, metric in main_metrics.items()
     }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from protoformer.atomic import remove_abandoned, write_text
+from protoformer.config.probes import probe_configs
 from protoformer.config.validate import check_names_weights
 from protoformer.distributed import launcher, memory, signals
 from protoformer.distributed.world import is_main, rank, world, world_size
@@ -40,6 +41,7 @@ def train_run(config: dict[str, Any], command: str) -> dict[str, Any]:
     since, unless `reuse` or `force` is set.
     """
     check_names_weights(config)  # before a folder is claimed, and a line says what starts from where
+    probe_configs(config)  # a misspelt one is answered before anything is built
     process = world(config["hardware"], os.environ)
     if process.role == "rank" or process.nodes > 1:  # others take part: rank 0 decides for all
         claim = launcher.launch(_train_with_other_ranks, config, command)

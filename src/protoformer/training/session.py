@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from protoformer.assembly.build import build, check_tables
 from protoformer.assembly.model import STAGES
+from protoformer.assembly.probes import build_probes
 from protoformer.assembly.steps import evaluation_limits, limits_in_micro_batches, total_steps
 from protoformer.distributed.backends import configure_backends
 from protoformer.distributed.collectives import rank0_first
@@ -33,6 +34,7 @@ from protoformer.training import attention_page
 from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
 from protoformer.training.callbacks.early_stopping import StopEarly
+from protoformer.training.callbacks.probes import ScoreProbes
 from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
@@ -41,7 +43,14 @@ from protoformer.training.checkpoints import drop_optimizer, load_weights, read_
 from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
-from protoformer.training.result import best_checkpoint, hardware_stats, peak_memory_gib, run_result, training_stats
+from protoformer.training.result import (
+    best_checkpoint,
+    hardware_stats,
+    peak_memory_gib,
+    probe_curves,
+    run_result,
+    training_stats,
+)
 from protoformer.training.trackers import tracking
 from protoformer.training.trainer import build_trainer
 
@@ -68,6 +77,7 @@ class TrainingSession:
         # initial weights are the same on every rank; what is drawn after them (dropout) differs by rank
         pl.seed_everything(config["seed"], verbose=False)
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
+        self.probes = build_probes(self.parts.model.in_config(self.parts.config), self.parts, rank=rank, ranks=ranks)
         fit_to_device(self.parts, config, self.accelerator)
         pl.seed_everything(config["seed"] + rank, verbose=False)
         config = self.config = self.parts.config
@@ -96,6 +106,8 @@ class TrainingSession:
             rank0_first(self.parts.data.setup)  # the first rank of a machine tokenises, the others find the cache
             self.stop.check()
             check_tables(self.parts)
+            for probe in self.probes:
+                rank0_first(probe.setup)
             self.trainer = self._build_trainer(tracked_run.logger)
             self._fit()
             self._average_checkpoints()
@@ -198,6 +210,8 @@ class TrainingSession:
         """Callbacks that the recipe asks for, and the user's own."""
         recipe = self.config["recipe"]
         callbacks: list[Callback] = [LogSamples(self.folder.path), StopInEvaluation(self.stop)]
+        if self.probes:
+            callbacks.append(ScoreProbes(self.probes, self.config["task"]["probe_every"], self.throughput))
         if recipe["average"] > 1:
             callbacks.append(SaveSnapshots(self._snapshots_folder, recipe["average"], recipe["average_every"]))
         if recipe["early_stopping"]["patience"] is not None:
@@ -270,8 +284,16 @@ class TrainingSession:
             best=best_checkpoint(self.folder, self.trainer),
             hardware=hardware_stats(hardware, self.ranks),
             command=self.command,
+            **self._probe_curves(),
             peak_memory_gib=peak_memory_gib(hardware),
         )
+
+    def _probe_curves(self) -> dict[str, Any]:
+        """The result's entry of probes, on the rank that has the log; none where there are no probes."""
+        callbacks = [each for each in self.trainer.callbacks if isinstance(each, ScoreProbes)]  # type: ignore[attr-defined]
+        if not callbacks or self.rank != 0:
+            return {}
+        return {"probes": probe_curves(self.metrics_log.file, callbacks[0].main_metrics)}
 
     def _record(self, result: dict[str, object]) -> None:
         """Write predictions and tokenizer, and last of all the result: with it the run is finished."""

@@ -4,8 +4,9 @@ Drawn from metrics.jsonl alone, as an SVG that is the same, byte for byte, for t
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from protoformer.atomic import replace_atomically
@@ -20,11 +21,17 @@ DEV = "#c2452d"
 SCORES = ("#1f5fa8", "#c2452d", "#2f8f5b", "#7a4fa3")
 
 
-def draw(metrics_file: Path, score_metrics: Collection[str], headline: str | None = None) -> Path:
+def draw(
+    metrics_file: Path,
+    score_metrics: Collection[str],
+    headline: str | None = None,
+    probe_metrics: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
     """Write `curves.svg` beside metrics.jsonl and return its path.
 
     `score_metrics` names the metrics that are drawn as dev scores, times 100, whatever their split: `accuracy` of
     `val/matched/accuracy`. `headline` names one that is drawn in their place and as it is, such as a perplexity.
+    `probe_metrics` are the keys of the scores of other tasks by their names, drawn apart, times 100.
     """
     import matplotlib  # slow: `report` and a finished run import this file without drawing
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -35,11 +42,18 @@ def draw(metrics_file: Path, score_metrics: Collection[str], headline: str | Non
     style: Any = {"svg.hashsalt": "protoformer", "font.size": 9, "text.color": INK, "axes.labelcolor": INK}
     losses = _losses(curves)
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(4.5 * (1 + len(losses)), 3.4), layout="constrained")
+        probed = {
+            name: curve for name, key in probe_metrics.items() if (curve := _hundredfold(_finite(curves[key])))[0]
+        }
+        panels = len(losses) + 1 + bool(probed)
+        figure = Figure(figsize=(4.5 * panels, 3.4), layout="constrained")
         FigureCanvasSVG(figure)
-        *training, scores = figure.subplots(1, 1 + len(losses))
+        *training, scores = axes_of = list(figure.subplots(1, panels))
+        if probed:
+            *training, scores, probes = axes_of
+            _draw_scores(probes, "Probes", probed, ([], []))
         last = max((steps[-1] for steps, _ in curves.values()), default=0)
-        for axes in (*training, scores):
+        for axes in axes_of:
             axes.set_xlim(0, max(1, last) * 1.03)
         for axes, (title, key, dev) in zip(training, losses, strict=True):
             _draw_loss(axes, title, _finite(curves.get(key, ([], []))), dev)

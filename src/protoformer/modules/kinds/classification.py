@@ -139,13 +139,18 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
         )
 
     def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
+        return self.pooled_logits(self.pooled(hidden, batch), batch)
+
+    def pooled_logits(
+        self, pooled: Float[Tensor, "batch sequences d_model"], batch: Any
+    ) -> Float[Tensor, "batch labels"]:
         """The pooled vectors of an example's sequences are summed before the head."""
-        return self.head(self.pooled(hidden, batch).sum(1))
+        return self.head(pooled.sum(1))
 
     def pooled(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch sequences d_model"]:
         """The pooled vector of each sequence of each example; `sequences` is 1, or 2 where a pair has both orders."""
-        position = batch["pooler_position"]  # (batch, sequences)
-        return self.backbone.pooler(hidden, position.flatten()).unflatten(0, (len(position), -1))
+        position = batch["pooler_position"]  # (batch, sequences); -1: an example lacks the sequence
+        return self.backbone.pooler(hidden, position.clamp(min=0).flatten()).unflatten(0, (len(position), -1))
 
     def flops(self, batch: AnyBatch) -> Tensor:
         return super().flops(batch) + self.auxiliary.flops(batch["padding_mask"], batch.get("lengths"))
@@ -210,17 +215,19 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
             batch["pooler_position"] >= 0,
         )
 
-    def _loss(self, logits: Tensor, labels: Tensor, real: Tensor) -> Loss:
+    def example_losses(self, logits: Float[Tensor, "batch labels"], labels: Tensor) -> Float[Tensor, "batch"]:
+        """The loss of each example, of a class with a weight times its weight."""
         if self.labels is None:
-            example_losses = (logits[:, 0] - labels) ** 2
-        elif self.class_weights is None:
-            example_losses = functional.cross_entropy(logits, labels, reduction="none")
-        else:
-            weights = self.class_weights.to(logits.device)
-            example_losses = functional.cross_entropy(logits, labels, weight=weights, reduction="none")
-            return Loss((example_losses * real).sum(), (weights[labels.clamp(min=0)] * real).sum())
-        # dummy rows of the batch count nowhere
-        return Loss((example_losses * real).sum(), real.sum())
+            return (logits[:, 0] - labels) ** 2
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device, logits.dtype)
+        return functional.cross_entropy(logits, labels, weight=weights, reduction="none")
+
+    def _loss(self, logits: Tensor, labels: Tensor, real: Tensor) -> Loss:
+        total = (self.example_losses(logits, labels) * real).sum()  # dummy rows of the batch count nowhere
+        if self.class_weights is None:
+            return Loss(total, real.sum())
+        weights = self.class_weights.to(logits.device)
+        return Loss(total, (weights[labels.clamp(min=0)] * real).sum())
 
     def eval_step(self, batch: AnyBatch) -> EvalOutputs:
         """Ids, logits and references of real examples."""

@@ -12,12 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from protoformer.batches import ChoiceBatch
-from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.evaluation import PredictionRow, Stage, gather_examples
-from protoformer.modules.kinds.classification import AnyBatch, ClassificationModule
+from protoformer.modules.kinds.classification import ClassificationModule
 from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, ranked, rounded
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.classification import MetricName, TorchMetric
@@ -49,15 +48,14 @@ class MultipleChoiceModule(ClassificationModule):
         )
         self.head = ClassificationHead(backbone.d_model, 1, backbone.dropout)
 
-    def logits(self, hidden: HiddenStates, batch: AnyBatch) -> Float[Tensor, "batch choices"]:
-        """A score a choice: the head has one output, and the choices are rows of `hidden`.
-
-        A choice that an example lacks has a pooler position of -1; its probability is 0.
-        """
+    def pooled_logits(
+        self, pooled: Float[Tensor, "batch choices d_model"], batch: Any
+    ) -> Float[Tensor, "batch choices"]:
+        """A score a choice: the head has one output. A choice that an example lacks has a pooler position of -1; its
+        probability is 0."""
         position = batch["pooler_position"]
-        pooled = self.backbone.pooler(hidden, position.clamp(min=0).flatten())
         # (batch x choices, d_model) -> (batch x choices, 1) -> (batch, choices)
-        return self.head(pooled).view(position.shape).masked_fill(position < 0, -torch.inf)
+        return self.head(pooled.flatten(0, 1)).view(position.shape).masked_fill(position < 0, -torch.inf)
 
     @property
     def row_labels(self) -> Sequence[str]:

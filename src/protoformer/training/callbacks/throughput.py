@@ -78,6 +78,10 @@ class Throughput(Callback):
             self._end_window(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.pause()
+
+    def pause(self) -> None:
+        """Stop the clock until the next training step."""
         if self._started_at is not None:
             self._seconds_before += time.perf_counter() - self._started_at
         self._started_at = None
