@@ -172,6 +172,7 @@ def test_a_model_of_masked_tokens_has_no_next_token(tmp_path: Path) -> None:
     words = ["model=bert_l2_h128", "task=pretrain/mlm_nsp", "init_from=scratch", "source=sample", "tracking=none"]
     folders = [f"paths.outputs={tmp_path / 'out'}", f"paths.cache={tmp_path / 'cache'}"]
     with pytest.raises(
-        ConfigurationError, match=r"task.probes: incontext/copa: model=bert_l2_h128 does not support task=incontext/copa"
+        ConfigurationError,
+        match=r"task.probes: incontext/copa: model=bert_l2_h128 does not support task=incontext/copa",
     ):
         train(compose([*words, *folders, "task.probes=[incontext/copa]"]), "")
