@@ -103,3 +103,19 @@ def test_tasks_of_own_data_say_where_it_goes(capsys: pytest.CaptureFixture[str])
     list.main(["tasks"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("classify ")]
     assert "your own (source.root)" in line
+
+
+@pytest.mark.parametrize("width", ["80", "160"])
+def test_names_of_tasks_are_whole_whatever_the_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    list.main(["tasks"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(width)
+    first = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert set(options("task", FOLDERS)) <= set(first)
+    assert sum(name.startswith("lm/") for name in first) >= 9
+    assert sum(name.startswith("incontext/") for name in first) >= 40
+    assert any(line.split() == ["lm/text8", "afmck/text8", "bits_per_character"] for line in lines)
+    assert any(line.startswith("tasks: in_context (") and ", test only)" in line for line in lines)

@@ -129,11 +129,36 @@ def test_a_table_of_all_tasks_says_which_data_is_missing(validate: Validate) -> 
     assert "not read: rows of 5 of 5 tasks; the first: " in printed
 
 
+def test_without_a_task_all_are_validated(validate: Validate, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ("incontext/copa", "lm/wikitext2", "lm/files", "glue/rte")
+    monkeypatch.setattr("protoformer.commands.tasks.validate.options_of", lambda group, folders: kept)
+    code, printed = validate("--rows", "2")
+    assert code == 0
+    names = [line.split()[0] for line in printed.splitlines()]
+    assert names == ["task", "incontext/copa", "lm/wikitext2", "not"]  # files of one's own are named
+    assert "not read: rows of 1 of 2 tasks" in printed
+
+
+def test_running_text_is_shown_and_counted(validate: Validate, tmp_path: Path) -> None:
+    code, printed = validate("lm/wikitext103", "--row", json.dumps([{"text": "a b , c"}, {"text": "d ( e"}]))
+    assert code == 0
+    assert "lm/wikitext103  measure: perplexity_per_word  windows of 512 tokens, strides 512" in printed
+    assert "  | a b, c\n  | d (e" in printed
+    assert "2 rows, 1 texts, " in printed
+    assert "findings: 2 tokens have no inverse in the de-tokeniser" in printed
+    file = tmp_path / "Salesforce" / "wikitext" / "wikitext-2-raw-v1" / "test.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"text": "a cat"}))
+    _, table = validate("lm")
+    (line,) = [line.split() for line in table.splitlines() if line.startswith("lm/wikitext2 ")]
+    assert line == ["lm/wikitext2", "-", "every", "token", "perplexity_per_token", "1", "-", "5", "none"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["incontext/cop"], "incontext/cop: no in-context task; did you mean incontext/copa?"),
-        (["glue/rte"], "glue/rte: no in-context task"),
+        (["incontext/cop"], "incontext/cop: no in-context task, and none of lm/; did you mean incontext/copa?"),
+        (["glue/rte"], "glue/rte: no in-context task, and none of lm/"),
         (["incontext/copa", "--row", "{1"], "--row: not valid JSON"),
         (["incontext/copa", "--row", "absent.jsonl"], "absent.jsonl: no such file"),
         (["incontext/copa", "--row", "[1]"], "an object, or a list of objects"),

@@ -83,14 +83,18 @@ def main(sections: Sequence[str] = ()) -> None:
     folders = search_path()
     console = make_console()
     for name in sections or SECTIONS:
-        title, rows = {
+        if name == "tasks":
+            for title, columns, rows in _tasks(folders):
+                print_table(columns, rows, title, console=console, whole=("task",))
+                console.print()
+            continue
+        title, section = {
             "models": ("models", _models),
-            "tasks": ("tasks", _tasks),
             "hardware": ("hardware", _hardware),
             "pairs": ("valid combinations", _matrix),
         }[name]
-        columns, table_rows = rows(folders)
-        print_table(columns, table_rows, title, console=console)
+        columns, rows = section(folders)
+        print_table(columns, rows, title, console=console)
         console.print()
 
 
@@ -127,8 +131,9 @@ def _models(folders: tuple[Path, ...]) -> Rows:
     return ("model", "family", "size", "published weights"), rows
 
 
-def _tasks(folders: tuple[Path, ...]) -> Rows:
-    rows = []
+def _tasks(folders: tuple[Path, ...]) -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
+    """A table for each kind of task: title, columns, rows. The title says it where none of them trains."""
+    kinds: dict[str, list[Sequence[str]]] = {}
     for name in options("task", folders):
         node = option("task", name, folders)
         where = node.get("rows", {})
@@ -139,14 +144,24 @@ def _tasks(folders: tuple[Path, ...]) -> Rows:
             for part in where.get("parts") or [where]
         )
         use = "" if node.get("splits", {}).get("train") else "test only"
-        rows.append((name, node["kind"], data_set, ", ".join(_metrics(node.get("module", {}))), use))
-    return ("task", "kind", "data set", "metrics", ""), rows
+        row = (name, data_set, ", ".join(_metrics(node.get("module", {}))), use)
+        kinds.setdefault(node["kind"], []).append(row)
+    tables = []
+    for kind, rows in kinds.items():
+        uses = {row[-1] for row in rows}
+        last = len(uses) > 1  # a column of its own
+        title = f"tasks: {kind} ({len(rows)}{', test only' if uses == {'test only'} else ''})"
+        columns = ("task", "data set", "metrics", *([""] if last else []))
+        tables.append((title, columns, rows if last else [row[:-1] for row in rows]))
+    return tables
 
 
 def _metrics(module: dict[str, Any]) -> Sequence[str]:
     """The main metrics named in a task's yaml, or the defaults of its module."""
     if not module:
         return ()
+    if "measure" in module:
+        return (module["measure"],)
     taken, own = signature(module["_target_"]).parameters, members(module["_target_"])
     return module.get("metrics") or (taken["metrics"].default if "metrics" in taken else own.get("metrics", ()))
 

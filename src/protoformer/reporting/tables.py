@@ -33,13 +33,14 @@ def print_table(
     framed: bool = False,
     right: Collection[str] = (),
     bold: Collection[str] = (),
+    whole: Collection[str] = (),
     section_after: int | None = None,
 ) -> None:
     """Print a table. Cells are text as it is, never markup; long ones are folded.
 
     `framed` draws lines around it, in a pipe too. Where it is wider than the console a framed one has no padding, and its
-    heads break after a slash; another has no line under its heads. `right` and `bold` name columns that are right-aligned
-    and bold; a line is drawn after the first `section_after` rows.
+    heads break after a slash; another has no line under its heads. `right`, `bold` and `whole` name columns that are
+    right-aligned, bold, and never folded; a line is drawn after the first `section_after` rows.
     """
     console = console or make_console()
     lines = list(rows)
@@ -61,7 +62,8 @@ def print_table(
             head = name.replace("/", "/\n") if narrow and framed else name
             width = widths[name] if narrow and framed and name != columns[0] else None
             result.add_column(Text(head), justify="right" if name in right else "left",
-                              style="bold" if name in bold else None, overflow="fold", max_width=width)  # fmt: skip
+                              style="bold" if name in bold else None, overflow="fold", max_width=width,
+                              no_wrap=name in whole)  # fmt: skip
         for number, row in enumerate(lines, start=1):
             result.add_row(*map(Text, row), end_section=number == section_after)
         return result

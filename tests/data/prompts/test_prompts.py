@@ -122,6 +122,12 @@ def test_shots_are_the_same_for_all_examples_of_a_draw_and_others_in_the_next(
         assert f" {'no' if number % 2 else 'yes'} {number}" in shot
 
 
+def test_without_shots_one_draw_is_evaluated(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    data = module(tokenizer, tmp_path, Rows(train=rows(20, 100), validation=rows(3)), draws=5, shots_split="train")
+    assert data.tables["validation"][""].draw.tolist() == [0, 0, 0]
+    assert len(data.text_columns("validation", "")["context"]) == 3
+
+
 def test_another_seed_draws_other_shots_and_the_same_one_the_same(tokenizer: Tokenizer, tmp_path: Path) -> None:
     source = Rows(train=rows(50, 100), validation=rows(1))
     drawn = [
@@ -162,8 +168,6 @@ def test_more_shots_than_rows_are_refused(tokenizer: Tokenizer, tmp_path: Path) 
         module(tokenizer, tmp_path, source, shots=3, shots_split="validation")
     with pytest.raises(ConfigurationError, match="no split to take shots from"):
         module(tokenizer, tmp_path, source, shots=1)
-    with pytest.raises(ConfigurationError, match="without shots there is nothing to draw"):
-        module(tokenizer, tmp_path, source, draws=2, shots_split="train")
 
 
 def test_shots_that_do_not_fit_are_dropped_from_the_left_and_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:

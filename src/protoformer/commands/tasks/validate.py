@@ -1,4 +1,4 @@
-"""`protoformer validate`: prompts of in-context tasks as the model reads them, and what is doubtful about them."""
+"""`protoformer validate`: prompts and running texts of tasks as the model reads them, and what is doubtful about them."""
 
 import argparse
 import json
@@ -10,23 +10,32 @@ from protoformer.config.compose import compose
 from protoformer.config.groups import option, search_path
 from protoformer.config.groups import options as options_of
 from protoformer.config.names.suggest import advice
+from protoformer.config.validate import OWN_DATA
 from protoformer.errors import ConfigurationError, DataError, UserError, WeightsError
 from protoformer.reporting.tables import make_console, print_table
 
 if TYPE_CHECKING:
     from protoformer.data.prompts.datamodule import InContextDataModule
     from protoformer.data.prompts.findings import CheckedPrompts
+    from protoformer.data.running_text.datamodule import PerplexityDataModule
     from protoformer.data.sources.source import RawTable, Role
 
-HELP = "render prompts of in-context tasks, count their tokens, and find what is doubtful"
-GROUP, KIND = "incontext", "in_context"  # most of these tasks stand in this group, some in lm/
+HELP = "render prompts and texts of incontext/ and lm/ tasks, count their tokens, and find what is doubtful"
+GROUPS, PROMPTS, TEXTS = ("incontext", "lm"), "in_context", "perplexity"  # groups of tasks, and their kinds
 CHECKED, SHOWN = 50, 2  # rows, where --rows does not say how many
 NOT_READ = "not read"
+BEGINNING = 400  # characters of a text that are printed
 COLUMNS = ("task", "version", "answer", "metrics", "rows", "choices", "tokens", "findings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", metavar="TASK", help="such as incontext/copa; incontext: a table of all of them")
+    parser.add_argument(
+        "task",
+        nargs="?",
+        default="",
+        metavar="TASK",
+        help="such as incontext/copa; incontext, lm, or nothing: a table of all",
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py (task.shots=4 source=local source.root=DIR)"
     )
@@ -42,17 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    if "=" in options.task and not options.task.startswith("task="):  # no task, the first of the overrides
+        options.task, options.overrides = "", [options.task, *options.overrides]
     name = options.task.removeprefix("task=").rstrip("/")
     if options.rows is not None and options.rows < 1:
         raise ConfigurationError(f"--rows {options.rows}: at least 1")
     folders = search_path()
-    tasks = [each for each in options_of("task", folders) if option("task", each, folders)["kind"] == KIND]
-    chosen = [each for each in tasks if each == name] or [each for each in tasks if each.startswith(f"{name}/")]
+    nodes = {each: option("task", each, folders) for each in options_of("task", folders)}
+    tasks = [each for each, node in nodes.items() if node["kind"] in (PROMPTS, TEXTS)]
+    chosen = [each for each in tasks if each == name]
+    if not chosen:  # those of a group; data of one's own are validated by name
+        published = [each for each in tasks if nodes[each]["rows"].get("dataset") != OWN_DATA]
+        chosen = [each for each in published if not name or each.startswith(f"{name}/")]
     if not chosen:
-        raise ConfigurationError(f"{name}: no in-context task; {advice(name, [GROUP, *tasks])}")
+        raise ConfigurationError(f"{name}: no in-context task, and none of lm/; {advice(name, [*GROUPS, *tasks])}")
     overrides = _overrides(options)
     if chosen == [name]:
-        _print_task(name, [f"task={name}", *overrides], options)
+        printed = _print_task if nodes[name]["kind"] == PROMPTS else _print_text
+        printed(name, [f"task={name}", *overrides], options)
         return
     if options.row is not None:
         raise ConfigurationError(f"--row {options.row}: rows are of one data set; name one task")
@@ -79,8 +95,8 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     return [*added, *options.overrides]
 
 
-def _data(config: dict[str, Any]) -> "InContextDataModule":
-    """The data module of a task, before any row is read."""
+def _data(config: dict[str, Any]) -> Any:
+    """The data module of a task, before any row is read: an InContextDataModule or a PerplexityDataModule."""
     # not at the top: torch is slow to import
     from protoformer.assembly.build import build_datamodule
     from protoformer.assembly.initial_weights import InitialWeights, find_initial_weights
@@ -90,30 +106,33 @@ def _data(config: dict[str, Any]) -> "InContextDataModule":
 
     source = instantiate(config, "source")
     initial = InitialWeights("scratch") if config["init_from"] == "auto" else find_initial_weights(config)
-    config["task"]["data"]["on_overflow"] = "drop_shots"  # what does not fit is a finding
+    if config["task"]["kind"] == PROMPTS:
+        config["task"]["data"]["on_overflow"] = "drop_shots"  # what does not fit is a finding
     tokenizer = build_tokenizer(config, initial, source)
-    data: Any = build_datamodule(resolve_model(config, initial, tokenizer).in_config(config), source, tokenizer)
-    if not hasattr(data, "prompts"):
-        raise ConfigurationError(
-            f"task={config['choices'].get('task')}: its kind, {config['task']['kind']}, has no prompts"
-        )
-    return data
+    return build_datamodule(resolve_model(config, initial, tokenizer).in_config(config), source, tokenizer)
+
+
+def _rows(data: Any, limit: int, given: "RawTable | None" = None) -> "tuple[RawTable, Role]":
+    """The first rows of the evaluated split, or given ones."""
+    roles: tuple[Role, ...] = ("validation", "test")
+    role, split = next((role, split) for role in roles for split in data.splits[role])
+    raw = given or data.raw(role, split)
+    return raw if raw.table.num_rows <= limit else raw.take(range(limit)), role
 
 
 def _checked(data: "InContextDataModule", limit: int, given: "RawTable | None" = None) -> "CheckedPrompts":
     """The prompts of the first rows of the evaluated split, or of given ones."""
     from protoformer.data.prompts.findings import check
 
-    roles: tuple[Role, ...] = ("validation", "test")
-    role, split = next((role, split) for role in roles for split in data.splits[role])
-    raw = given or data.raw(role, split)
-    return check(data, raw if raw.table.num_rows <= limit else raw.take(range(limit)), role)
+    return check(data, *_rows(data, limit, given))
 
 
 def _table_row(task: str, overrides: Sequence[str], limit: int) -> tuple[tuple[str, ...], str | None]:
     """A task's line, and why its rows cannot be read."""
     config = compose(overrides)
     data = _data(config)
+    if config["task"]["kind"] == TEXTS:
+        return _text_row(task, config, data, limit)
     reader = data.prompt_reader
     first = (task, str(reader.version), reader.answer_type, ", ".join(config["task"]["module"]["metrics"]))
     try:
@@ -130,6 +149,26 @@ def _table_row(task: str, overrides: Sequence[str], limit: int) -> tuple[tuple[s
         f"{len(checked.findings)}: {'; '.join(texts[:2])}" if texts else "none",
     )
     return line, None
+
+
+def _text_row(
+    task: str, config: Mapping[str, Any], data: "PerplexityDataModule", limit: int
+) -> tuple[tuple[str, ...], str | None]:
+    first = (task, "-", "every token", config["task"]["module"]["measure"])
+    try:
+        rows, role = _rows(data, limit)
+        stats = data.encode(rows, role).stats
+    except (DataError, WeightsError) as error:
+        return (*first, "-", "-", "-", NOT_READ), str(error)
+    average = stats["tokens"] / max(1, stats["texts"])
+    finding = _unchanged(stats)
+    return (*first, str(stats["rows"]), "-", f"{average:.0f}", f"1: {finding}" if finding else "none"), None
+
+
+def _unchanged(stats: Mapping[str, int]) -> str:
+    """What a de-tokeniser left as it was."""
+    count = stats.get("ambiguous", 0)
+    return f"{count} tokens have no inverse in the de-tokeniser" if count else ""
 
 
 def _anonymous(text: str) -> str:
@@ -164,6 +203,24 @@ def _print_task(task: str, overrides: Sequence[str], options: argparse.Namespace
         print(f"row {finding.row + 1}: {finding.text}" if finding.row is not None else finding.text)
     examples = "1 prompt" if len(checked.prompts) == 1 else f"{len(checked.prompts)} prompts"
     print(f"{examples}, {checked.tokens:.0f} tokens on average; findings: {len(checked.findings) or 'none'}")
+
+
+def _print_text(task: str, overrides: Sequence[str], options: argparse.Namespace) -> None:
+    """A task of running text: how its first rows begin, and what is counted in them."""
+    config = compose(overrides)
+    data: PerplexityDataModule = _data(config)
+    given = None if options.row is None else _given_rows(options.row)
+    rows, role = _rows(data, options.rows or CHECKED, given)
+    read = data.text_reader.read(rows, data.on_bad_row)
+    stats = data.encode(rows, role).stats
+    strides = " and ".join(map(str, data.strides))
+    print(
+        f"{task}  measure: {config['task']['module']['measure']}  windows of {data.max_len} tokens, strides {strides}"
+    )
+    text = read.texts[0][:BEGINNING] + ("..." if len(read.texts[0]) > BEGINNING else "")
+    print("\n" + "\n".join(f"  | {line}" for line in text.split("\n")) + "\n")
+    names = ("rows", "texts", "tokens", "words", "bytes", "characters")
+    print(f"{', '.join(f'{stats[name]:,} {name}' for name in names)}; findings: {_unchanged(stats) or 'none'}")
 
 
 def _given_rows(text: str) -> "RawTable":

@@ -58,13 +58,13 @@ class InContextReferences(NamedTuple):
 class InContextDataModule(TableDataModule[PromptTable]):
     """Its reader is a PromptReader; the model's template names the token that separates documents.
 
-    `shots` are the solved examples in front of each prompt, taken from `shots_split`. `draws` is the number of draws of shots,
-    each of which evaluates the whole split; `shots_seed` draws them. `shots_per` says whether the shots of a draw are the same
-    for all examples, or drawn for each example. A prompt that is longer than the model's positions loses shots from the left,
-    then the beginning of its context, both counted; `on_overflow` "error" makes that an error. `unconditional` is a context
-    without content, such as "Answer:", behind which completions are also scored (arXiv 2005.14165, section 2.4).
-    `max_new_tokens` positions are left for an answer that the model writes (None: it writes none). An answer ends before the
-    first token with `stop` in it.
+    `shots` are the solved examples in front of each prompt, taken from `shots_split`. `draws` is the number of draws of
+    shots, each of which evaluates the whole split (without shots: one); `shots_seed` draws them. `shots_per` says whether
+    the shots of a draw are the same for all examples, or drawn for each example. A prompt that is longer than the model's
+    positions loses shots from the left, then the beginning of its context, both counted; `on_overflow` "error" makes that
+    an error. `unconditional` is a context without content, such as "Answer:", behind which completions are also scored
+    (arXiv 2005.14165, section 2.4). `max_new_tokens` positions are left for an answer that the model writes (None: it
+    writes none). An answer ends before the first token with `stop` in it.
     """
 
     template_method: ClassVar[str] = "document_end_id"
@@ -92,7 +92,8 @@ class InContextDataModule(TableDataModule[PromptTable]):
         on_bad_row: OnBadRow = "error",
     ) -> None:
         super().__init__(context, on_bad_row=on_bad_row)
-        self.shots, self.draws, self.shots_split, self.shots_seed = shots, draws, shots_split, shots_seed
+        self.shots, self.shots_split, self.shots_seed = shots, shots_split, shots_seed
+        self.draws = draws if shots else 1  # without shots all draws are alike
         self.shots_per, self.on_overflow, self.unconditional = shots_per, on_overflow, unconditional
         self.max_new_tokens, self.stop = max_new_tokens, stop
         if (self.prompt_reader.answer_type == "text") != (max_new_tokens is not None):
@@ -103,8 +104,8 @@ class InContextDataModule(TableDataModule[PromptTable]):
             raise ConfigurationError(
                 f"task.shots={shots}: this data set has no split to take shots from; use task.shots=0"
             )
-        if draws > 1 and not shots:
-            raise ConfigurationError(f"task.draws={draws}: without shots there is nothing to draw; set task.shots")
+        if draws > self.draws:
+            log.info("task.draws=%d: without shots all draws are alike; one is evaluated", draws)
 
     @property
     def prompt_reader(self) -> PromptReader:
