@@ -189,6 +189,13 @@ def test_a_sweep_over_seeds_or_folds_prints_the_mean(
     assert best.startswith("best: job 3 (seed=5)")
 
 
+def test_different_tasks_have_no_best_score(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["-m", DEMO, f"paths.outputs={tmp_path}", "task=glue/mrpc,glue/rte"]) == 0
+    assert "best: " not in capsys.readouterr().out
+
+
 def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--help"]) == 0
     text = capsys.readouterr().out

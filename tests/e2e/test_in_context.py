@@ -122,6 +122,15 @@ def test_an_interrupted_evaluation_goes_on_and_ends_in_the_same_numbers(
     assert result(only_run(stopped))["metrics"] == result(only_run(whole))["metrics"]
 
 
+def test_random_weights_are_evaluated_where_they_are_asked_for(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = pretrained / "tokenizer" / "tokenizer.json"
+    assert run(tmp_path, *COPA, "init_from=scratch", f"model.tokenizer={tokenizer}") == 0
+    assert "random weights" in capsys.readouterr().err
+    assert 0 <= result(only_run(tmp_path))["metrics"]["val/accuracy"] <= 1
+
+
 def test_batches_change_no_answer(pretrained: Path, tmp_path: Path) -> None:
     words = [*COPA, f"init_from={pretrained}"]
     assert run(tmp_path / "a", *words) == 0

@@ -67,6 +67,11 @@ def test_any_gold_answer_of_a_question_is_right_and_none_is_frequent(write_run) 
     assert message("same", *[""] * 5) == ["the same text for every row of val: (empty)"]
 
 
+def test_completions_none_of_which_is_written_are_no_label(write_run) -> None:
+    rows = [{"prediction": None, "label": str(number)} for number in range(3)]
+    assert signs(write_run("x", predictions={"val": rows})) == ["no row of val is correct"]
+
+
 def test_one_number_for_every_row(write_run) -> None:
     same = [{"prediction": 2.5 + 0.001 * place, "label": float(place)} for place in range(5)]
     metrics = {"val/pearson": 0.9, "val/spearman": 0.9}

@@ -136,6 +136,8 @@ def test_values_are_printed_as_the_papers_print_them() -> None:
     ]
     assert paper_results.format_metric(0.84071, percent=True) == "84.07"
     assert paper_results.format_metric(0.40321, percent=False) == "0.4032"
+    assert paper_results.format_metric(362198.28, percent=False) == "362198.2800"
+    assert paper_results.format_metric(13371386880.0, percent=False) == "1.337e+10"
     assert paper_results.format_metric(math.nan, percent=True) == "nan"
     assert paper_results.format_metric(None, percent=True) == "-"
 

@@ -52,6 +52,8 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
     task, repo = config["task"], published.get("repo")
     test_only = not task["splits"].get("train")
     if init_from == "scratch" or (init_from == "auto" and task["starts_from"] == "scratch"):
+        if test_only:
+            log.info("nothing is trained: the model of random weights is a baseline")
         return InitialWeights("scratch")
     if init_from == "auto":
         if repo:

@@ -208,7 +208,8 @@ def print_summary(jobs: Sequence[Job]) -> None:
     if len(scored) > 1 and len(repeated) == 1 and all(job.score_text[:1].isdigit() for job in jobs):
         scores = [100 * score for score, _ in scored]
         print(f"mean of {len(scores)} jobs: {statistics.fmean(scores):.2f} ± {statistics.stdev(scores):.2f}")
-    if len(scored) > 1:
+    tasks = {text for job in jobs for text in job.overrides if text.startswith("task=")}
+    if len(scored) > 1 and len(tasks) < 2:  # scores of different tasks have no best
         best = -max(scored)[1]
         print(
             f"best: job {best + 1} ({rows[best][1]}), {rows[best][2]}; `protoformer report {jobs[best].outputs}` compares them"

@@ -192,7 +192,8 @@ def check_names_weights(config: Mapping[str, Any]) -> None:
     task, choices, init_from = config["task"], config["choices"], config["init_from"]
     if task["splits"].get("train"):
         return
-    if init_from == "scratch" or (init_from == "auto" and task["needs_head"]):
+    # random weights of a language model are a baseline; a random head would only look like a result
+    if task["needs_head"] and init_from in ("scratch", "auto"):
         raise UserError(f"task={choices['task']} has no training split: give a trained run as init_from=<run folder>")
     if init_from == "auto" and not (config["model"].get("hf") or {}).get("repo"):
         raise UserError(

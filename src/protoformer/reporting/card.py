@@ -33,9 +33,10 @@ def write_card(folder: Path) -> Path:
         "\n".join(f"> **Warning**: {escape_markdown(text)}." for text in results.warnings(record)),
         _scores(result, config),
         *(_class_scores(name, scores) for name, scores in (result.get("class_scores") or {}).items()),
-        "## Training\n\n" + markdown_table(("", ""), results.summary(result).items()),
+        f"## {'Training' if results.is_trained(result) else 'Evaluation'}\n\n"
+        + markdown_table(("", ""), results.summary(result).items()),
         "![Training loss and dev scores over optimizer steps](curves.svg)" if has_curves else "",
-        "## Settings\n\n" + markdown_table(("key", "value"), _settings(config)),
+        "## Settings\n\n" + markdown_table(("key", "value"), _settings(config, with_recipe=results.is_trained(result))),
         _origin(result),
         "## Run it again\n\n" + fenced(result["command"], "sh") if result.get("command") else "",
     ]
@@ -110,9 +111,9 @@ def _class_scores(name: str, scores: Mapping[str, Any]) -> str:
     )
 
 
-def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Every key that was typed, in bold; options of the config groups, the recipe, and hardware settings."""
-    choices, recipe = config.get("choices") or {}, config.get("recipe") or {}
+def _settings(config: Mapping[str, Any], *, with_recipe: bool) -> list[tuple[str, Any]]:
+    """Every key that was typed; options of the config groups, the recipe, and hardware settings."""
+    choices, recipe = config.get("choices") or {}, (config.get("recipe") or {}) if with_recipe else {}
     typed = paper_results.typed_settings(config)
     rows = [(f"{key} (set)", paper_results.as_yaml(value)) for key, value in typed.items()]
     rows += [

@@ -46,6 +46,8 @@ def _prediction_problem(rows: Sequence[Mapping[str, Any]], name: str, free_text:
     if all(isinstance(answer, int | float) for answer in answers):
         constant = max(answers) - min(answers) < MIN_RANGE
         return f"the same number for every row of {name}" if constant else None
+    if all(answer is None for answer in answers):  # completions, of which greedy decoding writes none
+        return f"no row of {name} is correct"
     if len(set(answers)) == 1:
         what = "label" if not free_text and not any(isinstance(row.get("label"), list) for row in rows) else "text"
         return f"the same {what} for every row of {name}: {answers[0] or '(empty)'}"

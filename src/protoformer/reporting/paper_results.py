@@ -37,6 +37,7 @@ ROWS = {  # of the published dev and test splits, as the hub has them
     "lm/wikitext2": {"test": 4358},
     "lm/wikitext103": {"test": 4358},
 }
+TOO_LARGE = 1e6  # for four digits behind the point
 BYTES = {"lm/enwik8": {"test": 5_000_000}, "lm/text8": {"test": 5_000_000}}  # of test sets that are cut by bytes
 
 
@@ -158,12 +159,15 @@ def is_percent(key: str, result: Mapping[str, Any]) -> bool:
 
 
 def format_metric(value: float | None, percent: bool, digits: int = 2) -> str:
-    """A number as the papers print it: accuracy 0.8407 as 84.07; other metrics unscaled, with two more digits."""
+    """A number as the papers print it: accuracy 0.8407 as 84.07; other metrics unscaled, with two more digits. What is too
+    large for them, such as a perplexity of words, has four digits and an exponent."""
     if value is None:
         return "-"
     if math.isnan(value):
         return "nan"
-    return f"{100 * value:.{digits}f}" if percent else f"{value:.{digits + 2}f}"
+    if percent:
+        return f"{100 * value:.{digits}f}"
+    return f"{value:.{digits + 2}f}" if abs(value) < TOO_LARGE else f"{value:.3e}"
 
 
 def score_keys(metrics: Iterable[str]) -> list[str]:

@@ -49,6 +49,11 @@ def scores(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[Score]:
     return lines
 
 
+def is_trained(result: Mapping[str, Any]) -> bool:
+    """Whether a run took steps of training; one that only evaluates took none."""
+    return (result.get("training") or {}).get("steps") != 0
+
+
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """Duration, speed, size and hardware of a run, as text. Entries that the result lacks are left out."""
     training, best, hardware = (result.get(key) or {} for key in ("training", "best", "hardware"))
@@ -64,7 +69,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
         "dev loss": format_metric(metrics["val/loss"], percent=False) if "val/loss" in metrics else None,
         **{f"probe {name}": _probe(probe) for name, probe in (result.get("probes") or {}).items()},
         "training": None
-        if training.get("steps") == 0  # a run that only tests
+        if not is_trained(result)
         else _joined(
             counted(training["steps"], "step") if training.get("steps") is not None else None,
             counted(training["epochs"], "epoch") if training.get("epochs") is not None else None,

@@ -1,5 +1,6 @@
 """Rows as prompts: shots, their draws, overflow, and rows that cannot be used."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from protoformer.data.datamodules.context import DataContext
 from protoformer.data.prompts.datamodule import InContextDataModule
 from protoformer.data.prompts.reader import PromptReader
 from protoformer.data.prompts.table import PromptTable
-from protoformer.data.sources.source import DatasetRef, RawStream, RawTable
+from protoformer.data.sources.local import LocalSource
+from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, Source
 from protoformer.errors import ConfigurationError, DataError
 from protoformer.text.templates import GptTemplate
 from protoformer.text.tokenizers import END_OF_TEXT, Tokenizer
@@ -63,7 +65,12 @@ def tokenizer() -> Tokenizer:
 
 
 def module(
-    tokenizer: Tokenizer, cache: Path, source: Rows, reader: PromptReader = READER, max_len: int = 1000, **options: Any
+    tokenizer: Tokenizer,
+    cache: Path,
+    source: Source,
+    reader: PromptReader = READER,
+    max_len: int = 1000,
+    **options: Any,
 ) -> InContextDataModule:
     context = DataContext(
         reader=reader,
@@ -181,7 +188,17 @@ def test_shots_that_do_not_fit_are_dropped_from_the_left_and_counted(tokenizer: 
         assert text.endswith(cut)
         assert cut.startswith("Fruit 1")  # whole shots: those nearest to the question stay
         assert len(cut) - 1 <= 80
-    assert any("fewer than 3 shots" in line for line in data.log_lines(table))
+    assert 0 < table.stats["shots"] < 6
+    assert table.shots_left == table.stats["shots"] / 2
+    assert any(f"fewer than 3 shots, {table.shots_left:.1f} on average:" in line for line in data.log_lines(table))
+
+
+def test_a_missing_split_of_shots_is_named_with_its_key(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "fruit").mkdir()
+    (tmp_path / "fruit" / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(2)))
+    source = LocalSource(str(tmp_path))
+    with pytest.raises(DataError, match=r"task.shots=1 from task.data.shots_split=train: .* it has validation.jsonl"):
+        module(tokenizer, tmp_path, source, shots=1, shots_split="train")
 
 
 def test_a_context_that_does_not_fit_loses_its_beginning(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from protoformer.data.prompts.shots import ShotPool
 from protoformer.data.prompts.table import Prompt, PromptTable, PromptTableBuilder
 from protoformer.data.selection import SplitSelection
 from protoformer.data.sources.source import RawTable, Role
-from protoformer.errors import ConfigurationError, DataError
+from protoformer.errors import AbsentSplitError, ConfigurationError, DataError
 from protoformer.text.prompts.pairs import EncodedPair, encode_pairs
 from protoformer.text.tokenizers import Tokenizer
 
@@ -125,7 +125,12 @@ class InContextDataModule(TableDataModule[PromptTable]):
         """The rows that shots are drawn from."""
         if not self.shots or self.shots_split is None:
             return None
-        return SplitSelection.parse(self.shots_split).load(self.source, self.reader)
+        try:
+            return SplitSelection.parse(self.shots_split).load(self.source, self.reader)
+        except AbsentSplitError as error:
+            raise AbsentSplitError(
+                f"task.shots={self.shots} from task.data.shots_split={self.shots_split}: {error}"
+            ) from None
 
     def cache_settings(self) -> dict[str, object]:
         raw = self.shots_raw()
@@ -244,10 +249,14 @@ class InContextDataModule(TableDataModule[PromptTable]):
         }
 
     def log_lines(self, table: PromptTable) -> list[str]:
+        left = "" if table.shots_left is None else f", {table.shots_left:.1f} on average"
         return stat_lines(
             table,
             truncated=(len(table), f"prompts truncated to {self.max_len} tokens"),
-            dropped=(len(table), f"prompts have fewer than {self.shots} shots: the model has {self.max_len} positions"),
+            dropped=(
+                len(table),
+                f"prompts have fewer than {self.shots} shots{left}: the model has {self.max_len} positions",
+            ),
             skipped=(len(table) + table.stats.get("skipped", 0), "examples left out as unusable"),
             merged=(len(table), "prompts in which a token crosses the boundary to the completion"),
         )

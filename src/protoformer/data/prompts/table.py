@@ -38,6 +38,11 @@ class PromptTable(Table):
         return int(self.row[example]), int(self.turn[example])
 
     @property
+    def shots_left(self) -> float | None:
+        """Shots of a prompt on average, where some prompts lost shots because they did not fit."""
+        return self.stats["shots"] / len(self) if self.stats.get("dropped") and "shots" in self.stats else None
+
+    @property
     def lengths(self) -> Int[ndarray, "examples"]:
         """Tokens of all sequences of each example."""
         return np.diff(self.offsets[self.first_sequence])
@@ -74,7 +79,7 @@ class PromptTableBuilder:
         self.completion_bytes: list[int] = []
         self.examples: list[tuple[int, int, int, int, int]] = []
         self.groups: dict[str, int] = {}
-        self.stats = {"truncated": 0, "dropped": 0, "merged": 0}
+        self.stats = {"truncated": 0, "dropped": 0, "shots": 0, "merged": 0}
 
     def add(
         self, prompt: Prompt, pairs: Sequence[EncodedPair], unconditional: Sequence[EncodedPair], draw: int
@@ -90,6 +95,7 @@ class PromptTableBuilder:
         self.examples.append((example.gold, example.row, example.turn, draw, group))
         self.stats["truncated"] += prompt.truncated
         self.stats["dropped"] += prompt.used < len(prompt.shots)
+        self.stats["shots"] += prompt.used
         self.stats["merged"] += any(pair.merged for pair in pairs)
 
     def table(self, stats: Mapping[str, Any]) -> PromptTable:

@@ -85,9 +85,10 @@ class PerplexityDataModule(TableDataModule[WindowTable]):
     def log_lines(self, table: WindowTable) -> list[str]:
         stats = table.stats
         strides = " and ".join(map(str, self.strides))
+        texts = "1 text" if stats["texts"] == 1 else f"{stats['texts']:,} texts"
         lines = [
-            f"{stats['texts']} texts, {stats['tokens']} tokens, {stats['words']} words, {stats['bytes']} bytes; "
-            f"{len(table)} windows of {self.max_len} tokens with strides of {strides}"
+            f"{texts}, {stats['tokens']:,} tokens, {stats['words']:,} words, {stats['bytes']:,} bytes; "
+            f"{len(table):,} windows of {self.max_len} tokens with strides of {strides}"
         ]
         if "joined" in stats:
             lines.append(

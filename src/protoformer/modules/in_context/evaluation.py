@@ -66,11 +66,12 @@ class Measured:
     ) -> InContextEvaluation:
         """`main` are the metrics that the task's score is made of; the others are logged beside them."""
         metrics = self.metrics()
-        draws = len(self.draw.unique())
+        draws, left = len(self.draw.unique()), references.table.shots_left
         return InContextEvaluation(
             scores={name: metrics[name] for name in main},
             other_metrics={name: value for name, value in metrics.items() if name not in main},
             notes={"prompts": references.signature, **notes}
+            | ({"shots left": f"{left:.1f} on average"} if left is not None else {})
             | ({"mean over": f"{draws} draws of shots"} if draws > 1 else {}),
             predictions=predictions,
             per_example={name: values.tolist() for name, values in self.per_example.items()},
