@@ -11,6 +11,7 @@ import pytest
 from protoformer import cli
 from protoformer.commands import train
 from protoformer.incontext.prefix_scoring import PrefixScorer
+from protoformer.text.tokenizers import whole_word_tokenizer
 
 from .commands import result
 
@@ -136,6 +137,22 @@ def test_batches_change_no_answer(pretrained: Path, tmp_path: Path) -> None:
     assert run(tmp_path / "a", *words) == 0
     assert run(tmp_path / "b", *words, "task.module.tokens_per_pass=16") == 0
     assert_same(*(predictions(only_run(tmp_path / name)) for name in "ab"))
+
+
+def test_another_vocabulary_than_that_of_the_weights_is_refused(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole_word_tokenizer(["a cat sat"], "here").save(tmp_path / "words")
+    capsys.readouterr()
+    for task in ("incontext/copa", "lm/lambada"):
+        for name, problem in (
+            (str(tmp_path / "words"), "have another id, or none, in the vocabulary that"),
+            ("absent.json", "no such file or folder"),
+        ):
+            assert run(tmp_path, f"task={task}", f"init_from={pretrained}", f"model.tokenizer={name}") == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"error: model.tokenizer={name}: ")
+            assert problem in line
 
 
 def test_a_model_without_next_tokens_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

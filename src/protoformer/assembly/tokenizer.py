@@ -13,6 +13,7 @@ from protoformer.text.tokenizer_files import TOKENIZER_FILES, read_tokenizer
 from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer, with_normalization
 
 log = logging.getLogger(__name__)
+FILE_SUFFIXES = (".json", ".txt", ".model")  # of vocabularies; no hub id ends so
 
 
 def build_tokenizer(config: Mapping[str, Any], initial: InitialWeights, source: Any) -> Tokenizer:
@@ -31,7 +32,7 @@ def find_tokenizer(config: Mapping[str, Any], initial: InitialWeights, source: A
     of_weights = initial.folder and (initial.folder / "tokenizer" if initial.is_run else initial.folder)
     if name != "auto":
         path = Path(name).expanduser()
-        if not path.exists() and hub.is_path(name):
+        if not path.exists() and (hub.is_path(name) or path.suffix in FILE_SUFFIXES):
             raise ConfigurationError(f"model.tokenizer={name}: no such file or folder")
         tokenizer = read_tokenizer(path if path.exists() else hub.fetch(name, None, weights=False)[0])
         if of_weights and any((of_weights / file).exists() for file in TOKENIZER_FILES):

@@ -131,7 +131,7 @@ def _models(folders: tuple[Path, ...]) -> Rows:
     return ("model", "family", "size", "published weights"), rows
 
 
-def _tasks(folders: tuple[Path, ...]) -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
+def _tasks(folders: tuple[Path, ...]) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
     """A table for each kind of task: title, columns, rows. The title says it where none of them trains."""
     kinds: dict[str, list[Sequence[str]]] = {}
     for name in options("task", folders):
@@ -146,7 +146,7 @@ def _tasks(folders: tuple[Path, ...]) -> list[tuple[str, Sequence[str], list[Seq
         use = "" if node.get("splits", {}).get("train") else "test only"
         row = (name, data_set, ", ".join(_metrics(node.get("module", {}))), use)
         kinds.setdefault(node["kind"], []).append(row)
-    tables = []
+    tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = []
     for kind, rows in kinds.items():
         uses = {row[-1] for row in rows}
         last = len(uses) > 1  # a column of its own

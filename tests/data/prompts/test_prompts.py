@@ -209,8 +209,13 @@ def test_a_context_that_does_not_fit_loses_its_beginning(tokenizer: Tokenizer, t
 
 
 def test_overflow_may_be_an_error(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 0: its prompt is longer than the 12 tokens that the model reads"):
+    with pytest.raises(DataError, match="row 1: its prompt is longer than the 12 tokens that the model reads"):
         module(tokenizer, tmp_path, Rows(validation=rows(1)), max_len=12, on_overflow="error")
+
+
+def test_a_completion_that_never_fits_is_named_by_its_row(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 1: a completion of 6 tokens is longer than the 4 that the model reads"):
+        module(tokenizer, tmp_path, Rows(validation=rows(1)), max_len=4)
 
 
 def test_completions_stand_behind_an_unconditional_context_too(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -257,7 +262,7 @@ def test_answers_that_the_model_writes_leave_room_for_them(tokenizer: Tokenizer,
     ("change", "message"),
     [
         ({"premise": None}, "column 'premise': no value of the field 'premise'"),
-        ({"a": " "}, "an empty choice"),
+        ({"a": " "}, "column 'a': an empty choice"),
         ({"label": 2}, "column 'label': a label outside 0 to 1"),
         ({"question": "reason"}, r"column 'question': none of \['cause', 'effect'\]"),
     ],

@@ -100,7 +100,7 @@ def _shown(raw: RawTable, column: str, row: int) -> str:
     """A value for a message, shortened."""
     try:
         value = raw.table.column(column)[row].as_py()
-    except (UnicodeDecodeError, ValueError, OverflowError):
+    except (KeyError, UnicodeDecodeError, ValueError, OverflowError):  # KeyError: a field that is no column
         return ""
     text = repr(value)
     return "" if value in (None, "") else f" ({text})" if len(text) < 80 else f" ({text[:76]}...)"

@@ -157,7 +157,7 @@ class InContextDataModule(TableDataModule[PromptTable]):
         pool = self._shot_pool(raw, examples)
         for draw in range(self.draws):
             prompts = [Prompt(each, pool.draw(self._seed(each, draw), each.row) if pool else []) for each in examples]
-            yield list(zip(prompts, self._encode(prompts), strict=True))
+            yield list(zip(prompts, self._encode(raw, prompts), strict=True))
 
     def _shot_pool(self, raw: RawTable, examples: Sequence[PromptExample]) -> ShotPool | None:
         shots_raw = self.shots_raw()
@@ -174,7 +174,7 @@ class InContextDataModule(TableDataModule[PromptTable]):
         """The text in front of each completion, with the last `shots` shots."""
         return prompt_texts(self.prompt_reader, prompt.example, prompt.shots[len(prompt.shots) - shots :])
 
-    def _encode(self, prompts: Sequence[Prompt]) -> list[list[EncodedPair]]:
+    def _encode(self, raw: RawTable, prompts: Sequence[Prompt]) -> list[list[EncodedPair]]:
         """The sequences of each prompt, no longer than the model reads."""
         texts = [text for prompt in prompts for text in self._texts(prompt, len(prompt.shots))]
         completions = [text for prompt in prompts for text in prompt.example.completions]
@@ -192,11 +192,11 @@ class InContextDataModule(TableDataModule[PromptTable]):
                 )
             if max(map(self._positions, own)) > self.max_len:
                 prompt.truncated = True
-                own = [self._truncated(pair) for pair in own]
+                own = [self._truncated(pair, raw.location(prompt.example.row)) for pair in own]
             if self.on_overflow == "error" and (prompt.truncated or prompt.used < len(prompt.shots)):
                 raise DataError(
-                    f"row {prompt.example.row}: its prompt is longer than the {self.max_len} tokens that the model reads; "
-                    "task.on_overflow=drop_shots leaves shots out, or set a smaller task.shots"
+                    f"{raw.location(prompt.example.row)}: its prompt is longer than the {self.max_len} tokens that the model "
+                    "reads; task.on_overflow=drop_shots leaves out shots, then the beginning, or set a smaller task.shots"
                 )
             encoded.append(own)
         return encoded
@@ -205,13 +205,16 @@ class InContextDataModule(TableDataModule[PromptTable]):
         """Positions that a sequence takes: its last token is only predicted."""
         return (len(pair.ids) if self.max_new_tokens is None else pair.start + self.max_new_tokens) - 1
 
-    def _truncated(self, pair: EncodedPair) -> EncodedPair:
+    def _truncated(self, pair: EncodedPair, location: str) -> EncodedPair:
         """Without the beginning of the context, so that the completion stays whole."""
         excess = self._positions(pair) - self.max_len
         if excess <= 0:
             return pair
         if excess >= pair.start:
-            raise DataError(f"a completion of {len(pair.ids) - pair.start} tokens is longer than the model reads")
+            count = len(pair.ids) - pair.start if self.max_new_tokens is None else self.max_new_tokens
+            raise DataError(
+                f"{location}: a completion of {count} tokens is longer than the {self.max_len} that the model reads"
+            )
         return pair._replace(ids=pair.ids[excess:], start=pair.start - excess)
 
     def _unconditional_pairs(self, example: PromptExample) -> list[EncodedPair]:

@@ -193,12 +193,10 @@ class PromptReader(DatasetRef):
             examples = []
             for turn, fields in enumerate(turns):
                 example = self._example(number, {**row, **fields}, options, gold, value, turn)
-                if not all(text.strip() for text in example.completions):
+                empty = next((index for index, text in enumerate(example.completions) if not text.strip()), None)
+                if empty is not None:
                     bad.add(
-                        self.options or self.label,
-                        "an empty choice",
-                        _only(number, len(bad.mask)),
-                        reason="an empty choice",
+                        self._column(empty), "an empty choice", _only(number, len(bad.mask)), reason="an empty choice"
                     )
                 examples.append(example)
         except _NoAnswerError:
@@ -210,6 +208,11 @@ class PromptReader(DatasetRef):
             bad.add(column, f"no value of the field {error.args[0]!r}", _only(number, len(bad.mask)))
             return []
         return examples
+
+    def _column(self, choice: int) -> str:
+        """The column that a choice is read from, for a message."""
+        templates = [*self._parts.choices, *filter(None, [self._parts.completion])]
+        return self.options or next(iter(templates[choice].columns), self.label)
 
     def _example(
         self, number: int, row: dict[str, object], options: Sequence[str], gold: int, value: float, turn: int
