@@ -127,14 +127,16 @@ def squad(n: int, unanswerable: bool = False) -> Row:
 
 
 def drop(n: int) -> Row:
-    spans = {"spans": [str(n + 3), f"{n + 3} kilometres"], "types": ["number", "span"]}
-    row = {
-        "section_id": f"s{n // 2}",
-        "query_id": f"q{n}",
-        "question": "How far did they walk?",
-        "answers_spans": spans,
-    }
-    return {**row, "passage": f"They walked {n} kilometres on Monday and 3 on Tuesday."}
+    nothing = {"number": "", "spans": [], "date": {"day": "", "month": "", "year": ""}}
+    answers = [
+        {**nothing, "number": str(n + 3)},
+        {**nothing, "spans": [f"{n + 3} kilometres", place(n)]},
+        {**nothing, "date": {"day": "", "month": "May", "year": "1920"}},
+    ]
+    columns = {name: [answer[name] for answer in answers] for name in nothing}
+    row = {"section_id": f"s{n // 2}", "query_id": f"q{n}", "question": "How far did they walk?"}
+    passage = f"They walked {n} kilometres on Monday and 3 on Tuesday."
+    return {**row, "passage": passage, "answer": answers[2 * (n % 2)], "validated_answers": columns}
 
 
 def quac(n: int) -> Row:
@@ -151,9 +153,15 @@ def quac(n: int) -> Row:
 
 def coqa(n: int) -> Row:
     questions, answers = ["Who went?", "Where?", "With what?"], [person(n), place(n), f"a {fruit(n)}"]
+    given = [
+        answers,
+        answers,
+        [""] if n % 2 else [person(n + 1), place(n), fruit(n)],
+    ]  # of two, or three more annotators
     return {
-        "source": "invented", "story": story(n), "questions": questions,
-        "answers": {"input_text": answers, "answer_start": [0, 0, 0], "answer_end": [1, 1, 1]},
+        "source": "invented", "story": story(n), "questions": {"input_text": questions, "turn_id": [1, 2, 3]},
+        "answers": {"input_text": answers},
+        "additional_answers": {str(number): {"input_text": each} for number, each in enumerate(given)},
     }  # fmt: skip
 
 
@@ -236,9 +244,9 @@ SCHEMAS: Mapping[tuple[str, str | None], Callable[[int], Row]] = {
     ("stanfordnlp/web_questions", None): lambda n: {"url": "", "question": f"who is {n}?", "answers": [person(n)]},
     ("rajpurkar/squad", "plain_text"): squad,
     ("rajpurkar/squad_v2", "squad_v2"): lambda n: squad(n, unanswerable=True),
-    ("ucinlp/drop", None): drop,
+    ("EleutherAI/drop", None): drop,
     ("allenai/quac", "plain_text"): quac,
-    ("stanfordnlp/coqa", None): coqa,
+    ("EleutherAI/coqa", None): coqa,
     ("facebook/anli", "plain_text"): anli,
     ("turney/sat_analogies", None): sat,
     ("wmt/wmt14", "fr-en"): lambda n: translation(n, "fr"),

@@ -10,8 +10,9 @@ import torch
 
 from protoformer.data.prompts.datamodule import InContextReferences
 from protoformer.models.gpt import gpt
-from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_answers, evaluate_scored
+from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_scored
 from protoformer.modules.in_context.module import InContextModule
+from protoformer.modules.in_context.written import evaluate_answers
 from protoformer.text.tokenizers import Tokenizer
 
 from . import catalogue
@@ -76,6 +77,21 @@ def test_a_task_runs_on_rows_of_its_schema(name: str, tokenizer: Tokenizer, back
         assert evaluation.notes["prompts"].startswith(f"version:{node['rows']['version']}|shots:{shots}")
         right = perfect(references, main, node["module"].get("max_new_tokens"))
         assert right.scores == dict.fromkeys(main, pytest.approx(1.0, abs=0.02)), name
+
+
+def test_the_turns_of_a_row_are_a_dialog(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """QuAC's HEQ-D: a wrong answer to one turn takes its dialog, no other one."""
+    data = catalogue.data_module(task("incontext/quac"), tokenizer, tmp_path)
+    ((role, tables),) = [each for each in data.tables.items() if each[1]]
+    references = data.references(role, min(tables))
+    texts = [references.example(number).answers[0] for number in range(len(references.table))]
+    texts[4] = "nothing of this"
+    ids = tokenizer.encode(texts)
+    answers = torch.tensor([each + [-1] * (max(map(len, ids)) - len(each)) for each in ids])
+    evaluation = evaluate_answers(references, torch.arange(len(texts)), answers, ["quac_f1"])
+    assert evaluation.scores == {"quac_f1": pytest.approx(8 / 9)}
+    assert evaluation.other_metrics["heq_q"] == pytest.approx(8 / 9)
+    assert evaluation.other_metrics["heq_d"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("name", TASKS)

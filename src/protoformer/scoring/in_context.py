@@ -34,6 +34,13 @@ Metric = (
         "rouge1",
         "rouge2",
         "rougeL",
+        "coqa_exact_match",
+        "coqa_f1",
+        "drop_exact_match",
+        "drop_f1",
+        "heq_d",
+        "heq_q",
+        "quac_f1",
     ]
 )
 NORMALIZATIONS: tuple[Normalization, ...] = ("accuracy", "accuracy_per_token", "accuracy_per_byte", "accuracy_pmi")

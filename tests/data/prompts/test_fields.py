@@ -46,6 +46,41 @@ def test_each_turn_is_an_example_behind_those_before_it_and_the_last_one_is_a_sh
         reader.read(table(row, short), "validation")
 
 
+def test_annotators_answer_each_turn_and_one_who_answered_nothing_is_left_out() -> None:
+    paths = ["answers.text", "more.0", "more.1"]
+    turns = Turns("questions", paths, "Q: {question} A: {answer}", "\n")
+    row = {
+        "questions": ["Who?", "Why?"],
+        "answers": {"text": ["Ada", "a stone"]},
+        "more": {"0": ["Ada", "stones"], "1": [""]},
+    }
+    fields = turns.fields(row)
+    assert [each["answers"] for each in fields] == [["Ada", "Ada"], ["a stone", "stones"]]
+    assert fields[1]["history"] == "Q: Who? A: Ada\n"
+    with pytest.raises(MissingFieldError, match=r"more\.1"):
+        turns.fields({**row, "more": {"0": ["Ada", "stones"], "1": ["Ada"]}})
+
+
+def test_answers_that_are_objects() -> None:
+    reader = PromptReader(
+        "numbers", context="{question}", completion=" {answer}", answers=["answer", "more"], answer_objects=True
+    )  # fmt: skip
+    nothing = {"number": "", "spans": [], "date": {"day": "", "month": "", "year": ""}}
+    given = [
+        {**nothing, "spans": ["Ada", "Ben"]},
+        {**nothing, "number": "3"},
+        {**nothing, "date": {"day": "2", "month": "", "year": "1920"}},
+        nothing,
+    ]
+    row = {"question": "Who?", "answer": given[0], "more": {name: [each[name] for each in given] for name in nothing}}
+    (example,) = reader.read(table(row), "validation").examples
+    assert list(example.references) == [("Ada", "Ben"), ("Ada", "Ben"), ("3",), ("2 1920",)]
+    assert (example.answers, example.shot) == (["Ada, Ben", "3", "2 1920"], "Who? Ada, Ben")
+    empty = {"question": "Who?", "answer": nothing, "more": {name: [] for name in nothing}}
+    with pytest.raises(DataError, match="no gold answer"):
+        reader.read(table(empty), "validation")
+
+
 def test_of_options_all_answers_are_right_and_one_is_needed() -> None:
     reader = PromptReader(
         "blank",

@@ -11,7 +11,8 @@ class PromptExample:
     right (-1: hidden).
 
     Where the answer is written by the model, `answers` are those that count as right, and the one completion is the first of
-    them, as a shot shows it. Where several choices are right, `answers` are the texts of these, and `options` those of all.
+    them, as a shot shows it; `references` are those of each annotator, repeated where two agree, each a phrase or several.
+    Where several choices are right, `answers` are the texts of these, and `options` those of all.
     `number` is the label as a number, of a task whose choices are numbers. Examples of one `group` are no independent
     measurements: they share a passage. Examples of one `question` are the answers to it, right or wrong.
     """
@@ -22,6 +23,7 @@ class PromptExample:
     gold: int
     group: str
     answers: Sequence[str] = ()
+    references: Sequence[Sequence[str]] = ()
     options: Sequence[str] = ()
     question: str = ""
     number: float = math.nan

@@ -19,7 +19,7 @@ class Declared:
     """A dataclass of texts that a mapping of the yaml fills."""
 
     @classmethod
-    def of(cls, values: Mapping[str, str], key: str) -> Self:
+    def of(cls, values: Mapping[str, Any], key: str) -> Self:
         """Raises ConfigurationError for an unknown or a missing key."""
         known = {each.name: each for each in fields_of(cls)}  # type: ignore[arg-type]  # subclasses are dataclasses
         if unknown := [name for name in values if name not in known]:
@@ -63,32 +63,50 @@ class Span(Declared):
 
 @dataclass(frozen=True)
 class Turns(Declared):
-    """A conversation: lists of questions and of answers (of one answer, or of several that count as right).
+    """A conversation: lists of questions and of answers (of one answer, or of several that count as right). `answers` may be
+    several paths, one for each annotator; whose texts are all empty has answered nothing.
 
     Each turn is an example, with the fields `question`, `answers` and `history`, the turns before it as `text` says.
     """
 
     questions: str
-    answers: str
+    answers: str | Sequence[str]
     text: str
     separator: str = "\n\n"
 
     @property
     def columns(self) -> list[str]:
-        return [path.partition(".")[0] for path in (self.questions, self.answers)]
+        return [path.partition(".")[0] for path in (self.questions, *self._answer_paths)]
+
+    @property
+    def _answer_paths(self) -> Sequence[str]:
+        return [self.answers] if isinstance(self.answers, str) else self.answers
 
     def fields(self, row: Mapping[str, object]) -> list[dict[str, object]]:
         """Fields of each turn. Raises MissingFieldError where there is not an answer for each question."""
-        questions, answers = (entry(row, path.split(".")) for path in (self.questions, self.answers))
-        if not isinstance(answers, Sequence) or len(answers) != len(questions):
-            raise MissingFieldError(self.answers)
+        questions = entry(row, self.questions.split("."))
+        annotators = [self._of_annotator(row, path, len(questions)) for path in self._answer_paths]
+        answers = [[text for given in each for text in given] for each in zip(*filter(None, annotators), strict=True)]
+        if not answers:
+            raise MissingFieldError(self._answer_paths[0])
         template, history, turns = Template(self.text), "", []
-        for question, given in zip(questions, answers, strict=True):
-            texts = given if isinstance(given, list) else [given]
+        for question, texts in zip(questions, answers, strict=True):
             turns.append({"question": question, "answers": texts, "history": history})
             first = next((text for text in texts if text), "")
             history += template.render({"question": question, "answer": first}) + self.separator
         return turns
+
+    def _of_annotator(self, row: Mapping[str, object], path: str, turns: int) -> list[list[str]]:
+        """The texts for each turn; none where all are empty."""
+        answers = entry(row, path.split("."))
+        if not isinstance(answers, Sequence) or isinstance(answers, str):
+            raise MissingFieldError(path)
+        texts = [given if isinstance(given, list) else [given] for given in answers]
+        if not any(text for given in texts for text in given):
+            return []
+        if len(texts) != turns:
+            raise MissingFieldError(path)
+        return texts
 
 
 def replaced(value: Any, replacements: Mapping[str, str]) -> Any:

@@ -14,6 +14,7 @@ from protoformer.data.examples.options import choice_labels, option_lists
 from protoformer.data.examples.values import Unreadable
 from protoformer.data.prompts.examples import PromptExample, PromptExamples
 from protoformer.data.prompts.fields import ANY, Span, Turns, replaced
+from protoformer.data.prompts.references import references
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import ConfigurationError
 from protoformer.text.prompts.template import MissingFieldError, Template, entry
@@ -31,7 +32,8 @@ class PromptReader(DatasetRef):
     of which each entry fills the field `choice` of the templates `completion` and `context`), the one right `completion`, or a
     text that the model writes and that is compared with `answers`, the texts of this column (or entry of one, as in
     `answers.text`, or of several), the first of which fills the field `answer` of `completion` in a shot. Of `options`,
-    `answers` are those that are right.
+    `answers` are those that are right. `answer_objects`: they are objects with the entries `number`, `spans` and `date`, one of
+    which is filled, or columns of such objects (DROP); several spans are joined by ", ".
 
     `context` is the template of what stands in front of a completion; spaces at its end are left out where the completion
     begins with one. `contexts` in its place are a context for each choice: where choices differ in the context and the same
@@ -52,6 +54,7 @@ class PromptReader(DatasetRef):
     options: str | None = None
     completion: str | None = None
     answers: str | Sequence[str] | None = None
+    answer_objects: bool = False
     no_answer: str | None = None
     label: str = "label"
     labels: Sequence[str] | None = None
@@ -60,7 +63,7 @@ class PromptReader(DatasetRef):
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     replace: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     span: Mapping[str, str] | None = None
-    turns: Mapping[str, str] | None = None
+    turns: Mapping[str, Any] | None = None
     description: str = ""
     separator: str = "\n\n"
     group: str | None = None
@@ -218,7 +221,12 @@ class PromptReader(DatasetRef):
         self, number: int, row: dict[str, object], options: Sequence[str], gold: int, value: float, turn: int
     ) -> PromptExample:
         parts = self._parts
-        answers = self._answers(row)
+        given = references(row, self.answer_paths, objects=self.answer_objects)
+        if self.answers is not None and not given:
+            if self.no_answer is None:
+                raise _NoAnswerError
+            given = [(self.no_answer,)]
+        answers = list(dict.fromkeys(", ".join(phrases) for phrases in given))
         if self.answers is not None:
             row = {**row, "answer": answers[0]}
         if self.options is not None and not self.has_label:
@@ -241,26 +249,12 @@ class PromptReader(DatasetRef):
             gold=gold,
             group=str(entry(row, self.group.split("."))) if self.group else str(number),
             answers=answers,
+            references=given,
             options=options,
             question=str(entry(row, self.question.split("."))) if self.question else "",
             number=value,
             turn=turn,
         )
-
-    def _answers(self, row: Mapping[str, object]) -> list[str]:
-        """The texts that count as right, each once. Raises _NoAnswerError where there are none."""
-        texts: list[str] = []
-        for path in self.answer_paths:
-            value: Any = row
-            for name in path.split("."):
-                value = value.get(name) if isinstance(value, Mapping) else None
-            given = value if isinstance(value, list) else [value]
-            texts += [str(text) for text in given if text is not None and str(text).strip()]
-        if not texts and self.answers is not None:
-            if self.no_answer is None:
-                raise _NoAnswerError
-            texts = [self.no_answer]
-        return list(dict.fromkeys(texts))
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protoformer.data.prompts.datamodule import InContextReferences
 from protoformer.data.prompts.examples import PromptExample
-from protoformer.data.prompts.table import prompt_hash
 from protoformer.modules.evaluation import Evaluation, PredictionRow
 from protoformer.modules.in_context.last_words import LastWords
 from protoformer.modules.in_context.scored import ScoredExamples
-from protoformer.scoring import classification, in_context, rouge, squad
-from protoformer.scoring.bleu import bleu
+from protoformer.scoring import classification, in_context, squad
 from protoformer.scoring.in_context import NORMALIZATIONS, Metric, Normalization
 
 PERCENT: tuple[str, ...] = get_args(Metric.__args__[0]) + get_args(Metric.__args__[1])
@@ -177,49 +174,3 @@ class _OfClasses:
     def __call__(self, selected: Selected) -> float:
         values = classification.score([self.name], self.logits[selected], self.references[selected])  # type: ignore[list-item]
         return values[self.name]
-
-
-def evaluate_answers(
-    references: InContextReferences,
-    numbers: Int[Tensor, "sequences"],
-    answers: Int[Tensor, "sequences longest"],
-    main: Sequence[Metric],
-) -> InContextEvaluation:
-    """Exact match and F1 of SQuAD's normalised words, and where the task asks for them the corpus's BLEU, or ROUGE."""
-    table = references.table
-    example = torch.as_tensor(np.searchsorted(table.first_sequence, numbers.numpy(), side="right") - 1)
-    texts = [references.tokenizer.decode([token for token in row if token >= 0]).strip() for row in answers.tolist()]
-    gold = [references.example(number).answers for number in example.tolist()]
-    pairs = list(zip(texts, gold, strict=True))
-    per_example: dict[str, Tensor] = {
-        "exact_match": torch.tensor([squad.exact_match(*pair) for pair in pairs], dtype=torch.double),
-        "f1": torch.tensor([squad.f1(*pair) for pair in pairs], dtype=torch.double),
-    }
-    if any(name in rouge.METRICS for name in main):
-        per_example |= {name: torch.tensor(each, dtype=torch.double) for name, each in rouge.rouge(texts, gold).items()}
-    of_draw: dict[str, Callable[[Selected], float]] = {}
-    notes: dict[str, str] = {}
-    if "bleu" in main:
-        first = [each[0] for each in gold]
-        notes["bleu"] = bleu(texts, first).signature
-        of_draw["bleu"] = lambda selected: (
-            bleu(
-                [texts[index] for index in selected.nonzero().squeeze(1).tolist()],
-                [first[index] for index in selected.nonzero().squeeze(1).tolist()],
-            ).score
-            / 100
-        )
-    draw, group = (torch.as_tensor(np.array(getattr(table, name)))[example] for name in ("draw", "group"))
-    predictions: list[PredictionRow] = [
-        {
-            "id": number,
-            "row": int(table.row[number]),
-            **({"turn": int(table.turn[number])} if table.turn[number] else {}),
-            "draw": int(table.draw[number]),
-            "prediction": text,
-            "label": list(right),
-            "prompt": prompt_hash(table.sequences(number)[0].ids),
-        }
-        for number, text, right in zip(example.tolist(), texts, gold, strict=True)
-    ]
-    return Measured(per_example, draw, group, of_draw).evaluation(references, main, predictions, **notes)

@@ -17,8 +17,9 @@ from protoformer.incontext.prefix_scoring import TOKENS_PER_PASS, PrefixScorer, 
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import EvalOutputs, Stage
-from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_answers, evaluate_scored
+from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_scored
 from protoformer.modules.in_context.last_words import last_word_values
+from protoformer.modules.in_context.written import evaluate_answers
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.in_context import Metric

@@ -1,0 +1,80 @@
+"""Metrics of questions in a conversation, as the official scripts of CoQA (arXiv 1808.07042, section 5) and QuAC (arXiv
+1808.07036, section 4) count them.
+
+Words are normalised and F1 is counted as in SQuAD. A person who answered is compared with the other annotators alone, so a
+model is compared with as many: each annotator's answer is left out in turn, the best of the others counts, and the mean is
+taken. One answer alone is compared with as it is.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+from protoformer.scoring import squad
+
+NO_ANSWER = "CANNOTANSWER"  # QuAC's answer of a question without one
+LEAST_AGREEMENT = 0.4  # F1 between annotators below which QuAC leaves a question out
+PairMetric = Callable[[str, Sequence[str]], float]
+
+
+def coqa_exact_match(prediction: str, references: Sequence[str]) -> float:
+    return _leave_one_out(squad.exact_match, prediction, references)
+
+
+def coqa_f1(prediction: str, references: Sequence[str]) -> float:
+    return _leave_one_out(squad.f1, prediction, references)
+
+
+def _leave_one_out(metric: PairMetric, prediction: str, references: Sequence[str]) -> float:
+    """Mean over the references of the best score with one of the others."""
+    if len(references) == 1:
+        return metric(prediction, references)
+    scores = [metric(prediction, [each]) for each in references]
+    return sum(max(scores[:left_out] + scores[left_out + 1 :]) for left_out in range(len(scores))) / len(scores)
+
+
+class QuacScores(NamedTuple):
+    """`f1` over questions; the human equivalence scores: the fractions of questions (`heq_q`) on which a model is at least as
+    good as the annotators among themselves, and of dialogs (`heq_d`) on all whose questions it is."""
+
+    f1: float
+    heq_q: float
+    heq_d: float
+
+
+def quac(predictions: Sequence[str], references: Sequence[Sequence[str]], dialogs: Sequence[Hashable]) -> QuacScores:
+    """Scores of questions, each of a dialog. Questions on which annotators agree too little count in none of them, and a dialog
+    of such questions alone counts as equal to human. No question that counts: F1 and HEQ-Q are 0."""
+    scores: list[float] = []
+    equal: list[bool] = []
+    equal_dialogs = dict.fromkeys(dialogs, True)
+    for prediction, given, dialog in zip(predictions, references, dialogs, strict=True):
+        golds = _agreed(given)
+        human = _human_f1(golds)
+        if human < LEAST_AGREEMENT:
+            continue
+        scores.append(_leave_one_out(_quac_f1, prediction, golds))
+        equal.append(scores[-1] >= human)
+        equal_dialogs[dialog] &= equal[-1]
+    counted = max(1, len(scores))
+    return QuacScores(sum(scores) / counted, sum(equal) / counted, sum(equal_dialogs.values()) / len(equal_dialogs))
+
+
+def _agreed(references: Sequence[str]) -> list[str]:
+    """Without an answer where at least half of the annotators found none, else the answers of the others."""
+    answers = [text for text in references if text != NO_ANSWER]
+    return [NO_ANSWER] if 2 * len(answers) <= len(references) else answers
+
+
+def _human_f1(references: Sequence[str]) -> float:
+    """Mean over the annotators of the best F1 with another one; 1 for one alone."""
+    if len(references) == 1:
+        return 1.0
+    others = [[*references[:number], *references[number + 1 :]] for number in range(len(references))]
+    return sum(map(squad.f1, references, others)) / len(references)
+
+
+def _quac_f1(prediction: str, references: Sequence[str]) -> float:
+    """Best F1; no answer is right or wrong as a whole."""
+    return max(
+        float(prediction == NO_ANSWER) if text == NO_ANSWER else squad.f1(prediction, [text]) for text in references
+    )
