@@ -106,7 +106,7 @@ def race(n: int) -> Row:
     question = f"What did {person(n)} take?" if n % 2 else f"{person(n)} took _ ."
     return {
         "example_id": f"{n}.txt",
-        "article": story(n),
+        "article": story(n // 2),
         "answer": "ABCD"[n % 4],
         "question": question,
         "options": options,
@@ -121,7 +121,7 @@ def triviaqa(n: int) -> Row:
 def squad(n: int, unanswerable: bool = False) -> Row:
     texts = [] if unanswerable and n % 2 else [place(n), place(n).removeprefix("the ")]
     return {
-        "id": f"{n}", "title": "Fruit", "context": story(n), "question": f"Where did {person(n)} go?",
+        "id": f"{n}", "title": "Fruit", "context": story(n // 2), "question": f"Where did {person(n)} go?",
         "answers": {"text": texts, "answer_start": [0] * len(texts)},
     }  # fmt: skip
 

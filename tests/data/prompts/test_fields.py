@@ -61,6 +61,26 @@ def test_annotators_answer_each_turn_and_one_who_answered_nothing_is_left_out() 
         turns.fields({**row, "more": {"0": ["Ada", "stones"], "1": ["Ada"]}})
 
 
+def test_questions_of_a_passage_stand_behind_those_before_them() -> None:
+    reader = PromptReader(
+        "passages", context="{text}\n{history}Q: {q}\nA:", completion=" {answer}", answers="a", group="text",
+        earlier="Q: {q}\nA: {answer}\n",
+    )  # fmt: skip
+    passages = ["Ada fell.", "Ben ran.", "Ada fell.", "Ada fell."]
+    raw = table(*({"text": text, "q": f"{number}?", "a": ["yes", "y"]} for number, text in enumerate(passages)))
+    contexts = [each.contexts[0] for each in reader.read(raw, "validation").examples]
+    assert contexts[:2] == ["Ada fell.\nQ: 0?\nA:", "Ben ran.\nQ: 1?\nA:"]
+    assert contexts[3] == "Ada fell.\nQ: 0?\nA: yes\nQ: 2?\nA: yes\nQ: 3?\nA:"
+    pool = ShotPool(reader, raw, 1, ["2"])  # draws one row, and reads those that it shows
+    (shot,) = pool.draw("2", -1)
+    assert shot in [f"{context} yes" for context in contexts]
+    assert {seed: ShotPool(reader, raw, 1, [seed]).draw(seed, -1) for seed in "0123456789"} == {
+        seed: ShotPool(reader, raw, 1, list("0123456789")).draw(seed, -1) for seed in "0123456789"
+    }
+    with pytest.raises(ConfigurationError, match=r"task\.rows\.earlier: name the column"):
+        PromptReader("passages", context="{history}", completion="x", earlier="{q}")
+
+
 def test_answers_that_are_objects() -> None:
     reader = PromptReader(
         "numbers", context="{question}", completion=" {answer}", answers=["answer", "more"], answer_objects=True

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from protoformer.data.examples.columns import check_columns
 from protoformer.data.prompts.datamodule import InContextDataModule
+from protoformer.data.prompts.earlier import with_earlier
 from protoformer.data.prompts.examples import PromptExample
 from protoformer.data.prompts.reader import PromptReader
 from protoformer.data.prompts.table import Prompt
@@ -56,6 +57,11 @@ def check(data: InContextDataModule, raw: RawTable, role: Role) -> CheckedPrompt
         except DataError as error:
             findings.append(Finding(row, _without_location(str(error))))
         else:
+            if reader.earlier is not None:
+                rows = with_earlier(raw, [row], str(reader.group))
+                read = [
+                    each for each in reader.read(raw.take(rows), "train", "skip").examples if each.row == len(rows) - 1
+                ]
             examples += [replace(each, row=row) for each in read]
     prompts = next(iter(data.prompts(raw, examples))) if examples else []
     for prompt, pairs in prompts:

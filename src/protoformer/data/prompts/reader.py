@@ -14,6 +14,7 @@ from protoformer.data.examples.options import choice_labels, option_lists
 from protoformer.data.examples.values import Unreadable
 from protoformer.data.prompts.examples import PromptExample, PromptExamples
 from protoformer.data.prompts.fields import ANY, Span, Turns, replaced
+from protoformer.data.prompts.parts import PromptParts
 from protoformer.data.prompts.references import references
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import ConfigurationError
@@ -41,9 +42,10 @@ class PromptReader(DatasetRef):
     a number from `first_label` on, or the choice's text; with `values`, a number each for the choices, it is a number, of which
     the nearest one is right. `words` are what stands for the values of a column, column by column (`*`: for all others),
     `replace` texts that are replaced in a column. `span` names a phrase of a text by its position (`fields.Span`), `turns` a
-    conversation (`fields.Turns`). `no_answer` is the answer of rows that have none. `description` stands once before all shots.
-    `separator` stands between description, shots and prompt. `group` is the column (or entry) of passages that several rows
-    share, `question` that of questions whose answers are a row each. `version` counts the changes of the templates. Raises
+    conversation (`fields.Turns`). `earlier` is the template of a row that stands before this one in the same `group`; all of
+    their texts are the field `history`. `no_answer` is the answer of rows that have none. `description` stands once before all
+    shots. `separator` stands between description, shots and prompt. `group` is the column (or entry) of passages that several
+    rows share, `question` that of questions whose answers are a row each. `version` counts the changes of the templates. Raises
     ConfigurationError for templates that do not fit together.
     """
 
@@ -64,6 +66,7 @@ class PromptReader(DatasetRef):
     replace: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     span: Mapping[str, str] | None = None
     turns: Mapping[str, Any] | None = None
+    earlier: str | None = None
     description: str = ""
     separator: str = "\n\n"
     group: str | None = None
@@ -84,14 +87,19 @@ class PromptReader(DatasetRef):
             raise ConfigurationError("task.rows.choices: at least two choices are needed")
         if self.values is not None and len(self.values) != len(self.choices):
             raise ConfigurationError("task.rows.values: give a number for each of task.rows.choices")
+        if self.earlier is not None and (self.group is None or "." in self.group or self.turns is not None):
+            raise ConfigurationError(
+                "task.rows.earlier: name the column of what rows share in task.rows.group; no task.rows.turns"
+            )
         self._parts  # raises for a part that cannot be read  # noqa: B018
 
     @cached_property
-    def _parts(self) -> "_Parts":
-        return _Parts(
+    def _parts(self) -> PromptParts:
+        return PromptParts(
             [Template(text) for text in self.contexts or [self.context]],
             [Template(text) for text in self.choices],
             None if self.completion is None else Template(self.completion),
+            None if self.earlier is None else Template(self.earlier),
             None if self.span is None else Span.of(self.span, "task.rows.span"),
             None if self.turns is None else Turns.of(self.turns, "task.rows.turns"),
         )
@@ -117,13 +125,10 @@ class PromptReader(DatasetRef):
         parts = self._parts
         given = {"choice"} if self.options else set()
         given |= {"answer"} if self.answers is not None else set()
-        given |= {"before", "after"} if parts.span else set()
-        given |= {"question", "history"} if parts.turns else set()
-        named = [name for template in parts.templates for name in template.columns if name not in given]
+        named = [name for name in parts.columns if name not in given]
         entries = [*([] if parts.turns else self.answer_paths), self.group, self.question]
         named += [path.partition(".")[0] for path in entries if path]
         named += [self.options] if self.options else []
-        named += [*(parts.span.columns if parts.span else []), *(parts.turns.columns if parts.turns else [])]
         return list(dict.fromkeys(named))
 
     def read(self, raw: RawTable, role: Role, on_bad_row: OnBadRow = "error") -> PromptExamples:
@@ -135,9 +140,21 @@ class PromptReader(DatasetRef):
         gold, options = self._gold(reader)
         numbers = reader.labels(None) if self.values is not None else np.full(len(rows), np.nan)
         examples: list[PromptExample] = []
+        histories: dict[str, str] = {}  # by group
         for number, row in enumerate(rows):
-            if not bad.mask[number]:
-                examples += self._examples(number, row, options[number], int(gold[number]), float(numbers[number]), bad)
+            if bad.mask[number]:
+                continue
+            history = histories.get(str(row.get(self.group or "")), "")
+            if self._parts.earlier is not None:
+                row["history"] = history
+            own = self._examples(number, row, options[number], int(gold[number]), float(numbers[number]), bad)
+            if self._parts.earlier is not None and own and not bad.mask[number]:
+                right = {
+                    "answer": next(iter(own[0].answers), ""),
+                    "choice": next(iter(own[0].options[own[0].gold :]), ""),
+                }
+                histories[own[0].group] = history + self._parts.earlier.render({**row, **right})
+            examples += own
         bad.usable()  # raises where none is left
         kept = [example for example in examples if not bad.mask[example.row]]
         return PromptExamples(kept, int(bad.mask.sum()), dict(bad.reasons))
@@ -255,21 +272,6 @@ class PromptReader(DatasetRef):
             number=value,
             turn=turn,
         )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What the texts of a reader's configuration mean."""
-
-    contexts: Sequence[Template]
-    choices: Sequence[Template]
-    completion: Template | None
-    span: Span | None
-    turns: Turns | None
-
-    @property
-    def templates(self) -> list[Template]:
-        return [*self.contexts, *self.choices, *filter(None, [self.completion])]
 
 
 class _NoAnswerError(Exception):

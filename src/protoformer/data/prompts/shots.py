@@ -5,6 +5,7 @@ from dataclasses import replace
 from random import Random
 
 from protoformer.data.examples.columns import OnBadRow
+from protoformer.data.prompts.earlier import with_earlier
 from protoformer.data.prompts.examples import PromptExample
 from protoformer.data.prompts.reader import PromptReader
 from protoformer.data.sources.source import RawTable
@@ -33,6 +34,8 @@ class ShotPool:
         rows: Sequence[int] = range(total)
         if on_bad_row == "error":
             drawn = sorted({index for seed in set(seeds) for index in self._sample(len(rows), seed)})
+            if reader.earlier is not None:
+                drawn = with_earlier(raw, drawn, str(reader.group))
             if len(drawn) < len(rows):
                 rows, raw = drawn, raw.take(drawn)
         examples = reader.read(raw, "train", on_bad_row).examples

@@ -17,14 +17,14 @@ PairMetric = Callable[[str, Sequence[str]], float]
 
 
 def coqa_exact_match(prediction: str, references: Sequence[str]) -> float:
-    return _leave_one_out(squad.exact_match, prediction, references)
+    return _jackknife(squad.exact_match, prediction, references)
 
 
 def coqa_f1(prediction: str, references: Sequence[str]) -> float:
-    return _leave_one_out(squad.f1, prediction, references)
+    return _jackknife(squad.f1, prediction, references)
 
 
-def _leave_one_out(metric: PairMetric, prediction: str, references: Sequence[str]) -> float:
+def _jackknife(metric: PairMetric, prediction: str, references: Sequence[str]) -> float:
     """Mean over the references of the best score with one of the others."""
     if len(references) == 1:
         return metric(prediction, references)
@@ -52,7 +52,7 @@ def quac(predictions: Sequence[str], references: Sequence[Sequence[str]], dialog
         human = _human_f1(golds)
         if human < LEAST_AGREEMENT:
             continue
-        scores.append(_leave_one_out(_quac_f1, prediction, golds))
+        scores.append(_jackknife(_quac_f1, prediction, golds))
         equal.append(scores[-1] >= human)
         equal_dialogs[dialog] &= equal[-1]
     counted = max(1, len(scores))
