@@ -78,10 +78,10 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     """Whether a row of predicted files holds the probability of every label, and not of the best few."""
 
     other_command: ClassVar[str] = ""
-    needs_training_split: ClassVar[str] = (
-        ""  # where it cannot be evaluated alone: why, and the command that can, for RUN
-    )
     """For the message of `protoformer predict`, where another verb answers: "; `protoformer generate` ..."."""
+
+    needs_training_split: ClassVar[str] = ""
+    """Where it cannot be evaluated alone: why, and the command that can, for RUN."""
 
     is_causal_lm: ClassVar[bool] = False
     """Whether texts are read as they are, without the special tokens of the model's template."""

@@ -24,13 +24,11 @@ from protoformer.distributed.devices import faster_precision, peak_flops, rank_d
 from protoformer.distributed.memory import memory_advice
 from protoformer.distributed.signals import StopRequest
 from protoformer.distributed.strategy import resolve_accelerator
-from protoformer.modules.evaluation import Misclassified
 from protoformer.modules.evaluation_journal import EvaluationJournal
 from protoformer.reporting import card, head, results
-from protoformer.runs import predictions
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
-from protoformer.training import attention_page
+from protoformer.training import attention_page, record
 from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
 from protoformer.training.callbacks.early_stopping import StopEarly
@@ -118,7 +116,7 @@ class TrainingSession:
             if (warning := results.average_warning(result)) is not None and self.rank == 0:
                 log.warning("%s", warning)
             if self.rank == 0:
-                self._record(result)
+                record.write_run(self.folder, self.parts, result)
                 if not self.config["trainer"]["keep_optimizer"]:
                     with best_effort("dropping the optimizer's state"):
                         drop_optimizer(self.folder)
@@ -126,7 +124,7 @@ class TrainingSession:
                 with best_effort("the tracker's tables of classes"):
                     tracking.log_class_scores(self.trainer.loggers, self.trainer.global_step, result["class_scores"])
                 with best_effort("the table of misclassified examples"):
-                    tracked_run.misclassified = self._misclassified()
+                    tracked_run.misclassified = record.misclassified(self.config, self.parts)
             tracked_run.summary = metrics
             return result
 
@@ -295,22 +293,6 @@ class TrainingSession:
             return {}
         return {"probes": probe_curves(self.metrics_log.file, callbacks[0].main_metrics)}
 
-    def _record(self, result: dict[str, object]) -> None:
-        """Write predictions and tokenizer, and last of all the result: with it the run is finished."""
-        for stage, splits in self.parts.module.evaluations.items():
-            for split, evaluation in splits.items():
-                name = f"{stage}_{split}" if split else stage
-                texts = self.parts.data.text_columns(STAGES[stage], split)
-                rows = predictions.with_texts(evaluation.rows(), texts)
-                predictions.write(self.folder.predictions, name, rows, evaluation.files())
-                predictions.write_scores(
-                    self.folder.example_scores, name, evaluation.rows(), evaluation.example_scores()
-                )
-        self.parts.tokenizer.save(self.folder.path / "tokenizer")
-        self.folder.write_result(result)
-        if self.parts.module.journal is not None:
-            self.parts.module.journal.remove()
-
     def _write_extras(self, loggers: Sequence[Logger]) -> None:
         """Write the card and the attention page, neither of which a finished run needs."""
         with best_effort("card.md"):
@@ -320,14 +302,3 @@ class TrainingSession:
                 attention_page.write_attention_page(
                     self.config, self.parts, self.folder, loggers, self.trainer.global_step
                 )
-
-    def _misclassified(self) -> list[Misclassified]:
-        """Misclassified examples of the dev splits, for the tracker, of a kind that lists them."""
-        if self.config["tracking"]["mode"] == "none":
-            return []
-        return [
-            row
-            for split, evaluation in self.parts.module.evaluations.get("val", {}).items()
-            if evaluation.lists_misclassified
-            for row in evaluation.misclassified(self.parts.data.texts("validation", split))
-        ]

@@ -122,11 +122,7 @@ def _chunked_pass(
     grad_hidden = torch.empty_like(hidden, dtype=precise if in_fp16 else None) if needs_grad[0] else None
     grad_weight = torch.zeros_like(weight) if needs_grad[1] else None
     cast_hidden, cast_weight = hidden.to(dtype), weight.to(dtype)
-    upscale: Tensor | None = None  # the factor of gradients in fp16
-    if in_fp16 and any(needs_grad):
-        upscale = torch.full((), FP16_SCALE, dtype=precise, device=hidden.device)
-        if scales is not None:  # those of a gradient scaler, up to 65,536
-            upscale = upscale / scales.abs().amax().clamp_min(torch.finfo(precise).tiny)
+    upscale = _fp16_factor(losses, scales) if in_fp16 and any(needs_grad) else None
     n_chunks = math.ceil(len(targets) / chunk)
     size = math.ceil(len(targets) / max(1, n_chunks))  # chunks of equal size: a short last one would run slowly
     buffer = hidden.new_empty(size, len(weight), dtype=dtype)  # reused by every chunk: fresh memory is expensive
@@ -142,15 +138,13 @@ def _chunked_pass(
         if not any(needs_grad):
             continue
         probs.scatter_add_(1, target, probs.new_full(target.shape, -1.0))  # p - y
-        # second pass with different upstream gradients
-        if scales is not None:
+        if scales is not None:  # second pass with different upstream gradients
             probs.mul_(scales[rows, None])
         if upscale is not None:
             probs.mul_(upscale)
         grad_logits = probs.to(dtype)
         if grad_hidden is not None:
-            # (chunk, vocab) (vocab, d_model)
-            grad_hidden[rows] = _product(grad_logits, cast_weight)
+            grad_hidden[rows] = _product(grad_logits, cast_weight)  # (chunk, vocab) (vocab, d_model)
         if grad_weight is not None:
             # (vocab, chunk) (chunk, d_model), added up in the precision of the weight
             _add_product(grad_weight, grad_logits.t(), cast_hidden[rows])
@@ -158,6 +152,15 @@ def _chunked_pass(
         grad_hidden = None if grad_hidden is None else grad_hidden.div_(upscale).to(hidden.dtype)
         grad_weight = None if grad_weight is None else grad_weight.div_(upscale)
     return losses, grad_hidden, grad_weight
+
+
+def _fp16_factor(losses: Tensor, scales: Float[Tensor, "tokens"] | None) -> Tensor:
+    """What gradients are multiplied by before they are rounded to fp16; in precision and on the device of the losses."""
+    factor = torch.full((), FP16_SCALE, dtype=losses.dtype, device=losses.device)
+    if scales is None:
+        return factor
+    # those of a gradient scaler, up to 65,536
+    return factor / scales.abs().amax().clamp_min(torch.finfo(losses.dtype).tiny)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

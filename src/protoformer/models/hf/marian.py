@@ -91,21 +91,7 @@ class MarianWeights(TiedOutputLayout):
     def sizes(self, config: HfConfig) -> BuilderArguments:
         """Builder arguments that a `config.json` fixes. Raises WeightsError for another architecture."""
         values = Values(config)
-        if values.text("model_type") != "marian":
-            raise WeightsError(
-                f"{values.origin} says model_type {values.text('model_type')!r}; this model reads 'marian'"
-            )
-        for name, usual in FIXED_CONFIG.items():
-            if values.flag(name, usual) != usual:
-                raise WeightsError(f"{values.origin}: {name}={config[name]}; this model is the one with {usual}")
-        values.require(*REQUIRED)
-        for name in ("attention_heads", "ffn_dim"):
-            encoder = values.whole(f"encoder_{name}")
-            decoder = values.whole(f"decoder_{name}", encoder)
-            if encoder != decoder:
-                raise WeightsError(
-                    f"{values.origin}: encoder_{name}={encoder} and decoder_{name}={decoder} differ; they must be equal"
-                )
+        _check_architecture(values, config)
         vocab_size, d_model, n_heads = (
             values.whole(key) for key in ("vocab_size", "d_model", "encoder_attention_heads")
         )
@@ -279,3 +265,20 @@ class MarianWeights(TiedOutputLayout):
             **self.special_token_ids(run.template),
         }
         return files
+
+
+def _check_architecture(values: Values, config: HfConfig) -> None:
+    """Raise WeightsError for another model type, and for parts that the model here has in one form alone."""
+    if values.text("model_type") != "marian":
+        raise WeightsError(f"{values.origin} says model_type {values.text('model_type')!r}; this model reads 'marian'")
+    for name, usual in FIXED_CONFIG.items():
+        if values.flag(name, usual) != usual:
+            raise WeightsError(f"{values.origin}: {name}={config[name]}; this model is the one with {usual}")
+    values.require(*REQUIRED)
+    for name in ("attention_heads", "ffn_dim"):
+        encoder = values.whole(f"encoder_{name}")
+        decoder = values.whole(f"decoder_{name}", encoder)
+        if encoder != decoder:
+            raise WeightsError(
+                f"{values.origin}: encoder_{name}={encoder} and decoder_{name}={decoder} differ; they must be equal"
+            )
