@@ -57,3 +57,22 @@ def test_a_prompt_without_room_for_its_answer_is_refused() -> None:
     writer = AnswerWriter(MODELS["dense"]().eval(), AnswerParams(10))
     with pytest.raises(DataError, match="a prompt of 40 tokens and 10 for its answer: the model has 48 positions"):
         writer.answer([[1] * 40])
+
+
+@pytest.mark.parametrize("cached_tokens", [1, 150])
+def test_the_budget_of_cached_tokens_is_kept_and_changes_no_answer(
+    cached_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, draw = MODELS["dense"]().eval(), random.Random(2)
+    batches = [prompts(draw, [draw.randrange(VOCAB) for _ in range(length)]) for length in (20, 0, 9)]
+    expected = [AnswerWriter(model, AnswerParams(10, STOPS)).answer(batch) for batch in batches]
+    cached = []
+    init_caches = model.init_caches
+    monkeypatch.setattr(
+        model, "init_caches", lambda rows, length: cached.append((rows, length)) or init_caches(rows, length)
+    )
+    writer = AnswerWriter(model, AnswerParams(10, STOPS, cached_tokens=cached_tokens))
+    assert [writer.answer(batch) for batch in batches] == expected
+    assert all(rows == 1 or rows * length <= cached_tokens for rows, length in cached)
+    assert all(length <= POSITIONS for _, length in cached)
+    assert (max(rows for rows, _ in cached) > 1) is (cached_tokens > 1)

@@ -2,17 +2,21 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
+from protoformer.blocks.kernels.cache import Cache
 from protoformer.errors import DataError
-from protoformer.incontext.prefix_scoring import PrefixScorer, Request
+from protoformer.incontext.paths import KeyValuePath, StatePath
+from protoformer.incontext.prefix_scoring import LOGIT_ROWS, PrefixScorer, Request
 from protoformer.models.cnn import cnn
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
 from protoformer.models.rnn import rnn
+from protoformer.scoring.in_context import NORMALIZATIONS, Normalization, choose
 
 VOCAB, POSITIONS = 11, 48
 SIZES = {"vocab_size": VOCAB, "d_model": 32, "n_layers": 2, "max_seq_len": POSITIONS}
@@ -121,6 +125,66 @@ def test_batches_and_order_change_no_answer(model: Decoder) -> None:
         for index, likelihood in zip(batch, scorer.score([requests[index] for index in batch]), strict=True):
             assert likelihood.total == pytest.approx(whole[index].total, abs=2e-5)
             assert likelihood.is_greedy == whole[index].is_greedy
+
+
+@pytest.mark.parametrize("tokens_per_pass", [5, 32])
+@pytest.mark.parametrize("name", ["gpt2", "gru", "dilated"])
+def test_memory_is_bounded_by_the_positions_and_one_pass(
+    name: str, tokens_per_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = MODELS[name]().eval()
+    bound = POSITIONS + tokens_per_pass
+    cached, states, logit_rows = [0], [0], [0]
+    advance, step, logits = Cache.advance, StatePath._step, model.logits
+
+    def counting_advance(self: Cache, *arguments: Any) -> int:
+        cached.append(advance(self, *arguments))
+        return cached[-1]
+
+    def counting_step(self: StatePath, *arguments: Any) -> Any:
+        hidden = step(self, *arguments)
+        states.append(len(self.states))
+        return hidden
+
+    monkeypatch.setattr(Cache, "advance", counting_advance)
+    monkeypatch.setattr(StatePath, "_step", counting_step)
+    monkeypatch.setattr(model, "logits", lambda hidden: logit_rows.append(len(hidden)) or logits(hidden))
+    scorer = PrefixScorer(model, tokens_per_pass)
+    draw = random.Random(tokens_per_pass)
+    for count in (40, 7):
+        requests = tree(draw, count)
+        assert nodes([request.ids[:-1] for request in requests]) > (bound if count > 7 else 0)  # more than fits
+        scorer.score(requests)
+        if isinstance(path := scorer._path_model, KeyValuePath):
+            assert all(cache.length <= POSITIONS for cache in path.caches)
+            assert all(cache.keys.shape[2] == bound for cache in path.caches)
+    assert 0 < max(cached) <= bound
+    assert max(states) <= POSITIONS
+    assert max(logit_rows) <= LOGIT_ROWS
+
+
+def test_budgets_change_no_choice() -> None:
+    model = gpt(**GPT, norm="pre", init_std=0.3).eval()
+    draw = random.Random(3)
+    examples, choices = 16, 4
+    requests = []
+    for _ in range(examples):
+        context = [draw.randrange(VOCAB) for _ in range(draw.randint(1, 20))]
+        ends = [[draw.randrange(VOCAB) for _ in range(draw.randint(1, 6))] for _ in range(choices)]
+        requests += [Request([*context, *end], len(context)) for end in ends]
+        requests += [Request([0, *end], 1) for end in ends]
+    gold = torch.tensor([draw.randrange(choices) for _ in range(examples)])
+    chosen: dict[Normalization, list[torch.Tensor]] = {}
+    for tokens_per_pass in (7, 512):
+        likelihoods = PrefixScorer(model, tokens_per_pass).score(requests)
+        totals = torch.tensor([each.total for each in likelihoods], dtype=torch.double).view(examples, 2, choices)
+        tokens = torch.tensor([len(each.log_probs) for each in likelihoods]).view(examples, 2, choices)[:, 0]
+        for name in NORMALIZATIONS:
+            chosen.setdefault(name, []).append(choose(totals[:, 0], tokens, tokens * 3, totals[:, 1], name))
+    for first, *others in chosen.values():
+        assert all(each.equal(first) for each in others)
+        assert len(set(first.tolist())) == choices
+        assert len({float((each == gold).float().mean()) for each in (first, *others)}) == 1
 
 
 @pytest.mark.parametrize(

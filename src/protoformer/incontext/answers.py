@@ -5,7 +5,7 @@ whose remainders are padded on the left. Where padding between two tokens would 
 recurrence, a convolution), each batch reads its prompts whole.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,16 +20,20 @@ from protoformer.errors import DataError
 from protoformer.incontext.prefix_scoring import shared_length
 from protoformer.models.decoder import Decoder
 
+CACHED_TOKENS = 16_384  # 1.2 GB of keys and values of GPT-2 small in float32
+
 
 @dataclass(frozen=True)
 class AnswerParams:
     """How answers are decoded: at most `max_new_tokens`, up to a token of `stop_ids`, which is no part of them; greedily, or
-    by beam search with `num_beams` and this exponent of the length penalty (`decoding.beam`)."""
+    by beam search with `num_beams` and this exponent of the length penalty (`decoding.beam`), prompt by prompt. Greedy decoding
+    answers prompts together while they and their answers have at most `cached_tokens` tokens, or else one alone."""
 
     max_new_tokens: int
     stop_ids: Collection[int] = ()
     num_beams: int = 1
     length_penalty: float = 0.6
+    cached_tokens: int = CACHED_TOKENS
 
 
 class AnswerWriter:
@@ -57,21 +61,31 @@ class AnswerWriter:
             return []
         if self.params.num_beams > 1:
             return [self._by_beam(list(prompt)) for prompt in prompts]
-        session, logits = self._read([list(prompt) for prompt in prompts])
-        return self._greedy(session, logits)
+        return [answer for group in self._groups(prompts) for answer in self._greedy(*self._read(group))]
+
+    def _groups(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
+        """Prompts in order, as many together as may be cached; all of a group take the positions of its longest one."""
+        group: list[list[int]] = []
+        longest = 0
+        for prompt in prompts:
+            longest = max(longest, len(prompt))
+            if group and (len(group) + 1) * (longest + self.params.max_new_tokens) > self.params.cached_tokens:
+                yield group
+                group, longest = [], len(prompt)
+            group.append(list(prompt))
+        yield group
 
     def _read(self, prompts: list[list[int]]) -> tuple[DecoderSession, Float[Tensor, "rows vocab"]]:
         """A session that has read the prompts, and the logits of the token behind each."""
         device = self.model.output_weight.device
-        capacity = self.model.max_seq_len + 1
+        longest = max(map(len, prompts)) + self.params.max_new_tokens
         ordered = sorted(prompts)
         shared = min(shared_length(ordered[0], ordered[-1]), min(map(len, prompts)) - 1) if self._expands_prefix else 0
         if not shared:
-            longest = max(map(len, prompts)) + self.params.max_new_tokens
             session = DecoderSession(self.model, len(prompts), longest, self.suppressed_ids)
             return session, session.step(*left_pad(prompts, device))
-        self._run_prefix(prompts[0][:shared], capacity)
-        session = DecoderSession(self.model, len(prompts), capacity, self.suppressed_ids)
+        self._run_prefix(prompts[0][:shared])
+        session = DecoderSession(self.model, len(prompts), longest, self.suppressed_ids)
         assert self._prefix_session is not None
         for cache, prefix in zip(session.caches, self._prefix_session.caches, strict=True):
             keys, values = cast(KeyValueCache, prefix).kv()
@@ -80,11 +94,11 @@ class AnswerWriter:
             )
         return session, session.step(*left_pad([prompt[shared:] for prompt in prompts], device))
 
-    def _run_prefix(self, prefix: list[int], capacity: int) -> None:
+    def _run_prefix(self, prefix: list[int]) -> None:
         """Run what the last batch's prefix does not have."""
         common = shared_length(self._prefix, prefix)
         if self._prefix_session is None:
-            self._prefix_session = DecoderSession(self.model, 1, capacity)
+            self._prefix_session = DecoderSession(self.model, 1, self.model.max_seq_len)
         nothing = torch.empty(0, dtype=torch.long, device=self.model.output_weight.device)
         for cache in self._prefix_session.caches:
             cast(KeyValueCache, cache).keep(common, nothing)

@@ -12,34 +12,31 @@ import torch
 from protoformer.batches import PromptBatch
 from protoformer.data.prompts.datamodule import InContextReferences
 from protoformer.errors import ConfigurationError
-from protoformer.incontext.answers import AnswerParams, AnswerWriter
+from protoformer.incontext.answers import CACHED_TOKENS, AnswerParams, AnswerWriter
 from protoformer.incontext.prefix_scoring import TOKENS_PER_PASS, PrefixScorer, Request
 from protoformer.models.backbone import Backbone
-from protoformer.models.decoder import Decoder
+from protoformer.modules.decoder_evaluation import DecoderEvaluationModule
 from protoformer.modules.evaluation import EvalOutputs, Stage
 from protoformer.modules.in_context.evaluation import InContextEvaluation, evaluate_scored
 from protoformer.modules.in_context.last_words import last_word_values
 from protoformer.modules.in_context.written import evaluate_answers
-from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.in_context import Metric
 from protoformer.text.words.stop_words import STOP_WORDS
 
 
-class InContextModule(TaskModule[PromptBatch, InContextReferences]):
+class InContextModule(DecoderEvaluationModule[PromptBatch, InContextReferences]):
     """`metrics` are the scores of the task: for choices an accuracy by one of the normalisations, for completions `accuracy`
     (greedy decoding writes the completion), for answers that the model writes `exact_match`, `f1` or `bleu`.
 
     An answer has at most `max_new_tokens` tokens (None: completions are scored, nothing is written). It is decoded greedily
     with `num_beams` 1, else by beam search, whose `length_penalty` is the exponent of lp(Y) in `decoding.beam`.
     `last_words`: completions are words, of which the last token and a filter of stop words are scored too (LAMBADA).
-    `tokens_per_pass` bounds the memory of scoring and changes no result.
+    Two keys bound memory and change no result. `tokens_per_pass` are the tokens that scoring runs at once, `cached_tokens`
+    those whose keys and values greedy decoding keeps: it answers as many prompts at once as have no more.
     """
 
-    is_causal_lm = True
-    resumes_evaluation = True
-    other_command = "; a language model continues texts: protoformer generate RUN --prompt TEXT"
-    backbone: Decoder
+    purpose = "in-context tasks"
 
     def __init__(
         self,
@@ -52,14 +49,16 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
         length_penalty: float = 0.6,
         last_words: bool = False,
         tokens_per_pass: int = TOKENS_PER_PASS,
+        cached_tokens: int = CACHED_TOKENS,
         optimization: Optimization | None = None,
     ) -> None:
-        super().__init__(optimization)
-        if not isinstance(backbone, Decoder):
-            raise ConfigurationError("in-context tasks need a model of the next token: choose one, such as model=gpt2")
-        self.backbone, self.splits, self.metrics = backbone, splits, list(metrics)
+        super().__init__(backbone, splits, optimization)
+        for name, value in (("tokens_per_pass", tokens_per_pass), ("cached_tokens", cached_tokens)):
+            if value < 1:
+                raise ConfigurationError(f"task.module.{name}={value}: at least 1")
+        self.metrics = list(metrics)
         self.max_new_tokens, self.num_beams, self.length_penalty = max_new_tokens, num_beams, length_penalty
-        self.last_words, self.tokens_per_pass = last_words, tokens_per_pass
+        self.last_words, self.tokens_per_pass, self.cached_tokens = last_words, tokens_per_pass, cached_tokens
 
     @cached_property
     def scorer(self) -> PrefixScorer:
@@ -77,7 +76,9 @@ class InContextModule(TaskModule[PromptBatch, InContextReferences]):
     def writer(self) -> AnswerWriter:
         assert self.max_new_tokens is not None
         references = next(each for splits in self.references.values() for each in splits.values())
-        params = AnswerParams(self.max_new_tokens, references.stop_ids, self.num_beams, self.length_penalty)
+        params = AnswerParams(
+            self.max_new_tokens, references.stop_ids, self.num_beams, self.length_penalty, self.cached_tokens
+        )
         never = references.tokenizer.ids_without_token(self.backbone.embeddings.token.num_embeddings)
         return AnswerWriter(self.backbone.eval(), params, never - set(references.stop_ids))
 

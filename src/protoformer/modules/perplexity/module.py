@@ -8,12 +8,10 @@ import torch
 
 from protoformer.batches import LanguageBatch
 from protoformer.data.running_text.datamodule import PerplexityReferences
-from protoformer.errors import ConfigurationError
 from protoformer.incontext.window_losses import window_losses
 from protoformer.models.backbone import Backbone
-from protoformer.models.decoder import Decoder
+from protoformer.modules.decoder_evaluation import DecoderEvaluationModule
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Stage
-from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.perplexity import UNITS, Measure, measures
 
@@ -29,14 +27,11 @@ class PerplexityEvaluation(Evaluation):
         return iter(self.texts)
 
 
-class PerplexityModule(TaskModule[LanguageBatch, PerplexityReferences]):
+class PerplexityModule(DecoderEvaluationModule[LanguageBatch, PerplexityReferences]):
     """Each text is scored with each stride, and every measure's name ends in its stride. `measure` is the one that the data
     set's papers print; the task's score is the probability that belongs to it under the first stride, exp(-loss / units)."""
 
-    is_causal_lm = True
-    resumes_evaluation = True
-    other_command = "; a language model continues texts: protoformer generate RUN --prompt TEXT"
-    backbone: Decoder
+    purpose = "perplexities"
 
     def __init__(
         self,
@@ -46,10 +41,8 @@ class PerplexityModule(TaskModule[LanguageBatch, PerplexityReferences]):
         measure: Measure = "perplexity_per_token",
         optimization: Optimization | None = None,
     ) -> None:
-        super().__init__(optimization)
-        if not isinstance(backbone, Decoder):
-            raise ConfigurationError("perplexities need a model of the next token: choose one, such as model=gpt2")
-        self.backbone, self.splits, self.measure = backbone, splits, measure
+        super().__init__(backbone, splits, optimization)
+        self.measure = measure
 
     def dummy_batch(self, batch: int, seq: int) -> LanguageBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)
