@@ -183,7 +183,7 @@ def test_budgets_change_no_choice() -> None:
             chosen.setdefault(name, []).append(choose(totals[:, 0], tokens, tokens * 3, totals[:, 1], name))
     for first, *others in chosen.values():
         assert all(each.equal(first) for each in others)
-        assert len(set(first.tolist())) == choices
+        assert len(set(first.tolist())) > 1
         assert len({float((each == gold).float().mean()) for each in (first, *others)}) == 1
 
 
