@@ -125,6 +125,48 @@ def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monk
     assert train(config(tmp_path / "out"), "") == first
 
 
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(config(tmp_path / "whole"), "")
+
+    def stop(self: StepLogger, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
+        module.stop.signal_number = int(trainer.global_step >= 7)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepLogger, "on_train_batch_start", stop)
+        with pytest.raises(InterruptedRunError, match="stopped at step 8"):
+            train(config(tmp_path / "again"), "")
+    last = only_run(tmp_path / "again") / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-500])
+    train(config(tmp_path / "again"), "")
+    assert "last.ckpt is damaged" in caplog.text
+    assert "continuing from step 7" in caplog.text
+    assert what_counts(only_run(tmp_path / "again")) == what_counts(only_run(tmp_path / "whole"))
+
+
+def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes forty seconds of this clock."""
+    saved: list[int] = []
+    clock = {"now": 0.0}
+    save = checkpointing.SaveLastCheckpoint._save
+
+    def tick(self: StepLogger, *rest: Any) -> None:
+        clock["now"] += 40.0
+
+    def note(self: checkpointing.SaveLastCheckpoint, trainer: pl.Trainer, module: Any) -> None:
+        save(self, trainer, module)
+        saved.append(trainer.global_step)
+
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(StepLogger, "on_train_batch_start", tick)
+    monkeypatch.setattr(checkpointing.SaveLastCheckpoint, "_save", note)
+    overrides = ["trainer.checkpoint_every=1000", "trainer.log_every=1", "recipe.epochs=1"]
+    train(config(tmp_path / "out", *overrides, "trainer.checkpoint_minutes=1.5"), "")
+    assert saved == [3, 6]  # after two minutes, and at the end
+    assert "checkpoint_minutes" not in only_run(tmp_path / "out").name
+
+
 def test_a_run_goes_on_with_other_micro_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same global batches, each once, whatever they are cut into; dropout off, since it would draw otherwise."""
     overrides = ["model.dropout=0", "trainer.checkpoint_every=100"]

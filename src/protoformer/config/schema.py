@@ -129,6 +129,11 @@ class Trainer:
     check_val_every_n_epoch: Positive | None = None  # epochs between validations
     deterministic: bool = False  # torch's deterministic algorithms alone; slower on a GPU
     checkpoint_every: Positive = 500  # optimizer steps between checkpoints
+    # minutes between checkpoints at most, beside checkpoint_every; looked at every log_every steps
+    checkpoint_minutes: Annotated[float, "above 0, or null"] | None = None
+    keep_checkpoints: Positive = (
+        2  # last ones that an unfinished run keeps: one that is damaged is skipped for the one before
+    )
     log_every: Positive = 10  # optimizer steps between lines of metrics.jsonl
     keep_optimizer: bool = False  # whether a finished run keeps last.ckpt, with the optimizer's state
     callbacks: Sequence[dict[str, Any]] = ()  # Lightning callbacks of your own, each a mapping with a `_target_`
@@ -201,6 +206,7 @@ class Run:
 IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's name
     *("paths", "tracking", "views", "variant", "force", "reuse", "choices"),
     *("model.pretraining", "model.depth", "task.train_examples"),
-    *("trainer.checkpoint_every", "trainer.log_every", "trainer.keep_optimizer"),
+    *("trainer.checkpoint_every", "trainer.checkpoint_minutes", "trainer.keep_checkpoints"),
+    *("trainer.log_every", "trainer.keep_optimizer"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
 )

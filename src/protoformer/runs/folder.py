@@ -67,6 +67,16 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def earlier(self) -> Path:
+        """The checkpoints before `last.ckpt`, while the run is not finished."""
+        return self.checkpoints / "earlier"
+
+    @property
+    def earlier_checkpoints(self) -> list[Path]:
+        """Those that there are, the newest first."""
+        return sorted(self.earlier.glob("*.ckpt"), key=lambda path: int(path.stem))
+
+    @property
     def best_checkpoint(self) -> Path:
         return self.checkpoints / "best.ckpt"
 

@@ -60,6 +60,8 @@ def _of_run(path: Path) -> Iterator[Leftover]:
     others = run.best_checkpoint.exists() or run.averaged_checkpoint.exists()
     if others and run.last_checkpoint.exists():
         yield Leftover(run.last_checkpoint, OPTIMIZER, size_of(run.last_checkpoint), path)
+    if run.earlier.is_dir():
+        yield Leftover(run.earlier, OPTIMIZER, size_of(run.earlier), path)
     snapshots = run.checkpoints / "snapshots"
     if snapshots.is_dir() and run.averaged_checkpoint.exists():
         yield Leftover(snapshots, SNAPSHOTS, size_of(snapshots), path)

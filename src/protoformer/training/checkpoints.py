@@ -6,7 +6,10 @@ optimizer, loops and callbacks. Files hold tensors and plain containers alone, a
 are written atomically.
 """
 
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,10 +87,33 @@ def size_of(value: object) -> int:
     return sum(map(size_of, value)) if isinstance(value, list | tuple | set) else 0
 
 
-def drop_optimizer(folder: RunFolder) -> None:
-    """Remove the checkpoint that a finished run would have continued from; of its only weights, all but the weights."""
+@contextmanager
+def keep_replaced(folder: RunFolder, number: int) -> Iterator[None]:
+    """Within the block `last.ckpt` is written anew; what it was is kept as `earlier/1.ckpt`, what that was as `earlier/2.ckpt`,
+    so that `number` checkpoints stay in all.
+
+    Nothing changes where the block raises. No copy is made, both names are of one file.
+    """
+    last, newest = folder.last_checkpoint, folder.earlier / "1.ckpt"
+    if number == 1 or not last.exists():
+        yield
+        return
+    with replace_atomically(newest) as tmp:
+        os.link(last, tmp)
+        yield
+        for path in reversed(folder.earlier_checkpoints):
+            if int(path.stem) + 1 < number:
+                os.replace(path, path.with_name(f"{int(path.stem) + 1}.ckpt"))
+            elif path != newest:
+                path.unlink()
+
+
+def drop_states(folder: RunFolder, keep_last: bool) -> None:
+    """Remove the checkpoints that a finished run would have continued from, but for `last.ckpt` with `keep_last`; of its only
+    weights, all but the weights."""
+    shutil.rmtree(folder.earlier, ignore_errors=True)
     last = folder.last_checkpoint
-    if not last.exists():
+    if keep_last or not last.exists():
         return
     if folder.best_checkpoint.exists() or folder.averaged_checkpoint.exists():
         last.unlink()

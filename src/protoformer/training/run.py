@@ -21,6 +21,7 @@ from protoformer.distributed import launcher, memory, signals
 from protoformer.distributed.world import is_main, rank, world, world_size
 from protoformer.errors import StaleResultError, UserError
 from protoformer.reporting import card, head, results
+from protoformer.runs.checkpoint_files import choose_whole_checkpoint
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder, remove_empty
 from protoformer.runs.lock import RunLock, remove_dead_lock
@@ -79,6 +80,7 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
     lock.enter_context(RunLock(folder.path, lost=lambda: _exit_on_lost_lock(folder.path)))
     remove_abandoned(folder.path, owned=True)
     remove_abandoned(Path(config["paths"]["cache"]))
+    choose_whole_checkpoint(folder)
     digest_file = folder.path / "code_digest"
     code_changed = digest_file.exists() and digest_file.read_text(encoding="utf-8").strip() != code_digest(config)
     if folder.last_checkpoint.exists() and code_changed and not config["reuse"]:

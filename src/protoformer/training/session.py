@@ -37,7 +37,7 @@ from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
-from protoformer.training.checkpoints import drop_optimizer, load_weights, read_header
+from protoformer.training.checkpoints import drop_states, load_weights, read_header
 from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
@@ -117,9 +117,8 @@ class TrainingSession:
                 log.warning("%s", warning)
             if self.rank == 0:
                 record.write_run(self.folder, self.parts, result)
-                if not self.config["trainer"]["keep_optimizer"]:
-                    with best_effort("dropping the optimizer's state"):
-                        drop_optimizer(self.folder)
+                with best_effort("dropping the optimizer's state"):
+                    drop_states(self.folder, keep_last=self.config["trainer"]["keep_optimizer"])
                 self._write_extras(self.trainer.loggers)
                 with best_effort("the tracker's tables of classes"):
                     tracking.log_class_scores(self.trainer.loggers, self.trainer.global_step, result["class_scores"])

@@ -54,7 +54,13 @@ def build_trainer(
         SaveRngState(),
         ProgressBar(throughput) if is_interactive() else ProgressLines(throughput),
         SaveBestCheckpoint(folder.best_checkpoint),
-        SaveLastCheckpoint(folder.last_checkpoint, config["trainer"]["checkpoint_every"]),
+        SaveLastCheckpoint(
+            folder,
+            config["trainer"]["checkpoint_every"],
+            every_minutes=config["trainer"]["checkpoint_minutes"],
+            keep=config["trainer"]["keep_checkpoints"],
+            log_every=config["trainer"]["log_every"],
+        ),
         *([FreezeGarbage()] if accelerator == "gpu" else []),
         *extra_callbacks,
     ]

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from protoformer.errors import DivergedError
 from protoformer.modules.objective.gradient_normalizer import DIVERGED_ADVICE, global_norm
 from protoformer.modules.task_module import TaskModule
+from protoformer.runs.folder import RunFolder
+from protoformer.training.checkpoints import keep_replaced
 from protoformer.training.lightning_internals import (
     is_accumulating,
     rescale_batch_progress,
@@ -62,16 +66,27 @@ def _dev_loss(trainer: pl.Trainer) -> float:
 
 
 class SaveLastCheckpoint(Checkpoint):
-    """Saves `last.ckpt` every `every_n_steps` optimizer steps, after each validation and epoch, and when all ranks have agreed
-    to stop; then it ends the run with InterruptedRunError.
+    """Saves `last.ckpt` every `every_n_steps` optimizer steps, after each validation and epoch, and when all ranks have agreed to
+    stop; then it ends the run with InterruptedRunError. The last `keep` checkpoints stay. With `every_minutes`, it also saves
+    where so much time is over by the first rank's clock, which is read every `log_every` steps.
 
     Lightning calls Checkpoint callbacks after all others, so their states are complete when they are saved. It must be listed
     after SaveBestCheckpoint. Weights that are not finite are never written (DivergedError): the last good checkpoint stays.
     """
 
-    def __init__(self, path: Path, every_n_steps: int) -> None:
-        self.path, self.every_n_steps = path, every_n_steps
+    def __init__(
+        self,
+        folder: RunFolder,
+        every_n_steps: int,
+        *,
+        every_minutes: float | None = None,
+        keep: int = 1,
+        log_every: int = 1,
+    ) -> None:
+        self.folder, self.every_n_steps, self.every_minutes = folder, every_n_steps, every_minutes
+        self.keep, self.log_every = keep, log_every
         self.saved_at_step = -1
+        self.saved_at = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         stop = _task_module(pl_module).stop
@@ -91,7 +106,7 @@ class SaveLastCheckpoint(Checkpoint):
             trainer.should_stop = True  # validates now, also where `max_steps` ends an epoch early
         if validation_or_end_follows(trainer):
             return  # saved by the hooks below, which come after it
-        if module.stop.agreed or trainer.global_step % self.every_n_steps == 0:
+        if module.stop.agreed or trainer.global_step % self.every_n_steps == 0 or self._is_overdue(trainer):
             self._save(trainer, module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -118,13 +133,21 @@ class SaveLastCheckpoint(Checkpoint):
             log.info("continuing with %d micro-batches per step instead of %d", now, before)
             rescale_batch_progress(checkpoint, before, now)
 
+    def _is_overdue(self, trainer: pl.Trainer) -> bool:
+        """Whether `every_minutes` are over; every rank has the answer of the first one."""
+        if self.every_minutes is None or trainer.global_step % self.log_every:
+            return False
+        overdue = time.monotonic() - self.saved_at >= 60 * self.every_minutes
+        return trainer.strategy.broadcast(overdue)
+
     def _save(self, trainer: pl.Trainer, module: TaskModule) -> None:
         if not math.isfinite(float(global_norm(p.detach() for p in module.parameters()))):
             raise DivergedError(
                 f"weights are not finite at step {trainer.global_step}; the last good checkpoint is kept ({DIVERGED_ADVICE})"
             )
-        trainer.save_checkpoint(self.path)
-        self.saved_at_step = trainer.global_step
+        with keep_replaced(self.folder, self.keep) if trainer.is_global_zero else nullcontext():
+            trainer.save_checkpoint(self.folder.last_checkpoint)
+        self.saved_at_step, self.saved_at = trainer.global_step, time.monotonic()
         if module.stop.agreed and not _is_last_step(trainer, module):
             raise module.stop.grant(trainer.global_step)
 
