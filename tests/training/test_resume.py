@@ -126,7 +126,7 @@ def test_a_finished_run_returns_its_result_without_training(tmp_path: Path, monk
 
 
 def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(config(tmp_path / "whole"), "")
 
@@ -140,8 +140,9 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(
     last = only_run(tmp_path / "again") / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-500])
     train(config(tmp_path / "again"), "")
-    assert "last.ckpt is damaged" in caplog.text
-    assert "continuing from step 7" in caplog.text
+    lines = capsys.readouterr().err
+    assert "last.ckpt is damaged" in lines
+    assert "continuing from step 7" in lines
     assert what_counts(only_run(tmp_path / "again")) == what_counts(only_run(tmp_path / "whole"))
 
 

@@ -66,9 +66,10 @@ def _dev_loss(trainer: pl.Trainer) -> float:
 
 
 class SaveLastCheckpoint(Checkpoint):
-    """Saves `last.ckpt` every `every_n_steps` optimizer steps, after each validation and epoch, and when all ranks have agreed to
-    stop; then it ends the run with InterruptedRunError. The last `keep` checkpoints stay. With `every_minutes`, it also saves
-    where so much time is over by the first rank's clock, which is read every `log_every` steps.
+    """Saves `last.ckpt` every `every_n_steps` optimizer steps, after each validation and epoch, and when all ranks have
+    agreed to stop; then it ends the run with InterruptedRunError. The last `keep` checkpoints stay.
+
+    With `every_minutes` it also saves where so much time is over by the first rank's clock, read every `log_every` steps.
 
     Lightning calls Checkpoint callbacks after all others, so their states are complete when they are saved. It must be listed
     after SaveBestCheckpoint. Weights that are not finite are never written (DivergedError): the last good checkpoint stays.
