@@ -18,10 +18,11 @@ from protoformer.errors import ConfigurationError
 
 PROGRAM = "protoformer"
 VERBS = {  # module of `commands`, in the order of the overview
-    "train": "train", "list": "list", "plan": "plan", "validate": "tasks.validate", "prepare": "prepare",
+    "train": "train", "sweep": "sweep", "list": "list", "plan": "plan", "validate": "tasks.validate", "prepare": "prepare",
     "predict": "runs.predict", "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention",
     "generate": "runs.generate",
-    "report": "runs.report", "report scaling": "runs.scaling", "compare": "runs.compare", "overlap": "overlap",
+    "report": "runs.report", "report scaling": "runs.scaling", "report sweep": "runs.sweep",
+    "compare": "runs.compare", "overlap": "overlap",
     "submission": "runs.submission", "export": "runs.export", "complexity": "complexity", "tokenizer": "tokenizer",
     "settings": "settings", "clean": "clean", "completion": "completion",
 }  # fmt: skip
@@ -55,8 +56,7 @@ def _dispatch(given: list[str]) -> int:
     folder = getattr(options, "config_dir", None)
     if folder is not None:
         os.environ[CONF_VARIABLE] = os.path.abspath(folder)
-    command.run(options)
-    return 0
+    return command.run(options) or 0
 
 
 def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -8,10 +8,10 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from protoformer.atomic import FULL, full_disk
 from protoformer.commands.parser import print_error
@@ -152,6 +152,8 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
         signals.check()
         checked = compose.plain(config, dict(hydra.runtime.choices), overrides)
         job.outputs = checked["paths"]["outputs"]
+        if session is not None and session.sweep_size:
+            checked["tracking"]["sweep"] = checked["tracking"]["sweep"] or sweep_name(checked["choices"])
         # after the check; not at the top: slow to import
         from protoformer.reporting.results import score_text
         from protoformer.training.run import train_run
@@ -177,6 +179,12 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
         if session is None or session.sweep_size:  # others follow in this process
             memory.release()
     return job.score
+
+
+def sweep_name(choices: Mapping[str, Any]) -> str:
+    """What the jobs of -m are grouped by in a tracker: their experiment."""
+    experiment = choices.get("experiment")
+    return "multirun" if experiment in (None, "none") else str(experiment)
 
 
 def command_line(overrides: Sequence[str], program: str = PROGRAM) -> str:

@@ -11,6 +11,7 @@ from protoformer.commands.parser import Parser, guarded
 from protoformer.config import compose
 from protoformer.config.groups import CONF_VARIABLE, search_path
 from protoformer.distributed import signals
+from protoformer.distributed.children import end_with_named_parent
 from protoformer.errors import ConfigurationError
 
 HELP = "train, fine-tune or test a model (the same as train.py)"
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
     """Run a command line (default: sys.argv) and give its exit code; `program` is how the user called it
     (default: `python` and the path of train.py)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    end_with_named_parent()
     with signals.listen():
         return guarded(lambda: _run(words, program or _program(sys.argv[0])))
 

@@ -166,6 +166,9 @@ class Tracking:
     project: str = "protoformer"  # of W&B; WANDB_PROJECT where it is not typed
     entity: str | None = None  # user or team of W&B; WANDB_ENTITY where it is not typed
     tags: list[str] = field(default_factory=list)  # of W&B, besides model and task; WANDB_TAGS where none are typed
+    group: str | None = None  # of W&B; null: WANDB_RUN_GROUP, or the sweep's name, or model/task
+    job_type: str | None = None  # of W&B; null: WANDB_JOB_TYPE, or trial in a sweep, or train
+    sweep: str | None = None  # name of the sweep that the run is a trial of, set by `protoformer sweep` and by -m
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from multiprocessing import resource_tracker
 
 from protoformer.distributed import signals
 
+PARENT_VARIABLE = "PROTOFORMER_PARENT"  # the pid of a process that a run ends with
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: a signal to this process when its parent ends
 
 
@@ -52,6 +53,13 @@ def end_with_parent(parent: int) -> None:
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     if os.getppid() != parent:  # it ended before the call
         os._exit(1)
+
+
+def end_with_named_parent() -> None:
+    """End this process when the one that PROTOFORMER_PARENT names does, if that started it (a sweep's worker)."""
+    parent = os.environ.pop(PARENT_VARIABLE, "")
+    if parent.isdecimal():
+        end_with_parent(int(parent))
 
 
 def end_with_run(rank_pid: int) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 KEYS = {  # variable -> argument of wandb.init, and the key of the config that comes before it
     "WANDB_PROJECT": ("project", "tracking.project"),
     "WANDB_ENTITY": ("entity", "tracking.entity"),
-    "WANDB_RUN_GROUP": ("group", None),
+    "WANDB_RUN_GROUP": ("group", "tracking.group"),
+    "WANDB_JOB_TYPE": ("job_type", "tracking.job_type"),
     "WANDB_NAME": ("name", None),
     "WANDB_NOTES": ("notes", None),
 }

@@ -117,18 +117,21 @@ def _logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> WandbLog
 
         # not by WandbLogger: its call uses a deprecated setting and warns about it every time
         tags = [choices["model"], choices["task"], *tracking["tags"]]
+        sweep = tracking.get("sweep")
         settings = {
             "project": tracking["project"],
             "entity": tracking["entity"],
             "name": folder.path.name,
-            "group": f"{choices['model']}/{choices['task']}",
+            "group": tracking.get("group") or sweep or f"{choices['model']}/{choices['task']}",
+            "job_type": tracking.get("job_type") or ("trial" if sweep else "train"),
             "tags": tags,
             **wandb_environment.settings(choices.get("set", ()), tags),
         }
         run = wandb.init(
             **settings,
             id=folder.tracker_id(),
-            config={k: v for k, v in config.items() if k not in ("paths", "tracking")},
+            config={k: v for k, v in config.items() if k not in ("paths", "tracking")}
+            | ({"sweep": sweep} if sweep else {}),
             dir=str(folder.path),
             mode=mode,  # type: ignore[arg-type]  # a Literal there; wandb itself refuses other texts
             resume=None if mode == "offline" else "allow",

@@ -1,0 +1,1 @@
+"""`protoformer report sweep`: the trials of a sweep, the best, the spread over seeds, the importance of each parameter."""

@@ -1,0 +1,124 @@
+"""The process of a trial: a fresh `train.py` in a group of its own, which ends with its worker."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protoformer.distributed.children import PARENT_VARIABLE
+from protoformer.errors import RunFolderError
+from protoformer.runs import reader
+from protoformer.runs.metrics import read_curves
+
+NONE = "its process said nothing"
+ERROR_TYPE = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b")  # the last line of a traceback
+
+
+def command() -> list[str]:
+    """train.py of the current folder, or the installed one."""
+    if Path("train.py").is_file():
+        return [sys.executable, "train.py"]
+    return [sys.executable, "-m", "protoformer.cli", "train"]
+
+
+class TrialProcess:
+    """Starts, watches and ends the process of one trial. Its output is appended to `log_file`."""
+
+    def __init__(self, words: Sequence[str], log_file: Path, grace: float) -> None:
+        self.log_file, self.grace = log_file, grace
+        self.started = time.monotonic()
+        self.log_start = log_file.stat().st_size if log_file.exists() else 0
+        self.exit_code: int | None = None
+        self._asked_at: float | None = None
+        with log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command(), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+                start_new_session=True,
+            )
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def poll(self) -> int | None:
+        """The exit code (negative: a signal's number), once the process has ended; what is left of its group is killed then.
+
+        A process that does not end in time after `stop` is killed.
+        """
+        if self.exit_code is not None:
+            return self.exit_code
+        if self._asked_at is not None and time.monotonic() - self._asked_at > self.grace:
+            self.kill()
+        # left unreaped for the moment: its number is its group's, and nobody else can have it
+        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        self.kill()
+        self.exit_code = self._process.wait()
+        return self.exit_code
+
+    def stop(self) -> None:
+        """Ask the run to save and end; asked again it ends without saving."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the whole group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def reason(self) -> str:
+        """Why the process failed: the error that it printed last, or the signal that ended it."""
+        assert self.exit_code is not None
+        if self.exit_code < 0:
+            name = signal.Signals(-self.exit_code).name
+            return f"ended by {name}" + ("; too little memory is the usual cause" if name == "SIGKILL" else "")
+        with self.log_file.open("rb") as log:
+            log.seek(self.log_start)
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("error: ")]
+        if errors:
+            return errors[-1].removeprefix("error: ")
+        raised = [line for line in lines if ERROR_TYPE.match(line)]
+        return f"exit code {self.exit_code}: {(raised or lines or [NONE])[-1]}"
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """What a run folder says of the objective."""
+
+    folder: Path
+    objective: str
+
+    def validations(self) -> list[float]:
+        """The objective at each validation so far, in order of steps."""
+        file = self.folder / "metrics.jsonl"
+        if not file.exists():
+            return []
+        with contextlib.suppress(RunFolderError, FileNotFoundError):  # replaced while it is read: at the next look
+            return read_curves(file).get(self.objective, ([], []))[1]
+        return []
+
+    def final(self) -> float:
+        """The objective of the finished run. Raises RunFolderError where it has none."""
+        result = reader.read_result(self.folder)
+        if result is None:
+            raise RunFolderError(f"{self.folder} has no result.json")
+        metrics = {"val/score": result.get("score"), **result["metrics"]}
+        value = metrics.get(self.objective)
+        if not isinstance(value, int | float):
+            numbers = sorted(key for key, each in metrics.items() if isinstance(each, int | float))
+            raise RunFolderError(f"no {self.objective} among its metrics: {', '.join(numbers)}")
+        return float(value)
