@@ -17,6 +17,8 @@ from protoformer import cli
 from protoformer.commands import train
 from protoformer.commands.parser import Parser
 from protoformer.config.compose import compose
+from protoformer.config.groups import search_path
+from protoformer.sweeps.specification import read_sweep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,6 +100,9 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
     parser = Parser(prog=name)
     verb.add_arguments(parser)
     options = parser.parse_intermixed_args(arguments)
+    if name == "sweep":
+        monkeypatch.setenv("PROTOFORMER_CONF", str((ROOT / options.file).parent))
+        assert read_sweep(ROOT / options.file, options.words, search_path()).trials > 1
     if hasattr(options, "overrides") and name != "evaluate":  # which takes its model from the run
         compose(options.overrides)
 

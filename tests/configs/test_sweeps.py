@@ -15,6 +15,8 @@ from protoformer.config import groups
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
 from protoformer.reporting import paper_results
+from protoformer.sweeps.space import covering_points, overrides_of
+from protoformer.sweeps.specification import read_sweep
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = ROOT / "sweeps"
@@ -89,8 +91,56 @@ def test_the_commands_in_the_header_name_options_that_exist() -> None:
         assert config["choices"]["experiment"] == "bert_glue_grid"
 
 
-def wandb_sweep() -> dict[str, Any]:
-    loaded = yaml.safe_load((SWEEPS / "bert_glue_grid.wandb.yaml").read_text())
+TRIALS = {
+    "bert_glue_grid": 54, "transformer_table3": 20, "bert_masking": 6, "bert_sizes": 6, "bert_table5": 3, "gpt_ablation": 24, "search": 30
+}  # fmt: skip
+
+
+def test_each_sweep_begins_with_its_launch_command() -> None:
+    files = sorted(SWEEPS.glob("*.yaml"))
+    assert {file.stem for file in files if ".wandb" not in file.name} == set(TRIALS)
+    for file in files:
+        first = file.read_text().splitlines()[0]
+        program = "wandb sweep --project protoformer" if ".wandb" in file.name else "protoformer sweep"
+        assert first.startswith(f"# {program} sweeps/{file.name}"), file
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_the_launch_command_of_a_sweep_has_its_trials(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.chdir(ROOT)
+    words = (SWEEPS / f"{name}.yaml").read_text().splitlines()[0].split()[3:]
+    sweep = read_sweep(Path(words[0]), words[1:], groups.search_path())
+    assert sweep.trials == len(sweep.points) == TRIALS[name]
+    assert sweep.objective == "val/score"
+    first = next(covering_points(sweep.space))  # `protoformer sweep` composes a point for each value before it starts
+    assert compose(sweep.words(overrides_of(first)))["choices"]["model"]
+
+
+@pytest.mark.parametrize("name", ["bert_glue_grid", "search"])
+def test_a_wandb_sweep_takes_keys_that_exist_and_groups_its_runs(name: str) -> None:
+    loaded = wandb_sweep(name)
+    assert loaded["parameters"]["tracking.sweep"] == {"value": name}
+    points = [{key: _ends(node)[i] for key, node in loaded["parameters"].items()} for i in (0, -1)]
+    for point in points:
+        config: Any = compose([f"{key}={value}" for key, value in point.items()])
+        assert config["recipe"]["lr"] == point["recipe.lr"]
+        assert config["tracking"]["sweep"] == name
+
+
+def _ends(node: dict[str, Any]) -> list[Any]:
+    return [node["min"], node["max"]] if "min" in node else values(node)
+
+
+def test_the_wandb_search_is_bayesian_with_hyperband() -> None:
+    sweep = wandb_sweep("search")
+    assert (sweep["method"], sweep["early_terminate"]["type"]) == ("bayes", "hyperband")
+    assert sweep["command"] == ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
+    assert sweep["metric"] == {"name": "val/score", "goal": "maximize"}
+
+
+def wandb_sweep(name: str = "bert_glue_grid") -> dict[str, Any]:
+    loaded = yaml.safe_load((SWEEPS / f"{name}.wandb.yaml").read_text())
     assert isinstance(loaded, dict)
     return loaded
 

@@ -1,8 +1,8 @@
 """Stands in for train.py: writes a run's files within milliseconds, and fails, waits or is slow where its overrides say so.
 
-    lr=0.1          the score, at each of 4 validations and at the end
-    fails=nan       exit code 4 with an error line; killed: SIGKILL; text: a traceback; absent: no score; once: only the first time
-    wait=1          waits before the last validation until TERM comes, or until the file `go` exists
+lr=0.1          the score, at each of 4 validations and at the end
+fails=nan       exit code 4 with an error line; killed: SIGKILL; text: a traceback; absent: no score; once: only the first time
+wait=1          waits before the last validation until TERM comes, or until the file `go` exists
 """
 
 import json
@@ -16,7 +16,9 @@ from protoformer.distributed.children import end_with_named_parent
 
 end_with_named_parent()
 values = dict(word.split("=", 1) for word in sys.argv[1:])
-folder = Path(values["paths.outputs"]) / "runs" / "-".join(f"{k}-{v}" for k, v in sorted(values.items()) if "." not in k)
+folder = (
+    Path(values["paths.outputs"]) / "runs" / "-".join(f"{k}-{v}" for k, v in sorted(values.items()) if "." not in k)
+)
 folder.mkdir(parents=True, exist_ok=True)
 with (folder / "starts").open("a") as starts:
     starts.write(f"{os.getpid()}\n")
@@ -50,5 +52,12 @@ with metrics.open("a") as log:
         log.flush()
         time.sleep(float(values.get("slow", "0")))
 scores = {} if fails == "absent" else {"val/score": score}
-result = {"run_id": "r", "model": "m", "task": "t", "metrics": scores, "score": scores.get("val/score"), "finished": "today"}
+result = {
+    "run_id": "r",
+    "model": "m",
+    "task": "t",
+    "metrics": scores,
+    "score": scores.get("val/score"),
+    "finished": "today",
+}
 (folder / "result.json").write_text(json.dumps(result))

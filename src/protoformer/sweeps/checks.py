@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from protoformer.config import compose
+from protoformer.config.annotations.signatures import signature
 from protoformer.config.names.suggest import advice
 from protoformer.distributed import signals
 from protoformer.errors import ConfigurationError
@@ -47,8 +48,9 @@ def _check_objective(sweep: Sweep, config: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"{sweep.file}: objective={sweep.objective} is no metric of a dev or test split; {advice(sweep.objective, likely)}"
         )
-    validates = bool(splits["train"] and splits["validation"])
-    if sweep.objective.startswith("val/") and not splits["validation"]:
+    has_dev = bool(splits["validation"]) or "held_out" in signature(config["task"]["data"]["_target_"]).parameters
+    validates = bool(splits["train"]) and has_dev
+    if sweep.objective.startswith("val/") and not has_dev:
         raise ConfigurationError(
             f"{sweep.file}: objective={sweep.objective}: task={task} has no dev split; choose a metric of its test split, as "
             "in objective: test/score"

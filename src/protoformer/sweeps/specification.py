@@ -1,5 +1,6 @@
 """A sweep's file: what is fixed, what varies, how values are drawn and what is compared; every key is checked."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -191,4 +192,7 @@ def _count(value: object, where: str, least: int) -> int:
 def _name(name: str, given: Mapping[str, str]) -> str:
     """A name that says what the command line changed: `search-task-glue-rte`."""
     parts = [f"{key.rpartition('.')[2]}-{text}" for key, text in given.items() if not _is_of_the_worker(key)]
-    return re.sub(r"[^\w.]+", "-", "-".join([name, *parts]))[:LONGEST_NAME].strip("-")
+    whole = re.sub(r"[^\w.]+", "-", "-".join([name, *parts])).strip("-")
+    if len(whole) <= LONGEST_NAME:
+        return whole
+    return f"{whole[:LONGEST_NAME].strip('-')}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:6]}"

@@ -63,7 +63,7 @@ def _draw_history(axes: "Axes", maximize: bool, points: Points) -> None:
         )
     axes.set_title("history", loc="left", fontsize=10, fontweight="bold", color=INK)
     axes.set_xlabel("trial", color=QUIET)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, fontsize=8, loc="best")
 
 

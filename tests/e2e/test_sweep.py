@@ -1,0 +1,83 @@
+"""A sweep of real trials: killed in the middle and continued by the same command; a search whose trials have two ranks each."""
+
+import csv
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from protoformer.reporting.sweep.rows import read_results
+
+from .commands import SMALL, Workspace, finished, result, wait_for
+
+SWEEP = (sys.executable, "-m", "protoformer.cli", "sweep", "s.yaml")
+SHORT = (
+    *SMALL,
+    "source.rows=64",
+    "recipe.epochs=1",
+    "trainer.log_every=1",
+    "trainer.checkpoint_every=1",
+    "model.dropout=0",
+)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def write_sweep(workspace: Workspace, **keys: object) -> None:
+    (workspace.folder / "s.yaml").write_text(yaml.safe_dump(keys))
+
+
+def test_a_sweep_that_is_killed_is_continued_by_the_same_command(workspace: Workspace) -> None:
+    write_sweep(workspace, space={"seed": {"values": [1, 2, 3]}})
+    process = workspace.start(*SHORT, "paths.outputs=outputs", command=SWEEP)
+
+    def is_in_second_trial() -> bool:
+        return sum((run / "metrics.jsonl").exists() for run in workspace.runs()) == 2
+
+    wait_for(is_in_second_trial, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert workspace.left_behind() == []
+    again = workspace.run(*SHORT, "paths.outputs=outputs", command=SWEEP)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "3 trials, 1 of them finished" in again.stdout
+    assert sorted(result(run)["seed"] for run in workspace.runs()) == [1, 2, 3]
+    (folder,) = (workspace.folder / "outputs" / "sweeps").iterdir()
+    rows = read_results(folder).rows
+    assert [(row.number, row.state) for row in rows] == [(0, "finished"), (1, "finished"), (2, "finished")]
+    assert [row.score for row in rows] == [result(workspace.folder / row.run)["score"] for row in rows]
+    assert workspace.left_behind() == []
+    report = workspace.run(command=(sys.executable, "-m", "protoformer.cli", "report", "sweep", str(folder)))
+    assert report.returncode == 0, report.stderr
+    assert "spread of val/score over seed" in report.stdout
+    with (folder / "trials.csv").open(newline="") as lines:
+        assert [line["seed"] for line in csv.DictReader(lines)] == ["1", "2", "3"]
+    assert (folder / "trials.svg").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_search_on_two_ranks_that_is_stopped_is_continued(workspace: Workspace) -> None:
+    write_sweep(workspace, method="tpe", trials=3, space={"recipe.lr": {"log_uniform": [1e-4, 1e-2]}}, pruner="median")
+    words = (*SHORT, "source.rows=240", "recipe.epochs=2", "hardware=ddp_cpu", "paths.outputs=outputs")
+    process = workspace.start(*words, command=SWEEP)
+    wait_for(lambda: any((run / "metrics.jsonl").exists() for run in workspace.runs()), process)
+    process.send_signal(signal.SIGINT)
+    completed = finished(process)
+    assert completed.returncode == 130, completed.stderr
+    assert "the same command continues" in completed.stderr
+    assert workspace.left_behind() == []
+    again = workspace.run(*words, command=SWEEP)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [result(run)["hardware"]["ranks"] for run in workspace.runs()] == [2, 2, 2]
+    (folder,) = (workspace.folder / "outputs" / "sweeps").iterdir()
+    journal = [json.loads(line) for line in (folder / "journal.log").read_text().splitlines()]
+    assert [row.state for row in read_results(folder).rows] == ["finished"] * 3
+    assert sum("intermediate_value" in line for line in journal) >= 6  # two validations of each trial
+    assert workspace.left_behind() == []
