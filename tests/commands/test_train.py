@@ -56,6 +56,13 @@ def test_a_run_gets_the_plain_config_and_the_command_to_run_it_again(trained: Tr
     assert os.listdir(tmp_path) == []
 
 
+def test_jobs_of_a_sweep_are_grouped_by_their_experiment_in_a_tracker(trained: Trained) -> None:
+    assert train.main(["-m", DEMO, "seed=1,3"]) == 0
+    assert train.main(["-m", DEMO, "seed=5,6", "tracking.sweep=mine"]) == 0
+    assert train.main([DEMO, "seed=7"]) == 0
+    assert [config["tracking"]["sweep"] for config, _ in trained] == ["demo", "demo", "mine", "mine", None]
+
+
 def test_the_sweepers_get_the_score(trained: Trained) -> None:
     from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig

@@ -92,8 +92,14 @@ def test_the_commands_in_the_header_name_options_that_exist() -> None:
 
 
 TRIALS = {
-    "bert_glue_grid": 54, "transformer_table3": 20, "bert_masking": 6, "bert_sizes": 6, "bert_table5": 3, "gpt_ablation": 24, "search": 30
-}  # fmt: skip
+    "bert_glue_grid": 54,
+    "transformer_table3": 20,
+    "bert_masking": 6,
+    "bert_sizes": 6,
+    "bert_table5": 3,
+    "gpt_ablation": 24,
+    "search": 30,
+}
 
 
 def test_each_sweep_begins_with_its_launch_command() -> None:

@@ -106,7 +106,7 @@ def test_a_failed_trial_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: 
         tmp_path, {"fails": {"values": ["nan", "killed", "text", "absent", "none"]}, "lr": {"values": [0.5]}}, retries=1
     )
     run(sweep)
-    errors = {row.params["fails"].strip("'"): (row.state, row.error) for row in rows(tmp_path)}
+    errors = {row.params["fails"]: (row.state, row.error) for row in rows(tmp_path)}
     assert errors == {
         "nan": ("failed", "the loss is not finite at step 3"),
         "killed": ("failed", "ended by SIGKILL; too little memory is the usual cause"),
@@ -183,7 +183,7 @@ def test_a_killed_worker_leaves_no_process_and_the_next_takes_its_trial_over(tmp
 
 
 def test_two_workers_share_a_journal_and_do_no_trial_twice(tmp_path: Path) -> None:
-    sweep = sweep_of(tmp_path, {"lr": {"values": [i / 10 for i in range(8)]}})
+    sweep = sweep_of(tmp_path, {"lr": {"values": [i / 10 for i in range(8)]}, "slow": {"values": [0.03]}})
     other = multiprocessing.get_context("fork").Process(target=run, args=(sweep,))
     other.start()
     said = run(sweep)

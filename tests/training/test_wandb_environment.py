@@ -18,13 +18,15 @@ def test_variables_fill_what_is_not_typed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("WANDB_ENTITY", "us")
     monkeypatch.setenv("WANDB_TAGS", "first, second,bert")
     monkeypatch.setenv("WANDB_RUN_GROUP", "grid")
+    monkeypatch.setenv("WANDB_JOB_TYPE", "ablation")
     assert wandb_environment.settings((), TAGS) == {
         "project": "mine",
         "entity": "us",
         "group": "grid",
+        "job_type": "ablation",
         "tags": ["bert", "glue/mrpc", "first", "second"],
     }
-    typed = ("tracking.project", "tracking.tags", "tracking.entity")
+    typed = ("tracking.project", "tracking.tags", "tracking.entity", "tracking.job_type")
     assert wandb_environment.settings(typed, TAGS) == {"group": "grid"}
 
 

@@ -132,3 +132,27 @@ def test_a_typed_tracker_without_a_key_is_refused_at_once(folder: RunFolder, mon
     config = {**CONFIG, "tracking": {**CONFIG["tracking"], "mode": "wandb"}}
     with pytest.raises(ConfigurationError, match="wandb login"):
         wandb_logger.build_wandb_logger(config, folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, ("bert/glue/rte", "train", None)),
+        ({"sweep": "search"}, ("search", "trial", "search")),
+        ({"sweep": "search", "group": "mine", "job_type": "baseline"}, ("mine", "baseline", "search")),
+    ],
+)
+def test_a_run_of_a_sweep_carries_group_job_type_and_name(
+    keys: dict[str, str],
+    expected: tuple[str, str, str | None],
+    folder: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("WANDB_RUN_GROUP", "WANDB_JOB_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(wandb, "init", lambda **settings: given.update(settings) or FakeRun())
+    config = {**CONFIG, "tracking": {**CONFIG["tracking"], **keys}}
+    assert wandb_logger.build_wandb_logger(config, folder) is not None
+    assert (given["group"], given["job_type"], given["config"].get("sweep")) == expected

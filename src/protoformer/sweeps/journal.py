@@ -81,7 +81,8 @@ class Journal:
             trials = self.study.get_trials(deepcopy=False)
             for trial in trials:
                 if trial.state.name == "RUNNING" and not is_in_use(self._folder_of(trial.number)):
-                    return self._taken(Trial(self.study, trial._trial_id), is_continued=True)
+                    with contextlib.suppress(RunFolderError):  # of another machine, which may still be alive
+                        return self._taken(Trial(self.study, trial._trial_id), is_continued=True)
             queued = [trial.number for trial in trials if trial.state.name == "WAITING"]
             if not queued:
                 return None
@@ -92,10 +93,10 @@ class Journal:
             return self._taken(self.study.ask(), is_continued=False)
 
     def _taken(self, trial: "Trial", is_continued: bool) -> TakenTrial:
-        point = {key: each.suggest(trial, key) for key, each in self.sweep.space.items()}
         folder = self._folder_of(trial.number)
         lock = RunLock(folder)
         lock.__enter__()
+        point = {key: each.suggest(trial, key) for key, each in self.sweep.space.items()}
         return TakenTrial(trial, point, folder, lock, is_continued)
 
     def _folder_of(self, number: int) -> Path:

@@ -24,7 +24,7 @@ RANGES = {  # name -> whether its numbers are whole, and whether they are drawn 
     "log_int": (True, True),
 }
 PLAIN = re.compile(r"[\w.:/@+-][\w.:/@+ -]*")  # a text that Hydra reads as it is
-WORDS_OF_YAML = ("null", "true", "false", "yes", "no", "on", "off", "none")
+WORDS_OF_YAML = ("null", "true", "false", "yes", "no", "on", "off")
 Point = dict[str, object]  # a value for each key, as Optuna keeps it
 
 

@@ -99,7 +99,7 @@ def read_sweep(path: Path, words: Sequence[str], folders: Sequence[Path]) -> Swe
             f"{where}: space is empty; name a key and its values, as in seed: {{values: [1, 2, 3]}}"
         )
     sweep = _with_options(replace(sweep, space=space), node)
-    return sweep if "name" in node and not given else replace(sweep, name=_name(sweep.name, given))
+    return replace(sweep, name=_name(sweep.name, given))
 
 
 def _loaded(path: Path) -> dict[str, Any]:

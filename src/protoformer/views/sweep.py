@@ -36,14 +36,14 @@ def draw_sweep(objective: str, maximize: bool, points: Points, path: Path) -> No
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained", dpi=150)
         (FigureCanvasSVG if path.suffix == ".svg" else FigureCanvasAgg)(figure)
-        all_axes = figure.subplots(rows, columns, squeeze=False).flat
+        all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, key in zip(all_axes, panels, strict=False):
-            _frame(axes, objective if axes.get_subplotspec().is_first_col() else "")
             if key is None:
                 _draw_history(axes, maximize, points)
             else:
                 _draw_slice(axes, key, points)
-        for axes in list(all_axes)[len(panels) :]:
+            _frame(axes, objective if axes.get_subplotspec().is_first_col() else "")
+        for axes in all_axes[len(panels) :]:
             axes.set_visible(False)
         with replace_atomically(path) as tmp:
             metadata: Any = {"Date": None} if path.suffix == ".svg" else {"Software": None}
@@ -78,6 +78,7 @@ def _draw_slice(axes: "Axes", key: str, points: Points) -> None:
             axes.set_xscale("log")
         elif len(set(x)) <= 6:
             axes.set_xticks(sorted(set(x)), [f"{each:g}" for each in sorted(set(x))])
+            axes.margins(x=0.15)
     else:
         names = sorted(names)
         x = [float(names.index(value)) for value in values]
@@ -110,4 +111,4 @@ def _frame(axes: "Axes", label: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(QUIET)
-    axes.tick_params(colors=QUIET, length=0)
+    axes.tick_params(colors=QUIET, which="both", length=0)

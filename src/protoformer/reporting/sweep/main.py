@@ -33,13 +33,9 @@ def main(folder: str, *, csv: str | None = None, figure: str | None = None) -> S
     _print_spread(console, results)
     weights = importances(results, [key for key in results.keys if key not in REPEATING])
     if weights:
-        print_table(
-            ("parameter", "importance"),
-            [[key, f"{weight:.3f}"] for key, weight in weights.items()],
-            f"importance for {results.objective} (PED-ANOVA)",
-            console=console,
-            right=("importance",),
-        )
+        print_line(console, f"importance of the parameters for {results.objective} (PED-ANOVA):")
+        lines = [[key, f"{weight:.3f}"] for key, weight in weights.items()]
+        print_table(("parameter", "importance"), lines, console=console, right=("importance",))
     files = [Path(csv) if csv else path / "trials.csv"]
     _write_csv(files[0], results)
     if results.finished:
