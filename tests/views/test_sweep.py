@@ -8,9 +8,14 @@ import pytest
 from protoformer.views.sweep import draw_sweep
 
 POINTS = [
-    (i, {"recipe.lr": 10 ** (-1 - i / 2), "model": f"bert_{'large' * (i % 2)}", "fixed": "1", "seed": str(i % 3)}, i / 10, i == 4)
+    (
+        i,
+        {"recipe.lr": 10 ** (-1 - i / 2), "model": "bert" if i % 2 else "bert_large", "fixed": "1", "seed": str(i % 3)},
+        i / 10,
+        i == 4,
+    )
     for i in range(6)
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("maximize", [True, False])
