@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from protoformer import cli
 from protoformer.reporting.sweep.rows import read_results
 
 from .commands import SMALL, Workspace, finished, result, wait_for
@@ -34,32 +35,37 @@ def write_sweep(workspace: Workspace, **keys: object) -> None:
     (workspace.folder / "s.yaml").write_text(yaml.safe_dump(keys))
 
 
-def test_a_sweep_that_is_killed_is_continued_by_the_same_command(workspace: Workspace) -> None:
-    write_sweep(workspace, space={"seed": {"values": [1, 2, 3]}})
+def test_a_sweep_that_is_killed_is_continued_by_the_same_command(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sweep(workspace, space={"seed": {"values": [1, 2, 3]}}, workers=2)
     process = workspace.start(*SHORT, "paths.outputs=outputs", command=SWEEP)
-
-    def is_in_second_trial() -> bool:
-        return sum((run / "metrics.jsonl").exists() for run in workspace.runs()) == 2
-
-    wait_for(is_in_second_trial, process)
+    wait_for(lambda: any(checkpoints(workspace)), process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert workspace.left_behind() == []
+    (folder,) = (workspace.folder / "outputs" / "sweeps").iterdir()
+    states = [row.state for row in read_results(folder).rows]
+    assert "stopped" in states
+    assert "queued" in states
     again = workspace.run(*SHORT, "paths.outputs=outputs", command=SWEEP)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "3 trials, 1 of them finished" in again.stdout
+    assert "(continued)" in again.stdout
     assert sorted(result(run)["seed"] for run in workspace.runs()) == [1, 2, 3]
-    (folder,) = (workspace.folder / "outputs" / "sweeps").iterdir()
+    assert any("continu" in file.read_text() for file in folder.glob("trials/*/output.log"))
     rows = read_results(folder).rows
     assert [(row.number, row.state) for row in rows] == [(0, "finished"), (1, "finished"), (2, "finished")]
     assert [row.score for row in rows] == [result(workspace.folder / row.run)["score"] for row in rows]
     assert workspace.left_behind() == []
-    report = workspace.run(command=(sys.executable, "-m", "protoformer.cli", "report", "sweep", str(folder)))
-    assert report.returncode == 0, report.stderr
-    assert "spread of val/score over seed" in report.stdout
+    assert cli.main(["report", "sweep", str(folder)]) == 0
+    assert "spread of val/score over seed" in capsys.readouterr().out
     with (folder / "trials.csv").open(newline="") as lines:
         assert [line["seed"] for line in csv.DictReader(lines)] == ["1", "2", "3"]
     assert (folder / "trials.svg").stat().st_size > 1000
+
+
+def checkpoints(workspace: Workspace) -> list[Path]:
+    return [file for run in workspace.runs() for file in (run / "checkpoints").glob("last.ckpt")]
 
 
 @pytest.mark.slow

@@ -120,5 +120,5 @@ class RunScores:
         value = metrics.get(self.objective)
         if not isinstance(value, int | float):
             numbers = sorted(key for key, each in metrics.items() if isinstance(each, int | float))
-            raise RunFolderError(f"no {self.objective} among its metrics: {', '.join(numbers)}")
+            raise RunFolderError(f"no {self.objective} among its metrics: {', '.join(numbers) or 'none'}")
         return float(value)
