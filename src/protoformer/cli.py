@@ -18,10 +18,10 @@ from protoformer.errors import ConfigurationError
 
 PROGRAM = "protoformer"
 VERBS = {  # module of `commands`, in the order of the overview
-    "train": "train", "sweep": "sweep", "list": "list", "plan": "plan", "validate": "tasks.validate", "prepare": "prepare",
+    "train": "train", "sweep": "sweeps.run", "list": "list", "plan": "plan", "validate": "tasks.validate", "prepare": "prepare",
     "predict": "runs.predict", "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention",
     "generate": "runs.generate",
-    "report": "runs.report", "report scaling": "runs.scaling", "report sweep": "runs.sweep",
+    "report": "runs.report", "report scaling": "runs.scaling", "report sweep": "sweeps.report",
     "compare": "runs.compare", "overlap": "overlap",
     "submission": "runs.submission", "export": "runs.export", "complexity": "complexity", "tokenizer": "tokenizer",
     "settings": "settings", "clean": "clean", "completion": "completion",

@@ -24,7 +24,7 @@ def offered(line: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("tra", ["train", "translate"]),
         ("train mo", ["model.", "model="]),
         ("train model=gpt2_", [f"model=gpt2_{size}" for size in ("ladder", "large", "medium", "tiny", "xl")]),
-        ("report s", ["scaling"]),
+        ("report s", ["scaling", "sweep"]),
         ("report scaling --p", ["--predict"]),
         ("train model=bert task=glue/m", ["task=glue/mnli", "task=glue/mrpc"]),
         ("train -m task=glue/rte,glue/m", ["task=glue/rte,glue/mnli", "task=glue/rte,glue/mrpc"]),

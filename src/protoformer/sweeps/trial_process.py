@@ -35,7 +35,7 @@ class TrialProcess:
         self.started = time.monotonic()
         self.log_start = log_file.stat().st_size if log_file.exists() else 0
         self.exit_code: int | None = None
-        self._asked_at: float | None = None
+        self._stop_time: float | None = None
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command(), *words],
@@ -57,7 +57,7 @@ class TrialProcess:
         """
         if self.exit_code is not None:
             return self.exit_code
-        if self._asked_at is not None and time.monotonic() - self._asked_at > self.grace:
+        if self._stop_time is not None and time.monotonic() - self._stop_time > self.grace:
             self.kill()
         # left unreaped for the moment: its number is its group's, and nobody else can have it
         if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -68,8 +68,8 @@ class TrialProcess:
 
     def stop(self) -> None:
         """Ask the run to save and end; asked again it ends without saving."""
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+        if self._stop_time is None:
+            self._stop_time = time.monotonic()
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGTERM)

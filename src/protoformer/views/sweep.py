@@ -1,4 +1,4 @@
-"""Figure of a sweep: the score of each trial in their order with the best so far, and over each parameter that was varied."""
+"""Figure of a sweep: the score of each trial in their order with the best so far, and over each parameter that was variable."""
 
 import statistics
 from collections import defaultdict
@@ -29,8 +29,8 @@ def draw_sweep(objective: str, maximize: bool, points: Points, path: Path) -> No
     from matplotlib.figure import Figure
 
     keys = list(dict.fromkeys(key for _, params, _, _ in points for key in params))
-    varied = [key for key in keys if len({str(params.get(key)) for _, params, _, _ in points}) > 1]
-    panels: list[str | None] = [None, *varied[: MAX_PANELS - 1]]
+    variable = [key for key in keys if len({str(params.get(key)) for _, params, _, _ in points}) > 1]
+    panels: list[str | None] = [None, *variable[: MAX_PANELS - 1]]
     columns, rows = min(COLUMNS, len(panels)), -(-len(panels) // COLUMNS)
     style: Any = {"svg.hashsalt": "protoformer", "font.size": 9, "text.color": INK, "axes.labelcolor": INK}
     with matplotlib.rc_context(style):

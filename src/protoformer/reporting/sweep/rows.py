@@ -124,9 +124,9 @@ def importances(results: SweepResults, keys: Sequence[str]) -> dict[str, float]:
     {} for fewer than four finished trials, or where all scores are equal: nothing can be said.
     """
     scores = {row.score for row in results.finished}
-    varied = [key for key in keys if len({str(row.params.get(key)) for row in results.finished}) > 1]
-    if len(results.finished) < 4 or len(scores) < 2 or not varied:
+    variable = [key for key in keys if len({str(row.params.get(key)) for row in results.finished}) > 1]
+    if len(results.finished) < 4 or len(scores) < 2 or not variable:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # slow to import
 
-    return get_param_importances(results.study, evaluator=PedAnovaImportanceEvaluator(), params=varied)
+    return get_param_importances(results.study, evaluator=PedAnovaImportanceEvaluator(), params=variable)
