@@ -1,4 +1,4 @@
-"""Figure of a sweep: the score of each trial in their order with the best so far, and over each parameter that was variable."""
+"""Figure of a sweep: the score of each trial in their order with the best so far, and over each parameter that varies."""
 
 import statistics
 from collections import defaultdict
