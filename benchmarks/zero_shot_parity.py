@@ -70,6 +70,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     model = GPT2LMHeadModel.from_pretrained(options.model).eval()
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
+    tokenizer.no_truncation()
     for name in options.tasks:
         score, pattern = TASKS[name]
         found = list(texts(options.data, pattern))

@@ -123,6 +123,11 @@ def test_an_interrupted_evaluation_goes_on_and_ends_in_the_same_numbers(
     assert result(only_run(stopped))["metrics"] == result(only_run(whole))["metrics"]
 
 
+def test_a_task_whose_choices_are_labels_is_run(pretrained: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, "task=incontext/glue/rte", "task.shots=1", f"init_from={pretrained}") == 0
+    assert {row["label"] for row in predictions(only_run(tmp_path))} == {"True", "False"}
+
+
 def test_random_weights_are_evaluated_where_they_are_asked_for(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,11 +67,12 @@ def test_a_task_without_a_dev_set_and_a_run_without_training_have_a_card(write_r
 
 
 def test_a_run_that_only_evaluates_has_no_recipe(write_run) -> None:
-    folder = write_run("x")
+    folder = write_run("x", init_from="scratch")
     path = folder / "result.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "training": {**content["training"], "steps": 0}}))
     text = card.write_card(folder).read_text()
+    assert "its weights are random" in text
     assert "## Evaluation" in text
     assert "## Training" not in text
     assert "recipe." not in text

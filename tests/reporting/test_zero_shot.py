@@ -30,11 +30,25 @@ def test_what_was_not_run_is_not_run() -> None:
 
 def test_a_number_of_ours_stands_beside_the_same_metric_alone() -> None:
     metrics = {"bits_per_byte_stride_1024": "1.2000", "bits_per_byte_stride_512": "1.1000"}
-    runs = [ZeroShotRun("gpt2", "lm/enwik8", metrics, {"windows": "of 1024 tokens"}, ["its test split has 9 bytes"])]
+    runs = [
+        ZeroShotRun(
+            "gpt2", "tested-1", "lm/enwik8", metrics, {"windows": "of 1024 tokens"}, ["its test split has 9 bytes"]
+        )
+    ]
     rows = {row[:2]: row for row in table(runs)}
     assert rows["lm/enwik8", "bits_per_byte_stride_1024"][2:5] == ("gpt2 1.2000", "0.99", "1.16")
     assert rows["lm/enwik8", "bits_per_byte_stride_512"][2:5] == ("gpt2 1.1000", "", "")
     assert notes(runs) == ["gpt2 on lm/enwik8: windows of 1024 tokens; its test split has 9 bytes"]
+
+
+def test_several_runs_of_a_model_are_told_apart() -> None:
+    runs = [ZeroShotRun("gpt2", name, "lm/text8", {"bits_per_character": value}, {"windows": "a"}, [])
+            for name, value in (("tested-1", "1.2"), ("tested-2", "2.9"))]  # fmt: skip
+    runs.append(ZeroShotRun("gpt2", "tested-3", "lm/enwik8", {"bits_per_byte": "3.1"}, {"windows": "a"}, []))
+    rows = {row[:2]: row[2] for row in table(runs)}
+    assert rows["lm/text8", "bits_per_character"] == "gpt2 (tested-1) 1.2\ngpt2 (tested-2) 2.9"
+    assert rows["lm/enwik8", "bits_per_byte"] == "gpt2 3.1"
+    assert notes(runs)[1] == "gpt2 (tested-2) on lm/text8: windows a"
 
 
 def test_each_published_number_has_its_protocol() -> None:

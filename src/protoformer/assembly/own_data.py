@@ -33,14 +33,16 @@ def with_own_data(config: dict[str, Any], source: Source, initial: InitialWeight
     reader: DatasetRef = instantiate(config, "task.rows")
     splits = _splits(task, source, reader)
     config = {**config, "task": {**task, "splits": splits}} if splits != task["splits"] else config
-    labels = task["rows"].get("labels")
-    if labels != AUTO and (labels is None or task["module"].get("labels") is not None):
+    labels, has_head = task["rows"].get("labels"), "labels" in task["module"]  # prompts need no head for their labels
+    if labels != AUTO and (labels is None or not has_head or task["module"]["labels"] is not None):
         return config
     if labels == AUTO:
         labels = (
             _labels_of_weights(initial) if splits["train"] is None else _labels_of_data(splits["train"], source, reader)
         )
-    rows, module = {**task["rows"], "labels": labels}, {**task["module"], "labels": labels}
+    rows, module = {**task["rows"], "labels": labels}, dict(task["module"])
+    if has_head:
+        module["labels"] = labels
     return {**config, "task": {**config["task"], "rows": rows, "module": module}}
 
 

@@ -194,7 +194,8 @@ def caveats(config: Mapping[str, Any], result: Mapping[str, Any] | None = None) 
         reasons += _other_rows(task, config, (result or {}).get("data") or {})
     start, weights = config.get("init_from", "auto"), (config.get("model") or {}).get("hf") or {}
     if start == "scratch":
-        reasons.append("it was trained from scratch")
+        untrained = ((result or {}).get("training") or {}).get("steps") == 0
+        reasons.append("its weights are random" if untrained else "it was trained from scratch")
     elif start not in ("auto", weights.get("repo")):
         reasons.append(f"it started from {start}, not from the model's published weights")
     trainer = config.get("trainer") or {}

@@ -3,6 +3,7 @@
 A number stands in the row of its metric, whose name says the unit and the stride. What was not run reads "not run".
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class ZeroShotRun:
     differs from the paper's experiment."""
 
     model: str
+    run_id: str
     task: str
     metrics: Mapping[str, str]
     notes: Mapping[str, str]
@@ -66,7 +68,9 @@ def read_runs(folders: Sequence[str]) -> Iterator[ZeroShotRun]:
             if key.startswith(tuple(f"{stage}/{name}" for name in SHOWN)) and not key.endswith("_stderr")
         }
         caveats = paper_results.caveats(run.record.config, result)
-        yield ZeroShotRun(result["model"], result["task"], metrics, result.get("notes", {}).get(stage, {}), caveats)
+        yield ZeroShotRun(
+            result["model"], result["run_id"], result["task"], metrics, result.get("notes", {}).get(stage, {}), caveats
+        )
 
 
 def published() -> list[Row]:
@@ -76,14 +80,14 @@ def published() -> list[Row]:
 
 def table(runs: Sequence[ZeroShotRun]) -> list[tuple[str, ...]]:
     """A row for each metric of each task: those of the paper and its reproductions, then those of the runs alone."""
-    rows = published()
+    rows, names = published(), _names(runs)
     lines = []
     tasks = dict.fromkeys([*(row.task for row in rows), *(run.task for run in runs)])
     for task in tasks:
         own = [run for run in runs if run.task == task]
         of_paper = [row.metric for row in rows if row.task == task]
         for metric in dict.fromkeys([*of_paper, *(name for run in own for name in run.metrics)]):
-            ours = [f"{run.model} {run.metrics[metric]}" for run in own if metric in run.metrics]
+            ours = [f"{names[id(run)]} {run.metrics[metric]}" for run in own if metric in run.metrics]
             of_metric = [row for row in rows if (row.task, row.metric) == (task, metric)]
             by_row = {row.row: f"{row.value:g}" for row in of_metric if row.paper == PAPER}
             others = [f"{row.model} {row.value:g}" for row in of_metric if row.paper != PAPER]
@@ -102,10 +106,16 @@ def protocols() -> list[str]:
     return list(lines)
 
 
+def _names(runs: Sequence[ZeroShotRun]) -> dict[int, str]:
+    """What each run is called: its model, and where that has several runs of the task its run too."""
+    counts = Counter((run.model, run.task) for run in runs)
+    return {id(run): f"{run.model} ({run.run_id})" if counts[run.model, run.task] > 1 else run.model for run in runs}
+
+
 def notes(runs: Sequence[ZeroShotRun]) -> list[str]:
     """How the runs' numbers were computed, and why they are not the paper's."""
-    lines = []
+    lines, names = [], _names(runs)
     for run in runs:
         how = "; ".join(f"{name} {text}" for name, text in run.notes.items())
-        lines.append(f"{run.model} on {run.task}: {how}" + "".join(f"; {each}" for each in run.caveats))
+        lines.append(f"{names[id(run)]} on {run.task}: {how}" + "".join(f"; {each}" for each in run.caveats))
     return lines
