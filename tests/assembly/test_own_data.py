@@ -26,10 +26,3 @@ def test_labels_of_prompts_stay_with_the_rows(task: str) -> None:
     found = with_own_data(config, SampleSource(seed=0, rows=40), InitialWeights("scratch"))["task"]
     assert len(found["rows"]["labels"]) >= 2
     assert set(found["module"]) <= {"_target_", *signature(InContextModule).parameters}
-
-
-def test_labels_that_are_typed_reach_the_head_of_own_data() -> None:
-    config = compose(["model=bert_l2_h128", "task=classify", "task.rows.text=a", "task.rows.label=b",
-                      "task.rows.labels=[no,yes]", "source=files", "source.files=[x.csv]"])  # fmt: skip
-    found = with_own_data(config, SampleSource(seed=0, rows=40), InitialWeights("scratch"))["task"]
-    assert found["module"]["labels"] == found["rows"]["labels"] == ["no", "yes"]
