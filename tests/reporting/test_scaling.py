@@ -10,8 +10,10 @@ import pytest
 
 from protoformer import cli
 from protoformer.config.compose import compose
-from protoformer.reporting.scaling.points import layer_parameters
+from protoformer.reporting.scaling.points import layer_parameters, read_points
 from protoformer.reporting.scaling.prediction import ladder_size
+from protoformer.reporting.scaling.scores import report as score_panels
+from protoformer.reporting.tables import make_console
 
 WriteRuns = Callable[..., list[str]]
 DIGESTS = {"train": "da7a", "validation": "da7a"}
@@ -180,6 +182,10 @@ def test_in_context_scores_over_shots_and_size(write_run, tmp_path: Path, capsys
     row = next(line for line in out.splitlines() if f"{ladder_size(3):,}" in line and "0.7500" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")][-3:] == ["0.7500", "0.0800", "0.0200"]
     assert figure.stat().st_size > 10_000
+    panels = score_panels(make_console(), read_points([str(tmp_path / "outputs")])[1])
+    bars = {half for panel in panels for curve in panel.curves.values() for _, _, half in curve}
+    assert bars == {0.02}  # the standard error, for one shot as for many
+    assert {panel.metric for panel in panels} == {"accuracy ± standard error over examples"}
     assert "no language model among these runs" in refused([str(tmp_path / "outputs"), "--predict", "1e6"], capsys)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".svg", ".png")
 COLOURS = (LOSS, DEV, "#2f8f5b", "#7a4fa3", RATE, "#3aa6b9")
+STEP = 0.012  # between curves, of the width of the panel
 MARKERS = ("o", "s", "^", "v", "D", "P")
 
 
@@ -96,6 +97,7 @@ def _draw_losses(axes: "Axes", panel: LossPanel) -> None:
 def _draw_scores(axes: "Axes", panel: ScorePanel) -> None:
     for number, (label, curve) in enumerate(panel.curves.items()):
         x, y, half = zip(*curve, strict=True)
+        x = _beside(x, number - (len(panel.curves) - 1) / 2, panel)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         errors = half if any(half) else None
         axes.errorbar(
@@ -105,6 +107,14 @@ def _draw_scores(axes: "Axes", panel: ScorePanel) -> None:
     axes.set_xscale("log") if panel.log else axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_ylabel(panel.metric, color=QUIET)
     axes.margins(y=0.2)
+
+
+def _beside(x: Sequence[float], steps: float, panel: ScorePanel) -> list[float]:
+    """Places of a curve so many steps beside the true ones, so that error bars at the same place can be told apart."""
+    every = [value for curve in panel.curves.values() for value, _, _ in curve]
+    if panel.log:
+        return [value * (max(every) / min(every)) ** (steps * STEP) for value in x]
+    return [value + steps * STEP * (max(every) - min(every)) for value in x]
 
 
 def _formula(fit: Fit) -> str:

@@ -47,10 +47,13 @@ def _rows(points: Sequence[ScorePoint]) -> list[list[str]]:
 
 def _panels(task: str, points: Sequence[ScorePoint]) -> list[ScorePanel]:
     cells, metric = _cells(points), points[0].metric
+    if any(point.stderr for point in points):
+        metric += " ± standard error over examples"
     over_shots: dict[str, list[tuple[float, float, float]]] = {}
     over_size: dict[str, list[tuple[float, float, float]]] = {}
     for (layers, shots), runs in sorted(cells.items()):
-        score, half = _mean([run.score for run in runs]), _mean([run.spread or run.stderr or 0.0 for run in runs])
+        # one kind of error bar for all shots: the spread over draws says nothing of the examples, and is not there at 0
+        score, half = _mean([run.score for run in runs]), _mean([run.stderr or 0.0 for run in runs])
         over_shots.setdefault(f"N = {abbreviated(layers)}", []).append((shots, score, half))
         over_size.setdefault(f"{shots}-shot", []).append((layers, score, half))
     panels = []
