@@ -73,10 +73,10 @@ def main() -> None:
     tokenizer.no_truncation()
     for name in options.tasks:
         score, pattern = TASKS[name]
-        found = list(texts(options.data, pattern))
-        if not found:
+        rows = list(texts(options.data, pattern))
+        if not rows:
             raise SystemExit(f"{options.data / pattern}: no such file")
-        print(f"{name}: {score(model, tokenizer, found)}", flush=True)
+        print(f"{name}: {score(model, tokenizer, rows)}", flush=True)
 
 
 if __name__ == "__main__":
