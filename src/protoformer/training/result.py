@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from protoformer.distributed import memory
 from protoformer.distributed.strategy import resolve_accelerator
@@ -17,6 +18,7 @@ from protoformer.runs.folder import RunFolder
 from protoformer.runs.metrics import read_curves
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
 from protoformer.training.callbacks.early_stopping import StopEarly
+from protoformer.training.callbacks.probes import ScoreProbes
 from protoformer.training.callbacks.progress import passes
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import read_header
@@ -78,13 +80,19 @@ def run_result(
     }
 
 
-def probe_curves(metrics_file: Path, main_metrics: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The curve of each probe's main metric, as the log has it: `metric`, `steps`, `values`."""
-    curves = read_curves(metrics_file) if main_metrics else {}
-    return {
+def probe_results(trainer: pl.Trainer, metrics_file: Path) -> dict[str, dict[str, Any]]:
+    """The entry `probes`: the curve of each probe's main metric as the log has it (`metric`, `steps`, `values`). None where
+    there are no probes, and on ranks without a log."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
+    main_metrics = next((each.main_metrics for each in callbacks if isinstance(each, ScoreProbes)), None)
+    if not main_metrics or not trainer.is_global_zero:
+        return {}
+    curves = read_curves(metrics_file)
+    probes = {
         name: {"metric": metric, "steps": curves[metric][0], "values": curves[metric][1]}
         for name, metric in main_metrics.items()
     }
+    return {"probes": probes}
 
 
 def task_type(parts: "Parts") -> dict[str, Any]:

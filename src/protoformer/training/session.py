@@ -45,7 +45,7 @@ from protoformer.training.result import (
     best_checkpoint,
     hardware_stats,
     peak_memory_gib,
-    probe_curves,
+    probe_results,
     run_result,
     training_stats,
 )
@@ -281,16 +281,9 @@ class TrainingSession:
             best=best_checkpoint(self.folder, self.trainer),
             hardware=hardware_stats(hardware, self.ranks),
             command=self.command,
-            **self._probe_curves(),
+            **probe_results(self.trainer, self.metrics_log.file),
             peak_memory_gib=peak_memory_gib(hardware),
         )
-
-    def _probe_curves(self) -> dict[str, Any]:
-        """The result's entry of probes, on the rank that has the log; none where there are no probes."""
-        callbacks = [each for each in self.trainer.callbacks if isinstance(each, ScoreProbes)]  # type: ignore[attr-defined]
-        if not callbacks or self.rank != 0:
-            return {}
-        return {"probes": probe_curves(self.metrics_log.file, callbacks[0].main_metrics)}
 
     def _write_extras(self, loggers: Sequence[Logger]) -> None:
         """Write the card and the attention page, neither of which a finished run needs."""
