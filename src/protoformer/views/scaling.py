@@ -97,11 +97,11 @@ def _draw_losses(axes: "Axes", panel: LossPanel) -> None:
 def _draw_scores(axes: "Axes", panel: ScorePanel) -> None:
     for number, (label, curve) in enumerate(panel.curves.items()):
         x, y, half = zip(*curve, strict=True)
-        x = _beside(x, number - (len(panel.curves) - 1) / 2, panel)
+        places = _beside(x, number - (len(panel.curves) - 1) / 2, panel)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         errors = half if any(half) else None
         axes.errorbar(
-            x, y, yerr=errors, color=colour, marker=marker, markersize=4.5, linewidth=1.4, capsize=3, label=label
+            places, y, yerr=errors, color=colour, marker=marker, markersize=4.5, linewidth=1.4, capsize=3, label=label
         )
     ticks = sorted({x for curve in panel.curves.values() for x, _, _ in curve})
     axes.set_xscale("log") if panel.log else axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
