@@ -89,6 +89,18 @@ def test_short_examples_have_shorter_ngrams(length: int, n: int) -> None:
     assert TestSet.of_texts("x", {0: " ".join("a" * length)}).n == n
 
 
+def test_lines_of_running_text_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = random.Random(0)
+    lines = [text(draw, 20) for _ in range(3)]
+    (tmp_path / "test.txt").write_text("\n\n".join(lines))
+    (tmp_path / "corpus.txt").write_text(f"{text(draw, 30)} {lines[1]} {text(draw, 30)}")
+    words_ = ["lm/files", "source=files", f"source.files=[{tmp_path / 'test.txt'}]"]
+    assert cli.main(["overlap", str(tmp_path / "corpus.txt"), *words_]) in (0, None)
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("lm/files test"))
+    assert row.split()[2:4] == ["3", "33.33"]
+    assert "1 (33.3 %)" in row
+
+
 def test_a_task_of_the_sample_against_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = ["source=sample", "source.rows=20"]
     rows = texts_of_task(compose(["model=gpt2", "task=incontext/copa", *source]))["val"]

@@ -126,7 +126,8 @@ def check_tables(parts: Parts) -> None:
 
 
 def test_texts(config: Mapping[str, Any]) -> dict[str, dict[int, str]]:
-    """The texts of every evaluated example by split (`val`, `test/matched`, as in metrics) and id; needs no model."""
+    """The texts of every evaluated example by split (`val`, `test/matched`, as in metrics) and id, of running text
+    every line; needs no model."""
     task = config["task"]
     context = DataContext(
         reader=instantiate(config, "task.rows"),
@@ -142,7 +143,7 @@ def test_texts(config: Mapping[str, Any]) -> dict[str, dict[int, str]]:
     texts: dict[str, dict[int, str]] = {}
     for stage, role in STAGES.items():
         for split in data.splits[role]:
-            columns = data.text_columns(role, split)
+            columns = data.overlap_columns(role, split)
             rows = zip(*columns.values(), strict=True)
             joined = {number: " ".join(map(_as_text, row)) for number, row in enumerate(rows)}
             if joined:

@@ -60,6 +60,10 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         """The texts of a split's examples by column, each indexed by the id of a row of predictions; empty: none are kept."""
         return {}
 
+    def overlap_columns(self, role: Role, split: str) -> Mapping[str, Sequence[object]]:
+        """The texts of a split that a training corpus is searched for, by column."""
+        return self.text_columns(role, split)
+
     def texts(self, role: Role, split: str) -> list[str]:
         """The text of every example of a split in one line, for a list of misclassified examples."""
         raise NotImplementedError

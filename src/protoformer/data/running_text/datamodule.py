@@ -1,6 +1,6 @@
 """Data module for perplexities of running text: strided windows of whole texts (Radford et al. 2019, section 3.1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -96,6 +96,11 @@ class PerplexityDataModule(TableDataModule[WindowTable]):
                 f"{stats['ambiguous']} that have no inverse stay as they are"
             )
         return lines + ([f"{stats['skipped']} rows left out"] if stats["skipped"] else [])
+
+    def overlap_columns(self, role: Role, split: str) -> Mapping[str, Sequence[object]]:
+        """The lines of the texts: windows are no examples that could be left out."""
+        texts = self.text_reader.read(self.raw(role, split), self.on_bad_row).texts
+        return {"line": [line for text in texts for line in text.split("\n") if line.strip()]}
 
     def texts(self, role: Role, split: str) -> list[str]:
         """None: a window is no example that could be misclassified."""
