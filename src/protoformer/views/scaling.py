@@ -97,11 +97,19 @@ def _draw_losses(axes: "Axes", panel: LossPanel) -> None:
 def _draw_scores(axes: "Axes", panel: ScorePanel) -> None:
     for number, (label, curve) in enumerate(panel.curves.items()):
         x, y, half = zip(*curve, strict=True)
-        places = _beside(x, number - (len(panel.curves) - 1) / 2, panel)
+        positions = _beside(x, number - (len(panel.curves) - 1) / 2, panel)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         errors = half if any(half) else None
         axes.errorbar(
-            places, y, yerr=errors, color=colour, marker=marker, markersize=4.5, linewidth=1.4, capsize=3, label=label
+            positions,
+            y,
+            yerr=errors,
+            color=colour,
+            marker=marker,
+            markersize=4.5,
+            linewidth=1.4,
+            capsize=3,
+            label=label,
         )
     ticks = sorted({x for curve in panel.curves.values() for x, _, _ in curve})
     axes.set_xscale("log") if panel.log else axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -110,7 +118,7 @@ def _draw_scores(axes: "Axes", panel: ScorePanel) -> None:
 
 
 def _beside(x: Sequence[float], steps: float, panel: ScorePanel) -> list[float]:
-    """Places of a curve so many steps beside the true ones, so that error bars at the same place can be told apart."""
+    """Positions of a curve so many steps beside the true ones, so that error bars at the same position can be told apart."""
     every = [value for curve in panel.curves.values() for value, _, _ in curve]
     if panel.log:
         return [value * (max(every) / min(every)) ** (steps * STEP) for value in x]
