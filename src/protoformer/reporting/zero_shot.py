@@ -19,7 +19,6 @@ PAPER, TABLE = "GPT-2, Radford et al. 2019", "Table 3"
 COLUMNS = ("prior best", "117M", "345M", "762M", "1542M")
 HEAD = ("task", "metric", "ours", *COLUMNS, "reproductions")
 NOT_RUN = "not run"
-TITLE = "lm"  # of the verb: `protoformer report lm`
 SHOWN = ("perplexity", "accuracy", "bits")  # beginnings of the metrics' names
 
 
