@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from protoformer.config.groups import option
+
 from ..incontext.schemas import SCHEMAS
-from .commands import Workspace, result
+from .commands import ROOT, Workspace, result
 
 MODEL = ["model=gpt2_tiny", "model.init_std=0.3", "hardware.threads=1", "tracking=none"]
 PRETRAINING = ["task=pretrain/clm", "task.max_len=64", "recipe.batch_size=4", "recipe.max_steps=2", "recipe.warmup=1"]
@@ -27,8 +29,11 @@ TASKS = {
 }
 
 
-def local_rows(root: Path, dataset: str, subset: str, split: str, count: int) -> None:
-    folder = root / dataset / subset
+def local_rows(root: Path, task: str, split: str, count: int) -> None:
+    """Invented rows of a task where its configuration looks for them."""
+    rows_of = option("task", task, (ROOT / "conf",))["rows"]
+    dataset, subset = rows_of["dataset"], rows_of.get("subset")
+    folder = root / dataset / (subset or "")
     folder.mkdir(parents=True)
     rows = [SCHEMAS[dataset, subset](number) for number in range(count)]
     (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -60,8 +65,8 @@ def test_two_processes_evaluate_as_one_does(
     kind: str, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    local_rows(tmp_path / "data", "EleutherAI/lambada_openai", "default", "test", 7)
-    local_rows(tmp_path / "data", "mandarjoshi/trivia_qa", "rc.nocontext", "validation", 5)
+    local_rows(tmp_path / "data", "lm/lambada", "test", 7)
+    local_rows(tmp_path / "data", "incontext/triviaqa", "validation", 5)
     (tmp_path / "held.txt").write_text(STORIES)
     workspace = Workspace(tmp_path)
     folders = []
