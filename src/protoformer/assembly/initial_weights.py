@@ -142,7 +142,7 @@ def read_folder(
 def read_run(folder: Path) -> tuple[weights.StateDict, HeadWeights]:
     """Backbone and head of a run: of its best checkpoint, or of its last one where it has no dev split."""
     run = RunFolder(folder, folder.name)
-    state, earlier = weights.read_pickle(run.chosen_checkpoint)["state_dict"], run.read_config()
+    state, earlier = weights.read_checkpoint(run.chosen_checkpoint)["state_dict"], run.read_config()
     backbone, head = split_state(state)
     task = earlier["task"]
     return backbone, HeadWeights(head, task["kind"], labels_of(task), "labels" in task["rows"])

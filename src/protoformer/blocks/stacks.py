@@ -4,17 +4,38 @@ A stack takes any layers with the members of `interfaces`, such as those of `bas
 """
 
 from collections.abc import Collection, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from protoformer.blocks.interfaces import DecoderLayerInterface, DecodeStepLayer, EncoderLayerInterface
 from protoformer.blocks.kernels.cache import Cache, KeyValueCache
 from protoformer.blocks.kernels.fast_decode import defines_decode_step
 from protoformer.blocks.kernels.packing import HiddenStates, Layout
+
+
+def recompute_activations(module: nn.Module) -> None:
+    """Let the stacks in a module keep each layer's input alone for the backward pass, which computes the layer again (gradient
+    checkpointing, arXiv 1604.06174). Random states are restored, so results are the same to the bit, dropout included."""
+    for stack in module.modules():
+        if isinstance(stack, EncoderStack | DecoderStack):
+            stack.recomputes = True
+
+
+def _run(layer: nn.Module, recomputes: bool, *inputs: Any, **more: Any) -> Any:
+    if recomputes and torch.is_grad_enabled():
+        return checkpoint(layer, *inputs, use_reentrant=False, **more)
+    return layer(*inputs, **more)
+
+
+def layers_of(module: nn.Module) -> list[nn.Module]:
+    """The layers of all stacks in a module, in order."""
+    stacks = [each for each in module.modules() if isinstance(each, EncoderStack | DecoderStack)]
+    return [cast(nn.Module, layer) for stack in stacks for layer in stack.layers]
 
 
 class EncoderStack(nn.Module):
@@ -25,6 +46,7 @@ class EncoderStack(nn.Module):
         # a ModuleList; torch types its elements as plain modules
         self.layers = cast(Sequence[EncoderLayerInterface], nn.ModuleList(layers))
         self.final_norm = final_norm
+        self.recomputes = False  # see `recompute_activations`
 
     def forward(
         self, x: Float[Tensor, "*tokens d_model"], layout: Layout, attn_layers: Collection[int] = ()
@@ -37,7 +59,7 @@ class EncoderStack(nn.Module):
         attn_weights: dict[int, Tensor] = {}
         for index, layer in enumerate(self.layers):
             # layers without attention return None
-            x, weights = layer(x, layout, need_weights=index in attn_layers)
+            x, weights = _run(cast(nn.Module, layer), self.recomputes, x, layout, need_weights=index in attn_layers)
             if weights is not None:
                 attn_weights[index] = weights
         # pre-norm: the sum of all sublayers is still to be normalised
@@ -51,6 +73,7 @@ class DecoderStack(nn.Module):
         super().__init__()
         self.layers = cast(Sequence[DecoderLayerInterface], nn.ModuleList(layers))
         self.final_norm = final_norm
+        self.recomputes = False  # see `recompute_activations`
 
     def init_caches(self, batch: int, max_len: int, like: Tensor) -> list[Cache]:
         """One empty cache a layer for `max_len` positions, of the dtype and on the device of `like`."""
@@ -79,7 +102,9 @@ class DecoderStack(nn.Module):
         next_cross_cache = iter(cross_caches or ())  # only layers with cross-attention have one
         for index, layer in enumerate(self.layers):
             # memory may be None after the first step: the cross caches hold its keys and values
-            x, weights, cross_weights = layer(
+            x, weights, cross_weights = _run(
+                cast(nn.Module, layer),
+                self.recomputes,
                 x,
                 layout,
                 memory,

@@ -151,8 +151,10 @@ class Hardware:
     micro_batch: Positive | None = None  # rows that a device holds at once; null: all of its part, on a GPU what fits
     workers: NonNegative | None = None  # processes that load data; null: none, for a GPU up to 4
     threads: Positive | None = None  # CPU threads of a rank; null: torch's choice
-    compile: bool = False  # torch.compile
+    compile: bool = False  # torch.compile, layer by layer
     grace: Annotated[int, "at least 0 (seconds)"] = 300  # seconds for ranks to save in after SIGTERM
+    checkpoint_activations: bool = False  # whether layers are computed again in the backward pass, to save memory
+    fully_shard: bool = False  # whether ranks divide weights, gradients and optimizer states among them (FSDP)
     timeout: Annotated[int, "at least 1 (seconds)"] = 1800  # seconds after which a silent rank is given up
     rendezvous: str | None = None  # host:port of the first machine, for nodes > 1
 

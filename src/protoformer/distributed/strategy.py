@@ -50,12 +50,19 @@ def trainer_devices(accelerator: str) -> list[int] | int:
     return [rank_device_index()] if accelerator == "gpu" else 1
 
 
+def shards(config: Mapping[str, Any], ranks: int) -> bool:
+    """Whether the ranks of a run divide its weights among them. A run that trains nothing evaluates on whole weights."""
+    if not config["hardware"]["fully_shard"]:
+        return False
+    if ranks == 1:
+        log.info("hardware.fully_shard has no effect on one device")
+    return ranks > 1 and bool(config["task"]["splits"].get("train"))
+
+
 def build_strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:
     """Lightning's strategy: `auto` for one process, else DDP over nccl or gloo, whose timeout ends the job on a lost rank.
 
-    A strategy that shards weights must also reduce `modules.gradient_normalizer.global_norm`, gather
-    `training.checkpoints.collect_state_dict`, and keep the token embedding in the root unit: modules read its weight outside
-    of its own forward.
+    The strategy that shards weights is `training.sharded_strategy`.
     """
     if ranks == 1:
         return "auto"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
 from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout, SequenceLengths
-from protoformer.blocks.stacks import DecoderStack, EncoderStack
+from protoformer.blocks.stacks import DecoderStack, EncoderStack, layers_of
 from protoformer.errors import ConfigurationError
 
 PackingMode = Literal["auto", "on", "off"]
@@ -30,6 +30,15 @@ def build_layout(
     if packed and not (full and padding_mask.device.type != "cpu"):
         return PackedLayout(padding_mask, lengths)
     return PaddedLayout(batch, seq, None if full else padding_mask, lengths=lengths)
+
+
+def compile_layers(model: nn.Module) -> None:
+    """torch.compile each layer in place, so that one graph serves all layers of a stack, on padded batches (a packed one has
+    another size each time). Names of weights stay as they are."""
+    if getattr(model, "packing", "off") == "auto":
+        model.packing = "off"  # type: ignore[assignment]  # of a Backbone or an EncoderDecoder
+    for layer in layers_of(model):
+        layer.compile()
 
 
 def check_length(seq: int, max_seq_len: int) -> None:

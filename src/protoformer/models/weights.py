@@ -122,6 +122,19 @@ def read_pickle(path: Path, *, mmap: bool = False) -> Any:
         raise WeightsError(f"{path}: corrupt, or holds more than tensors ({reason})") from None
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The whole checkpoint of a run, on the CPU, in one process; a sharded one with its tensors from the folder beside it.
+
+    Raises WeightsError for a corrupt one.
+    """
+    checkpoint: dict[str, Any] = read_pickle(path)
+    if isinstance(checkpoint, dict) and (manifest := checkpoint.pop("shards", None)):
+        from protoformer.distributed.sharding import files  # imports torch.distributed.checkpoint, which takes a second
+
+        files.put_back(checkpoint, files.read_whole(files.shards_folder(path, manifest), manifest))
+    return checkpoint
+
+
 def pad_embedding_rows(model: nn.Module, state: Mapping[str, Tensor], name: str) -> StateDict:
     """`state`, whose matrix `name` gets the model's own fresh rows at its end where the model has more of them."""
     fresh, loaded = model.state_dict().get(name), state.get(name)

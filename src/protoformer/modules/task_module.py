@@ -37,6 +37,7 @@ Evaluation goes by example id: each example counts once under any number of rank
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import lightning.pytorch as pl
@@ -46,6 +47,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from protoformer.batches import BatchT, HostCounts, TermCounts
+from protoformer.distributed.sharding.units import full_weights
 from protoformer.distributed.signals import StopRequest
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
@@ -92,6 +94,9 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     resumes_evaluation: ClassVar[bool] = False
     """Whether evaluated batches are kept on disk until the run ends, since the evaluation is all of its work."""
 
+    decodes: ClassVar[bool] = False
+    """Whether an evaluation generates texts: ranks then take different numbers of steps, each with all weights at hand."""
+
     optional_head_prefixes: ClassVar[tuple[str, ...]] = ()
     """Prefixes of parts of the head that initial weights may lack, or have beyond what the task needs."""
 
@@ -110,6 +115,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         self.journal: EvaluationJournal | None = None
         self._connected = False
         self._gradient_normalizer = GradientNormalizer(None if optimization is None else optimization.clip)
+        self._whole_weights = ExitStack()  # of an evaluation under way that decodes
         self._eval_outputs: dict[str, list[EvalOutputs]] = {}  # split -> outputs of this rank's batches
         self._step_targets: Tensor | None = None  # targets of this optimizer step over all ranks, one count a loss term
 
@@ -290,6 +296,16 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
                 self.journal.record(split, example_ids, outputs)
         self._eval_outputs.setdefault(split, []).append(outputs)
 
+    def on_validation_start(self) -> None:
+        self._gather_weights()
+
+    def on_test_start(self) -> None:
+        self._gather_weights()
+
+    def _gather_weights(self) -> None:
+        if self.decodes:
+            self._whole_weights.enter_context(full_weights(self))
+
     def on_validation_epoch_end(self) -> None:
         self._evaluate_splits("val")
 
@@ -308,6 +324,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
             other_metrics |= {prefix + name: value for name, value in evaluation.other_metrics.items()}
             scores |= {prefix + name: value for name, value in evaluation.scores.items()}
         self._eval_outputs = {}
+        self._whole_weights.close()
         metrics = scores | other_metrics
         if scores:
             metrics[f"{stage}/score"] = main_score(scores)

@@ -168,4 +168,6 @@ def checkpoints_digest(folder: Path) -> str:
     """Digest of the weights that a run is known by; `last.ckpt`, which a finished run may drop, counts where it is alone."""
     paths = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
     chosen = [path for path in paths if path.name != "last.ckpt"]
-    return files_digest(chosen or paths, folder)
+    names = {path.stem for path in chosen or paths}
+    shards = [path for path in (folder / "shards").glob("*/*") if path.parent.name.rpartition("-")[0] in names]
+    return files_digest([*(chosen or paths), *shards], folder)

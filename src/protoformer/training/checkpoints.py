@@ -18,7 +18,9 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from protoformer.atomic import replace_atomically
-from protoformer.models.weights import StateDict, read_pickle
+from protoformer.distributed.sharding.files import SHARDS
+from protoformer.distributed.sharding.units import full_tensor
+from protoformer.models.weights import StateDict, read_checkpoint, read_pickle
 from protoformer.runs.folder import RunFolder
 
 SAFE_TYPES = (str, bytes, int, float, bool, type(None), torch.Tensor, torch.dtype)
@@ -43,9 +45,18 @@ def write_checkpoint(content: Mapping[str, object], path: Path) -> None:
         torch.save(content, tmp)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The whole checkpoint, on the CPU. Raises WeightsError for a corrupt file."""
-    return read_pickle(path)
+def remove_unnamed_shards(checkpoints: Path) -> None:
+    """Remove the folders of shards that no checkpoint of a run names (any more)."""
+    folders = [path for path in (checkpoints / SHARDS).glob("*") if not path.name.startswith(".")]
+    if not folders:
+        return
+    named = set()
+    for path in checkpoints.rglob("*.ckpt"):
+        manifest = read_pickle(path, mmap=True).get("shards")
+        named.add(manifest["folder"] if manifest else None)
+    for folder in folders:
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_header(path: Path) -> CheckpointHeader:
@@ -55,15 +66,9 @@ def read_header(path: Path) -> CheckpointHeader:
 
 
 def collect_state_dict(trainer: pl.Trainer) -> StateDict:
-    """The weights of the trained module. Every rank must call it: under a strategy that shards weights it is a collective."""
-    return trainer.strategy.lightning_module_state_dict()
-
-
-def load_weights(module: pl.LightningModule, path: Path) -> int:
-    """Replace the module's weights by those of a checkpoint; returns its optimizer step. Every rank must call it."""
-    content = read_checkpoint(path)
-    module.load_state_dict(content["state_dict"])
-    return content["global_step"]
+    """The whole weights of the trained module, on rank 0. Every rank must call it: sharded weights are gathered."""
+    whole = {name: full_tensor(tensor) for name, tensor in trainer.strategy.lightning_module_state_dict().items()}
+    return whole if trainer.is_global_zero else {}
 
 
 def check_safe_types(value: Any, path: str = "checkpoint") -> None:
@@ -117,9 +122,11 @@ def drop_states(folder: RunFolder, keep_last: bool) -> None:
         return
     if folder.best_checkpoint.exists() or folder.averaged_checkpoint.exists():
         last.unlink()
+        remove_unnamed_shards(folder.checkpoints)
         return
     content = read_checkpoint(last)
     write_checkpoint({name: content[name] for name in ("state_dict", "global_step", "epoch") if name in content}, last)
+    remove_unnamed_shards(folder.checkpoints)
 
 
 class AtomicCheckpointIO(CheckpointIO):

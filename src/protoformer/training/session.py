@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from protoformer.assembly.build import build, check_tables
 from protoformer.assembly.model import STAGES
 from protoformer.assembly.probes import build_probes
 from protoformer.assembly.steps import evaluation_limits, limits_in_micro_batches, total_steps
+from protoformer.blocks.stacks import recompute_activations
 from protoformer.distributed.backends import configure_backends
 from protoformer.distributed.collectives import rank0_first
 from protoformer.distributed.devices import faster_precision, peak_flops, rank_device_index
 from protoformer.distributed.memory import memory_advice
+from protoformer.distributed.sharding.units import check_shardable, full_weights
 from protoformer.distributed.signals import StopRequest
-from protoformer.distributed.strategy import resolve_accelerator
+from protoformer.distributed.strategy import resolve_accelerator, shards
+from protoformer.models.backbone import compile_layers
 from protoformer.modules.evaluation_journal import EvaluationJournal
 from protoformer.reporting import card, head, results
 from protoformer.runs.digests import code_digest
@@ -37,7 +40,7 @@ from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
-from protoformer.training.checkpoints import drop_states, load_weights, read_header
+from protoformer.training.checkpoints import drop_states, read_header
 from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.metrics_log import MetricsLog
@@ -49,6 +52,7 @@ from protoformer.training.result import (
     run_result,
     training_stats,
 )
+from protoformer.training.sharded_checkpoints import load_weights
 from protoformer.training.trackers import tracking
 from protoformer.training.trainer import build_trainer
 
@@ -75,6 +79,9 @@ class TrainingSession:
         # initial weights are the same on every rank; what is drawn after them (dropout) differs by rank
         pl.seed_everything(config["seed"], verbose=False)
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
+        self.shards = shards(config, ranks)
+        if self.shards:
+            check_shardable(self.parts.module, hardware["precision"])
         self.probes = build_probes(self.parts.model.in_config(self.parts.config), self.parts, rank=rank, ranks=ranks)
         fit_to_device(self.parts, config, self.accelerator)
         pl.seed_everything(config["seed"] + rank, verbose=False)
@@ -115,17 +122,24 @@ class TrainingSession:
             result = self._result(metrics)
             if (warning := results.average_warning(result)) is not None and self.rank == 0:
                 log.warning("%s", warning)
-            if self.rank == 0:
-                record.write_run(self.folder, self.parts, result)
-                with best_effort("dropping the optimizer's state"):
-                    drop_states(self.folder, keep_last=self.config["trainer"]["keep_optimizer"])
-                self._write_extras(self.trainer.loggers)
-                with best_effort("the tracker's tables of classes"):
-                    tracking.log_class_scores(self.trainer.loggers, self.trainer.global_step, result["class_scores"])
-                with best_effort("the table of misclassified examples"):
-                    tracked_run.misclassified = record.misclassified(self.config, self.parts)
+            with ExitStack() as whole:
+                if self.config["views"]["attention"]:  # rank 0 alone computes the page
+                    whole.enter_context(full_weights(self.parts.module))
+                if self.rank == 0:
+                    self._write_results(result, tracked_run)
             tracked_run.summary = metrics
             return result
+
+    def _write_results(self, result: dict[str, Any], tracked_run: tracking.TrackedRun) -> None:
+        """Everything that a finished run leaves, the result first; what follows it no finished run needs."""
+        record.write_run(self.folder, self.parts, result)
+        with best_effort("dropping the optimizer's state"):
+            drop_states(self.folder, keep_last=self.config["trainer"]["keep_optimizer"])
+        self._write_extras(self.trainer.loggers)
+        with best_effort("the tracker's tables of classes"):
+            tracking.log_class_scores(self.trainer.loggers, self.trainer.global_step, result["class_scores"])
+        with best_effort("the table of misclassified examples"):
+            tracked_run.misclassified = record.misclassified(self.config, self.parts)
 
     def _advise_precision(self) -> None:
         if self.accelerator != "gpu":
@@ -235,7 +249,9 @@ class TrainingSession:
         if not self._has_training_split:
             return
         if self.config["hardware"]["compile"]:
-            self.parts.module.backbone.compile()
+            compile_layers(self.parts.module.backbone)
+        if self.config["hardware"]["checkpoint_activations"]:
+            recompute_activations(self.parts.module.backbone)
         self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
 
     def _average_checkpoints(self) -> None:

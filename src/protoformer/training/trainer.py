@@ -1,5 +1,6 @@
 """The Lightning Trainer of a run: its hardware, checkpoints, loggers and progress."""
 
+import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,13 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from protoformer.assembly.steps import LIMITS
+from protoformer.blocks.stacks import layers_of
 from protoformer.distributed.strategy import (
     PRECISIONS,
     RankEnvironment,
     build_strategy,
     resolve_accelerator,
+    shards,
     trainer_devices,
 )
 from protoformer.runs.folder import RunFolder
@@ -26,6 +29,7 @@ from protoformer.training.callbacks.rng_state import SaveRngState
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import AtomicCheckpointIO
+from protoformer.training.sharded_strategy import ShardedStrategy
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ def build_trainer(
     """
     hardware = config["hardware"]
     accelerator = resolve_accelerator(hardware)
+    is_sharded = shards(config, ranks)
     callbacks: list[Callback] = [
         throughput,
         StepLogger(throughput),
@@ -67,7 +72,7 @@ def build_trainer(
     return pl.Trainer(
         accelerator=accelerator,
         devices=trainer_devices(accelerator),
-        strategy=build_strategy(hardware, accelerator, ranks),
+        strategy=_sharded(hardware, accelerator, ranks) if is_sharded else build_strategy(hardware, accelerator, ranks),
         precision=PRECISIONS[hardware["precision"]],
         **{key: limits[key] for key in LIMITS if limits[key] is not None},
         deterministic=config["trainer"]["deterministic"],
@@ -81,4 +86,15 @@ def build_trainer(
         enable_progress_bar=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
+        inference_mode=not is_sharded,  # weights that are gathered in it could not be trained afterwards
+    )
+
+
+def _sharded(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> ShardedStrategy:
+    return ShardedStrategy(
+        ranks,
+        layers_of,
+        bf16=hardware["precision"] == "bf16",
+        backend="nccl" if accelerator == "gpu" else "gloo",
+        timeout=datetime.timedelta(seconds=hardware["timeout"]),
     )

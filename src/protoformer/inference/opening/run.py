@@ -38,7 +38,7 @@ def open_run(path: Path) -> OpenedModel:
 
 def _state(folder: RunFolder) -> weights.StateDict:
     chosen = folder.chosen_checkpoint
-    checkpoint = weights.read_pickle(chosen)
+    checkpoint = weights.read_checkpoint(chosen)
     if "state_dict" not in checkpoint:
         raise WeightsError(f"{chosen}: no state_dict, so this is not a checkpoint of a run")
     return checkpoint["state_dict"]

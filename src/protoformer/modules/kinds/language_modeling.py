@@ -17,6 +17,7 @@ from protoformer.batches import LanguageBatch
 from protoformer.blocks.kernels.linear_cross_entropy import linear_cross_entropy
 from protoformer.decoding.generation import complete
 from protoformer.decoding.sampling import SamplingParams
+from protoformer.distributed.sharding.units import full_weights
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
@@ -135,8 +136,14 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
                 "perplexity": math.exp(min(loss, 700.0)),
                 "bits_per_byte": loss / math.log(2.0) / references.bytes_per_token,
             },
-            samples=self.samples(references) if self.global_rank == 0 else (),
+            samples=self._samples_on_rank0(references),
         )
+
+    def _samples_on_rank0(self, references: LanguageReferences) -> Sequence[Sample]:
+        if not self.sample_tokens:
+            return ()
+        with full_weights(self):  # of a sharded model: rank 0 alone computes
+            return self.samples(references) if self.global_rank == 0 else ()
 
     def samples(self, references: LanguageReferences, seed: int = 1) -> list[Sample]:
         """A continuation of each prompt; the same weights generate the same."""

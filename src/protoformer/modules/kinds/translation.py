@@ -79,6 +79,7 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
     than its source a target may be (section 6.1). The score is BLEU."""
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu",)
+    decodes = True
     other_command = "; a translation run translates them: protoformer translate RUN --file FILE"
     backbone: EncoderDecoder
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from protoformer.distributed.sharding.units import full_tensor, local_tensors
 from protoformer.errors import DivergedError
 from protoformer.modules.objective.loss import Loss
 
@@ -114,7 +115,7 @@ class GradientNormalizer:
         coefficient = scale
         if self.clip is not None:
             coefficient = scale * (self.clip / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(grads, coefficient)
+        torch._foreach_mul_(local_tensors(grads), coefficient)
         loss = means.pop("")
         skipped = self.skipped_steps if overflow_is_skipped else None
         return StepMetrics(loss, grad_norm, float(optimizer.param_groups[0]["lr"]), means, skipped), values[-1] > 0
@@ -135,11 +136,11 @@ class GradientNormalizer:
 
 
 def global_norm(tensors: Iterable[Tensor]) -> Tensor:
-    """The L2 norm of all tensors as one vector, without waiting for the device.
+    """The L2 norm of all tensors as one vector, without waiting for the device; of sharded ones over the shards of all ranks.
 
-    The one place that computes a norm over parameters or gradients: a strategy that shards them must reduce here.
+    The one place that computes a norm over parameters or gradients.
     """
-    return torch.nn.utils.get_total_norm(list(tensors))
+    return full_tensor(torch.nn.utils.get_total_norm(list(tensors)))
 
 
 def _diverged(what: str, step: int) -> DivergedError:

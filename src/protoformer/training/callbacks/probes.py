@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from protoformer.assembly.probes import FITTED_TO, STAGE, Probe
+from protoformer.distributed.sharding.units import full_weights
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, gather_examples
 from protoformer.modules.task_module import TaskModule
 from protoformer.training.callbacks.throughput import Throughput
@@ -61,7 +62,8 @@ class ScoreProbes(Callback):
         assert isinstance(pl_module, TaskModule)
         self.throughput.pause()
         metrics: dict[str, float] = {}
-        with unchanged(pl_module.backbone):
+        # a probe's batches are not the same number on each rank, so each computes with all weights
+        with full_weights(pl_module), unchanged(pl_module.backbone):
             for probe in self.probes:
                 started_at = time.monotonic()
                 evaluations = self._evaluate(probe, trainer, pl_module)
