@@ -8,7 +8,7 @@ import pytest
 
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
-from protoformer.planning.memory import device_memory
+from protoformer.planning.memory import Units, device_memory, sent_bytes
 from protoformer.planning.plan import plan, print_plan
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,8 @@ def test_printed_plan(capsys: pytest.CaptureFixture[str]) -> None:
     for line in (
         "4,386,178",
         "memory a device",
+        "communication",
+        "0.05 GiB with the optimizer's state",
         "activations",
         "234 (2,490 examples, 3 epochs, batch 32",
         "not estimated",
@@ -89,3 +91,31 @@ def test_memory_of_a_device_by_precision(precision: str, weights: int, activatio
     memory = device_memory(400, 1000, precision)
     assert (memory.weights, memory.gradients, memory.optimizer, memory.activations) == (weights, 400, 800, activations)
     assert memory.total == weights + 400 + 800 + activations
+
+
+@pytest.mark.parametrize(("precision", "weights"), [("fp32", 100 + 40 + 2 * 30), ("bf16", 100 + 60 + 30)])
+def test_memory_where_four_devices_divide_it(precision: str, weights: int) -> None:
+    memory = device_memory(400, 1000, precision, devices=4, units=Units(root=40, layer=30))
+    assert (memory.weights, memory.gradients, memory.optimizer) == (weights, 100 + 40 + 30, 200)
+
+
+def test_bytes_that_a_device_sends() -> None:
+    replicas = sent_bytes(400, 400, "fp32", devices=4, accumulation=2, units=None)
+    assert replicas == 2 * 3 / 4 * 400  # once a step, whatever it is cut into
+    divided = sent_bytes(400, 400, "fp32", devices=4, accumulation=2, units=Units(root=40, layer=30))
+    assert divided == 2 * 3 / 4 * (2 * 360 + 40 + 400)
+    half = sent_bytes(400, 400, "bf16", devices=4, accumulation=1, units=Units(root=40, layer=30))
+    assert half == 3 / 4 * (360 + 40 + 400)
+
+
+def test_plan_of_divided_weights_and_of_layers_that_are_computed_again() -> None:
+    overrides = ["model=bert_l12_h128", "task=glue/rte", "hardware.accelerator=cpu", "hardware.devices=4"]
+    whole, divided, again = (
+        plan(compose([*overrides, *more]))
+        for more in ([], ["hardware.fully_shard=true"], ["hardware.checkpoint_activations=true"])
+    )
+    assert divided.memory.optimizer == whole.memory.optimizer // 4
+    assert divided.memory.total < whole.memory.total
+    assert divided.memory.activations == whole.memory.activations
+    assert again.memory.activations < whole.memory.activations / 4
+    assert again.training_flops == whole.training_flops  # of the model; what is computed twice counts once

@@ -8,11 +8,27 @@ With P bytes of fp32 parameters, and A bytes that autograd saves in fp32 for the
                         keeps sums over rows and columns in place of a matrix
     activations   A     A / 2 in mixed precision
 
-Devices are replicas (DDP): each holds all weights, gradients and optimizer states, and its part of the rows. (A strategy that
-shards them over N devices, as ZeRO, arXiv 1910.02054, section 5, divides a line by N.)
+Devices are replicas (DDP): each holds all weights, gradients and optimizer states, and its part of the rows. Where N devices
+divide them (`hardware.fully_shard`; ZeRO, arXiv 1910.02054, section 5), with R bytes of parameters outside of layers and L of
+the largest layer:
+
+    weights       P / N + R + 2 L      the layer that computes and the next one, which is gathered meanwhile; in mixed precision
+                                       P / N + 3/2 R + L
+    gradients     P / N + R + L        whole until they are reduced
+    optimizer     2 P / N
+
+Bytes that a device sends in an optimizer step of k micro-batches, in rings (arXiv 1910.02054, section 7):
+
+    replicas      2 (N - 1) / N P                      all-reduce of gradients, once a step
+    divided       k (N - 1) / N (2 (P - R) + R + P)    all-gather of layers, forward and backward, and of the rest once;
+                                                       reduce-scatter of gradients. In mixed precision layers are half as large
 """
 
 from dataclasses import dataclass
+
+from torch import nn
+
+from protoformer.blocks.stacks import layers_of
 
 MIXED = ("bf16", "fp16")  # `hardware.precision`: two bytes in products, four in weights
 
@@ -36,16 +52,62 @@ def optimizer_copies(optimizer: str, momentum: float) -> int:
     return {"sgd": int(momentum > 0), "adafactor": 0}.get(optimizer, 2)
 
 
+@dataclass(frozen=True)
+class Units:
+    """Bytes in fp32 of what is gathered at once: parameters outside of layers, and the largest layer."""
+
+    root: int
+    layer: int
+
+
+def units_of(module: nn.Module) -> Units:
+    """What is gathered at once of a module whose stacks are divided layer by layer."""
+    layers = [_bytes(layer) for layer in layers_of(module)]
+    return Units(_bytes(module) - sum(layers), max(layers, default=0))
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
 def device_memory(
-    parameter_bytes: int, activation_bytes: int, precision: str, *, trained_bytes: int | None = None, copies: int = 2
+    parameter_bytes: int,
+    activation_bytes: int,
+    precision: str,
+    *,
+    trained_bytes: int | None = None,
+    copies: int = 2,
+    devices: int = 1,
+    units: Units | None = None,
 ) -> DeviceMemory:
     """The table above. Counts are of fp32; `activation_bytes` is for the rows that the device holds at once, `trained_bytes`
-    for the parameters that are not frozen (None: all), `copies` as `optimizer_copies`."""
+    for the parameters that are not frozen (None: all), `copies` as `optimizer_copies`. With `units` the `devices` divide
+    weights, gradients and optimizer states."""
     trained = parameter_bytes if trained_bytes is None else trained_bytes
     mixed = precision in MIXED
+    activations = activation_bytes // 2 if mixed else activation_bytes
+    if units is None:
+        return DeviceMemory(
+            weights=parameter_bytes * 3 // 2 if mixed else parameter_bytes,
+            gradients=trained,
+            optimizer=copies * trained,
+            activations=activations,
+        )
+    gathered = units.root * 3 // 2 + units.layer if mixed else units.root + 2 * units.layer
     return DeviceMemory(
-        weights=parameter_bytes * 3 // 2 if mixed else parameter_bytes,
-        gradients=trained,
-        optimizer=copies * trained,
-        activations=activation_bytes // 2 if mixed else activation_bytes,
+        weights=parameter_bytes // devices + gathered,
+        gradients=trained // devices + min(trained, units.root + units.layer),
+        optimizer=copies * trained // devices,
+        activations=activations,
     )
+
+
+def sent_bytes(
+    parameter_bytes: int, trained_bytes: int, precision: str, *, devices: int, accumulation: int, units: Units | None
+) -> int:
+    """Bytes that a device sends in an optimizer step, as above."""
+    others = (devices - 1) / devices
+    if units is None:
+        return int(2 * others * trained_bytes)
+    layers = (parameter_bytes - units.root) / (2 if precision in MIXED else 1)
+    return int(accumulation * others * (2 * layers + units.root + trained_bytes))

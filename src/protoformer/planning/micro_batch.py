@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from protoformer.assembly.model import build_module
+from protoformer.blocks.stacks import recompute_activations
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.models.cost import cost
-from protoformer.planning.memory import device_memory
+from protoformer.planning.memory import device_memory, units_of
 
 USABLE = 0.85  # of a card's memory; the rest is for its context, workspaces of libraries, and fragmentation
 
@@ -30,16 +31,22 @@ class RowMemory:
         return max(1, int((nbytes - self.fixed) // max(1, self.per_row)))
 
 
-def row_memory(config: Mapping[str, Any], arguments: dict[str, Any], tokens: int) -> RowMemory:
-    """Memory of rows of `tokens` tokens, measured on the meta device with one row and with two."""
+def row_memory(config: Mapping[str, Any], arguments: dict[str, Any], tokens: int, ranks: int = 1) -> RowMemory:
+    """Memory of rows of `tokens` tokens on one of `ranks` devices, measured on the meta device with one row and with two."""
     with torch.device("meta"):
         module: Any = build_module({**config, "hardware": {**config["hardware"], "packing": "off"}}, arguments)
         module.train()
+        if config["hardware"]["checkpoint_activations"]:
+            recompute_activations(module)
         one, two = (
             cost(module, lambda rows=rows: module.loss(module.dummy_batch(rows, tokens)).total) for rows in (1, 2)
         )
-    precision = config["hardware"]["precision"]
-    totals = [device_memory(each.parameter_bytes, each.activations, precision).total for each in (one, two)]
+    hardware = config["hardware"]
+    units = units_of(module) if hardware["fully_shard"] and ranks > 1 else None
+    totals = [
+        device_memory(each.parameter_bytes, each.activations, hardware["precision"], devices=ranks, units=units).total
+        for each in (one, two)
+    ]
     per_row = totals[1] - totals[0]
     return RowMemory(totals[0] - per_row, per_row)
 

@@ -7,7 +7,7 @@ Rows are taken to be as long as `task.max_len`; shorter ones cost less, since pa
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.model import build_module, builder_arguments, initial_sizes, with_sizes
 from protoformer.assembly.steps import limits_in_micro_batches, total_steps
+from protoformer.blocks.stacks import layers_of, recompute_activations
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.selection import SplitSelection
 from protoformer.distributed.devices import matrix_flops
@@ -25,7 +26,7 @@ from protoformer.models.cost import Cost, cost
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.schedules import warmup_steps
 from protoformer.planning.evaluation import forward_flops, prompt_tokens
-from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies
+from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies, sent_bytes, units_of
 from protoformer.reporting.tables import counted, format_duration
 from protoformer.runs.own_files import AUTO
 from protoformer.sample import size as sample_size
@@ -44,6 +45,8 @@ class Plan:
     forward_flops_per_token: float
     training_flops_per_token: float
     memory: DeviceMemory
+    sent_bytes: int  # by a device in an optimizer step
+    checkpoint_bytes: int  # weights and optimizer states, of all devices together
     rows: int  # held at once by a device
     tokens_per_row: int
     devices: int
@@ -89,6 +92,11 @@ def plan(config: Mapping[str, Any]) -> Plan:
     one_row, micro_batch = _costs(config, arguments, rows.per_device, tokens)
     examples = _examples(config)
     steps = _steps(config, examples, rows)
+    examples = _examples(config)
+    steps = _steps(config, examples, rows)
+    units = units_of(_module(config, arguments)) if hardware["fully_shard"] and devices > 1 else None
+    copies = optimizer_copies(recipe.get("optimizer", "adamw"), recipe.get("momentum", 0.0))
+    sizes, precision = (one_row.parameter_bytes, one_row.trained_bytes), hardware["precision"]
     return Plan(
         parameters=one_row.parameters,
         forward_flops_per_token=one_row.forward_flops / tokens,
@@ -96,10 +104,14 @@ def plan(config: Mapping[str, Any]) -> Plan:
         memory=device_memory(
             one_row.parameter_bytes,
             micro_batch.activations,
-            hardware["precision"],
+            precision,
             trained_bytes=one_row.trained_bytes,
-            copies=optimizer_copies(recipe.get("optimizer", "adamw"), recipe.get("momentum", 0.0)),
+            copies=copies,
+            devices=devices,
+            units=units,
         ),
+        sent_bytes=sent_bytes(*sizes, precision, devices=devices, accumulation=rows.accumulation, units=units),
+        checkpoint_bytes=one_row.parameter_bytes + copies * one_row.trained_bytes,
         rows=rows.per_device,
         tokens_per_row=tokens,
         devices=devices,
@@ -127,7 +139,14 @@ def _costs(config: Mapping[str, Any], arguments: dict[str, Any], rows: int, toke
     with torch.device("meta"):
         module.train()
         one_row = cost(module, lambda: module.loss(module.dummy_batch(1, tokens)).total)
-        return one_row, cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
+        micro_batch = cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
+        if not config["hardware"]["checkpoint_activations"]:
+            return one_row, micro_batch
+        recompute_activations(module)
+        inputs = cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
+    # beside the layers' inputs what one layer saves, while it is computed again
+    one_layer = (micro_batch.activations - inputs.activations) // max(1, len(layers_of(module)))
+    return one_row, replace(inputs, activations=inputs.activations + one_layer)
 
 
 def _module(config: Mapping[str, Any], arguments: dict[str, Any]) -> TaskModule:
@@ -202,6 +221,9 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     }
     if not config["task"]["splits"].get("train"):
         return lines | {"steps": "none: this task is only tested"}
+    if run_plan.devices > 1:
+        lines["communication"] = f"{run_plan.sent_bytes / GIB:.2f} GiB that a device sends in a step"
+    lines["checkpoint"] = f"{run_plan.checkpoint_bytes / GIB:.2f} GiB with the optimizer's state"
     if run_plan.steps is None or run_plan.training_flops is None:
         return lines | {"steps": "unknown: the task states no train_examples"}
     examples = "" if run_plan.examples is None else f"{run_plan.examples:,} examples, "

@@ -43,7 +43,7 @@ def fit_to_device(parts: Parts, config: Mapping[str, Any], accelerator: str, dev
 
 def _micro_batch(parts: Parts, config: Mapping[str, object], batch: BatchConfig, device_bytes: int) -> int | None:
     tokens = parts.data.max_len
-    memory = row_memory(parts.model.in_config(dict(config)), parts.model.arguments, tokens)
+    memory = row_memory(parts.model.in_config(dict(config)), parts.model.arguments, tokens, batch.ranks)
     micro_batch = fitting_micro_batch(batch, memory, tokens, device_bytes)
     if micro_batch is not None:
         unit = "tokens" if batch.order == "tokens" else "rows"

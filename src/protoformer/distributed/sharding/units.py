@@ -56,9 +56,10 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def reshard(module: nn.Module) -> None:
-    """Free the root unit's whole weights, which an evaluation step leaves behind."""
+    """Free the whole weights that a computation without a backward pass leaves behind, and forget its order of layers: the next
+    backward pass would gather weights in advance by it, on ranks that computed alone others than on the rest."""
     if isinstance(module, FSDPModule):
-        module.reshard()
+        module.reset_iter_state()
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def full_weights(module: nn.Module) -> Iterator[None]:
     finally:
         for unit in units:
             unit.set_reshard_after_forward(unit is not module, recurse=False)
-            unit.reshard()
+        reshard(module)
 
 
 def local_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
