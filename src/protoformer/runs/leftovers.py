@@ -62,6 +62,9 @@ def _of_run(path: Path) -> Iterator[Leftover]:
         yield Leftover(run.last_checkpoint, OPTIMIZER, size_of(run.last_checkpoint), path)
     if run.earlier.is_dir():
         yield Leftover(run.earlier, OPTIMIZER, size_of(run.earlier), path)
+    if others:
+        for shards in sorted((run.checkpoints / "shards").glob("last-*")):
+            yield Leftover(shards, OPTIMIZER, size_of(shards), path)
     snapshots = run.checkpoints / "snapshots"
     if snapshots.is_dir() and run.averaged_checkpoint.exists():
         yield Leftover(snapshots, SNAPSHOTS, size_of(snapshots), path)

@@ -84,8 +84,14 @@ def read_whole(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
 def take_sharded(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Take the sharded tensors out of a checkpoint's weights and optimizer states: key -> tensor.
 
-    The containers stay, and `put_back` fills them again.
+    `put_back` fills them in again. Containers are copied: those of an optimizer's state are the ones that it steps with.
     """
+    checkpoint["state_dict"] = dict(checkpoint["state_dict"])
+    if "optimizer_states" in checkpoint:
+        checkpoint["optimizer_states"] = [
+            {**each, "state": {index: dict(state) for index, state in each["state"].items()}}
+            for each in checkpoint["optimizer_states"]
+        ]
     taken: dict[str, Tensor] = {}
     for prefix, tensors in _containers(checkpoint):
         for name in [name for name, value in tensors.items() if isinstance(value, DTensor)]:

@@ -94,6 +94,5 @@ def divided_like(tensor: Tensor, like: Tensor) -> Tensor:
     """This rank's part of a tensor that every rank has, sharded as `like` is. Nothing is exchanged."""
     if not isinstance(like, DTensor) or isinstance(tensor, DTensor) or tensor.shape != like.shape:
         return tensor
-    return cast(
-        Tensor, distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-    )
+    part = distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    return cast(Tensor, part.clone())  # no view: the whole may be a mapped file
