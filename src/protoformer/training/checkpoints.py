@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from protoformer.atomic import replace_atomically
 from protoformer.distributed.sharding.files import SHARDS
 from protoformer.distributed.sharding.units import full_tensor
+from protoformer.errors import WeightsError
 from protoformer.models.weights import StateDict, read_checkpoint, read_pickle
 from protoformer.runs.folder import RunFolder
 
@@ -46,14 +47,15 @@ def write_checkpoint(content: Mapping[str, object], path: Path) -> None:
 
 
 def remove_unnamed_shards(checkpoints: Path) -> None:
-    """Remove the folders of shards that no checkpoint of a run names (any more)."""
+    """Remove the folders of shards that no checkpoint of a run names (any more); none, where one cannot be read."""
     folders = [path for path in (checkpoints / SHARDS).glob("*") if not path.name.startswith(".")]
     if not folders:
         return
-    named = set()
-    for path in checkpoints.rglob("*.ckpt"):
-        manifest = read_pickle(path, mmap=True).get("shards")
-        named.add(manifest["folder"] if manifest else None)
+    try:
+        contents = [read_pickle(path, mmap=True) for path in checkpoints.rglob("*.ckpt")]
+    except WeightsError:
+        return
+    named = {content["shards"]["folder"] for content in contents if "shards" in content}
     for folder in folders:
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)
@@ -117,6 +119,7 @@ def drop_states(folder: RunFolder, keep_last: bool) -> None:
     """Remove the checkpoints that a finished run would have continued from, but for `last.ckpt` with `keep_last`; of its only
     weights, all but the weights."""
     shutil.rmtree(folder.earlier, ignore_errors=True)
+    remove_unnamed_shards(folder.checkpoints)
     last = folder.last_checkpoint
     if keep_last or not last.exists():
         return
