@@ -116,7 +116,7 @@ def test_one_rank_may_have_all_weights_and_gives_them_back(results: Any) -> None
 def test_one_process_reads_the_shards_of_two_ranks(results: Any) -> None:
     manifest, folder = results[0]["manifest"], results[1]
     assert sorted(manifest["files"]) == sorted(path.name for path in folder.iterdir())
-    assert not [path for path in folder.iterdir() if path.suffix != ".safetensors"]  # nothing that would be unpickled
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}  # nothing that would be unpickled
     whole = files.read_whole(folder, manifest)
     _, weights = results[0][str(len(OPTIMIZERS) - 1)]
     assert {name: tensor.tolist() for name, tensor in whole.items()} == weights
@@ -126,7 +126,7 @@ def test_missing_and_truncated_shards_are_named(results: Any, tmp_path: Path) ->
     manifest, folder = results[0]["manifest"], results[1]
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    first, second = sorted(manifest["files"])
+    _, first, second = sorted(manifest["files"])
     (tmp_path / first).write_bytes((tmp_path / first).read_bytes()[:-8])
     with pytest.raises(WeightsError, match=f"{first}: corrupt or truncated"):
         files.read_whole(tmp_path, manifest)

@@ -88,7 +88,7 @@ def test_two_ranks_that_share_the_weights_train_as_one_process(tmp_path: Path, k
     assert result(sharded)["parameters"] == result(whole)["parameters"]
     assert result(sharded)["metrics"] == pytest.approx(result(whole)["metrics"], rel=1e-2)
     shards = sorted(path.name for path in (sharded / "checkpoints" / "shards").glob("last-*/*"))
-    assert len(shards) == 2
+    assert [name.partition("-model")[0] for name in shards] == ["checksums.json", "shard-00001", "shard-00002"]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,22 @@ def test_a_killed_run_continues_to_the_bit(tmp_path: Path) -> None:
             assert torch.equal(tensor, actual["optimizer_states"][0]["state"][index][name]), (index, name)
     names = {path.name for path in (again / "checkpoints" / "shards").iterdir()}
     assert names == {"best-000000004", "last-000000004"}  # what the killed process left is gone
+
+
+def test_a_damaged_shard_is_skipped_for_the_checkpoint_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    overrides = (*MRPC, *FOUR_STEPS)
+    whole = run(tmp_path / "whole", "fsdp_cpu", *overrides)
+    run_until_stopped(tmp_path / "again", "fsdp_cpu", 3, *overrides)
+    shards = sorted((tmp_path / "again").rglob("shards/last-000000003/*.safetensors"))
+    content = bytearray(shards[1].read_bytes())
+    content[-5] ^= 1
+    shards[1].write_bytes(content)
+    again = run(tmp_path / "again", "fsdp_cpu", *overrides)
+    assert "shard-00002" in caplog.text
+    assert "continuing from the one before" in caplog.text
+    assert curve(again) == curve(whole)
+    for name, tensor in last(whole)["state_dict"].items():
+        assert torch.equal(tensor, last(again)["state_dict"][name]), name
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises WeightsError for a corrupt one.
     """
     checkpoint: dict[str, Any] = read_pickle(path)
-    if isinstance(checkpoint, dict) and (manifest := checkpoint.pop("shards", None)):
+    if isinstance(checkpoint, dict) and (manifest := checkpoint.pop("sharded_tensors", None)):
         from protoformer.distributed.sharding import files  # imports torch.distributed.checkpoint, which takes a second
 
         files.put_back(checkpoint, files.read_whole(files.shards_folder(path, manifest), manifest))

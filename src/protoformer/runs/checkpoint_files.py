@@ -1,12 +1,16 @@
 """Whether checkpoint files are whole, and which one a run is continued from.
 
 A checkpoint is a zip archive (`torch.save`), which holds a CRC-32 of each tensor and of everything else in it. That is the
-checksum: a truncated file has no directory of its entries, a changed byte does not fit its CRC.
+checksum: a truncated file has no directory of its entries, a changed byte does not fit its CRC. Of a sharded checkpoint the
+archive names a folder beside it, whose `checksums.json` has the CRC-32 of each file.
 """
 
+import json
 import logging
 import os
+import pickletools
 import zipfile
+import zlib
 from pathlib import Path
 
 from protoformer.errors import RunFolderError
@@ -20,9 +24,36 @@ def damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             name = archive.testzip()
+            if name is None and (shards := _names_shards(archive)):
+                return _damaged_shard(path, shards)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
         return str(error) or type(error).__name__
     return None if name is None else f"the checksum of {name} is wrong"
+
+
+def _names_shards(archive: zipfile.ZipFile) -> set[str]:
+    """Of the file of a sharded checkpoint the strings in it, the name of its folder among them; of another one nothing. The
+    pickle is read as a list of operations, and not carried out."""
+    (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    strings = {argument for _, argument, _ in pickletools.genops(archive.read(pickled)) if isinstance(argument, str)}
+    return strings if "sharded_tensors" in strings else set()
+
+
+def _damaged_shard(path: Path, names: set[str]) -> str | None:
+    folders = [each for parent in (path.parent, path.parents[1]) for each in (parent / "shards").glob("*")]
+    folder = next((each for each in folders if each.name in names), None)
+    if folder is None:
+        return "its folder of shards is missing"
+    for name, crc in json.loads((folder / "checksums.json").read_text(encoding="utf-8")).items():
+        if not (folder / name).is_file():
+            return f"{folder.name}/{name} is missing"
+        actual = 0
+        with (folder / name).open("rb") as file:
+            while chunk := file.read(2**20):
+                actual = zlib.crc32(chunk, actual)
+        if actual != crc:
+            return f"the checksum of {folder.name}/{name} is wrong"
+    return None
 
 
 def choose_whole_checkpoint(folder: RunFolder) -> None:

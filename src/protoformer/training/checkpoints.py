@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from protoformer.atomic import replace_atomically
-from protoformer.distributed.sharding.files import SHARDS
+from protoformer.distributed.sharding.files import MANIFEST, SHARDS
 from protoformer.distributed.sharding.units import full_tensor
 from protoformer.errors import WeightsError
 from protoformer.models.weights import StateDict, read_checkpoint, read_pickle
@@ -55,7 +55,7 @@ def remove_unnamed_shards(checkpoints: Path) -> None:
         contents = [read_pickle(path, mmap=True) for path in checkpoints.rglob("*.ckpt")]
     except WeightsError:
         return
-    named = {content["shards"]["folder"] for content in contents if "shards" in content}
+    named = {content[MANIFEST]["folder"] for content in contents if MANIFEST in content}
     for folder in folders:
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Checkpoints of sharded runs: one small file, and beside it a folder of shards that the file names.
 
-`last.ckpt` holds everything but the sharded tensors, and under `shards` a manifest of `shards/last-STEP`, in which each rank
+`last.ckpt` holds everything but the sharded tensors, and under `sharded_tensors` a manifest of `shards/last-STEP`, in which each rank
 has written its part of weights and optimizer states (see `distributed.sharding.files`). The folder is complete and flushed
 before the file replaces the one before it, so one rename decides which checkpoint there is. Folders that no file names any
 more are removed when the next checkpoint is written.
@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from protoformer.atomic import create_folder_atomically
 from protoformer.distributed.collectives import broadcast_from_rank0
 from protoformer.distributed.sharding.files import (
+    MANIFEST,
     SHARDS,
     describe,
     put_back,
@@ -43,7 +44,7 @@ def write_divided(checkpoint: dict[str, Any], path: Path) -> None:
         name, unfinished = broadcast_from_rank0(lambda: _begin(path, checkpoint["global_step"], stack))
         write_shards(tensors, unfinished)
         if is_main():
-            checkpoint["shards"] = describe(tensors, unfinished, name)
+            checkpoint[MANIFEST] = describe(tensors, unfinished, name)
     if is_main():
         write_checkpoint(checkpoint, path)
 
@@ -77,7 +78,7 @@ def read_divided(path: Path, module: nn.Module, optimizers: Sequence[Optimizer] 
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     values[name] = divided_like(value, of_parameters[index])
-    manifest = checkpoint.pop("shards", None)
+    manifest = checkpoint.pop(MANIFEST, None)
     if manifest is not None:
         layouts = _layouts(weights, parameters)
         tensors = {

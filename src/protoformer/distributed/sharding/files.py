@@ -7,16 +7,19 @@ there, so what the folder must hold is written elsewhere (`Manifest`) and compar
 Any number of processes can read a folder, also one process alone: each reads the parts that it needs.
 """
 
+import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
 
 from protoformer.errors import WeightsError
 
+MANIFEST = "sharded_tensors"  # key of a checkpoint whose tensors are in a folder of shards
 SHARDS = "shards"  # of all checkpoints of a run: a folder beside their files
 
 
@@ -27,6 +30,9 @@ class Manifest(TypedDict):
     folder: str
     tensors: dict[str, tuple[list[int], torch.dtype]]
     files: dict[str, int]
+
+
+CHECKSUMS = "checksums.json"  # in the folder: CRC-32 of each file, for who looks for damage without torch
 
 
 def shards_folder(checkpoint: Path, manifest: Manifest) -> Path:
@@ -41,6 +47,20 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     writer = dcp.HuggingFaceStorageWriter(path=str(folder), save_distributed=True)
     dcp.save(dict(tensors), storage_writer=writer)
+    checksums: list[Any] = [None] * distributed.get_world_size()
+    own = sorted(folder.glob(f"shard-{distributed.get_rank() + 1:05d}-*"))
+    distributed.all_gather_object(checksums, {path.name: _crc32(path) for path in own})
+    if distributed.get_rank() == 0:
+        merged = {name: crc for of_rank in checksums for name, crc in of_rank.items()}
+        (folder / CHECKSUMS).write_text(json.dumps(merged), encoding="utf-8")
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            crc = zlib.crc32(chunk, crc)
+    return crc
 
 
 def describe(tensors: Mapping[str, Tensor], folder: Path, name: str) -> Manifest:
