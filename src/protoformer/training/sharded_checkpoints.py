@@ -1,9 +1,9 @@
 """Checkpoints of sharded runs: one small file, and beside it a folder of shards that the file names.
 
-`last.ckpt` holds everything but the sharded tensors, and under `sharded_tensors` a manifest of `shards/last-STEP`, in which each rank
-has written its part of weights and optimizer states (see `distributed.sharding.files`). The folder is complete and flushed
-before the file replaces the one before it, so one rename decides which checkpoint there is. Folders that no file names any
-more are removed when the next checkpoint is written.
+`last.ckpt` holds everything but the sharded tensors, and under `sharded_tensors` a manifest of `shards/last-STEP`, in which
+each rank has written its part of weights and optimizer states (see `distributed.sharding.files`). The folder is complete and
+flushed before the file replaces the one before it, so one rename decides which checkpoint there is. Folders that no file names
+any more are removed when the next checkpoint is written.
 
 Optimizer states have the same keys as in the checkpoint of one process, so either kind continues as the other, on any number of
 ranks: `models.weights.read_checkpoint` makes whole tensors of it in one process, `read_divided` each rank's part.
