@@ -30,9 +30,7 @@ HARDWARE: dict[str, Any] = {
 OPTIMIZERS = [
     Optimization(lr=0.1),
     Optimization(lr=0.1, bias_correction=False),
-    Optimization(lr=0.1, optimizer="lamb"),
     Optimization(lr=0.1, optimizer="sgd", momentum=0.9),
-    Optimization(lr=0.1, optimizer="adafactor"),
 ]
 
 

@@ -95,6 +95,7 @@ def test_two_ranks_that_share_the_weights_train_as_one_process(tmp_path: Path, k
     ("overrides", "message"),
     [
         (("model=rnn", "task=glue/mrpc"), "cannot divide recurrent layers: hardware=ddp"),
+        ((*BERT, "task=glue/mrpc", "recipe.optimizer=lamb"), "has no recipe.optimizer=lamb: adamw or sgd"),
     ],
 )
 def test_what_cannot_be_sharded_is_refused_in_one_line(

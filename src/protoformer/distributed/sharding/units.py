@@ -41,13 +41,15 @@ def shard(module: nn.Module, layers: Iterable[nn.Module], mesh: DeviceMesh, *, b
     cast(FSDPModule, module)._get_fsdp_state()._lazy_init()
 
 
-def check_shardable(module: nn.Module, precision: str) -> None:
+def check_shardable(module: nn.Module, precision: str, optimizer: str) -> None:
     """Raise ConfigurationError for what cannot be sharded: recurrent layers, whose kernels keep references to whole weights,
-    and fp16, whose gradient scaler would skip a step on some ranks alone."""
+    fp16, whose gradient scaler would skip a step on some ranks alone, and optimizers that need norms of whole matrices."""
     if any(isinstance(each, nn.RNNBase) for each in module.modules()):
         raise ConfigurationError(f"{KEY} cannot divide recurrent layers: hardware=ddp, or another model")
     if precision == "fp16":
         raise ConfigurationError(f"{KEY} has no fp16: hardware.precision=bf16, or hardware=ddp")
+    if optimizer in ("lamb", "adafactor"):
+        raise ConfigurationError(f"{KEY} has no recipe.optimizer={optimizer}: adamw or sgd, or hardware=ddp")
 
 
 def is_sharded(module: nn.Module) -> bool:
