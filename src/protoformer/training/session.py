@@ -81,7 +81,7 @@ class TrainingSession:
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
         self.shards = shards(config, ranks)
         if self.shards:
-            check_shardable(self.parts.module, hardware["precision"], config["recipe"]["optimizer"])
+            check_shardable(self.parts.module, hardware["precision"], config["recipe"].get("optimizer", "adamw"))
         self.probes = build_probes(self.parts.model.in_config(self.parts.config), self.parts, rank=rank, ranks=ranks)
         fit_to_device(self.parts, config, self.accelerator)
         pl.seed_everything(config["seed"] + rank, verbose=False)
