@@ -25,8 +25,10 @@ def shard(module: nn.Module, layers: Iterable[nn.Module], mesh: DeviceMesh, *, b
     """Divide the parameters of `module` among the ranks of `mesh`, in place. Each rank must hold the same whole weights.
 
     `bf16`: layers are gathered and computed in bfloat16, and their gradients reduced in float32. The root unit stays in
-    float32, and with it the residual stream and the gradient of the token embedding, as under autocast without sharding.
+    float32, and with it the residual stream and the gradient of the token embedding, as under autocast without sharding. On
+    the CPU layers are gathered in float32 too, and computed by autocast.
     """
+    bf16 = bf16 and mesh.device_type != "cpu"  # whose normalisation takes no weights of another type than its input
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None,
         reduce_dtype=torch.float32 if bf16 else None,
