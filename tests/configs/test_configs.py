@@ -128,7 +128,9 @@ def test_what_was_promised_is_there() -> None:
     assert texts == ELEVEN | GPTS | {"glue/ax", "glue/wnli"} | PRETRAINING | RUNNING | CHOICES | (
         OWN.keys() - {"translate/own"}
     )
-    assert set(options("hardware", FOLDERS)) == {"auto", "cpu", "ddp", "ddp_bf16", "ddp_cpu", "gpu", "gpu_bf16"}
+    assert set(options("hardware", FOLDERS)) == {
+        *("auto", "cpu", "gpu", "gpu_bf16", "ddp", "ddp_bf16", "ddp_cpu", "fsdp", "fsdp_bf16", "fsdp_cpu")
+    }
     assert set(options("source", FOLDERS)) == {"files", "hub", "local", "parallel", "sample"}
     assert set(options("family", FOLDERS)) >= {"bert", "gpt", "gpt2", "gpt3", "none"}
     assert set(options("tracking", FOLDERS)) == {"auto", "none", "tensorboard", "wandb", "wandb_offline"}

@@ -24,7 +24,7 @@ HOMES_OF_KINDS = (
     "runs/upgrade.py",  # results of versions that stated nothing but the kind
 )
 HOMES_OF_FAMILIES = ("models/hf",)
-BASES = {"TaskModule", "Evaluation", "InputTemplate"}
+BASES = {"TaskModule", "Evaluation", "InputTemplate", "FSDPModule"}
 
 
 def trees(homes: tuple[str, ...]) -> Iterator[tuple[str, ast.Module]]:

@@ -17,7 +17,7 @@ from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError, InterruptedRunError, LostRankError
 from protoformer.models.weights import read_checkpoint
 from protoformer.runs.metrics import read_metrics
-from protoformer.training import sharded_checkpoints
+from protoformer.training.sharding import checkpoints as sharded_checkpoints
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.run import train
 
@@ -165,7 +165,13 @@ def test_a_damaged_shard_is_skipped_for_the_checkpoint_before(tmp_path: Path, ca
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("fsdp_cpu", "cpu"), ("cpu", "fsdp_cpu"), ("fsdp_cpu", "ddp_cpu"), ("ddp_cpu", "fsdp_cpu")]
+    ("first", "second"),
+    [
+        ("fsdp_cpu", "cpu"),
+        ("cpu", "fsdp_cpu"),
+        pytest.param("fsdp_cpu", "ddp_cpu", marks=pytest.mark.slow),
+        pytest.param("ddp_cpu", "fsdp_cpu", marks=pytest.mark.slow),
+    ],
 )
 def test_other_hardware_continues(tmp_path: Path, first: str, second: str) -> None:
     overrides = (*MRPC, *FOUR_STEPS)

@@ -62,7 +62,7 @@ def shards(config: Mapping[str, Any], ranks: int) -> bool:
 def build_strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> str | Strategy:
     """Lightning's strategy: `auto` for one process, else DDP over nccl or gloo, whose timeout ends the job on a lost rank.
 
-    The strategy that shards weights is `training.sharded_strategy`.
+    The strategy that shards weights is `training.sharding.strategy`.
     """
     if ranks == 1:
         return "auto"

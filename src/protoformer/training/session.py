@@ -52,7 +52,7 @@ from protoformer.training.result import (
     run_result,
     training_stats,
 )
-from protoformer.training.sharded_checkpoints import load_weights
+from protoformer.training.sharding.checkpoints import load_weights
 from protoformer.training.trackers import tracking
 from protoformer.training.trainer import build_trainer
 

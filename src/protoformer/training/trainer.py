@@ -29,7 +29,7 @@ from protoformer.training.callbacks.rng_state import SaveRngState
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import AtomicCheckpointIO
-from protoformer.training.sharded_strategy import ShardedStrategy
+from protoformer.training.sharding.strategy import ShardedStrategy
 
 log = logging.getLogger(__name__)
 

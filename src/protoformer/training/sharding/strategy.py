@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from protoformer.distributed.sharding.units import is_sharded, reshard, shard
-from protoformer.training.sharded_checkpoints import read_divided, write_divided
+from protoformer.training.sharding.checkpoints import read_divided, write_divided
 
 
 class ShardedStrategy(ModelParallelStrategy):
