@@ -17,9 +17,9 @@ from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError, InterruptedRunError, LostRankError
 from protoformer.models.weights import read_checkpoint
 from protoformer.runs.metrics import read_metrics
-from protoformer.training.sharding import checkpoints as sharded_checkpoints
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.run import train
+from protoformer.training.sharding import checkpoints as sharded_checkpoints
 
 from ..forked_ranks import forked_ranks
 
