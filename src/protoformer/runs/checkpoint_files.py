@@ -7,12 +7,12 @@ archive names a folder beside it, whose `checksums.json` has the CRC-32 of each 
 
 import json
 import logging
-import os
 import pickletools
 import zipfile
 import zlib
 from pathlib import Path
 
+from protoformer.atomic import replace_file
 from protoformer.errors import RunFolderError
 from protoformer.runs.folder import RunFolder
 
@@ -69,7 +69,7 @@ def choose_whole_checkpoint(folder: RunFolder) -> None:
         for earlier in folder.earlier_checkpoints:
             if damage(earlier) is None:
                 log.warning("%s is damaged (%s): continuing from the one before", last, problem)
-                os.replace(earlier, last)  # both are on this disk, and each is whole or known to be damaged
+                replace_file(earlier, last)
                 break
         else:
             raise RunFolderError(

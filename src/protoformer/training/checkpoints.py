@@ -17,7 +17,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from protoformer.atomic import replace_atomically
+from protoformer.atomic import replace_atomically, replace_file
 from protoformer.distributed.sharding.files import MANIFEST, SHARDS
 from protoformer.distributed.sharding.units import full_tensor
 from protoformer.errors import WeightsError
@@ -110,7 +110,7 @@ def keep_replaced(folder: RunFolder, number: int) -> Iterator[None]:
         yield
         for path in reversed(folder.earlier_checkpoints):
             if int(path.stem) + 1 < number:
-                os.replace(path, path.with_name(f"{int(path.stem) + 1}.ckpt"))
+                replace_file(path, path.with_name(f"{int(path.stem) + 1}.ckpt"))
             elif path != newest:
                 path.unlink()
 
