@@ -1,4 +1,4 @@
-"""Damaged checkpoints are noticed before a run goes on, and the one before is taken."""
+"""Damaged checkpoints are noticed before a run continues, and the one before is taken."""
 
 import logging
 import os
@@ -54,6 +54,16 @@ def test_the_last_ones_are_kept_in_order(folder: RunFolder, number: int) -> None
     write(folder, 6, 1)  # a smaller number than before drops none of them, nor makes any older
     drop_states(folder, keep_last=True)
     assert steps(folder) == [6]
+
+
+def test_they_are_kept_without_hard_links_too(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for step in (1, 2, 3):
+        write(folder, step)
+    assert steps(folder) == [3, 2, 1]
 
 
 def test_a_save_that_fails_changes_nothing(folder: RunFolder) -> None:

@@ -67,7 +67,7 @@ def _build_probe(
         has_head, task = config["task"]["needs_head"], run_config["task"]
         splits = _scored_splits(config["task"]["splits"], task["probe_rows"])
         if has_head:
-            splits |= {FITTED_TO: _first(config["task"]["splits"].get("train"), task["probe_train_rows"], name)}
+            splits |= {FITTED_TO: _first(config["task"]["splits"].get("train"), task["probe_train_rows"])}
         config["task"] = {**config["task"], "splits": {"train": None, ROLE: splits, "test": None}}
         module: TaskModule = instantiate_node(
             with_complete_metrics(config["task"]["module"]),
@@ -96,10 +96,10 @@ def _linear_probe(module: TaskModule, data: TableDataModule[Any]) -> LinearProbe
 def _scored_splits(splits: Mapping[str, Any], rows: int) -> dict[str, str]:
     """The task's dev splits, or the test splits where it has none, of each the first rows."""
     named = named_splits(splits.get("validation")) or named_splits(splits.get("test"))
-    return {name: _first(split, rows, name) for name, split in named.items()}
+    return {name: _first(split, rows) for name, split in named.items()}
 
 
-def _first(split: str | None, rows: int, name: str) -> str:
+def _first(split: str | None, rows: int) -> str:
     """The first rows of a split; a part of a split is taken whole."""
     if split is None:
         raise ConfigurationError("it has no training split to fit a linear probe to")

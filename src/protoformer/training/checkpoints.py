@@ -99,14 +99,17 @@ def keep_replaced(folder: RunFolder, number: int) -> Iterator[None]:
     """Within the block `last.ckpt` is written anew; what it was is kept as `earlier/1.ckpt`, what that was as `earlier/2.ckpt`,
     so that `number` checkpoints stay in all.
 
-    Nothing changes where the block raises. No copy is made, both names are of one file.
+    Nothing changes where the block raises. No copy is made where the file system has hard links.
     """
     last, newest = folder.last_checkpoint, folder.earlier / "1.ckpt"
     if number == 1 or not last.exists():
         yield
         return
     with replace_atomically(newest) as tmp:
-        os.link(last, tmp)
+        try:
+            os.link(last, tmp)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(last, tmp)
         yield
         for path in reversed(folder.earlier_checkpoints):
             if int(path.stem) + 1 < number:
