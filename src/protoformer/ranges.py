@@ -10,3 +10,6 @@ from typing import Annotated
 Positive = Annotated[int, "at least 1"]
 NonNegative = Annotated[int, "at least 0"]
 DropoutRate = Annotated[float, "at least 0 and below 1"]
+
+DURATION = "a duration such as 30s, 10m, 2h or 1h30m"
+Duration = Annotated[str, DURATION]

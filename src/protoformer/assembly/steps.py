@@ -43,6 +43,8 @@ def limits_in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accum
         )
     if converted["limit_train_batches"] is not None:
         converted["limit_train_batches"] = min(converted["limit_train_batches"], micro_batches)
+    if converted["max_epochs"] is None and converted["max_steps"] < 0:
+        converted["max_epochs"] = -1  # time alone ends the run; Lightning's own default is 1,000 epochs
     return converted
 
 
@@ -59,12 +61,15 @@ def evaluation_limits(limits: Mapping[str, Any], batches: Mapping[str, Sequence[
     return raised
 
 
-def total_steps(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> int:
-    """Optimizer steps of a whole run, from an epoch's micro-batches on one rank. `limits` as from `limits_in_micro_batches`."""
+def total_steps(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> int | None:
+    """Optimizer steps of a whole run, from an epoch's micro-batches on one rank; None where neither steps nor epochs end it.
+
+    `limits` as from `limits_in_micro_batches`.
+    """
     if limits["limit_train_batches"] is not None:
         micro_batches = limits["limit_train_batches"]
     epochs, steps = limits["max_epochs"], limits["max_steps"]
     if epochs is None or epochs < 0:
-        return int(steps)
+        return int(steps) if steps >= 0 else None
     steps_of_epochs = math.ceil(micro_batches / accumulation) * epochs
     return steps_of_epochs if steps < 0 else min(steps_of_epochs, steps)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from protoformer.config.resolvers.ladder import Depth
 from protoformer.optim.optimization import Optimization
-from protoformer.ranges import NonNegative, Positive
+from protoformer.ranges import Duration, NonNegative, Positive
 
 # nodes that must have a `_target_`
 TARGETS = ("model", "model.template", "task.rows", "task.data", "task.module", "task.vocabulary", "source")
@@ -104,6 +104,8 @@ class Recipe(Optimization):
     batch_size: Positive  # over all ranks and accumulated micro-batches
     epochs: Positive | None = None  # passes over the training split
     max_steps: Annotated[int, "at least 1, or -1 for no limit"] = -1  # optimizer steps
+    # time of training at most, which the schedule then follows: 30s, 10m, 2h, 1h30m; the first limit that is reached ends it
+    max_time: Duration | None = None
     aux_lm_weight: Annotated[float, "at least 0 (0: no language model beside the task)"] = 0.0  # of a decoder's LM loss
     label_smoothing: Annotated[float, "at least 0 (none) and below 1"] = 0.0  # of a translation's targets
     # random rows, rows of similar length, or batches of a number of tokens, as batch_size and micro_batch then count

@@ -149,8 +149,10 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
             "choose hardware.precision=bf16 (or fp32)"
         )
     limits = (recipe["epochs"], trainer["max_epochs"], recipe["max_steps"], trainer["max_steps"])
-    if task["splits"]["train"] is not None and limits == (None, None, -1, -1):
-        raise ConfigurationError("how long to train is not set; add recipe.epochs=<n> or recipe.max_steps=<n>")
+    if task["splits"]["train"] is not None and limits == (None, None, -1, -1) and recipe["max_time"] is None:
+        raise ConfigurationError(
+            "how long to train is not set; add recipe.epochs=<n>, recipe.max_steps=<n> or recipe.max_time=<duration>"
+        )
     if recipe["early_stopping"]["patience"] is not None and not task["splits"]["validation"]:
         raise ConfigurationError("recipe.early_stopping.patience needs a dev split: task.splits.validation=<split>")
     for i, callback in enumerate(trainer["callbacks"]):

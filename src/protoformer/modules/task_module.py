@@ -60,6 +60,7 @@ from protoformer.modules.objective.gradient_normalizer import GradientNormalizer
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
 from protoformer.optim.build import build_lr_scheduler, build_optimizer
+from protoformer.optim.clock import TrainingClock
 from protoformer.optim.optimization import Optimization
 from protoformer.scoring.main_score import main_score
 
@@ -108,6 +109,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         super().__init__()
         self.optimization = optimization
         self.total_steps: int | None = None
+        self.clock: TrainingClock | None = None
         self.references: Mapping[Stage, Mapping[str, ReferencesT]] = {}
         self.stop = StopRequest()
         self.step_metrics: StepMetrics | None = None
@@ -122,7 +124,8 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     def connect(
         self,
         *,
-        total_steps: int,
+        total_steps: int | None,
+        clock: TrainingClock | None = None,
         splits: Mapping[Stage, Sequence[str]] | None = None,
         references: Mapping[Stage, Mapping[str, ReferencesT]] | None = None,
         stop: StopRequest | None = None,
@@ -130,8 +133,9 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     ) -> None:
         """Connect the module to a run, once and before fit.
 
-        `total_steps` are the optimizer steps of the whole run, for the schedule. (Lightning's own estimate would open the
-        loaders before a checkpoint's loader state is read: a continued run would see its epoch's first batches again.)
+        `total_steps` are the optimizer steps of the whole run, for the schedule (None: only `clock`, that of a run with
+        `recipe.max_time`, ends it). (Lightning's own estimate would open the loaders before a checkpoint's loader state is
+        read: a continued run would see its epoch's first batches again.)
         `splits` names the loaders of each stage, in order (default: those of the constructor); `references[stage][split]`
         is what an evaluation needs beside batches (texts, gold answers); `stop` is the run's request to stop; `loss_divisor` is
         for gradients in fp16 (see `gradient_normalizer`).
@@ -140,7 +144,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         """
         if self._connected:
             raise RuntimeError("this module is already connected to a run")
-        self._connected, self.total_steps = True, total_steps
+        self._connected, self.total_steps, self.clock = True, total_steps, clock
         if splits is not None:
             self.splits = splits
         if references is not None:
@@ -148,6 +152,11 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         if stop is not None:
             self.stop = stop
         self._gradient_normalizer.loss_divisor = loss_divisor
+
+    def is_over(self, step: int) -> bool:
+        """Whether the training ends with optimizer step `step`, the last that was taken."""
+        has_all_steps = self.total_steps is not None and step >= self.total_steps
+        return has_all_steps or (self.clock is not None and self.clock.is_over)
 
     def prepare_training(self, table: object) -> None:
         """What the loss needs to know of all training rows, an encoded table, before the first step. Every rank calls it."""
@@ -236,7 +245,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         return self._gradient_normalizer.scaled(loss.total)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        trainer = self.trainer
+        trainer, clock = self.trainer, self.clock
         self.step_metrics, agreed_to_stop = self._gradient_normalizer.apply(
             optimizer,
             reduce=lambda sums: trainer.strategy.reduce(sums, reduce_op="sum"),
@@ -244,16 +253,21 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
             divided_by=trainer.world_size * trainer.accumulate_grad_batches,
             step=trainer.global_step,
             stop_requested=self.stop.requested,
+            seconds=None if clock is None else clock.seconds if trainer.is_global_zero else 0.0,
             overflow_is_skipped=trainer.precision == "16-mixed",
         )
         self.stop.agree(agreed_to_stop)
+        if clock is not None:
+            clock.agree(self._gradient_normalizer.seconds or 0.0)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        options = self.optimization
-        if options is None or self.total_steps is None:
+        options, clock = self.optimization, self.clock
+        if options is None or (self.total_steps is None and clock is None):
             raise RuntimeError("this module has no Optimization or no total_steps: it can be evaluated, not trained")
         optimizer = build_optimizer(self.parameters(), options)
-        scheduler = build_lr_scheduler(optimizer, options, total_steps=self.total_steps, d_model=self.backbone.d_model)
+        scheduler = build_lr_scheduler(
+            optimizer, options, total_steps=self.total_steps, d_model=self.backbone.d_model, clock=clock
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: object | None) -> None:

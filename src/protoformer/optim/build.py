@@ -7,10 +7,11 @@ from torch.optim import SGD, Adafactor, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from protoformer.optim.adamw import adamw
+from protoformer.optim.clock import TrainingClock
 from protoformer.optim.groups import decay_groups
 from protoformer.optim.lamb import Lamb
 from protoformer.optim.optimization import Optimization
-from protoformer.optim.schedules import lr_factor, warmup_steps
+from protoformer.optim.schedules import lr_factor, timed_lr_factor, warmup_steps
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], options: Optimization) -> Optimizer:
@@ -29,14 +30,26 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: Optimization) -
     return adamw(groups, options.lr, options.betas, options.eps, bias_correction=options.bias_correction)
 
 
-def build_lr_scheduler(optimizer: Optimizer, options: Optimization, *, total_steps: int, d_model: int) -> LambdaLR:
-    """The scheduler, stepped once per optimizer step; `total_steps` counts the whole run's, `d_model` serves "noam" alone."""
-    schedule = lr_factor(
-        options.schedule,
-        warmup_steps(options.warmup, total_steps),
-        total_steps,
-        decay=options.decay,
-        final_lr=options.final_lr,
-        d_model=d_model,
-    )
-    return LambdaLR(optimizer, schedule)
+def build_lr_scheduler(
+    optimizer: Optimizer,
+    options: Optimization,
+    *,
+    total_steps: int | None,
+    d_model: int,
+    clock: TrainingClock | None = None,
+) -> LambdaLR:
+    """The scheduler, stepped once per optimizer step.
+
+    `total_steps` counts the whole run's (None: `clock` alone ends it), `d_model` serves "noam" alone. With a clock the schedule
+    follows the time.
+    """
+    shape = {"decay": options.decay, "final_lr": options.final_lr}
+    if clock is not None:
+        timed = timed_lr_factor(
+            options.schedule, options.warmup, clock, total_steps=total_steps, d_model=d_model, **shape
+        )
+        return LambdaLR(optimizer, timed)
+    if total_steps is None:
+        raise ValueError("a schedule needs the number of steps, or a clock")
+    warmup = warmup_steps(options.warmup, total_steps)
+    return LambdaLR(optimizer, lr_factor(options.schedule, warmup, total_steps, d_model=d_model, **shape))

@@ -1,8 +1,10 @@
-"""Learning-rate schedules: factors on the peak rate as functions of the optimizer step, counted from 0."""
+"""Learning-rate schedules: factors on the peak rate as functions of the optimizer step, counted from 0, or of the time."""
 
 import math
 from collections.abc import Callable
 from typing import Literal, get_args
+
+from protoformer.optim.clock import TrainingClock
 
 Schedule = Literal["linear", "constant", "cosine", "noam"]
 
@@ -42,7 +44,45 @@ def lr_factor(
         if schedule == "constant":
             return 1.0
         progress = min(1.0, (step - warmup) / max(1, decay_end - warmup))  # 0 after the warm-up, 1 where the decay ends
-        remaining = 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
-        return final_lr + (1.0 - final_lr) * remaining
+        return _decayed(schedule, progress, final_lr)
 
     return factor
+
+
+def timed_lr_factor(
+    schedule: Schedule,
+    warmup: float,
+    clock: TrainingClock,
+    *,
+    total_steps: int | None = None,
+    decay: float = 1.0,
+    final_lr: float = 0.0,
+    d_model: int = 1,
+) -> Callable[[int], float]:
+    """As `lr_factor`, by the part of the run that is over by `clock` (or by its steps, where `total_steps` ends it sooner).
+
+    A `warmup` below 1 is a part of the run, too; one of a number of steps stays that, and the decay begins where it ends.
+    "noam", which has no end, stays a function of the step.
+    """
+    if schedule == "noam":
+        return lr_factor(schedule, warmup_steps(warmup, total_steps or 0), total_steps or 0, d_model=d_model)
+
+    def factor(step: int) -> float:
+        progress = clock.progress(step, total_steps)
+        rise = progress / warmup if 0 < warmup < 1 else step / warmup if warmup else 1.0
+        if rise < 1.0:
+            return rise
+        if schedule == "constant":
+            return 1.0
+        begin = warmup
+        if warmup >= 1:
+            clock.warmed_up_at = begin = progress if clock.warmed_up_at is None else clock.warmed_up_at
+        return _decayed(schedule, min(1.0, (progress - begin) / max(1e-9, decay - begin)), final_lr)
+
+    return factor
+
+
+def _decayed(schedule: Schedule, progress: float, final_lr: float) -> float:
+    """The factor of "linear" and "cosine" at a part of their decay."""
+    remaining = 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return final_lr + (1.0 - final_lr) * remaining

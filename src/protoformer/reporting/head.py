@@ -13,12 +13,15 @@ def head_line(config: Mapping[str, Any], folder: Path) -> str:
     return f"{choices['model']} x {choices['task']} from {_weights(config)}, in {folder}"
 
 
-def size_line(parameters: int, trained: int, steps: int, batch_size: int, unit: str) -> str:
-    """`22.7 M parameters, 345 steps of 32 rows`; `steps` is 0 where nothing is trained."""
-    if not steps:
+def size_line(parameters: int, trained: int, steps: int, max_time: str | None, batch_size: int, unit: str) -> str:
+    """`22.7 M parameters, 345 steps of 32 rows`; `steps` is 0 where no number of them ends the training, or nothing is
+    trained."""
+    if not steps and max_time is None:
         return f"{abbreviated(parameters)} parameters, nothing to train: tested only"
     frozen = "" if trained == parameters else f" ({abbreviated(trained)} trained)"
-    return f"{abbreviated(parameters)} parameters{frozen}, {counted(steps, 'step')} of {batch_size:,} {unit}"
+    length = counted(steps, "step") if steps else "steps"
+    limit = "" if max_time is None else f", for {max_time} at most"
+    return f"{abbreviated(parameters)} parameters{frozen}, {length} of {batch_size:,} {unit}{limit}"
 
 
 def _weights(config: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
             counted(training["steps"], "step") if training.get("steps") is not None else None,
             counted(training["epochs"], "epoch") if training.get("epochs") is not None else None,
             format_duration(training["seconds"]) if training.get("seconds") is not None else None,
-            "stopped early" if training.get("stopped_early") else None,
+            _ended_by(training),
         ),
         "speed": _joined(
             _counted(training, "examples_per_s", "{} examples/s"),
@@ -98,6 +98,16 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     notes = [f"{name} {text}" for each in (result.get("notes") or {}).values() for name, text in each.items()]
     entries["metric signatures"] = "; ".join(dict.fromkeys(notes))
     return {name: text for name, text in entries.items() if text}
+
+
+def _ended_by(training: Mapping[str, Any]) -> str | None:
+    """What ended a training before its last step."""
+    if training.get("stopped_early"):
+        return f"stopped early at step {training['steps']:,}" if training.get("steps") else "stopped early"
+    spent = training.get("max_time_seconds")
+    return (
+        f"ended by its time of {format_duration(spent)}" if training.get("ended_by") == "max_time" and spent else None
+    )
 
 
 def _main_score(result: Mapping[str, Any]) -> dict[str, str | None]:

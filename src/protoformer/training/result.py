@@ -17,11 +17,11 @@ from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.metrics import read_curves
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
-from protoformer.training.callbacks.early_stopping import StopEarly
 from protoformer.training.callbacks.probes import ScoreProbes
 from protoformer.training.callbacks.progress import passes
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import read_header
+from protoformer.training.limits.ending import ending
 
 if TYPE_CHECKING:
     from protoformer.assembly.build import Parts
@@ -118,12 +118,11 @@ def training_stats(
     measured, peak = throughput.warm, throughput.peak_flops_per_s
     seconds = measured.seconds
     epochs = passes(trainer, trainer.global_step)
-    stopped_early = any(isinstance(each, StopEarly) and each.has_stopped for each in trainer.early_stopping_callbacks)
     flops_per_s = measured.flops / seconds if seconds else None
     return {
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch if epochs is None else round(epochs, 2 if epochs >= 0.01 else 6),
-        "stopped_early": stopped_early,
+        **ending(trainer),
         "seconds": round(throughput.seconds, 1),
         "examples_per_s": round(measured.examples / seconds, 2) if seconds else None,
         "tokens_per_s": round(measured.tokens / seconds, 1) if seconds else None,

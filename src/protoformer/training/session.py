@@ -34,7 +34,6 @@ from protoformer.runs.folder import RunFolder
 from protoformer.training import attention_page, record
 from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
-from protoformer.training.callbacks.early_stopping import StopEarly
 from protoformer.training.callbacks.probes import ScoreProbes
 from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
@@ -43,6 +42,8 @@ from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import drop_states, read_header
 from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
+from protoformer.training.limits.early_stopping import StopEarly
+from protoformer.training.limits.max_time import KeepTime, training_clock
 from protoformer.training.metrics_log import MetricsLog
 from protoformer.training.result import (
     best_checkpoint,
@@ -87,6 +88,7 @@ class TrainingSession:
         pl.seed_everything(config["seed"] + rank, verbose=False)
         config = self.config = self.parts.config
         self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, self.accelerator))
+        self.clock = training_clock(config)
         self.metrics_log = MetricsLog(folder.path)
         self.built_config = self.parts.model.in_config(config)
         if rank == 0:
@@ -171,6 +173,7 @@ class TrainingSession:
         limits |= evaluation_limits(limits, {name: [len(each) for each in load()] for name, load in fractions.items()})
         module.connect(
             total_steps=total_steps(limits, micro_batches, accumulation),
+            clock=self.clock,
             splits={stage: list(data.tables[role]) for stage, role in STAGES.items()},
             references={
                 stage: {split: data.references(role, split) for split in data.tables[role]}
@@ -213,6 +216,7 @@ class TrainingSession:
             sum(p.numel() for p in parameters),
             sum(p.numel() for p in parameters if p.requires_grad),
             (self.parts.module.total_steps or 0) if self._has_training_split else 0,
+            recipe["max_time"] if self._has_training_split else None,
             recipe["batch_size"],
             "tokens" if recipe["batching"] == "tokens" else "rows",
         )
@@ -225,6 +229,8 @@ class TrainingSession:
             callbacks.append(ScoreProbes(self.probes, self.config["task"]["probe_every"], self.throughput))
         if recipe["average"] > 1:
             callbacks.append(SaveSnapshots(self._snapshots_folder, recipe["average"], recipe["average_every"]))
+        if self.clock is not None:
+            callbacks.append(KeepTime(self.clock))
         if recipe["early_stopping"]["patience"] is not None:
             callbacks.append(StopEarly(**recipe["early_stopping"]))
         return [*callbacks, *build_callbacks(self.config)]

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from protoformer.config.annotations.signatures import Opaque
 from protoformer.config.names.foreign_names import foreign_value
 from protoformer.config.names.suggest import advice
+from protoformer.durations import canonical
 from protoformer.errors import ConfigurationError
+from protoformer.ranges import DURATION
 
 MISSING = "???"  # how yaml says that a value must be given
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping", list: "a list",
@@ -138,6 +140,11 @@ def _in_range(value: Any, rule: str, key: str) -> Any:
     finite and lies in its bounds."""
     if isinstance(value, str) and not value.strip():
         raise KeyedError(key, f"{key} is empty; expected {rule}")
+    if rule == DURATION:
+        try:
+            return canonical(value)
+        except ValueError:
+            raise KeyedError(key, f"{key}={value} does not fit; expected {rule}") from None
     bounds = [(word, float(limit)) for word, limit in BOUND.findall(PARENTHESIS.sub("", rule))]
     for number in value if isinstance(value, list) else [value] if bounds else []:
         inside = math.isfinite(number) and all(

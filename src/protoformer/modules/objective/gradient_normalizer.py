@@ -59,6 +59,7 @@ class GradientNormalizer:
         self.clip, self.loss_divisor = clip, 1
         self.skipped_steps = 0  # of this run
         self.skipped_in_a_row = 0
+        self.seconds: float | None = None
         self._sums: dict[str, Tensor] = {}  # name -> (sum, count) of this optimizer step on this rank; "" is the loss
 
     @property
@@ -80,12 +81,14 @@ class GradientNormalizer:
         divided_by: int,
         step: int,
         stop_requested: bool = False,
+        seconds: float | None = None,
         overflow_is_skipped: bool = False,
     ) -> tuple[StepMetrics, bool]:
         """Scale and clip the gradients of `optimizer`; give the step's metrics, and whether any rank asked to stop.
 
         `reduce` sums a tensor over ranks; `divided_by` is what gradients have been divided by already (world size times
         micro-batches); `step` is named in errors. `overflow_is_skipped`: a gradient scaler skips steps of an infinite norm.
+        `seconds` are added over ranks in the same reduction, as `self.seconds` (None: no rank counts them).
 
         Raises DivergedError for a loss or a norm that is no number, before a gradient or a weight is changed.
         """
@@ -93,7 +96,8 @@ class GradientNormalizer:
             raise RuntimeError("an optimizer step without a training step")
         sums, self._sums = self._sums, {}
         stop_flag = sums[""].new_full((1,), float(stop_requested))
-        reduced = reduce(torch.cat([*sums.values(), stop_flag]))  # (2 x names + 1), double
+        time = [] if seconds is None else [sums[""].new_full((1,), seconds)]
+        reduced = reduce(torch.cat([*sums.values(), *time, stop_flag]))  # (2 x names + 1 or 2), double
 
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         # on the device, so that the norm below can be read together with the sums: one synchronisation a step
@@ -102,6 +106,7 @@ class GradientNormalizer:
         scale = (torch.full_like(targets, float(divided_by * self.loss_divisor)) / targets).to(norm.dtype)
         norm = norm * scale
         *values, grad_norm = torch.cat([reduced, norm.double().reshape(1)]).tolist()  # waits for the device
+        self.seconds = values[-2] if time else None
 
         means = {
             name: total / (count or 1.0) for name, total, count in zip(sums, values[::2], values[1::2], strict=False)

@@ -42,7 +42,7 @@ class SaveSnapshots(Callback):
         if is_accumulating(trainer):
             return
         self.has_trained = True
-        is_last = trainer.global_step == getattr(pl_module, "total_steps", None)
+        is_last = pl_module.is_over(trainer.global_step)  # type: ignore[operator]  # a TaskModule
         if is_last or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
             self._save(trainer)
 

@@ -16,8 +16,8 @@ from protoformer.training.callbacks.progress import (
     abbreviate,
     dev_text,
     passes,
-    seconds_left,
     step_loss,
+    steps_and_seconds_left,
 )
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.lightning_internals import is_accumulating
@@ -102,9 +102,9 @@ class ProgressBar(ProgressOfEvaluation):
 
     def _show_steps(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.title, self.completed = "step", trainer.global_step
-        self.total = max(self.completed, getattr(module, "total_steps", None) or 0)
+        total, left = steps_and_seconds_left(module, self.started_at, self.first_step, self.completed)
+        self.total = max(self.completed, total)
         details = []
-        left = seconds_left(self.started_at, self.first_step, self.completed, self.total)
         if left is not None:
             details.append(f"{clock(left)} left")
         if (loss := step_loss(module)) is not None:

@@ -160,4 +160,4 @@ def _task_module(module: pl.LightningModule) -> TaskModule:
 
 
 def _is_last_step(trainer: pl.Trainer, module: TaskModule) -> bool:
-    return module.total_steps is not None and trainer.global_step >= module.total_steps
+    return module.is_over(trainer.global_step)

@@ -46,7 +46,7 @@ class ScoreProbes(Callback):
     ) -> None:
         if is_accumulating(trainer):
             return
-        is_last = isinstance(pl_module, TaskModule) and trainer.global_step == pl_module.total_steps
+        is_last = isinstance(pl_module, TaskModule) and pl_module.is_over(trainer.global_step)
         if trainer.global_step % self.every_n_steps == 0 or is_last:
             self._score(trainer, pl_module)
 

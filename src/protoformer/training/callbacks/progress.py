@@ -47,6 +47,20 @@ def seconds_left(started_at: float, first_step: int, step: int, total: int) -> f
     return (time.monotonic() - started_at) / (step - first_step) * (total - step)
 
 
+def steps_and_seconds_left(
+    module: pl.LightningModule, started_at: float, first_step: int, step: int
+) -> tuple[int, float | None]:
+    """Steps of the whole run, and seconds until the last one; where time ends the run sooner both by its clock, the steps at
+    the mean speed so far."""
+    total = getattr(module, "total_steps", None) or 0
+    left = seconds_left(started_at, first_step, step, total) if total else None
+    clock = getattr(module, "clock", None)
+    if clock is None or step <= first_step or (left is not None and left <= clock.seconds_left):
+        return total, left
+    seconds_per_step = (time.monotonic() - started_at) / (step - first_step)
+    return step + math.ceil(clock.seconds_left / max(1e-9, seconds_per_step)), clock.seconds_left
+
+
 def abbreviate(number: float) -> str:
     """A rate in three digits, such as 12.6k, for the narrow bar."""
     return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
@@ -135,8 +149,8 @@ class ProgressLines(ProgressOfEvaluation):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        step, total = trainer.global_step, getattr(pl_module, "total_steps", None) or 0
-        left = seconds_left(self.started_at, self.first_step, step, total)
+        step = trainer.global_step
+        total, left = steps_and_seconds_left(pl_module, self.started_at, self.first_step, step)
         if not trainer.is_global_zero or now - self.printed_at < self.every_n_seconds or left is None:
             return
         before, self.totals, self.printed_at = self.totals, self.throughput.totals(trainer.world_size), now

@@ -71,7 +71,7 @@ class Throughput(Callback):
         if not isinstance(pl_module, TaskModule):
             raise TypeError("Throughput needs a TaskModule")
         self._count(pl_module, batch)
-        is_last = trainer.global_step == pl_module.total_steps
+        is_last = pl_module.is_over(trainer.global_step)
         is_step_to_log = (trainer.global_step % self.log_every == 0 or is_last) and not is_accumulating(trainer)
         self.window_ended = is_step_to_log or batch_idx + 1 >= trainer.num_training_batches
         if self.window_ended:
