@@ -1,7 +1,6 @@
 """Training for a time: by a clock of the test, of which a step takes ten seconds and a validation thirty."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from protoformer.optim.schedules import lr_factor, timed_lr_factor
 from protoformer.runs.identity import run_id
 from protoformer.runs.metrics import read_metrics
 from protoformer.training.callbacks.step_logger import StepLogger
-from protoformer.training.limits import max_time
 from protoformer.training.run import train
 
 from ...forked_ranks import forked_ranks
@@ -66,12 +64,10 @@ def training(outputs: Path) -> dict[str, Any]:
 
 
 def test_the_schedule_follows_the_clock_and_the_run_is_finished_at_its_end(
-    tmp_path: Path, time_passes: list[float], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, time_passes: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two minutes: six steps, a validation of half a minute, three more steps. A step's rate is that of the end of the step
     before it."""
-    monkeypatch.setattr(max_time.log, "propagate", True)
-    caplog.set_level(logging.INFO, logger=max_time.log.name)
     overrides = ["recipe.epochs=null", "recipe.max_time=2m"]
     train(config(tmp_path / "out", *overrides), "")
     done = training(tmp_path / "out")
@@ -79,8 +75,9 @@ def test_the_schedule_follows_the_clock_and_the_run_is_finished_at_its_end(
     assert done["time_seconds"] == 150  # a validation of half a minute follows the last step
     warm_up, decay = [0, 10 / 30, 20 / 30], [(120 - time) / 90 for time in (30, 40, 50, 60, 100, 110)]
     assert rates(tmp_path / "out") == pytest.approx([*warm_up, *decay])
-    assert "was spent at step 9" in caplog.text
-    assert "for 2m at most" not in caplog.text  # it is printed, not logged
+    printed = capsys.readouterr()
+    assert "steps of 8 rows, for 2m at most" in printed.out
+    assert "was spent at step 9" in printed.err
     assert train(config(tmp_path / "out", *overrides), "") is not None  # finished: nothing is trained again
 
 
