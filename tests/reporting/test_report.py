@@ -350,3 +350,17 @@ def test_epochs_that_steps_cut_short_do_not_tell_recipes_apart(write_run, tmp_pa
     write_run("b", recipe={"max_steps": 60, "epochs": 1}, trainer={"max_epochs": 1})
     (group,) = arrange(report.collect([str(tmp_path)]).runs)
     assert not any("max_epochs" in name for name in group.recipes)
+
+
+def test_runs_that_are_tracked_offline_are_named_with_the_command_that_uploads_them(
+    write_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_run(f"seed{seed}", seed=seed).resolve() for seed in (1, 2, 3)]
+    for run in runs[:2]:
+        part = run / "wandb" / "offline-run-20260101_120000-x"
+        part.mkdir(parents=True)
+        (part / "run-x.wandb").touch()
+    (runs[1] / "wandb/offline-run-20260101_120000-x/run-x.wandb.synced").touch()  # W&B's mark of an uploaded one
+    report.main([str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert f"Tracked offline: 1 run. Upload: WANDB_RESUME=allow wandb sync {runs[0]}/wandb" in lines

@@ -47,11 +47,12 @@ class FakeRun:
     def __init__(self) -> None:
         self.logged: list[Any] = []
         self.summary: dict[str, Any] = {}
+        self.starting_step = 0
 
     def define_metric(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def log(self, metrics: Any) -> None:
+    def log(self, metrics: Any, step: int) -> None:
         if self.logged:
             raise ConnectionError("the server\nwent away")
         self.logged.append(metrics)

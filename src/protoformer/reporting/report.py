@@ -16,9 +16,10 @@ from protoformer.reporting.groups.files import write_csv, write_markdown
 from protoformer.reporting.groups.runs import CollectedRuns, ReportedRun, TaskRuns, arrange, attempt_of
 from protoformer.reporting.groups.table import group_notes, omitted_runs, paper_lines, table_of
 from protoformer.reporting.recipes import settings
-from protoformer.reporting.tables import make_console, print_line, print_table
+from protoformer.reporting.tables import counted, make_console, print_line, print_table
 from protoformer.runs import reader
 from protoformer.runs.metrics import read_curves
+from protoformer.runs.tracked import offline_folders, upload_command
 
 
 def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = None) -> None:
@@ -33,6 +34,9 @@ def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = 
         _print(group, console)
     for line in omitted_runs(collected):
         print_line(console, line)
+    offline = [folder for folder in reader.find_runs(folders) if offline_folders(folder)]
+    if offline:
+        print_line(console, f"Tracked offline: {counted(len(offline), 'run')}. Upload: {upload_command(offline)}")
     if csv is not None:
         write_csv(Path(csv), groups, collected)
     if markdown is not None:

@@ -10,6 +10,7 @@ from protoformer.reporting import diagnostics, paper_results
 from protoformer.reporting.paper_results import format_metric, is_percent
 from protoformer.reporting.tables import counted, format_duration, print_line, print_table
 from protoformer.runs import reader
+from protoformer.runs.tracked import offline_folders, upload_command
 
 FILES = {
     "card": "card.md",
@@ -184,10 +185,19 @@ def print_results(result: Mapping[str, object], folder: Path, console: Console |
         name: str(folder / file) for name, file in FILES.items() if (folder / file).exists()
     }
     command = {"run again": result["command"]} if result.get("command") else {}
-    lines_by_name = summary(result) | command | paths
+    lines_by_name = summary(result) | command | paths | tracked_offline(folder)
     width = max(map(len, lines_by_name))
     for name, text in lines_by_name.items():
         print_line(console, f"{name:{width}}  {text}")
+
+
+def tracked_offline(folder: Path) -> dict[str, str]:
+    """Folders of a run that W&B has not uploaded yet, and the command that does it; empty where there are none."""
+    folders = offline_folders(folder)
+    if not folders:
+        return {}
+    names = ", ".join(str(each.relative_to(folder)) for each in folders)
+    return {"tracked offline": names, "upload": upload_command([folder])}
 
 
 def _counted(values: Mapping[str, Any], key: str, text: str) -> str | None:

@@ -116,6 +116,7 @@ class TrainingSession:
             for probe in self.probes:
                 rank0_first(probe.setup)
             self.trainer = self._build_trainer(tracked_run.logger)
+            self._continue_logs(tracked_run.logger)
             self._fit()
             self._average_checkpoints()
             if self.stop.requested:  # during the last step: what is left is the evaluation
@@ -243,15 +244,19 @@ class TrainingSession:
     def _has_training_split(self) -> bool:
         return bool(self.config["task"]["splits"].get("train"))
 
+    def _continue_logs(self, tracker: Logger | None) -> None:
+        """Let metrics.jsonl and the tracker go on from the last checkpoint, or begin anew."""
+        if self.is_resuming:
+            header = read_header(self.folder.last_checkpoint)
+            self.metrics_log.truncate(header.global_step, header.logged_lines)
+            log.info("continuing from step %d (%s)", header.global_step, self.folder.last_checkpoint)
+        else:
+            self.metrics_log.truncate(0, 0)  # what a run logged that ended before its first checkpoint is logged again
+        tracking.continue_from(tracker, self.metrics_log.file)
+
     def _fit(self) -> None:
         """Train, from the last checkpoint where there is one; a task without a training split is only tested."""
         last = self.folder.last_checkpoint if self.is_resuming else None
-        if last is not None:
-            header = read_header(last)
-            self.metrics_log.truncate(header.global_step, header.logged_lines)
-            log.info("continuing from step %d (%s)", header.global_step, last)
-        else:
-            self.metrics_log.truncate(0, 0)  # what a run logged that ended before its first checkpoint is logged again
         if not self._has_training_split:
             return
         if self.config["hardware"]["compile"]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from protoformer.errors import ConfigurationError
 from protoformer.modules.evaluation import Misclassified
 from protoformer.reporting.tables import fenced
 from protoformer.runs.folder import RunFolder
+from protoformer.runs.metrics import read_metrics
 from protoformer.training.best_effort import KeepGoing, best_effort
 from protoformer.training.trackers import wandb_environment
-from protoformer.training.trackers.wandb_logger import build_wandb_logger, folders_in, remove_leftovers
+from protoformer.training.trackers.wandb_logger import RowLogger, build_wandb_logger, folders_in, remove_leftovers
 
 log = logging.getLogger(__name__)
 MAX_MISCLASSIFIED = 100  # rows of the table of misclassified examples
@@ -45,6 +46,13 @@ def build_tracker(config: Mapping[str, Any], folder: RunFolder, resumed_step: in
     return build_wandb_logger(config, folder)
 
 
+def continue_from(logger: Logger | None, metrics_file: Path) -> None:
+    """Let the tracker go on behind the lines that a run continues with."""
+    if isinstance(logger, RowLogger):
+        with best_effort("the tracker's earlier rows"):
+            logger.continue_from(read_metrics(metrics_file) if metrics_file.exists() else ())
+
+
 def log_samples(loggers: Sequence[Logger], step: int, samples: Sequence[Sequence[str]]) -> None:
     """Send what a language model generated at this step, as (prompt, text), to the trackers that show text."""
     with best_effort("samples for the tracker"):
@@ -53,12 +61,14 @@ def log_samples(loggers: Sequence[Logger], step: int, samples: Sequence[Sequence
 
 def _log_samples(loggers: Sequence[Logger], step: int, samples: Sequence[Sequence[str]]) -> None:
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, RowLogger):
+            if logger.is_behind:
+                continue
             import wandb  # slow, and only needed with this tracker
 
             rows = [[step, prompt, text] for prompt, text in samples]
             table = wandb.Table(columns=["step", "prompt", "text"], data=rows)
-            logger.experiment.log({"samples": table, "trainer/global_step": step})
+            logger.log_media({"samples": table}, step)
         elif isinstance(logger, TensorBoardLogger):
             for number, (prompt, text) in enumerate(samples):
                 logger.experiment.add_text(f"samples/{number}", fenced(prompt + text), step)  # shown, not read as HTML
@@ -72,11 +82,11 @@ def log_images(loggers: Sequence[Logger], step: int, images: Mapping[str, Path])
 
 def _log_images(loggers: Sequence[Logger], step: int, images: Mapping[str, Path]) -> None:
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, RowLogger):
             import wandb  # slow, and only needed with this tracker
 
             logged = {name: wandb.Image(str(path)) for name, path in images.items()}
-            logger.experiment.log({**logged, "trainer/global_step": step})
+            logger.log_media(logged, step)
         elif isinstance(logger, TensorBoardLogger):
             from matplotlib.image import imread  # slow, and only needed with TensorBoard
 
@@ -87,7 +97,7 @@ def _log_images(loggers: Sequence[Logger], step: int, images: Mapping[str, Path]
 def log_class_scores(loggers: Sequence[Logger], step: int, class_scores: Mapping[str, Mapping[str, Any]]) -> None:
     """Send the scores of each class and the confusion matrix of each split to the trackers that show tables."""
     for logger in loggers:
-        if not isinstance(logger, WandbLogger):
+        if not isinstance(logger, RowLogger):
             continue
         import wandb  # slow, and only needed with this tracker
 
@@ -97,9 +107,7 @@ def log_class_scores(loggers: Sequence[Logger], step: int, class_scores: Mapping
             pairs = zip(labels, scores["confusion_matrix"], strict=True)
             matrix = wandb.Table(columns=["label", *labels], data=[[label, *counts] for label, counts in pairs])
             table = wandb.Table(columns=["label", *numbers], data=of_each)
-            logger.experiment.log(
-                {f"classes/{split}": table, f"confusion_matrix/{split}": matrix, "trainer/global_step": step}
-            )
+            logger.log_media({f"classes/{split}": table, f"confusion_matrix/{split}": matrix}, step)
 
 
 def finish(
@@ -112,7 +120,7 @@ def finish(
     if isinstance(logger, TensorBoardLogger):
         with best_effort("the end of the tracked run"):
             logger.finalize("success" if exit_code == 0 else "failed")
-    if not isinstance(logger, WandbLogger):
+    if not isinstance(logger, RowLogger):
         return
     run = logger.experiment
     with best_effort("the tracker's summary"):
@@ -123,7 +131,7 @@ def finish(
             import wandb  # slow, and only needed with this tracker
 
             columns: list[str | int] = ["text", "gold", "predicted", "probability"]
-            run.log({"mistakes": wandb.Table(columns=columns, data=misclassified[:MAX_MISCLASSIFIED])})
+            logger.log_media({"mistakes": wandb.Table(columns=columns, data=misclassified[:MAX_MISCLASSIFIED])})
     with best_effort("the end of the tracked run"):
         run.finish(exit_code=exit_code)
 

@@ -12,16 +12,19 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from protoformer.errors import ConfigurationError
 from protoformer.runs.folder import RunFolder
+from protoformer.runs.tracked import offline_folders, upload_command
 from protoformer.training.best_effort import KeepGoing
 from protoformer.training.trackers import wandb_environment
+from protoformer.training.trackers.wandb_files import rows_of_earlier_parts
 
 log = logging.getLogger(__name__)
 SERVER = "https://api.wandb.ai"
@@ -31,11 +34,46 @@ FINISH_SECONDS = 120.0  # to wait for the upload of what is left, at the end
 FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache"}  # W&B's variables, of folders in the home directory
 
 
-class GuardedWandbLogger(KeepGoing, WandbLogger):
-    """WandbLogger whose errors end the tracking and not the run."""
+class RowLogger(WandbLogger):
+    """WandbLogger whose rows are numbered as the lines of metrics.jsonl, so that a continued run logs each of them once.
+
+    A run that is killed continues from its last checkpoint, and logs the steps since then again; and W&B loses what it had not
+    written yet. Rows that the earlier parts hold, the first `earlier_rows`, are left out; those that they lack are sent again.
+    """
+
+    def __init__(self, run: Any, earlier_rows: int) -> None:
+        super().__init__(experiment=run)
+        self.earlier_rows, self.rows = earlier_rows, 0
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.rows += 1
+        if not self.is_behind:
+            self.experiment.log({**metrics, "trainer/global_step": step}, step=self.rows)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether an earlier part of the run holds the last row already."""
+        return self.rows <= self.earlier_rows
+
+    def continue_from(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Begin behind these lines of metrics.jsonl."""
+        self.rows = 0
+        for line in lines:
+            self.log_metrics({key: line[key] for key in line if key not in ("step", "time")}, line["step"])
+
+    @rank_zero_only
+    def log_media(self, media: Mapping[str, Any], step: int | None = None) -> None:
+        """Add tables or images to the last row."""
+        at_step = {} if step is None else {"trainer/global_step": step}
+        self.experiment.log({**media, **at_step}, step=max(self.rows, self.earlier_rows + self.is_behind))
 
 
-def build_wandb_logger(config: Mapping[str, Any], folder: RunFolder) -> WandbLogger | None:
+class GuardedWandbLogger(KeepGoing, RowLogger):
+    """RowLogger whose errors end the tracking and not the run."""
+
+
+def build_wandb_logger(config: Mapping[str, Any], folder: RunFolder) -> RowLogger | None:
     """The logger of a run; None where W&B cannot write even offline.
 
     `tracking.mode=auto` is online where an API key is set. Raises ConfigurationError for `wandb` without a key.
@@ -53,8 +91,8 @@ def build_wandb_logger(config: Mapping[str, Any], folder: RunFolder) -> WandbLog
             except Exception as error:  # of any kind, from several libraries: the run goes on without
                 reason = f"W&B: {_one_line(error)}"
                 _end_service()
-        own_folder = folder.path / "wandb"
-        log.info("%s: tracking offline in %s (%s)", reason, own_folder, _how_to_upload(own_folder))
+        command = upload_command([folder.path])
+        log.info("%s: tracking offline in %s (`%s` uploads it later)", reason, folder.path / "wandb", command)
     try:
         return _logger(config, folder, "offline")
     except Exception as error:  # as above
@@ -110,10 +148,12 @@ def answers(url: str) -> bool:
     return answered.is_set()
 
 
-def _logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> WandbLogger:
+def _logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> RowLogger:
     choices, tracking = config["choices"], config["tracking"]
     with folders_in(folder.path / "wandb"):
         import wandb  # slow, and only needed with this tracker
+
+        earlier_rows = _earlier_rows(folder)
 
         # not by WandbLogger: its call uses a deprecated setting and warns about it every time
         tags = [choices["model"], choices["task"], *tracking["tags"]]
@@ -141,7 +181,20 @@ def _logger(config: Mapping[str, Any], folder: RunFolder, mode: str) -> WandbLog
         )
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return GuardedWandbLogger(experiment=run)
+    if mode != "offline":  # the server knows what it has, and gets the rest now
+        earlier_rows = max(0, run.starting_step - 1)
+        for part in offline_folders(folder.path):
+            for file in part.glob("*.wandb"):
+                file.with_suffix(".wandb.synced").touch()
+    return GuardedWandbLogger(run, earlier_rows)
+
+
+def _earlier_rows(folder: RunFolder) -> int:
+    try:
+        return rows_of_earlier_parts(folder.path / "wandb")
+    except Exception as error:  # of any kind: the format is another program's
+        log.warning("W&B: %s: steps of the earlier part of this run may be logged twice", _one_line(error))
+        return 0
 
 
 @contextlib.contextmanager
@@ -163,12 +216,6 @@ def remove_leftovers(folder: Path) -> None:
     for run in folder.glob("offline-run-*"):
         if not any(file.stat().st_size for file in run.glob("*.wandb")):
             shutil.rmtree(run, ignore_errors=True)
-
-
-def _how_to_upload(folder: Path) -> str:
-    parts = 1 + len(list(folder.glob("offline-run-*")))
-    several = f" as one run, in {parts} parts so far" if parts > 1 else " later"
-    return f"`wandb sync {folder}/offline-run-*` uploads it{several}"
 
 
 def _end_service() -> None:
