@@ -37,12 +37,13 @@ def rows_of_earlier_parts(folder: Path) -> int:
 
 def _mend(file: Path) -> tuple[bool, int]:
     """Cut an unfinished record off; whether the file names its run, and the number of its last row."""
-    from wandb.proto.wandb_internal_pb2 import Record  # slow, and only needed with this tracker
+    from wandb.proto import wandb_internal_pb2  # slow, and only needed with this tracker
 
     has_run, last, whole = False, 0, 0
     with file.open("r+b") as content:
         for record, end in records(content):
-            parsed, whole = Record.FromString(record), end
+            parsed = wandb_internal_pb2.Record.FromString(record)  # type: ignore[attr-defined]  # made at run time
+            whole = end
             has_run |= parsed.HasField("run")
             if parsed.HasField("history"):
                 last = max(last, parsed.history.step.num)
