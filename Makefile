@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
 TORCH_INDEX ?=
 JOBS ?= 2
-TRIALS ?= 20
+KILLS ?= 20
 SEED ?= 1
 SOAK ?= /tmp/protoformer-soak
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -36,8 +36,8 @@ test: lint ## lint, then the default suite: no network, no GPU
 test-all: lint ## also trained models and killed processes
 	$(PYTEST)
 
-soak: $(STAMP) ## TRIALS=n runs that are killed at random (SEED=s) and continued, compared bit for bit
-	$(BIN)/python tests/soak/soak.py --trials $(TRIALS) --seed $(SEED) --folder $(SOAK)
+soak: $(STAMP) ## KILLS=n signals and kills (SEED=s) of runs that are continued and compared bit for bit
+	$(BIN)/python tests/soak/soak.py --kills $(KILLS) --seed $(SEED) --folder $(SOAK)
 
 lint: $(STAMP) ## style, types, and the import rule
 	$(BIN)/ruff check .

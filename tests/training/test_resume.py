@@ -13,6 +13,7 @@ import torch
 from protoformer.config.compose import compose
 from protoformer.errors import DivergedError, InterruptedRunError
 from protoformer.models.weights import read_pickle
+from protoformer.modules.task_module import TaskModule
 from protoformer.runs.metrics import read_metrics
 from protoformer.training.callbacks import checkpointing
 from protoformer.training.callbacks.step_logger import StepLogger
@@ -111,6 +112,63 @@ def test_from_every_checkpoint_the_run_ends_the_same(
         train(config(outputs, *overrides), "")
         again = only_run(outputs)
         assert what_counts(again) == expected, f"continued from checkpoint {number}"
+        for name, tensor in read_pickle(again / "checkpoints" / "last.ckpt")["state_dict"].items():
+            assert torch.equal(tensor, weights[name]), (number, name)
+
+
+def stop_at_validation_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
+    """Asks the run to stop when the batch of this number is evaluated; steps of the batches that were evaluated in the fit."""
+    steps: list[int] = []
+    evaluate = TaskModule.validation_step
+
+    def stop(self: TaskModule, *rest: Any) -> None:
+        if self.trainer.state.fn == "fit":
+            steps.append(self.trainer.global_step)
+            self.stop.signal_number = int(len(steps) == number)
+        evaluate(self, *rest)
+
+    monkeypatch.setattr(TaskModule, "validation_step", stop)
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("overrides", "last_step"),
+    [
+        (["trainer.val_check_interval=3"], 12),
+        (["trainer.max_steps=8", "recipe.average=2"], 8),
+        pytest.param(
+            ["recipe.early_stopping={patience:1,min_delta:100}", "recipe.epochs=9", "trainer.limit_train_batches=2"],
+            4,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["task.probes=[glue/sst2]", "task.probe_every=3", "task.probe_rows=8", "task.probe_train_rows=12"],
+            12,
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["within epochs", "steps", "stopped early", "with probes"],
+)
+def test_a_stop_while_a_fit_validates_is_served_in_it_and_the_validation_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], last_step: int
+) -> None:
+    overrides = [*overrides, "trainer.checkpoint_every=100"]
+    with monkeypatch.context() as patched:
+        batches = stop_at_validation_batch(patched, 0)
+        train(config(tmp_path / "whole", *overrides), "")
+    whole = only_run(tmp_path / "whole")
+    weights = read_pickle(whole / "checkpoints" / "last.ckpt")["state_dict"]
+    assert batches[-2:] == [last_step] * 2
+    for number in (1, len(batches) - 1):  # the first of two batches, in the first and in the last validation
+        outputs = tmp_path / f"again-{number}"
+        with monkeypatch.context() as patched:
+            evaluated = stop_at_validation_batch(patched, number)
+            with pytest.raises(InterruptedRunError, match=f"stopped at step {batches[number]};"):
+                train(config(outputs, *overrides), "")
+        assert evaluated == batches[:number]
+        train(config(outputs, *overrides), "")
+        again = only_run(outputs)
+        assert what_counts(again) == what_counts(whole), f"stopped at validation batch {number}"
         for name, tensor in read_pickle(again / "checkpoints" / "last.ckpt")["state_dict"].items():
             assert torch.equal(tensor, weights[name]), (number, name)
 

@@ -320,6 +320,11 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         if self.decodes:
             self._whole_weights.enter_context(full_weights(self))
 
+    def leave_evaluation(self) -> None:
+        """Forget an evaluation that is not to be ended. Every rank must call it."""
+        self._eval_outputs = {}
+        self._whole_weights.close()
+
     def on_validation_epoch_end(self) -> None:
         self._evaluate_splits("val")
 

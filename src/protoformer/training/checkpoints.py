@@ -24,6 +24,7 @@ from protoformer.errors import WeightsError
 from protoformer.models.weights import StateDict, read_checkpoint, read_pickle
 from protoformer.runs.folder import RunFolder
 
+VALIDATION_IS_DUE = "validation_is_due"  # entry of a checkpoint that was written in the middle of its step's validation
 SAFE_TYPES = (str, bytes, int, float, bool, type(None), torch.Tensor, torch.dtype)
 
 

@@ -4,6 +4,8 @@ Lightning is pinned to one minor version in pyproject.toml; `tests/training/test
 upgrade renames one of these members or changes what it means.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,6 +27,38 @@ def validation_or_end_follows(trainer: pl.Trainer) -> bool:
     """
     fetcher, epoch_loop = trainer.fit_loop._data_fetcher, trainer.fit_loop.epoch_loop
     return fetcher is None or epoch_loop._should_check_val_fx(fetcher) or epoch_loop._is_training_done
+
+
+def leave_validation(trainer: pl.Trainer) -> None:
+    """Set the counters of a validation that is left as if it had not begun, for the checkpoint that is written now: a run that
+    continues from there trains on, where nobody calls `validate_now`."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.total.reset()
+    progress.current.reset()
+    progress.is_last_batch = True
+
+
+def validate_now(trainer: pl.Trainer) -> None:
+    """Validate before the first step of a run that continues, as if the step before had just ended."""
+    loop, connector = trainer.fit_loop.epoch_loop.val_loop, trainer._logger_connector
+    is_first = connector._first_loop_iter
+    trainer.validating = True
+    loop.run()
+    loop._has_run = False  # else the end of an epoch is not noticed that the step before has reached
+    trainer.training = True
+    connector._first_loop_iter = is_first
+
+
+@contextmanager
+def fitting_beyond(trainer: pl.Trainer, step: int) -> Iterator[None]:
+    """Within the block the trainer's `max_steps` are more than `step`: it does not leave out a fit that has no step left."""
+    loop = trainer.fit_loop.epoch_loop
+    steps = loop.max_steps
+    loop.max_steps = max(steps, step + 1) if steps >= 0 else steps
+    try:
+        yield
+    finally:
+        loop.max_steps = steps
 
 
 def keep_own_signal_handlers(trainer: pl.Trainer) -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,15 @@ from protoformer.errors import DivergedError
 from protoformer.modules.objective.gradient_normalizer import DIVERGED_ADVICE, global_norm
 from protoformer.modules.task_module import TaskModule
 from protoformer.runs.folder import RunFolder
-from protoformer.training.checkpoints import keep_replaced
+from protoformer.training.callbacks.rng_state import random_state, set_random_state
+from protoformer.training.callbacks.stop_in_evaluation import Agreement
+from protoformer.training.checkpoints import VALIDATION_IS_DUE, keep_replaced
 from protoformer.training.lightning_internals import (
+    fitting_beyond,
     is_accumulating,
+    leave_validation,
     rescale_batch_progress,
+    validate_now,
     validation_or_end_follows,
 )
 from protoformer.training.metrics_log import MetricsLog
@@ -69,6 +74,9 @@ class SaveLastCheckpoint(Checkpoint):
     """Saves `last.ckpt` every `every_n_steps` optimizer steps, after each validation and epoch, and when all ranks have
     agreed to stop; then it ends the run with InterruptedRunError. The last `keep` checkpoints stay.
 
+    A validation is left where a stop was requested: what is saved then is the state after the step before, and the run that
+    continues from there begins with that validation.
+
     With `every_minutes` it also saves where so much time is over by the first rank's clock, read every `log_every` steps.
 
     Lightning calls Checkpoint callbacks after all others, so their states are complete when they are saved. It must be listed
@@ -88,11 +96,17 @@ class SaveLastCheckpoint(Checkpoint):
         self.keep, self.log_every = keep, log_every
         self.saved_at_step = -1
         self.saved_at = time.monotonic()
+        self.agreement = Agreement()
+        self.validation_is_due = False
+        self._random_state: dict[str, Any] = {}  # before a validation
+        self._fit_beyond = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        stop = _task_module(pl_module).stop
-        stop.check()
-        stop.begin_steps()
+        _task_module(pl_module).stop.check()
+        if self.validation_is_due:
+            self._random_state = random_state()
+            validate_now(trainer)
+            self._fit_beyond.close()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _task_module(pl_module).stop.end_steps()
@@ -103,15 +117,31 @@ class SaveLastCheckpoint(Checkpoint):
         if is_accumulating(trainer):
             return
         module = _task_module(pl_module)
+        module.stop.begin_steps()  # before the first step's end there is nothing to save, and it may compile for minutes
         if _is_last_step(trainer, module):
             trainer.should_stop = True  # validates now, also where `max_steps` ends an epoch early
         if validation_or_end_follows(trainer):
+            self._random_state = random_state()
             return  # saved by the hooks below, which come after it
         if module.stop.agreed or trainer.global_step % self.every_n_steps == 0 or self._is_overdue(trainer):
             self._save(trainer, module)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.agreement = Agreement()
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: object) -> None:
+        module = _task_module(pl_module)
+        if trainer.state.fn == "fit" and self.agreement.reached(trainer, module.stop):
+            module.leave_evaluation()
+            leave_validation(trainer)
+            set_random_state(self._random_state)
+            self.validation_is_due = True
+            self._save(trainer, module)
+            raise module.stop.grant(trainer.global_step)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.validation_is_due = False
             self._save(trainer, _task_module(pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,6 +152,8 @@ class SaveLastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
     ) -> None:
         checkpoint["accumulation"] = trainer.accumulate_grad_batches
+        if self.validation_is_due:
+            checkpoint[VALIDATION_IS_DUE] = True
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLog):
                 checkpoint["logged_lines"] = logger.lines
@@ -129,6 +161,9 @@ class SaveLastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        self.validation_is_due = checkpoint.get(VALIDATION_IS_DUE, False)
+        if self.validation_is_due:
+            self._fit_beyond.enter_context(fitting_beyond(trainer, checkpoint["global_step"]))
         before, now = checkpoint.get("accumulation", 1), trainer.accumulate_grad_batches
         if before != now:
             log.info("continuing with %d micro-batches per step instead of %d", now, before)

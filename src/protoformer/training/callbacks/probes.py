@@ -38,7 +38,8 @@ class ScoreProbes(Callback):
         self.main_metrics: dict[str, str] = {}  # of each probe, as it is logged
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+        is_last = isinstance(pl_module, TaskModule) and trainer.global_step == pl_module.total_steps
+        if trainer.global_step % self.every_n_steps == 0 or is_last:
             self._score(trainer, pl_module)
 
     def on_train_batch_end(

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,6 +10,25 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 log = logging.getLogger(__name__)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of this process's generators, as plain containers and tensors."""
+    version, internal_state, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "python": [version, list(internal_state), gauss_next],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Set the generators back to what `random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    version, internal_state, gauss_next = state["python"]
+    random.setstate((version, tuple(internal_state), gauss_next))
 
 
 class SaveRngState(Callback):
@@ -21,12 +41,7 @@ class SaveRngState(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
     ) -> None:
-        version, internal_state, gauss_next = random.getstate()
-        state = {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-            "python": [version, list(internal_state), gauss_next],
-        }
+        state = random_state()
         states: list[object] = [state]
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
@@ -50,8 +65,4 @@ class SaveRngState(Callback):
             )
             return
         state, self.loaded = self.loaded[trainer.global_rank], None
-        torch.set_rng_state(state["torch"])
-        if state["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
-        version, internal_state, gauss_next = state["python"]
-        random.setstate((version, tuple(internal_state), gauss_next))
+        set_random_state(state)

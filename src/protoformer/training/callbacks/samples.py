@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from protoformer.atomic import write_text
 from protoformer.modules.evaluation import Sample
 from protoformer.runs.metrics import read_json_lines
+from protoformer.training.checkpoints import VALIDATION_IS_DUE
 from protoformer.training.trackers import tracking
 
 MAX_PRINTED = 160  # characters of a sample on the terminal
@@ -20,10 +21,17 @@ class LogSamples(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "samples.jsonl"
+        self.validation_is_due = False  # that of the step which the run continues from
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.validation_is_due = checkpoint.get(VALIDATION_IS_DUE, False)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.file.exists():
-            kept = [line for line in read_samples(self.file) if line["step"] <= trainer.global_step]
+            last = trainer.global_step - self.validation_is_due
+            kept = [line for line in read_samples(self.file) if line["step"] <= last]
             write_text(self.file, "".join(map(_line, kept)))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
