@@ -27,7 +27,7 @@ TRAINED = {  # dropout stays on: the states of random generators are part of a c
     "mlm_nsp": f"{BERT} task=pretrain/mlm_nsp source=sample task.max_len=128 recipe.max_steps=24 recipe.batch_size=8 "
     "recipe.lr=1e-3 recipe.warmup=10 trainer.val_check_interval=7 trainer.limit_val_batches=4 trainer.checkpoint_every=3",
     "translation": "model=transformer_tiny model.d_model=32 task=translate/multi30k_en_de source=sample source.rows=60 "
-    "recipe.epochs=3 recipe.batch_size=300 recipe.average=3 trainer.checkpoint_every=3 task.data.max_new_tokens=12",
+    "recipe.epochs=3 recipe.batch_size=300 recipe.average=3 trainer.checkpoint_every=3",
 }
 EVALUATED = {  # by the weights of a run of `clm`
     "zero_shot": f"{GPT} task=lm/files source=files source.files=[{{text}}] task.max_len=48 task.strides=[48,12] "

@@ -320,7 +320,7 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
         if self.decodes:
             self._whole_weights.enter_context(full_weights(self))
 
-    def leave_evaluation(self) -> None:
+    def discard_evaluation(self) -> None:
         """Forget an evaluation that is not to be ended. Every rank must call it."""
         self._eval_outputs = {}
         self._whole_weights.close()

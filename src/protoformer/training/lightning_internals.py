@@ -29,7 +29,7 @@ def validation_or_end_follows(trainer: pl.Trainer) -> bool:
     return fetcher is None or epoch_loop._should_check_val_fx(fetcher) or epoch_loop._is_training_done
 
 
-def leave_validation(trainer: pl.Trainer) -> None:
+def reset_validation(trainer: pl.Trainer) -> None:
     """Set the counters of a validation that is left as if it had not begun, for the checkpoint that is written now: a run that
     continues from there trains on, where nobody calls `validate_now`."""
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress

@@ -20,7 +20,7 @@ from protoformer.training.checkpoints import VALIDATION_IS_DUE, keep_replaced
 from protoformer.training.lightning_internals import (
     fitting_beyond,
     is_accumulating,
-    leave_validation,
+    reset_validation,
     rescale_batch_progress,
     validate_now,
     validation_or_end_follows,
@@ -132,8 +132,8 @@ class SaveLastCheckpoint(Checkpoint):
     def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: object) -> None:
         module = _task_module(pl_module)
         if trainer.state.fn == "fit" and self.agreement.reached(trainer, module.stop):
-            module.leave_evaluation()
-            leave_validation(trainer)
+            module.discard_evaluation()
+            reset_validation(trainer)
             set_random_state(self._random_state)
             self.validation_is_due = True
             self._save(trainer, module)
