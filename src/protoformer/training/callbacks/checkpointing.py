@@ -20,8 +20,8 @@ from protoformer.training.checkpoints import VALIDATION_IS_DUE, keep_replaced
 from protoformer.training.lightning_internals import (
     fitting_beyond,
     is_accumulating,
-    reset_validation,
     rescale_batch_progress,
+    reset_validation,
     validate_now,
     validation_or_end_follows,
 )
