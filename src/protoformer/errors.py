@@ -34,6 +34,10 @@ class DeviceMemoryError(UserError):
     """The memory of a device does not hold a micro-batch; the message says what to set."""
 
 
+class MicroBatchError(DeviceMemoryError):
+    """As DeviceMemoryError, where the micro-batch is automatic: the run continues with half of it when it is started again."""
+
+
 class StaleResultError(UserError):
     """The code has changed since the run was started or finished (`reuse=true` or `force=true` decides)."""
 

@@ -22,7 +22,7 @@ def run_windows(throughput: Throughput, seconds: list[float], monkeypatch: pytes
         current_epoch=0,
         num_training_batches=len(seconds),
         accumulate_grad_batches=1,
-        early_stopping_callbacks=[],
+        callbacks=[],
     )
     for _ in seconds:
         throughput.on_train_batch_start(trainer, None, None, 0)  # type: ignore[arg-type]

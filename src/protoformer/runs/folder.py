@@ -128,6 +128,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def micro_batch_file(self) -> Path:
+        """Of a run whose memory ran out: the automatic micro-batch that it was halved to."""
+        return self.path / "micro_batch.json"
+
+    @property
     def log_file(self) -> Path:
         return self.path / "protoformer.log"
 

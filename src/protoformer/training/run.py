@@ -19,7 +19,7 @@ from protoformer.config.probes import probe_configs
 from protoformer.config.validate import check_names_weights
 from protoformer.distributed import launcher, memory, signals
 from protoformer.distributed.world import is_main, rank, world, world_size
-from protoformer.errors import StaleResultError, UserError
+from protoformer.errors import MicroBatchError, StaleResultError, UserError
 from protoformer.reporting import card, head, results
 from protoformer.runs.checkpoint_files import choose_whole_checkpoint
 from protoformer.runs.digests import code_digest
@@ -51,13 +51,25 @@ def train_run(config: dict[str, Any], command: str) -> dict[str, Any]:
             claim = _claim(config, lock)
             if claim.result is None:
                 with _unless_refused(claim):
-                    claim = claim._replace(result=launcher.launch(run_rank, config, claim.folder, command))
+                    claim = claim._replace(result=_launch(config, claim.folder, command))
     if claim.result is None:
         raise RuntimeError("a run ended without a result")
     if is_main():
         with best_effort("the table of results", BrokenPipeError):  # a closed pipe is for the caller to judge
             results.print_results(claim.result, Path(claim.folder))
     return claim.result
+
+
+def _launch(config: dict[str, Any], folder: str, command: str) -> dict[str, Any]:
+    """Run all ranks to the end. Where memory does not hold the automatic micro-batch they start again, with half of it."""
+    while True:
+        try:
+            return launcher.launch(run_rank, config, folder, command)
+        except MicroBatchError as error:
+            print(
+                str(error).replace("the same command continues", "continuing from the last checkpoint"), file=sys.stderr
+            )
+        memory.release()  # not in the handler, where the error still holds all that the step had allocated
 
 
 class Claim(NamedTuple):
@@ -99,7 +111,7 @@ def _unless_refused(claim: Claim) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if error.exit_code == UserError.exit_code and is_main():
+        if error.exit_code == UserError.exit_code and is_main() and not isinstance(error, MicroBatchError):
             RunFolder.open(Path(claim.folder)).remove_if_not_started()
         raise
 

@@ -42,6 +42,7 @@ from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import drop_states, read_header
 from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
+from protoformer.training.limits import micro_batch
 from protoformer.training.limits.early_stopping import StopEarly
 from protoformer.training.limits.max_time import KeepTime, training_clock
 from protoformer.training.metrics_log import MetricsLog
@@ -84,6 +85,7 @@ class TrainingSession:
         if self.shards:
             check_shardable(self.parts.module, hardware["precision"], config["recipe"].get("optimizer", "adamw"))
         self.probes = build_probes(self.parts.model.in_config(self.parts.config), self.parts, rank=rank, ranks=ranks)
+        micro_batch.take_over(self.parts, config, folder)
         fit_to_device(self.parts, config, self.accelerator)
         pl.seed_everything(config["seed"] + rank, verbose=False)
         config = self.config = self.parts.config
@@ -98,7 +100,7 @@ class TrainingSession:
         """Run all stages and return the result.
 
         Raises InterruptedRunError after a request to stop, DivergedError when loss or weights are not finite, and
-        DeviceMemoryError when a batch does not fit.
+        DeviceMemoryError when a batch does not fit: MicroBatchError where a start with less of it goes on.
         """
         with memory_advice(self._memory_advice):
             return self._run_stages()
@@ -263,7 +265,8 @@ class TrainingSession:
             compile_layers(self.parts.module.backbone)
         if self.config["hardware"]["checkpoint_activations"]:
             recompute_activations(self.parts.module.backbone)
-        self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
+        with micro_batch.halving(self.parts, self.config, self.folder, self.trainer):
+            self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
 
     def _average_checkpoints(self) -> None:
         """Write the mean of the last checkpoints, where the recipe asks for it."""

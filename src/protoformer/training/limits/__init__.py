@@ -1,1 +1,1 @@
-"""What ends a training before its last step: its time, and a dev score that rises no more."""
+"""Limits that a training meets: its time, a dev score that rises no more, the memory of its device."""
