@@ -154,7 +154,8 @@ def error_line(completed: subprocess.CompletedProcess[str]) -> str:
 
 def curve(run: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
-    timed = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
+    speeds = ("examples_per_s", "tokens_per_s", "flops_per_s", "mfu", "data_wait")
+    timed = ("time", *(f"train/{name}" for name in speeds))
     return [{k: v for k, v in line.items() if k not in timed} for line in read_metrics(run / "metrics.jsonl")]
 
 

@@ -209,7 +209,7 @@ RUN = [
     "trainer.log_every=1", "trainer.checkpoint_every=1", "trainer.keep_optimizer=true",
     "hardware.threads=1", "hardware.micro_batch=3",
 ]  # fmt: skip
-SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
+SPEEDS = ("time", *(f"train/{name}" for name in ("examples_per_s", "tokens_per_s", "flops_per_s", "mfu", "data_wait")))
 
 
 def config(outputs: Path, *overrides: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ RUN = [
 ]
 
 
-SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
+SPEEDS = ("time", *(f"train/{name}" for name in ("examples_per_s", "tokens_per_s", "flops_per_s", "mfu", "data_wait")))
 
 
 def config(outputs: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from protoformer.models.weights import read_checkpoint
 
-SPEED = ("_per_s", "mfu")
+SPEED = ("_per_s", "mfu", "data_wait")
 RESULT_KEYS = ("score", "metrics", "best", "averaged", "notes", "parameters", "data", "digests")
 BYTES = ("predictions", "example_scores", "tokenizer", "samples.jsonl")
 

@@ -27,7 +27,7 @@ WORDS = [
 ]
 PROBES = ["task.probe_every=2", "task.probe_rows=12", "task.probe_train_rows=20"]
 ENTRIES = 'task.probes=["incontext/copa task.shots=1",glue/sst2,glue/mnli]'
-SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
+SPEEDS = ("time", *(f"train/{name}" for name in ("examples_per_s", "tokens_per_s", "flops_per_s", "mfu", "data_wait")))
 
 
 def config(outputs: Path, *overrides: str) -> dict[str, Any]:

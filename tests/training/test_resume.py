@@ -40,7 +40,7 @@ WORDS = [
     "task.max_len=24",
     "hardware.threads=1",
 ]
-SPEEDS = ("time", "train/examples_per_s", "train/tokens_per_s", "train/flops_per_s", "train/mfu")
+SPEEDS = ("time", *(f"train/{name}" for name in ("examples_per_s", "tokens_per_s", "flops_per_s", "mfu", "data_wait")))
 
 
 def config(outputs: Path, *overrides: str) -> dict[str, Any]:

@@ -137,6 +137,9 @@ class Trainer:
         2  # last ones that an unfinished run keeps: one that is damaged is skipped for the one before
     )
     log_every: Positive = 10  # optimizer steps between lines of metrics.jsonl
+    watch: Literal["none", "layers"] = (
+        "none"  # layers: norms of each layer's gradient and update, every log_every steps
+    )
     keep_optimizer: bool = False  # whether a finished run keeps last.ckpt, with the optimizer's state
     callbacks: Sequence[dict[str, Any]] = ()  # Lightning callbacks of your own, each a mapping with a `_target_`
 
@@ -214,6 +217,6 @@ IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's na
     *("paths", "tracking", "views", "variant", "force", "reuse", "choices"),
     *("model.pretraining", "model.depth", "task.train_examples"),
     *("trainer.checkpoint_every", "trainer.checkpoint_minutes", "trainer.keep_checkpoints"),
-    *("trainer.log_every", "trainer.keep_optimizer"),
+    *("trainer.log_every", "trainer.watch", "trainer.keep_optimizer"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
 )

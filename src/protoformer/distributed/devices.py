@@ -1,6 +1,7 @@
 """Devices: which GPU is a rank's, and the peak speed of a device in FLOP/s: the denominator of the model FLOPs utilisation
 (arXiv 2204.02311, appendix B)."""
 
+import logging
 import os
 import re
 import time
@@ -9,9 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+log = logging.getLogger(__name__)
+
 
 class PeakSpeed(NamedTuple):
-    """TFLOP/s of dense matrix products, from the vendor's data sheets."""
+    """TFLOP/s of dense matrix products (without sparsity) that add in fp32, from the vendor's data sheets and white papers."""
 
     half: float  # fp16 and bf16
     tf32: float
@@ -47,13 +50,18 @@ DATA_SHEETS: Mapping[str, PeakSpeed] = {
     "T4": PeakSpeed(65.0, 8.1, 8.1),
     "RTX 6000 Ada": PeakSpeed(364.2, 182.1, 91.1),
     "RTX A6000": PeakSpeed(154.8, 77.4, 38.7),
+    "RTX PRO 6000 Blackwell Workstation": PeakSpeed(503.8, 251.9, 126.0),
+    "RTX PRO 6000 Blackwell Max-Q Workstation": PeakSpeed(438.9, 219.5, 109.7),
     "RTX 5090": PeakSpeed(209.5, 104.8, 104.8),
+    "RTX 5080": PeakSpeed(112.6, 56.3, 56.3),
     "RTX 4090": PeakSpeed(165.2, 82.6, 82.6),
     "RTX 4090 D": PeakSpeed(147.1, 73.5, 73.5),
+    "RTX 4080": PeakSpeed(97.5, 48.7, 48.7),
     "RTX 3090": PeakSpeed(71.0, 35.6, 35.6),
     "RTX 3090 Ti": PeakSpeed(80.0, 40.0, 40.0),
 }
 PARTIAL = {"mig", "laptop", "vgpu"}  # a slice of a card, and mobile cards, are slower than the card of that name
+VARIANTS = {"ti", "super", "d", "max"}  # further words that make another card of a name
 
 
 def rank_device_index() -> int:
@@ -74,7 +82,7 @@ def data_sheet(name: str) -> PeakSpeed | None:
     words = _words(name)
     if words & PARTIAL:
         return None
-    known = [entry for entry in DATA_SHEETS if _words(entry) <= words]
+    known = [entry for entry in DATA_SHEETS if _words(entry) <= words and words & VARIANTS <= _words(entry)]
     return DATA_SHEETS[max(known, key=lambda entry: len(_words(entry)))] if known else None
 
 
@@ -83,12 +91,14 @@ def _words(name: str) -> set[str]:
 
 
 def peak_flops(hardware: Mapping[str, Any], accelerator: str) -> float | None:
-    """Peak FLOP/s of one rank's device: a GPU's from its data sheet (None: not in the list), a CPU's as measured now, with
-    this process's threads."""
+    """Peak FLOP/s of one rank's device: a GPU's from its data sheet (None, and a line of the log: not in the list), a CPU's as
+    measured now, with this process's threads."""
     if accelerator == "cpu":
         return matrix_flops("cpu", hardware["precision"], seconds=0.05, rows=1024, width=512)
-    speed = data_sheet(torch.cuda.get_device_name(rank_device_index()))
+    name = torch.cuda.get_device_name(rank_device_index())
+    speed = data_sheet(name)
     if speed is None:
+        log.info("no MFU is logged: the peak speed of %s is not known", name)
         return None
     column = {"bf16": speed.half, "fp16": speed.half, "tf32": speed.tf32, "fp32": speed.fp32}
     return column[hardware["precision"]] * 1e12

@@ -19,6 +19,7 @@ FILES = {
     "best checkpoint": "checkpoints/best.ckpt",
     "averaged checkpoint": "checkpoints/averaged.ckpt",
 }
+SPIKES = {"loss": "losses", "grad_norm": "gradient norms"}
 
 
 class Score(NamedTuple):
@@ -81,6 +82,13 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
             _counted(training, "examples_per_s", "{} examples/s"),
             _counted(training, "tokens_per_s", "{} tokens/s"),
             f"{100 * mfu:.0f} % of the device's peak (estimated)" if (mfu := training.get("mfu")) else None,
+            f"{100 * wait:.1f} % of the time waiting for data" if (wait := training.get("data_wait")) else None,
+        ),
+        "packing efficiency": f"{100 * packed:.1f} % of computed positions hold a token"
+        if (packed := training.get("packing_efficiency"))
+        else None,
+        "spikes": _joined(
+            *(f"{percent:g} % of {SPIKES[name]}" for name, percent in (training.get("spike_score") or {}).items())
         ),
         "parameters": _joined(
             _counted(result, "parameters", "{}"),

@@ -3,6 +3,7 @@
 import datetime
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from protoformer.training.callbacks.progress import passes
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import read_header
 from protoformer.training.limits.ending import ending
+from protoformer.training.measures.spikes import Spikes
 
 if TYPE_CHECKING:
     from protoformer.assembly.build import Parts
@@ -114,23 +116,32 @@ def training_stats(
     trainer: pl.Trainer, throughput: Throughput, wall_seconds: float, skipped_steps: int = 0
 ) -> dict[str, object]:
     """Steps, epochs, seconds, and mean rates over the training steps (None: nothing was trained), without those of the first
-    window of each process, in which the device warms up; and steps that a gradient scaler skipped, if any."""
-    measured, peak = throughput.warm, throughput.peak_flops_per_s
-    seconds = measured.seconds
+    window of each process, in which the device warms up; spike scores by name in percent (None: at most 100 steps); and steps
+    that a gradient scaler skipped, if any."""
+    measured = throughput.warm.rates(throughput.peak(trainer.world_size))
+    rates: dict[str, float | None] = {} if measured is None else asdict(measured)
     epochs = passes(trainer, trainer.global_step)
-    flops_per_s = measured.flops / seconds if seconds else None
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
+    spikes = next((each.percent for each in callbacks if isinstance(each, Spikes)), None)
     return {
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch if epochs is None else round(epochs, 2 if epochs >= 0.01 else 6),
         **ending(trainer),
         "seconds": round(throughput.seconds, 1),
-        "examples_per_s": round(measured.examples / seconds, 2) if seconds else None,
-        "tokens_per_s": round(measured.tokens / seconds, 1) if seconds else None,
-        "flops_per_s": None if flops_per_s is None else round(flops_per_s),
-        "mfu": round(flops_per_s / (peak * trainer.world_size), 4) if flops_per_s is not None and peak else None,
+        "examples_per_s": _rounded(rates.get("examples_per_s"), 2),
+        "tokens_per_s": _rounded(rates.get("tokens_per_s"), 1),
+        "flops_per_s": None if measured is None else round(measured.flops_per_s),
+        "mfu": _rounded(rates.get("mfu"), 4),
+        "data_wait": _rounded(rates.get("data_wait"), 4),
+        "packing_efficiency": _rounded(rates.get("packing_efficiency"), 4),
+        "spike_score": {name: round(percent, 3) for name, percent in spikes.items()} if spikes else None,
         "wall_seconds": round(wall_seconds, 1),
         **({"skipped_steps": skipped_steps} if skipped_steps else {}),
     }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def hardware_stats(hardware: Mapping[str, Any], ranks: int) -> dict[str, Any]:

@@ -23,12 +23,14 @@ from protoformer.distributed.strategy import (
 from protoformer.runs.folder import RunFolder
 from protoformer.training.callbacks.bar import ProgressBar
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint, SaveLastCheckpoint
-from protoformer.training.callbacks.freeze_garbage import FreezeGarbage
+from protoformer.training.callbacks.garbage import CollectGarbage
 from protoformer.training.callbacks.progress import ProgressLines, is_interactive
 from protoformer.training.callbacks.rng_state import SaveRngState
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.checkpoints import AtomicCheckpointIO
+from protoformer.training.measures.layers import WatchLayers
+from protoformer.training.measures.spikes import Spikes
 from protoformer.training.sharding.strategy import ShardedStrategy
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,13 @@ def build_trainer(
     hardware = config["hardware"]
     accelerator = resolve_accelerator(hardware)
     is_sharded = shards(config, ranks)
+    spikes = Spikes()
+    watch = WatchLayers(config["trainer"]["log_every"]) if config["trainer"]["watch"] == "layers" else None
     callbacks: list[Callback] = [
         throughput,
-        StepLogger(throughput),
+        spikes,
+        *([watch] if watch else []),
+        StepLogger(throughput, spikes, watch),
         SaveRngState(),
         ProgressBar(throughput) if is_interactive() else ProgressLines(throughput),
         SaveBestCheckpoint(folder.best_checkpoint),
@@ -66,7 +72,7 @@ def build_trainer(
             keep=config["trainer"]["keep_checkpoints"],
             log_every=config["trainer"]["log_every"],
         ),
-        *([FreezeGarbage()] if accelerator == "gpu" else []),
+        CollectGarbage(),
         *extra_callbacks,
     ]
     return pl.Trainer(

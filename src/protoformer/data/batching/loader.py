@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -30,6 +31,9 @@ class BatchLoader(DataLoader[Any]):
     The state counts batches that were served, not those fetched ahead; it is right wherever a global batch is complete. The
     first `iter` continues from the loaded state (or begins epoch 0). Each later one begins the next epoch, also when a
     trainer's limit left the last one before its end.
+
+    `seconds_waited` is the time that the loop which takes the batches has spent on getting them: on waiting for the workers,
+    or without workers on making them.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class BatchLoader(DataLoader[Any]):
         self.micro_batches = sampler
         self.batches_served = 0  # of this epoch
         self.iterated = False  # since construction, or since a state was loaded
+        self.seconds_waited = 0.0  # of this process
         super().__init__(
             _RowNumbers(),
             batch_sampler=sampler,
@@ -60,9 +65,12 @@ class BatchLoader(DataLoader[Any]):
 
     def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
         with _lost_worker_named():
+            started_at = time.perf_counter()
             for batch in self._with_step_targets(batches):
                 self.batches_served += 1
+                self.seconds_waited += time.perf_counter() - started_at
                 yield batch
+                started_at = time.perf_counter()
 
     def _with_step_targets(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Batches that count their `targets`, with `step_targets`: the sum over this rank's micro-batches of a global batch.

@@ -1,0 +1,1 @@
+"""What a run says of its own training: spikes, norms of each layer."""
