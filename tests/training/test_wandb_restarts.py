@@ -89,6 +89,7 @@ def numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "train/tokens_per_s",
         "train/flops_per_s",
         "train/mfu",
+        "train/data_wait",
     )
     return [
         {k: v for k, v in row.items() if k not in left_out and "." not in k and not isinstance(v, dict)} for row in rows
