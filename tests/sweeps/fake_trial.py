@@ -1,6 +1,7 @@
 """Stands in for train.py: writes a run's files within milliseconds, and fails, waits or is slow where its overrides say so.
 
 lr=0.1          the score, at each of 4 validations and at the end
+fails=full      exit code 5
 fails=nan       exit code 4 with an error line; killed: SIGKILL; text: a traceback; absent: no score; once: only the first time
 wait=1          waits before the last validation until TERM comes, or until the file `go` exists
 """
@@ -37,6 +38,9 @@ if fails == "once":
 if fails == "nan":
     print("error: the loss is not finite at step 3", file=sys.stderr)
     raise SystemExit(4)
+if fails == "full":
+    print("error: x: no space left; make room, and the same command continues", file=sys.stderr)
+    raise SystemExit(5)
 if fails == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 if fails == "text":

@@ -40,7 +40,7 @@ def test_words_of_the_command_line_come_before_the_file(tmp_path: Path) -> None:
     }
     assert sweep.name == "s-seed-7-task-glue-mrpc-glue-cola"
     assert "hardware.threads" not in str(sweep.identity)
-    assert checked(sweep)["recipe"]["lr"] == 1e-3
+    assert checked(sweep)[0]["recipe"]["lr"] == 1e-3
 
 
 def test_options_of_sampler_and_pruner_are_optunas(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_options_of_sampler_and_pruner_are_optunas(tmp_path: Path) -> None:
     }
     sweep = sweep_of(tmp_path, {**node, "space": {"recipe.lr": {"log_uniform": ["1e-5", "1e-3"]}}})
     assert (sweep.method, sweep.trials, sweep.pruner_options) == ("tpe", 5, {"reduction_factor": 4})
-    assert checked(sweep)["recipe"]["lr"] == 1e-5
+    assert checked(sweep)[0]["recipe"]["lr"] == 1e-5
 
 
 BAD: dict[str, tuple[dict[str, Any] | str, str, str]] = {  # what the file has besides, the words, the message

@@ -16,27 +16,30 @@ import pytest
 
 from protoformer.distributed.signals import StopRequest
 from protoformer.errors import ConfigurationError, InterruptedRunError
+from protoformer.pool import process
+from protoformer.pool.slots import Slot, Slots
 from protoformer.reporting.sweep.rows import configurations, importances, read_results
 from protoformer.runs.lock import is_in_use
-from protoformer.sweeps import trial_process
 from protoformer.sweeps.journal import Journal
 from protoformer.sweeps.space import parse_space
 from protoformer.sweeps.specification import Sweep, with_trials
-from protoformer.sweeps.worker import Worker
+from protoformer.sweeps.worker import Located, Worker
 
 FAKE = Path(__file__).with_name("fake_trial.py")
 
 
-def fake_folder(words: Sequence[str]) -> tuple[Path, float]:
-    """As fake_trial.py names it."""
-    values = dict(word.split("=", 1) for word in words)
-    name = "-".join(f"{key}-{value}" for key, value in sorted(values.items()) if "." not in key)
-    return Path(values["paths.outputs"]) / "runs" / name, 5.0
+class FakeWorker(Worker):
+    """Of trials whose folders are named as fake_trial.py names them."""
+
+    def located(self, words: Sequence[str]) -> Located:
+        values = dict(word.split("=", 1) for word in words)
+        name = "-".join(f"{key}-{value}" for key, value in sorted(values.items()) if "." not in key)
+        return Located(Path(values["paths.outputs"]) / "runs" / name, list(words), 5.0, int(values.get("slots", 1)))
 
 
 @pytest.fixture(autouse=True)
 def fake_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_process, "command", lambda: [sys.executable, str(FAKE)])
+    monkeypatch.setattr(process, "command", lambda: [sys.executable, str(FAKE)])
 
 
 def sweep_of(outputs: Path, space: dict[str, Any], trials: int | None = None, **fields: Any) -> Sweep:
@@ -50,7 +53,8 @@ def run(sweep: Sweep, stop: StopRequest | None = None) -> list[str]:
     lines: list[str] = []
     journal = Journal(Path(sweep.overrides["paths.outputs"]) / "sweep", sweep)
     journal.prepare()
-    Worker(journal, lines.append, fake_folder, poll=0.01).run(stop or StopRequest())
+    slots = Slots([Slot(f"slot {number}") for number in range(sweep.workers)])
+    FakeWorker(journal, lines.append, slots, poll=0.01).run(stop or StopRequest())
     return lines
 
 

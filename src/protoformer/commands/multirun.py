@@ -19,7 +19,7 @@ from protoformer.config import compose, hydra_errors
 from protoformer.config.groups import CONF_VARIABLE, CONFIG_NAME
 from protoformer.config.overrides import parsed
 from protoformer.distributed import memory, signals
-from protoformer.errors import DiskFullError, InterruptedRunError, RunFolderError, UserError
+from protoformer.errors import ConfigurationError, DiskFullError, InterruptedRunError, RunFolderError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -97,11 +97,19 @@ def run_jobs(arguments: Sequence[str], folders: Sequence[Path], session: Session
     return codes.pop() if len(codes) == 1 else FAILED if codes else 0
 
 
-def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[int, list[str]]:
-    """Check every job of a sweep; gives their number (at least 1) and the sweep that yaml asks for, as overrides.
+@dataclass
+class CheckedSweep:
+    """The jobs of a sweep, which compose; of another sweeper than Hydra's own the first alone is known."""
 
-    Only Hydra's own sweeper is known beforehand; jobs that another one draws are checked as they come.
-    """
+    jobs: list[list[str]]
+    configs: list[dict[str, Any]]
+    params: list[str]  # the sweep that yaml asks for, as overrides
+    plugins: dict[str, str]  # Hydra's sweeper and launcher
+
+
+def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> CheckedSweep:
+    """Check every job of a sweep. Only Hydra's own sweeper is known beforehand; jobs that another one draws are checked as they
+    come."""
     # not at the top: Hydra is slow to import
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from omegaconf import OmegaConf
@@ -114,9 +122,9 @@ def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[in
     with hydra_errors.readable_errors(folders):
         first = jobs_of(overrides)[0]
         node = compose.composed_by_hydra(first, folders).hydra
-        if node.runtime.choices["hydra/sweeper"] != "basic":
-            compose.compose(first)
-            return 1, []
+        plugins = {name: node.runtime.choices[f"hydra/{name}"] for name in ("sweeper", "launcher")}
+        if plugins["sweeper"] != "basic":
+            return CheckedSweep([first], [compose.compose(first)], [], plugins)
         stated = OmegaConf.to_container(node.sweeper.params or OmegaConf.create(), resolve=True)
         assert isinstance(stated, dict)
         typed = {text.lstrip("+~").partition("=")[0] for text in overrides}
@@ -125,9 +133,9 @@ def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[in
         jobs = jobs_of([*params, *overrides])
     if len(jobs) > LONG_SWEEP:
         print(f"{len(jobs)} jobs; each is checked before the first one starts", file=sys.stderr)
-    for job in jobs:
-        compose.compose(job)
-    return len(jobs), ["hydra.sweeper.params=null", *compose.rewritten(params, folders, sweep=True)]
+    configs = [compose.compose(job) for job in jobs]
+    params = ["hydra.sweeper.params=null", *compose.rewritten(params, folders, sweep=True)]
+    return CheckedSweep(jobs, configs, params, plugins)
 
 
 def run_job(config: "DictConfig", session: Session | None = None) -> float | None:
@@ -151,6 +159,7 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
     try:
         signals.check()
         checked = compose.plain(config, dict(hydra.runtime.choices), overrides)
+        _check_is_no_pool(checked)
         job.outputs = checked["paths"]["outputs"]
         if session is not None and session.sweep_size:
             checked["tracking"]["sweep"] = checked["tracking"]["sweep"] or sweep_name(checked["choices"])
@@ -179,6 +188,15 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
         if session is None or session.sweep_size:  # others follow in this process
             memory.release()
     return job.score
+
+
+def _check_is_no_pool(config: Mapping[str, Any]) -> None:
+    """A pool has its jobs in processes of their own (see `commands.pooled`); one that comes here is a single run."""
+    if config["hardware"]["pool"] is not None:
+        raise ConfigurationError(
+            f"hardware.pool={config['hardware']['pool']} runs the jobs of a sweep side by side, and this is a single run; add "
+            "-m and several values (seed=1,2,3), or leave hardware.pool out"
+        )
 
 
 def sweep_name(choices: Mapping[str, Any]) -> str:

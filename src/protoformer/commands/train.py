@@ -66,8 +66,12 @@ def _run(words: list[str], program: str) -> int:
             _print_config(config)
             return 0
     if flags.multirun:
-        sweep_size, params = checked_sweep(flags.overrides, folders)
-        overrides = [*params, *overrides]
+        sweep = checked_sweep(flags.overrides, folders)
+        if any(config["hardware"]["pool"] is not None for config in sweep.configs):
+            from protoformer.commands.pooled import run_pool  # not at the top: most commands have no pool
+
+            return run_pool(sweep)
+        sweep_size, overrides = len(sweep.jobs), [*sweep.params, *overrides]
     switches = [f"--{name}" for name in ("multirun", "resolve") if getattr(flags, name)]
     for name in ("cfg", "package"):
         if getattr(flags, name) is not None:

@@ -151,6 +151,8 @@ class Hardware:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"  # auto: a GPU where there is one
     devices: Annotated[int, "at least 1, or all"] | Literal["all"] = 1  # of one machine
     nodes: Positive = 1  # machines
+    # devices of this machine (of a CPU its cores) for trials of a sweep side by side: how many, a list, or all; null: none
+    pool: Positive | Literal["all"] | list[NonNegative] | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the computation; weights are kept in fp32
     packing: Literal["auto", "on", "off"] = "auto"  # whether padding is left out of the computation
     micro_batch: Positive | None = None  # rows that a device holds at once; null: all of its part, on a GPU what fits

@@ -16,8 +16,8 @@ from protoformer.sweeps.specification import Sweep
 SPLITS = ("val/", "test/")
 
 
-def checked(sweep: Sweep) -> dict[str, Any]:
-    """Compose few points in which each value of each key occurs, and give the config of the first.
+def checked(sweep: Sweep) -> list[dict[str, Any]]:
+    """Compose few points in which each value of each key occurs, and give their configs.
 
     Raises ConfigurationError, which names the sweep's file.
     """
@@ -33,7 +33,7 @@ def checked(sweep: Sweep) -> dict[str, Any]:
             raise ConfigurationError(f"{sweep.file}: {_with_key(str(error), words)}") from None
         _check_objective(sweep, config)
         configs.append(config)
-    return configs[0]
+    return configs
 
 
 def _with_key(message: str, words: Sequence[str]) -> str:

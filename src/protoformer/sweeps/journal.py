@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds to wait for another worker that takes a trial
-RETRY_OF, ATTEMPT, FOLDER, ERROR, SECONDS, OBJECTIVE = "retry_of", "attempt", "folder", "error", "seconds", "objective"
+RETRY_OF, ATTEMPT, FOLDER, DEVICE, ERROR, SECONDS = "retry_of", "attempt", "folder", "device", "error", "seconds"
 
 
 @dataclass

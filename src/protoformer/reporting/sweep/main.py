@@ -48,11 +48,12 @@ def main(folder: str, *, csv: str | None = None, figure: str | None = None) -> S
 def print_trials(console: Console, results: SweepResults) -> None:
     """A line for each trial, the best first, then those without a score."""
     rows = sorted(results.rows, key=lambda row: _order(results, row))
-    has_errors = any(row.error for row in rows)
+    has_errors, has_devices = (any(getattr(row, name) for row in rows) for name in ("error", "device"))
     lines = [
         [
             str(row.number),
             *(_short(row.params.get(key, "")) for key in results.keys),
+            *([row.device] if has_devices else []),
             row.state + (f" ({counted(row.attempt, 'attempt')})" if row.attempt > 1 else ""),
             "" if row.score is None else f"{row.score:.4f}",
             "" if row.seconds is None else f"{row.seconds:.1f}",
@@ -60,7 +61,8 @@ def print_trials(console: Console, results: SweepResults) -> None:
         ]
         for row in rows
     ]
-    head = ("trial", *results.keys, "state", results.objective, "seconds", *(["error"] if has_errors else []))
+    device, error = (["device"] if has_devices else []), (["error"] if has_errors else [])
+    head = ("trial", *results.keys, *device, "state", results.objective, "seconds", *error)
     states = [f"{n} {state}" for state in ORDER if (n := sum(row.state == state for row in rows))]
     print_table(head, lines, f"sweep {results.name}: {', '.join(states) or 'no trials'}", console=console)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protoformer.runs.lock import is_in_use
-from protoformer.sweeps.journal import ATTEMPT, ERROR, FOLDER, SECONDS, current, open_study, read_identity
+from protoformer.sweeps.journal import ATTEMPT, DEVICE, ERROR, FOLDER, SECONDS, current, open_study, read_identity
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,6 +29,7 @@ class TrialRow:
     attempt: int
     run: str
     error: str
+    device: str = ""  # of the trials of a pool
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def read_results(folder: Path) -> SweepResults:
                 attrs.get(ATTEMPT, 1),
                 attrs.get(FOLDER, ""),
                 attrs.get(ERROR, "") if state == "failed" else "",
+                attrs.get(DEVICE, ""),
             )
         )
     return SweepResults(

@@ -1,4 +1,4 @@
-"""The process of a trial: a fresh `train.py` in a group of its own, which ends with its worker."""
+"""The process of a trial: a fresh `train.py` in a group of its own, pinned to its devices, which ends with its parent."""
 
 import contextlib
 import os
@@ -7,14 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from protoformer.distributed.children import PARENT_VARIABLE
-from protoformer.errors import RunFolderError
-from protoformer.runs import reader
-from protoformer.runs.metrics import read_curves
+from protoformer.pool.slots import Placement
 
 NONE = "its process said nothing"
 ERROR_TYPE = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b")  # the last line of a traceback
@@ -27,24 +24,32 @@ def command() -> list[str]:
     return [sys.executable, "-m", "protoformer.cli", "train"]
 
 
+def start(words: Sequence[str], log_file: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start `train.py` with its overrides in a session of its own; what it prints is appended to `log_file`."""
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            [*command(), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=dict(environ),
+            start_new_session=True,
+        )
+
+
 class TrialProcess:
     """Starts, watches and ends the process of one trial. Its output is appended to `log_file`."""
 
-    def __init__(self, words: Sequence[str], log_file: Path, grace: float) -> None:
+    def __init__(self, words: Sequence[str], log_file: Path, grace: float, placement: Placement) -> None:
         self.log_file, self.grace = log_file, grace
         self.started = time.monotonic()
         self.log_start = log_file.stat().st_size if log_file.exists() else 0
         self.exit_code: int | None = None
         self._stop_time: float | None = None
-        with log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command(), *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
-                start_new_session=True,
-            )
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        environ = {**os.environ, PARENT_VARIABLE: str(os.getpid()), **placement.environ(os.environ)}
+        with placement.pinned():
+            self._process = start(words, log_file, environ)
 
     @property
     def seconds(self) -> float:
@@ -93,32 +98,3 @@ class TrialProcess:
             return errors[-1].removeprefix("error: ")
         raised = [line for line in lines if ERROR_TYPE.match(line)]
         return f"exit code {self.exit_code}: {(raised or lines or [NONE])[-1]}"
-
-
-@dataclass(frozen=True)
-class RunScores:
-    """What a run folder says of the objective."""
-
-    folder: Path
-    objective: str
-
-    def validations(self) -> list[float]:
-        """The objective at each validation so far, in order of steps."""
-        file = self.folder / "metrics.jsonl"
-        if not file.exists():
-            return []
-        with contextlib.suppress(RunFolderError, FileNotFoundError):  # replaced while it is read: at the next look
-            return read_curves(file).get(self.objective, ([], []))[1]
-        return []
-
-    def final(self) -> float:
-        """The objective of the finished run. Raises RunFolderError where it has none."""
-        result = reader.read_result(self.folder)
-        if result is None:
-            raise RunFolderError(f"{self.folder} has no result.json")
-        metrics = {"val/score": result.get("score"), **result["metrics"]}
-        value = metrics.get(self.objective)
-        if not isinstance(value, int | float):
-            numbers = sorted(key for key, each in metrics.items() if isinstance(each, int | float))
-            raise RunFolderError(f"no {self.objective} among its metrics: {', '.join(numbers) or 'none'}")
-        return float(value)
