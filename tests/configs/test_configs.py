@@ -129,7 +129,7 @@ def test_what_was_promised_is_there() -> None:
         OWN.keys() - {"translate/own"}
     )
     assert set(options("hardware", FOLDERS)) == {
-        *("auto", "cpu", "gpu", "gpu_bf16", "ddp", "ddp_bf16", "ddp_cpu", "fsdp", "fsdp_bf16", "fsdp_cpu")
+        *("auto", "cpu", "gpu", "gpu_bf16", "ddp", "ddp_bf16", "ddp_cpu", "fsdp", "fsdp_bf16", "fsdp_cpu", "slurm")
     }
     assert set(options("source", FOLDERS)) == {"files", "hub", "local", "parallel", "sample"}
     assert set(options("family", FOLDERS)) >= {"bert", "gpt", "gpt2", "gpt3", "none"}

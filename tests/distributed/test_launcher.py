@@ -13,7 +13,7 @@ import pytest
 
 from protoformer.distributed import collectives, signals
 from protoformer.distributed.launcher import launch
-from protoformer.distributed.world import World, first_host, rendezvous, set_torch_environment, world
+from protoformer.distributed.world import World, rendezvous, set_torch_environment, world
 from protoformer.errors import ConfigurationError, DataError, InterruptedRunError, LostRankError
 
 from ..e2e.commands import default_signals
@@ -146,21 +146,6 @@ def test_an_srun_step_is_told_in_torchs_words(monkeypatch: pytest.MonkeyPatch) -
         "LOCAL_WORLD_SIZE": "4",
         "MASTER_ADDR": "gpu03",
     }
-
-
-@pytest.mark.parametrize(
-    ("nodes", "first"),
-    [
-        ("gpu[03-04]", "gpu03"),
-        ("gpu-node-[01-04]", "gpu-node-01"),
-        ("dgx-a100-3,dgx-a100-4", "dgx-a100-3"),
-        ("rack1-gpu7", "rack1-gpu7"),
-        ("a[7,9],b1", "a7"),
-        ("127.0.0.1", "127.0.0.1"),
-    ],
-)
-def test_the_first_host_of_slurms_list(nodes: str, first: str) -> None:
-    assert first_host(nodes) == first
 
 
 def give_back(config: dict[str, Any], place: str) -> dict[str, Any]:

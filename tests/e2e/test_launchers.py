@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import ROOT, SMALL, TRAIN, Workspace, curve, error_line, finished, result, wait_for
+from .commands import ROOT, SMALL, TRAIN, Process, Workspace, curve, error_line, finished, result, wait_for
 
 SHORT = (*SMALL, "recipe.epochs=1", "trainer.limit_train_batches=6", "trainer.log_every=1", "model.dropout=0")
 LONG = (*SMALL, "source.rows=960", "recipe.epochs=20", "trainer.log_every=5", "trainer.limit_val_batches=1")
@@ -64,6 +64,45 @@ def test_two_machines_give_what_one_process_gives(workspace: Workspace, expected
     ended = [finished(machine) for machine in machines]
     assert [completed.returncode for completed in ended] == [0, 0], ended
     is_the_run(workspace, "nodes", expected)
+
+
+def tasks_of_srun(workspace: Workspace, outputs: str, *words: str, job: int | None = None) -> tuple[list[Process], int]:
+    """Two tasks of a step on this machine, and the number of their job, from which they derive a port."""
+    job = job or next(port for port in iter(free_port, None) if 20000 <= port < 40000)
+    environ = {"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    environ |= {
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_NODELIST": "node[1]",
+        "PATH": f"{workspace.folder}:/usr/bin:/bin",
+    }
+    each = ({**environ, "SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01")
+    return [workspace.start(*words, "hardware=slurm", outputs=outputs, environ=one) for one in each], job
+
+
+def test_tasks_of_srun_give_what_one_process_gives(workspace: Workspace, expected: Path) -> None:
+    tasks, _ = tasks_of_srun(workspace, "srun", *SHORT)
+    ended = [finished(task) for task in tasks]
+    assert [completed.returncode for completed in ended] == [0, 0], ended
+    is_the_run(workspace, "srun", expected)
+
+
+def test_a_job_whose_time_is_up_saves_and_is_started_again(workspace: Workspace) -> None:
+    script = workspace.folder / "scontrol"
+    script.write_text('#!/bin/sh\necho "$@" >> calls\n')
+    script.chmod(0o755)
+    words = (*SHORT, "trainer.limit_train_batches=1.0", "source.rows=320", "recipe.epochs=2")
+    tasks, job = tasks_of_srun(workspace, "outputs", *words)
+    wait_for(lambda: any((run / "metrics.jsonl").exists() for run in workspace.runs()), tasks[0])
+    for task in tasks:
+        task.send_signal(signal.SIGUSR1)
+    ended = [finished(task) for task in tasks]
+    assert [completed.returncode for completed in ended] == [143, 143], ended
+    assert (workspace.folder / "calls").read_text() == f"requeue {job}\n"
+    again, _ = tasks_of_srun(workspace, "outputs", *words, job=job)
+    ended = [finished(task) for task in again]
+    assert [completed.returncode for completed in ended] == [0, 0], ended
+    assert "continuing from step" in ended[0].stderr
+    assert (workspace.folder / "calls").read_text().count("\n") == 1
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from protoformer.commands.parser import print_error
 from protoformer.config import compose, hydra_errors
 from protoformer.config.groups import CONF_VARIABLE, CONFIG_NAME
 from protoformer.config.overrides import parsed
-from protoformer.distributed import memory, signals
+from protoformer.distributed import memory, signals, slurm
 from protoformer.errors import ConfigurationError, DiskFullError, InterruptedRunError, RunFolderError, UserError
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
         from protoformer.reporting.results import score_text
         from protoformer.training.run import train_run
 
-        result = train_run(checked, command_line(overrides, session.program if session is not None else PROGRAM))
+        with slurm.requeued(checked["hardware"]):
+            result = train_run(checked, command_line(overrides, session.program if session is not None else PROGRAM))
         job.score, job.score_text = result["score"], score_text(result)
     except Exception as error:  # of any kind: a sweep lists it and goes on, a single run raises it after Hydra
         if session is None:

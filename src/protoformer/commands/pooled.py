@@ -9,7 +9,7 @@ from typing import Any
 
 from protoformer.commands.multirun import FAILED, CheckedSweep, sweep_name
 from protoformer.commands.parser import printable
-from protoformer.distributed import signals
+from protoformer.distributed import signals, slurm
 from protoformer.distributed.world import world
 from protoformer.errors import ConfigurationError
 from protoformer.pool.jobs import JobPool, PooledJob, pooled_job
@@ -34,7 +34,8 @@ def run_pool(sweep: CheckedSweep) -> int:
         devices = ", ".join(slot.name for slot in slots.all)
         _say(f"{len(jobs)} trials{before}, on {len(slots)} devices ({devices}); output of each in {logs}")
         try:
-            JobPool(jobs, logs, slots, _say, score_text).run(stop)
+            with slurm.requeued(sweep.configs[0]["hardware"]):
+                JobPool(jobs, logs, slots, _say, score_text).run(stop)
         finally:
             print_jobs(jobs)
     codes = {job.exit_code for job in jobs if job.exit_code}

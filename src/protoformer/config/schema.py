@@ -164,6 +164,7 @@ class Hardware:
     fully_shard: bool = False  # whether ranks divide weights, gradients and optimizer states among them (FSDP)
     timeout: Annotated[int, "at least 1 (seconds)"] = 1800  # seconds after which a silent rank is given up
     rendezvous: str | None = None  # host:port of the first machine, for nodes > 1
+    requeue: bool = False  # whether a run that USR1 stops asks SLURM to start its job again, to continue it
 
 
 @dataclass(frozen=True)

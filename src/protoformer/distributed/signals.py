@@ -137,6 +137,11 @@ def check() -> None:
         _current.check()
 
 
+def received() -> int:
+    """The first signal that asked this process to stop; 0: none has come."""
+    return 0 if _current is None else _current.signal_number
+
+
 @contextlib.contextmanager
 def cleaned_up_by(clean_up: Callable[[], None]) -> Iterator[None]:
     """Within the block `clean_up` is called before the process ends without unwinding its stack."""

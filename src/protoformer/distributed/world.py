@@ -1,11 +1,11 @@
 """World: the processes of a run, which one this is, and who started them."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from protoformer.distributed import slurm
 from protoformer.errors import ConfigurationError
 
 
@@ -31,10 +31,12 @@ def world(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> World:
         local_ranks = int(environ.get("LOCAL_WORLD_SIZE", "1"))
         _check_counts(hardware, local_ranks, max(1, ranks // local_ranks))
         return World("rank", local_ranks, max(1, ranks // local_ranks))
+    slurm.check_job(hardware, environ)
     devices = device_count(hardware)
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
     step_nodes = int(environ.get("SLURM_STEP_NUM_NODES", "1"))
     if tasks > 1 and not (step_nodes == tasks and devices > 1):
+        slurm.check_tasks(hardware, tasks, step_nodes, environ)
         _check_counts(hardware, max(1, tasks // step_nodes), step_nodes)
         return World("rank", max(1, tasks // step_nodes), step_nodes)
     if tasks == 1 and int(environ.get("SLURM_PROCID", "0")) > 0:
@@ -42,6 +44,8 @@ def world(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> World:
             f"this is task {environ['SLURM_PROCID']} of a SLURM job, and nothing says of how many (SLURM_STEP_NUM_TASKS is "
             "not set): start the tasks by srun, or one task a node (#SBATCH --ntasks-per-node=1), which starts the others"
         )
+    if tasks > 1:
+        _check_counts({**hardware, "devices": 1}, 1, step_nodes)
     nodes = max(int(hardware["nodes"]), step_nodes if tasks > 1 else 1)
     if nodes > 1 and rendezvous(hardware, environ) is None:
         raise ConfigurationError("hardware.nodes over 1 needs hardware.rendezvous=HOST:PORT, the first node's address")
@@ -53,12 +57,7 @@ def rendezvous(hardware: Mapping[str, Any], environ: Mapping[str, str]) -> str |
     neither says."""
     if hardware["rendezvous"] or not environ.get("SLURM_STEP_NODELIST"):
         return hardware["rendezvous"]
-    return f"{first_host(environ['SLURM_STEP_NODELIST'])}:{slurm_port(environ)}"
-
-
-def slurm_port(environ: Mapping[str, str]) -> int:
-    """A port that all tasks of a SLURM job derive alike."""
-    return 20000 + int(environ.get("SLURM_JOB_ID", "0")) % 20000
+    return f"{slurm.first_host(environ['SLURM_STEP_NODELIST'])}:{slurm.port(environ)}"
 
 
 def _check_counts(hardware: Mapping[str, object], local_ranks: int, nodes: int) -> None:
@@ -104,17 +103,11 @@ def set_torch_environment(process: World) -> None:
     """Set torch's environment variables (RANK, WORLD_SIZE, MASTER_ADDR, ...) from SLURM's, in a rank that srun started."""
     if "RANK" in os.environ:
         return
-    host = first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
+    host = slurm.first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
     os.environ.setdefault("MASTER_ADDR", host if process.nodes > 1 else "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(slurm_port(os.environ)))
+    os.environ.setdefault("MASTER_PORT", str(slurm.port(os.environ)))
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
     os.environ["LOCAL_RANK"] = os.environ.get("SLURM_LOCALID", "0")
     os.environ["LOCAL_WORLD_SIZE"] = str(process.local_ranks)
     os.environ.setdefault("TORCHELASTIC_RUN_ID", os.environ.get("SLURM_JOB_ID", "srun"))
-
-
-def first_host(nodes: str) -> str:
-    """The first host of SLURM's compressed list: `gpu-node-[01-04],x` -> `gpu-node-01`."""
-    match = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
-    return "".join(part or "" for part in match.groups()) if match else nodes

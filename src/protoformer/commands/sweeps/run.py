@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from protoformer.commands.parser import printable
 from protoformer.config.groups import CONF_VARIABLE, groups, search_path
-from protoformer.distributed import signals
+from protoformer.distributed import signals, slurm
 from protoformer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
         _say(f"sweep {sweep.name}: {sum(counts.values())} trials, {done} of them finished ({method}), in {folder}")
         if slots.is_pinned:
             _say(f"{len(slots)} trials side by side: {', '.join(slot.name for slot in slots.all)}")
-        Worker(journal, _say, slots).run(stop)
+        with slurm.requeued(configs[0]["hardware"]):
+            Worker(journal, _say, slots).run(stop)
         return SOME_FAILED if print_outcome(folder) else 0
 
 

@@ -29,7 +29,8 @@ def listed(word: str, choices: Iterable[str]) -> str:
 
 PLUGINS = {  # groups of Hydra whose options are packages of their own
     "hydra/launcher": "a launcher is a plugin, and none of that name is installed (pip install hydra-joblib-launcher, ...); "
-    "without one the jobs of -m run one after another, or side by side with hardware.pool=all, and docs/clusters.md has an array of jobs",
+    "without one the jobs of -m run one "
+    "after another, or side by side with hardware.pool=all, and docs/clusters.md has an array of jobs",
     "hydra/sweeper": "a sweeper is a plugin, and none of that name is installed; without one -m draws every combination",
 }
 
