@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from protoformer.commands import multirun, train
+from protoformer.commands import train
+from protoformer.commands.sweeps.checks import checked_sweep
 from protoformer.config import groups
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
@@ -49,7 +50,7 @@ def test_the_grid_times_three_seeds_is_drawn(monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
     monkeypatch.chdir(ROOT)
-    jobs = len(multirun.checked_sweep(["experiment=bert_glue_grid", "task=glue/rte"], groups.search_path()).jobs)
+    jobs = len(checked_sweep(["experiment=bert_glue_grid", "task=glue/rte"], groups.search_path()).jobs)
     keys = ("recipe.lr", "recipe.batch_size", "recipe.epochs", "seed")
     points = {tuple(float(job[key]) for key in keys) for job in checked}
     assert points == {(*point, seed) for point in GRID for seed in (1, 2, 3)}
@@ -203,7 +204,7 @@ def test_an_ablation_draws_its_rows(name: str, monkeypatch: pytest.MonkeyPatch) 
         return drawn[-1]
 
     monkeypatch.setattr("protoformer.config.compose.compose", composed)
-    jobs = len(multirun.checked_sweep([f"experiment={name}"], groups.search_path()).jobs)
+    jobs = len(checked_sweep([f"experiment={name}"], groups.search_path()).jobs)
     assert jobs == len(drawn) == ABLATIONS[name]
     assert {config["choices"]["task"] for config in drawn} == {"pretrain/mlm_nsp"}
     if name == "bert_masking":
@@ -256,7 +257,7 @@ def test_gpts_ablation_draws_every_row_of_every_task_on_equal_terms(monkeypatch:
         return config
 
     monkeypatch.setattr("protoformer.config.compose.compose", composed)
-    jobs = len(multirun.checked_sweep(command[5:], groups.search_path()).jobs)
+    jobs = len(checked_sweep(command[5:], groups.search_path()).jobs)
     assert jobs == len(drawn) == 24
     assert set(drawn) == set(itertools.product(GPT_ROWS, GPT_TASKS))
     for (row, task), config in drawn.items():
@@ -276,7 +277,7 @@ def test_table_3_draws_the_papers_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     drawn: list[dict[str, Any]] = []
     monkeypatch.setattr("protoformer.config.compose.compose", lambda overrides: drawn.append(compose(overrides)))
-    jobs = len(multirun.checked_sweep(["experiment=transformer_table3"], groups.search_path()).jobs)
+    jobs = len(checked_sweep(["experiment=transformer_table3"], groups.search_path()).jobs)
     assert jobs == len(drawn) == 20
     task, (base, *variants) = "translate/wmt14_en_de", drawn
     assert paper_results.ablation_variants("transformer", task, base) == paper_results.caveats(base) == []
@@ -333,7 +334,7 @@ def test_a_scaling_sweep_draws_its_points(name: str, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(ROOT)
     drawn: list[dict[str, Any]] = []
     monkeypatch.setattr("protoformer.config.compose.compose", lambda overrides: drawn.append(compose(overrides)))
-    jobs = len(multirun.checked_sweep([f"experiment={name}"], groups.search_path()).jobs)
+    jobs = len(checked_sweep([f"experiment={name}"], groups.search_path()).jobs)
     key, values = SCALING[name]
     assert jobs == len(drawn) == len(values)
     actual: list[Any] = drawn

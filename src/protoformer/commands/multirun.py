@@ -17,14 +17,12 @@ from protoformer.atomic import FULL, full_disk
 from protoformer.commands.parser import print_error
 from protoformer.config import compose, hydra_errors
 from protoformer.config.groups import CONF_VARIABLE, CONFIG_NAME
-from protoformer.config.overrides import parsed
 from protoformer.distributed import memory, signals, slurm
 from protoformer.errors import ConfigurationError, DiskFullError, InterruptedRunError, RunFolderError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-LONG_SWEEP = 10  # jobs from which checking them takes seconds
 FAILED = 1
 PROGRAM = "python train.py"
 REPEATING = ("seed=", "task.fold=")  # overrides of jobs that repeat one experiment
@@ -97,47 +95,6 @@ def run_jobs(arguments: Sequence[str], folders: Sequence[Path], session: Session
     return codes.pop() if len(codes) == 1 else FAILED if codes else 0
 
 
-@dataclass
-class CheckedSweep:
-    """The jobs of a sweep, which compose; of another sweeper than Hydra's own the first alone is known."""
-
-    jobs: list[list[str]]
-    configs: list[dict[str, Any]]
-    params: list[str]  # the sweep that yaml asks for, as overrides
-    plugins: dict[str, str]  # Hydra's sweeper and launcher
-
-
-def checked_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> CheckedSweep:
-    """Check every job of a sweep. Only Hydra's own sweeper is known beforehand; jobs that another one draws are checked as they
-    come."""
-    # not at the top: Hydra is slow to import
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from omegaconf import OmegaConf
-
-    def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
-        words = [override for _, override in parsed(overrides, folders)]
-        return [job for batch in BasicSweeper.split_arguments(words, None) for job in batch]
-
-    compose.rewritten(overrides, folders, sweep=True)
-    with hydra_errors.readable_errors(folders):
-        first = jobs_of(overrides)[0]
-        node = compose.composed_by_hydra(first, folders).hydra
-        plugins = {name: node.runtime.choices[f"hydra/{name}"] for name in ("sweeper", "launcher")}
-        if plugins["sweeper"] != "basic":
-            return CheckedSweep([first], [compose.compose(first)], [], plugins)
-        stated = OmegaConf.to_container(node.sweeper.params or OmegaConf.create(), resolve=True)
-        assert isinstance(stated, dict)
-        typed = {text.lstrip("+~").partition("=")[0] for text in overrides}
-        sweeps = {str(key): value for key, value in stated.items()}
-        params = [f"{key}={value}" for key, value in sweeps.items() if key.lstrip("+") not in typed]
-        jobs = jobs_of([*params, *overrides])
-    if len(jobs) > LONG_SWEEP:
-        print(f"{len(jobs)} jobs; each is checked before the first one starts", file=sys.stderr)
-    configs = [compose.compose(job) for job in jobs]
-    params = ["hydra.sweeper.params=null", *compose.rewritten(params, folders, sweep=True)]
-    return CheckedSweep(jobs, configs, params, plugins)
-
-
 def run_job(config: "DictConfig", session: Session | None = None) -> float | None:
     """One job, called by Hydra: checked, then trained. Returns the objective of a sweep, `val/score`.
 
@@ -192,7 +149,7 @@ def run_job(config: "DictConfig", session: Session | None = None) -> float | Non
 
 
 def _check_is_no_pool(config: Mapping[str, Any]) -> None:
-    """A pool has its jobs in processes of their own (see `commands.pooled`); one that comes here is a single run."""
+    """A pool has its jobs in processes of their own (see `commands.sweeps.pooled`); one that comes here is a single run."""
     if config["hardware"]["pool"] is not None:
         raise ConfigurationError(
             f"hardware.pool={config['hardware']['pool']} runs the jobs of a sweep side by side, and this is a single run; add "

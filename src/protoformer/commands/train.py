@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protoformer.commands.multirun import PROGRAM, Session, checked_sweep, run_jobs
+from protoformer.commands.multirun import PROGRAM, Session, run_jobs
 from protoformer.commands.parser import Parser, guarded
+from protoformer.commands.sweeps.checks import checked_sweep
 from protoformer.config import compose
 from protoformer.config.groups import CONF_VARIABLE, search_path
 from protoformer.distributed import signals
@@ -68,7 +69,7 @@ def _run(words: list[str], program: str) -> int:
     if flags.multirun:
         sweep = checked_sweep(flags.overrides, folders)
         if any(config["hardware"]["pool"] is not None for config in sweep.configs):
-            from protoformer.commands.pooled import run_pool  # not at the top: most commands have no pool
+            from protoformer.commands.sweeps.pooled import run_pool  # not at the top: most commands have no pool
 
             return run_pool(sweep)
         sweep_size, overrides = len(sweep.jobs), [*sweep.params, *overrides]

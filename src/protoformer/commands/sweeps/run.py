@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 def _slots(sweep: "Sweep", configs: list[dict[str, Any]]) -> "Slots":
     """The devices of this command's trials: those of `hardware.pool`, or of as many workers. One worker is pinned to none."""
     # not at the top: slow to import
-    from protoformer.commands.pooled import pool_hardware
+    from protoformer.commands.sweeps.pooled import pool_hardware
     from protoformer.pool.slots import Slots, slots_of
     from protoformer.pool.survey import check_memory, survey
 

@@ -7,8 +7,8 @@ import pytest
 
 from protoformer import cli
 from protoformer.commands import train
-from protoformer.commands.multirun import CheckedSweep
-from protoformer.commands.pooled import pool_hardware, print_jobs, run_pool
+from protoformer.commands.sweeps.checks import CheckedSweep
+from protoformer.commands.sweeps.pooled import pool_hardware, print_jobs, run_pool
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
 from protoformer.pool import machine, survey

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protoformer.commands.multirun import FAILED, CheckedSweep, sweep_name
+from protoformer.commands.multirun import FAILED, sweep_name
 from protoformer.commands.parser import printable
+from protoformer.commands.sweeps.checks import CheckedSweep
 from protoformer.distributed import signals, slurm
 from protoformer.distributed.world import world
 from protoformer.errors import ConfigurationError
