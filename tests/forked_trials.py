@@ -46,10 +46,10 @@ def _start(words: Sequence[str], log_file: Path, environ: Mapping[str, str]) -> 
         os._exit(code)
 
 
-def _asked(configs: str) -> str:
+def _estimates_of(configs: str) -> str:
     return json.dumps({"gpus": [], "trials": [trial_memory(config, False) for config in json.loads(configs)]})
 
 
 if __name__ == "forked_trials":  # the server of `preloaded` was told to import it
     process.start = _start  # type: ignore[assignment]
-    survey.asked = _asked
+    survey.estimates_of = _estimates_of

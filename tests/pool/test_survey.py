@@ -40,19 +40,21 @@ def test_a_card_that_holds_no_trial_is_named() -> None:
 
 
 def test_trials_that_differ_in_seed_alone_are_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[dict[str, object]]] = []
+    requests: list[list[dict[str, object]]] = []
 
     def answer(configs: str) -> str:
-        asked.append(json.loads(configs))
-        return json.dumps({"gpus": [["a card", 8 * GIB]], "trials": [[n, 0] for n, _ in enumerate(asked[0], start=1)]})
+        requests.append(json.loads(configs))
+        return json.dumps(
+            {"gpus": [["a card", 8 * GIB]], "trials": [[n, 0] for n, _ in enumerate(requests[0], start=1)]}
+        )
 
-    monkeypatch.setattr(surveys, "asked", answer)
+    monkeypatch.setattr(surveys, "estimates_of", answer)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     words = [["seed=1"], ["seed=2"], ["recipe.batch_size=8"], ["seed=3"]]
-    found = survey([compose([*TINY, *each]) for each in words])
-    assert len(asked[0]) == 2
-    assert found.trials == [TrialMemory(1, 0), TrialMemory(1, 0), TrialMemory(2, 0), TrialMemory(1, 0)]
-    assert found.machine.gpus == (Gpu("7", "a card", 8 * GIB),)
+    here = survey([compose([*TINY, *each]) for each in words])
+    assert len(requests[0]) == 2
+    assert here.trials == [TrialMemory(1, 0), TrialMemory(1, 0), TrialMemory(2, 0), TrialMemory(1, 0)]
+    assert here.machine.gpus == (Gpu("7", "a card", 8 * GIB),)
 
 
 def test_a_trial_takes_what_its_plan_says_and_its_imports() -> None:
@@ -75,4 +77,4 @@ def test_what_cannot_be_built_has_no_estimate() -> None:
 def test_an_estimate_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surveys, "MODULE", "protoformer.no_such_module")
     with pytest.raises(UserError, match=r"estimate of a trial's memory failed with exit code 1: .*No module named"):
-        surveys.asked("[]")
+        surveys.estimates_of("[]")

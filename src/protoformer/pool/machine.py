@@ -30,11 +30,11 @@ def cores(system: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
     """Cores of this process; those of a socket, and the threads of a core, stand side by side."""
     own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
-    def place(core: int) -> tuple[int, int, int]:
+    def position(core: int) -> tuple[int, int, int]:
         topology = system / f"cpu{core}" / "topology"
         return (_number(topology / "physical_package_id") or 0, _number(topology / "core_id") or 0, core)
 
-    return tuple(sorted(own, key=place))
+    return tuple(sorted(own, key=position))
 
 
 def gpu_entries(count: int, environ: Mapping[str, str]) -> list[str]:

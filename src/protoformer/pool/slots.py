@@ -45,8 +45,10 @@ class Placement:
         if gpus:
             variables[VISIBLE] = ",".join(gpus)
         if threads := min(len(slot.cores) for slot in self.slots):
-            asked = given.get(THREADS, "")
-            variables[THREADS] = str(min(threads, int(asked)) if asked.isdecimal() and int(asked) else threads)
+            requested = given.get(THREADS, "")
+            variables[THREADS] = str(
+                min(threads, int(requested)) if requested.isdecimal() and int(requested) else threads
+            )
         return variables
 
     @contextlib.contextmanager
@@ -140,8 +142,8 @@ def _gpus(size: Size, machine: Machine, key: str) -> list[Slot]:
     """A slot for each card, with an equal part of the cores."""
     count = len(machine.gpus)
     numbers = _chosen(size, list(range(count)), f"{count} GPU{'s' if count > 1 else ''}", "GPU", key)
-    share = max(1, len(machine.cores) // len(numbers))
-    parts = [machine.cores[i * share : (i + 1) * share] or machine.cores for i in range(len(numbers))]
+    cores_each = max(1, len(machine.cores) // len(numbers))
+    parts = [machine.cores[i * cores_each : (i + 1) * cores_each] or machine.cores for i in range(len(numbers))]
     return [
         Slot(f"GPU {number}", part, machine.gpus[number].entry) for number, part in zip(numbers, parts, strict=True)
     ]
@@ -150,30 +152,30 @@ def _gpus(size: Size, machine: Machine, key: str) -> list[Slot]:
 def _core_sets(size: Size, threads: int | None, machine: Machine, key: str) -> list[Slot]:
     """A slot for each `threads` cores; without a number of threads cores are divided equally, or are one slot each."""
     cores = list(machine.cores)
-    found = f"{len(cores)} core{'s' if len(cores) > 1 else ''} for this process"
+    available = f"{len(cores)} core{'s' if len(cores) > 1 else ''} for this process"
     if isinstance(size, list):
-        cores = _chosen(size, cores, f"{found} ({_named_cores(sorted(cores))})", "core", key)
+        cores = _chosen(size, cores, f"{available} ({_named_cores(sorted(cores))})", "core", key)
     threads = threads or (len(cores) // size if isinstance(size, int) and size <= len(cores) else 1)
     count = size if isinstance(size, int) else len(cores) // threads
     if count * threads > len(cores) or not count:
         of_threads = f" of {threads} threads" if threads > 1 else ""
         most = len(cores) // threads
         advice = f"at most {key}={most}" if most else f"hardware.threads={len(cores)} at most"
-        raise ConfigurationError(f"{key}={_text(size)}{of_threads}: there are {found}; {advice}")
+        raise ConfigurationError(f"{key}={_text(size)}{of_threads}: there are {available}; {advice}")
     parts = [tuple(cores[i * threads : (i + 1) * threads]) for i in range(count)]
     return [Slot(_named_cores(sorted(part)), part) for part in parts]
 
 
-def _chosen(size: Size, known: list[int], found: str, noun: str, key: str) -> list[int]:
+def _chosen(size: Size, known: list[int], available: str, noun: str, key: str) -> list[int]:
     """The numbers of devices that `hardware.pool` names."""
     if isinstance(size, list):
         if absent := [number for number in size if number not in known]:
-            raise ConfigurationError(f"{key}={_text(size)}: there is no {noun} {absent[0]}; there are {found}")
+            raise ConfigurationError(f"{key}={_text(size)}: there is no {noun} {absent[0]}; there are {available}")
         return size
     if size == "all":
         return known
     if int(size) > len(known):
-        raise ConfigurationError(f"{key}={size}: there are {found}; at most {key}={len(known)}")
+        raise ConfigurationError(f"{key}={size}: there are {available}; at most {key}={len(known)}")
     return known[: int(size)]
 
 

@@ -14,8 +14,7 @@ from typing import Any
 from protoformer.distributed import signals
 from protoformer.distributed.children import PARENT_VARIABLE
 from protoformer.errors import ConfigurationError, UserError
-from protoformer.pool import machine
-from protoformer.pool.machine import Gpu, Machine
+from protoformer.pool.machine import Gpu, Machine, available_memory, cores, gpu_entries
 from protoformer.pool.slots import Slots
 
 MODULE = "protoformer.planning.trial_memory"
@@ -50,16 +49,16 @@ def survey(configs: Sequence[Mapping[str, Any]]) -> Survey:
     """Look at the machine and estimate each trial; those that differ in nothing that decides it are estimated once."""
     keys = [_deciding(config) for config in configs]
     distinct = dict(zip(keys, configs, strict=True))
-    answer = json.loads(asked(json.dumps(list(distinct.values()))))
-    entries = machine.gpu_entries(len(answer["gpus"]), os.environ)
+    answer = json.loads(estimates_of(json.dumps(list(distinct.values()))))
+    entries = gpu_entries(len(answer["gpus"]), os.environ)
     gpus = [Gpu(entry, name, memory) for entry, (name, memory) in zip(entries, answer["gpus"], strict=True)]
     estimates = [None if each is None else TrialMemory(*each) for each in answer["trials"]]
     by_key = dict(zip(distinct, estimates, strict=True))
-    found = Machine(machine.cores(), machine.available_memory(), tuple(gpus))
-    return Survey(found, [by_key[key] for key in keys])
+    here = Machine(cores(), available_memory(), tuple(gpus))
+    return Survey(here, [by_key[key] for key in keys])
 
 
-def asked(configs: str) -> str:
+def estimates_of(configs: str) -> str:
     """What the process that imports torch answers: cards, and bytes of each trial."""
     process = subprocess.run(
         [sys.executable, "-m", MODULE],
@@ -81,7 +80,7 @@ def check_memory(
     trials: Sequence[TrialMemory | None],
     count: int,
     needed: int,
-    found: Machine,
+    machine: Machine,
     key: str = "hardware.pool",
 ) -> None:
     """Raise ConfigurationError where the slots hold more trials side by side than memory does.
@@ -92,7 +91,7 @@ def check_memory(
     if not known or not slots.is_pinned:
         return
     card = max(each.card for each in known)
-    for gpu in (gpu for gpu in found.gpus if gpu.entry in [slot.gpu for slot in slots.all]):
+    for gpu in (gpu for gpu in machine.gpus if gpu.entry in [slot.gpu for slot in slots.all]):
         if card > USABLE * gpu.memory:
             raise ConfigurationError(
                 f"{key}={len(slots)}: a trial takes {card / GIB:.1f} GiB of its card with a single row at once, and {gpu.name} "
@@ -100,15 +99,15 @@ def check_memory(
             )
     host = max(each.host for each in known)
     together = min(len(slots) // needed, count)
-    if found.memory is None or together * host <= found.memory:
+    if machine.memory is None or together * host <= machine.memory:
         return
-    most = found.memory // host
+    most = machine.memory // host
     advice = "one trial alone does not fit; a smaller hardware.micro_batch or model takes less"
     if most:
         advice = f"the largest pool that fits is {key}={most * needed}"
     raise ConfigurationError(
         f"{key}={len(slots)}: {together} trials side by side take {together * host / GIB:.1f} GiB of memory "
-        f"({host / GIB:.1f} GiB each by estimate), and {found.memory / GIB:.1f} GiB are available; {advice}"
+        f"({host / GIB:.1f} GiB each by estimate), and {machine.memory / GIB:.1f} GiB are available; {advice}"
     )
 
 

@@ -11,7 +11,7 @@ from protoformer.commands.sweeps.checks import CheckedSweep
 from protoformer.commands.sweeps.pooled import pool_hardware, print_jobs, run_pool
 from protoformer.config.compose import compose
 from protoformer.errors import ConfigurationError
-from protoformer.pool import machine, survey
+from protoformer.pool import survey
 from protoformer.pool.jobs import PooledJob
 from protoformer.pool.words import words_of_trial
 
@@ -22,13 +22,13 @@ GIB = 2**30
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine of two cores and 5 GiB, on which a trial takes 3 GiB."""
-    monkeypatch.setattr(machine, "cores", lambda: (0, 1))
-    monkeypatch.setattr(machine, "available_memory", lambda: 5 * GIB)
+    monkeypatch.setattr(survey, "cores", lambda: (0, 1))
+    monkeypatch.setattr(survey, "available_memory", lambda: 5 * GIB)
 
-    def asked(configs: str) -> str:
+    def estimates(configs: str) -> str:
         return json.dumps({"gpus": [], "trials": [[3 * GIB, 0] for _ in json.loads(configs)]})
 
-    monkeypatch.setattr(survey, "asked", asked)
+    monkeypatch.setattr(survey, "estimates_of", estimates)
     monkeypatch.chdir(tmp_path)
 
 
