@@ -75,8 +75,8 @@ def test_random_trees_equal_plain_passes_whatever_the_pass_and_the_calls_before(
 ) -> None:
     draw = random.Random(tokens_per_pass)
     scorer = PrefixScorer(model, tokens_per_pass)
-    for _ in range(3):  # the second call begins behind the path of the first
-        requests = tree(draw, 25)
+    for _ in range(2 if tokens_per_pass == 1 else 3):  # the second call begins behind the path of the first
+        requests = tree(draw, 10 if tokens_per_pass == 1 else 25)  # a pass for each token takes its time
         for request, likelihood in zip(requests, scorer.score(requests), strict=True):
             log_probs, greedy = plain(model, request)
             assert likelihood.log_probs == pytest.approx(log_probs, abs=5e-6)

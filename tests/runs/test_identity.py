@@ -170,6 +170,8 @@ def test_what_trains_nothing_is_named_by_neither_recipe_nor_seed() -> None:
     assert re.fullmatch(r"tested-[0-9a-f]{8}", name("lm/wikitext2"))
     for task in ("incontext/copa", "lm/wikitext2"):
         assert name(task, "recipe.lr=1", "recipe.batch_size=7", "seed=3") == name(task)
+    memory = ("task.module.tokens_per_pass=64", "task.module.cached_tokens=99")  # bounds of memory change no answer
+    assert name("incontext/copa", *memory) == name("incontext/copa")
     assert name("incontext/copa", "task.shots=2", "task.shots_seed=1") != name("incontext/copa", "task.shots=2")
     assert name("lm/wikitext2", "task.max_len=64") != name("lm/wikitext2")
     assert name("pretrain/clm", "seed=3") != name("pretrain/clm")

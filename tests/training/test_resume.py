@@ -67,10 +67,10 @@ def what_counts(run: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("overrides", "steps", "validations"),
     [
-        ([], 12, [6, 12]),
+        pytest.param([], 12, [6, 12], marks=pytest.mark.slow),
         (["hardware.micro_batch=3"], 12, [6, 12]),
         (["trainer.val_check_interval=3"], 12, [3, 6, 9, 12]),
-        (["trainer.max_steps=8"], 8, [6, 8]),
+        pytest.param(["trainer.max_steps=8"], 8, [6, 8], marks=pytest.mark.slow),
         (  # no score can rise by 100 points: it stops at the third validation, long before the last step
             ["recipe.early_stopping={patience:2,min_delta:100}", "recipe.epochs=9", "trainer.limit_train_batches=2"],
             6,

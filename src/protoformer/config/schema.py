@@ -218,7 +218,13 @@ class Run:
 
 IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's name
     *("paths", "tracking", "views", "variant", "force", "reuse", "choices"),
-    *("model.pretraining", "model.depth", "task.train_examples"),
+    *(
+        "model.pretraining",
+        "model.depth",
+        "task.train_examples",
+        "task.module.tokens_per_pass",
+        "task.module.cached_tokens",
+    ),
     *("trainer.checkpoint_every", "trainer.checkpoint_minutes", "trainer.keep_checkpoints"),
     *("trainer.log_every", "trainer.watch", "trainer.keep_optimizer"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
