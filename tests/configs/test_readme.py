@@ -43,6 +43,13 @@ def covering(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
     return chosen
 
 
+def few_jobs(
+    words: list[Any], batch_size: int | None, split: Any = BasicSweeper.split_arguments
+) -> list[list[list[str]]]:
+    """Stands in for the product of all values."""
+    return [covering([job for batch in split(words, batch_size) for job in batch])]
+
+
 def no_launcher(plugins: Plugins, **parts: Any) -> NoLauncher:
     return NoLauncher()
 
@@ -104,9 +111,7 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
         if flags.multirun:
             monkeypatch.setattr(Plugins, "instantiate_launcher", no_launcher)
             monkeypatch.setattr(Sweeper, "validate_batch_is_legal", lambda *_: None)  # it would compose each job again
-            split = BasicSweeper.split_arguments
-            of_words = lambda words, size: [covering([job for batch in split(words, size) for job in batch])]
-            monkeypatch.setattr(BasicSweeper, "split_arguments", staticmethod(of_words))
+            monkeypatch.setattr(BasicSweeper, "split_arguments", staticmethod(few_jobs))
             assert train.main([*words[2:]]) == 0  # Hydra composes a sweep once more, without what is swept
         else:
             compose(overrides)
