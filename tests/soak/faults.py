@@ -26,8 +26,8 @@ class Faults:
 
     `call` is a function of `os` that is given a path which contains `path`, or a method, as "module:Class.method". The signal
     comes before the call, or after it, or `delay` seconds after its beginning. `methods` are replaced as well, so that the file
-    `trace` has a line for each call of theirs and of `os`. `clock` seconds are added to the time, and each fsync takes
-    `fsync_seconds` more.
+    `trace` has a line for each call of theirs and of `os`. The process that sends the signal then does nothing for
+    `stall` seconds, as in compiled code. `clock` seconds are added to the time, and each fsync takes `fsync_seconds` more.
     """
 
     call: str = ""
@@ -38,6 +38,7 @@ class Faults:
     number: int = signal.SIGKILL
     target: str = "self"
     marker: str = ""
+    stall: float = 0.0
     methods: tuple[str, ...] = ()
     trace: str = ""
     clock: float = 0.0
@@ -121,3 +122,4 @@ def _send_once(faults: Faults) -> None:
             os.killpg(command, faults.number)
         else:
             os.kill(os.getpid() if faults.target == "self" else command, faults.number)
+        time.sleep(faults.stall)

@@ -43,6 +43,7 @@ class BatchLoader(DataLoader[Any]):
         self.batches_served = 0  # of this epoch
         self.iterated = False  # since construction, or since a state was loaded
         self.seconds_waited = 0.0  # of this process
+        self.modules = [__name__, *({getattr(collate, "__module__", __name__)} - {__name__, "__main__"})]
         super().__init__(
             _RowNumbers(),
             batch_sampler=sampler,
@@ -61,7 +62,15 @@ class BatchLoader(DataLoader[Any]):
             self.micro_batches.position = 0
         self.iterated = True
         self.batches_served = self.micro_batches.position
-        return self._counted(_started(super().__iter__) if self.num_workers else super().__iter__())
+        return self._counted(self._started(super().__iter__) if self.num_workers else super().__iter__())
+
+    def _started(self, iterate: Callable[[], Iterator[object]]) -> Iterator[object]:
+        """Start the workers, with the forkserver they come from, which has imported what they need. All end with this process;
+        none takes a signal that the terminal or the cluster sends to the whole process group, since this process still needs
+        their batches."""
+        multiprocessing.set_forkserver_preload(["protoformer.distributed.forkserver", *self.modules])
+        with deaf_children():
+            return iterate()
 
     def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
         with _lost_worker_named():
@@ -92,14 +101,6 @@ class BatchLoader(DataLoader[Any]):
         self.micro_batches.epoch = state["epoch"]
         self.micro_batches.position = state["position"] * self.micro_batches.config.accumulation
         self.batches_served, self.iterated = self.micro_batches.position, False
-
-
-def _started(iterate: Callable[[], Iterator[object]]) -> Iterator[object]:
-    """Start the workers, with the forkserver they come from. All end with this process; none takes a signal that the terminal
-    or the cluster sends to the whole process group, since this process still needs their batches."""
-    multiprocessing.set_forkserver_preload(["protoformer.distributed.forkserver"])
-    with deaf_children():
-        return iterate()
 
 
 def _begin_worker(rank_pid: int, number: int) -> None:
