@@ -11,7 +11,7 @@ from torch.nn import functional
 from protoformer.blocks.kernels.cache import Cache
 from protoformer.errors import DataError
 from protoformer.incontext.paths import KeyValuePath, StatePath
-from protoformer.incontext.prefix_scoring import LOGIT_ROWS, PrefixScorer, Request
+from protoformer.incontext.prefix_scoring import CHUNK, LOGIT_ROWS, PrefixScorer, Request
 from protoformer.models.cnn import cnn
 from protoformer.models.decoder import Decoder
 from protoformer.models.gpt import gpt
@@ -94,12 +94,26 @@ def test_each_node_of_the_tree_is_computed_once() -> None:
 
 def test_shots_are_not_run_again_in_the_next_batch() -> None:
     draw = random.Random(1)
-    shots = [draw.randrange(VOCAB) for _ in range(30)]
-    batches = [[Request([*shots, first, 1, 2], 31), Request([*shots, first, 3], 31)] for first in range(VOCAB)]
-    scorer = PrefixScorer(MODELS["gpt2"]().eval())
-    for batch in batches:
-        scorer.score(batch)
-    assert scorer.reuse.computed == 30 + 2 * VOCAB  # the shots once, then of each batch `first` and 1
+    count = CHUNK + 5
+    shots = [draw.randrange(VOCAB) for _ in range(count)]
+    batches = [
+        [Request([*shots, first, 1, 2], count + 1), Request([*shots, first, 3], count + 1)] for first in range(VOCAB)
+    ]
+    model = MODELS["gpt2"]().eval()
+    scorer = PrefixScorer(model)
+    likelihoods = [scorer.score(batch) for batch in batches]
+    assert scorer.reuse.computed == CHUNK + 7 * VOCAB  # whole chunks of the shots once, then of each batch `first` and 1
+    again = PrefixScorer(model)  # an evaluation that is continued there, to the bit
+    assert [again.score(batch) for batch in batches[3:]] == likelihoods[3:]
+
+
+def test_a_batch_with_other_shots_has_its_own_numbers() -> None:
+    model = MODELS["gpt2"]().eval()
+    scorer = PrefixScorer(model)
+    for length in (CHUNK + 9, CHUNK, 0, CHUNK + 1):
+        shots = [1 + number % 7 if number < CHUNK else number % 5 for number in range(length)]
+        batch = [Request([*shots, first, 2, 3], length + 1) for first in range(5)]
+        assert scorer.score(batch) == PrefixScorer(model).score(batch)
 
 
 def test_choices_of_one_token_take_one_row_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ path, at most as many as the model has positions, and of one pass. A pass takes 
 sequences as they are; each attends to its own ancestors (`blocks.kernels.tree_layout`). Hidden states are multiplied by the
 output matrix where a continuation needs its next token alone, and once where several continuations need the same.
 
-The state is kept from call to call: a batch of examples that begins as the last one ended, with the same shots, runs them no
-second time. Results depend on neither batches nor order, but for the rounding of floating-point sums.
+What all sequences of a call begin with, their shots, is run first, in chunks of a fixed size. Whole chunks are kept from call to
+call: a batch of examples with the same shots runs them no second time, and has the same numbers to the bit as where it is the
+first one of a continued evaluation. On other batches results depend only in the rounding of floating-point sums.
 """
 
 import math
@@ -23,6 +24,7 @@ from protoformer.incontext.paths import Chain, path_model
 from protoformer.models.decoder import Decoder
 
 TOKENS_PER_PASS = 512  # on a CPU; more would only make the mask between a pass's tokens larger
+CHUNK = 32  # tokens of a common prefix that are run at once
 LOGIT_ROWS = 256  # rows of logits in memory at a time: 51 MB with a vocabulary of 50,257
 
 
@@ -81,6 +83,7 @@ class PrefixScorer:
             raise ValueError(f"tokens_per_pass {self.tokens_per_pass}: must be at least 1")
         self._path_model = path_model(self.model, self.tokens_per_pass)
         self._path: list[int] = []
+        self._chunked = 0  # tokens of the path that were run in chunks
         weight = self.model.output_weight
         # of each token of the path: continuations may begin behind any of them
         self._hidden = weight.new_empty(self.model.max_seq_len, self.model.d_model)
@@ -100,6 +103,8 @@ class PrefixScorer:
         inputs = [list(request.ids[:-1]) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: inputs[index])
         self.reuse.requested += sum(map(len, inputs))
+        if inputs:
+            self._run_common_prefix(inputs[order[0]], inputs[order[-1]])
         pending: list[int] = []  # sequences of the pass, in order
         chains: list[Chain] = []
         path, size = self._path, 0
@@ -119,6 +124,16 @@ class PrefixScorer:
             pending.append(index)
             path = inputs[index]
         yield from self._pass(chains, pending, requests)
+
+    def _run_common_prefix(self, first: Sequence[int], last: Sequence[int]) -> None:
+        """Let the path be the whole chunks that the first sequence in order shares with the last, and so with all."""
+        size = min(CHUNK, self.tokens_per_pass)
+        length = shared_length(first, last) // size * size
+        kept = min(shared_length(self._path, first), length, self._chunked) // size * size
+        self._path = self._path[:kept]
+        for start in range(kept, length, size):
+            list(self._pass([Chain(start, first[start : start + size])], [], []))
+        self._chunked = length
 
     def _check(self, request: Request) -> None:
         if not 0 < request.start < len(request.ids):

@@ -22,7 +22,8 @@ def main():
     DataLoader.__init__(data, list(range(10**6)), num_workers=2, multiprocessing_context="forkserver",
                         worker_init_fn=loader.partial(loader._begin_worker, os.getpid()))
     with loader._lost_worker_named():
-        batches = loader._started(super(loader.BatchLoader, data).__iter__)
+        data.modules = []
+        batches = data._started(super(loader.BatchLoader, data).__iter__)
         next(batches)
         print(*(worker.pid for worker in batches._workers), flush=True)
         for line in sys.stdin:
