@@ -29,8 +29,11 @@ def checkpoints(workspace: Workspace) -> set[str]:
 def test_a_finished_run_drops_the_optimizer(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert workspace.run_here(*SHORT).returncode == 0
     assert checkpoints(workspace) == {"best.ckpt"}
-    assert "already finished" in workspace.run_here(*SHORT, "trainer.keep_optimizer=true").stderr  # the same run
     (run,) = workspace.runs()
+    (run / "checkpoints" / "earlier").mkdir()  # as where it is killed after its result
+    (run / "checkpoints" / "earlier" / "1.ckpt").touch()
+    assert "already finished" in workspace.run_here(*SHORT, "trainer.keep_optimizer=true").stderr  # the same run
+    assert checkpoints(workspace) == {"best.ckpt"}
     assert cli.main(["predict", str(run), "--text", "he sleeps", "--pair", "she sleeps"]) == 0
 
 

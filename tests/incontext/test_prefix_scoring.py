@@ -102,7 +102,9 @@ def test_shots_are_not_run_again_in_the_next_batch() -> None:
     model = MODELS["gpt2"]().eval()
     scorer = PrefixScorer(model)
     likelihoods = [scorer.score(batch) for batch in batches]
-    assert scorer.reuse.computed == CHUNK + 7 * VOCAB  # whole chunks of the shots once, then of each batch `first` and 1
+    assert (
+        scorer.reuse.computed == CHUNK + 7 * VOCAB
+    )  # whole chunks of the shots once, then of each batch `first` and 1
     again = PrefixScorer(model)  # an evaluation that is continued there, to the bit
     assert [again.score(batch) for batch in batches[3:]] == likelihoods[3:]
 

@@ -38,6 +38,7 @@ from workspace import Workspace
 
 SECONDS = 240  # for one command
 EXIT_CODES = {"INT": (130,), "TERM": (143,), "HUP": (143,), "USR1": (143,)}
+SHOWN = 6  # problems
 TEXT = "The cat sat on the mat. It was a cat that sat; the mat was red.\n"
 
 
@@ -106,7 +107,10 @@ class Harness:
             each.problems += problems
         text = "; ".join(f"{each.case} ({each.number}, {each.seconds:.1f} s)" for each in shown)
         all_problems = sorted({problem for each in shown for problem in each.problems})
-        print(f"{outputs}: {text or 'nothing came'}: {'; '.join(all_problems) or 'identical'}", flush=True)
+        more = f" and {len(all_problems) - SHOWN} more" if len(all_problems) > SHOWN else ""
+        print(
+            f"{outputs}: {text or 'nothing came'}: {'; '.join(all_problems[:SHOWN]) or 'identical'}{more}", flush=True
+        )
         if not all_problems:
             shutil.rmtree(self.workspace.folder / outputs)
         return shown
@@ -119,8 +123,10 @@ class Harness:
         if not marker.exists():
             return None
         shown = Shown(case, ended_at - marker.stat().st_mtime, code)
-        late = case.moment in ("last save", "results")
-        if case.name != "KILL" and code not in EXIT_CODES[case.name] and not (late and code == 0):
+        is_finished = code == 0 and any(
+            (self.workspace.folder / outputs).rglob("result.json")
+        )  # it came in the last step
+        if case.name != "KILL" and code not in EXIT_CODES[case.name] and not is_finished:
             shown.problems.append(f"exit code {code} after {case}")
         if left := self.workspace.orphans(process):
             shown.problems.append(f"{len(left)} processes left")
@@ -178,7 +184,7 @@ def main() -> int:
     shown = soak(options.folder, options.kills, options.seed, options.kinds, options.hardware)
     print(f"\n{table(shown)}\n{time.monotonic() - begun_at:.0f} s")
     problems = Counter(problem for each in shown for problem in each.problems)
-    for problem, count in problems.most_common():
+    for problem, count in problems.most_common(SHOWN):
         print(f"{count} times: {problem}")
     if problems:
         print(f"again: make soak KILLS={options.kills} SEED={options.seed}; runs that differ are in {options.folder}")

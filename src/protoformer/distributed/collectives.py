@@ -104,7 +104,7 @@ def rank0_first(function: Callable[[], None]) -> None:
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     if is_first:
         function()
-    _wait_for_all_ranks()
+    wait_for_all_ranks()
     if not is_first:
         function()
 
@@ -112,8 +112,10 @@ def rank0_first(function: Callable[[], None]) -> None:
 _barriers = itertools.count()  # equal on all ranks, since all wait equally often
 
 
-def _wait_for_all_ranks(poll_seconds: float = 0.1) -> None:
+def wait_for_all_ranks(poll_seconds: float = 0.1) -> None:
     """A barrier of the hosts: no collective, which would end at its timeout, and signals are handled while it waits."""
+    if world_size() == 1:
+        return
     store = distributed.distributed_c10d._get_default_store()  # no public name for the store that all ranks share
     key = f"protoformer/barrier/{next(_barriers)}"
     if store.add(key, 1) == world_size():

@@ -6,9 +6,9 @@ path, at most as many as the model has positions, and of one pass. A pass takes 
 sequences as they are; each attends to its own ancestors (`blocks.kernels.tree_layout`). Hidden states are multiplied by the
 output matrix where a continuation needs its next token alone, and once where several continuations need the same.
 
-What all sequences of a call begin with, their shots, is run first, in chunks of a fixed size. Whole chunks are kept from call to
-call: a batch of examples with the same shots runs them no second time, and has the same numbers to the bit as where it is the
-first one of a continued evaluation. On other batches results depend only in the rounding of floating-point sums.
+What all sequences of a call begin with, their shots, is run first, in chunks of a fixed size. Whole chunks are kept from call
+to call: a batch of examples with the same shots runs them no second time, and has the same numbers to the bit as where it is
+the first one of a continued evaluation. Other batches and orders change results by the rounding of floating-point sums.
 """
 
 import math

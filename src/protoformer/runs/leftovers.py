@@ -55,19 +55,28 @@ def _of_run(path: Path) -> Iterator[Leftover]:
     for part in sorted(path.rglob(".*.part")):
         if is_abandoned(part):
             yield Leftover(part, UNFINISHED_WRITE, size_of(part), path)
-    if run.state != "finished" or _keeps_optimizer(run):
+    if run.state != "finished":
+        return
+    if run.earlier.is_dir():
+        yield Leftover(run.earlier, OPTIMIZER, size_of(run.earlier), path)
+    if _keeps_optimizer(run):
         return
     others = run.best_checkpoint.exists() or run.averaged_checkpoint.exists()
     if others and run.last_checkpoint.exists():
         yield Leftover(run.last_checkpoint, OPTIMIZER, size_of(run.last_checkpoint), path)
-    if run.earlier.is_dir():
-        yield Leftover(run.earlier, OPTIMIZER, size_of(run.earlier), path)
     if others:
         for shards in sorted((run.checkpoints / "shards").glob("last-*")):
             yield Leftover(shards, OPTIMIZER, size_of(shards), path)
     snapshots = run.checkpoints / "snapshots"
     if snapshots.is_dir() and run.averaged_checkpoint.exists():
         yield Leftover(snapshots, SNAPSHOTS, size_of(snapshots), path)
+
+
+def remove_states(run: RunFolder) -> None:
+    """Remove what a finished run would have removed itself, had it not been killed after its result."""
+    for leftover in _of_run(run.path):
+        if leftover.why == OPTIMIZER:
+            remove(leftover)
 
 
 def _keeps_optimizer(run: RunFolder) -> bool:

@@ -24,6 +24,7 @@ from protoformer.reporting import card, head, results
 from protoformer.runs.checkpoint_files import choose_whole_checkpoint
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder, remove_empty
+from protoformer.runs.leftovers import remove_states
 from protoformer.runs.lock import RunLock, remove_dead_lock
 from protoformer.training.best_effort import best_effort
 
@@ -85,6 +86,7 @@ def _claim(config: Mapping[str, Any], lock: ExitStack) -> Claim:
     if folder.state == "finished":
         remove_abandoned(folder.path)  # of a process that was killed after its result
         remove_dead_lock(folder.path)
+        remove_states(folder)
         return Claim(str(folder.path), _finished_result(config, folder))
     outputs = Path(config["paths"]["outputs"])
     present = next(path for path in (outputs, *outputs.parents) if path.exists())

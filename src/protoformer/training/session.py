@@ -20,7 +20,7 @@ from protoformer.assembly.probes import build_probes
 from protoformer.assembly.steps import evaluation_limits, limits_in_micro_batches, total_steps
 from protoformer.blocks.stacks import recompute_activations
 from protoformer.distributed.backends import configure_backends
-from protoformer.distributed.collectives import rank0_first
+from protoformer.distributed.collectives import rank0_first, wait_for_all_ranks
 from protoformer.distributed.devices import faster_precision, peak_flops, rank_device_index
 from protoformer.distributed.memory import memory_advice
 from protoformer.distributed.sharding.units import check_shardable, full_weights
@@ -133,6 +133,7 @@ class TrainingSession:
                 if self.rank == 0:
                     self._write_results(result, tracked_run)
             tracked_run.summary = metrics
+            wait_for_all_ranks()  # none ends while the first one writes, and none is asked to stop alone
             return result
 
     def _write_results(self, result: dict[str, Any], tracked_run: tracking.TrackedRun) -> None:

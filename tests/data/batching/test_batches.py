@@ -119,6 +119,14 @@ def test_workers_change_nothing_and_what_they_fetch_ahead_does_not_count() -> No
     again = loader()
     again.load_state_dict(one.state_dict())
     assert [batch["example_ids"].tolist() for batch in again] == whole[3:]
+    states = []
+    for workers in (0, 2):  # nor do they draw other random numbers, which dropout would see
+        torch.manual_seed(1)
+        loaded = loader(workers)
+        for _ in range(3):
+            list(loaded)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 def test_collate_pads_and_marks_dummies() -> None:

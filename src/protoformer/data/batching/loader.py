@@ -62,7 +62,9 @@ class BatchLoader(DataLoader[Any]):
             self.micro_batches.position = 0
         self.iterated = True
         self.batches_served = self.micro_batches.position
-        if self.num_workers and self._iterator is not None:  # what torch draws for each epoch, but of workers for the first alone
+        if (
+            self.num_workers and self._iterator is not None
+        ):  # what torch draws for each epoch, but of workers for the first alone
             torch.empty((), dtype=torch.int64).random_()
         return self._counted(self._started(super().__iter__) if self.num_workers else super().__iter__())
 
