@@ -64,7 +64,7 @@ class BatchLoader(DataLoader[Any]):
         self.batches_served = self.micro_batches.position
         if (
             self.num_workers and self._iterator is not None
-        ):  # what torch draws for each epoch, but of workers for the first alone
+        ):  # torch draws so for each epoch, with workers for the first alone
             torch.empty((), dtype=torch.int64).random_()
         return self._counted(self._started(super().__iter__) if self.num_workers else super().__iter__())
 
