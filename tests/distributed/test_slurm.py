@@ -81,7 +81,7 @@ def stopped_by(number: int, **changed: Any) -> None:
     """A run that a signal stops."""
 
     def run() -> None:
-        with signals.listen() as stop, slurm.requeued(hardware(**changed)):
+        with slurm.requeued(hardware(**changed)), signals.listen() as stop:  # in this order by a launcher of Hydra
             stop.receive(number)
             stop.check()
 

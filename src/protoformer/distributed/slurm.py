@@ -69,7 +69,7 @@ def requeued(hardware: Mapping[str, Any]) -> Iterator[None]:
     if not hardware.get("requeue") or os.environ.get("SLURM_PROCID", "0") != "0":
         yield
         return
-    with signals.cleaned_up_by(_requeue):  # also where the process ends without unwinding
+    with signals.listen(), signals.cleaned_up_by(_requeue):  # also where the process ends without unwinding
         try:
             yield
         except InterruptedRunError:
