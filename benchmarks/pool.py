@@ -4,9 +4,9 @@
     python benchmarks/pool.py --pool 4 --trials 8         # a pool of four cores
     python benchmarks/pool.py --hardware gpu --pool all   # a trial on each GPU
 
-A trial fine-tunes bert_l2_h128 from scratch on the built-in sample with a seed of its own, on a core (`hardware.threads=1`) or a GPU.
-`one after another` is `--multirun` without a pool, in one process that imports torch once; the pool starts a process for each
-trial, and its time includes the estimate of memory before the first one. Efficiency is the quotient of both times over the
+A trial fine-tunes bert_l2_h128 from scratch on the built-in sample, with a seed of its own, on a core (`hardware.threads=1`) or
+a GPU. `one after another` is `--multirun` without a pool, in one process that imports torch once. The pool starts a process for
+each trial, and its time includes the estimate of memory before the first one. Efficiency is the quotient of both times over the
 number of devices: 1.0 is linear. Both ways must give the same scores.
 """
 

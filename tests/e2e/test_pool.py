@@ -39,8 +39,9 @@ def training(workspace: Workspace) -> dict[int, str]:
     return owners(workspace) if any((run / "checkpoints" / "last.ckpt").exists() for run in workspace.runs()) else {}
 
 
-def scores(workspace: Workspace, outputs: str = "outputs") -> dict[str, float]:
-    return {run.name: result(run)["score"] for run in workspace.runs(outputs)}
+def scores(workspace: Workspace, outputs: str = "outputs") -> dict[str, dict[str, float]]:
+    """All metrics of each run, losses among them."""
+    return {run.name: result(run)["metrics"] for run in workspace.runs(outputs)}
 
 
 def until_ended(names: dict[int, str]) -> None:
