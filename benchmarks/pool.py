@@ -63,14 +63,14 @@ def main() -> None:
         folder = Path(name)
         run("cache", [*words[:-1], "seed=1", "recipe.epochs=1", "trainer.limit_train_batches=1"], folder)
         rows = {}
-        for way, more in (("one after another", []), (f"pool of {devices}", [f"hardware.pool={devices}"])):
-            rows[way] = run(way.replace(" ", "-"), [*words, *more], folder)
+        for option, more in (("one after another", []), (f"pool of {devices}", [f"hardware.pool={devices}"])):
+            rows[option] = run(option.replace(" ", "-"), [*words, *more], folder)
     alone, pooled = rows.values()
     print(f"{trials} trials of bert_l2_h128, {options.rows} rows, {options.epochs} epochs; load before: {load:.1f}")
     print("| way | seconds | examples a second in training steps |\n| --- | ---: | ---: |")
-    for way, (seconds, results) in rows.items():
+    for option, (seconds, results) in rows.items():
         speed = statistics.median(result["training"]["examples_per_s"] for result in results)
-        print(f"| {way} | {seconds:.1f} | {speed:.1f} |")
+        print(f"| {option} | {seconds:.1f} | {speed:.1f} |")
     print(f"efficiency: {alone[0] / pooled[0] / devices:.2f} of linear")
     if [result["score"] for result in alone[1]] != [result["score"] for result in pooled[1]]:
         raise SystemExit("the scores differ")
