@@ -1,4 +1,4 @@
-"""Operations against the formula, activations against what training really keeps."""
+"""Operations against the formula."""
 
 import pytest
 import torch
@@ -30,12 +30,7 @@ def test_operations_are_those_of_the_formula(d_model: int, n_layers: int, seq: i
     assert measured.parameter_bytes == 4 * measured.parameters
 
 
-def test_activations_grow_with_rows_and_a_real_module_is_refused() -> None:
-    with torch.device("meta"):
-        model = bert(vocab_size=100, d_model=64, n_layers=2, n_heads=2, d_ff=256, packing="off")
-        one, four = (cost(model, lambda n=n: loss(model, n, 16)).activations for n in (1, 4))
-    assert 3.5 < four / one < 4.0
-    assert one > 16 * 64 * 4 * 2 * 8  # more than eight vectors a token and layer
+def test_a_real_module_is_refused() -> None:
     with pytest.raises(ValueError, match="meta"):
         cost(bert(vocab_size=100, d_model=64, n_layers=1, n_heads=2, d_ff=256), lambda: torch.zeros(()))
 
@@ -65,4 +60,3 @@ def test_a_language_models_softmax_counts_once_forward_and_thrice_in_training() 
     softmax = 2 * rows * seq * d_model * vocab
     assert measured.forward_flops - alone.forward_flops == softmax
     assert measured.training_flops - alone.training_flops == 3 * softmax
-    assert measured.activations - alone.activations < 4 * rows * seq * vocab  # the logits would take more

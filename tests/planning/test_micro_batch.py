@@ -40,7 +40,7 @@ def test_as_few_parts_as_possible_of_equal_size(
 
 
 def test_nothing_is_allocated_for_the_estimate() -> None:
-    config = compose(["model=gpt2_xl", "task=pretrain/clm", "hardware=cpu"])
+    config = compose(["model=gpt2_xl", "task=pretrain/clm", "hardware=gpu"])
     memory = row_memory(config, builder_arguments(config["model"]), 16)
     assert memory.fixed > 20 * GIB  # weights, gradients, and two moments of Adam
     assert torch.get_default_device() == torch.device("cpu")

@@ -32,7 +32,9 @@ def test_ranks_and_micro_batches_split_the_rows() -> None:
     assert (whole.rows, ranks.rows, ranks.devices) == (32, 4, 2)
     assert whole.steps == ranks.steps == 234
     assert whole.training_flops == ranks.training_flops
-    assert ranks.memory.activations < whole.memory.activations / 6
+    assert (
+        ranks.memory.activations < whole.memory.activations / 5
+    )  # of 8; the embeddings' gradient does not depend on rows
 
 
 def test_printed_plan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from protoformer.blocks.kernels.cache import KeyValueCache
 from protoformer.blocks.kernels.fast_decode import apply_linear, defines_decode_step
 from protoformer.blocks.kernels.packed_attention import attend_packed
 from protoformer.blocks.kernels.packing import Layout, PackedLayout
+from protoformer.blocks.kernels.planned import fused_attention
 from protoformer.blocks.kernels.tree_layout import TreeLayout
 from protoformer.blocks.positions import RotaryPositions
 
@@ -200,7 +201,7 @@ class MultiHeadAttention(nn.Module):
         no_key_mask = padding_mask is None or right_padded
         plain_causal = no_key_mask and self.causal and self.window is None and n_queries == n_keys
         if plain_causal and not need_weights:  # the kernel needs no mask in memory
-            return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout), None
+            return fused_attention(q, k, v, None, dropout, is_causal=True), None
         # (queries, keys), the same for all sequences
         allowed = masks.layer_mask(n_queries, n_keys, self.causal, self.window, q.device)
         if padding_mask is not None:
@@ -212,7 +213,7 @@ class MultiHeadAttention(nn.Module):
                 allowed = masks.with_own_position(allowed)
         if need_weights:
             return scaled_dot_product_attention(q, k, v, allowed, dropout)
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout), None
+        return fused_attention(q, k, v, allowed, dropout), None
 
     @property
     def supports_fast_decode(self) -> bool:

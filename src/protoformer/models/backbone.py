@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from protoformer.blocks.embeddings import Embeddings
 from protoformer.blocks.feed_forward import Activation
 from protoformer.blocks.kernels.packing import HiddenStates, Layout, PackedLayout, PaddedLayout, SequenceLengths
+from protoformer.blocks.kernels.planned import kernels_of
 from protoformer.blocks.stacks import DecoderStack, EncoderStack, layers_of
 from protoformer.errors import ConfigurationError
 
@@ -27,7 +28,7 @@ def build_layout(
     batch, seq = padding_mask.shape
     packed = packing == "on" or (packing == "auto" and not torch.compiler.is_compiling())
     full = lengths is not None and lengths.full
-    if packed and not (full and padding_mask.device.type != "cpu"):
+    if packed and not (full and kernels_of(padding_mask) != "cpu"):
         return PackedLayout(padding_mask, lengths)
     return PaddedLayout(batch, seq, None if full else padding_mask, lengths=lengths)
 

@@ -22,9 +22,9 @@ class Cost:
     parameters: int
     parameter_bytes: int
     trained_bytes: int  # of the parameters that are not frozen
+    buffer_bytes: int
     forward_flops: int
     training_flops: int
-    activations: int  # bytes kept for the backward pass
 
 
 class SavedTensors:
@@ -63,21 +63,18 @@ def cost(module: nn.Module, loss: Callable[[], Tensor]) -> Cost:
     parameters = list(module.parameters())
     if any(not p.is_meta for p in parameters):
         raise ValueError("the module is not on the meta device")
-    saved = SavedTensors(parameters)
     # without gradients, as some losses would compute them in their forward pass
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         loss()
     with FlopCounterMode(display=False) as training:
-        with saved.recorded():
-            total = loss()
-        total.backward()
+        loss().backward()
     return Cost(
         parameters=sum(p.numel() for p in parameters),
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         trained_bytes=sum(p.numel() * p.element_size() for p in parameters if p.requires_grad),
+        buffer_bytes=sum(b.numel() * b.element_size() for b in module.buffers()),
         forward_flops=forward.get_total_flops(),
         training_flops=training.get_total_flops(),
-        activations=saved.nbytes,
     )
 
 

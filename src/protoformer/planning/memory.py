@@ -1,12 +1,13 @@
 """Memory of one device in training, in bytes: weights, gradients, optimizer states and activations.
 
-With P bytes of fp32 parameters, and A bytes that autograd saves in fp32 for the rows that the device holds at once:
+With P bytes of fp32 parameters, and A bytes that the passes of a micro-batch hold at once in fp32 (`step_memory`):
 
     weights       P     3/2 P in mixed precision: within a step a copy of two bytes each beside the fp32 weights
     gradients     P
     optimizer    2 P    Adam's first and second moments; P of SGD with momentum, 0 without it, and about 0 of Adafactor, which
                         keeps sums over rows and columns in place of a matrix
-    activations   A     A / 2 in mixed precision
+    activations   A     A / 2 in mixed precision; what the optimizer's step holds, where that is more: P of BERT's Adam, 2 P of
+                        LAMB
 
 Devices are replicas (DDP): each holds all weights, gradients and optimizer states, and its part of the rows. Where N devices
 divide them (`hardware.fully_shard`; ZeRO, arXiv 1910.02054, section 5), with R bytes of parameters outside of layers and L of
@@ -24,7 +25,9 @@ Bytes that a device sends in an optimizer step of k micro-batches, in rings (arX
                                                        reduce-scatter of gradients. In mixed precision layers are half as large
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -52,6 +55,13 @@ def optimizer_copies(optimizer: str, momentum: float) -> int:
     return {"sgd": int(momentum > 0), "adafactor": 0}.get(optimizer, 2)
 
 
+def optimizer_temporaries(recipe: Mapping[str, Any]) -> int:
+    """Numbers for each weight that a step of the optimizer makes and frees again. Those of Adafactor, which goes through one
+    matrix after another, are left out."""
+    name = recipe.get("optimizer", "adamw")
+    return {"adamw": int(not recipe.get("bias_correction", True)), "lamb": 2}.get(name, 0)
+
+
 @dataclass(frozen=True)
 class Units:
     """Bytes in fp32 of what is gathered at once: parameters outside of layers, and the largest layer."""
@@ -76,26 +86,29 @@ def device_memory(
     precision: str,
     *,
     trained_bytes: int | None = None,
+    buffer_bytes: int = 0,
     copies: int = 2,
+    temporary: int = 0,
     devices: int = 1,
     units: Units | None = None,
 ) -> DeviceMemory:
     """The table above. Counts are of fp32; `activation_bytes` is for the rows that the device holds at once, `trained_bytes`
-    for the parameters that are not frozen (None: all), `copies` as `optimizer_copies`. With `units` the `devices` divide
-    weights, gradients and optimizer states."""
+    for the parameters that are not frozen (None: all), `copies` as `optimizer_copies`, `temporary` bytes of the optimizer's
+    step. With `units` the `devices` divide weights, gradients and optimizer states."""
     trained = parameter_bytes if trained_bytes is None else trained_bytes
     mixed = precision in MIXED
-    activations = activation_bytes // 2 if mixed else activation_bytes
+    divisor = 1 if units is None else devices
+    activations = max(activation_bytes // 2 if mixed else activation_bytes, temporary // divisor)
     if units is None:
         return DeviceMemory(
-            weights=parameter_bytes * 3 // 2 if mixed else parameter_bytes,
+            weights=(parameter_bytes * 3 // 2 if mixed else parameter_bytes) + buffer_bytes,
             gradients=trained,
             optimizer=copies * trained,
             activations=activations,
         )
     gathered = units.root * 3 // 2 + units.layer if mixed else units.root + 2 * units.layer
     return DeviceMemory(
-        weights=parameter_bytes // devices + gathered,
+        weights=parameter_bytes // devices + gathered + buffer_bytes,
         gradients=trained // devices + min(trained, units.root + units.layer),
         optimizer=copies * trained // devices,
         activations=activations,

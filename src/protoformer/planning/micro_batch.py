@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from protoformer.assembly.model import build_module
-from protoformer.blocks.stacks import recompute_activations
 from protoformer.data.batching.samplers import BatchConfig
-from protoformer.models.cost import cost
 from protoformer.planning.memory import device_memory, units_of
+from protoformer.planning.step_memory import StepMemory
 
 USABLE = 0.85  # of a card's memory; the rest is for its context, workspaces of libraries, and fragmentation
 
@@ -32,23 +31,19 @@ class RowMemory:
 
 
 def row_memory(config: Mapping[str, Any], arguments: dict[str, Any], tokens: int, ranks: int = 1) -> RowMemory:
-    """Memory of rows of `tokens` tokens on one of `ranks` devices, measured on the meta device with one row and with two."""
-    with torch.device("meta"):
-        module: Any = build_module({**config, "hardware": {**config["hardware"], "packing": "off"}}, arguments)
-        module.train()
-        if config["hardware"]["checkpoint_activations"]:
-            recompute_activations(module)
-        one, two = (
-            cost(module, lambda rows=rows: module.loss(module.dummy_batch(rows, tokens)).total) for rows in (1, 2)
-        )
+    """Memory of rows of `tokens` tokens on one of `ranks` devices, found on the meta device with few rows and twice as many."""
     hardware = config["hardware"]
+    with torch.device("meta"):
+        module = build_module(dict(config), arguments)
+    parameter_bytes = sum(each.numel() * each.element_size() for each in module.parameters())
     units = units_of(module) if hardware["fully_shard"] and ranks > 1 else None
-    totals = [
-        device_memory(each.parameter_bytes, each.activations, hardware["precision"], devices=ranks, units=units).total
-        for each in (one, two)
-    ]
-    per_row = totals[1] - totals[0]
-    return RowMemory(totals[0] - per_row, per_row)
+    memory = StepMemory(module, hardware, tokens, accumulates=True)
+    one, two = (
+        device_memory(parameter_bytes, memory.of(rows), hardware["precision"], devices=ranks, units=units).total
+        for rows in (memory.rows, 2 * memory.rows)
+    )
+    per_row = (two - one) // memory.rows
+    return RowMemory(one - memory.rows * per_row, per_row)
 
 
 def fitting_micro_batch(batch: BatchConfig, memory: RowMemory, tokens: int, device_bytes: int) -> int | None:

@@ -7,7 +7,7 @@ Rows are taken to be as long as `task.max_len`; shorter ones cost less, since pa
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.model import build_module, builder_arguments, initial_sizes, with_sizes
 from protoformer.assembly.steps import limits_in_micro_batches, total_steps
-from protoformer.blocks.stacks import layers_of, recompute_activations
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.selection import SplitSelection
 from protoformer.distributed.devices import matrix_flops
@@ -26,7 +25,15 @@ from protoformer.models.cost import Cost, cost
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.schedules import warmup_steps
 from protoformer.planning.evaluation import forward_flops, prompt_tokens
-from protoformer.planning.memory import DeviceMemory, device_memory, optimizer_copies, sent_bytes, units_of
+from protoformer.planning.memory import (
+    DeviceMemory,
+    device_memory,
+    optimizer_copies,
+    optimizer_temporaries,
+    sent_bytes,
+    units_of,
+)
+from protoformer.planning.step_memory import StepMemory
 from protoformer.reporting.tables import counted, format_duration
 from protoformer.runs.own_files import AUTO
 from protoformer.sample import size as sample_size
@@ -48,6 +55,7 @@ class Plan:
     sent_bytes: int  # by a device in an optimizer step
     checkpoint_bytes: int  # weights and optimizer states, of all devices together
     rows: int  # held at once by a device
+    accumulation: int  # micro-batches of a device in a step
     tokens_per_row: int
     devices: int
     examples: int | None
@@ -89,9 +97,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
     devices = _devices(hardware) * hardware["nodes"]
     rows = _batch_rows(config, tokens, devices)
-    one_row, micro_batch = _costs(config, arguments, rows.per_device, tokens)
-    examples = _examples(config)
-    steps = _steps(config, examples, rows)
+    one_row, activations = _costs(config, arguments, rows, tokens)
     examples = _examples(config)
     steps = _steps(config, examples, rows)
     units = units_of(_module(config, arguments)) if hardware["fully_shard"] and devices > 1 else None
@@ -103,16 +109,19 @@ def plan(config: Mapping[str, Any]) -> Plan:
         training_flops_per_token=one_row.training_flops / tokens,
         memory=device_memory(
             one_row.parameter_bytes,
-            micro_batch.activations,
+            activations,
             precision,
             trained_bytes=one_row.trained_bytes,
+            buffer_bytes=one_row.buffer_bytes,
             copies=copies,
+            temporary=optimizer_temporaries(recipe) * one_row.trained_bytes,
             devices=devices,
             units=units,
         ),
         sent_bytes=sent_bytes(*sizes, precision, devices=devices, accumulation=rows.accumulation, units=units),
         checkpoint_bytes=one_row.parameter_bytes + copies * one_row.trained_bytes,
         rows=rows.per_device,
+        accumulation=rows.accumulation,
         tokens_per_row=tokens,
         devices=devices,
         examples=examples,
@@ -133,20 +142,13 @@ def _batch_rows(config: Mapping[str, Any], tokens: int, devices: int) -> BatchRo
     return BatchRows(batch_size, per_device, accumulation)
 
 
-def _costs(config: Mapping[str, Any], arguments: dict[str, Any], rows: int, tokens: int) -> tuple[Cost, Cost]:
-    """The cost of a step on one row of `tokens` tokens, and on `rows` of them."""
-    module: Any = _module(config, arguments)
+def _costs(config: Mapping[str, Any], arguments: dict[str, Any], rows: BatchRows, tokens: int) -> tuple[Cost, int]:
+    """The cost of a step on one row of `tokens` tokens, and the bytes that a micro-batch holds."""
+    module: Any = _module(config, arguments).train()
     with torch.device("meta"):
-        module.train()
         one_row = cost(module, lambda: module.loss(module.dummy_batch(1, tokens)).total)
-        micro_batch = cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
-        if not config["hardware"]["checkpoint_activations"]:
-            return one_row, micro_batch
-        recompute_activations(module)
-        inputs = cost(module, lambda: module.loss(module.dummy_batch(rows, tokens)).total)
-    # beside the layers' inputs what one layer saves, while it is computed again
-    one_layer = (micro_batch.activations - inputs.activations) // max(1, len(layers_of(module)))
-    return one_row, replace(inputs, activations=inputs.activations + one_layer)
+    memory = StepMemory(module, config["hardware"], tokens, accumulates=rows.accumulation > 1)
+    return one_row, memory.of(rows.per_device)
 
 
 def _module(config: Mapping[str, Any], arguments: dict[str, Any]) -> TaskModule:

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from protoformer.blocks.kernels.planned import kernels_of
+
 LEVELS = 1 << 16  # of a 16-bit random integer
 
 
@@ -38,7 +40,7 @@ def dropout_scale(p: float) -> float:
 def _random_signs(like: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
     """Numbers below 0 with probability p, in float32 or wider."""
     # one call of the generator for four values
-    bits = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    bits = torch.empty((like.numel() + 3) // 4, dtype=torch.int64, device=like.device).random_(-(2**63), None)
     # each int64 read as four int16, uniform on [-2^15, 2^15); shifted so that a fraction p is negative
     lanes = bits.view(torch.int16)[: like.numel()].view(like.shape)
     return lanes.to(torch.promote_types(like.dtype, torch.float32)).add_(LEVELS // 2 - round(p * LEVELS))
@@ -56,13 +58,13 @@ class Dropout(nn.Module):
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if not self.training or self.p == 0.0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if kernels_of(x) != "cpu" or torch.compiler.is_compiling():
             return functional.dropout(x, self.p)
         return x * keep_mask(x, self.p)
 
     def add(self, x: Float[Tensor, "*shape"], sublayer: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """x + Dropout(sublayer), with one temporary tensor less."""
-        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        on_cpu = kernels_of(x) == "cpu" and not torch.compiler.is_compiling()
         if not on_cpu or not self.training or self.p == 0.0 or x.dtype != sublayer.dtype:
             return x + self(sublayer)
         # the product is a fresh tensor, so x may be added in place

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from protoformer.blocks import masks
 from protoformer.blocks.kernels.dropout import dropout_scale, sign_encode_dropped
 from protoformer.blocks.kernels.packing import PackedLayout
+from protoformer.blocks.kernels.planned import fused_attention, kernels_of
 from protoformer.blocks.kernels.tiles import (
     Tile,
     TileSum,
@@ -32,6 +32,7 @@ from protoformer.blocks.kernels.tiles import (
 MAX_GROUPED_SIZE = 1 << 14
 # queries: smaller tiles waste less above the diagonal, larger ones make fewer calls (256 to 1,024 tokens: within 5 %)
 TILE_SIZE = 128
+HOST = torch.device("cpu")  # of masks whose values are read
 
 
 class SequenceGroup(NamedTuple):
@@ -68,15 +69,15 @@ def _sequence_group(
         (index,) = group
         # alone: no padding, and no gathering of tokens
         n_queries = layout.lengths[index]
-        mask = masks.layer_mask(n_queries, keys.lengths[index], causal, window)
-        tiles = _tiles(n_queries, mask, None, None)
+        mask = masks.layer_mask(n_queries, keys.lengths[index], causal, window, HOST)
+        tiles = _tiles(n_queries, mask, None, None, layout.flat_index.device)
         return SequenceGroup(layout.token_slice(index), None, keys.token_slice(index), None, tiles)
     # (group, longest) token indices
     queries, real_queries = layout.group_indices(group)
     key_indices, real_keys = keys.group_indices(group)
-    mask = masks.layer_mask(queries.shape[1], key_indices.shape[1], causal, window)
+    mask = masks.layer_mask(queries.shape[1], key_indices.shape[1], causal, window, HOST)
     # causal: padding is at the end, where no real query can see it
-    tiles = _tiles(queries.shape[1], mask, None if causal else real_keys, real_queries)
+    tiles = _tiles(queries.shape[1], mask, None if causal else real_keys, real_queries, queries.device)
     return SequenceGroup(queries, real_queries, key_indices, real_keys, tiles)
 
 
@@ -85,11 +86,12 @@ def _tiles(
     mask: Bool[Tensor, "queries keys"] | None,
     real_keys: Bool[Tensor, "group keys"] | None,
     real_queries: Bool[Tensor, "group queries"] | None,
+    device: torch.device,
 ) -> list[Tile]:
     """Ranges of queries with the keys that `mask` allows any of them; without a mask one tile holds all."""
     if mask is None:
         allowed = None if real_keys is None else masks.expand_padding_mask(real_keys)
-        return [_tile(slice(0, queries), slice(0, None), allowed, real_queries)]
+        return [_tile(slice(0, queries), slice(0, None), allowed, real_queries, device)]
     tiles = []
     # tiles of equal size
     size = math.ceil(queries / max(1, math.ceil(queries / TILE_SIZE)))
@@ -102,7 +104,7 @@ def _tiles(
         allowed = mask[None, None, rows, columns]
         if real_keys is not None:
             allowed = allowed & masks.expand_padding_mask(real_keys[:, columns])
-        tiles.append(_tile(rows, columns, allowed, None if real_queries is None else real_queries[:, rows]))
+        tiles.append(_tile(rows, columns, allowed, None if real_queries is None else real_queries[:, rows], device))
     return tiles
 
 
@@ -111,6 +113,7 @@ def _tile(
     keys: slice,
     allowed: Bool[Tensor, "#group 1 #queries keys"] | None,
     real_queries: Bool[Tensor, "group queries"] | None,
+    device: torch.device,
 ) -> Tile:
     if allowed is None:
         return Tile(queries, keys, None, None)
@@ -119,8 +122,8 @@ def _tile(
     to_zero = fully_masked if real_queries is None else fully_masked & real_queries[:, None, :, None]
     # in a causal tile all queries see the first keys: the bias is added from the first masked key on
     masked_keys = (~allowed).flatten(0, 2).any(0).nonzero().flatten().tolist()
-    bias = masks.additive_mask(allowed[..., masked_keys[0] :]) if masked_keys else None
-    return Tile(queries, keys, bias, fully_masked if to_zero.any() else None)
+    bias = masks.additive_mask(allowed[..., masked_keys[0] :]).to(device) if masked_keys else None
+    return Tile(queries, keys, bias, fully_masked.to(device) if to_zero.any() else None)
 
 
 def attend_packed(
@@ -135,7 +138,7 @@ def attend_packed(
     dropout: float = 0.0,
 ) -> Float[Tensor, "tokens heads d_head"]:
     """softmax(Q K^T / sqrt(d_key)) V, each sequence of `layout` against the same one of `keys`."""
-    if q.device.type == "cpu":
+    if kernels_of(q) == "cpu":
         # autograd of many small calls costs more than the products: one Function for the whole batch
         groups = attention_groups(layout, keys, causal, window, q.shape[1] * q.shape[2])
         return PackedAttentionFunction.apply(q, k, v, groups, dropout, torch.is_grad_enabled())
@@ -164,9 +167,7 @@ def attend_unpacked(
     mask = None if plain_causal else masks.layer_mask(layout.seq, keys.seq, causal, window, q.device)
     if mask is not None:
         allowed = mask if allowed is None else masks.with_own_position(allowed & mask)
-    context = functional.scaled_dot_product_attention(
-        queries, key, value, attn_mask=allowed, dropout_p=dropout, is_causal=plain_causal
-    )
+    context = fused_attention(queries, key, value, allowed, dropout, is_causal=plain_causal)
     return layout.pack(context.transpose(1, 2))
 
 
@@ -213,7 +214,7 @@ class PackedAttentionFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, *saved = ctx.saved_tensors
-        grad_q, grad_k, grad_v = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+        grad_q, grad_k, grad_v = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         inv_sqrt_d, scale = q.shape[-1] ** -0.5, dropout_scale(ctx.dropout)
         out_dot_grad = (grads[0] * out).sum(-1, keepdim=True)  # rowsum(O dO) = rowsum(P dP), for all tiles at once
         saved_probs = iter(saved)
