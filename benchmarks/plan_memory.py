@@ -93,15 +93,15 @@ def _status(name: str) -> int:
 def main() -> None:
     print("| case | predicted, GiB | tensors | predicted / tensors | resident | predicted / resident |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, overrides in CASES.items():
+    for case, overrides in CASES.items():
         predicted = plan(config_of(overrides)).memory.total
         measured = [
-            int(subprocess.run([sys.executable, __file__, way, *overrides], check=True, capture_output=True, text=True)
+            int(subprocess.run([sys.executable, __file__, name, *overrides], check=True, capture_output=True, text=True)
                 .stdout.splitlines()[-1])
-            for way in ("allocated_peak", "resident_peak")
+            for name in ("allocated_peak", "resident_peak")
         ]  # fmt: skip
         cells = "".join(f" {each / GIB:.2f} | {predicted / each:.3f} |" for each in measured)
-        print(f"| {name} | {predicted / GIB:.2f} |{cells}", flush=True)
+        print(f"| {case} | {predicted / GIB:.2f} |{cells}", flush=True)
 
 
 if __name__ == "__main__":
