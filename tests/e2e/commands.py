@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from protoformer import processes
 from protoformer.commands import train
 from protoformer.runs.metrics import read_metrics
 
@@ -55,14 +56,15 @@ class Workspace:
         outputs: str = "outputs",
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (),
+        script: str = TRAIN[1],
     ) -> Process:
-        """A forked `train.py` that has its imports done, and forks its ranks; or any command in a fresh process, such as
-        TRAIN."""
+        """A forked `train.py` (or another `script`) that has its imports done, and forks its ranks and trials; or any command
+        in a fresh process, such as TRAIN."""
         paths = {"PROTOFORMER_OUTPUTS": outputs, "PROTOFORMER_CACHE": "cache"}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
         environ = {**clean, **paths, MARK: self.mark, "OMP_NUM_THREADS": "1", **(environ or {})}
         if not command:
-            return preloaded.start([TRAIN[1], *overrides], self.folder, environ, PRELOADED)
+            return preloaded.start([script, *overrides], self.folder, environ, PRELOADED)
         return subprocess.Popen(
             [*command, *overrides],
             cwd=self.folder,
@@ -75,9 +77,14 @@ class Workspace:
         )
 
     def run(
-        self, *overrides: str, outputs: str = "outputs", seconds: float = SECONDS, command: Sequence[str] = ()
+        self,
+        *overrides: str,
+        outputs: str = "outputs",
+        seconds: float = SECONDS,
+        command: Sequence[str] = (),
+        script: str = TRAIN[1],
     ) -> subprocess.CompletedProcess[str]:
-        process = self.start(*overrides, outputs=outputs, command=command)
+        process = self.start(*overrides, outputs=outputs, command=command, script=script)
         return finished(process, seconds)
 
     def run_here(self, *overrides: str, outputs: str = "outputs") -> subprocess.CompletedProcess[str]:
@@ -92,6 +99,22 @@ class Workspace:
     def runs(self, outputs: str = "outputs") -> list[Path]:
         """Run folders, in order of their names."""
         return sorted(path.parent for path in (self.folder / outputs).rglob("config.yaml"))
+
+    def owners(self, outputs: str = "outputs") -> dict[int, str]:
+        """Processes that hold the lock of a run or of a trial: their ids and names (see `protoformer.processes`)."""
+        found = {}
+        for file in (self.folder / outputs).rglob("lock"):
+            with contextlib.suppress(OSError, ValueError):
+                owner = json.loads(file.read_text())
+                if processes.lives(owner["process"]):
+                    found[owner["pid"]] = owner["process"]
+        return found
+
+    def training(self, outputs: str = "outputs") -> dict[int, str]:
+        """Those of runs that have a checkpoint."""
+        runs = [run for run in self.runs(outputs) if (run / "checkpoints" / "last.ckpt").exists()]
+        owned = {pid for run in runs for pid in self.owners(str(run.relative_to(self.folder)))}
+        return {pid: name for pid, name in self.owners(outputs).items() if pid in owned}
 
     def left_behind(self) -> list[int]:
         """Processes that carry the mark and still live some seconds after they were told to end."""
@@ -129,6 +152,14 @@ def finished(process: Process, seconds: float = SECONDS) -> subprocess.Completed
         out, err = process.communicate()
         raise AssertionError(f"took over {seconds} s\n{out}\n{err}") from None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def until_ended(names: Mapping[int, str]) -> None:
+    """Wait for processes that were told to end, by their names."""
+    deadline = time.monotonic() + 10
+    while any(processes.lives(name) for name in names.values()):
+        assert time.monotonic() < deadline, f"still alive: {names}"
+        time.sleep(0.01)
 
 
 def wait_for(met: Callable[[], bool], process: Process) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -13,8 +12,9 @@ import yaml
 from protoformer import cli
 from protoformer.reporting.sweep.rows import read_results
 
-from .commands import SMALL, Workspace, finished, result, wait_for
+from .commands import ROOT, SMALL, Workspace, finished, result, until_ended, wait_for
 
+CLI = str(ROOT / "src" / "protoformer" / "cli.py")
 SWEEP = (sys.executable, "-m", "protoformer.cli", "sweep", "s.yaml")
 SHORT = (
     *SMALL,
@@ -39,16 +39,17 @@ def test_a_sweep_that_is_killed_is_continued_by_the_same_command(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_sweep(workspace, space={"seed": {"values": [1, 2, 3]}}, workers=2)
-    process = workspace.start(*SHORT, "paths.outputs=outputs", command=SWEEP)
-    wait_for(lambda: any(checkpoints(workspace)), process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert workspace.left_behind() == []
+    process = workspace.start("sweep", "s.yaml", *SHORT, "paths.outputs=outputs", script=CLI)
+    wait_for(lambda: bool(workspace.training()), process)
+    orphans = workspace.owners()
+    process.send_signal(signal.SIGKILL)
+    finished(process)
+    until_ended(orphans)
     (folder,) = (workspace.folder / "outputs" / "sweeps").iterdir()
     states = [row.state for row in read_results(folder).rows]
     assert "stopped" in states
     assert "queued" in states
-    again = workspace.run(*SHORT, "paths.outputs=outputs", command=SWEEP)
+    again = workspace.run("sweep", "s.yaml", *SHORT, "paths.outputs=outputs", script=CLI)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "(continued)" in again.stdout
     assert sorted(result(run)["seed"] for run in workspace.runs()) == [1, 2, 3]
@@ -56,16 +57,13 @@ def test_a_sweep_that_is_killed_is_continued_by_the_same_command(
     rows = read_results(folder).rows
     assert [(row.number, row.state) for row in rows] == [(0, "finished"), (1, "finished"), (2, "finished")]
     assert [row.score for row in rows] == [result(workspace.folder / row.run)["score"] for row in rows]
-    assert workspace.left_behind() == []
+    assert all(row.device.startswith("core") for row in rows)
+    assert workspace.owners() == {}
     assert cli.main(["report", "sweep", str(folder)]) == 0
     assert "spread of val/score over seed" in capsys.readouterr().out
     with (folder / "trials.csv").open(newline="") as lines:
         assert [line["seed"] for line in csv.DictReader(lines)] == ["1", "2", "3"]
     assert (folder / "trials.svg").stat().st_size > 1000
-
-
-def checkpoints(workspace: Workspace) -> list[Path]:
-    return [file for run in workspace.runs() for file in (run / "checkpoints").glob("last.ckpt")]
 
 
 @pytest.mark.slow

@@ -222,6 +222,19 @@ def test_the_pruner_ends_a_trial_that_falls_behind(tmp_path: Path) -> None:
     assert len(starts(tmp_path)) == 3
 
 
+def test_trials_of_two_devices_and_of_the_same_run_wait_for_each_other(tmp_path: Path) -> None:
+    space = {"lr": {"values": [0.1, 0.2]}, "slots": {"values": [2]}}
+    said = run(sweep_of(tmp_path / "two", space, workers=3))
+    assert ["val/score" in line for line in said] == [False, True, False, True]
+    space = {
+        "lr": {"values": [0.1]},
+        "hardware.threads": {"values": [1, 2]},
+    }  # fake_trial.py's folders have no such key
+    said = run(sweep_of(tmp_path / "same", space, workers=2))
+    assert ["val/score" in line for line in said] == [False, True, False, True]
+    assert [row.state for row in rows(tmp_path / "same")] == ["finished"] * 2
+
+
 def test_a_journal_of_another_sweep_is_refused(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, {"lr": {"values": [0.1]}})
     run(sweep)
