@@ -86,6 +86,12 @@ def data_sheet(name: str) -> PeakSpeed | None:
     return DATA_SHEETS[max(known, key=lambda entry: len(_words(entry)))] if known else None
 
 
+def peak_of(speed: PeakSpeed, precision: str) -> float:
+    """Peak FLOP/s in a precision of `hardware.precision`."""
+    column = {"bf16": speed.half, "fp16": speed.half, "tf32": speed.tf32, "fp32": speed.fp32}
+    return column[precision] * 1e12
+
+
 def _words(name: str) -> set[str]:
     return set(re.findall(r"[a-z0-9]+", name.lower()))
 
@@ -100,8 +106,7 @@ def peak_flops(hardware: Mapping[str, Any], accelerator: str) -> float | None:
     if speed is None:
         log.info("no MFU is logged: the peak speed of %s is not known", name)
         return None
-    column = {"bf16": speed.half, "fp16": speed.half, "tf32": speed.tf32, "fp32": speed.fp32}
-    return column[hardware["precision"]] * 1e12
+    return peak_of(speed, hardware["precision"])
 
 
 def faster_precision(precision: str, name: str, bf16_supported: bool) -> str | None:

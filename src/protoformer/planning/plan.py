@@ -18,7 +18,6 @@ from protoformer.assembly.model import build_module, builder_arguments, initial_
 from protoformer.assembly.steps import limits_in_micro_batches, total_steps
 from protoformer.data.batching.samplers import BatchConfig
 from protoformer.data.selection import SplitSelection
-from protoformer.distributed.devices import matrix_flops
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.cost import Cost, cost
@@ -33,15 +32,13 @@ from protoformer.planning.memory import (
     sent_bytes,
     units_of,
 )
+from protoformer.planning.speed import MEASURED, Speed, flops_text
 from protoformer.planning.step_memory import StepMemory
-from protoformer.reporting.tables import counted, format_duration
+from protoformer.reporting.tables import counted
 from protoformer.runs.own_files import AUTO
 from protoformer.sample import size as sample_size
 
 GIB = 2**30
-YEAR = 365.25 * 24 * 3600
-# training speed as a fraction of the speed of bare matrix products, at most; see benchmarks/results/glue-minilm.md
-TRAINING_EFFICIENCY = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class Plan:
     memory: DeviceMemory
     sent_bytes: int  # by a device in an optimizer step
     checkpoint_bytes: int  # weights and optimizer states, of all devices together
+    rows_per_step: int  # of all devices
     rows: int  # held at once by a device
     accumulation: int  # micro-batches of a device in a step
     tokens_per_row: int
@@ -73,12 +71,14 @@ class BatchRows:
     accumulation: int  # micro-batches of a device in a step
 
 
-def print_plan(config: Mapping[str, Any]) -> None:
-    """Print the plan of a composed run."""
+def print_plan(config: Mapping[str, Any], speed: Speed = MEASURED) -> None:
+    """Print the plan of a composed run, with its time at a speed."""
     config = _with_initial_sizes(config)
     module = _module(config, builder_arguments(config["model"]))
     lines = (
-        _lines(plan(config), config) if type(module).loss is not TaskModule.loss else _evaluation_lines(module, config)
+        _lines(plan(config), config, speed)
+        if type(module).loss is not TaskModule.loss
+        else _evaluation_lines(module, config)
     )
     width = max(map(len, lines))
     print(f"{config['choices']['model']} x {config['choices']['task']} on hardware={config['choices']['hardware']}")
@@ -120,6 +120,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
         ),
         sent_bytes=sent_bytes(*sizes, precision, devices=devices, accumulation=rows.accumulation, units=units),
         checkpoint_bytes=one_row.parameter_bytes + copies * one_row.trained_bytes,
+        rows_per_step=rows.per_step,
         rows=rows.per_device,
         accumulation=rows.accumulation,
         tokens_per_row=tokens,
@@ -205,7 +206,7 @@ def _examples(config: Mapping[str, Any]) -> int | None:
     return config["task"]["train_examples"]
 
 
-def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
+def _lines(run_plan: Plan, config: Mapping[str, Any], speed: Speed) -> dict[str, str]:
     recipe = config["recipe"]
     parts = ("weights", "gradients", "optimizer", "activations")
     memory = ", ".join(f"{part} {getattr(run_plan.memory, part) / GIB:.2f}" for part in parts)
@@ -213,8 +214,8 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
     lines = {
         "parameters": f"{run_plan.parameters:,}",
         "FLOPs a token": (
-            f"{_flops(run_plan.forward_flops_per_token)} forward, {_flops(run_plan.training_flops_per_token)} forward and "
-            f"backward (rows of {run_plan.tokens_per_row} tokens)"
+            f"{flops_text(run_plan.forward_flops_per_token)} forward, "
+            f"{flops_text(run_plan.training_flops_per_token)} forward and backward (rows of {run_plan.tokens_per_row} tokens)"
         ),
         f"memory{device}": (
             f"{run_plan.memory.total / GIB:.2f} GiB: {memory} "
@@ -234,9 +235,10 @@ def _lines(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
         f"{run_plan.steps:,} ({examples}{epochs}batch {recipe['batch_size']}; {run_plan.warmup_steps:,} to warm up)"
     )
     lines["training"] = (
-        f"{_flops(run_plan.training_flops)} in all, were every row {run_plan.tokens_per_row} tokens long"
+        f"{flops_text(run_plan.training_flops)} in all, were every row {run_plan.tokens_per_row} tokens long"
     )
-    return lines | _time(run_plan, config)
+    tokens = float(run_plan.rows_per_step) * run_plan.tokens_per_row * run_plan.steps
+    return lines | {"time": speed.time(run_plan.training_flops, tokens, run_plan.devices, config["hardware"])}
 
 
 def _evaluation_lines(module: TaskModule, config: Mapping[str, Any]) -> dict[str, str]:
@@ -261,29 +263,5 @@ def _evaluation_lines(module: TaskModule, config: Mapping[str, Any]) -> dict[str
             f"{tokens.requested:,}, of which {tokens.computed:,} are run: each is used "
             f"{tokens.requested / max(1, tokens.computed):.1f} times"
         ),
-        "FLOPs": f"{_flops(flops)} in all, without the output matrix",
+        "FLOPs": f"{flops_text(flops)} in all, without the output matrix",
     }
-
-
-def _time(run_plan: Plan, config: Mapping[str, Any]) -> dict[str, str]:
-    """From the speed of matrix products, measured now, where the requested kind of device is here."""
-    hardware = config["hardware"]
-    wants_gpu = hardware["accelerator"] == "gpu"
-    if wants_gpu and torch.cuda.device_count() < run_plan.devices // hardware["nodes"]:
-        return {"time": "not estimated: those GPUs are not here to be measured"}
-    device = "cuda" if hardware["accelerator"] != "cpu" and torch.cuda.is_available() else "cpu"
-    speed = matrix_flops(device, hardware["precision"])
-    ranks = run_plan.devices if device == "cuda" else hardware["nodes"]  # CPU processes share the cores
-    seconds = (run_plan.training_flops or 0.0) / (speed * TRAINING_EFFICIENCY * ranks)
-    length = format_duration(seconds) if seconds < YEAR else f"{seconds / YEAR:,.0f} years"
-    return {
-        "time": f"about {length} at most, at {TRAINING_EFFICIENCY:.0%} of the {_flops(speed)}/s that matrix products "
-        "reach here now"
-    }
-
-
-def _flops(number: float) -> str:
-    for name, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {name}FLOP"
-    return f"{number:.0f} FLOP"
