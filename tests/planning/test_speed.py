@@ -20,7 +20,7 @@ def test_cards_that_are_not_here() -> None:
     one = Speed(card="A100").time(
         flops=19.5e12 * 0.4 * 60, tokens=1.0, devices=1, hardware={**BF16, "precision": "fp32"}
     )
-    assert one == "1 min on A100, at 40% of the 19.5 TFLOP/s of its data sheet in fp32"
+    assert one == "1 min 0 s on A100, at 40% of the 19.5 TFLOP/s of its data sheet in fp32"
 
 
 def test_a_plan_for_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
