@@ -56,6 +56,12 @@ class DiskFullError(UserError):
     exit_code = 5
 
 
+class NotOverfittedError(UserError):
+    """`debug=overfit`: the loss of one batch did not get near 0."""
+
+    exit_code = 6
+
+
 class InterruptedRunError(UserError):
     """A signal stopped the run after it saved its state; the same command continues it."""
 

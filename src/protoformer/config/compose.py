@@ -176,6 +176,8 @@ def _rewritten(text: str, override: "Override", known: list[str], folders: Seque
         raise ConfigurationError(f"{text}: write {group}={rest}/{override.get_value_element_as_str()}")
     if key in groups(folders) and not override.is_delete():
         _check_option(text, key, override, folders)
+        if isinstance(override.value(), float):  # debug=nan: the name of an option, which Hydra would take for a number
+            return text.replace("=", "='", 1) + "'"
         return text
     if text.startswith("+") and not text.startswith("++"):  # also where a yaml states the key already
         return f"+{text}"

@@ -141,6 +141,12 @@ class Trainer:
         "none"  # layers: norms of each layer's gradient and update, every log_every steps
     )
     keep_optimizer: bool = False  # whether a finished run keeps last.ckpt, with the optimizer's state
+    # of debug=nan: where the loss or a gradient is not finite, the error names the module that made the first such value
+    find_nonfinite: bool = False
+    # of debug=overfit: the first batch alone is trained on, without dropout, until its loss is at most this
+    overfit: Annotated[float, "above 0, or null"] | None = None
+    # of debug=profile: so many steps are profiled, after five others; profile.txt and trace.json.gz in the run folder
+    profile: Positive | None = None
     callbacks: Sequence[dict[str, Any]] = ()  # Lightning callbacks of your own, each a mapping with a `_target_`
 
 
@@ -226,6 +232,6 @@ IGNORED_IN_RUN_ID = (  # keys that cannot change a result: no part of a run's na
         "task.module.cached_tokens",
     ),
     *("trainer.checkpoint_every", "trainer.checkpoint_minutes", "trainer.keep_checkpoints"),
-    *("trainer.log_every", "trainer.watch", "trainer.keep_optimizer"),
+    *("trainer.log_every", "trainer.watch", "trainer.keep_optimizer", "trainer.find_nonfinite", "trainer.profile"),
     *(f"hardware.{key.name}" for key in fields(Hardware) if key.name not in ("precision", "packing")),
 )

@@ -40,6 +40,7 @@ from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import drop_states, read_header
+from protoformer.training.debugging.callbacks import check_debugging, debug_callbacks, prepare_debugging
 from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.limits import micro_batch
@@ -120,6 +121,7 @@ class TrainingSession:
             self.trainer = self._build_trainer(tracked_run.logger)
             self._continue_logs(tracked_run.logger)
             self._fit()
+            check_debugging(self.trainer)
             self._average_checkpoints()
             if self.stop.requested:  # during the last step: what is left is the evaluation
                 raise self.stop.grant(self.trainer.global_step)
@@ -170,6 +172,7 @@ class TrainingSession:
     def _build_trainer(self, tracker: Logger | None) -> pl.Trainer:
         """The trainer, with the module connected to it."""
         module, data = self.parts.module, self.parts.data
+        prepare_debugging(self.config, data)
         micro_batches, accumulation = len(data.train_dataloader()), data.batch_config.accumulation
         limits = limits_in_micro_batches(self.config["trainer"], micro_batches, accumulation)
         loaders = {"limit_val_batches": data.val_dataloader, "limit_test_batches": data.test_dataloader}
@@ -237,7 +240,7 @@ class TrainingSession:
             callbacks.append(KeepTime(self.clock))
         if recipe["early_stopping"]["patience"] is not None:
             callbacks.append(StopEarly(**recipe["early_stopping"]))
-        return [*callbacks, *build_callbacks(self.config)]
+        return [*callbacks, *debug_callbacks(self.config, self.folder.path), *build_callbacks(self.config)]
 
     @property
     def _snapshots_folder(self) -> Path:

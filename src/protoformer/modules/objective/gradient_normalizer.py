@@ -24,7 +24,7 @@ from protoformer.modules.objective.loss import Loss
 
 log = logging.getLogger(__name__)
 MAX_SKIPPED = 40  # steps in a row: by then a scaler's factor has gone from 65,536 to 1e-7
-DIVERGED_ADVICE = "a lower recipe.lr, or a longer recipe.warmup, is the usual cure"
+DIVERGED_ADVICE = "a lower recipe.lr, or a longer recipe.warmup, is the usual cure; debug=nan names the module"
 
 
 @dataclass(frozen=True)

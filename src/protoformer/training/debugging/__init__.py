@@ -1,0 +1,1 @@
+"""What `debug=nan`, `debug=overfit` and `debug=profile` do to a run."""
