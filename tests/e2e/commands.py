@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,11 @@ class Workspace:
         while (pids := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return pids
+
+    def ranks(self) -> list[int]:
+        """Living ranks, which name themselves in a folder of their parent; of commands in fresh processes alone."""
+        named = Path(tempfile.gettempdir()).glob("protoformer-ranks-*/pid-*")
+        return sorted({int(file.name.removeprefix("pid-")) for file in named} & {*self.processes()})
 
     def processes(self) -> list[int]:
         """Processes that carry the mark in the environment that they were started with: forked ones do not."""

@@ -32,8 +32,10 @@ def test_a_finished_run_drops_the_optimizer(workspace: Workspace, capsys: pytest
     (run,) = workspace.runs()
     (run / "checkpoints" / "earlier").mkdir()  # as where it is killed after its result
     (run / "checkpoints" / "earlier" / "1.ckpt").touch()
+    (run / "evaluation").mkdir()
     assert "already finished" in workspace.run_here(*SHORT, "trainer.keep_optimizer=true").stderr  # the same run
     assert checkpoints(workspace) == {"best.ckpt"}
+    assert not (run / "evaluation").exists()
     assert cli.main(["predict", str(run), "--text", "he sleeps", "--pair", "she sleeps"]) == 0
 
 

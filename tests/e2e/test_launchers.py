@@ -1,5 +1,6 @@
 """Ranks that somebody else started: torchrun, and two machines (faked on one) that meet; and stops at awkward moments."""
 
+import os
 import signal
 import socket
 import sys
@@ -118,6 +119,32 @@ def test_a_stop_ends_a_whole_sweep_and_the_same_command_continues_it(workspace: 
     again = workspace.run(*overrides)
     assert again.returncode == 0, again.stderr
     assert sorted(result(run)["seed"] for run in workspace.runs()) == [1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["command", "rank"])
+def test_a_multirun_of_two_ranks_each_that_is_killed_is_continued_by_the_same_command(
+    workspace: Workspace, victim: str
+) -> None:
+    words = (*SHORT, "trainer.limit_train_batches=1.0", "recipe.epochs=2", "trainer.checkpoint_every=1", "seed=1,2,3")
+    whole = workspace.run("-m", *words, outputs="whole")
+    assert whole.returncode == 0, whole.stderr
+    words = ("-m", *words, "hardware=ddp_cpu")
+    process = workspace.start(*words, command=TRAIN)
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for run in workspace.runs()[1:]), process)
+    os.kill(process.pid if victim == "command" else workspace.ranks()[-1], signal.SIGKILL)
+    out, err = process.communicate(timeout=240)
+    assert workspace.left_behind() == []
+    finished_runs = sum((run / "result.json").exists() for run in workspace.runs())
+    assert finished_runs == (1 if victim == "command" else 2), out + err  # a lost rank ends its own job alone
+    assert process.returncode != 0
+    again = workspace.run(*words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "continuing from step" in again.stderr
+    assert [result(run)["hardware"]["ranks"] for run in workspace.runs()] == [2, 2, 2]
+    for run, expected in zip(workspace.runs(), workspace.runs("whole"), strict=True):
+        losses = [[line["train/loss"] for line in curve(folder) if "train/loss" in line] for folder in (run, expected)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("hardware", [pytest.param("cpu", marks=pytest.mark.slow), "ddp_cpu"])

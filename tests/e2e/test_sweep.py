@@ -67,16 +67,26 @@ def test_a_sweep_that_is_killed_is_continued_by_the_same_command(
 
 
 @pytest.mark.slow
-def test_a_search_on_two_ranks_that_is_stopped_is_continued(workspace: Workspace) -> None:
+@pytest.mark.parametrize("ended", ["interrupted", "killed", "rank killed"])
+def test_a_search_on_two_ranks_that_is_stopped_is_continued(workspace: Workspace, ended: str) -> None:
     write_sweep(workspace, method="tpe", trials=3, space={"recipe.lr": {"log_uniform": [1e-4, 1e-2]}}, pruner="median")
     fixed = (word for word in SHORT if not word.startswith("recipe.lr="))
     words = (*fixed, "source.rows=240", "recipe.epochs=2", "hardware=ddp_cpu", "paths.outputs=outputs")
     process = workspace.start(*words, command=SWEEP)
     wait_for(lambda: any((run / "metrics.jsonl").exists() for run in workspace.runs()), process)
-    process.send_signal(signal.SIGINT)
+    if ended == "rank killed":
+        os.kill(workspace.ranks()[-1], signal.SIGKILL)
+    else:
+        process.send_signal(signal.SIGINT if ended == "interrupted" else signal.SIGKILL)
     completed = finished(process)
-    assert completed.returncode == 130, completed.stderr
-    assert "the same command continues" in completed.stderr
+    if ended == "interrupted":
+        assert completed.returncode == 130, completed.stderr
+        assert "the same command continues" in completed.stderr
+    if ended == "rank killed":  # a failed row; the others go on
+        assert completed.returncode != 0, completed.stdout
+        (folder,) = (workspace.folder / "outputs" / "sweeps").iterdir()
+        assert sorted(row.state for row in read_results(folder).rows) == ["failed", "finished", "finished"]
+        assert "was ended by SIGKILL" in next(row.error for row in read_results(folder).rows if row.error)
     assert workspace.left_behind() == []
     again = workspace.run(*words, command=SWEEP)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -15,6 +15,7 @@ from protoformer.runs.lock import RunLock, is_in_use
 NEVER_BEGAN = "a run that never began"
 UNFINISHED_WRITE = "left by a process that died while writing"
 OPTIMIZER = "state of the optimizer of a finished run"
+EVALUATION = "evaluated batches of a finished run"
 SNAPSHOTS = "checkpoints of a finished run that were averaged"
 UNUSED_CACHE = "cache that was not read for a while"
 DAY = 24 * 3600.0
@@ -57,6 +58,8 @@ def _of_run(path: Path) -> Iterator[Leftover]:
             yield Leftover(part, UNFINISHED_WRITE, size_of(part), path)
     if run.state != "finished":
         return
+    if run.evaluation.is_dir():
+        yield Leftover(run.evaluation, EVALUATION, size_of(run.evaluation), path)
     if run.earlier.is_dir():
         yield Leftover(run.earlier, OPTIMIZER, size_of(run.earlier), path)
     if _keeps_optimizer(run):
@@ -75,7 +78,7 @@ def _of_run(path: Path) -> Iterator[Leftover]:
 def remove_states(run: RunFolder) -> None:
     """Remove what a finished run would have removed itself, had it not been killed after its result."""
     for leftover in _of_run(run.path):
-        if leftover.why == OPTIMIZER:
+        if leftover.why in (OPTIMIZER, EVALUATION):
             remove(leftover)
 
 
