@@ -48,7 +48,7 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, help="number of trials (default: twice the devices)")
     parser.add_argument("--rows", type=int, default=2000, help="rows of the sample (default: 2000)")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=15)
     options = parser.parse_args()
     if options.hardware == "gpu" and options.pool == "all":
         import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from protoformer.errors import DiskFullError, InterruptedRunError, RunFolderError
-from protoformer.pool.pool import POLL, Pool, RunningTrial
+from protoformer.pool.pool import POLL, Pool, RunningTrial, remaining
 from protoformer.pool.slots import Slots
 from protoformer.pool.words import words_of_trial
 from protoformer.runs import reader
@@ -119,7 +119,7 @@ class JobPool(Pool[JobTrial]):
 
     def remaining(self) -> str:
         unfinished, queued = (sum(job.status == name for job in self.jobs) for name in ("stopped", "not started"))
-        return f"{unfinished} trials unfinished and {queued} not started"
+        return remaining(unfinished, queued)
 
     def _name(self, job: PooledJob) -> str:
         return f"trial {job.number}/{len(self.jobs)} on {job.device}: {job.text}"

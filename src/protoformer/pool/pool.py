@@ -107,3 +107,8 @@ class Pool(ABC, Generic[Trial]):
         except BaseException:
             self.slots.give_back(placement)
             raise
+
+
+def remaining(unfinished: int, queued: int) -> str:
+    """What a stopped pool has not finished."""
+    return f"{unfinished} trial{'' if unfinished == 1 else 's'} unfinished and {queued} not started"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from protoformer.config import compose
 from protoformer.distributed.signals import StopRequest
 from protoformer.errors import DiskFullError, InterruptedRunError, UserError
-from protoformer.pool.pool import POLL, Pool, RunningTrial
+from protoformer.pool.pool import POLL, Pool, RunningTrial, remaining
 from protoformer.pool.slots import Placement, Slots
 from protoformer.pool.words import words_of_trial
 from protoformer.runs.folder import RunFolder
@@ -190,7 +190,7 @@ class Worker(Pool[SweepTrial]):
 
     def remaining(self) -> str:
         counts = self.journal.counts()
-        return f"{counts['RUNNING']} trials unfinished and {counts['WAITING']} not started"
+        return remaining(counts["RUNNING"], counts["WAITING"])
 
 
 def _text(taken: TakenTrial) -> str:

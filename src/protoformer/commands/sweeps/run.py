@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="overrides of all trials as for train.py (task=glue/rte); several values (seed=1,2,3) are part of the space",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="trials side by side (default: workers of the file)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="trials side by side, each on a device (default: workers of the file)"
+    )
     parser.add_argument("--trials", type=int, metavar="N", help="number of trials (default: trials of the file)")
     parser.add_argument("--folder", metavar="DIR", help="the sweep's folder (default: outputs/sweeps/NAME)")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with further options (default: that of the file)")
