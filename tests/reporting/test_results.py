@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from protoformer.reporting import results
+from protoformer.config.compose import compose
+from protoformer.reporting import head, results
 from protoformer.reporting.tables import counted, format_duration
 from protoformer.runs import reader
 
@@ -83,3 +84,11 @@ def test_a_result_of_the_needed_keys_alone_is_printed(write_run) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "is_said"), [(["debug=fast"], True), (["debug=fast", "tracking=wandb"], False), ([], False)]
+)
+def test_a_smoke_test_says_that_it_has_no_tracker(words: list[str], is_said: bool) -> None:
+    config = compose(["model=bert_l2_h128", "task=glue/mrpc", *words])
+    assert ("debug=fast: no tracker" in head.head_line(config, Path("out"))) == is_said

@@ -10,7 +10,10 @@ from protoformer.reporting.tables import abbreviated, counted
 def head_line(config: Mapping[str, Any], folder: Path) -> str:
     """`bert x glue/mrpc from google-bert/bert-base-uncased, in outputs/...`: known before anything is built."""
     choices = config["choices"]
-    return f"{choices['model']} x {choices['task']} from {_weights(config)}, in {folder}"
+    line = f"{choices['model']} x {choices['task']} from {_weights(config)}, in {folder}"
+    if choices.get("debug") == "fast" and config["tracking"]["mode"] == "none":  # which its yaml selects
+        return f"{line}\ndebug=fast: no tracker (tracking=auto selects the usual one)"
+    return line
 
 
 def size_line(parameters: int, trained: int, steps: int, max_time: str | None, batch_size: int, unit: str) -> str:
