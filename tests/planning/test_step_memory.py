@@ -14,10 +14,17 @@ from protoformer.config.compose import compose
 from protoformer.planning.plan import plan
 from protoformer.planning.step_memory import LiveBytes, StepMemory
 
-SMALL = ["model.d_model=128", "model.d_ff=512", "model.n_layers=2", "hardware=cpu"]
-BERT = ["model=bert_l2_h128", "task=glue/mnli", "task.max_len=64", "recipe.batch_size=16", "hardware=cpu"]
-GPT2 = ["model=gpt2_tiny", "task=pretrain/clm", "model.max_seq_len=256", "task.max_len=256", "recipe.batch_size=8"]
-TRANSFORMER = ["model=transformer_tiny", "task=translate/wmt14_en_de", "task.max_len=64", "recipe.batch_size=1024"]
+SMALL = ["model.vocab_size=4000", "model.d_model=128", "model.d_ff=512", "model.n_layers=2", "hardware=cpu"]
+BERT = [
+    "model=bert_l2_h128",
+    "task=glue/mnli",
+    "task.max_len=64",
+    "recipe.batch_size=12",
+    "model.vocab_size=4000",
+    "hardware=cpu",
+]
+GPT2 = ["model=gpt2_tiny", "task=pretrain/clm", "model.max_seq_len=160", "task.max_len=160", "recipe.batch_size=4"]
+TRANSFORMER = ["model=transformer_tiny", "task=translate/wmt14_en_de", "task.max_len=64", "recipe.batch_size=512"]
 
 
 @pytest.fixture(scope="module")
