@@ -52,4 +52,4 @@ def test_memory_that_runs_out_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(TaskModule, "training_step", too_much)
     with pytest.raises(DeviceMemoryError, match=r"with 8 rows at once; .*hardware\.micro_batch=4"):
-        run(tmp_path / "outputs")
+        run(tmp_path / "outputs", "hardware.micro_batch=8")
