@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -41,18 +39,10 @@ def run_rank(
         signals.unblock()
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
         try:
-            result = function(*arguments)
-            if stop.requested:  # torch waits for the results of all ranks, and a lost one has none
-                threading.Thread(target=_end_later, daemon=True).start()
-            return result
+            return function(*arguments)
         except BaseException as error:  # also SystemExit: the parent process reports it
             _report(folder, error)
             raise
-
-
-def _end_later() -> None:
-    time.sleep(signals.PATIENCE)
-    os._exit(0)
 
 
 def _report(folder: str, error: BaseException) -> None:
