@@ -29,7 +29,8 @@ def run_rank(
     sys.path[:] = path
     end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes: the parent decides
-    with signals.listen() as stop:
+    # a rank that has returned waits until torch has read the results of all; ended there by a signal, torch would wait for it
+    with signals.listen(ignored_afterwards=True) as stop:
         stop.report = lambda error: _report(folder, error)
         stop.is_meant = Path(folder, "stop").exists  # else torch ends this rank, because another one was lost
         try:

@@ -153,8 +153,9 @@ def cleaned_up_by(clean_up: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def listen() -> Iterator[StopRequest]:
-    """Note STOP_SIGNALS within the block; an ignored signal stays ignored (nohup, Ctrl-C in a rank or a background job).
+def listen(ignored_afterwards: bool = False) -> Iterator[StopRequest]:
+    """Note STOP_SIGNALS within the block; an ignored signal stays ignored (nohup, Ctrl-C in a rank or a background job). After
+    the block they do what they did before, or nothing.
 
     The outermost block of a process counts. Outside of the main thread no signal can be handled, and none is.
     """
@@ -173,7 +174,7 @@ def listen() -> Iterator[StopRequest]:
         yield stop
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ignored_afterwards else handler)
         signal.set_wakeup_fd(previous_wakeup)
         os.close(write_end)
         _current = None
