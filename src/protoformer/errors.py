@@ -72,3 +72,7 @@ class LostRankError(UserError):
     """A process of a distributed run was killed; the same command continues the run."""
 
     exit_code = 1
+
+
+class HungRankError(LostRankError):
+    """Processes of a distributed run have waited for another one for too long."""

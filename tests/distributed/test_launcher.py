@@ -198,8 +198,10 @@ def test_an_error_of_one_rank_ends_the_others_and_is_raised_here(
         launch(complain, {"hardware": hardware(devices=2)}, "rows")
     with pytest.raises(RuntimeError, match=r"(?s)rank 1 failed.*break_down.*ZeroDivisionError: a bug"):
         launch(break_down, {"hardware": hardware(devices=2)}, "")
+    begun_at = time.monotonic()
     with pytest.raises(LostRankError, match=r"rank 1 was ended by SIGKILL; too little memory is the usual cause"):
         launch(be_killed, {"hardware": hardware(devices=2)}, "")
+    assert time.monotonic() - begun_at < 60
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 

@@ -27,14 +27,18 @@ def init_process_group(hardware: Mapping[str, Any]) -> None:
     if distributed.is_initialized():
         return
     on_gpu = hardware["accelerator"] != "cpu" and torch.cuda.is_available()
-    timeout = datetime.timedelta(seconds=hardware["timeout"])
     device = torch.device("cuda", rank_device_index()) if on_gpu else None
     if device is not None:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout, device_id=device)
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=torch_timeout(hardware), device_id=device)
     # gloo: a process that ends with its threads alive is aborted now and then ("terminate called without an active
     # exception"), about one in ten times where it ends right after a collective. nccl: warns, and may hang
     atexit.register(_destroy_process_group)
+
+
+def torch_timeout(hardware: Mapping[str, Any]) -> datetime.timedelta:
+    """torch's own timeout of a collective, behind that of `distributed.hang`, which says more."""
+    return datetime.timedelta(seconds=1.2 * hardware["timeout"] + 60)
 
 
 def meet(config: Mapping[str, Any]) -> None:

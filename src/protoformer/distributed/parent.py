@@ -28,7 +28,7 @@ from protoformer.distributed.children import deaf_children
 from protoformer.distributed.rank_process import run_rank
 from protoformer.distributed.signals import STOP_SIGNALS, StopRequest
 from protoformer.distributed.world import World, rendezvous
-from protoformer.errors import InterruptedRunError, LostRankError, UserError
+from protoformer.errors import HungRankError, InterruptedRunError, LostRankError, UserError
 
 
 class ParentProcess:
@@ -106,7 +106,7 @@ class ParentProcess:
         """End this process, and the ranks that it has started and that cannot take signals yet."""
         report = self.stop.report
 
-        def report_and_kill(error: InterruptedRunError) -> None:
+        def report_and_kill(error: UserError) -> None:
             report(error)  # first: the main thread would take a killed rank for a lost one
             for rank in multiprocessing.active_children():
                 rank.kill()
@@ -134,6 +134,8 @@ class ParentProcess:
         """
         files = sorted(self.folder.glob("error-*"), key=lambda file: file.stat().st_mtime_ns)
         reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        if hung := [report for report in reports if report["type"] == HungRankError.__name__]:
+            return _error_of(hung[0])  # it has killed those that it waited for
         interrupted = [report for report in reports if report["type"] == InterruptedRunError.__name__]
         failed = [report for report in reports if report not in interrupted]
         # a signal to the whole process group also ends ranks that are only starting and have no handler yet

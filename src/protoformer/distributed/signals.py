@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from protoformer import atomic
-from protoformer.errors import InterruptedRunError
+from protoformer.errors import InterruptedRunError, UserError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 SIGINT_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
@@ -45,7 +45,7 @@ class StopRequest:
         self.signal_number = 0  # the first signal; 0: none has come
         self.agreed = False
         self.is_meant: Callable[[], bool] = lambda: True  # whether the run is to stop, and not only this rank
-        self.report: Callable[[InterruptedRunError], None] = _print_error
+        self.report: Callable[[UserError], None] = _print_error
         self._received_at = 0.0
         self._granted_at = 0.0
         self._repeated = self._steps_run = False
@@ -121,7 +121,12 @@ class StopRequest:
         error = interrupted_error(self.signal_number)
         if self._steps_run:
             error.args = ("stopped without saving the last steps; the same command continues from the last checkpoint",)
-        for clean_up in (*reversed(_clean_ups), atomic.remove_unfinished, lambda: self.report(error), sys.stdout.flush):
+        self.end_with(error)
+
+    def end_with(self, error: UserError, then: Callable[[], None] = lambda: None) -> None:
+        """End the process at once with an error, from any thread; `then` is called when it is reported."""
+        report = (lambda: self.report(error), sys.stdout.flush, then)
+        for clean_up in (*reversed(_clean_ups), atomic.remove_unfinished, *report):
             with contextlib.suppress(Exception):
                 clean_up()
         os._exit(error.exit_code)
@@ -227,7 +232,7 @@ def _forget_in_child() -> None:
             signal.signal(number, default)
 
 
-def _print_error(error: InterruptedRunError) -> None:
+def _print_error(error: UserError) -> None:
     print(f"error: {error}", file=sys.stderr, flush=True)
 
 

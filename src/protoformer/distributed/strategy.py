@@ -1,6 +1,5 @@
 """Strategy, device and precision of Lightning's Trainer, from a hardware config."""
 
-import datetime
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from protoformer.distributed.collectives import torch_timeout
 from protoformer.distributed.devices import rank_device_index
 from protoformer.errors import ConfigurationError
 
@@ -68,6 +68,6 @@ def build_strategy(hardware: Mapping[str, Any], accelerator: str, ranks: int) ->
         return "auto"
     return DDPStrategy(
         process_group_backend="nccl" if accelerator == "gpu" else "gloo",
-        timeout=datetime.timedelta(seconds=hardware["timeout"]),
+        timeout=torch_timeout(hardware),
         gradient_as_bucket_view=True,
     )

@@ -162,6 +162,7 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
         import torch
 
         from protoformer.distributed.collectives import forget_process_group, init_process_group
+        from protoformer.distributed.hang import HangWatch
         from protoformer.distributed.strategy import resolve_accelerator
         from protoformer.training import log_setup
         from protoformer.training.session import TrainingSession
@@ -171,12 +172,17 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
         resolve_accelerator(hardware)  # a missing GPU is reported before anything is downloaded
         if hardware["threads"]:
             torch.set_num_threads(hardware["threads"])
+        watch = None
         if world_size() > 1:
             init_process_group(hardware)
+            watch = HangWatch(stop, folder.path, hardware["timeout"])
         memory.begin()
         stop.check()
         try:
-            return TrainingSession(config, folder, command, rank(), world_size(), stop).run()
+            session = TrainingSession(config, folder, command, rank(), world_size(), stop)
+            if watch is not None:
+                watch.place = session.place
+            return session.run()
         except BaseException:  # also Ctrl-C
             forget_process_group()
             raise

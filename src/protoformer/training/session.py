@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.states import RunningStage
 
 from protoformer.assembly.build import build, check_tables
 from protoformer.assembly.model import STAGES
@@ -60,6 +61,11 @@ from protoformer.training.trackers import tracking
 from protoformer.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
+STAGE_NAMES = {
+    RunningStage.TRAINING: "training",
+    RunningStage.VALIDATING: "validation",
+    RunningStage.TESTING: "evaluation",
+}
 
 
 class TrainingSession:
@@ -105,6 +111,14 @@ class TrainingSession:
         """
         with memory_advice(self._memory_advice):
             return self._run_stages()
+
+    def place(self) -> str:
+        """Where in the run this rank is, for one line."""
+        trainer = getattr(self, "trainer", None)
+        stage = trainer.state.stage if trainer is not None else None
+        if stage is None:
+            return "outside of training and evaluation"
+        return f"in the {STAGE_NAMES.get(stage, stage.value)} at step {trainer.global_step}"
 
     def _memory_advice(self) -> str:
         module, batch = self.parts.module, self.parts.data.batch_config

@@ -1,6 +1,5 @@
 """The Lightning Trainer of a run: its hardware, checkpoints, loggers and progress."""
 
-import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from protoformer.assembly.steps import LIMITS
 from protoformer.blocks.stacks import layers_of
+from protoformer.distributed.collectives import torch_timeout
 from protoformer.distributed.strategy import (
     PRECISIONS,
     RankEnvironment,
@@ -102,5 +102,5 @@ def _sharded(hardware: Mapping[str, Any], accelerator: str, ranks: int) -> Shard
         layers_of,
         bf16=hardware["precision"] == "bf16",
         backend="nccl" if accelerator == "gpu" else "gloo",
-        timeout=datetime.timedelta(seconds=hardware["timeout"]),
+        timeout=torch_timeout(hardware),
     )
