@@ -1,9 +1,9 @@
 """Hung ranks: where some ranks wait in a collective that others never enter, the job ends, and one line says who and where.
 
-torch ends a collective after its timeout, too, but says neither which rank is missing nor what it does: nccl aborts the process,
-gloo raises somewhere in the backward pass. Here a thread in each rank posts the number of collectives that the rank has entered.
-Ranks whose numbers differ, and of which none has moved for `hardware.timeout` seconds, are hung; waits of the hosts without a
-collective, as for a first rank that tokenises, are not.
+torch ends a collective after its timeout, too, but says neither which rank is missing nor what it does: nccl aborts the
+process, gloo raises somewhere in the backward pass. Here a thread in each rank posts the number of collectives that the rank
+has entered. Ranks whose numbers differ, and of which none has moved for `hardware.timeout` seconds, are hung; waits of the
+hosts without a collective, as for a first rank that tokenises, are not.
 """
 
 import contextlib
@@ -53,7 +53,8 @@ class HangWatch:
         self.stop, self.folder, self.timeout = stop, folder / "stacks", timeout
         self.place: Callable[[], str] = lambda: "before training"
         self.poll_seconds = min(LONGEST_POLL, timeout / 20)
-        self._store = distributed.distributed_c10d._get_default_store().clone()  # this thread's own connection
+        store: Any = distributed.distributed_c10d._get_default_store()
+        self._store = store.clone()  # this thread's own connection
         self._main_thread = threading.get_ident()
         threading.Thread(target=self._watch, daemon=True, name="hung-ranks").start()
 
@@ -76,7 +77,7 @@ class HangWatch:
                 time.sleep(self.poll_seconds)
 
     def _beat(self) -> Beat:
-        groups = distributed.distributed_c10d._world.pg_map  # no public list of the groups
+        groups: Any = distributed.distributed_c10d._world.pg_map  # no public list of the groups
         entered = sum(group._get_sequence_number_for_group() for group in groups)
         return Beat(entered, self.place(), socket.gethostname(), os.getpid())
 

@@ -115,9 +115,9 @@ class TrainingSession:
     def place(self) -> str:
         """Where in the run this rank is, for one line."""
         trainer = getattr(self, "trainer", None)
-        stage = trainer.state.stage if trainer is not None else None
-        if stage is None:
+        if trainer is None or trainer.state.stage is None:
             return "outside of training and evaluation"
+        stage = trainer.state.stage
         return f"in the {STAGE_NAMES.get(stage, stage.value)} at step {trainer.global_step}"
 
     def _memory_advice(self) -> str:
