@@ -69,10 +69,12 @@ def wait_for_the_first(config: dict[str, Any], folder: str) -> int:
     """Rank 0 works for longer than a collective may last, the other waits without one."""
     collectives.init_process_group(config["hardware"])
     with signals.listen() as stop:
-        hang.HangWatch(stop, Path(folder), config["hardware"]["timeout"])
+        watch = hang.HangWatch(stop, Path(folder), config["hardware"]["timeout"])
         collectives.minimum_of_ranks(3)
         collectives.rank0_first(lambda: time.sleep(2.5) if os.environ["RANK"] == "0" else None)
-        return collectives.minimum_of_ranks(4)
+        least = collectives.minimum_of_ranks(4)
+        watch.close()
+        return least
 
 
 def test_ranks_that_wait_without_a_collective_are_not_hung(tmp_path: Path) -> None:

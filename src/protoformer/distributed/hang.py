@@ -38,25 +38,32 @@ class Beat:
     """What a rank posts: how many collectives it has entered, where it is in the run, and its process."""
 
     entered: int
-    place: str
+    position: str
     host: str
     pid: int
 
 
 class HangWatch:
-    """A thread that ends this rank when ranks wait for each other in vain; until the process ends.
+    """A thread that ends this rank when ranks wait for each other in vain, until it is closed.
 
-    `place` says where in the run this rank is. The stack of each rank that did not arrive is written into `folder`.
+    `position` says where in the run this rank is. The stack of each rank that did not arrive is written into `folder`.
     """
 
     def __init__(self, stop: StopRequest, folder: Path, timeout: float) -> None:
         self.stop, self.folder, self.timeout = stop, folder / "stacks", timeout
-        self.place: Callable[[], str] = lambda: "before training"
+        self.position: Callable[[], str] = lambda: "before training"
         self.poll_seconds = min(LONGEST_POLL, timeout / 20)
         store: Any = distributed.distributed_c10d._get_default_store()
         self._store = store.clone()  # this thread's own connection
         self._main_thread = threading.get_ident()
-        threading.Thread(target=self._watch, daemon=True, name="hung-ranks").start()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="hung-ranks")
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread: it must not use the group when that is destroyed."""
+        self._closed.set()
+        self._thread.join()
 
     def _watch(self) -> None:
         posted: Beat | None = None
@@ -64,7 +71,7 @@ class HangWatch:
         seen_at = time.monotonic()
         keys = [f"protoformer/beat/{number}" for number in range(world_size())]
         with contextlib.suppress(RuntimeError):  # the store or the group is gone: the job is ending
-            while distributed.is_initialized():
+            while not self._closed.wait(self.poll_seconds):
                 beat = self._beat()
                 if beat != posted:
                     self._store.set(keys[rank()], json.dumps(vars(beat)))
@@ -74,12 +81,11 @@ class HangWatch:
                     seen, seen_at = beats, time.monotonic()
                 elif time.monotonic() - seen_at > self.timeout:
                     self._end(beats)
-                time.sleep(self.poll_seconds)
 
     def _beat(self) -> Beat:
         groups: Any = distributed.distributed_c10d._world.pg_map  # no public list of the groups
         entered = sum(group._get_sequence_number_for_group() for group in groups)
-        return Beat(entered, self.place(), socket.gethostname(), os.getpid())
+        return Beat(entered, self.position(), socket.gethostname(), os.getpid())
 
     def _read(self, keys: list[str]) -> tuple[Beat, ...]:
         """The beats of all ranks; none as long as one has not posted yet."""
@@ -114,20 +120,20 @@ class HangWatch:
         """Where a rank is that did not arrive."""
         file = self._stack_file(number)
         if file.exists():
-            return f"{beat.place}, its stack is in {file}"
+            return f"{beat.position}, its stack is in {file}"
         if beat.host == socket.gethostname():
             state = _process_state(beat.pid)
             if state == "T":
-                return f"{beat.place}, its process is stopped (SIGSTOP, or a debugger)"
+                return f"{beat.position}, its process is stopped (SIGSTOP, or a debugger)"
             if state is None:
-                return f"{beat.place}, its process is gone"
-        return f"{beat.place}, no stack: its Python does not run"
+                return f"{beat.position}, its process is gone"
+        return f"{beat.position}, no stack: its Python does not run"
 
     def _message(self, where: Mapping[int, str]) -> str:
         missing = "; ".join(f"rank {number} did not arrive ({state})" for number, state in where.items())
         waiting = described(sys._current_frames().get(self._main_thread))
         return (
-            f"{missing}. The others have waited for {self.timeout:g} s (hardware.timeout) {self.place()}, {waiting}. "
+            f"{missing}. The others have waited for {self.timeout:g} s (hardware.timeout) {self.position()}, {waiting}. "
             "The same command continues the run from its last checkpoint"
         )
 

@@ -181,8 +181,11 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
         try:
             session = TrainingSession(config, folder, command, rank(), world_size(), stop)
             if watch is not None:
-                watch.place = session.place
+                watch.position = session.position
             return session.run()
         except BaseException:  # also Ctrl-C
             forget_process_group()
             raise
+        finally:
+            if watch is not None:
+                watch.close()

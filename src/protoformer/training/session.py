@@ -112,7 +112,7 @@ class TrainingSession:
         with memory_advice(self._memory_advice):
             return self._run_stages()
 
-    def place(self) -> str:
+    def position(self) -> str:
         """Where in the run this rank is, for one line."""
         trainer = getattr(self, "trainer", None)
         if trainer is None or trainer.state.stage is None:
