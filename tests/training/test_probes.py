@@ -18,6 +18,7 @@ from protoformer.training.callbacks.probes import unchanged
 from protoformer.training.run import train
 
 from ..forked_ranks import forked_ranks
+from .kept_checkpoints import kept_checkpoints
 
 MODEL = ["model.d_model=16", "model.d_ff=32", "model.n_layers=1", "model.max_seq_len=64", "model.dropout=0.1"]
 WORDS = [
@@ -51,19 +52,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_probes_change_nothing_and_go_on_from_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Path] = []
-    save = pl.Trainer.save_checkpoint
-
-    def save_and_keep(self: pl.Trainer, path: Any, *rest: Any, **more: Any) -> None:
-        save(self, path, *rest, **more)
-        if Path(path).name == "last.ckpt":
-            kept.append(tmp_path / f"folder-{len(kept)}")
-            shutil.copytree(Path(path).parents[1], kept[-1], ignore=shutil.ignore_patterns("lock"))
-
+def test_probes_change_nothing_and_go_on_from_every_checkpoint(tmp_path: Path) -> None:
     train(config(tmp_path / "without"), "")
-    with monkeypatch.context() as patched:
-        patched.setattr(pl.Trainer, "save_checkpoint", save_and_keep)
+    with kept_checkpoints(tmp_path) as kept:
         train(config(tmp_path / "whole", *PROBES, ENTRIES), "")
     without, whole = only_run(tmp_path / "without"), only_run(tmp_path / "whole")
     assert [line for line in logged(whole) if "train/loss" in line or "val/score" in line] == logged(without)

@@ -19,6 +19,8 @@ from protoformer.training.callbacks import checkpointing
 from protoformer.training.callbacks.step_logger import StepLogger
 from protoformer.training.run import train
 
+from .kept_checkpoints import kept_checkpoints
+
 WORDS = [
     "model=bert_l2_h128",
     "task=glue/mrpc",
@@ -81,23 +83,12 @@ def what_counts(run: Path) -> dict[str, Any]:
 )
 def test_from_every_checkpoint_the_run_ends_the_same(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     overrides: list[str],
     steps: int,
     validations: list[int],
     every: int,
 ) -> None:
-    kept: list[Path] = []
-    save = pl.Trainer.save_checkpoint
-
-    def save_and_keep(self: pl.Trainer, path: Any, *rest: Any, **more: Any) -> None:
-        save(self, path, *rest, **more)
-        if Path(path).name == "last.ckpt":
-            kept.append(tmp_path / f"folder-{len(kept)}")
-            shutil.copytree(Path(path).parents[1], kept[-1], ignore=shutil.ignore_patterns("lock"))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pl.Trainer, "save_checkpoint", save_and_keep)
+    with kept_checkpoints(tmp_path) as kept:
         train(config(tmp_path / "whole", *overrides), "")
     whole = only_run(tmp_path / "whole")
     expected = what_counts(whole)

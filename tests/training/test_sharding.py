@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from unittest import mock
 import pytest
 import torch
 import transformers
+from torch import distributed
 
 import protoformer
 from protoformer.cli import main
 from protoformer.config.compose import compose
-from protoformer.errors import ConfigurationError, InterruptedRunError, LostRankError
+from protoformer.errors import ConfigurationError, DiskFullError, InterruptedRunError, LostRankError
 from protoformer.models.weights import read_checkpoint
 from protoformer.runs.metrics import read_metrics
 from protoformer.training.callbacks.step_logger import StepLogger
@@ -96,6 +98,8 @@ def test_two_ranks_that_share_the_weights_train_as_one_process(tmp_path: Path, k
     [
         (("model=rnn", "task=glue/mrpc"), "cannot divide recurrent layers: hardware=ddp"),
         ((*BERT, "task=glue/mrpc", "recipe.optimizer=lamb"), "has no recipe.optimizer=lamb: adamw or sgd"),
+        ((*BERT, "task=glue/mrpc", "recipe.optimizer=adafactor"), "has no recipe.optimizer=adafactor: adamw or sgd"),
+        ((*BERT, "task=glue/mrpc", "hardware.precision=fp16"), "fp16 on the CPU is not supported"),
     ],
 )
 def test_what_cannot_be_sharded_is_refused_in_one_line(
@@ -146,6 +150,28 @@ def test_a_killed_run_continues_to_the_bit(tmp_path: Path) -> None:
             assert torch.equal(tensor, actual["optimizer_states"][0]["state"][index][name]), (index, name)
     names = {path.name for path in (again / "checkpoints" / "shards").iterdir()}
     assert names == {"best-000000004", "last-000000004"}  # what the killed process left is gone
+
+
+@pytest.mark.parametrize("where", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_full_disk_of_any_rank_leaves_the_checkpoint_before(tmp_path: Path, where: int) -> None:
+    """A limit on the size of files stands for a full disk, in the second checkpoint of one rank."""
+    overrides, written = (*MRPC, *FOUR_STEPS), []
+    write = sharded_checkpoints.write_shards
+
+    def limited(*arguments: Any) -> None:
+        written.append(arguments)
+        if len(written) == 2 and distributed.get_rank() == where:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))  # of this forked rank alone
+        write(*arguments)
+
+    patched = mock.patch.object(sharded_checkpoints, "write_shards", limited)
+    with patched, pytest.raises(DiskFullError, match=r"last\.ckpt: no space left .* the same command continues"):
+        run(tmp_path / "out", "fsdp_cpu", *overrides)
+    (before,) = (tmp_path / "out").rglob("last.ckpt")
+    assert read_checkpoint(before)["global_step"] == 1
+    assert not list((tmp_path / "out").rglob(".*.part"))
+    again = run(tmp_path / "out", "fsdp_cpu", *overrides)
+    assert len(curve(again)) == 4
 
 
 @pytest.mark.slow

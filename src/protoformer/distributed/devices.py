@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from protoformer.errors import ConfigurationError
+
 log = logging.getLogger(__name__)
 
 
@@ -60,8 +62,22 @@ DATA_SHEETS: Mapping[str, PeakSpeed] = {
     "RTX 3090": PeakSpeed(71.0, 35.6, 35.6),
     "RTX 3090 Ti": PeakSpeed(80.0, 40.0, 40.0),
 }
+NO_GPU = "hardware.accelerator=gpu, but torch finds no GPU; use hardware=cpu or hardware=auto"
 PARTIAL = {"mig", "laptop", "vgpu"}  # a slice of a card, and mobile cards, are slower than the card of that name
 VARIANTS = {"ti", "super", "d", "max"}  # further words that make another card of a name
+
+
+def check_devices(hardware: Mapping[str, Any], local_ranks: int) -> None:
+    """Raise ConfigurationError for GPUs that this machine does not have."""
+    if hardware["accelerator"] == "cpu":
+        return
+    if not torch.cuda.is_available():
+        if hardware["accelerator"] == "gpu":
+            raise ConfigurationError(NO_GPU)
+    elif local_ranks > torch.cuda.device_count():
+        raise ConfigurationError(
+            f"hardware.devices={local_ranks}, but torch finds {torch.cuda.device_count()} GPUs; hardware.devices=all uses all"
+        )
 
 
 def rank_device_index() -> int:

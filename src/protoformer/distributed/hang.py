@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import distributed
 
 from protoformer.distributed.signals import StopRequest
@@ -55,6 +56,9 @@ class HangWatch:
         self.poll_seconds = min(LONGEST_POLL, timeout / 20)
         store: Any = distributed.distributed_c10d._get_default_store()
         self._store = store.clone()  # this thread's own connection
+        # all collectives run in the default group; its backend here, since the group looks it up in a map that others change
+        group: Any = distributed.group.WORLD
+        self._backend = group._get_backend(torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu"))
         self._main_thread = threading.get_ident()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="hung-ranks")
@@ -83,8 +87,7 @@ class HangWatch:
                     self._end(beats)
 
     def _beat(self) -> Beat:
-        groups: Any = distributed.distributed_c10d._world.pg_map  # no public list of the groups
-        entered = sum(group._get_sequence_number_for_group() for group in groups)
+        entered = self._backend._get_sequence_number_for_group()
         return Beat(entered, self.position(), socket.gethostname(), os.getpid())
 
     def _read(self, keys: list[str]) -> tuple[Beat, ...]:

@@ -25,6 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from protoformer import errors
 from protoformer.distributed import signals
 from protoformer.distributed.children import deaf_children
+from protoformer.distributed.devices import check_devices
 from protoformer.distributed.rank_process import run_rank
 from protoformer.distributed.signals import STOP_SIGNALS, StopRequest
 from protoformer.distributed.world import World, rendezvous
@@ -44,6 +45,7 @@ class ParentProcess:
         for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of ranks are reported here, once
         self.stop.check()
+        check_devices(self.hardware, self.process.local_ranks)
         # signals are blocked in this thread: ranks start with them blocked and lose none; the watching thread takes them here
         with deaf_children(), self.stop.forwarded_to(self._forward), _temporary_files_in(self.folder):
             start_ranks = elastic_launch(self._launch_config(), run_rank)
@@ -160,7 +162,10 @@ class ParentProcess:
 
 
 def _error_of(report: Mapping[str, Any]) -> Exception:
-    """A rank's error from its report: a UserError of the same type, or a RuntimeError with the traceback."""
+    """A rank's error from its report: a UserError of the same type, an OSError of a file, else a RuntimeError with its
+    traceback."""
+    if "os_error" in report:
+        return OSError(*report["os_error"])
     error_type = getattr(errors, report["type"], None)
     if isinstance(error_type, type) and issubclass(error_type, UserError):
         return error_type(report["message"])

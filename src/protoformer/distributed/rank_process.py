@@ -53,4 +53,6 @@ def _report(folder: str, error: BaseException) -> None:
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
+    if isinstance(error, OSError) and error.filename is not None:  # of a file: the parent raises it again
+        report["os_error"] = [error.errno, error.strerror, str(error.filename)]
     Path(folder, f"error-{rank()}").write_text(json.dumps(report), encoding="utf-8")

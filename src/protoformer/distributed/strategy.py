@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from protoformer.distributed.collectives import torch_timeout
-from protoformer.distributed.devices import rank_device_index
+from protoformer.distributed.devices import NO_GPU, rank_device_index
 from protoformer.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def resolve_accelerator(hardware: Mapping[str, Any]) -> str:
     has_gpu = torch.cuda.is_available()
     requested = hardware["accelerator"]
     if requested == "gpu" and not has_gpu:
-        raise ConfigurationError("hardware.accelerator=gpu, but torch finds no GPU; use hardware=cpu or hardware=auto")
+        raise ConfigurationError(NO_GPU)
     accelerator = "gpu" if has_gpu and requested != "cpu" else "cpu"
     idle = torch.cuda.device_count() - 1 if requested == "auto" and has_gpu else 0
     if idle > 0 and hardware["devices"] == 1:

@@ -20,12 +20,17 @@ log = logging.getLogger(__name__)
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file; None: it is whole. Reads all of it, without unpickling."""
+    """What is wrong with a checkpoint file; None: it is whole. Reads all of it, without unpickling.
+
+    Raises PermissionError where it may not be read: nothing is known of it then.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             name = archive.testzip()
             if name is None and (shards := _names_shards(archive)):
                 return _damaged_shard(path, shards)
+    except PermissionError:
+        raise
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
         return str(error) or type(error).__name__
     return None if name is None else f"the checksum of {name} is wrong"
@@ -59,9 +64,12 @@ def _damaged_shard(path: Path, names: set[str]) -> str | None:
 def choose_whole_checkpoint(folder: RunFolder) -> None:
     """Let `last.ckpt` be the newest checkpoint that is whole. A damaged one is reported, and its place taken by the one before.
 
-    Raises RunFolderError where none is whole, or `best.ckpt` is damaged, which the run will need at its end.
+    Raises RunFolderError where none is whole, where a file has the name of their folder, and where `best.ckpt` is damaged,
+    which the run will need at its end.
     """
     last = folder.last_checkpoint
+    if folder.checkpoints.exists() and not folder.checkpoints.is_dir():
+        raise RunFolderError(f"{folder.checkpoints} is a file, where the run needs a folder: move it away")
     if not last.exists() and not folder.earlier_checkpoints:
         return
     problem = damage(last) if last.exists() else "it is missing"

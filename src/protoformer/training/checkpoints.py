@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
+from torch import nn
 
 from protoformer.atomic import replace_atomically, replace_file
 from protoformer.distributed.sharding.files import MANIFEST, SHARDS
@@ -44,6 +45,7 @@ def write_checkpoint(content: Mapping[str, object], path: Path) -> None:
     """
     check_safe_types(content)
     with replace_atomically(path, needed=size_of(content)) as tmp:
+        tmp.touch()  # where that is not allowed it raises an OSError, and torch.save one without a name
         torch.save(content, tmp)
 
 
@@ -64,8 +66,33 @@ def remove_unnamed_shards(checkpoints: Path) -> None:
 
 def read_header(path: Path) -> CheckpointHeader:
     """Step and epoch of a checkpoint, without reading its tensors. Raises WeightsError for a corrupt file."""
-    content = read_pickle(path, mmap=True)  # tensors are mapped, not read
+    content = _mapped(path)
     return CheckpointHeader(**{name: content[name] for name in CheckpointHeader._fields if name in content})
+
+
+def check_fits(path: Path, module: nn.Module) -> None:
+    """Raise WeightsError for a checkpoint of another model, naming the first weight that differs."""
+    content = _mapped(path)
+    theirs = {name: list(tensor.shape) for name, tensor in content["state_dict"].items()}
+    for key, (shape, _) in content.get(MANIFEST, {}).get("tensors", {}).items():
+        if key.startswith("state_dict."):
+            theirs[key.removeprefix("state_dict.")] = list(shape)
+    ours = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name in (*ours, *theirs):
+        if ours.get(name) != theirs.get(name):
+            there, here = (shapes.get(name, "missing") for shapes in (theirs, ours))
+            raise WeightsError(
+                f"{path} is a checkpoint of another model: {name} is {there} there, {here} in this one; force=true starts a "
+                "new attempt"
+            )
+
+
+def _mapped(path: Path) -> Any:
+    """A checkpoint whose tensors are not read."""
+    content = read_pickle(path, mmap=True)
+    if not isinstance(content, dict) or not {"state_dict", "global_step"} <= content.keys():
+        raise WeightsError(f"{path} is no checkpoint of a run: it has no state_dict and global_step")
+    return content
 
 
 def collect_state_dict(trainer: pl.Trainer) -> StateDict:

@@ -40,7 +40,7 @@ from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
-from protoformer.training.checkpoints import drop_states, read_header
+from protoformer.training.checkpoints import check_fits, drop_states, read_header
 from protoformer.training.debugging.callbacks import check_debugging, debug_callbacks, prepare_debugging
 from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
 from protoformer.training.lightning_internals import keep_own_signal_handlers
@@ -268,6 +268,7 @@ class TrainingSession:
         """Let metrics.jsonl and the tracker go on from the last checkpoint, or begin anew."""
         if self.is_resuming:
             header = read_header(self.folder.last_checkpoint)
+            check_fits(self.folder.last_checkpoint, self.parts.module)
             self.metrics_log.truncate(header.global_step, header.logged_lines)
             log.info("continuing from step %d (%s)", header.global_step, self.folder.last_checkpoint)
         else:

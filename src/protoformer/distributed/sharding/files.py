@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
 
-from protoformer.errors import WeightsError
+from protoformer.atomic import FULL, full_disk
+from protoformer.errors import DiskFullError, WeightsError
 
 MANIFEST = "sharded_tensors"  # key of a checkpoint whose tensors are in a folder of shards
 SHARDS = "shards"  # of all checkpoints of a run: a folder beside their files
@@ -41,12 +42,21 @@ def shards_folder(checkpoint: Path, manifest: Manifest) -> Path:
     return beside if beside.is_dir() else checkpoint.parents[1] / SHARDS / manifest["folder"]
 
 
-def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Write this rank's part of each tensor into an existing folder, flushed to the disk. A collective of all ranks."""
+def write_shards(tensors: Mapping[str, Tensor], folder: Path, checkpoint: Path) -> None:
+    """Write this rank's part of each tensor into an existing folder, flushed to the disk. A collective of all ranks.
+
+    Raises DiskFullError, which names `checkpoint`, on every rank where one of them finds no space.
+    """
     from torch.distributed import checkpoint as dcp  # slow to import, and runs on one device need none of it
 
     writer = dcp.HuggingFaceStorageWriter(path=str(folder), save_distributed=True)
-    dcp.save(dict(tensors), storage_writer=writer)
+    try:
+        dcp.save(dict(tensors), storage_writer=writer)
+    except dcp.api.CheckpointException as failure:  # on every rank, with the errors of all
+        for error, _ in failure.failures.values():
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise DiskFullError(full_disk(checkpoint)) from None
+        raise
     checksums: list[Any] = [None] * distributed.get_world_size()
     own = sorted(folder.glob(f"shard-{distributed.get_rank() + 1:05d}-*"))
     distributed.all_gather_object(checksums, {path.name: _crc32(path) for path in own})

@@ -42,7 +42,7 @@ def write_divided(checkpoint: dict[str, Any], path: Path) -> None:
     tensors = take_sharded(checkpoint)
     with ExitStack() as stack:
         name, unfinished = broadcast_from_rank0(lambda: _begin(path, checkpoint["global_step"], stack))
-        write_shards(tensors, unfinished)
+        write_shards(tensors, unfinished, path)
         if is_main():
             checkpoint[MANIFEST] = describe(tensors, unfinished, name)
     if is_main():
