@@ -55,7 +55,7 @@ def test_a_rank_that_does_not_arrive_ends_the_job(tmp_path: Path, late: str, sta
     begun_at = time.monotonic()
     with forked_ranks(), pytest.raises(HungRankError, match=line):
         launch(gather, {"hardware": hardware(devices=2, timeout=1)}, str(tmp_path), late)
-    assert time.monotonic() - begun_at < 20
+    assert time.monotonic() - begun_at < 60
     if late == "asleep":
         assert "load_a_batch" in (tmp_path / "stacks" / "rank-1.txt").read_text()
     pids = [int(file.name.removeprefix("pid-")) for file in tmp_path.glob("pid-*")]
