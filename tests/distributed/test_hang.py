@@ -12,7 +12,8 @@ import pytest
 from torch import distributed
 
 from protoformer.config.compose import compose
-from protoformer.distributed import collectives, hang, signals
+from protoformer.distributed import collectives, signals
+from protoformer.distributed.checks import hang
 from protoformer.distributed.launcher import launch
 from protoformer.errors import HungRankError
 from protoformer.training.callbacks.step_logger import StepLogger

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.distributed import HashStore
 
-from protoformer.distributed.same_command import check_same_command
+from protoformer.distributed.checks.same_command import check_same_command
 from protoformer.errors import ConfigurationError
 
 CONFIG = {"seed": 0, "recipe": {"lr": 1e-3}, "choices": {"task": "glue/rte"}, "paths": {"cache": "a"}}

@@ -13,8 +13,8 @@ from torch import distributed
 from torch.distributed import Store
 from torch.distributed.rendezvous import rendezvous
 
+from protoformer.distributed.checks.same_command import check_same_command
 from protoformer.distributed.devices import rank_device_index
-from protoformer.distributed.same_command import check_same_command
 from protoformer.distributed.world import is_main, world_size
 from protoformer.errors import UserError
 
@@ -37,7 +37,7 @@ def init_process_group(hardware: Mapping[str, Any]) -> None:
 
 
 def torch_timeout(hardware: Mapping[str, Any]) -> datetime.timedelta:
-    """torch's own timeout of a collective, behind that of `distributed.hang`, which says more."""
+    """torch's own timeout of a collective, behind that of `distributed.checks.hang`, which says more."""
     return datetime.timedelta(seconds=1.2 * hardware["timeout"] + 60)
 
 

@@ -161,8 +161,8 @@ def run_rank(config: dict[str, Any], folder_path: str, command: str) -> dict[str
         stop.end_steps()  # those of an earlier run of this process
         import torch
 
+        from protoformer.distributed.checks.hang import HangWatch
         from protoformer.distributed.collectives import forget_process_group, init_process_group
-        from protoformer.distributed.hang import HangWatch
         from protoformer.distributed.strategy import resolve_accelerator
         from protoformer.training import log_setup
         from protoformer.training.session import TrainingSession

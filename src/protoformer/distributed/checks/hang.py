@@ -30,7 +30,7 @@ from protoformer.errors import HungRankError
 
 LONGEST_POLL = 30.0  # seconds
 WRAPPERS = ("wrapper", "inner")  # functions of decorators
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 PATIENCE = 10.0  # seconds, after which a rank ends that should have been ended by another one
 
 
