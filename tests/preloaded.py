@@ -54,6 +54,10 @@ class Process:
             self._status.close()
         return self.returncode
 
+    def printed(self) -> str:
+        """Standard output so far."""
+        return os.pread(self._out.fileno(), os.fstat(self._out.fileno()).st_size, 0).decode()
+
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         self.wait(timeout)
         texts = []
