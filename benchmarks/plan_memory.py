@@ -1,7 +1,7 @@
 """Predicted memory of training steps against measured memory, on the CPU; `python benchmarks/plan_memory.py` prints the table
 of benchmarks/results/plan.md.
 
-Each case is trained for three steps on random rows of full length, in processes of its own: one counts the bytes that torch's
+Each case is trained for three steps on rows of one token of full length, in processes of its own: one counts the bytes that torch's
 allocator hands out (every allocation and release, by torch.profiler), another reads the resident set size that the kernel
 reports, above the one after the imports.
 """
@@ -41,7 +41,7 @@ def config_of(overrides: list[str]) -> dict[str, Any]:
 
 
 def train(config: dict[str, Any], steps: int = 3) -> None:
-    """Training steps of a run, on random rows without padding."""
+    """Training steps of a run, on rows of one token without padding."""
     from protoformer.blocks.stacks import recompute_activations
 
     planned = plan(config)
