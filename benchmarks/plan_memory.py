@@ -1,7 +1,7 @@
 """Predicted memory of training steps against measured memory, on the CPU; `python benchmarks/plan_memory.py` prints the table
 of benchmarks/results/plan.md.
 
-Each case is trained for three steps on rows of one token of full length, in processes of its own: one counts the bytes that torch's
+Each case is trained for three steps on full rows of one token, in processes of its own: one counts the bytes that torch's
 allocator hands out (every allocation and release, by torch.profiler), another reads the resident set size that the kernel
 reports, above the one after the imports.
 """

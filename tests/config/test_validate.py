@@ -117,7 +117,9 @@ def test_what_is_wrong_is_said_in_one_line(config: dict[str, Any], edit: Edit, s
 def test_how_long_to_train_must_be_known_where_there_is_a_training_split(config: dict[str, Any]) -> None:
     for key in ("recipe.epochs", "trainer.max_epochs"):
         put(key, None)(config)
-    with pytest.raises(ConfigurationError, match=r"add recipe\.epochs=<n>, recipe\.max_steps=<n> or recipe\.max_time=<duration>"):
+    with pytest.raises(
+        ConfigurationError, match=r"add recipe\.epochs=<n>, recipe\.max_steps=<n> or recipe\.max_time=<duration>"
+    ):
         check(config)
     config["recipe"]["max_steps"] = 10
     check(config)
