@@ -60,6 +60,8 @@ class HangWatch:
         group: Any = distributed.group.WORLD
         self._backend = group._get_backend(torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu"))
         self._main_thread = threading.get_ident()
+        self._keys = [f"protoformer/beat/{number}" for number in range(world_size())]
+        self._post(self._beat())  # at once: a rank that hangs later than this is noticed
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="hung-ranks")
         self._thread.start()
@@ -73,28 +75,30 @@ class HangWatch:
         posted: Beat | None = None
         seen: tuple[Beat, ...] = ()
         seen_at = time.monotonic()
-        keys = [f"protoformer/beat/{number}" for number in range(world_size())]
         with contextlib.suppress(RuntimeError):  # the store or the group is gone: the job is ending
             while not self._closed.wait(self.poll_seconds):
                 beat = self._beat()
                 if beat != posted:
-                    self._store.set(keys[rank()], json.dumps(vars(beat)))
+                    self._post(beat)
                     posted = beat
-                beats = self._read(keys)
+                beats = self._read()
                 if beats != seen or len({each.entered for each in beats}) == 1:
                     seen, seen_at = beats, time.monotonic()
                 elif time.monotonic() - seen_at > self.timeout:
                     self._end(beats)
 
+    def _post(self, beat: Beat) -> None:
+        self._store.set(self._keys[rank()], json.dumps(vars(beat)))
+
     def _beat(self) -> Beat:
         entered = self._backend._get_sequence_number_for_group()
         return Beat(entered, self.position(), socket.gethostname(), os.getpid())
 
-    def _read(self, keys: list[str]) -> tuple[Beat, ...]:
+    def _read(self) -> tuple[Beat, ...]:
         """The beats of all ranks; none as long as one has not posted yet."""
-        if not self._store.check(keys):
+        if not self._store.check(self._keys):
             return ()
-        return tuple(Beat(**json.loads(value)) for value in self._store.multi_get(keys))
+        return tuple(Beat(**json.loads(value)) for value in self._store.multi_get(self._keys))
 
     def _end(self, beats: tuple[Beat, ...]) -> None:
         most = max(beat.entered for beat in beats)
