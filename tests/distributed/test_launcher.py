@@ -1,13 +1,14 @@
 """Who starts whom, in every environment that people launch from; and what comes back from ranks."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -153,7 +154,7 @@ def give_back(config: dict[str, Any], place: str) -> dict[str, Any]:
     return {"rank": os.environ.get("RANK"), "world": os.environ.get("WORLD_SIZE")}
 
 
-def work_until_stopped() -> None:
+def work_until_stopped() -> NoReturn:
     """As a run does: with safe places."""
     while True:
         signals.check()
@@ -203,6 +204,39 @@ def test_an_error_of_one_rank_ends_the_others_and_is_raised_here(
         launch(be_killed, {"hardware": hardware(devices=2)}, "")
     assert time.monotonic() - begun_at < 60
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+def die_while_writing(config: dict[str, Any], ending: str) -> str:
+    """Rank 1 is killed while it writes its result or its error, for torch or for the parent, or when it was asked to stop."""
+    if os.environ["RANK"] == "0":
+        return "a result" if ending == "result" else work_until_stopped()
+    number = signal.SIGTERM if ending == "stopped" else signal.SIGKILL
+
+    def die(*given: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    pickle.dump = os.replace = die
+    if ending == "error":
+        raise DataError("row 3 is empty")
+    if ending == "stopped":
+        os.kill(os.getppid(), signal.SIGTERM)
+        work_until_stopped()
+    return "a result"
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("ending", ["result", "error", "stopped"])
+def test_a_rank_that_dies_while_it_writes_was_stopped_or_lost(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "PATIENCE", 0.5)
+    expected = InterruptedRunError if ending == "stopped" else LostRankError
+    begun_at = time.monotonic()
+    message = "the same command continues" if ending == "stopped" else "rank 1 was ended by SIGKILL"
+    with pytest.raises(expected, match=message):
+        launch(die_while_writing, {"hardware": hardware(devices=2)}, ending)
+    assert (
+        time.monotonic() - begun_at < 20
+    )  # a rank that has returned does not wait for the lost one until torch kills it
 
 
 def end_by_term(config: dict[str, Any], place: str) -> None:

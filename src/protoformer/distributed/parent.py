@@ -1,7 +1,7 @@
 """Parent process of a machine's ranks: starts them by torch's elastic launcher, forwards signals, collects results or errors.
 
-Parent and ranks share a temporary folder: each rank writes `pid-<pid>` when it can take signals, and `error-<rank>` when it
-fails; the parent writes `stop` when the run is to stop.
+Parent and ranks share a temporary folder: each rank writes `pid-<pid>` when it can take signals, and `result-<rank>` or
+`error-<rank>` when it ends; the parent writes `stop` when the run is to stop.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -51,12 +52,13 @@ class ParentProcess:
             start_ranks = elastic_launch(self._launch_config(), run_rank)
             own = (os.getpid(), self.process.local_ranks, list(sys.path))
             try:
-                results = start_ranks(function, arguments, str(self.folder), *own)
+                ranks = start_ranks(function, arguments, str(self.folder), *own)
             except ChildFailedError as failure:
                 raise self._error(*failure.get_first_failure()) from None
             finally:
                 self.ranks_ended.set()
-        return results[min(results)]  # by rank; rank 0 may be on another machine
+        # of the lowest rank: rank 0 may be on another machine. A rank of this run has written it, as into a pipe
+        return pickle.loads(Path(self.folder, f"result-{min(ranks)}").read_bytes())
 
     def _launch_config(self) -> LaunchConfig:
         nodes = self.process.nodes
@@ -141,7 +143,9 @@ class ParentProcess:
         interrupted = [report for report in reports if report["type"] == InterruptedRunError.__name__]
         failed = [report for report in reports if report not in interrupted]
         # a signal to the whole process group also ends ranks that are only starting and have no handler yet
-        ended_without_report = not reports and failure.exitcode != -signal.SIGKILL
+        ended_without_report = -failure.exitcode in STOP_SIGNALS or (
+            not reports and failure.exitcode != -signal.SIGKILL
+        )
         if self.signals_received and (interrupted or ended_without_report or self.has_killed):
             error = self.stop.grant()
             if interrupted:

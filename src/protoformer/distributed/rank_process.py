@@ -2,12 +2,13 @@
 
 import json
 import os
+import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,14 +24,17 @@ def run_rank(
     parent: int,
     local_ranks: int,
     path: list[str],
-) -> Any:
-    """The main function of a started process: takes its part of the CPU cores, reports its error in `folder`, and ends with
-    its parent. It starts with STOP_SIGNALS blocked."""
+) -> None:
+    """The main function of a started process: takes its part of the CPU cores, writes its result or its error into `folder`,
+    and ends with its parent. It starts with STOP_SIGNALS blocked.
+
+    Nothing of either goes through torch's pipe and file: of a rank that is killed while it writes there, the parent would wait
+    for the rest or fail to read it.
+    """
     sys.path[:] = path
     end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes: the parent decides
-    # a rank that has returned waits until torch has read the results of all; ended there by a signal, torch would wait for it
-    with signals.listen(ignored_afterwards=True) as stop:
+    with signals.listen(afterwards=lambda: _end_unless_awaited(Path(folder))) as stop:
         stop.report = lambda error: _report(folder, error)
         stop.is_meant = Path(folder, "stop").exists  # else torch ends this rank, because another one was lost
         try:
@@ -40,10 +44,25 @@ def run_rank(
         signals.unblock()
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
         try:
-            return function(*arguments)
+            result = pickle.dumps(function(*arguments))
+            _write(Path(folder, f"result-{rank()}"), result)
         except BaseException as error:  # also SystemExit: the parent process reports it
             _report(folder, error)
-            raise
+            sys.exit(1)
+
+
+def _end_unless_awaited(folder: Path) -> None:
+    """End a rank that has returned where torch ends all, because another one was lost.
+
+    Otherwise it waits until all have returned: if a signal ended it there, torch would wait for it without end.
+    """
+    if (folder / "stop").exists():
+        return
+    try:
+        for file in folder.glob("pid-*"):
+            os.kill(int(file.name.removeprefix("pid-")), 0)  # sends nothing
+    except ProcessLookupError:
+        os._exit(1)
 
 
 def _report(folder: str, error: BaseException) -> None:
@@ -55,4 +74,19 @@ def _report(folder: str, error: BaseException) -> None:
     }
     if isinstance(error, OSError) and error.filename is not None:  # of a file: the parent raises it again
         report["os_error"] = [error.errno, error.strerror, str(error.filename)]
-    Path(folder, f"error-{rank()}").write_text(json.dumps(report), encoding="utf-8")
+    try:
+        _write(Path(folder, f"error-{rank()}"), json.dumps(report).encode())
+    except FileNotFoundError:  # the parent was stopped, and is ending
+        return
+    except OSError:
+        print(report["traceback"], file=sys.stderr, flush=True)  # nobody else can
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that the parent reads: complete, or not at all. Also called by the thread that ends this process.
+
+    It need not outlive a power cut, so it is not flushed to the disk, on which checkpoints may be under way.
+    """
+    unfinished = path.with_name(f".{path.name}-{threading.get_ident()}")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)

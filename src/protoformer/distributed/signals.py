@@ -158,9 +158,9 @@ def cleaned_up_by(clean_up: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def listen(ignored_afterwards: bool = False) -> Iterator[StopRequest]:
+def listen(afterwards: Callable[[], None] | None = None) -> Iterator[StopRequest]:
     """Note STOP_SIGNALS within the block; an ignored signal stays ignored (nohup, Ctrl-C in a rank or a background job). After
-    the block they do what they did before, or nothing.
+    the block they do what they did before, or call `afterwards`.
 
     The outermost block of a process counts. Outside of the main thread no signal can be handled, and none is.
     """
@@ -179,7 +179,7 @@ def listen(ignored_afterwards: bool = False) -> Iterator[StopRequest]:
         yield stop
     finally:
         for number, handler in previous.items():
-            signal.signal(number, signal.SIG_IGN if ignored_afterwards else handler)
+            signal.signal(number, handler if afterwards is None else lambda *_: afterwards())
         signal.set_wakeup_fd(previous_wakeup)
         os.close(write_end)
         _current = None
