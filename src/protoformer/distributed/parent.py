@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -62,7 +61,8 @@ class ParentProcess:
 
     def _launch_config(self) -> LaunchConfig:
         nodes = self.process.nodes
-        endpoint = str(rendezvous(self.hardware, os.environ)) if nodes > 1 else f"127.0.0.1:{_free_port()}"
+        # port 0: the store takes a free one; chosen here, another process could take it first, and the ranks would meet there
+        endpoint = str(rendezvous(self.hardware, os.environ)) if nodes > 1 else "127.0.0.1:0"
         return LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
@@ -189,9 +189,3 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 def _send(pid: int, signal_number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal_number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
