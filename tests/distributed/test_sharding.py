@@ -83,7 +83,7 @@ def on_a_rank(config: dict[str, Any], folder: str) -> dict[str, Any]:
         results["whole"] = list(net.layers[0].weight.shape) if rank == 0 else None
     results["part"] = list(units.local_tensors([net.layers[0].weight])[0].shape)
     tensors = dict(net.state_dict())
-    files.write_shards(tensors, Path(folder))
+    files.write_shards(tensors, Path(folder), Path(folder) / "last.ckpt")
     torch.distributed.barrier()
     results["manifest"] = dict(files.describe(tensors, Path(folder), "shards"))
     return results

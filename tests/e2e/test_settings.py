@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from protoformer.commands import train
-from protoformer.models.weights import read_pickle
+from protoformer.models.weights import read_checkpoint
 
 from .commands import SMALL, Workspace, curve, result
 
@@ -40,14 +40,17 @@ def test_the_same_losses(tmp_path: Path, overrides: list[str], tolerance: float)
 
 
 @pytest.mark.slow
-def test_a_compiled_model_has_the_same_losses_and_checkpoint_keys(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hardware", ["cpu", "fsdp_cpu"])
+def test_a_compiled_model_has_the_same_losses_and_checkpoint_keys(tmp_path: Path, hardware: str) -> None:
     workspace = Workspace(tmp_path)  # a process of its own: the tests' shape checks cannot be traced
-    completed = workspace.run(*SHORT, "hardware.compile=true")
+    completed = workspace.run(*SHORT, f"hardware={hardware}", "hardware.compile=true")
     assert completed.returncode == 0, completed.stderr
     (folder,) = workspace.runs()
     plain = run(tmp_path)
     assert losses(folder) == pytest.approx(losses(plain), rel=1e-4)
-    keys = [set(read_pickle(workspace / "checkpoints" / "best.ckpt")["state_dict"]) for workspace in (folder, plain)]
+    keys = [
+        set(read_checkpoint(workspace / "checkpoints" / "best.ckpt")["state_dict"]) for workspace in (folder, plain)
+    ]
     assert keys[0] == keys[1]
 
 

@@ -234,6 +234,9 @@ def test_a_sharded_run_is_opened_and_exported_by_one_process(tmp_path: Path) -> 
     with torch.no_grad():
         hidden = ours(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()
         torch.testing.assert_close(ours.logits(hidden), theirs.eval()(ids).logits, atol=1e-5, rtol=1e-5)
+    assert main(["generate", str(trained), "--prompt", "the", "--max-new", "4"]) == 0
+    assert main(["attention", str(trained), "--text", "the cat sees", "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
 @pytest.mark.slow

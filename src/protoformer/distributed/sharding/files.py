@@ -8,6 +8,7 @@ Any number of processes can read a folder, also one process alone: each reads th
 """
 
 import json
+import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +99,9 @@ def read_shards(into: Mapping[str, Tensor], folder: Path, manifest: Manifest) ->
     if missing:
         raise WeightsError(f"{folder}: has no tensor {missing[0]}")
     try:
-        dcp.load(dict(into), storage_reader=dcp.HuggingFaceStorageReader(path=str(folder)), no_dist=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it is meant here
+            dcp.load(dict(into), storage_reader=dcp.HuggingFaceStorageReader(path=str(folder)), no_dist=True)
     except Exception as error:  # of several libraries
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{folder}: does not fit, or is corrupt ({reason})") from None
