@@ -89,18 +89,27 @@ class MicroBatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         order, config = self.order(), self.config
-        index = 0
-        for start in range(0, len(order), config.batch_size):
+        step, skipped = divmod(self.position, config.accumulation)
+        for start in range(step * config.batch_size, len(order), config.batch_size):
             batch = order[start : start + config.batch_size]
-            for micro_batch in micro_batches_of_rank(np.array_split(batch, config.ranks * config.accumulation), config):
-                if index >= self.position:
-                    yield micro_batch.tolist() if len(micro_batch) else [-1 - int(batch[0])]
-                index += 1
+            yield from itertools.islice(micro_batches_of_rank(batch, config), skipped, None)
+            skipped = 0
 
 
-def micro_batches_of_rank(micro_batches: Sequence[ndarray], config: BatchConfig) -> Sequence[ndarray]:
-    """Those of a global batch's micro-batches that are this rank's."""
-    return micro_batches[config.rank :: config.ranks]
+def micro_batches_of_rank(
+    batch: Int[ndarray, "batch"], config: BatchConfig, *, interleaved: bool = False
+) -> Iterator[list[int]]:
+    """This rank's micro-batches of a global batch; one that gets no row has a dummy row.
+
+    The batch is cut into ranks x accumulation parts, as `np.array_split` does, of which no other rank's is made. `interleaved`:
+    a part is every so-many-th row.
+    """
+    parts = config.ranks * config.accumulation
+    size, longer = divmod(len(batch), parts)  # the first `longer` parts have one row more
+    for part in range(config.rank, parts, config.ranks):
+        start = part * size + min(part, longer)
+        rows = batch[part::parts] if interleaved else batch[start : start + size + (part < longer)]
+        yield rows.tolist() if len(rows) else [-1 - int(batch[0])]
 
 
 class Phase(NamedTuple):
@@ -140,9 +149,7 @@ class PhasedSampler:
         step, skipped = divmod(self.position, config.accumulation)
         for index, phase in enumerate(self.phases):
             for batch in self._batches(index, min(step, phase.steps)):
-                micro_batches = np.array_split(batch, config.ranks * config.accumulation)
-                for micro_batch in micro_batches_of_rank(micro_batches, config)[skipped:]:
-                    yield micro_batch.tolist() if len(micro_batch) else [-1 - int(batch[0])]
+                yield from itertools.islice(micro_batches_of_rank(batch, config), skipped, None)
                 skipped = 0
             step = max(0, step - phase.steps)
 

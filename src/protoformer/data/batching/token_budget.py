@@ -5,6 +5,7 @@ epoch to epoch pairs of equal lengths change places and batches are shuffled; th
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Int
@@ -42,12 +43,9 @@ class TokenBudgetSampler(MicroBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         config = self.config
         step, skipped = divmod(self.position, config.accumulation)
-        parts = config.ranks * config.accumulation
         for batch in self._batches()[step:]:
-            # every parts-th pair, so that all micro-batches hold about as many tokens
-            micro_batches = [batch[part::parts] for part in range(parts)]
-            for micro_batch in micro_batches_of_rank(micro_batches, config)[skipped:]:
-                yield micro_batch.tolist() if len(micro_batch) else [-1 - int(batch[0])]
+            # interleaved, so that all micro-batches hold about as many tokens
+            yield from islice(micro_batches_of_rank(batch, config, interleaved=True), skipped, None)
             skipped = 0
 
     def _sort_by_length(self, tie_breakers: Int[ndarray, "pairs"]) -> Int[ndarray, "pairs"]:
