@@ -118,8 +118,12 @@ class Harness:
     def _attempt(self, case: Case, faults: Faults, outputs: str) -> Shown | None:
         """Start the command, which the faults end; None where it came to its end."""
         process = self.workspace.start(self.command(case.kind, case.hardware), outputs, faults)
-        code = self.workspace.finish(process, outputs, SECONDS)
-        ended_at, marker = time.time(), Path(faults.marker)
+        marker = Path(faults.marker)
+        try:
+            code = self.workspace.finish(process, outputs, SECONDS)
+        except TimeoutError as error:
+            return Shown(case, SECONDS, -9, [str(error)])
+        ended_at = time.time()
         if not marker.exists():
             return None
         shown = Shown(case, ended_at - marker.stat().st_mtime, code)
@@ -137,7 +141,11 @@ class Harness:
     def _end(self, words: str, outputs: str, expected: Path) -> list[str]:
         """Give the same command once more; what is wrong with the run then."""
         process = self.workspace.start(words, outputs, Faults())
-        if code := self.workspace.finish(process, outputs, SECONDS):
+        try:
+            code = self.workspace.finish(process, outputs, SECONDS)
+        except TimeoutError as error:
+            return [f"the same command: {error}"]
+        if code:
             return [f"the same command failed: exit code {code}"]
         problems = differences(expected, self.workspace.run_folder(outputs))
         return problems + [f"half file: {path.name}" for path in (self.workspace.folder / outputs).rglob("*.part")]
