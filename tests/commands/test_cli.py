@@ -38,7 +38,11 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Calls:
 @pytest.mark.parametrize(
     ("words", "args", "options"),
     [
-        ("plan model=bert task=glue/mnli", (["model=bert", "task=glue/mnli"],), {}),
+        (
+            "plan model=bert task=glue/mnli --card H100",
+            (["model=bert", "task=glue/mnli"],),
+            {"tokens_per_s": None, "card": "H100", "mfu": None},
+        ),
         ("prepare model=bert task=glue/mnli", (["model=bert", "task=glue/mnli"],), {}),
         ("report", (["outputs"],), {"csv": None, "markdown": None}),
         ("report a b --csv x.csv", (["a", "b"],), {"csv": "x.csv", "markdown": None}),
@@ -104,7 +108,7 @@ def test_a_folder_of_options_reaches_its_verb_and_no_other(
     called: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr("protoformer.commands.plan.main", lambda overrides: seen.append(os.environ[CONF_VARIABLE]))
+    monkeypatch.setattr("protoformer.commands.plan.main", lambda *_, **__: seen.append(os.environ[CONF_VARIABLE]))
     assert cli.main(["plan", "--config-dir", str(tmp_path), "model=bert"]) == 0
     assert cli.main(["plan", "model=bert"]) == 0
     assert seen == [str(tmp_path), ""]

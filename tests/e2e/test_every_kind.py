@@ -167,8 +167,8 @@ def test_what_goes_wrong_after_the_result_costs_a_line(
             ended.append(exit_code)
             broken()
 
-        def log(self, *arguments: Any) -> None:
-            broken() if "mistakes" in arguments[0] else self.whole.log(*arguments)
+        def log(self, *arguments: Any, **named: Any) -> None:
+            broken() if "mistakes" in arguments[0] else self.whole.log(*arguments, **named)
 
     finish = tracking.finish
 

@@ -43,7 +43,7 @@ def test_the_bar_counts_the_runs_steps_and_fits_the_terminal(
     width: int, clocked: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     speed = Throughput()
-    speed.rates = Rates(123.4, 12605.0, 1e9)
+    speed.rates = Rates(123.4, 12605.0, 1e9, None, 0.0, 1.0)
     bar = ProgressBar(speed, Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None))
     trainer, module = fake(20, total=12630)  # a run that continues from step 20
     bar._open = lambda trainer: None  # type: ignore[method-assign]

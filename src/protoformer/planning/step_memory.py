@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as meta_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -88,7 +89,13 @@ class StepMemory:
         """The peaks of the forward and of the backward pass; in the first one gradients of the step before are still there."""
         module, tokens = self.module, self.tokens
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        with torch.device("meta"), meta_stands_for(self.device), LiveBytes() as live:
+        with (
+            torch.device("meta"),
+            meta_stands_for(self.device),
+            # a kind of one's own may select targets by their values, of which the meta device has none: all of them then
+            meta_config.patch(meta_nonzero_assume_all_nonzero=True),
+            LiveBytes() as live,
+        ):
             live.exclude([*module.parameters(), *module.buffers()])
             for parameter in trained:
                 parameter.grad = None

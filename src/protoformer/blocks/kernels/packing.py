@@ -82,6 +82,8 @@ class PackedLayout:
 
     def __init__(self, padding_mask: Bool[Tensor, "batch seq"], lengths: SequenceLengths | None = None) -> None:
         self.batch, self.seq = padding_mask.shape
+        if lengths is None and padding_mask.is_meta:  # it has no values: planned for a batch without padding
+            lengths = SequenceLengths([self.seq] * self.batch, self.seq)
         self.padding_mask, self.host_lengths = padding_mask, lengths
         flat_mask = padding_mask.flatten()
         # sizes decide which calls are made: the host knows them, or two synchronisations a batch tell it
