@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,16 @@ def replace_file(file: Path, path: Path) -> None:
     _fsync(file)
     os.replace(file, path)
     _fsync(path.parent)
+
+
+def write_unsynced(path: Path, content: bytes) -> None:
+    """Write a file for another process to read, complete or not at all; any thread may call it.
+
+    It need not outlive a power cut, so it is not flushed to the disk, on which checkpoints may be under way.
+    """
+    unfinished = path.with_name(f".{path.name}-{threading.get_ident()}")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
 
 
 @contextlib.contextmanager

@@ -99,12 +99,14 @@ class Workspace:
 
     def runs(self, outputs: str = "outputs") -> list[Path]:
         """Run folders, in order of their names."""
-        return sorted(path.parent for path in (self.folder / outputs).rglob("config.yaml"))
+        # not rglob: folders under way, which are renamed meanwhile, are no error
+        return sorted(Path(folder) for folder, _, files in os.walk(self.folder / outputs) if "config.yaml" in files)
 
     def owners(self, outputs: str = "outputs") -> dict[int, str]:
         """Processes that hold the lock of a run or of a trial: their ids and names (see `protoformer.processes`)."""
         found = {}
-        for file in (self.folder / outputs).rglob("lock"):
+        locks = [Path(folder) / "lock" for folder, _, files in os.walk(self.folder / outputs) if "lock" in files]
+        for file in locks:
             with contextlib.suppress(OSError, ValueError):
                 owner = json.loads(file.read_text())
                 if processes.lives(owner["process"]):

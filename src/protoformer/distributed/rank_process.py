@@ -5,13 +5,13 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from protoformer.atomic import write_unsynced
 from protoformer.distributed import signals
 from protoformer.distributed.children import end_with_parent
 from protoformer.distributed.world import rank
@@ -45,7 +45,7 @@ def run_rank(
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
         try:
             result = pickle.dumps(function(*arguments))
-            _write(Path(folder, f"result-{rank()}"), result)
+            write_unsynced(Path(folder, f"result-{rank()}"), result)
         except BaseException as error:  # also SystemExit: the parent process reports it
             _report(folder, error)
             sys.exit(1)
@@ -75,18 +75,8 @@ def _report(folder: str, error: BaseException) -> None:
     if isinstance(error, OSError) and error.filename is not None:  # of a file: the parent raises it again
         report["os_error"] = [error.errno, error.strerror, str(error.filename)]
     try:
-        _write(Path(folder, f"error-{rank()}"), json.dumps(report).encode())
+        write_unsynced(Path(folder, f"error-{rank()}"), json.dumps(report).encode())
     except FileNotFoundError:  # the parent was stopped, and is ending
         return
     except OSError:
         print(report["traceback"], file=sys.stderr, flush=True)  # nobody else can
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that the parent reads: complete, or not at all. Also called by the thread that ends this process.
-
-    It need not outlive a power cut, so it is not flushed to the disk, on which checkpoints may be under way.
-    """
-    unfinished = path.with_name(f".{path.name}-{threading.get_ident()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
