@@ -19,10 +19,12 @@ def forked_ranks() -> Iterator[None]:
     """Within the block."""
     with mock.patch.object(parent, "LaunchConfig", _forking):
         yield
+    gc.unfreeze()
 
 
 def _forking(**values: Any) -> Any:
     gc.collect()  # here and not in a rank: what an earlier launch left behind owns threads that a forked process lacks
+    gc.freeze()  # so that collections in a rank copy no page that it shares with this process
     return LaunchConfig(**{**values, "start_method": "fork"})
 
 

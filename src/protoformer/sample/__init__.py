@@ -14,6 +14,7 @@ No row is taken from any data set. The same seed gives the same rows on every ma
 their content, so that none occurs in two splits. Test labels are hidden (-1) where they are on the hub.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -156,8 +157,13 @@ def _subset(dataset: str, subset: str | None, split: str) -> Subset:
     return part
 
 
-def corpus(seed: int = 0) -> Iterator[str]:
+@functools.cache
+def corpus(seed: int = 0) -> tuple[str, ...]:
     """Sentences that hold every word of the lexicon, to learn a vocabulary from."""
+    return tuple(_corpus(seed))
+
+
+def _corpus(seed: int) -> Iterator[str]:
     random = Random(f"{seed}/corpus")
     for task in glue.TASKS.values():
         generated = task(random, range(10), "town")

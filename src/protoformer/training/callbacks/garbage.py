@@ -13,8 +13,8 @@ AFTER_BATCHES = 10  # by then optimizer states, loaders and compiled functions e
 
 class CollectGarbage(Callback):
     """A collection pauses the host, on each rank at another time, and all ranks wait. So it is off within training steps, and
-    runs on all ranks after the same ones: every `every_n_steps` optimizer steps, and with each checkpoint. After the first
-    steps it leaves alone what the run has built.
+    runs on all ranks after the same ones: every `every_n_steps` optimizer steps. After the first steps it leaves alone what the
+    run has built.
 
     It is on as before in validations, between epochs, and after the training, also after one that failed.
     """
@@ -38,12 +38,6 @@ class CollectGarbage(Callback):
         if self.batches == AFTER_BATCHES:
             memory.freeze()
         elif not is_accumulating(trainer) and trainer.global_step % self.every_n_steps == 0:
-            gc.collect()
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
-    ) -> None:
-        if self._is_off:
             gc.collect()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
