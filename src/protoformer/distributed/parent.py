@@ -92,7 +92,7 @@ class ParentProcess:
     def _send_until_ended(self) -> None:
         started_at = time.monotonic()
         sent: dict[int, int] = {}  # pid -> number of signals
-        while not self.ranks_ended.wait(0.1):
+        while not self.ranks_ended.is_set():
             waited = time.monotonic() - started_at
             if not sent and waited > signals.PATIENCE and not self._pids():
                 self._end_with_starting_ranks()
@@ -105,6 +105,7 @@ class ParentProcess:
                 for number in self.signals_received[sent.get(pid, 0) :]:
                     _send(pid, self._forwarded(number))
                     sent[pid] = sent.get(pid, 0) + 1
+            self.ranks_ended.wait(0.1)
 
     def _end_with_starting_ranks(self) -> None:
         """End this process, and the ranks that it has started and that cannot take signals yet."""
