@@ -92,8 +92,10 @@ def test_a_signal_is_served_in_every_phase(tmp_path: Path, phase: str, number: i
     text = (tmp_path / "stopped.log").read_text(encoding="utf-8")
     assert code == EXIT_CODES[number], text
     (error,) = (line for line in text.splitlines() if line.startswith("error: "))
-    at_step = "" if step is None else f" at step {step}"
-    assert error == f"error: stopped{at_step}; the same command continues from there"
+    # ranks tell one another of a stop about once a second: a short validation may end before they have
+    steps = [step] if step is None or (phase, hardware) != ("validation", "ddp_cpu") else [step, step + 1]
+    at_steps = ["" if each is None else f" at step {each}" for each in steps]
+    assert error in [f"error: stopped{at_step}; the same command continues from there" for at_step in at_steps]
     assert seconds < stall % MINUTE + PATIENCE + SPARE
     if most_calls is not None and hardware == "cpu":
         assert calls(trace, call) == most_calls
