@@ -82,6 +82,7 @@ def test_a_full_file_system(workspace: Workspace, disk: Path, hardware: str) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(workspace: Workspace) -> None:
     """As a quota: without a file system of its own, so everywhere."""
 

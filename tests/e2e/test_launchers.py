@@ -45,6 +45,7 @@ def is_the_run(workspace: Workspace, outputs: str, expected: Path) -> None:
     assert workspace.left_behind() == []
 
 
+@pytest.mark.slow
 def test_torchrun_gives_what_one_process_gives(workspace: Workspace, expected: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     torchrun.append(str(ROOT / "train.py"))

@@ -155,7 +155,8 @@ def test_a_killed_run_continues_to_the_bit(tmp_path: Path) -> None:
     assert names == {"best-000000004", "last-000000004"}  # what the killed process left is gone
 
 
-@pytest.mark.parametrize("where", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [0, 1])
 def test_a_full_disk_of_any_rank_leaves_the_checkpoint_before(tmp_path: Path, where: int) -> None:
     """A limit on the size of files stands for a full disk, in the second checkpoint of one rank."""
     overrides, written = (*MRPC, *FOUR_STEPS), []
