@@ -49,16 +49,15 @@ from torch.optim import Optimizer
 from protoformer.batches import BatchT, HostCounts, TermCounts
 from protoformer.distributed.sharding.units import full_weights
 from protoformer.distributed.signals import StopRequest
-from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.cost import backbone_flops, row_lengths
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.hf.layout import HeadLayout
-from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Stage, gather_examples
+from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
 from protoformer.modules.evaluation_journal import EvaluationJournal
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
 from protoformer.modules.objective.loss import Loss
-from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
+from protoformer.modules.predictor import Predictor
 from protoformer.optim.build import build_lr_scheduler, build_optimizer
 from protoformer.optim.clock import TrainingClock
 from protoformer.optim.optimization import Optimization
@@ -67,21 +66,12 @@ from protoformer.scoring.main_score import main_score
 ReferencesT = TypeVar("ReferencesT")  # what an evaluation needs beside batches; None: nothing
 
 
-class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
+class TaskModule(Predictor, pl.LightningModule, Generic[BatchT, ReferencesT]):
     """Training by `loss`, evaluation by `eval_step` and `evaluate`, which a kind implements.
 
     What a run supplies comes through `connect`. Read from outside are `step_metrics`, of the last optimizer step, and
     `evaluations[stage][split]`, of the last validation or test.
     """
-
-    takes_choices: ClassVar[bool] = False
-    """Whether a query names choices (`protoformer predict --choice`)."""
-
-    all_probabilities: ClassVar[bool] = False
-    """Whether a row of predicted files holds the probability of every label, and not of the best few."""
-
-    other_command: ClassVar[str] = ""
-    """For the message of `protoformer predict`, where another verb answers: "; `protoformer generate` ..."."""
 
     needs_training_split: ClassVar[str] = ""
     """Where it cannot be evaluated alone: why, and the command that can, for RUN."""
@@ -190,46 +180,6 @@ class TaskModule(pl.LightningModule, Generic[BatchT, ReferencesT]):
     def evaluation_details(self) -> Sequence[str]:
         """What a progress line says of the evaluation that is under way, beside examples a second."""
         return ()
-
-    def restore(self, metrics: Mapping[str, float]) -> None:
-        """Take over what a finished run's evaluation decided for its predictions, from its `metrics`; most kinds: nothing."""
-
-    @property
-    def restored_values(self) -> Mapping[str, float | None]:
-        """What `restore` took over, by name."""
-        return {}
-
-    @property
-    def row_labels(self) -> Sequence[str]:
-        """Labels that every row of a predicted file has a probability of: columns of a CSV."""
-        return ()
-
-    def query_columns(self, reader: object) -> QueryColumns:
-        """The columns of the data set from which queries are made; `reader` reads its rows (None: there are none)."""
-        return QueryColumns(["text"])
-
-    def predict_queries(self, queries: Sequence[Query], encoder: QueryEncoder) -> list[list[RankedPredictions]]:
-        """The model's predictions for texts that are not of its data, in order of the queries (`protoformer predict`).
-
-        Raises ConfigurationError for a query without a text that the kind needs, or with one that it does not take.
-        """
-        return [self.predict_query(query, encoder) for query in queries]
-
-    def predict_query(self, query: Query, encoder: QueryEncoder) -> list[RankedPredictions]:
-        """As `predict_queries`, for one query: enough for a kind that needs no batches."""
-        raise ConfigurationError(f"this model makes no predictions from a single text{self.other_command}")
-
-    def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
-        """An answer as a row of a file: `prediction`, and what is known beside it. Of several things lists."""
-        best = [ranking.predictions[0].text for ranking in rankings]
-        ranked = [
-            {each.text: rounded(each.probability) for each in ranking.predictions if each.probability is not None}
-            for ranking in rankings
-        ]
-        return {
-            "prediction": best[0] if len(best) == 1 else best,
-            "probabilities": ranked[0] if len(ranked) == 1 else ranked,
-        }
 
     def term_weights(self, batch: TermCounts) -> Float[Tensor, "terms"]:
         """Factors for the sums of the loss terms: all become means once divided by the first term's number of targets."""

@@ -1,7 +1,5 @@
 """TrainingSession: one rank's run, from a config to a result."""
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import RunningStage
 
 from protoformer.assembly.build import build, check_tables
-from protoformer.assembly.model import STAGES
 from protoformer.assembly.probes import build_probes
-from protoformer.assembly.steps import evaluation_limits, limits_in_micro_batches, total_steps
 from protoformer.blocks.stacks import recompute_activations
 from protoformer.distributed.backends import configure_backends
 from protoformer.distributed.collectives import rank0_first, wait_for_all_ranks
@@ -28,9 +24,7 @@ from protoformer.distributed.sharding.units import check_shardable, full_weights
 from protoformer.distributed.signals import StopRequest
 from protoformer.distributed.strategy import resolve_accelerator, shards
 from protoformer.models.backbone import compile_layers
-from protoformer.modules.evaluation_journal import EvaluationJournal
 from protoformer.reporting import card, head, results
-from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.training import attention_page, record
 from protoformer.training.best_effort import best_effort
@@ -41,8 +35,10 @@ from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.callbacks.user import build_callbacks
 from protoformer.training.checkpoints import check_fits, drop_states, read_header
+from protoformer.training.connection import connect, has_training_split
 from protoformer.training.debugging.callbacks import check_debugging, debug_callbacks, prepare_debugging
-from protoformer.training.device_fit import fit_to_device, loss_divisor, out_of_memory_advice
+from protoformer.training.device_fit import fit_to_device, out_of_memory_advice
+from protoformer.training.evaluation import evaluate, keep_evaluated_batches
 from protoformer.training.lightning_internals import keep_own_signal_handlers
 from protoformer.training.limits import micro_batch
 from protoformer.training.limits.early_stopping import StopEarly
@@ -56,7 +52,6 @@ from protoformer.training.result import (
     run_result,
     training_stats,
 )
-from protoformer.training.sharding.checkpoints import load_weights
 from protoformer.training.trackers import tracking
 from protoformer.training.trainer import build_trainer
 
@@ -139,7 +134,7 @@ class TrainingSession:
             self._average_checkpoints()
             if self.stop.requested:  # during the last step: what is left is the evaluation
                 raise self.stop.grant(self.trainer.global_step)
-            metrics = self._evaluate()
+            metrics = evaluate(self.trainer, self.parts, self.folder)
             result = self._result(metrics)
             if (warning := results.average_warning(result)) is not None and self.rank == 0:
                 log.warning("%s", warning)
@@ -185,37 +180,17 @@ class TrainingSession:
 
     def _build_trainer(self, tracker: Logger | None) -> pl.Trainer:
         """The trainer, with the module connected to it."""
-        module, data = self.parts.module, self.parts.data
-        prepare_debugging(self.config, data)
-        micro_batches, accumulation = len(data.train_dataloader()), data.batch_config.accumulation
-        limits = limits_in_micro_batches(self.config["trainer"], micro_batches, accumulation)
-        loaders = {"limit_val_batches": data.val_dataloader, "limit_test_batches": data.test_dataloader}
-        fractions = {name: load for name, load in loaders.items() if isinstance(limits[name], float)}
-        limits |= evaluation_limits(limits, {name: [len(each) for each in load()] for name, load in fractions.items()})
-        module.connect(
-            total_steps=total_steps(limits, micro_batches, accumulation),
-            clock=self.clock,
-            splits={stage: list(data.tables[role]) for stage, role in STAGES.items()},
-            references={
-                stage: {split: data.references(role, split) for split in data.tables[role]}
-                for stage, role in STAGES.items()
-            },
-            stop=self.stop,
-            loss_divisor=loss_divisor(module, data.batch_config, data.max_len, self.config["hardware"]["precision"]),
-        )
-        if self._has_training_split:
-            module.prepare_training(data.tables["train"][""])
-        if module.resumes_evaluation:
-            module.journal = EvaluationJournal(self.folder.evaluation, self._evaluation_digest(), self.rank)
-            if len(module.journal) and self.rank == 0:
-                log.info("continuing: %d batches are evaluated already", len(module.journal))
+        prepare_debugging(self.config, self.parts.data)
+        limits = connect(self.parts, self.config, self.stop, self.clock)
+        if self.parts.module.resumes_evaluation:
+            keep_evaluated_batches(self.parts, self.config, self.folder, self.rank)
         trainer = build_trainer(
             self.config,
             self.folder,
             [self.metrics_log, *([tracker] if tracker else [])],
             self.throughput,
             ranks=self.ranks,
-            accumulation=accumulation,
+            accumulation=self.parts.data.batch_config.accumulation,
             limits=limits,
             extra_callbacks=self._callbacks(),
         )
@@ -224,20 +199,14 @@ class TrainingSession:
             print(self._size_line(), flush=True)
         return trainer
 
-    def _evaluation_digest(self) -> str:
-        """What decides an evaluation's numbers, besides the config that names the run's folder."""
-        digests = [table.stats["digest"] for tables in self.parts.data.tables.values() for table in tables.values()]
-        text = json.dumps([code_digest(self.config), self.parts.initial_weights.digest, digests])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
     def _size_line(self) -> str:
         parameters = list(self.parts.module.parameters())
         recipe = self.config["recipe"]
         return head.size_line(
             sum(p.numel() for p in parameters),
             sum(p.numel() for p in parameters if p.requires_grad),
-            (self.parts.module.total_steps or 0) if self._has_training_split else 0,
-            recipe["max_time"] if self._has_training_split else None,
+            (self.parts.module.total_steps or 0) if has_training_split(self.config) else 0,
+            recipe["max_time"] if has_training_split(self.config) else None,
             recipe["batch_size"],
             "tokens" if recipe["batching"] == "tokens" else "rows",
         )
@@ -260,10 +229,6 @@ class TrainingSession:
     def _snapshots_folder(self) -> Path:
         return self.folder.checkpoints / "snapshots"
 
-    @property
-    def _has_training_split(self) -> bool:
-        return bool(self.config["task"]["splits"].get("train"))
-
     def _continue_logs(self, tracker: Logger | None) -> None:
         """Let metrics.jsonl and the tracker go on from the last checkpoint, or begin anew."""
         if self.is_resuming:
@@ -278,7 +243,7 @@ class TrainingSession:
     def _fit(self) -> None:
         """Train, from the last checkpoint where there is one; a task without a training split is only tested."""
         last = self.folder.last_checkpoint if self.is_resuming else None
-        if not self._has_training_split:
+        if not has_training_split(self.config):
             return
         if self.config["hardware"]["compile"]:
             compile_layers(self.parts.module.backbone)
@@ -289,33 +254,10 @@ class TrainingSession:
 
     def _average_checkpoints(self) -> None:
         """Write the mean of the last checkpoints, where the recipe asks for it."""
-        if self.config["recipe"]["average"] > 1 and self._has_training_split and not self.stop.requested:
+        if self.config["recipe"]["average"] > 1 and has_training_split(self.config) and not self.stop.requested:
             if self.rank == 0:
                 average(self._snapshots_folder, self.folder.averaged_checkpoint, self.config["recipe"]["average"])
             self.trainer.strategy.barrier()
-
-    def _evaluate(self) -> dict[str, float]:
-        """Dev and test metrics of the averaged checkpoint, or of the best one (by `val/score`)."""
-        module, data, folder = self.parts.module, self.parts.data, self.folder
-        is_validated = False  # whether the fit ended with a validation of these very weights
-        if folder.averaged_checkpoint.exists():
-            load_weights(module, folder.averaged_checkpoint)
-        elif folder.best_checkpoint.exists():
-            step = load_weights(module, folder.best_checkpoint)
-            is_validated = bool(module.evaluations.get("val")) and step == self.trainer.global_step
-        metrics: dict[str, float] = {}
-        if data.tables["validation"]:
-            if not is_validated:
-                self.trainer.validate(module, datamodule=data, verbose=False)
-            metrics |= self._logged_metrics("val/")
-        if data.tables["test"]:
-            self.trainer.test(module, datamodule=data, verbose=False)
-            metrics |= self._logged_metrics("test/")
-        return metrics
-
-    def _logged_metrics(self, prefix: str) -> dict[str, float]:
-        logged = self.trainer.callback_metrics
-        return {name: float(value) for name, value in logged.items() if name.startswith(prefix)}
 
     def _result(self, metrics: dict[str, float]) -> dict[str, Any]:
         hardware = self.config["hardware"]
