@@ -45,11 +45,12 @@ HARDWARE = {
 SAME_BITS = {"workers": "cpu", "ddp_workers": "ddp"}  # data workers change no bit
 
 SESSION = "protoformer.training.session:TrainingSession"
+EVALUATION = "protoformer.training.session:evaluate"
 STEP = "protoformer.training.callbacks.step_logger:StepLogger.on_train_batch_end"
 SAVE = "protoformer.training.callbacks.checkpointing:SaveLastCheckpoint._save"
 VALIDATED = "protoformer.modules.task_module:TaskModule.validation_step"
 TESTED = "protoformer.modules.task_module:TaskModule.test_step"
-METHODS = (f"{SESSION}.__init__", f"{SESSION}._build_trainer", f"{SESSION}._evaluate", STEP, SAVE, VALIDATED, TESTED)
+METHODS = (f"{SESSION}.__init__", f"{SESSION}._build_trainer", EVALUATION, STEP, SAVE, VALIDATED, TESTED)
 
 
 class Point(NamedTuple):
@@ -84,7 +85,7 @@ MOMENTS = {  # in the order in which a run comes to them
         Point("unlink", "/step-", before=False), Point("replace", "checkpoints/best.ckpt", first=1.0),
     ),
     "evaluation": (
-        Point(f"{SESSION}._evaluate"), Point(TESTED), Point(TESTED, delay=0.02), Point("fsync", "/evaluation/"),
+        Point(EVALUATION), Point(TESTED), Point(TESTED, delay=0.02), Point("fsync", "/evaluation/"),
         Point("fsync", "/evaluation/", before=False),
     ),
     "results": (

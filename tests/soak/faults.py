@@ -67,7 +67,8 @@ def install_methods() -> None:
     for name in {*faults.methods, *([faults.call] if ":" in faults.call else [])}:
         module, _, path = name.partition(":")
         owner_name, _, method = path.rpartition(".")
-        owner = getattr(importlib.import_module(module), owner_name)
+        imported = importlib.import_module(module)
+        owner = getattr(imported, owner_name) if owner_name else imported
         setattr(owner, method, _faulty(faults, name, getattr(owner, method), count))
 
 

@@ -1,7 +1,7 @@
 """The built-in sample as a source."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from protoformer import sample
 from protoformer.data.sources.source import DatasetRef, RawStream, RawTable, table_stream
@@ -25,5 +25,5 @@ class SampleSource:
     def stream(self, ref: DatasetRef, split: str, columns: Sequence[str] | None = None) -> RawStream:
         return table_stream(self.load(ref, split), columns)
 
-    def corpus(self) -> Iterator[str] | None:
+    def corpus(self) -> Iterable[str] | None:
         return sample.corpus(self.seed)

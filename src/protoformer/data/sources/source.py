@@ -5,7 +5,7 @@ A split is read whole (`load`), or, where it may not fit in memory, as a stream 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -139,7 +139,7 @@ class Source(Protocol):
         """The same rows as record batches, of the named columns only. Raises DataError when they cannot be read."""
         ...
 
-    def corpus(self) -> Iterator[str] | None:
+    def corpus(self) -> Iterable[str] | None:
         """Text to make a vocabulary from, where the source comes without a tokenizer; else None."""
         ...
 
