@@ -1,0 +1,201 @@
+"""Confidence intervals of the difference of two systems, each one or several runs (seeds) scored on the same examples.
+
+What the interval covers is what is drawn anew:
+
+    examples    the systems are these runs; other examples could have been drawn. Paired bootstrap over examples (Efron and
+                Tibshirani 1993, chapter 13; Koehn 2004, section 4), whole clusters at once where examples depend on each other,
+                such as questions of one passage.
+    seeds       the examples are these; other seeds could have been drawn. Welch's t interval of the runs' scores: a bootstrap
+                over a handful of runs is too narrow, by a factor of sqrt((n - 1) / n) and by that of t to the normal quantile.
+    both        other examples and other seeds. With D the difference of means over runs, and the influence u of an example on
+                a run's score (the score minus its mean, where the metric is a mean over examples), a two-way random model gives
+
+                    Var D = V_examples + V_ours + V_theirs - I_ours - I_theirs,
+
+                V_examples of the influences' means over runs, V of the runs' scores over seeds, and I, the part of a run's
+                influences that is neither its own nor the example's, which the first three count twice. The t quantile has
+                Satterthwaite's degrees of freedom.
+
+A hierarchical bootstrap, which draws runs and then examples, is computed beside the last as a check (`hierarchical_bootstrap`).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from scipy import stats
+
+from protoformer.significance.metrics import Counts, Metric, value
+
+Over = Literal["examples", "seeds", "both"]
+Clusters = Int[ndarray, "examples"]
+CHUNK = 4_000_000  # counts in memory at once
+
+
+class Interval(NamedTuple):
+    """A difference, ours minus theirs, with its confidence interval and two-sided p-value against no difference."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    standard_error: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+class Variance(NamedTuple):
+    """The parts of the variance of a difference, with their degrees of freedom; `doubled` is contained in two of them."""
+
+    examples: float
+    seeds: tuple[float, float]
+    doubled: float
+    freedom: tuple[int, int, int]
+
+    @property
+    def total(self) -> float:
+        """At least what examples alone and seeds alone give: neither can exceed the whole."""
+        return max(self.examples + sum(self.seeds) - self.doubled, self.examples, sum(self.seeds))
+
+
+def difference(ours: Sequence[Metric], theirs: Sequence[Metric]) -> float:
+    """Mean over our runs minus mean over theirs."""
+    return float(np.mean([value(run) for run in ours]) - np.mean([value(run) for run in theirs]))
+
+
+def over_examples(
+    ours: Sequence[Metric],
+    theirs: Sequence[Metric],
+    clusters: Clusters | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Paired bootstrap over examples. The interval is of percentiles of the resampled differences; p twice the smaller share of
+    them on one side of zero, and at least 1 / resamples."""
+    drawn = np.concatenate(
+        [
+            _mean_values(ours, counts) - _mean_values(theirs, counts)
+            for counts in resampled_counts(ours[0].n_examples, clusters, resamples, seed)
+        ]
+    )
+    return _percentiles(difference(ours, theirs), drawn, level)
+
+
+def over_seeds(ours: Sequence[Metric], theirs: Sequence[Metric], *, level: float = 0.95) -> Interval:
+    """Welch's interval of the runs' scores. Raises ValueError with fewer than two runs on a side."""
+    scores = [np.asarray([value(run) for run in side]) for side in (ours, theirs)]
+    if min(map(len, scores)) < 2:
+        raise ValueError("an interval over seeds takes two runs on each side at least")
+    parts = [float(side.var(ddof=1)) / len(side) for side in scores]
+    freedom = _satterthwaite(parts, [len(side) - 1 for side in scores], sum(parts))
+    return _t_interval(float(scores[0].mean() - scores[1].mean()), sum(parts), freedom, level)
+
+
+def over_both(
+    ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None = None, *, level: float = 0.95
+) -> Interval:
+    """The interval over other examples and other seeds. Raises ValueError with fewer than two runs on a side."""
+    parts = variance(ours, theirs, clusters)
+    components = [parts.examples, *parts.seeds]
+    freedom = _satterthwaite(components, list(parts.freedom), parts.total)
+    return _t_interval(difference(ours, theirs), parts.total, freedom, level)
+
+
+def variance(ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None = None) -> Variance:
+    """The parts of the variance of a difference. Raises ValueError with fewer than two runs on a side."""
+    if min(len(ours), len(theirs)) < 2:
+        raise ValueError("a variance over seeds takes two runs on each side at least")
+    influences = [np.stack([cluster_sums(run.influences(), clusters) for run in side]) for side in (ours, theirs)]
+    n, units = ours[0].n_examples, influences[0].shape[1]
+    if units < 2:
+        raise ValueError("a variance over examples takes two of them at least")
+    gains = influences[0].mean(axis=0) - influences[1].mean(axis=0)
+    scale = units / (units - 1) / n**2
+    seeds, doubled = [], 0.0
+    for side, metrics in zip(influences, (ours, theirs), strict=True):
+        runs = len(metrics)
+        seeds.append(float(np.var([value(run) for run in metrics], ddof=1)) / runs)
+        residuals = side - side.mean(axis=0)
+        doubled += float((residuals**2).sum()) / (runs - 1) * scale / runs
+    freedom = (units - 1, len(ours) - 1, len(theirs) - 1)
+    return Variance(float((gains**2).sum()) * scale, (seeds[0], seeds[1]), doubled, freedom)
+
+
+def hierarchical_bootstrap(
+    ours: Sequence[Metric],
+    theirs: Sequence[Metric],
+    clusters: Clusters | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Runs of each side and examples, all drawn with replacement. Too narrow with few runs, see `over_both`."""
+    generator = np.random.default_rng([seed, 1])
+    drawn = []
+    for counts in resampled_counts(ours[0].n_examples, clusters, resamples, seed):
+        means = []
+        for side in (ours, theirs):
+            values = np.stack([run.values(counts) for run in side])
+            chosen = generator.integers(len(side), size=values.shape)
+            means.append(np.take_along_axis(values, chosen, axis=0).mean(axis=0))
+        drawn.append(means[0] - means[1])
+    return _percentiles(difference(ours, theirs), np.concatenate(drawn), level)
+
+
+def resampled_counts(examples: int, clusters: Clusters | None, resamples: int, seed: int) -> Iterator[Counts]:
+    """How often each example is drawn, in chunks of resamples; the examples of a cluster are drawn together.
+
+    Raises ValueError without examples or resamples.
+    """
+    if examples == 0 or resamples < 1:
+        raise ValueError("no examples to compare" if examples == 0 else f"{resamples} resamples: at least one")
+    generator = np.random.default_rng(seed)
+    _, unit = (None, np.arange(examples)) if clusters is None else np.unique(clusters, return_inverse=True)
+    units = int(unit.max()) + 1
+    step = max(1, CHUNK // max(examples, units))
+    for done in range(0, resamples, step):
+        counts = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - done))
+        yield counts[:, unit].astype(float)
+
+
+def cluster_sums(values: Float[ndarray, "examples"], clusters: Clusters | None) -> Float[ndarray, "units"]:
+    """Sums over the examples of each cluster."""
+    if clusters is None:
+        return values
+    _, unit = np.unique(clusters, return_inverse=True)
+    return np.bincount(unit, weights=values)
+
+
+def _mean_values(runs: Sequence[Metric], counts: Counts) -> Float[ndarray, "resamples"]:
+    return np.mean([run.values(counts) for run in runs], axis=0)
+
+
+def _percentiles(observed: float, drawn: Float[ndarray, "resamples"], level: float) -> Interval:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    smaller = min((drawn <= 0).mean(), (drawn >= 0).mean())
+    p = min(1.0, max(2 * float(smaller), 1 / len(drawn)))
+    return Interval(observed, float(low), float(high), p, float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0)
+
+
+def _t_interval(observed: float, variance: float, freedom: float, level: float) -> Interval:
+    error = float(np.sqrt(variance))
+    if error == 0:
+        return Interval(observed, observed, observed, float(observed == 0), 0.0)
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return Interval(
+        observed, observed - half, observed + half, float(2 * stats.t.sf(abs(observed) / error, freedom)), error
+    )
+
+
+def _satterthwaite(parts: Sequence[float], freedom: Sequence[int], total: float) -> float:
+    """Degrees of freedom of a sum of variances (Satterthwaite 1946)."""
+    below = sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
+    return total**2 / below if below > 0 else float(min(freedom))

@@ -1,0 +1,181 @@
+"""Metrics as functions of how often each example counts, which is what resampling varies.
+
+Most metrics of the field are functions of sums over examples: accuracy of a number of right answers, F1 and Matthews'
+correlation of a confusion matrix, Pearson's correlation of five moments, BLEU of n-gram counts, perplexity of log-likelihoods
+and tokens. A resample is then a product of its counts and the table of each example's summands, `(resamples, examples)` by
+`(examples, summands)`. Spearman's correlation ranks the examples of each resample anew.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+Counts = Float[ndarray, "resamples examples"]
+Values = Float[ndarray, "resamples"]
+Sums = Float[ndarray, "resamples summands"]
+
+
+class Metric(Protocol):
+    """A metric of one run on one split. Multiplying all counts by a number does not change it."""
+
+    @property
+    def n_examples(self) -> int: ...
+
+    def values(self, counts: Counts) -> Values:
+        """The metric where example j counts `counts[i, j]` times, for each row i."""
+        ...
+
+    def influences(self) -> Float[ndarray, "examples"]:
+        """n times the derivative by each example's count, where each counts once: the infinitesimal jackknife (Jaeckel 1972;
+        Efron and Tibshirani 1993, section 21). They sum to 0. Of a mean: each score minus the mean."""
+        ...
+
+
+def value(metric: Metric) -> float:
+    """The metric where each example counts once."""
+    return float(metric.values(np.ones((1, metric.n_examples)))[0])
+
+
+@dataclass(frozen=True)
+class SumMetric:
+    """A function of sums over examples. `function` takes sums `(..., summands)`, and works row by row."""
+
+    summands: Float[ndarray, "examples summands"]
+    function: Callable[[Sums], Values]
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.summands)
+
+    def values(self, counts: Counts) -> Values:
+        return self.function(counts @ self.summands)
+
+    def influences(self) -> Float[ndarray, "examples"]:
+        sums = self.summands.sum(axis=0)
+        # central differences: no metric here has a kink where a hundred-thousandth of a sum matters
+        steps = np.diag(np.maximum(np.abs(sums), 1.0) * 1e-5)
+        slopes = (self.function(sums + steps) - self.function(sums - steps)) / (2 * steps.diagonal())
+        influences = self.n_examples * (self.summands @ slopes)
+        return influences - influences.mean()
+
+
+@dataclass(frozen=True)
+class Spearman:
+    """Spearman's rank correlation: Pearson's of the ranks, tied values having the mean of theirs; 0 where one does not vary."""
+
+    predictions: Float[ndarray, "examples"]
+    references: Float[ndarray, "examples"]
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.predictions)
+
+    def values(self, counts: Counts) -> Values:
+        x, y = (_ranks(values, counts) for values in (self.predictions, self.references))
+        return _weighted_pearson(counts, x, y)
+
+    def influences(self) -> Float[ndarray, "examples"]:
+        n, step, chunk = self.n_examples, 1e-3, 512
+        slopes = []
+        for start in range(0, n, chunk):
+            rows = np.arange(start, min(start + chunk, n))
+            moved = np.ones((2, len(rows), n))
+            moved[0, np.arange(len(rows)), rows] += step
+            moved[1, np.arange(len(rows)), rows] -= step
+            slopes.append((self.values(moved[0]) - self.values(moved[1])) / (2 * step))
+        influences = n * np.concatenate(slopes)
+        return influences - influences.mean()
+
+
+def mean(scores: Sequence[float] | Float[ndarray, "examples"]) -> SumMetric:
+    """The mean of the examples' scores: accuracy, exact match, F1 of answers."""
+    column = np.asarray(scores, dtype=float)
+    return SumMetric(np.stack([column, np.ones_like(column)], axis=1), lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def perplexity(log_likelihoods: Sequence[float], tokens: Sequence[float]) -> SumMetric:
+    """exp(-sum of log-likelihoods in nats / tokens)."""
+    table = np.stack([np.asarray(log_likelihoods, dtype=float), np.asarray(tokens, dtype=float)], axis=1)
+    return SumMetric(table, lambda sums: np.exp(-sums[..., 0] / sums[..., 1]))
+
+
+def binary_f1(predictions: Sequence[bool], references: Sequence[bool]) -> SumMetric:
+    """F1 of the positive class, 2 TP / (2 TP + FP + FN); 0 without any positive, as in scikit-learn."""
+    predicted, gold = np.asarray(predictions, dtype=bool), np.asarray(references, dtype=bool)
+    table = np.stack([predicted & gold, predicted, gold], axis=1).astype(float)
+    return SumMetric(table, lambda sums: _ratio(2 * sums[..., 0], sums[..., 1] + sums[..., 2]))
+
+
+def macro_f1(predictions: Sequence[int], references: Sequence[int], n_classes: int) -> SumMetric:
+    """The mean over classes of each one's F1; 0 of a class that is neither predicted nor in the references."""
+
+    def function(sums: Sums) -> Values:
+        both, predicted, gold = np.split(sums, 3, axis=-1)
+        return _ratio(2 * both, predicted + gold).mean(axis=-1)
+
+    return SumMetric(_class_table(predictions, references, n_classes), function)
+
+
+def matthews(predictions: Sequence[int], references: Sequence[int], n_classes: int = 2) -> SumMetric:
+    """Matthews' correlation, for any number of classes as R_K of Gorodkin 2004; 0 where one side has a single class."""
+
+    def function(sums: Sums) -> Values:
+        both, predicted, gold = np.split(sums, 3, axis=-1)
+        n = gold.sum(axis=-1)
+        covariance = both.sum(axis=-1) * n - (predicted * gold).sum(axis=-1)
+        spread = (n**2 - (predicted**2).sum(axis=-1)) * (n**2 - (gold**2).sum(axis=-1))
+        return _ratio(covariance, np.sqrt(np.maximum(spread, 0)))
+
+    return SumMetric(_class_table(predictions, references, n_classes), function)
+
+
+def pearson(predictions: Sequence[float], references: Sequence[float]) -> SumMetric:
+    """Pearson's correlation; 0 where one side does not vary."""
+    x, y = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
+    x, y = x - x.mean(), y - y.mean()  # correlation does not change, and the moments lose fewer digits
+    table = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+    def function(sums: Sums) -> Values:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        return _correlation(xy / n - x * y / n**2, xx / n - (x / n) ** 2, yy / n - (y / n) ** 2)
+
+    return SumMetric(table, function)
+
+
+def _class_table(
+    predictions: Sequence[int], references: Sequence[int], n_classes: int
+) -> Float[ndarray, "examples summands"]:
+    """Three one-hot rows of each example: its class where the prediction is right, the predicted class, the reference's."""
+    one_hot = np.eye(n_classes)
+    predicted, gold = one_hot[np.asarray(predictions)], one_hot[np.asarray(references)]
+    return np.concatenate([predicted * gold, predicted, gold], axis=1)
+
+
+def _ratio(above: ndarray, below: ndarray) -> ndarray:
+    """A fraction; 0 where its denominator is 0."""
+    return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)
+
+
+def _correlation(covariance: ndarray, variance: ndarray, other: ndarray) -> ndarray:
+    spread = np.maximum(variance, 0) * np.maximum(other, 0)
+    return _ratio(covariance, np.sqrt(np.where(spread < 1e-24, 0, spread)))
+
+
+def _ranks(values: Float[ndarray, "examples"], counts: Counts) -> Counts:
+    """Ranks of the examples in each resample, from 0.5; equal values have the mean of theirs."""
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max() + 1))
+    sizes = np.add.reduceat(counts[:, order], starts, axis=1)  # (resamples, distinct values)
+    return (np.cumsum(sizes, axis=1) - sizes / 2)[:, group]
+
+
+def _weighted_pearson(counts: Counts, x: Counts, y: Counts) -> Values:
+    n = counts.sum(axis=1)
+    x, y = (ranks - (counts * ranks).sum(axis=1, keepdims=True) / n[:, None] for ranks in (x, y))
+    covariance, variance, other = ((counts * a * b).sum(axis=1) / n for a, b in ((x, y), (x, x), (y, y)))
+    return _correlation(covariance, variance, other)
