@@ -2,7 +2,7 @@
 
 import argparse
 
-HELP = "test whether one group of runs is better than another (paired bootstrap over examples)"
+HELP = "test whether one group of runs is better than another, over other examples, other seeds, or both"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,9 +14,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resamples", type=int, default=10_000, metavar="N", help="number of bootstrap samples (default: %(default)s)"
     )
 
+    parser.add_argument(
+        "--over",
+        choices=["examples", "seeds", "both"],
+        help="what could have been drawn otherwise (default: both where each side has several runs, else examples)",
+    )
+    parser.add_argument(
+        "--clusters",
+        metavar="COLUMN",
+        help="column of what examples share that depend on each other, such as a passage",
+    )
+
 
 def run(options: argparse.Namespace) -> None:
     # not at the top: slow to import
     from protoformer.reporting import compare
 
-    compare.main(options.runs, options.others, options.resamples)
+    chosen = compare.Options(options.over, options.resamples, options.clusters)
+    compare.main(options.runs, options.others, chosen)
