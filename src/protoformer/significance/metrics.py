@@ -75,20 +75,25 @@ class Spearman:
         return len(self.predictions)
 
     def values(self, counts: Counts) -> Values:
-        x, y = (_ranks(values, counts) for values in (self.predictions, self.references))
+        x, y = (ranks_of(values, counts) for values in (self.predictions, self.references))
         return _weighted_pearson(counts, x, y)
 
     def influences(self) -> Float[ndarray, "examples"]:
-        n, step, chunk = self.n_examples, 1e-3, 512
-        slopes = []
-        for start in range(0, n, chunk):
-            rows = np.arange(start, min(start + chunk, n))
-            moved = np.ones((2, len(rows), n))
-            moved[0, np.arange(len(rows)), rows] += step
-            moved[1, np.arange(len(rows)), rows] -= step
-            slopes.append((self.values(moved[0]) - self.values(moved[1])) / (2 * step))
-        influences = n * np.concatenate(slopes)
-        return influences - influences.mean()
+        return slopes_by_count(self)
+
+
+def slopes_by_count(metric: Metric, step: float = 1e-3, chunk: int = 512) -> Float[ndarray, "examples"]:
+    """A metric's influences by central differences in each count."""
+    n = metric.n_examples
+    slopes = []
+    for start in range(0, n, chunk):
+        rows = np.arange(start, min(start + chunk, n))
+        moved = np.ones((2, len(rows), n))
+        moved[0, np.arange(len(rows)), rows] += step
+        moved[1, np.arange(len(rows)), rows] -= step
+        slopes.append((metric.values(moved[0]) - metric.values(moved[1])) / (2 * step))
+    influences = n * np.concatenate(slopes)
+    return influences - influences.mean()
 
 
 def mean(scores: Sequence[float] | Float[ndarray, "examples"]) -> SumMetric:
@@ -101,36 +106,6 @@ def perplexity(log_likelihoods: Sequence[float], tokens: Sequence[float]) -> Sum
     """exp(-sum of log-likelihoods in nats / tokens)."""
     table = np.stack([np.asarray(log_likelihoods, dtype=float), np.asarray(tokens, dtype=float)], axis=1)
     return SumMetric(table, lambda sums: np.exp(-sums[..., 0] / sums[..., 1]))
-
-
-def binary_f1(predictions: Sequence[bool], references: Sequence[bool]) -> SumMetric:
-    """F1 of the positive class, 2 TP / (2 TP + FP + FN); 0 without any positive, as in scikit-learn."""
-    predicted, gold = np.asarray(predictions, dtype=bool), np.asarray(references, dtype=bool)
-    table = np.stack([predicted & gold, predicted, gold], axis=1).astype(float)
-    return SumMetric(table, lambda sums: _ratio(2 * sums[..., 0], sums[..., 1] + sums[..., 2]))
-
-
-def macro_f1(predictions: Sequence[int], references: Sequence[int], n_classes: int) -> SumMetric:
-    """The mean over classes of each one's F1; 0 of a class that is neither predicted nor in the references."""
-
-    def function(sums: Sums) -> Values:
-        both, predicted, gold = np.split(sums, 3, axis=-1)
-        return _ratio(2 * both, predicted + gold).mean(axis=-1)
-
-    return SumMetric(_class_table(predictions, references, n_classes), function)
-
-
-def matthews(predictions: Sequence[int], references: Sequence[int], n_classes: int = 2) -> SumMetric:
-    """Matthews' correlation, for any number of classes as R_K of Gorodkin 2004; 0 where one side has a single class."""
-
-    def function(sums: Sums) -> Values:
-        both, predicted, gold = np.split(sums, 3, axis=-1)
-        n = gold.sum(axis=-1)
-        covariance = both.sum(axis=-1) * n - (predicted * gold).sum(axis=-1)
-        spread = (n**2 - (predicted**2).sum(axis=-1)) * (n**2 - (gold**2).sum(axis=-1))
-        return _ratio(covariance, np.sqrt(np.maximum(spread, 0)))
-
-    return SumMetric(_class_table(predictions, references, n_classes), function)
 
 
 def pearson(predictions: Sequence[float], references: Sequence[float]) -> SumMetric:
@@ -146,26 +121,17 @@ def pearson(predictions: Sequence[float], references: Sequence[float]) -> SumMet
     return SumMetric(table, function)
 
 
-def _class_table(
-    predictions: Sequence[int], references: Sequence[int], n_classes: int
-) -> Float[ndarray, "examples summands"]:
-    """Three one-hot rows of each example: its class where the prediction is right, the predicted class, the reference's."""
-    one_hot = np.eye(n_classes)
-    predicted, gold = one_hot[np.asarray(predictions)], one_hot[np.asarray(references)]
-    return np.concatenate([predicted * gold, predicted, gold], axis=1)
-
-
-def _ratio(above: ndarray, below: ndarray) -> ndarray:
+def ratio(above: ndarray, below: ndarray) -> ndarray:
     """A fraction; 0 where its denominator is 0."""
     return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)
 
 
 def _correlation(covariance: ndarray, variance: ndarray, other: ndarray) -> ndarray:
     spread = np.maximum(variance, 0) * np.maximum(other, 0)
-    return _ratio(covariance, np.sqrt(np.where(spread < 1e-24, 0, spread)))
+    return ratio(covariance, np.sqrt(np.where(spread < 1e-24, 0, spread)))
 
 
-def _ranks(values: Float[ndarray, "examples"], counts: Counts) -> Counts:
+def ranks_of(values: Float[ndarray, "examples"], counts: Counts) -> Counts:
     """Ranks of the examples in each resample, from 0.5; equal values have the mean of theirs."""
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")

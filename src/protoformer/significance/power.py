@@ -17,7 +17,7 @@ def examples_needed(variance_of_difference: float, examples: int, difference: fl
 
 
 def seeds_needed(variance: Variance, runs: tuple[int, int], difference: float, level: float = 0.95) -> float:
-    """The number of runs on each side that shows it on the same examples; infinite where the examples' own variance is too large
+    """The number of runs on each side that shows it on the same examples; infinite where the examples alone vary too much
     for any number of runs."""
     per_run = sum(part * count for part, count in zip(variance.seeds, runs, strict=True))
     allowed = (difference / _quantiles(level)) ** 2
