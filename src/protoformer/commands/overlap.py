@@ -145,4 +145,4 @@ def _print(
 def _scores(record: reader.Record, split: str) -> Mapping[str, Mapping[int, float]]:
     """By metric that is a mean over examples, the score of each example of a run by its id."""
     rows: list[dict[str, Any]] = reader.read_example_scores(record.folder, split.replace("/", "_")) or []
-    return {name: {row["id"]: float(row[name]) for row in rows} for name in (rows[0] if rows else ()) if name != "id"}
+    return {name: {row["id"]: float(row[name]) for row in rows} for name in reader.score_names(rows)}

@@ -65,6 +65,14 @@ class Evaluation:
         """
         return {}
 
+    def example_sums(self) -> Mapping[str, Sequence[float]]:
+        """What metrics of a ratio are made of, by example: of perplexity `log_likelihood`, in nats, and `tokens`."""
+        return {}
+
+    def example_ids(self) -> Sequence[int]:
+        """Ids of the examples of `example_scores` and `example_sums`: those of `rows`, where a kind says nothing else."""
+        return [int(row["id"]) for row in self.rows()]
+
     def misclassified(self, texts: Sequence[str]) -> list[Misclassified]:
         """The wrong predictions, the most confident first; `texts` are those of all rows."""
         return []

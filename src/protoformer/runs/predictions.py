@@ -21,17 +21,35 @@ def with_texts(rows: Iterable[Mapping[str, Any]], texts: Mapping[str, Sequence[A
         yield {**row, "texts": {name: column[row["id"]] for name, column in texts.items()}} if texts else row
 
 
+CLUSTER, SUMS = "cluster", "sums"  # entries of example scores that are no metric
+
+
 def write_scores(
-    folder: Path, name: str, rows: Iterable[Mapping[str, object]], scores: Mapping[str, Sequence[float]]
+    folder: Path,
+    name: str,
+    ids: Sequence[int],
+    scores: Mapping[str, Sequence[float]],
+    *,
+    sums: Mapping[str, Sequence[float]] | None = None,
+    passages: Sequence[str] | None = None,
 ) -> None:
-    """`<name>.jsonl`: the id of each row with its score by each metric; no file where there are no scores."""
-    if scores:
-        columns = zip(*scores.values(), strict=True)
-        lines = (
-            {"id": row["id"], **dict(zip(scores, values, strict=True))}
-            for row, values in zip(rows, columns, strict=True)
-        )
-        _write_lines(folder / f"{name}.jsonl", lines)
+    """`<name>.jsonl`: the id of each example with its score by each metric that is a mean over examples, and under `sums` what
+    ratios are made of; no file where there are neither. `passages` are indexed by id; where examples share one, `cluster` is
+    its number."""
+    if not scores and not sums:
+        return
+    lines: list[dict[str, object]] = [{"id": each} for each in ids]
+    for metric, column in scores.items():
+        for line, value in zip(lines, column, strict=True):
+            line[metric] = value
+    if passages is not None and len({passages[each] for each in ids}) < len(ids):
+        numbers: dict[str, int] = {}
+        for line, each in zip(lines, ids, strict=True):
+            line[CLUSTER] = numbers.setdefault(passages[each], len(numbers))
+    if sums:
+        for line, values in zip(lines, zip(*sums.values(), strict=True), strict=True):
+            line[SUMS] = dict(zip(sums, values, strict=True))
+    _write_lines(folder / f"{name}.jsonl", lines)
 
 
 def _write_lines(file: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -7,7 +7,7 @@ be read is a RunFolderError that names it.
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from protoformer.errors import RunFolderError, UserError
+from protoformer.runs.predictions import CLUSTER, SUMS
 from protoformer.runs.upgrade import upgrade_config, upgrade_result
 
 RESULT_KEYS = {"run_id": str, "model": str, "task": str, "metrics": dict}  # what every result.json holds, with its type
@@ -102,13 +103,19 @@ def read_predictions(file: Path) -> list[dict[str, object]]:
 
 
 def read_example_scores(folder: Path, split: str) -> list[dict[str, Any]] | None:
-    """Of each example of a split its id and its score by each metric that is a mean over examples, in order of id.
+    """Of each example of a split its id and its score by each metric that is a mean over examples, in order of id; `cluster`
+    numbers what examples share, `sums` are what ratios are made of.
 
     None where the run wrote none: no metric of its task is such a mean, its references are hidden, or it is a run of a
     version that did not write them.
     """
     file = folder / "example_scores" / f"{split}.jsonl"
     return _read_rows(file) if file.exists() else None
+
+
+def score_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that example scores have."""
+    return [name for name in rows[0] if name not in ("id", CLUSTER, SUMS)] if rows else []
 
 
 def _read_rows(file: Path, *keys: str) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Significance of the difference between two systems: resampling, variance, corrections. NumPy and SciPy alone."""
+"""Significance of the difference between two systems: resampling, variance, corrections. NumPy and sacreBLEU alone."""

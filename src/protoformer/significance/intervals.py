@@ -25,8 +25,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import stats
 
+from protoformer.significance import student_t
 from protoformer.significance.metrics import Counts, Metric, value
 
 Over = Literal["examples", "seeds", "both"]
@@ -162,7 +162,9 @@ def resampled_counts(examples: int, clusters: Clusters | None, resamples: int, s
     units = int(unit.max()) + 1
     step = max(1, CHUNK // max(examples, units))
     for done in range(0, resamples, step):
-        counts = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - done))
+        size = min(step, resamples - done)
+        drawn = generator.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
         yield counts[:, unit].astype(float)
 
 
@@ -189,10 +191,9 @@ def _t_interval(observed: float, variance: float, freedom: float, level: float) 
     error = float(np.sqrt(variance))
     if error == 0:
         return Interval(observed, observed, observed, float(observed == 0), 0.0)
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    return Interval(
-        observed, observed - half, observed + half, float(2 * stats.t.sf(abs(observed) / error, freedom)), error
-    )
+    half = student_t.quantile((1 + level) / 2, freedom) * error
+    p = 2 * student_t.tail(abs(observed) / error, freedom)
+    return Interval(observed, observed - half, observed + half, p, error)
 
 
 def _satterthwaite(parts: Sequence[float], freedom: Sequence[int], total: float) -> float:

@@ -98,8 +98,13 @@ def slopes_by_count(metric: Metric, step: float = 1e-3, chunk: int = 512) -> Flo
 
 def mean(scores: Sequence[float] | Float[ndarray, "examples"]) -> SumMetric:
     """The mean of the examples' scores: accuracy, exact match, F1 of answers."""
-    column = np.asarray(scores, dtype=float)
-    return SumMetric(np.stack([column, np.ones_like(column)], axis=1), lambda sums: sums[..., 0] / sums[..., 1])
+    return ratio_of_sums(scores, np.ones(len(scores)))
+
+
+def ratio_of_sums(above: Sequence[float] | ndarray, below: Sequence[float] | ndarray) -> SumMetric:
+    """The sum of one number of each example over the sum of another: right tokens over tokens."""
+    table = np.stack([np.asarray(above, dtype=float), np.asarray(below, dtype=float)], axis=1)
+    return SumMetric(table, lambda sums: ratio(sums[..., 0], sums[..., 1]))
 
 
 def perplexity(log_likelihoods: Sequence[float], tokens: Sequence[float]) -> SumMetric:

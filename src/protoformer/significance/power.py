@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from math import ceil, inf
-
-from scipy import stats
+from statistics import NormalDist
 
 from protoformer.significance.intervals import Variance
 
@@ -37,4 +36,4 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _quantiles(level: float) -> float:
-    return float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER))
+    return NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)

@@ -15,10 +15,18 @@ def write_run(folder: RunFolder, parts: Parts, result: Mapping[str, object]) -> 
     for stage, splits in parts.module.evaluations.items():
         for split, evaluation in splits.items():
             name = f"{stage}_{split}" if split else stage
-            texts = parts.data.text_columns(STAGES[stage], split)
+            role = STAGES[stage]
+            texts = parts.data.text_columns(role, split)
             rows = predictions.with_texts(evaluation.rows(), texts)
             predictions.write(folder.predictions, name, rows, evaluation.files())
-            predictions.write_scores(folder.example_scores, name, evaluation.rows(), evaluation.example_scores())
+            predictions.write_scores(
+                folder.example_scores,
+                name,
+                evaluation.example_ids(),
+                evaluation.example_scores(),
+                sums=evaluation.example_sums(),
+                passages=parts.data.passages(role, split),
+            )
     parts.tokenizer.save(folder.path / "tokenizer")
     folder.write_result(result)
     if parts.module.journal is not None:

@@ -13,7 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples", type=int, default=10_000, metavar="N", help="number of bootstrap samples (default: %(default)s)"
     )
-
     parser.add_argument(
         "--over",
         choices=["examples", "seeds", "both"],
@@ -22,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clusters",
         metavar="COLUMN",
-        help="column of what examples share that depend on each other, such as a passage",
+        help="column of what examples share that depend on each other (default: the passage of questions)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     # not at the top: slow to import
-    from protoformer.reporting import compare
+    from protoformer.reporting.comparison import compare, table
 
     chosen = compare.Options(options.over, options.resamples, options.clusters)
-    compare.main(options.runs, options.others, chosen)
+    table.main(options.runs, options.others, chosen)

@@ -83,6 +83,10 @@ class CorpusDataModule(pl.LightningDataModule, Generic[AnyTable]):
         """None: predictions of single tokens are not kept."""
         return {}
 
+    def passages(self, role: Role, split: str) -> Sequence[str] | None:
+        """None: blocks of text share no passage."""
+        return None
+
     def prepare_data(self) -> None:
         """Tokenise the corpus and make the examples once, before the other ranks read them."""
         self.setup()

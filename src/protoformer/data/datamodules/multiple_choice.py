@@ -93,10 +93,19 @@ class MultipleChoiceDataModule(TableDataModule[TokenTable]):
 
     def text_columns(self, role: Role, split: str) -> Mapping[str, Sequence[Any]]:
         """The context, its parts joined, and the list of choices."""
-        examples: MultipleChoiceExamples = self.reader.read(self.raw(role, split), "test", "skip")
+        examples = self._examples(role, split)
         last_parts = examples.last_part or [""] * len(examples.contexts)
         contexts = [" ".join(filter(None, parts)) for parts in zip(examples.contexts, last_parts, strict=True)]
         return {"context": contexts, "choices": examples.choices}
+
+    def passages(self, role: Role, split: str) -> Sequence[str] | None:
+        """The context without its last column, the question."""
+        examples = self._examples(role, split)
+        return None if examples.last_part is None else examples.contexts
+
+    def _examples(self, role: Role, split: str) -> MultipleChoiceExamples:
+        examples: MultipleChoiceExamples = self.reader.read(self.raw(role, split), "test", "skip")
+        return examples
 
 
 class MultipleChoiceCollate:

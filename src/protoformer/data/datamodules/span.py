@@ -130,6 +130,9 @@ class SpanDataModule(TableDataModule[SpanTable]):
         examples = self._examples(role, split)
         return {self.reader.question: examples.questions, self.reader.context: examples.contexts}
 
+    def passages(self, role: Role, split: str) -> Sequence[str]:
+        return self._examples(role, split).contexts
+
     def texts(self, role: Role, split: str) -> list[str]:
         examples = self._examples(role, split)
         return [" | ".join(pair) for pair in zip(examples.questions, examples.contexts, strict=True)]

@@ -60,6 +60,10 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         """The texts of a split's examples by column, each indexed by the id of a row of predictions; empty: none are kept."""
         return {}
 
+    def passages(self, role: Role, split: str) -> Sequence[str] | None:
+        """The passage of each example, by id, where several may share one and so depend on each other; None: none do."""
+        return None
+
     def overlap_columns(self, role: Role, split: str) -> Mapping[str, Sequence[object]]:
         """The texts of a split that a training corpus is searched for, by column."""
         return self.text_columns(role, split)

@@ -247,6 +247,11 @@ class InContextDataModule(TableDataModule[PromptTable]):
             "completions": [list(each.completions) for each in examples] * self.draws,
         }
 
+    def passages(self, role: Role, split: str) -> Sequence[str]:
+        """The group of each example under every draw."""
+        examples = self.prompt_reader.read(self.raw(role, split), role, self.on_bad_row).examples
+        return [each.group for each in examples] * self.draws
+
     def log_lines(self, table: PromptTable) -> list[str]:
         left = "" if table.shots_left is None else f", {table.shots_left:.1f} on average"
         return stat_lines(

@@ -26,12 +26,16 @@ class InContextEvaluation(Evaluation):
 
     predictions: Sequence[PredictionRow]
     per_example: Mapping[str, Sequence[float]]  # metrics that are means over examples
+    sums: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[PredictionRow]:
         return iter(self.predictions)
 
     def example_scores(self) -> Mapping[str, Sequence[float]]:
         return self.per_example
+
+    def example_sums(self) -> Mapping[str, Sequence[float]]:
+        return self.sums
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Measured:
     draw: Int[Tensor, "examples"]
     group: Int[Tensor, "examples"]
     of_draw: Mapping[str, Callable[[Selected], float]] = field(default_factory=dict)
+    log_likelihood: Float[Tensor, "examples"] | None = None  # of completions
 
     def metrics(self) -> dict[str, float]:
         """Each metric's mean over draws of shots, its standard error over examples, its spread over draws."""
@@ -72,6 +77,10 @@ class Measured:
             | ({"mean over": f"{draws} draws of shots"} if draws > 1 else {}),
             predictions=predictions,
             per_example={name: values.tolist() for name, values in self.per_example.items()},
+            # the perplexity of several draws is a mean of theirs, and not made of sums over all examples
+            sums={"log_likelihood": self.log_likelihood.tolist()}
+            if self.log_likelihood is not None and draws == 1
+            else {},
         )
 
 
@@ -90,6 +99,7 @@ def evaluate_scored(
     scored = ScoredExamples.collect(references, numbers, values)
     per_example: dict[str, Tensor] = {}
     of_draw: dict[str, Callable[[Selected], float]] = {}
+    log_likelihood = None
     normalization: Normalization = next((name for name in NORMALIZATIONS if name in main), "accuracy")
     if references.answer_type == "choice":
         right = scored.right(references)
@@ -101,6 +111,7 @@ def evaluate_scored(
         of_draw = _of_chosen(references, scored, chosen, [name for name in main if name not in per_example])
     else:
         per_example["accuracy"] = scored.is_greedy[:, 0].double()
+        log_likelihood = scored.log_probs[:, 0]
         of_draw["perplexity"] = lambda selected: in_context.perplexity(scored.log_probs[selected, 0].tolist())
     notes: dict[str, str] = {}
     if scored.further.shape[-1]:
@@ -108,7 +119,7 @@ def evaluate_scored(
         per_example |= words.per_example()
         of_draw |= words.of_draw()
         notes["stop words"] = words.note()
-    measured = Measured(per_example, scored.draw, scored.group, of_draw)
+    measured = Measured(per_example, scored.draw, scored.group, of_draw, log_likelihood)
     return measured.evaluation(references, main, list(scored.rows(references, normalization)), **notes)
 
 

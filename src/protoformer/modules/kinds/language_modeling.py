@@ -50,9 +50,20 @@ class LanguageEvaluation(Evaluation):
     free_text = True
     headline = "perplexity"
 
+    block_ids: Sequence[int] = ()
+    sums: Sequence[tuple[float, float]] = ()  # of each block: -log P in nats, and tokens
+
     def rows(self) -> Iterator[PredictionRow]:
         for index, sample in enumerate(self.samples):
             yield {"id": index, "prediction": sample.text, "label": None, "prompt": sample.prompt}
+
+    def example_ids(self) -> Sequence[int]:
+        """Blocks of the held-out text."""
+        return self.block_ids
+
+    def example_sums(self) -> Mapping[str, Sequence[float]]:
+        losses, tokens = zip(*self.sums, strict=True) if self.sums else ((), ())
+        return {"log_likelihood": [-loss for loss in losses], "tokens": tokens}
 
 
 class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
@@ -125,7 +136,7 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
         return block_ids[real], sums[real]
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> LanguageEvaluation:
-        _, sums = outputs
+        ids, sums = outputs
         total, count = sums.sum(0).tolist()
         loss = total / max(1.0, count)
         references = self.references[stage][split]
@@ -137,6 +148,8 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
                 "bits_per_byte": loss / math.log(2.0) / references.bytes_per_token,
             },
             samples=self._samples_on_rank0(references),
+            block_ids=ids.tolist(),
+            sums=[(loss, tokens) for loss, tokens in sums.tolist()],
         )
 
     def _samples_on_rank0(self, references: LanguageReferences) -> Sequence[Sample]:

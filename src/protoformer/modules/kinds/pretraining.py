@@ -7,6 +7,7 @@ target.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -52,11 +53,24 @@ class PretrainingOutput(NamedTuple):
     nsp_logits: Float[Tensor, "batch 2"] | None
 
 
+@dataclass(frozen=True, kw_only=True)
 class PretrainingEvaluation(Evaluation):
     """Metrics of a split; predictions of single tokens are not kept."""
 
     has_labels = False
     percent_metrics = frozenset({"mlm_accuracy", "nsp_accuracy"})
+
+    ids: Sequence[int] = ()
+    sums: Sequence[
+        Sequence[float]
+    ] = ()  # of each example: -log P of its masked tokens in nats, their number, correct ones
+
+    def example_ids(self) -> Sequence[int]:
+        return self.ids
+
+    def example_sums(self) -> Mapping[str, Sequence[float]]:
+        losses, tokens, correct = zip(*self.sums, strict=True) if self.sums else ((), (), ())
+        return {"mlm_log_likelihood": [-loss for loss in losses], "mlm_tokens": tokens, "mlm_correct": correct}
 
 
 class PretrainingModule(TaskModule[PretrainingBatch, None]):
@@ -211,7 +225,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
         return batch["example_ids"][real], sums[real].double(), pairs[real].double()
 
     def evaluate(self, stage: Stage, split: str, outputs: EvalOutputs) -> PretrainingEvaluation:
-        _, sums, pairs = outputs
+        ids, sums, pairs = outputs
         loss, count, correct = sums.sum(0).tolist()
         metrics = {"mlm_loss": loss / max(1.0, count), "mlm_accuracy": correct / max(1.0, count)}
         metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], 700.0))
@@ -220,7 +234,7 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
             metrics["nsp_loss"], metrics["nsp_accuracy"] = labelled.mean(0).tolist()
         metrics["loss"] = metrics["mlm_loss"] + metrics.get("nsp_loss", 0.0)
         scores: dict[str, float] = {name: metrics.pop(name) for name in self.metrics if name in metrics}
-        return PretrainingEvaluation(scores=scores, other_metrics=metrics)
+        return PretrainingEvaluation(scores=scores, other_metrics=metrics, ids=ids.tolist(), sums=sums.tolist())
 
 
 def _pair_losses(

@@ -66,12 +66,17 @@ class TranslationEvaluation(Evaluation):
     sources: Sequence[str]
     targets: Sequence[str]
     predictions: Sequence[str]
+    sums: Sequence[tuple[float, float]] = ()  # of each pair: -log P of the reference in nats, and its tokens
 
     def rows(self) -> Iterator[PredictionRow]:
         for row_id, source, target, prediction in zip(
             self.ids, self.sources, self.targets, self.predictions, strict=True
         ):
             yield {"id": row_id, "prediction": prediction, "label": target, "source": source}
+
+    def example_sums(self) -> Mapping[str, Sequence[float]]:
+        losses, tokens = zip(*self.sums, strict=True) if self.sums else ((), ())
+        return {"log_likelihood": [-loss for loss in losses], "tokens": tokens}
 
 
 class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
@@ -208,4 +213,5 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
             sources=sources,
             targets=targets,
             predictions=predictions,
+            sums=[(loss, tokens) for loss, _, tokens in sums.tolist()],
         )

@@ -21,10 +21,20 @@ class PerplexityEvaluation(Evaluation):
     free_text = True
 
     texts: Sequence[PredictionRow]
+    windows: Sequence[int] = ()  # of the first stride
+    window_losses: Sequence[float] = ()  # -log P of what each scores, in nats
+    window_tokens: Sequence[int] = ()
 
     def rows(self) -> Iterator[PredictionRow]:
         """A row for each text: -log P under each stride."""
         return iter(self.texts)
+
+    def example_ids(self) -> Sequence[int]:
+        """Windows of the first stride."""
+        return self.windows
+
+    def example_sums(self) -> Mapping[str, Sequence[float]]:
+        return {"log_likelihood": [-loss for loss in self.window_losses], "tokens": self.window_tokens}
 
 
 class PerplexityModule(DecoderEvaluationModule[LanguageBatch, PerplexityReferences]):
@@ -85,6 +95,7 @@ def evaluate_windows(
     first = references.strides[0]
     main = all_measures[f"{measure}_stride_{first}"]
     probability = 1 / main if measure.startswith("perplexity") else 2.0**-main
+    own = (stride_of == first).nonzero().squeeze(1)
     unit = UNITS[measure].removesuffix("s")
     return PerplexityEvaluation(
         scores={f"probability_per_{unit}_stride_{first}": probability},
@@ -94,4 +105,7 @@ def evaluate_windows(
             "de-tokenisers": ", ".join(references.detokenizers) or "none",
         },
         texts=rows,
+        windows=own.tolist(),
+        window_losses=whole[own].tolist(),
+        window_tokens=[int(each) for each in table.targets[own.numpy()]],
     )

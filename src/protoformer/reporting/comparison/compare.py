@@ -1,0 +1,191 @@
+"""Significance of the difference between two groups of runs, for every metric that the examples' predictions give.
+
+Reads what the runs recorded of each example; no model is evaluated. The runs of a group differ in their seeds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from protoformer.errors import UserError
+from protoformer.reporting.comparison import example_metrics
+from protoformer.reporting.comparison.examples import Examples, check_same, splits
+from protoformer.reporting.comparison.examples import read as read_examples
+from protoformer.runs import reader
+from protoformer.runs.reader import Record
+from protoformer.significance import intervals, power, randomization
+from protoformer.significance.intervals import Clusters, Interval, Over
+from protoformer.significance.metrics import Metric, SumMetric, value
+
+COMPARABLE = (
+    "comparable are runs whose predictions have known labels, and language models; protoformer report lists the scores of any "
+    "runs side by side"
+)
+HALF_A_POINT = 0.005  # the difference whose cost is told
+LEVEL = 0.05
+RANDOMIZED = 2_000  # outputs exchanged anew, at most; the hierarchical bootstrap draws as many
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one task's split: the value of each run, the interval of the difference of means, and what p becomes where
+    several tasks are compared at once. `randomized_p` is that of approximate randomisation, None where it is not defined;
+    `hierarchical` the interval of a bootstrap over runs and examples, over both alone. `examples_needed` is None where the
+    sides do not differ on any example."""
+
+    task: str
+    split: str
+    metric: str
+    examples: int
+    clusters: int
+    ours: list[float]
+    theirs: list[float]
+    over: Over
+    interval: Interval
+    randomized_p: float | None
+    hierarchical: Interval | None
+    examples_needed: int | None
+    seeds_needed: float | None
+    corrected_p: float = 1.0
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.metric.endswith("perplexity")
+
+    @property
+    def verdict(self) -> str:
+        if self.corrected_p >= LEVEL:
+            return "not shown"
+        return "better" if (self.interval.difference > 0) != self.lower_is_better else "worse"
+
+
+@dataclass(frozen=True)
+class Options:
+    """`over` None: other examples and other seeds where each side has two runs at least, else other examples."""
+
+    over: Over | None = None
+    resamples: int = 10_000
+    clusters: str | None = None
+
+
+def compare(ours: Sequence[Path], theirs: Sequence[Path], options: Options | None = None) -> list[Comparison]:
+    """Compare two groups of runs, task by task, on each split with predictions of all runs and known labels.
+
+    Raises UserError for runs of tasks that one side lacks, unfinished runs, and different examples.
+    """
+    options = options or Options()
+    if options.resamples < 1:
+        raise UserError(f"--resamples {options.resamples}: at least one")
+    if both := sorted({str(run) for run in ours if run.resolve() in {other.resolve() for other in theirs}}):
+        raise UserError(f"{both[0]} is on both sides")
+    sides = [[reader.read(run) for run in side] for side in (ours, theirs)]
+    for record in (record for side in sides for record in side):
+        if record.result is None:
+            raise UserError(f"{record.folder} is not finished: the same command continues it")
+    tasks = [list(dict.fromkeys(record.task for record in side)) for side in sides]
+    if set(tasks[0]) != set(tasks[1]):
+        missing = sorted(set(tasks[0]) ^ set(tasks[1]))
+        raise UserError(f"runs of different tasks cannot be compared: {', '.join(missing)} is on one side alone")
+    comparisons = [
+        each
+        for task in tasks[0]
+        for each in _of_task(task, *([record for record in side if record.task == task] for side in sides), options)
+    ]
+    return list(_corrected(comparisons))
+
+
+def _of_task(task: str, ours: Sequence[Record], theirs: Sequence[Record], options: Options) -> list[Comparison]:
+    everyone = [*ours, *theirs]
+    comparisons = []
+    for split in dict.fromkeys(split for record in everyone for split in splits(record)):
+        examples = [read_examples(record, split) for record in everyone]
+        if not _has_scores(examples):
+            continue
+        check_same(examples)
+        clusters = examples[0].clusters(options.clusters)
+        found = [example_metrics.of_examples(each) for each in examples]
+        for name in found[0]:
+            if all(name in each for each in found):
+                runs = [each[name] for each in found]
+                sides = runs[: len(ours)], runs[len(ours) :]
+                comparisons.append(_comparison(task, split, name, *sides, clusters, options))
+    if not comparisons:
+        raise UserError(f"{task}: no metric of its runs can be computed from their examples; {COMPARABLE}")
+    return comparisons
+
+
+def _has_scores(examples: Sequence[Examples]) -> bool:
+    """Whether a split has labels or scores. Raises UserError for a language model that recorded none, and labels of one run
+    alone."""
+    lacking = [each for each in examples if not each.are_labelled and not each.scores]
+    if not lacking:
+        return True
+    task_type = (lacking[0].record.result or {})["task_type"]
+    if len(lacking) == len(examples) and task_type.get("has_labels", True):  # results of earlier versions do not say
+        return False  # hidden labels
+    raise UserError(
+        f"{lacking[0].record.folder} recorded no score of each example of {lacking[0].split}, as runs of earlier versions: "
+        "the same command with reuse=false writes them"
+    )
+
+
+def _comparison(
+    task: str,
+    split: str,
+    name: str,
+    ours: Sequence[Metric],
+    theirs: Sequence[Metric],
+    clusters: Clusters | None,
+    options: Options,
+) -> Comparison:
+    several = min(len(ours), len(theirs)) > 1
+    over: Over = options.over or ("both" if several else "examples")
+    if over != "examples" and not several:
+        raise UserError(f"--over {over}: takes two runs on each side at least; give more, or --over examples")
+    units = ours[0].n_examples if clusters is None else len(np.unique(clusters))
+    if over != "seeds" and units < 2:
+        raise UserError(f"{task}: one example of {split} alone, so other examples cannot be drawn")
+    hierarchical = None
+    resamples = min(options.resamples, RANDOMIZED)
+    if over == "examples":
+        interval = intervals.over_examples(ours, theirs, clusters, resamples=options.resamples)
+    elif over == "seeds":
+        interval = intervals.over_seeds(ours, theirs)
+    else:
+        interval = intervals.over_both(ours, theirs, clusters)
+        hierarchical = intervals.hierarchical_bootstrap(ours, theirs, clusters, resamples=resamples)
+    of_examples = (
+        interval if over == "examples" else intervals.over_examples(ours, theirs, clusters, resamples=resamples)
+    )
+    spread = intervals.variance(ours, theirs, clusters) if several and units > 1 else None
+    return Comparison(
+        task, split, name, ours[0].n_examples, units,
+        [value(run) for run in ours], [value(run) for run in theirs],
+        over, interval, _randomized(over, ours, theirs, clusters, resamples), hierarchical,
+        power.examples_needed(of_examples.standard_error**2, ours[0].n_examples, HALF_A_POINT)
+        if of_examples.standard_error > 0 else None,
+        None if spread is None else power.seeds_needed(spread, (len(ours), len(theirs)), HALF_A_POINT),
+    )  # fmt: skip
+
+
+def _randomized(
+    over: Over, ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None, resamples: int
+) -> float | None:
+    """p of outputs exchanged between pairs of runs, of runs dealt anew, or over both the larger of the two."""
+    found = []
+    pairs = [[run for run in side if isinstance(run, SumMetric)] for side in (ours, theirs)]
+    if over != "seeds" and len(pairs[0]) == len(pairs[1]) == len(ours):
+        found.append(randomization.over_examples(*pairs, clusters, resamples=resamples))
+    if over != "examples":
+        found.append(randomization.over_seeds(ours, theirs))
+    return max(found, default=None)
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
+    """With Holm's correction over all of them, where there are several tasks; as they are where there is one."""
+    several = len({each.task for each in comparisons}) > 1
+    p = [each.interval.p for each in comparisons]
+    for each, number in zip(comparisons, power.holm(p) if several else p, strict=True):
+        yield replace(each, corrected_p=number)

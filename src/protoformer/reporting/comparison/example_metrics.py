@@ -1,0 +1,149 @@
+"""Metrics of a run as functions of its examples, from what its folder holds, for significance tests.
+
+Metrics that are means over examples stand in `example_scores/`, and so do the sums of which ratios such as perplexity are made;
+the others are computed from `predictions/` again, and must give the number of `result.json`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from protoformer.errors import UserError
+from protoformer.reporting.comparison.examples import Examples, Row
+from protoformer.runs import reader
+from protoformer.significance import class_metrics, metrics, translation_metrics
+from protoformer.significance.metrics import Metric, value
+
+Builder = Callable[[Sequence[Row], Mapping[str, str]], Metric | None]  # of predictions and the notes of their scores
+TOLERANCE = 2e-3  # predictions are rounded
+
+
+def of_examples(examples: Examples) -> dict[str, Metric]:
+    """Name -> metric, for each metric of a split that can be computed example by example, in the order of result.json.
+
+    Raises UserError where predictions and `result.json` disagree.
+    """
+    recorded = examples.recorded_metrics
+    found: dict[str, Metric] = _ratios(examples.sums(), len(examples.scores))
+    found |= {name: metrics.mean(examples.column(name)) for name in reader.score_names(examples.scores)}
+    if examples.are_labelled:
+        notes = ((examples.record.result or {}).get("notes") or {}).get(examples.stage, {})
+        names = [*recorded, *(["chrf"] if "bleu" in recorded else [])]
+        for name in names:
+            builder = BUILDERS.get(name)
+            if builder is None or name in found or not np.isfinite(recorded.get(name, 0.0)):
+                continue
+            metric = builder(examples.rows, notes)
+            if metric is not None:
+                _check(examples, name, value(metric), recorded.get(name))
+                found[name] = metric
+    order = {name: place for place, name in enumerate(recorded)}
+    return {name: found[name] for name in sorted(found, key=lambda name: order.get(name, len(order)))}
+
+
+def _ratios(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Metric]:
+    """Perplexity per token, or per example where tokens are not counted; the accuracy of masked tokens."""
+    found: dict[str, Metric] = {}
+    for prefix in ("", "mlm_"):
+        if f"{prefix}log_likelihood" in sums:
+            tokens = sums.get(f"{prefix}tokens", [1.0] * examples)
+            found[f"{prefix}perplexity"] = metrics.perplexity(sums[f"{prefix}log_likelihood"], tokens)
+            if f"{prefix}correct" in sums:
+                found[f"{prefix}accuracy"] = metrics.ratio_of_sums(sums[f"{prefix}correct"], tokens)
+    return found
+
+
+def _check(examples: Examples, name: str, computed: float, recorded: float | None) -> None:
+    scale = 100 if (recorded or 0) > 1 else 1  # BLEU may be recorded as papers print it
+    if recorded is not None and abs(scale * computed - recorded) > TOLERANCE * scale:
+        raise UserError(
+            f"{examples.record.folder}: predictions/{examples.split}.jsonl has {name} {scale * computed:.4f}, result.json "
+            f"{recorded:.4f}: one of the two is not this run's"
+        )
+
+
+def _labels(rows: Sequence[Row]) -> tuple[list[int], list[int], int] | None:
+    """Predicted and reference labels as numbers, in the order of the task's labels, and their number; None where the rows do
+    not say that order, or have options of their own."""
+    first = rows[0]
+    order = list(first.get("probabilities") or (first.get("texts") or {}).get("completions") or ())
+    if "probabilities" not in first and any((row.get("texts") or {}).get("completions") != order for row in rows):
+        return None
+    numbers = {str(label).strip(): number for number, label in enumerate(order)}
+    if not all(str(row[key]) in numbers for row in rows for key in ("prediction", "label")):
+        return None
+    predictions, references = ([numbers[str(row[key])] for row in rows] for key in ("prediction", "label"))
+    return predictions, references, len(order)
+
+
+def _of_classes(
+    name: class_metrics.Name, average: class_metrics.Average, rows: Sequence[Row], notes: Mapping[str, str]
+) -> Metric | None:
+    labels = _labels(rows)
+    return None if labels is None else class_metrics.of_classes(name, average, *labels)
+
+
+def _matthews(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
+    labels = _labels(rows)
+    return None if labels is None else class_metrics.matthews(*labels)
+
+
+def _auroc(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
+    """Of two labels; that of several has no order of its examples."""
+    labels = _labels(rows)
+    if labels is None or labels[2] != 2 or "probabilities" not in rows[0]:
+        return None
+    second = list(rows[0]["probabilities"])[1]
+    scores = np.asarray([row["probabilities"][second] for row in rows])
+    return class_metrics.Auroc(scores, np.asarray(labels[1], dtype=float))
+
+
+def _numbers(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        predictions, references = (np.asarray([float(row[key]) for row in rows]) for key in ("prediction", "label"))
+    except (TypeError, ValueError):
+        return None
+    return predictions, references
+
+
+def _pearson(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
+    numbers = _numbers(rows)
+    return None if numbers is None else metrics.pearson(*numbers)
+
+
+def _spearman(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
+    numbers = _numbers(rows)
+    return None if numbers is None else metrics.Spearman(*numbers)
+
+
+def _texts(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """Hypotheses, and the first reference of each."""
+    references = [row["label"][0] if isinstance(row["label"], list) else row["label"] for row in rows]
+    return [str(row["prediction"]) for row in rows], [str(each) for each in references]
+
+
+def _bleu(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric:
+    """By the tokenizer of the signature that the run wrote down."""
+    parts = str(notes.get("bleu", "")).split("|")
+    tokenizer = next((part.partition(":")[2] for part in parts if part.startswith("tok:")), None)
+    return translation_metrics.bleu(*_texts(rows), tokenizer)
+
+
+def _chrf(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric:
+    return translation_metrics.chrf(*_texts(rows))
+
+
+BUILDERS: Mapping[str, Builder] = {
+    **{
+        f"{name}{suffix}": partial(_of_classes, name, average)
+        for name in ("f1", "precision", "recall")
+        for suffix, average in (("", "binary"), ("_macro", "macro"), ("_weighted", "weighted"))
+    },
+    "matthews_correlation": _matthews,
+    "auroc": _auroc,
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "bleu": _bleu,
+    "chrf": _chrf,
+}

@@ -1,0 +1,96 @@
+"""The printed comparison: a row for each metric, and how its numbers came to be."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from protoformer.reporting.comparison.compare import Comparison, Options, compare
+from protoformer.reporting.tables import counted, make_console, print_line, print_table
+
+COLUMNS = ("split", "metric", "examples", "these runs", "with", "difference", "95 % interval", "p", "randomised p")
+
+
+def main(ours: Sequence[str], theirs: Sequence[str], options: Options) -> None:
+    """Print the comparison, with metrics times 100 as in papers."""
+    comparisons = compare([Path(run) for run in ours], [Path(run) for run in theirs], options)
+    several = len({each.task for each in comparisons}) > 1
+    rows = [
+        (
+            *([each.task] if several else []),
+            each.split,
+            each.metric,
+            f"{each.examples:,}",
+            _mean(each, each.ours),
+            _mean(each, each.theirs),
+            f"{_shown(each, each.interval.difference):+.2f}",
+            f"{_shown(each, each.interval.low):+.2f} to {_shown(each, each.interval.high):+.2f}",
+            _p(each.interval.p),
+            "-" if each.randomized_p is None else _p(each.randomized_p),
+            *([_p(each.corrected_p)] if several else []),
+            each.verdict,
+        )
+        for each in comparisons
+    ]
+    console = make_console()
+    columns = (*(["task"] if several else []), *COLUMNS, *(["Holm's p"] if several else []), "")
+    print_table(columns, rows, console=console, whole=("verdict",))
+    for line in _notes(comparisons, options):
+        print_line(console, line)
+
+
+def _notes(comparisons: Sequence[Comparison], options: Options) -> Iterator[str]:
+    """How the numbers were computed, and what a difference of half a point would take."""
+    over = comparisons[0].over
+    yield {
+        "examples": f"interval: over other examples of the same runs; paired bootstrap, {options.resamples:,} resamples. "
+        "randomised p: outputs exchanged example by example",
+        "seeds": "interval: over other seeds on the same examples; Welch's t. randomised p: runs dealt anew to the two sides",
+        "both": "interval: over other examples and other seeds; variances of both, t with Satterthwaite's degrees of freedom. "
+        "randomised p: the larger of outputs exchanged and of runs dealt anew, each of which holds the other fixed",
+    }[over]
+    tasks = list(dict.fromkeys(each.task for each in comparisons))
+    for each in comparisons:
+        if over != "seeds" and each.clusters < each.examples:
+            where = each.split if len(tasks) == 1 else f"{each.task} {each.split}"
+            line = (
+                f"{where}: {each.examples:,} examples of {counted(each.clusters, 'passage')} (or what else they share), "
+                "which are drawn whole"
+            )
+            if each.metric == next(a.metric for a in comparisons if (a.task, a.split) == (each.task, each.split)):
+                yield line
+    if len(tasks) > 1:
+        yield f"Holm's p: corrected for the {len(comparisons)} rows, and what better, worse and not shown go by"
+    for each in comparisons:
+        yield from _lines_of(each, f"{each.task} {each.metric}" if len(tasks) > 1 else f"{each.split} {each.metric}")
+
+
+def _lines_of(each: Comparison, where: str) -> Iterator[str]:
+    if each.hierarchical is not None:
+        low, high = (_shown(each, bound) for bound in (each.hierarchical.low, each.hierarchical.high))
+        yield f"{where}: {low:+.2f} to {high:+.2f} by a hierarchical bootstrap of runs and examples, too narrow for few runs"
+    if each.lower_is_better:
+        return
+    if each.examples_needed is None:
+        yield f"{where}: both sides have the same score on every example"
+        return
+    seeds = (
+        "" if each.seeds_needed is None
+        else "; on these examples no number of runs would" if np.isinf(each.seeds_needed)
+        else f"; on these examples by {each.seeds_needed:,} runs on each side"
+    )  # fmt: skip
+    yield f"{where}: a difference of half a point would be shown by {each.examples_needed:,} examples{seeds} (power 80 %)"
+
+
+def _shown(comparison: Comparison, number: float) -> float:
+    return number if comparison.lower_is_better else 100 * number
+
+
+def _mean(comparison: Comparison, values: Sequence[float]) -> str:
+    shown = [_shown(comparison, each) for each in values]
+    spread = f" ± {np.std(shown, ddof=1):.2f} (n = {len(shown)})" if len(shown) > 1 else ""
+    return f"{np.mean(shown):.2f}{spread}"
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
