@@ -73,7 +73,7 @@ def test_a_task_runs_on_rows_of_its_schema(name: str, tokenizer: Tokenizer, back
         evaluation = module.evaluate("val", split, outputs)
         assert list(evaluation.scores) == main
         assert all(-1 <= value <= 1 or math.isnan(value) for value in evaluation.scores.values())
-        assert len(list(evaluation.rows())) == len(table)
+        assert len(list(evaluation.rows())) == len(data.passages(role, split)) == len(table)
         assert evaluation.notes["prompts"].startswith(f"version:{node['rows']['version']}|shots:{shots}")
         right = perfect(references, main, node["module"].get("max_new_tokens"))
         assert right.scores == dict.fromkeys(main, pytest.approx(1.0, abs=0.02)), name

@@ -158,6 +158,10 @@ def test_a_validation_says_loss_perplexity_and_bits_per_byte_of_every_token_once
     evaluation = ours.evaluate("val", "", gather_examples(parts, 1))
     loss = float(everything.total / everything.targets)
     assert evaluation.scores == {"token_probability": pytest.approx(math.exp(-loss))}
+    sums = evaluation.example_sums()
+    assert list(evaluation.example_ids()) == [0, 1, 2, 3, 4]
+    assert sum(sums["tokens"]) == float(everything.targets)
+    assert -sum(sums["log_likelihood"]) == pytest.approx(float(everything.total), rel=1e-5)
     assert dict(evaluation.other_metrics) == pytest.approx(
         {"loss": loss, "perplexity": math.exp(loss), "bits_per_byte": loss / math.log(2) / 4.0}
     )

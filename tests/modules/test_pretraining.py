@@ -200,6 +200,10 @@ def test_the_numbers_of_a_split_are_those_of_all_its_examples_once() -> None:
     mlm_accuracy = float((output.mlm_logits.argmax(-1) == output.target_ids).float().mean())
     nsp_accuracy = float((output.nsp_logits.argmax(-1) == everything["next_sentence"])[labelled].float().mean())
     assert evaluation.scores == {"mlm_accuracy": pytest.approx(mlm_accuracy)}
+    sums = {name: sum(column) for name, column in evaluation.example_sums().items()}
+    assert -sums["mlm_log_likelihood"] / sums["mlm_tokens"] == pytest.approx(mlm_loss, rel=1e-5)
+    assert sums["mlm_correct"] / sums["mlm_tokens"] == pytest.approx(mlm_accuracy)
+    assert list(evaluation.example_ids()) == list(range(7))
     assert dict(evaluation.other_metrics) == pytest.approx(
         {
             "mlm_loss": mlm_loss, "mlm_perplexity": np.exp(mlm_loss), "nsp_loss": nsp_loss, "nsp_accuracy": nsp_accuracy,

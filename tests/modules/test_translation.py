@@ -108,6 +108,9 @@ def test_an_evaluation_holds_losses_bleu_signatures_and_what_was_written() -> No
     plain = float(loss.running_metrics["plain_loss"][0] / loss.targets)
     assert evaluation.other_metrics["loss"] == pytest.approx(plain, rel=1e-5)
     assert evaluation.other_metrics["perplexity"] == pytest.approx(float(torch.tensor(plain).exp()), rel=1e-4)
+    sums = evaluation.example_sums()
+    assert -sum(sums["log_likelihood"]) / sum(sums["tokens"]) == pytest.approx(plain, rel=1e-5)
+    assert [len(each) for each in sums.values()] == [4, 4]
     assert evaluation.scores["bleu"] < 0.5
     assert "tok:13a" in evaluation.notes["bleu"]
     assert "moses:de" in evaluation.notes["compound_bleu"]

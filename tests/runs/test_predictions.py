@@ -35,6 +35,18 @@ def test_scores_go_by_the_id_of_the_row(tmp_path: Path) -> None:
     ]
 
 
+def test_sums_and_shared_passages_stand_beside_the_scores(tmp_path: Path) -> None:
+    passages = ["a", "b", "c", "a"]
+    sums = {"log_likelihood": [-3.0, -2.0], "tokens": [2.0, 1.0]}
+    predictions.write_scores(tmp_path, "val", [0, 3], {"f1": [0.5, 1.0]}, sums=sums, passages=passages)
+    assert lines(tmp_path / "val.jsonl") == [
+        {"id": 0, "f1": 0.5, "cluster": 0, "sums": {"log_likelihood": -3.0, "tokens": 2.0}},
+        {"id": 3, "f1": 1.0, "cluster": 0, "sums": {"log_likelihood": -2.0, "tokens": 1.0}},
+    ]
+    predictions.write_scores(tmp_path, "test", [0, 1], {}, sums=sums, passages=passages)
+    assert "cluster" not in lines(tmp_path / "test.jsonl")[0]  # none is shared
+
+
 def test_as_many_scores_as_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="zip"):
         predictions.write_scores(tmp_path, "val", [0, 3], {"accuracy": [1.0]})

@@ -93,6 +93,10 @@ def test_by_hand(window: int, strides: list[int]) -> None:
         assert sum(row[f"negative_log_likelihood_stride_{stride}"] for row in rows) == pytest.approx(total, rel=1e-6)
     assert [row["tokens"] for row in result.rows()] == [11, 4, 1]
     first = strides[0]
+    sums = result.example_sums()
+    assert -sum(sums["log_likelihood"]) == pytest.approx(by_hand(window, first), rel=1e-6)
+    assert sum(sums["tokens"]) == 16
+    assert len(result.example_ids()) == len(sums["tokens"])
     word_perplexity = result.other_metrics[f"perplexity_per_word_stride_{first}"]
     assert result.scores == {f"probability_per_word_stride_{first}": pytest.approx(1 / word_perplexity)}
 

@@ -89,17 +89,19 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], options: Options | Non
         missing = sorted(set(tasks[0]) ^ set(tasks[1]))
         raise UserError(f"runs of different tasks cannot be compared: {', '.join(missing)} is on one side alone")
     comparisons = [
-        each
-        for task in tasks[0]
-        for each in _of_task(task, *([record for record in side if record.task == task] for side in sides), options)
+        each for task in tasks[0] for each in _of_task(task, _on(task, sides[0]), _on(task, sides[1]), options)
     ]
     return list(_corrected(comparisons))
+
+
+def _on(task: str, side: Sequence[Record]) -> list[Record]:
+    return [record for record in side if record.task == task]
 
 
 def _of_task(task: str, ours: Sequence[Record], theirs: Sequence[Record], options: Options) -> list[Comparison]:
     everyone = [*ours, *theirs]
     comparisons = []
-    for split in dict.fromkeys(split for record in everyone for split in splits(record)):
+    for split in splits(everyone[0]):
         examples = [read_examples(record, split) for record in everyone]
         if not _has_scores(examples):
             continue
@@ -175,9 +177,9 @@ def _randomized(
 ) -> float | None:
     """p of outputs exchanged between pairs of runs, of runs dealt anew, or over both the larger of the two."""
     found = []
-    pairs = [[run for run in side if isinstance(run, SumMetric)] for side in (ours, theirs)]
-    if over != "seeds" and len(pairs[0]) == len(pairs[1]) == len(ours):
-        found.append(randomization.over_examples(*pairs, clusters, resamples=resamples))
+    first, second = ([run for run in side if isinstance(run, SumMetric)] for side in (ours, theirs))
+    if over != "seeds" and len(first) == len(second) == len(ours):
+        found.append(randomization.over_examples(first, second, clusters, resamples=resamples))
     if over != "examples":
         found.append(randomization.over_seeds(ours, theirs))
     return max(found, default=None)

@@ -99,12 +99,11 @@ def _auroc(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
     return class_metrics.Auroc(scores, np.asarray(labels[1], dtype=float))
 
 
-def _numbers(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray] | None:
+def _numbers(rows: Sequence[Row]) -> tuple[list[float], list[float]] | None:
     try:
-        predictions, references = (np.asarray([float(row[key]) for row in rows]) for key in ("prediction", "label"))
+        return [float(row["prediction"]) for row in rows], [float(row["label"]) for row in rows]
     except (TypeError, ValueError):
         return None
-    return predictions, references
 
 
 def _pearson(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
@@ -114,7 +113,7 @@ def _pearson(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
 
 def _spearman(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
     numbers = _numbers(rows)
-    return None if numbers is None else metrics.Spearman(*numbers)
+    return None if numbers is None else metrics.Spearman(*map(np.asarray, numbers))
 
 
 def _texts(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
@@ -134,11 +133,11 @@ def _chrf(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric:
     return translation_metrics.chrf(*_texts(rows))
 
 
+NAMES: tuple[class_metrics.Name, ...] = ("f1", "precision", "recall")
+AVERAGES: Mapping[str, class_metrics.Average] = {"": "binary", "_macro": "macro", "_weighted": "weighted"}
 BUILDERS: Mapping[str, Builder] = {
     **{
-        f"{name}{suffix}": partial(_of_classes, name, average)
-        for name in ("f1", "precision", "recall")
-        for suffix, average in (("", "binary"), ("_macro", "macro"), ("_weighted", "weighted"))
+        f"{name}{suffix}": partial(_of_classes, name, average) for name in NAMES for suffix, average in AVERAGES.items()
     },
     "matthews_correlation": _matthews,
     "auroc": _auroc,
