@@ -34,7 +34,7 @@ Clusters = Int[ndarray, "examples"]
 CHUNK = 4_000_000  # counts in memory at once
 
 
-class Interval(NamedTuple):
+class DifferenceInterval(NamedTuple):
     """A difference, ours minus theirs, with its confidence interval and two-sided p-value against no difference."""
 
     difference: float
@@ -76,7 +76,7 @@ def over_examples(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
-) -> Interval:
+) -> DifferenceInterval:
     """Paired bootstrap over examples. The interval is of percentiles of the resampled differences; p twice the smaller share of
     them on one side of zero, and at least 1 / resamples."""
     drawn = np.concatenate(
@@ -88,7 +88,7 @@ def over_examples(
     return _percentiles(difference(ours, theirs), drawn, level)
 
 
-def over_seeds(ours: Sequence[Metric], theirs: Sequence[Metric], *, level: float = 0.95) -> Interval:
+def over_seeds(ours: Sequence[Metric], theirs: Sequence[Metric], *, level: float = 0.95) -> DifferenceInterval:
     """Welch's interval of the runs' scores. Raises ValueError with fewer than two runs on a side."""
     scores = [np.asarray([value(run) for run in side]) for side in (ours, theirs)]
     if min(map(len, scores)) < 2:
@@ -100,7 +100,7 @@ def over_seeds(ours: Sequence[Metric], theirs: Sequence[Metric], *, level: float
 
 def over_both(
     ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None = None, *, level: float = 0.95
-) -> Interval:
+) -> DifferenceInterval:
     """The interval over other examples and other seeds. Raises ValueError with fewer than two runs on a side."""
     parts = variance(ours, theirs, clusters)
     components = [parts.examples, *parts.seeds]
@@ -136,7 +136,7 @@ def hierarchical_bootstrap(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
-) -> Interval:
+) -> DifferenceInterval:
     """Runs of each side and examples, all drawn with replacement. Too narrow with few runs, see `over_both`."""
     generator = np.random.default_rng([seed, 1])
     drawn = []
@@ -180,20 +180,20 @@ def _mean_values(runs: Sequence[Metric], counts: Counts) -> Float[ndarray, "resa
     return np.mean([run.values(counts) for run in runs], axis=0)
 
 
-def _percentiles(observed: float, drawn: Float[ndarray, "resamples"], level: float) -> Interval:
+def _percentiles(observed: float, drawn: Float[ndarray, "resamples"], level: float) -> DifferenceInterval:
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     smaller = min((drawn <= 0).mean(), (drawn >= 0).mean())
     p = min(1.0, max(2 * float(smaller), 1 / len(drawn)))
-    return Interval(observed, float(low), float(high), p, float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0)
+    return DifferenceInterval(observed, float(low), float(high), p, float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0)
 
 
-def _t_interval(observed: float, variance: float, freedom: float, level: float) -> Interval:
+def _t_interval(observed: float, variance: float, freedom: float, level: float) -> DifferenceInterval:
     error = float(np.sqrt(variance))
     if error == 0:
-        return Interval(observed, observed, observed, float(observed == 0), 0.0)
+        return DifferenceInterval(observed, observed, observed, float(observed == 0), 0.0)
     half = student_t.quantile((1 + level) / 2, freedom) * error
     p = 2 * student_t.tail(abs(observed) / error, freedom)
-    return Interval(observed, observed - half, observed + half, p, error)
+    return DifferenceInterval(observed, observed - half, observed + half, p, error)
 
 
 def _satterthwaite(parts: Sequence[float], freedom: Sequence[int], total: float) -> float:

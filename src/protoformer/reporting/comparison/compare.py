@@ -16,7 +16,7 @@ from protoformer.reporting.comparison.examples import read as read_examples
 from protoformer.runs import reader
 from protoformer.runs.reader import Record
 from protoformer.significance import intervals, power, randomization
-from protoformer.significance.intervals import Clusters, Interval, Over
+from protoformer.significance.intervals import Clusters, DifferenceInterval, Over
 from protoformer.significance.metrics import Metric, SumMetric, value
 
 COMPARABLE = (
@@ -43,9 +43,9 @@ class Comparison:
     ours: list[float]
     theirs: list[float]
     over: Over
-    interval: Interval
+    interval: DifferenceInterval
     randomized_p: float | None
-    hierarchical: Interval | None
+    hierarchical: DifferenceInterval | None
     examples_needed: int | None
     seeds_needed: float | None
     corrected_p: float = 1.0
@@ -107,10 +107,10 @@ def _of_task(task: str, ours: Sequence[Record], theirs: Sequence[Record], option
             continue
         check_same(examples)
         clusters = examples[0].clusters(options.clusters)
-        found = [example_metrics.of_examples(each) for each in examples]
-        for name in found[0]:
-            if all(name in each for each in found):
-                runs = [each[name] for each in found]
+        metrics = [example_metrics.of_examples(each) for each in examples]
+        for name in metrics[0]:
+            if all(name in each for each in metrics):
+                runs = [each[name] for each in metrics]
                 sides = runs[: len(ours)], runs[len(ours) :]
                 comparisons.append(_comparison(task, split, name, *sides, clusters, options))
     if not comparisons:
@@ -121,14 +121,14 @@ def _of_task(task: str, ours: Sequence[Record], theirs: Sequence[Record], option
 def _has_scores(examples: Sequence[Examples]) -> bool:
     """Whether a split has labels or scores. Raises UserError for a language model that recorded none, and labels of one run
     alone."""
-    lacking = [each for each in examples if not each.are_labelled and not each.scores]
-    if not lacking:
+    missing = [each for each in examples if not each.are_labelled and not each.scores]
+    if not missing:
         return True
-    task_type = (lacking[0].record.result or {})["task_type"]
-    if len(lacking) == len(examples) and task_type.get("has_labels", True):  # results of earlier versions do not say
+    task_type = (missing[0].record.result or {})["task_type"]
+    if len(missing) == len(examples) and task_type.get("has_labels", True):  # results of earlier versions do not say
         return False  # hidden labels
     raise UserError(
-        f"{lacking[0].record.folder} recorded no score of each example of {lacking[0].split}, as runs of earlier versions: "
+        f"{missing[0].record.folder} recorded no score of each example of {missing[0].split}, as runs of earlier versions: "
         "the same command with reuse=false writes them"
     )
 
@@ -176,13 +176,13 @@ def _randomized(
     over: Over, ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None, resamples: int
 ) -> float | None:
     """p of outputs exchanged between pairs of runs, of runs dealt anew, or over both the larger of the two."""
-    found = []
+    p_values = []
     first, second = ([run for run in side if isinstance(run, SumMetric)] for side in (ours, theirs))
     if over != "seeds" and len(first) == len(second) == len(ours):
-        found.append(randomization.over_examples(first, second, clusters, resamples=resamples))
+        p_values.append(randomization.over_examples(first, second, clusters, resamples=resamples))
     if over != "examples":
-        found.append(randomization.over_seeds(ours, theirs))
-    return max(found, default=None)
+        p_values.append(randomization.over_seeds(ours, theirs))
+    return max(p_values, default=None)
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:

@@ -25,33 +25,33 @@ def of_examples(examples: Examples) -> dict[str, Metric]:
     Raises UserError where predictions and `result.json` disagree.
     """
     recorded = examples.recorded_metrics
-    found: dict[str, Metric] = _ratios(examples.sums(), len(examples.scores))
-    found |= {name: metrics.mean(examples.column(name)) for name in reader.score_names(examples.scores)}
+    functions: dict[str, Metric] = _ratios(examples.sums(), len(examples.scores))
+    functions |= {name: metrics.mean(examples.column(name)) for name in reader.score_names(examples.scores)}
     if examples.are_labelled:
         notes = ((examples.record.result or {}).get("notes") or {}).get(examples.stage, {})
         names = [*recorded, *(["chrf"] if "bleu" in recorded else [])]
         for name in names:
             builder = BUILDERS.get(name)
-            if builder is None or name in found or not np.isfinite(recorded.get(name, 0.0)):
+            if builder is None or name in functions or not np.isfinite(recorded.get(name, 0.0)):
                 continue
             metric = builder(examples.rows, notes)
             if metric is not None:
                 _check(examples, name, value(metric), recorded.get(name))
-                found[name] = metric
-    order = {name: place for place, name in enumerate(recorded)}
-    return {name: found[name] for name in sorted(found, key=lambda name: order.get(name, len(order)))}
+                functions[name] = metric
+    order = {name: index for index, name in enumerate(recorded)}
+    return {name: functions[name] for name in sorted(functions, key=lambda name: order.get(name, len(order)))}
 
 
 def _ratios(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Metric]:
     """Perplexity per token, or per example where tokens are not counted; the accuracy of masked tokens."""
-    found: dict[str, Metric] = {}
+    functions: dict[str, Metric] = {}
     for prefix in ("", "mlm_"):
         if f"{prefix}log_likelihood" in sums:
             tokens = sums.get(f"{prefix}tokens", [1.0] * examples)
-            found[f"{prefix}perplexity"] = metrics.perplexity(sums[f"{prefix}log_likelihood"], tokens)
+            functions[f"{prefix}perplexity"] = metrics.perplexity(sums[f"{prefix}log_likelihood"], tokens)
             if f"{prefix}correct" in sums:
-                found[f"{prefix}accuracy"] = metrics.ratio_of_sums(sums[f"{prefix}correct"], tokens)
-    return found
+                functions[f"{prefix}accuracy"] = metrics.ratio_of_sums(sums[f"{prefix}correct"], tokens)
+    return functions
 
 
 def _check(examples: Examples, name: str, computed: float, recorded: float | None) -> None:

@@ -42,8 +42,8 @@ class Examples:
     def recorded_metrics(self) -> dict[str, float]:
         """The metrics of the split in `result.json`, by name."""
         prefix = f"{self.stage}/"
-        found = (self.record.result or {}).get("metrics", {})
-        return {name.removeprefix(prefix): number for name, number in found.items() if name.startswith(prefix)}
+        metrics = (self.record.result or {}).get("metrics", {})
+        return {name.removeprefix(prefix): number for name, number in metrics.items() if name.startswith(prefix)}
 
     def column(self, name: str) -> list[float]:
         return [float(row[name]) for row in self.scores]
@@ -86,7 +86,7 @@ class Examples:
             values = [(row.get("texts") or {}).get(passage) for row in self.rows]
             if "question" not in (self.rows[0] if self.rows else ()) or None in values:
                 return None
-        numbers: Int[ndarray, examples] = np.unique([str(each) for each in values], return_inverse=True)[1]
+        numbers: ndarray = np.unique([str(each) for each in values], return_inverse=True)[1]
         return numbers if numbers.max() + 1 < len(numbers) else None
 
 
@@ -118,8 +118,8 @@ def check_same(examples: Sequence[Examples]) -> None:
     first = examples[0]
     expected = first.identity()
     for each in examples[1:]:
-        found = each.identity()
-        if found == expected or (each.are_labelled and first.are_labelled and _without_texts(found, expected)):
+        actual = each.identity()
+        if actual == expected or (each.are_labelled and first.are_labelled and _without_texts(actual, expected)):
             continue
         ours, theirs = (len(run.rows if run.are_labelled else run.scores) for run in (each, first))
         what = f"{ours:,} and {theirs:,} examples" if ours != theirs else "other texts, labels or tokens"
@@ -128,9 +128,9 @@ def check_same(examples: Sequence[Examples]) -> None:
         )
 
 
-def _without_texts(found: Sequence[object], expected: Sequence[object]) -> bool:
+def _without_texts(actual: Sequence[object], expected: Sequence[object]) -> bool:
     """Whether all but the texts agrees, where one of the two kept none."""
-    return found[0] == expected[0] and None in (found[1], expected[1])
+    return actual[0] == expected[0] and None in (actual[1], expected[1])
 
 
 def _scores_of_predictions(rows: Sequence[Row]) -> list[Row]:
