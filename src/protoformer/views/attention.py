@@ -1,14 +1,10 @@
 """The attention page: one HTML file that needs nothing but a browser.
 
 Weights are quantised to bytes, 255 sqrt(w): the square root keeps differences between small weights, and the error is at most
-0.004. Text is embedded as JSON with `<`, `>` and `&` escaped, and the page inserts it as text, never as markup. A content
-security policy allows no script but the page's own, and no requests.
+0.004.
 """
 
 import base64
-import hashlib
-import html
-import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from protoformer.views.html_page import filled
 from protoformer.views.panels import Panel, Token
 
 PAGE_MARKER = "<!-- attention, a page of protoformer -->"  # only a file with this line is overwritten
@@ -44,18 +41,8 @@ def page(panels: Sequence[Panel], model: str, texts: Sequence[str], note: str = 
         "prediction": prediction,
         "panels": [_panel(panel) for panel in panels],
     }
-    fields = {
-        "mark": PAGE_MARKER,
-        "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; base-uri 'none'",
-        "title": html.escape(
-            f"Attention · {model} · {title_text[:MAX_TITLE]}{'...' if len(title_text) > MAX_TITLE else ''}"
-        ),
-        "style": style,
-        "data": _escaped_json(data),
-        "script": script,
-    }
-    before, *pieces = template.split("{{")
-    return before + "".join(fields[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces))
+    title = f"Attention · {model} · {title_text[:MAX_TITLE]}{'...' if len(title_text) > MAX_TITLE else ''}"
+    return filled(template, mark=PAGE_MARKER, title=title, style=style, script=script, data=data)
 
 
 def quantize(weights: Float[Tensor, "..."]) -> UInt8[ndarray, "..."]:
@@ -101,13 +88,3 @@ def _statistics(numbers: Mapping[str, Tensor | None]) -> dict[str, list[list[flo
 
 def _compressed(array: UInt8[ndarray, "..."]) -> str:
     return base64.b64encode(zlib.compress(array.tobytes(), 6)).decode()
-
-
-def _escaped_json(data: Mapping[str, object]) -> str:
-    """JSON that can stand in a script element: it cannot close it or open a comment."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -26,7 +26,10 @@ from protoformer.views.token_labels import token_labels
 
 @dataclass(frozen=True)
 class InspectedModel:
-    """A model with its tokenizer and input template. `template` None: a causal language model, which reads plain text."""
+    """A model with its tokenizer and input template. `template` None: a causal language model, which reads plain text.
+
+    `start_id` is the token that such a model has read before the first one of a document: the end of the one before.
+    """
 
     name: str
     model: Backbone | EncoderDecoder
@@ -34,6 +37,7 @@ class InspectedModel:
     template: Any
     special_ids: frozenset[int]
     special_labels: Mapping[int, str]  # labels of ids that a template adds to the vocabulary
+    start_id: int | None = None
 
     @property
     def n_layers(self) -> int:
@@ -69,7 +73,14 @@ def inspect_model(name: str, model: Any, tokenizer: Tokenizer, template: Any, *,
         None if is_causal_lm else template,
         frozenset(added | template_labels.keys()),
         {index: label for index, label in template_labels.items() if index >= tokenizer.vocab_size},
+        _start_id(model, template) if is_causal_lm else None,
     )
+
+
+def _start_id(model: Backbone | EncoderDecoder, template: Any) -> int | None:
+    """The token that ends documents, where the template has one and the model an embedding for it."""
+    end: int | None = getattr(template, "end_of_text_id", None)
+    return end if end is not None and end < model.embeddings.token.num_embeddings else None
 
 
 def attention_panels(inspected: InspectedModel, texts: Sequence[TokenizedText], layers: Sequence[int]) -> list[Panel]:

@@ -1,0 +1,80 @@
+"""`protoformer probe heads`: which attention head finds which arc of a treebank's trees."""
+
+import argparse
+
+HELP = (
+    "hold each attention head against the trees of a treebank: relations, trees, a linear probe, random models beside"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="a run folder, or weights: a folder or a hub id")
+    parser.add_argument(
+        "--treebank",
+        metavar="FILE",
+        help="a treebank in CoNLL-U that heads are chosen on, or sample, that of the built-in sample; without, of decoders: "
+        "previous-token, duplicate-token and induction heads on repeated random tokens",
+    )
+    parser.add_argument(
+        "--report-on",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="treebanks that the numbers are of (default: every second sentence of --treebank; heads are chosen on the others)",
+    )
+    parser.add_argument(
+        "--side",
+        choices=["source", "target", "cross"],
+        help="of an encoder-decoder: the encoder's heads (default), the decoder's, or those from target to source",
+    )
+    parser.add_argument(
+        "--special-tokens", action="store_true", help="a word that attends to a special token most finds nothing"
+    )
+    parser.add_argument(
+        "--random", type=_natural, default=3, metavar="N", help="random models of the same shape (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--at-least",
+        type=_natural,
+        default=100,
+        metavar="N",
+        help="arcs that a relation must have (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sentences", type=_positive, metavar="N", help="read the first N sentences of each treebank alone"
+    )
+    parser.add_argument("--out", metavar="DIR", help="write tables as CSV, a figure and a page of sentences there")
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> None:
+    # not at the top: torch is slow to import
+    from protoformer.inference.syntax import main, repeated
+
+    if options.treebank is None:
+        repeated.main(options.source, options.random, options.out)
+        return
+    main.main(
+        options.source,
+        main.ProbeRequest(
+            options.treebank,
+            options.report_on,
+            options.side,
+            options.random,
+            options.at_least,
+            options.sentences,
+            options.special_tokens,
+            options.out,
+        ),
+    )

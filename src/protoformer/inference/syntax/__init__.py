@@ -1,0 +1,1 @@
+"""`protoformer probe heads`: the attention heads of a model held against the trees of a treebank."""

@@ -1,0 +1,1 @@
+"""Attention heads held against syntax: treebanks, attention between words, relations, trees."""
