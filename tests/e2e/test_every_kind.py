@@ -11,7 +11,7 @@ import pytest
 from protoformer import cli
 from protoformer.commands import train
 from protoformer.reporting import card, results
-from protoformer.training import attention_page
+from protoformer.training.results import attention_page
 from protoformer.training.trackers import tracking
 
 from .commands import result

@@ -72,6 +72,7 @@ def what_counts(run: Path) -> dict[str, Any]:
         pytest.param([], 12, [6, 12], marks=pytest.mark.slow),
         (["hardware.micro_batch=3"], 12, [6, 12]),
         (["trainer.val_check_interval=3"], 12, [3, 6, 9, 12]),
+        (["recipe.ema=0.9", "recipe.layerwise_lr_decay=0.8"], 12, [6, 12]),
         pytest.param(["trainer.max_steps=8"], 8, [6, 8], marks=pytest.mark.slow),
         (  # no score can rise by 100 points: it stops at the third validation, long before the last step
             ["recipe.early_stopping={patience:2,min_delta:100}", "recipe.epochs=9", "trainer.limit_train_batches=2"],
@@ -79,7 +80,7 @@ def what_counts(run: Path) -> dict[str, Any]:
             [2, 4, 6],
         ),
     ],
-    ids=["epochs", "accumulated", "validated within epochs", "steps", "stopped early"],
+    ids=["epochs", "accumulated", "validated within epochs", "moving average", "steps", "stopped early"],
 )
 def test_from_every_checkpoint_the_run_ends_the_same(
     tmp_path: Path,
@@ -127,6 +128,7 @@ def stop_at_validation_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> li
     [
         (["trainer.val_check_interval=3"], 12),
         (["trainer.max_steps=8", "recipe.average=2"], 8),
+        (["recipe.ema=0.9"], 12),
         pytest.param(
             ["recipe.early_stopping={patience:1,min_delta:100}", "recipe.epochs=9", "trainer.limit_train_batches=2"],
             4,
@@ -138,7 +140,7 @@ def stop_at_validation_batch(monkeypatch: pytest.MonkeyPatch, number: int) -> li
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["within epochs", "steps", "stopped early", "with probes"],
+    ids=["within epochs", "steps", "moving average", "stopped early", "with probes"],
 )
 def test_a_stop_while_a_fit_validates_is_served_in_it_and_the_validation_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], last_step: int

@@ -12,7 +12,7 @@ from protoformer.data.batching.loader import BatchLoader
 from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler
 from protoformer.training.callbacks import throughput as module_under_test
 from protoformer.training.callbacks.throughput import Counts, Throughput, count
-from protoformer.training.result import training_stats
+from protoformer.training.results.result import training_stats
 
 
 def run_windows(

@@ -12,11 +12,12 @@ from protoformer import hub
 from protoformer.assembly.head_weights import HeadWeights, labels_of
 from protoformer.assembly.instantiate import instantiate
 from protoformer.config.validate import check_names_weights
-from protoformer.errors import UserError, WeightsError
+from protoformer.errors import ConfigurationError, UserError, WeightsError
 from protoformer.models import weights
 from protoformer.models.hf.labels import fitted
 from protoformer.models.hf.layout import HeadLayout, WeightsLayout
 from protoformer.models.hf.sizes import read_tensors
+from protoformer.modules.layerwise import top_layers
 from protoformer.modules.task_module import TaskModule
 from protoformer.runs.digests import checkpoints_digest, folder_digest
 from protoformer.runs.folder import RunFolder
@@ -83,7 +84,12 @@ def _from_hub(repo: str, revision: str | None, *, test_only: bool) -> InitialWei
 
 def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial: InitialWeights) -> None:
     """Load the first weights into a module. A head for another purpose than the task's is left out, and the log says so."""
+    reinitialised = config["recipe"].get("reinit_layers", 0)
     if initial.folder is None:
+        if reinitialised:
+            raise ConfigurationError(
+                f"recipe.reinit_layers={reinitialised} draws layers of initial weights anew, and init_from=scratch has none"
+            )
         return
     task, name = config["task"], initial.source_name
     test_only = task["splits"].get("train") is None
@@ -96,7 +102,12 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
         optional = (*module.backbone.optional_prefixes, *layout.optional_prefixes)
     for matrix in ROWS_OF_TOKENS:
         backbone = weights.pad_embedding_rows(module.backbone, backbone, matrix)
+    prefixes = tuple(top_layers(module.backbone, reinitialised)) if reinitialised else ()
+    drawn = {key: tensor.clone() for key, tensor in module.backbone.state_dict().items() if key.startswith(prefixes)}
     weights.load_into(module.backbone, backbone, name, () if test_only else optional)
+    if reinitialised:
+        module.backbone.load_state_dict(drawn, strict=False)
+        log.info("drawn anew (recipe.reinit_layers=%d): %s", reinitialised, ", ".join(each[:-1] for each in prefixes))
     head = head.arranged(task, name)
     _log_typed_labels(config, head)
     if head.fits(task):

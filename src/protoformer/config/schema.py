@@ -115,6 +115,10 @@ class Recipe(Optimization):
     average_every: Annotated[int, "at least 1, or null for each validation"] | None = None
     # backbone (all but the head), a number of layers beside the embeddings, or names of parts of the model
     freeze: NonNegative | str | list[str] | None = None
+    # last layers of initial weights, with the pooler, that are drawn anew
+    reinit_layers: NonNegative = 0
+    # decay of an exponential moving average of the weights, which is evaluated and kept in their place; null: none
+    ema: Annotated[float, "above 0 and below 1, or null"] | None = None
     early_stopping: EarlyStopping = EarlyStopping()
 
 

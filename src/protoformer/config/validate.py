@@ -155,6 +155,14 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
         )
     if recipe["early_stopping"]["patience"] is not None and not task["splits"]["validation"]:
         raise ConfigurationError("recipe.early_stopping.patience needs a dev split: task.splits.validation=<split>")
+    if recipe["ema"] is not None and recipe["average"] > 1:
+        raise ConfigurationError(
+            f"recipe.ema={recipe['ema']} and recipe.average={recipe['average']}: two averages of the weights; leave one out"
+        )
+    if recipe["ema"] is not None and hardware["fully_shard"]:
+        raise ConfigurationError(
+            f"recipe.ema={recipe['ema']} keeps whole weights, which hardware.fully_shard divides: hardware=ddp"
+        )
     for i, callback in enumerate(trainer["callbacks"]):
         if "_target_" not in callback:
             raise ConfigurationError(f"trainer.callbacks[{i}] has no _target_; it must name the class of the callback")

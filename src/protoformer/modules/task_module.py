@@ -55,6 +55,7 @@ from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.hf.layout import HeadLayout
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage, gather_examples
 from protoformer.modules.evaluation_journal import EvaluationJournal
+from protoformer.modules.layerwise import lr_factors
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer, StepMetrics
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.predictor import Predictor
@@ -214,7 +215,10 @@ class TaskModule(Predictor, pl.LightningModule, Generic[BatchT, ReferencesT]):
         options, clock = self.optimization, self.clock
         if options is None or (self.total_steps is None and clock is None):
             raise RuntimeError("this module has no Optimization or no total_steps: it can be evaluated, not trained")
-        optimizer = build_optimizer(self.parameters(), options)
+        factors = None
+        if options.layerwise_lr_decay < 1:
+            factors = lr_factors(self.backbone, self.parameters(), options.layerwise_lr_decay)
+        optimizer = build_optimizer(self.parameters(), options, factors)
         scheduler = build_lr_scheduler(
             optimizer, options, total_steps=self.total_steps, d_model=self.backbone.d_model, clock=clock
         )

@@ -28,6 +28,8 @@ class Optimization:
     clip: Annotated[float, "above 0, or null for none"] | None = (
         1.0  # the largest norm of the whole gradient; None: no clipping
     )
+    # the head learns at lr, the last layer at this times lr, the one below at its square, and so on, the embeddings slowest
+    layerwise_lr_decay: Annotated[float, "above 0 and at most 1 (one rate for all)"] = 1.0
     # the fraction of all steps after which the schedule has ended (GPT-3's ends before training does)
     decay: Annotated[float, "a fraction of the run, above 0 and at most 1"] = 1.0
     final_lr: Annotated[float, "a fraction of recipe.lr, at least 0 and at most 1"] = (

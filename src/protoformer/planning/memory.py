@@ -5,7 +5,7 @@ With P bytes of fp32 parameters, and A bytes that the passes of a micro-batch ho
     weights       P     3/2 P in mixed precision: within a step a copy of two bytes each beside the fp32 weights
     gradients     P
     optimizer    2 P    Adam's first and second moments; P of SGD with momentum, 0 without it, and about 0 of Adafactor, which
-                        keeps sums over rows and columns in place of a matrix
+                        keeps sums over rows and columns in place of a matrix; P more with a moving average (`recipe.ema`)
     activations   A     A / 2 in mixed precision; what the optimizer's step holds, where that is more: P of BERT's Adam, 2 P of
                         LAMB
 

@@ -101,7 +101,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     examples = _examples(config)
     steps = _steps(config, examples, rows)
     units = units_of(_module(config, arguments)) if hardware["fully_shard"] and devices > 1 else None
-    copies = optimizer_copies(recipe.get("optimizer", "adamw"), recipe.get("momentum", 0.0))
+    copies = optimizer_copies(recipe.get("optimizer", "adamw"), recipe.get("momentum", 0.0)) + bool(recipe.get("ema"))
     sizes, precision = (one_row.parameter_bytes, one_row.trained_bytes), hardware["precision"]
     return Plan(
         parameters=one_row.parameters,

@@ -22,7 +22,7 @@ GIB = 2**30
 USABLE = 0.85  # of a card's memory, as for `hardware.micro_batch`
 KEYS = {  # of a config: what decides the memory of a trial
     "task": ("max_len", "kind", "splits"),
-    "recipe": ("batch_size", "batching", "optimizer", "momentum", "freeze"),
+    "recipe": ("batch_size", "batching", "optimizer", "momentum", "freeze", "ema"),
     "hardware": (
         "accelerator", "devices", "precision", "micro_batch", "checkpoint_activations", "fully_shard",
     ),

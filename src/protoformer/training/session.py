@@ -26,9 +26,9 @@ from protoformer.distributed.strategy import resolve_accelerator, shards
 from protoformer.models.backbone import compile_layers
 from protoformer.reporting import card, head, results
 from protoformer.runs.folder import RunFolder
-from protoformer.training import attention_page, record
 from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
+from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
 from protoformer.training.callbacks.probes import ScoreProbes
 from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
@@ -44,7 +44,8 @@ from protoformer.training.limits import micro_batch
 from protoformer.training.limits.early_stopping import StopEarly
 from protoformer.training.limits.max_time import KeepTime, training_clock
 from protoformer.training.metrics_log import MetricsLog
-from protoformer.training.result import (
+from protoformer.training.results import attention_page, record
+from protoformer.training.results.result import (
     best_checkpoint,
     hardware_stats,
     peak_memory_gib,
@@ -253,8 +254,14 @@ class TrainingSession:
             self.trainer.fit(self.parts.module, datamodule=self.parts.data, ckpt_path=last, weights_only=True)
 
     def _average_checkpoints(self) -> None:
-        """Write the mean of the last checkpoints, where the recipe asks for it."""
-        if self.config["recipe"]["average"] > 1 and has_training_split(self.config) and not self.stop.requested:
+        """Write the mean of the last checkpoints, where the recipe asks for it, and a moving average that no validation has
+        saved."""
+        if not has_training_split(self.config) or self.stop.requested:
+            return
+        if self.config["recipe"]["ema"] is not None and not self.folder.best_checkpoint.exists():
+            (best,) = (each for each in self.trainer.checkpoint_callbacks if isinstance(each, SaveBestCheckpoint))
+            best.save(self.trainer)
+        if self.config["recipe"]["average"] > 1:
             if self.rank == 0:
                 average(self._snapshots_folder, self.folder.averaged_checkpoint, self.config["recipe"]["average"])
             self.trainer.strategy.barrier()

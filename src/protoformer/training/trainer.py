@@ -24,6 +24,7 @@ from protoformer.runs.folder import RunFolder
 from protoformer.training.callbacks.bar import ProgressBar
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint, SaveLastCheckpoint
 from protoformer.training.callbacks.garbage import CollectGarbage
+from protoformer.training.callbacks.moving_average import WeightAverage
 from protoformer.training.callbacks.progress import ProgressLines, is_interactive
 from protoformer.training.callbacks.rng_state import SaveRngState
 from protoformer.training.callbacks.step_logger import StepLogger
@@ -57,6 +58,8 @@ def build_trainer(
     is_sharded = shards(config, ranks)
     spikes = Spikes()
     watch = WatchLayers(config["trainer"]["log_every"]) if config["trainer"]["watch"] == "layers" else None
+    decay = config["recipe"].get("ema")
+    average = None if decay is None else WeightAverage(decay)
     callbacks: list[Callback] = [
         throughput,
         spikes,
@@ -64,13 +67,15 @@ def build_trainer(
         StepLogger(throughput, spikes, watch),
         SaveRngState(),
         ProgressBar(throughput) if is_interactive() else ProgressLines(throughput),
-        SaveBestCheckpoint(folder.best_checkpoint),
+        *([average] if average else []),
+        SaveBestCheckpoint(folder.best_checkpoint, average),
         SaveLastCheckpoint(
             folder,
             config["trainer"]["checkpoint_every"],
             every_minutes=config["trainer"]["checkpoint_minutes"],
             keep=config["trainer"]["keep_checkpoints"],
             log_every=config["trainer"]["log_every"],
+            average=average,
         ),
         CollectGarbage(),
         *extra_callbacks,

@@ -14,6 +14,7 @@ from protoformer.errors import DivergedError
 from protoformer.modules.objective.gradient_normalizer import DIVERGED_ADVICE, global_norm
 from protoformer.modules.task_module import TaskModule
 from protoformer.runs.folder import RunFolder
+from protoformer.training.callbacks.moving_average import WeightAverage
 from protoformer.training.callbacks.rng_state import random_state, set_random_state
 from protoformer.training.callbacks.stop_in_evaluation import Agreement
 from protoformer.training.checkpoints import VALIDATION_IS_DUE, keep_replaced
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class SaveBestCheckpoint(Checkpoint):
-    """Saves `best.ckpt`, the weights of the highest `val/score`; of equal scores the earliest.
+    """Saves `best.ckpt`, the weights of the highest `val/score`, or their moving `average`; of equal scores the earliest.
 
     Of scores of 0, which a model has that has learned nothing yet, the one with the lowest dev loss.
 
@@ -39,8 +40,8 @@ class SaveBestCheckpoint(Checkpoint):
     the best checkpoint with a worse one.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, average: WeightAverage | None = None) -> None:
+        self.path, self.average = path, average
         self.score: float | None = None
         self.loss = math.inf
 
@@ -51,6 +52,11 @@ class SaveBestCheckpoint(Checkpoint):
         score, loss = float(logged), _dev_loss(trainer)
         if self.score is None or score > self.score or (score == self.score == 0 and loss < self.loss):
             self.score, self.loss = score, loss
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save what would be evaluated now. Every rank must call it."""
+        with nullcontext() if self.average is None else self.average.applied():
             trainer.save_checkpoint(self.path, weights_only=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,9 +97,10 @@ class SaveLastCheckpoint(Checkpoint):
         every_minutes: float | None = None,
         keep: int = 1,
         log_every: int = 1,
+        average: WeightAverage | None = None,
     ) -> None:
         self.folder, self.every_n_steps, self.every_minutes = folder, every_n_steps, every_minutes
-        self.keep, self.log_every = keep, log_every
+        self.keep, self.log_every, self.average = keep, log_every, average
         self.saved_at_step = -1
         self.saved_at = time.monotonic()
         self.agreement = Agreement()
@@ -134,6 +141,8 @@ class SaveLastCheckpoint(Checkpoint):
         if trainer.state.fn == "fit" and self.agreement.reached(trainer, module.stop):
             module.discard_evaluation()
             reset_validation(trainer)
+            if self.average is not None:
+                self.average.withdraw()
             set_random_state(self._random_state)
             self.validation_is_due = True
             self._save(trainer, module)

@@ -13,12 +13,12 @@ from protoformer.assembly.build import build
 from protoformer.config.compose import compose
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.identity import run_id
-from protoformer.training import attention_page
+from protoformer.training.results import attention_page
 from protoformer.training.trackers.tracking import log_images
 from protoformer.views.attention_grid import draw
 from protoformer.views.panels import Panel, Token
 
-from ..e2e.commands import SMALL, Workspace
+from ...e2e.commands import SMALL, Workspace
 
 TRANSLATION = ["encoder self-attention", "decoder self-attention", "attention to the source"]
 KINDS = {

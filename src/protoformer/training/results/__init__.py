@@ -1,0 +1,1 @@
+"""What a finished run leaves: its result, its record, its attention page."""
