@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from protoformer.modules.evaluation import Evaluation
-from protoformer.modules.kinds.classification import ClassificationEvaluation
+from protoformer.modules.kinds.classification_evaluation import ClassificationEvaluation
 from protoformer.modules.kinds.span import SpanEvaluation
 from protoformer.scoring import glue, squad
 

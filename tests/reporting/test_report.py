@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from protoformer.errors import UserError
 from protoformer.reporting import report
 from protoformer.reporting.groups.runs import arrange
-from protoformer.reporting.groups.table import omitted_runs, table_of
+from protoformer.reporting.groups.table import group_notes, omitted_runs, table_of
 from protoformer.reporting.recipes import recipe_names
 
 CONSTANT = [{"prediction": "equivalent", "label": label} for label in ("equivalent", "not_equivalent")] * 3
@@ -38,16 +38,34 @@ def test_recipes_are_compared_by_mean_and_spread_over_seeds(grid, tmp_path: Path
     assert lines[0] == [
         "lr=2e-05 batch_size=32 epochs=3",
         "3",
-        "88.00 ± 1.00",
+        "88.00 ± 1.00 a",
         "86.00 ± 1.00",
         "90.00 ± 1.00",
         "115.6",
         "",
     ]
     assert lines[1][3] == "80.00 ± 10.58"  # statistics.stdev of 84, 88, 68
-    assert lines[1][-1] == "best on dev, 1 of 3 degenerate"  # seed 2 of it is the best single run
+    assert lines[1][-1] == "best on dev of 6, 1 of 3 degenerate"  # seed 2 of it is the best single run
     assert group.best is not None
     assert group.best.record.folder == grid["lr5e-05-s2"].resolve()
+
+
+def test_recipes_that_differ_over_seeds_share_no_letter(write_run, tmp_path: Path) -> None:
+    """Three recipes, the middle one of which is shown to differ from neither; one run has no letter."""
+    for lr, accuracies in (
+        (1e-5, (0.90, 0.91, 0.92)),
+        (2e-5, (0.84, 0.90, 0.87)),
+        (3e-5, (0.80, 0.81, 0.82)),
+        (4e-5, (0.7,)),
+    ):
+        for seed, accuracy in enumerate(accuracies):
+            write_run(f"{lr}-{seed}", seed=seed, metrics={"val/accuracy": accuracy}, recipe={"lr": lr})
+    (group,) = arrange(report.collect([str(tmp_path)]).runs)
+    cells = [line[2] for line in table_of(group)[1][:4]]
+    assert cells == ["91.00 ± 1.00 a", "87.00 ± 3.00 ab", "81.00 ± 1.00 b", "70.00"]
+    (note,) = [line for line in group_notes(group) if line.startswith("letters")]
+    assert note.startswith("letters beside val/accuracy: recipes without a common letter differ over seeds (Welch's t,")
+    assert "for 3 pairs, p < 0.05" in note
 
 
 def test_the_papers_numbers_stand_under_ours(grid, tmp_path: Path) -> None:
@@ -200,7 +218,7 @@ def test_csv_and_markdown_hold_the_same_runs(grid, write_run, tmp_path: Path, ca
     paper = next(row for row in rows if row["recipe"] == "BERT, Table 1: BERT-base")
     assert (paper["test/f1"], paper["seed"]) == ("88.9", "")
     text = page.read_text()
-    assert "| lr=2e-05 batch\\_size=32 epochs=3 | 3 | 88.00 ± 1.00 |" in text
+    assert "| lr=2e-05 batch\\_size=32 epochs=3 | 3 | 88.00 ± 1.00 a |" in text
     assert "best on dev: 90.00" in text
     assert "half" in text
     assert not list(sheet.parent.glob(".*part"))

@@ -64,6 +64,17 @@ def test_intervals_hold_a_difference_that_is_there(runs: int, seeds: float) -> N
     assert np.mean(held) == pytest.approx(0.95, abs=TOLERANCE)
 
 
+def test_few_examples_widen_the_interval_as_t_does() -> None:
+    """Percentiles alone are too narrow: of ten normal scores they hold the truth 91 % of the time."""
+    generator = np.random.default_rng(2)
+    held = []
+    for _ in range(TRIALS):
+        result = intervals.over_examples([mean(generator.normal(size=10))], [mean(np.zeros(10))], resamples=1_000)
+        held.append(result.low <= 0 <= result.high)
+        assert (result.p < 0.05) == result.is_significant or 0.04 < result.p < 0.06
+    assert np.mean(held) == pytest.approx(0.95, abs=TOLERANCE)
+
+
 def test_over_seeds_it_is_wrong_one_time_in_twenty() -> None:
     """The examples are the same ones in every trial, and the runs' true means on them are equal."""
     generator = np.random.default_rng(1)
@@ -121,7 +132,7 @@ def test_a_difference_that_is_there_is_found() -> None:
     result = intervals.over_examples([mean(right)], [mean(worse)])
     assert result.difference == pytest.approx(right.mean() - worse.mean())
     assert result.low > 0
-    assert result.p == 1 / 10_000
+    assert result.p < 0.001
     assert randomization.over_examples([mean(right)], [mean(worse)]) < 0.001
     back = intervals.over_examples([mean(worse)], [mean(right)])
     assert (back.low, back.high) == pytest.approx((-result.high, -result.low), abs=1e-3)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from protoformer.scoring.calibration import AnswerScores, LabelScores
+
 Stage = Literal["val", "test"]
 # what a kind keeps of examples for their evaluation, each tensor `(examples, ...)`; the first holds their ids
 EvalOutputs = tuple[Tensor, ...]
@@ -68,6 +70,10 @@ class Evaluation:
     def example_sums(self) -> Mapping[str, Sequence[float]]:
         """What metrics of a ratio are made of, by example: of perplexity `log_likelihood`, in nats, and `tokens`."""
         return {}
+
+    def confidences(self) -> LabelScores | AnswerScores | None:
+        """Scores of the labels or answers of all examples with known references, for calibration; None without such."""
+        return None
 
     def example_ids(self) -> Sequence[int]:
         """Ids of the examples of `example_scores` and `example_sums`: those of `rows`, where a kind says nothing else."""

@@ -58,20 +58,31 @@ def choose(
 
     Raises ValueError for `accuracy_pmi` without unconditional log-probabilities.
     """
+    values = scores(log_probs, tokens, text_bytes, unconditional, normalization)
+    best = values.max(1, keepdim=True).values
+    # the first of those that are as good; `int` since argmax of booleans is not defined
+    return (values >= best - TIE).int().argmax(1)
+
+
+def scores(
+    log_probs: Float[Tensor, "examples choices"],
+    tokens: Int[Tensor, "examples choices"],
+    text_bytes: Int[Tensor, "examples choices"],
+    unconditional: Float[Tensor, "examples choices"] | None,
+    normalization: Normalization,
+) -> Float[Tensor, "examples choices"]:
+    """What choices are chosen by; -inf of a choice that an example lacks."""
     if normalization == "accuracy_per_token":
-        scores = log_probs / tokens.clamp(min=1)
+        values = log_probs / tokens.clamp(min=1)
     elif normalization == "accuracy_per_byte":
-        scores = log_probs / text_bytes.clamp(min=1)
+        values = log_probs / text_bytes.clamp(min=1)
     elif normalization == "accuracy_pmi":
         if unconditional is None:
             raise ValueError("accuracy_pmi: there are no unconditional log-probabilities")
-        scores = log_probs - unconditional
+        values = log_probs - unconditional
     else:
-        scores = log_probs
-    scores = scores.nan_to_num(nan=-math.inf)
-    best = scores.max(1, keepdim=True).values
-    # the first of those that are as good; `int` since argmax of booleans is not defined
-    return (scores >= best - TIE).int().argmax(1)
+        values = log_probs
+    return values.nan_to_num(nan=-math.inf)
 
 
 def standard_error(values: Sequence[float], groups: Sequence[int]) -> float:

@@ -20,6 +20,7 @@ A hierarchical bootstrap, which draws runs and then examples, is computed beside
 """
 
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -78,19 +79,26 @@ def over_examples(
     seed: int = 0,
 ) -> DifferenceInterval:
     """Paired bootstrap over examples. The interval is of percentiles of the resampled differences; p twice the smaller share of
-    them on one side of zero, and at least 1 / resamples."""
+    them on one side of zero, and at least 1 / resamples. Both are widened as a t interval is against a normal one, which counts
+    where units are few (expanded percentiles: Hesterberg 2014, arXiv 1411.5279)."""
     drawn = np.concatenate(
         [
             _mean_values(ours, counts) - _mean_values(theirs, counts)
             for counts in resampled_counts(ours[0].n_examples, clusters, resamples, seed)
         ]
     )
-    return _percentiles(difference(ours, theirs), drawn, level)
+    units = ours[0].n_examples if clusters is None else len(np.unique(clusters))
+    return _percentiles(difference(ours, theirs), drawn, level, units)
 
 
 def over_seeds(ours: Sequence[Metric], theirs: Sequence[Metric], *, level: float = 0.95) -> DifferenceInterval:
     """Welch's interval of the runs' scores. Raises ValueError with fewer than two runs on a side."""
-    scores = [np.asarray([value(run) for run in side]) for side in (ours, theirs)]
+    return welch(*([value(run) for run in side] for side in (ours, theirs)), level=level)
+
+
+def welch(ours: Sequence[float], theirs: Sequence[float], *, level: float = 0.95) -> DifferenceInterval:
+    """Welch's interval of two groups of scores. Raises ValueError with fewer than two on a side."""
+    scores = [np.asarray(side, dtype=float) for side in (ours, theirs)]
     if min(map(len, scores)) < 2:
         raise ValueError("an interval over seeds takes two runs on each side at least")
     parts = [float(side.var(ddof=1)) / len(side) for side in scores]
@@ -180,10 +188,18 @@ def _mean_values(runs: Sequence[Metric], counts: Counts) -> Float[ndarray, "resa
     return np.mean([run.values(counts) for run in runs], axis=0)
 
 
-def _percentiles(observed: float, drawn: Float[ndarray, "resamples"], level: float) -> DifferenceInterval:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+def _percentiles(
+    observed: float, drawn: Float[ndarray, "resamples"], level: float, units: int | None = None
+) -> DifferenceInterval:
+    """Percentiles of resamples; with the number of `units` that were drawn, expanded ones."""
+    tail = (1 - level) / 2
     smaller = min((drawn <= 0).mean(), (drawn >= 0).mean())
     p = min(1.0, max(2 * float(smaller), 1 / len(drawn)))
+    if units is not None and units > 1:
+        normal, widening = NormalDist(), np.sqrt(units / (units - 1))
+        tail = normal.cdf(-widening * student_t.quantile(1 - tail, units - 1))
+        p = min(1.0, 2 * student_t.tail(-normal.inv_cdf(p / 2) / widening, units - 1))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return DifferenceInterval(observed, float(low), float(high), p, float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0)
 
 

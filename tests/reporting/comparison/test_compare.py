@@ -193,17 +193,17 @@ def corpus(write_run: Any, name: str, losses: list[float] | None, tokens: float 
 
 
 def test_language_models_are_compared_on_the_same_blocks(write_run, capsys: pytest.CaptureFixture[str]) -> None:
-    ours, theirs = corpus(write_run, "a", [16.0, 14.0, 18.0]), corpus(write_run, "b", [17.0, 15.5, 18.5])
+    ours, theirs = corpus(write_run, "a", [16.0, 14.0, 18.0] * 3), corpus(write_run, "b", [17.0, 15.5, 18.5] * 3)
     (actual,) = compare([ours], [theirs])
-    assert (actual.metric, actual.examples, actual.verdict) == ("perplexity", 3, "better")
+    assert (actual.metric, actual.examples, actual.verdict) == ("perplexity", 9, "better")
     assert actual.ours == [pytest.approx(np.exp(2))]
     for name, other in (
         ("c", {"tokens": 9.0}),
         ("d", {"digest": "0ther"}),
     ):
-        folder = corpus(write_run, name, [17.0, 15.5, 18.5], **other)
+        folder = corpus(write_run, name, [17.0, 15.5, 18.5] * 3, **other)
         assert "did not predict the same rows of val: other texts" in refused(capsys, ours, "--with", folder)
-    assert "3 examples" in refused(capsys, ours, "--with", corpus(write_run, "e", [1.0]))
+    assert "1 and 9 examples" in refused(capsys, ours, "--with", corpus(write_run, "e", [1.0]))
     old = corpus(write_run, "f", None)
     assert "recorded no score of each example of val, as runs of earlier versions" in refused(
         capsys, old, "--with", ours

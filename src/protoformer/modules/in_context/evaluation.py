@@ -14,6 +14,7 @@ from protoformer.modules.evaluation import Evaluation, PredictionRow
 from protoformer.modules.in_context.last_words import LastWords
 from protoformer.modules.in_context.scored import ScoredExamples
 from protoformer.scoring import classification, in_context, squad
+from protoformer.scoring.calibration import AnswerScores, LabelScores
 from protoformer.scoring.in_context import NORMALIZATIONS, Metric, Normalization
 
 PERCENT: tuple[str, ...] = get_args(Metric.__args__[0]) + get_args(Metric.__args__[1])
@@ -27,6 +28,7 @@ class InContextEvaluation(Evaluation):
     predictions: Sequence[PredictionRow]
     per_example: Mapping[str, Sequence[float]]  # metrics that are means over examples
     sums: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    choice_scores: LabelScores | AnswerScores | None = None
 
     def rows(self) -> Iterator[PredictionRow]:
         return iter(self.predictions)
@@ -36,6 +38,9 @@ class InContextEvaluation(Evaluation):
 
     def example_sums(self) -> Mapping[str, Sequence[float]]:
         return self.sums
+
+    def confidences(self) -> LabelScores | AnswerScores | None:
+        return self.choice_scores
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Measured:
     group: Int[Tensor, "examples"]
     of_draw: Mapping[str, Callable[[Selected], float]] = field(default_factory=dict)
     log_likelihood: Float[Tensor, "examples"] | None = None  # of completions
+    choice_scores: LabelScores | AnswerScores | None = None
 
     def metrics(self) -> dict[str, float]:
         """Each metric's mean over draws of shots, its standard error over examples, its spread over draws."""
@@ -77,6 +83,7 @@ class Measured:
             | ({"mean over": f"{draws} draws of shots"} if draws > 1 else {}),
             predictions=predictions,
             per_example={name: values.tolist() for name, values in self.per_example.items()},
+            choice_scores=self.choice_scores,
             # the perplexity of several draws is a mean of theirs, and not made of sums over all examples
             sums={"log_likelihood": self.log_likelihood.tolist()}
             if self.log_likelihood is not None and draws == 1
@@ -99,7 +106,7 @@ def evaluate_scored(
     scored = ScoredExamples.collect(references, numbers, values)
     per_example: dict[str, Tensor] = {}
     of_draw: dict[str, Callable[[Selected], float]] = {}
-    log_likelihood = None
+    log_likelihood = choice_scores = None
     normalization: Normalization = next((name for name in NORMALIZATIONS if name in main), "accuracy")
     if references.answer_type == "choice":
         right = scored.right(references)
@@ -107,6 +114,7 @@ def evaluate_scored(
             if name != "accuracy_pmi" or scored.unconditional is not None:
                 per_example[name] = right.gather(1, scored.choose(name)[:, None]).squeeze(1).double()
         chosen = scored.choose(normalization)
+        choice_scores = scored.confidences(references, normalization)
         per_example |= _texts_of_choices(scored.examples(references), chosen, main)
         of_draw = _of_chosen(references, scored, chosen, [name for name in main if name not in per_example])
     else:
@@ -119,7 +127,7 @@ def evaluate_scored(
         per_example |= words.per_example()
         of_draw |= words.of_draw()
         notes["stop words"] = words.note()
-    measured = Measured(per_example, scored.draw, scored.group, of_draw, log_likelihood)
+    measured = Measured(per_example, scored.draw, scored.group, of_draw, log_likelihood, choice_scores)
     return measured.evaluation(references, main, list(scored.rows(references, normalization)), **notes)
 
 

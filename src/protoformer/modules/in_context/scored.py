@@ -14,6 +14,7 @@ from protoformer.data.prompts.examples import PromptExample
 from protoformer.data.prompts.table import prompt_hash
 from protoformer.modules.evaluation import PredictionRow
 from protoformer.scoring import in_context
+from protoformer.scoring.calibration import AnswerScores, LabelScores
 from protoformer.scoring.in_context import Normalization
 
 
@@ -79,6 +80,22 @@ class ScoredExamples:
 
     def choose(self, normalization: Normalization) -> Int[Tensor, "examples"]:
         return in_context.choose(self.log_probs, self.tokens, self.text_bytes, self.unconditional, normalization)
+
+    def confidences(
+        self, references: InContextReferences, normalization: Normalization
+    ) -> LabelScores | AnswerScores | None:
+        """What choices are chosen by; None where references are hidden. Where examples have several right choices, one is right
+        or wrong."""
+        if bool((self.gold < 0).any()):
+            return None
+        scores = in_context.scores(
+            self.log_probs, self.tokens, self.text_bytes, self.unconditional, normalization
+        ).numpy()
+        right = self.right(references)
+        if bool((right.sum(1) == 1).all()):
+            return LabelScores(scores, right.int().argmax(1).numpy())
+        chosen = self.choose(normalization)
+        return AnswerScores(scores, chosen.numpy(), right.gather(1, chosen[:, None]).squeeze(1).numpy())
 
     def examples(self, references: InContextReferences) -> list[PromptExample]:
         """What each was made of."""

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from protoformer.modules.evaluation import Evaluation, Misclassified, PredictionRow
 from protoformer.scoring import squad
+from protoformer.scoring.calibration import AnswerScores
 from protoformer.scoring.spans import Answer
 
 NO_ANSWER = "(no answer)"  # as it is printed
@@ -46,6 +49,21 @@ class SpanEvaluation(Evaluation):
             return {}
         scored = squad.each(self.predictions, self.gold)
         return {"exact_match": list(scored.exact_match.values()), "f1": list(scored.f1.values())}
+
+    def confidences(self) -> AnswerScores | None:
+        """Scores of the n-best, no answer among them; an answer is right where its exact match is 1."""
+        if self.gold is None or not self.n_best:
+            return None
+        answers = [self.n_best[name] for name in self.predictions]
+        scores = np.full((len(answers), max(map(len, answers))), -np.inf)
+        for row, candidates in zip(scores, answers, strict=True):
+            row[: len(candidates)] = [candidate.score for candidate in candidates]
+        chosen = [
+            [candidate.text for candidate in candidates].index(text)
+            for candidates, text in zip(answers, self.predictions.values(), strict=True)
+        ]
+        right = squad.each(self.predictions, self.gold).exact_match.values()
+        return AnswerScores(scores, np.asarray(chosen), np.asarray([each == 1 for each in right]))
 
     def misclassified(self, texts: Sequence[str]) -> list[Misclassified]:
         """The confidence is the probability among the n-best; the largest first."""

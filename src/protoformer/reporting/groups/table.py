@@ -4,26 +4,36 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 from protoformer.reporting import paper_results, results
 from protoformer.reporting.groups.runs import CollectedRuns, ReportedRun, TaskRuns, seed_of
 from protoformer.reporting.paper_results import is_percent
 from protoformer.reporting.recipes import ALWAYS_SHOWN
+from protoformer.reporting.tables import counted
+from protoformer.significance.intervals import welch
+from protoformer.significance.letters import letters
+from protoformer.significance.power import holm
+
+SIGNIFICANT = 0.05
 
 
 def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
     """Head and lines of a group's table: runs by recipe, each with its matching ablation row, then the paper's results."""
     keys, columns, several = group.keys, group.columns, group.has_mean
     head = ["recipe", "n", *(["score"] if several else []), *keys, "examples/s", ""]
-    best, lines = group.best, []
+    best, lines, shared = group.best, [], letters_of(group)
+    selected = f" of {candidates}" if (candidates := _candidates(group)) > 1 else ""
     for name, runs in group.recipes.items():
         failed = sum(bool(run.problems) for run in runs)
-        marks = ["best on dev"] if best is not None and any(run is best for run in runs) else []
+        marks = [f"best on dev{selected}"] if best is not None and any(run is best for run in runs) else []
         marks += [f"{failed} of {len(runs)} degenerate"] if failed else []
         cells = [mean_std([_mean_score_of(run, columns[0]) for run in runs], percent=True)] if several else []
         cells += [
             mean_std([run.result["metrics"].get(key) for run in runs], is_percent(key, runs[0].result)) for key in keys
         ]
+        if name in shared:
+            cells[0] += f" {shared[name]}"
         speeds = [
             speed for run in runs if (speed := (run.result.get("training") or {}).get("examples_per_s")) is not None
         ]
@@ -32,6 +42,29 @@ def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
         lines += paper_lines(paper_results.ablation_variants(group.model, group.task, runs[0].record.config), columns)
     lines += paper_lines(paper_results.published(group.model, group.task), columns)
     return head, lines
+
+
+def letters_of(group: TaskRuns) -> dict[str, str]:
+    """Recipe -> its letters (compact letter display): recipes without a common one differ over seeds in the first column. Of
+    recipes with several runs, where there are two of them; Welch's t with Holm's correction over their pairs."""
+    column = group.columns[0] if group.columns else ""
+    scores: dict[str, list[float]] = {}
+    for name, runs in group.recipes.items():
+        values = [value for run in runs if (value := _mean_score_of(run, column)) is not None and math.isfinite(value)]
+        if len(values) == len(runs) > 1:
+            scores[name] = values
+    if len(scores) < 2:
+        return {}
+    pairs = list(combinations(range(len(scores)), 2))
+    of_recipe = list(scores.values())
+    p_values = holm([welch(of_recipe[i], of_recipe[j]).p for i, j in pairs])
+    different = [pair for pair, p in zip(pairs, p_values, strict=True) if p < SIGNIFICANT]
+    return dict(zip(scores, letters(len(scores), different), strict=True))
+
+
+def _candidates(group: TaskRuns) -> int:
+    """Runs that the best one was selected of."""
+    return sum(math.isfinite(run.score) for run in group.runs)
 
 
 def paper_lines(rows: Iterable[paper_results.Row], columns: Sequence[str]) -> list[list[str]]:
@@ -60,8 +93,20 @@ def group_notes(group: TaskRuns) -> list[str]:
     """Lines under a group's table: the best run, degenerate runs, and differences from the paper's experiment."""
     lines = []
     if group.best is not None:
+        candidates = _candidates(group)
         lines.append(
             f"best on dev: {results.score_text(group.best.result)}, seed {seed_of(group.best)}, {group.best.record.folder}"
+            + (
+                ""
+                if candidates == 1
+                else f"; selected of {candidates} runs, so higher than another run of it is likely to be"
+            )
+        )
+    if shared := letters_of(group):
+        pairs = counted(len(shared) * (len(shared) - 1) // 2, "pair")
+        lines.append(
+            f"letters beside {group.columns[0]}: recipes without a common letter differ over seeds (Welch's t, Holm's "
+            f"correction for {pairs}, p < {SIGNIFICANT:g}); others are not shown to"
         )
     if group.details:
         lines.append(f"further metrics, in the file of --csv alone: {', '.join(group.details)}")
