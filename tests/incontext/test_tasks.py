@@ -77,6 +77,9 @@ def test_a_task_runs_on_rows_of_its_schema(name: str, tokenizer: Tokenizer, back
         assert evaluation.notes["prompts"].startswith(f"version:{node['rows']['version']}|shots:{shots}")
         right = perfect(references, main, node["module"].get("max_new_tokens"))
         assert right.scores == dict.fromkeys(main, pytest.approx(1.0, abs=0.02)), name
+        confidences = right.confidences()
+        assert (confidences is None) == (references.answer_type != "choice")
+        assert confidences is None or confidences.calibration().accuracy == pytest.approx(1.0, abs=0.02)
 
 
 def test_the_turns_of_a_row_are_a_dialog(tokenizer: Tokenizer, tmp_path: Path) -> None:

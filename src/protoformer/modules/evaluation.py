@@ -104,3 +104,28 @@ def gather_examples(batches: Sequence[EvalOutputs], world_size: int) -> EvalOutp
     is_first = torch.cat([torch.tensor([True]), ids[order][1:] != ids[order][:-1]])
     order = order[is_first]
     return ids[order], *(tensor[order] for tensor in others)
+
+
+def calibrations(evaluations: Mapping[Stage, Mapping[str, Evaluation]]) -> dict[str, dict[str, Any]]:
+    """By split with confidences its calibration as it is, and at the temperature of the first validation split, `fitted_on`.
+    Without a validation split there is none; a model that diverged has no confidences."""
+    scores = {
+        f"{stage}/{split}".rstrip("/"): each
+        for stage, splits in evaluations.items()
+        for split, evaluation in splits.items()
+        if (each := evaluation.confidences()) is not None and each.are_finite
+    }
+    fitted_on = next((name for name in scores if name.startswith("val")), None)
+    temperature = None if fitted_on is None else scores[fitted_on].temperature()
+    return {
+        name: {"as_is": each.calibration().as_json()}
+        | (
+            {}
+            if temperature is None
+            else {
+                "temperature": {**temperature._asdict(), "fitted_on": fitted_on},
+                "scaled": each.calibration(temperature.value).as_json(),
+            }
+        )
+        for name, each in scores.items()
+    }

@@ -55,19 +55,22 @@ def _verdict(name: str, values: Mapping[str, Any]) -> str:
     """Whether the error is more than chance gives, and in which direction."""
     split = escape_markdown(name)
     if values["ece"] <= values["chance"][1]:
-        text = f"{split}: no miscalibration is shown; the ECE is within what chance gives a calibrated model."
+        text = f"{split}: the ECE is within what chance gives a calibrated model."
     else:
         direction = "more" if values["confidence"] > values["accuracy"] else "less"
-        text = f"{split}: miscalibrated, on average {direction} confident than right."
+        text = f"{split}: the ECE is beyond chance; on average the model is {direction} confident than right."
     return text + (" The examples are few: bins hold a handful each." if values["examples"] < FEW else "")
 
 
 def _of_temperature(temperature: Mapping[str, Any]) -> str:
     split = escape_markdown(temperature["fitted_on"])
     interval = f"{temperature['low']:.2f} to {temperature['high']:.2f}"
+    too = "far from" if temperature["high"] < 1 else "close to"
+    holds_one = temperature["low"] <= 1 <= temperature["high"]
+    meaning = ", which holds 1, no change" if holds_one else f"; without it probabilities are too {too} certainty"
     return (
-        f"Temperature T = {temperature['value']:.2f} (95 % interval {interval}), of the greatest likelihood on {split}: divide "
-        "logits by it for calibrated probabilities; predictions stay as they are. "
+        f"Temperature T = {temperature['value']:.2f} (95 % interval {interval}{meaning}), of the greatest likelihood on {split}"
+        ": divide logits by it for calibrated probabilities; predictions stay as they are. "
         f"On {split} itself the numbers at T are fitted, and so flatter. T is searched from 0.05 to 20; at an end of that the "
         "likelihood has no maximum, as where all predictions are right."
     )

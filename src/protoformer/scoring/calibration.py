@@ -70,6 +70,11 @@ class LabelScores:
     logits: Float[ndarray, "examples labels"]
     references: Int[ndarray, "examples"]
 
+    @property
+    def are_finite(self) -> bool:
+        """Whether all examples have probabilities."""
+        return _have_probabilities(self.logits)
+
     def calibration(self, temperature: float = 1.0) -> Calibration:
         probs, rows = softmax(self.logits / temperature), np.arange(len(self.logits))
         chosen, gold = probs.argmax(axis=1), probs[rows, self.references]
@@ -95,6 +100,11 @@ class AnswerScores:
     chosen: Int[ndarray, "examples"]
     right: Bool[ndarray, "examples"]
 
+    @property
+    def are_finite(self) -> bool:
+        """Whether all examples have probabilities."""
+        return _have_probabilities(self.scores)
+
     def calibration(self, temperature: float = 1.0) -> Calibration:
         confidences = self._confidences(temperature)
         return _of(confidences, self.right, (confidences - self.right) ** 2, _log_losses(confidences, self.right))
@@ -105,6 +115,10 @@ class AnswerScores:
 
     def _confidences(self, temperature: float) -> Float[ndarray, "examples"]:
         return softmax(self.scores / temperature)[np.arange(len(self.scores)), self.chosen]
+
+
+def _have_probabilities(logits: Float[ndarray, "examples labels"]) -> bool:
+    return bool(np.isfinite(logits.max(axis=1)).all())  # the maximum of a row with nan is nan
 
 
 def softmax(logits: Float[ndarray, "examples labels"]) -> Float[ndarray, "examples labels"]:

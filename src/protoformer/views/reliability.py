@@ -58,8 +58,8 @@ def _draw_split(axes: "Axes", counts: "Axes", name: str, entry: Mapping[str, Any
 
 def _draw_bins(axes: "Axes", bins: Sequence[Mapping[str, Any]], color: str, label: str, hollow: bool = False) -> None:
     accuracies = [each["accuracy"] for each in bins]
-    below = [each["accuracy"] - each["accuracy_low"] for each in bins]
-    above = [each["accuracy_high"] - each["accuracy"] for each in bins]
+    below = [max(0.0, each["accuracy"] - each["accuracy_low"]) for each in bins]  # 1e-17 below, where all are right
+    above = [max(0.0, each["accuracy_high"] - each["accuracy"]) for each in bins]
     axes.errorbar(
         [each["confidence"] for each in bins],
         accuracies,

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from protoformer.distributed import memory
 from protoformer.distributed.strategy import resolve_accelerator
-from protoformer.modules.evaluation import Evaluation, Stage
+from protoformer.modules.evaluation import calibrations
 from protoformer.runs.digests import code_digest
 from protoformer.runs.folder import RunFolder
 from protoformer.runs.metrics import read_curves
@@ -81,31 +81,6 @@ def run_result(
         "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **measured,
-    }
-
-
-def calibrations(evaluations: Mapping[Stage, Mapping[str, Evaluation]]) -> dict[str, dict[str, Any]]:
-    """By split with confidences its calibration as it is and at the temperature of the first validation split (`fitted_on`);
-    without a validation split there is none."""
-    scores = {
-        f"{stage}/{split}".rstrip("/"): each
-        for stage, splits in evaluations.items()
-        for split, evaluation in splits.items()
-        if (each := evaluation.confidences()) is not None
-    }
-    fitted_on = next((name for name in scores if name.startswith("val")), None)
-    temperature = None if fitted_on is None else scores[fitted_on].temperature()
-    return {
-        name: {"as_is": each.calibration().as_json()}
-        | (
-            {}
-            if temperature is None
-            else {
-                "temperature": {**temperature._asdict(), "fitted_on": fitted_on},
-                "scaled": each.calibration(temperature.value).as_json(),
-            }
-        )
-        for name, each in scores.items()
     }
 
 
