@@ -11,8 +11,8 @@ from protoformer.reporting.groups.runs import CollectedRuns, ReportedRun, TaskRu
 from protoformer.reporting.paper_results import is_percent
 from protoformer.reporting.recipes import ALWAYS_SHOWN
 from protoformer.reporting.tables import counted
+from protoformer.significance.compact_display import compact_display
 from protoformer.significance.intervals import welch
-from protoformer.significance.letter_display import letter_display
 from protoformer.significance.power import holm
 
 SIGNIFICANT = 0.05
@@ -22,7 +22,7 @@ def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
     """Head and lines of a group's table: runs by recipe, each with its matching ablation row, then the paper's results."""
     keys, columns, several = group.keys, group.columns, group.has_mean
     head = ["recipe", "n", *(["score"] if several else []), *keys, "examples/s", ""]
-    best, lines, shared = group.best, [], letter_display_of(group)
+    best, lines, shared = group.best, [], compact_display_of(group)
     selected = f" of {candidates}" if (candidates := _candidates(group)) > 1 else ""
     for name, runs in group.recipes.items():
         failed = sum(bool(run.problems) for run in runs)
@@ -44,7 +44,7 @@ def table_of(group: TaskRuns) -> tuple[list[str], list[list[str]]]:
     return head, lines
 
 
-def letter_display_of(group: TaskRuns) -> dict[str, str]:
+def compact_display_of(group: TaskRuns) -> dict[str, str]:
     """Recipe -> its letters (compact letter display): recipes without a common one differ over seeds in the first column. Of
     recipes with several runs, where there are two of them; Welch's t with Holm's correction over their pairs."""
     column = group.columns[0] if group.columns else ""
@@ -59,7 +59,7 @@ def letter_display_of(group: TaskRuns) -> dict[str, str]:
     of_recipe = list(scores.values())
     p_values = holm([welch(of_recipe[i], of_recipe[j]).p for i, j in pairs])
     different = [pair for pair, p in zip(pairs, p_values, strict=True) if p < SIGNIFICANT]
-    return dict(zip(scores, letter_display(len(scores), different), strict=True))
+    return dict(zip(scores, compact_display(len(scores), different), strict=True))
 
 
 def _candidates(group: TaskRuns) -> int:
@@ -102,7 +102,7 @@ def group_notes(group: TaskRuns) -> list[str]:
                 else f"; selected of {candidates} runs, so higher than another run of it is likely to be"
             )
         )
-    if shared := letter_display_of(group):
+    if shared := compact_display_of(group):
         pairs = counted(len(shared) * (len(shared) - 1) // 2, "pair")
         lines.append(
             f"letters beside {group.columns[0]}: recipes without a common letter differ over seeds (Welch's t, Holm's "

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from protoformer.significance.letter_display import letter_display
+from protoformer.significance.compact_display import compact_display
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from protoformer.significance.letter_display import letter_display
     ],
 )
 def test_by_hand(count: int, different: list[tuple[int, int]], expected: list[str]) -> None:
-    assert letter_display(count, different) == expected
+    assert compact_display(count, different) == expected
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -27,7 +27,7 @@ def test_any_relation_is_shown_as_it_is(seed: int) -> None:
     pairs = list(combinations(range(9), 2))
     chosen = np.random.default_rng(seed).random(len(pairs)) < 0.4
     different = {pair for pair, is_chosen in zip(pairs, chosen, strict=True) if is_chosen}
-    actual = letter_display(9, different)
+    actual = compact_display(9, different)
     assert all(actual)
     for i, j in pairs:
         assert bool(set(actual[i]) & set(actual[j])) == ((i, j) not in different)

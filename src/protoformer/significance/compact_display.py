@@ -8,7 +8,7 @@ from collections.abc import Collection
 from string import ascii_lowercase
 
 
-def letter_display(count: int, different: Collection[tuple[int, int]]) -> list[str]:
+def compact_display(count: int, different: Collection[tuple[int, int]]) -> list[str]:
     """The letters of systems 0 to count - 1; `a` is of the first set in their order."""
     sets = [frozenset(range(count))]
     for pair in different:
