@@ -51,13 +51,16 @@ QUERIES = {  # what `predict` is asked
     "mlm_nsp": ["--text", "a [MASK] sat"],
 }
 REFUSED = {  # the verbs that a kind has no use for, and what is said
-    **{(kind, "compare"): "its metrics are not means over examples" for kind in ("regression", "translation")},
-    **{(kind, "compare"): "its runs predict no labelled examples" for kind in ("mlm_nsp", "ltr", "clm")},
     ("clm", "predict"): "protoformer generate RUN",
     ("ltr", "export"): "model.attention=causal has no counterpart in transformers",
     ("translation", "export"): "Marian's sinusoids are in halves",
     ("translation", "predict"): "protoformer translate RUN",
 }
+CALIBRATED = ("classification", "multiple_choice", "span")
+COMPARED = {  # what `compare` says of two runs by their examples
+    "regression": ("pearson", "spearman"), "translation": ("bleu", "chrf", "perplexity"),
+    "mlm_nsp": ("mlm_perplexity", "mlm_accuracy"), "clm": ("perplexity",), "span": ("exact_match", "passages"),
+}  # fmt: skip
 LISTED = ("classification", "regression", "multiple_choice", "span")
 
 
@@ -93,6 +96,7 @@ def test_a_run_ends_whole(kind: str, trained: Callable[[str], Path], capsys: pyt
     assert result(folder)["training"]["steps"] == 3
     for name in ("card.md", "tokenizer", "wandb", "curves.svg"):
         assert (folder / name).exists(), name
+    assert (folder / "reliability.svg").exists() == bool(result(folder)["calibration"]) == (kind in CALIBRATED)
     assert "skipped" not in (folder / "protoformer.log").read_text()
     files = folder.glob("wandb/offline-run-*/files/media/table/mistakes_*.json")
     tables = [json.loads(file.read_text()) for file in files]
@@ -136,7 +140,9 @@ def test_every_verb_works_or_says_why_not(
     for verb, words in verbs.items():
         capsys.readouterr()
         code = cli.main([verb, *words])
-        errors = capsys.readouterr().err.splitlines()
+        printed = capsys.readouterr()
+        errors = printed.err.splitlines()
+        assert verb != "compare" or all(word in printed.out for word in COMPARED.get(kind, ()))
         assert code == (2 if (kind, verb) in REFUSED else 0), (verb, errors)
         if code:
             (error,) = [line for line in errors if line.startswith("error: ")]

@@ -35,7 +35,10 @@ def test_the_mean_over_examples_is_the_accuracy() -> None:
 
 
 def test_numbers_and_hidden_labels_have_no_example_scores() -> None:
-    assert classified([0, 1, 2], labels=None).example_scores() == {}
+    numbers = classified([0, 1, 2], labels=None)
+    assert numbers.example_scores() == {}
+    assert numbers.example_sums() == {"prediction": [2.0, 0.0, 3.0], "reference": [0, 1, 2]}
+    assert classified([0, 1, 1]).example_sums() == {}
     assert classified([-1, -1, -1]).example_scores() == {}
     assert Evaluation(scores={}, other_metrics={}).example_scores() == {}
 

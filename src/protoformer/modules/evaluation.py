@@ -68,7 +68,8 @@ class Evaluation:
         return {}
 
     def example_sums(self) -> Mapping[str, Sequence[float]]:
-        """What metrics of a ratio are made of, by example: of perplexity `log_likelihood`, in nats, and `tokens`."""
+        """What metrics that are no means are made of, by example: of perplexity `log_likelihood`, in nats, and `tokens`; of
+        correlations `prediction` and `reference`."""
         return {}
 
     def confidences(self) -> LabelScores | AnswerScores | None:

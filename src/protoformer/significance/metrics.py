@@ -113,7 +113,7 @@ def perplexity(log_likelihoods: Sequence[float], tokens: Sequence[float]) -> Sum
     return SumMetric(table, lambda sums: np.exp(-sums[..., 0] / sums[..., 1]))
 
 
-def pearson(predictions: Sequence[float], references: Sequence[float]) -> SumMetric:
+def pearson(predictions: Sequence[float] | ndarray, references: Sequence[float] | ndarray) -> SumMetric:
     """Pearson's correlation; 0 where one side does not vary."""
     x, y = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
     x, y = x - x.mean(), y - y.mean()  # correlation does not change, and the moments lose fewer digits

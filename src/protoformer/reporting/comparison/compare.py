@@ -114,6 +114,8 @@ def _of_task(task: str, ours: Sequence[Record], theirs: Sequence[Record], option
                 sides = runs[: len(ours)], runs[len(ours) :]
                 comparisons.append(_comparison(task, split, name, *sides, clusters, options))
     if not comparisons:
+        if not (everyone[0].result or {})["task_type"].get("has_labels", True):
+            raise UserError(_old(everyone[0], "what it was evaluated on"))
         raise UserError(f"{task}: no metric of its runs can be computed from their examples; {COMPARABLE}")
     return comparisons
 
@@ -127,9 +129,13 @@ def _has_scores(examples: Sequence[Examples]) -> bool:
     task_type = (missing[0].record.result or {})["task_type"]
     if len(missing) == len(examples) and task_type.get("has_labels", True):  # results of earlier versions do not say
         return False  # hidden labels
-    raise UserError(
-        f"{missing[0].record.folder} recorded no score of each example of {missing[0].split}, as runs of earlier versions: "
-        "the same command with reuse=false writes them"
+    raise UserError(_old(missing[0].record, missing[0].split))
+
+
+def _old(record: Record, split: str) -> str:
+    return (
+        f"{record.folder} recorded no score of each example of {split}, as runs of earlier versions: the same command with "
+        "force=true is a new attempt that does"
     )
 
 

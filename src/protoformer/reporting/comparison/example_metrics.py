@@ -26,6 +26,7 @@ def of_examples(examples: Examples) -> dict[str, Metric]:
     """
     recorded = examples.recorded_metrics
     functions: dict[str, Metric] = _ratios(examples.sums(), len(examples.scores))
+    functions |= _correlations(examples.sums(), recorded)
     functions |= {name: metrics.mean(examples.column(name)) for name in reader.score_names(examples.scores)}
     if examples.are_labelled:
         notes = ((examples.record.result or {}).get("notes") or {}).get(examples.stage, {})
@@ -54,12 +55,24 @@ def _ratios(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Met
     return functions
 
 
+def _correlations(sums: Mapping[str, Sequence[float]], recorded: Mapping[str, float]) -> dict[str, Metric]:
+    """Of numbers that the run recorded as they are; those of `predictions/` are rounded."""
+    if "prediction" not in sums:
+        return {}
+    predictions, references = (np.asarray(sums[name]) for name in ("prediction", "reference"))
+    functions: dict[str, Metric] = {
+        "pearson": metrics.pearson(predictions, references),
+        "spearman": metrics.Spearman(predictions, references),
+    }
+    return {name: function for name, function in functions.items() if name in recorded}
+
+
 def _check(examples: Examples, name: str, computed: float, recorded: float | None) -> None:
     scale = 100 if (recorded or 0) > 1 else 1  # BLEU may be recorded as papers print it
     if recorded is not None and abs(scale * computed - recorded) > TOLERANCE * scale:
         raise UserError(
             f"{examples.record.folder}: predictions/{examples.split}.jsonl has {name} {scale * computed:.4f}, result.json "
-            f"{recorded:.4f}: one of the two is not this run's"
+            f"{recorded:.4f}: one of the two is not this run's, or predictions differ by less than they are rounded to"
         )
 
 

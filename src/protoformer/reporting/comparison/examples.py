@@ -91,9 +91,10 @@ class Examples:
 
 
 def splits(record: Record) -> list[str]:
-    """Names of the splits that a run has predictions or scores of."""
+    """Names of the splits that a run has predictions or scores of, those of dev first."""
     folders = (record.folder / "predictions", record.folder / "example_scores")
-    return sorted({file.stem for folder in folders for file in folder.glob("*.jsonl")})
+    names = {file.stem for folder in folders for file in folder.glob("*.jsonl")}
+    return sorted(names, key=lambda name: (not name.startswith("val"), name))
 
 
 def read(record: Record, split: str) -> Examples:

@@ -99,7 +99,7 @@ def group_notes(group: TaskRuns) -> list[str]:
             + (
                 ""
                 if candidates == 1
-                else f"; selected of {candidates} runs, so higher than another run of it is likely to be"
+                else f"; selected of {candidates} runs: another run of its recipe is likely to be worse"
             )
         )
     if shared := compact_display_of(group):
