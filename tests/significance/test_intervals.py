@@ -37,7 +37,7 @@ def simulations(runs: int, seeds: float, trials: int = TRIALS) -> Iterator[tuple
         yield [mean(run) for run in ours], [mean(run) for run in theirs]
 
 
-@pytest.mark.parametrize(("runs", "seeds"), [(3, 0.1), (10, 0.05), (4, 0.4)])
+@pytest.mark.parametrize(("runs", "seeds"), [(3, 0.1), (6, 0.05), (4, 0.4)])
 def test_over_examples_and_seeds_it_is_wrong_one_time_in_twenty(runs: int, seeds: float) -> None:
     results = [intervals.over_both(*sides) for sides in simulations(runs, seeds)]
     assert np.mean([each.is_significant for each in results]) == pytest.approx(0.05, abs=TOLERANCE)
@@ -104,12 +104,12 @@ def test_clusters_that_are_drawn_whole_keep_the_error_at_its_level() -> None:
     generator = np.random.default_rng(0)
     clusters = np.repeat(np.arange(60), 10)
     wrong = {"clusters": [], "examples": []}
-    for _ in range(400):
+    for _ in range(250):
         of_passage = generator.normal(size=(2, 60)).repeat(10, axis=1)
         ours, theirs = ([mean(side + generator.normal(size=600) * 0.3 > 0)] for side in of_passage)
         for name, each in (("clusters", clusters), ("examples", None)):
             wrong[name].append(intervals.over_examples(ours, theirs, each, resamples=300).is_significant)
-    assert np.mean(wrong["clusters"]) == pytest.approx(0.05, abs=0.035)
+    assert np.mean(wrong["clusters"]) == pytest.approx(0.05, abs=0.04)
     assert np.mean(wrong["examples"]) > 0.3
 
 

@@ -61,7 +61,7 @@ def test_seeds_are_averaged_and_a_gain_is_told(write_run, capsys: pytest.Capture
     assert "89.00 ± 1.00 (n = 3)" in out
     assert "+28.00" in out
     assert " better" in out
-    assert "a difference of half a point would be shown by" in out
+    assert "val accuracy: to show half a point takes " in out
     assert cli.main(["compare", *map(str, theirs), "--with", *map(str, ours)]) == 0
     assert " worse" in capsys.readouterr().out
 

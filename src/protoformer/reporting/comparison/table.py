@@ -76,10 +76,10 @@ def _lines_of(each: Comparison, where: str) -> Iterator[str]:
         return
     seeds = (
         "" if each.seeds_needed is None
-        else "; on these examples no number of runs would" if np.isinf(each.seeds_needed)
-        else f"; on these examples by {each.seeds_needed:,} runs on each side"
+        else "; on these examples no number of runs is enough" if np.isinf(each.seeds_needed)
+        else f"; on these examples {each.seeds_needed:,} runs on each side"
     )  # fmt: skip
-    yield f"{where}: a difference of half a point would be shown by {each.examples_needed:,} examples{seeds} (power 80 %)"
+    yield f"{where}: to show half a point takes {each.examples_needed:,} examples, for these runs{seeds} (power 80 %)"
 
 
 def _shown(comparison: Comparison, number: float) -> float:
