@@ -37,7 +37,9 @@ def draw_grid(title: str, heads: Mapping[int, Sequence[GridHead]], order: Sequen
     columns = max(map(len, heads.values()))
     style: Any = {"svg.hashsalt": "protoformer", "font.size": 8, "text.color": INK}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(0.8 * columns + 2.0, 0.5 * len(heads) + 1.1), layout="constrained")
+        # the legend takes two inches, and as much height as it has lines
+        height = max(0.5 * len(heads), 0.2 * len(colours) + 0.6) + 1.0
+        figure = Figure(figsize=(max(0.8 * columns, 3.0) + 2.0, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         for row, of_layer in enumerate(heads.values()):
@@ -45,10 +47,9 @@ def draw_grid(title: str, heads: Mapping[int, Sequence[GridHead]], order: Sequen
                 colour = NONE if head.relation is None else colours.get(head.relation, OTHER)
                 axes.add_patch(Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, color=colour, linewidth=0))
                 if head.relation is not None:
-                    axes.text(column, row - 0.14, f"{head.relation} {head.arrow}", ha="center", va="center", fontsize=7)
-                    axes.text(
-                        column, row + 0.22, f"{head.accuracy:.0f} %", ha="center", va="center", fontsize=7, color=INK
-                    )
+                    below = f"{head.arrow} {head.accuracy:.0f}%"
+                    axes.text(column, row - 0.16, head.relation, ha="center", va="center", fontsize=8)
+                    axes.text(column, row + 0.2, below, ha="center", va="center", fontsize=6.5)
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(len(heads) - 0.5, -0.5)
         axes.set_xticks(range(columns), [str(number + 1) for number in range(columns)])
@@ -60,8 +61,10 @@ def draw_grid(title: str, heads: Mapping[int, Sequence[GridHead]], order: Sequen
         axes.tick_params(length=0, colors=QUIET)
         handles = [Rectangle((0, 0), 1, 1, color=colour, label=name) for name, colour in colours.items()]
         handles += [Rectangle((0, 0), 1, 1, color=OTHER, label="another")] * bool(shown - colours.keys())
-        handles += [Rectangle((0, 0), 1, 1, color=NONE, label="none above its offset")]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8, title="relation")
+        handles += [Rectangle((0, 0), 1, 1, color=NONE, label="none")]
+        figure.legend(
+            handles=handles, loc="outside right upper", frameon=False, fontsize=8, title="far above its offset:"
+        )
         with replace_atomically(path) as tmp:
             figure.savefig(tmp, format="svg", metadata={"Date": None})
     return path

@@ -25,6 +25,8 @@ from protoformer.syntax.treebank import Sentence
 from protoformer.syntax.word_attention import WordAttention
 from protoformer.views.inspected_model import InspectedModel
 
+REPORTED_ARCS = 20  # at least, of a relation in the treebank that is reported on
+
 
 @dataclass(frozen=True)
 class ProbeRequest:
@@ -67,7 +69,10 @@ def main(source: str, request: ProbeRequest) -> None:
     names = [f"{layer}-{head + 1}" for layer, heads in layers.items() for head in range(heads)]
     chosen_sentences = [each.sentence for each in encoded]
     counting = Counting(
-        relations.cells(chosen_sentences, request.at_least), is_causal(inspected, side), request.special_tokens
+        relations.cells(chosen_sentences, request.at_least),
+        is_causal(inspected, side),
+        request.special_tokens,
+        min(request.at_least, REPORTED_ARCS),
     )
     baseline = probe.choose_baseline(chosen_sentences, counting)
     # one at a time: they are as large as the model

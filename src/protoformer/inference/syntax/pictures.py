@@ -18,6 +18,7 @@ from protoformer.views.inspected_model import InspectedModel
 from protoformer.views.relation_grid import GridHead, draw_grid
 
 SHOWN, WORDS = 12, range(6, 17)  # sentences of a page, and numbers of words that fit it
+MIN_GAIN = 0.1  # over the best offset, of a head that has a colour
 ARROW = {Direction.TO_HEAD: "→ head", Direction.TO_DEPENDENT: "→ dep."}
 
 
@@ -30,19 +31,19 @@ def draw_heads(
     counting: Counting,
     layers: Mapping[int, int],
 ) -> Path:
-    """heads.<treebank>.svg. A head's relation is chosen as the head is, and its accuracy told of this treebank."""
+    """heads.<treebank>.svg. A head's relation is chosen as heads are, and its accuracy is of this treebank."""
     accuracy = 100 * report.accuracy()
     flat = []
     for head, cell in enumerate(choice.relation):
         relation, direction = counting.cells[int(cell)]
-        above = choice.gain[head] > 0
+        above = choice.gain[head] >= MIN_GAIN
         flat.append(GridHead(relation if above else None, ARROW[direction], float(accuracy[cell, head])))
     rows, first = {}, 0
     for layer, heads in layers.items():
         rows[layer] = flat[first : first + heads]
         first += heads
     order = list(dict.fromkeys(relation for relation, _ in counting.cells))
-    title = f"{model}: accuracy on {treebank} of the relation that is farthest above the best offset"
+    title = f"{model}, {treebank}"
     return draw_grid(title, rows, order, folder / f"heads.{file_name(treebank)}.svg")
 
 
@@ -78,7 +79,7 @@ def write_page(
             float(100 * correct[cell] / arcs[cell]), float(100 * by_offset[cell] / arcs[cell]),
         )
         for cell in np.argsort(-gains, kind="stable").tolist()
-        if arcs[cell]
+        if arcs[cell] >= counting.at_least
     ]  # fmt: skip
     note = "Above the words the arcs of the treebank; below, what each word attends to most, without special tokens."
     path = folder / f"arcs.{file_name(treebank)}.html"

@@ -28,11 +28,13 @@ BATCH = 64  # sentences of a batch that no model reads
 @dataclass(frozen=True)
 class Counting:
     """Which arcs are counted. `causal`: those to the left alone. `special_tokens`: a word that attends to one of them most
-    finds no arc, where otherwise the largest weight between words counts."""
+    finds no arc, where otherwise the largest weight between words counts. Cells with fewer arcs than `at_least` are not
+    reported."""
 
     cells: tuple[tuple[str, Direction], ...]
     causal: bool = False
     special_tokens: bool = False
+    at_least: int = 1
 
     def of_heads(self, batch: WordAttention) -> Matches:
         predictions = relations.most_attended(batch, special_tokens=self.special_tokens)

@@ -62,7 +62,7 @@ def relation_results(
     random: Sequence[Report],
     names: Sequence[str],
 ) -> list[RelationResult]:
-    """A row a cell that has arcs."""
+    """A row a cell that has arcs enough."""
     assert report.by_offset is not None
     of_heads, of_offsets = fractions(report.by_head, report.arcs), fractions(report.by_offset, report.arcs)
     p_values = permutation_p(report.by_head, report.by_offset)
@@ -74,7 +74,7 @@ def relation_results(
             float(of_offsets.fraction[cell]), tuple(float(each[cell]) for each in of_random), float(p_values[cell]),
         )
         for cell, ((relation, direction), arcs) in enumerate(zip(counting.cells, report.arcs.sum(axis=0), strict=True))
-        if arcs
+        if arcs >= counting.at_least
     ]  # fmt: skip
     corrected = holm([each.p for each in results])
     return [replace(each, corrected_p=p) for each, p in zip(results, corrected, strict=True)]
@@ -86,9 +86,11 @@ def tree_results(choice: Choice, report: Report, random: Sequence[Report], names
     titles = {
         "offset 2": "each word with the second before it",
         "best head": f"best head, {names[choice.ensemble[0]]}",
-        "ensemble": f"mean of the {len(choice.ensemble)} best heads",
+        "ensemble": f"mean of the {len(choice.ensemble)} best heads"
+        if len(choice.ensemble) > 1
+        else "mean of several heads (none is better)",
         "probe of distances": "linear probe of distances alone",
-        "probe": f"linear probe of all {len(names)} heads",
+        "probe": f"linear probe of all heads, {len(names)}",
     }
     return [
         TreeResult(

@@ -19,7 +19,7 @@ Side = Literal["source", "target", "cross"]
 SIDES: dict[Side, str] = {
     "source": "self-attention of its encoder", "target": "self-attention of its decoder", "cross": "attention to the source"
 }  # fmt: skip
-MAX_WEIGHTS = 2**25  # between tokens, of all heads, in memory at once
+MAX_WEIGHTS = 2**23  # between tokens, of all heads, in memory at once
 
 
 @dataclass(frozen=True)
