@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from typing import Any
 
 from protoformer.distributed import signals
 
@@ -67,10 +68,18 @@ def end_with_run(rank_pid: int) -> None:
     sends it TERM. It was started with STOP_SIGNALS blocked, and takes them from nobody else."""
     end_with_parent(os.getppid())
     threading.Thread(target=_watch_process, args=(rank_pid,), daemon=True).start()
+    sys.excepthook = _report_unless_ending
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=_obey, args=(rank_pid,), daemon=True).start()
     else:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def _report_unless_ending(*error: Any) -> None:
+    """Print a traceback, but not of a connection that broke because the process at its other end was killed: this process
+    learns of that a little later, and ends."""
+    time.sleep(1.0)
+    sys.__excepthook__(*error)
 
 
 def _obey(rank_pid: int) -> None:
