@@ -73,6 +73,15 @@ def what_counts(run: Path) -> dict[str, Any]:
         (["hardware.micro_batch=3"], 12, [6, 12]),
         (["trainer.val_check_interval=3"], 12, [3, 6, 9, 12]),
         (["recipe.ema=0.9", "recipe.layerwise_lr_decay=0.8"], 12, [6, 12]),
+        # of epochs of six steps: the first one's end is not validated
+        (["trainer.val_check_interval=4"], 12, [4, 10, 12]),
+        pytest.param(["trainer.val_check_interval=4", "hardware.workers=2"], 12, [4, 10, 12], marks=pytest.mark.slow),
+        pytest.param(["trainer.val_check_interval=4", "recipe.max_steps=14"], 12, [4, 10, 12], marks=pytest.mark.slow),
+        pytest.param(
+            ["trainer.val_check_interval=4", "hardware.micro_batch=3"], 12, [4, 10, 12], marks=pytest.mark.slow
+        ),
+        pytest.param(["trainer.check_val_every_n_epoch=2"], 12, [12], marks=pytest.mark.slow),
+        pytest.param(["task.splits.validation=null"], 12, [], marks=pytest.mark.slow),
         pytest.param(["trainer.max_steps=8"], 8, [6, 8], marks=pytest.mark.slow),
         (  # no score can rise by 100 points: it stops at the third validation, long before the last step
             ["recipe.early_stopping={patience:2,min_delta:100}", "recipe.epochs=9", "trainer.limit_train_batches=2"],
@@ -80,7 +89,20 @@ def what_counts(run: Path) -> dict[str, Any]:
             [2, 4, 6],
         ),
     ],
-    ids=["epochs", "accumulated", "validated within epochs", "moving average", "steps", "stopped early"],
+    ids=[
+        "epochs",
+        "accumulated",
+        "validated within epochs",
+        "moving average",
+        "across epochs",
+        "across epochs, workers",
+        "across epochs, limited",
+        "across epochs, accumulated",
+        "every other epoch",
+        "no dev set",
+        "steps",
+        "stopped early",
+    ],
 )
 def test_from_every_checkpoint_the_run_ends_the_same(
     tmp_path: Path,

@@ -49,6 +49,30 @@ def validate_now(trainer: pl.Trainer) -> None:
     connector._first_loop_iter = is_first
 
 
+def end_complete_epoch(trainer: pl.Trainer) -> None:
+    """Let a run that continues after the last batch of an epoch, and after the validation there if there is one, go on with the
+    next epoch, or end.
+
+    Lightning does so only where `val_check_interval` divides the epoch. Elsewhere it would train a batch more than the epoch
+    has, also as the last one of the run, or begin the order of epoch 0 anew.
+    """
+    loop, epoch_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    ends = epoch_loop.restarted_on_last or loop.restarted_on_epoch_end or loop.resumed_on_epoch_end
+    if not (ends and epoch_loop._num_ready_batches_reached()):
+        return
+    assert loop._combined_loader is not None
+    if loop._combined_loader_states_to_load:  # Lightning leaves them where an epoch has ended
+        loop._combined_loader._load_state_dicts(loop._combined_loader_states_to_load)
+        loop._combined_loader_states_to_load = []
+    for loader in loop._combined_loader.flattened:
+        loader.end_epoch()
+    for counts in (loop.epoch_progress.total, loop.epoch_progress.current):
+        counts.processed = counts.completed = counts.started
+    for each in (loop, epoch_loop, epoch_loop.val_loop):
+        each._restarting = each._resuming_from_checkpoint = False
+        each.reset_restart_stage()
+
+
 @contextmanager
 def fitting_beyond(trainer: pl.Trainer, step: int) -> Iterator[None]:
     """Within the block the trainer's `max_steps` are more than `step`: it does not leave out a fit that has no step left."""

@@ -96,6 +96,10 @@ class BatchLoader(DataLoader[Any]):
                 step = [{**batch, "step_targets": step_targets} for batch in step]
             yield from step
 
+    def end_epoch(self) -> None:
+        """Let the next `iter` begin the next epoch, where a loaded state is that of the end of one."""
+        self.iterated = True
+
     def state_dict(self) -> dict[str, int]:
         """`position` counts global batches: a run may continue with other micro-batches or ranks."""
         accumulation = self.micro_batches.config.accumulation

@@ -19,6 +19,7 @@ from protoformer.training.callbacks.rng_state import random_state, set_random_st
 from protoformer.training.callbacks.stop_in_evaluation import Agreement
 from protoformer.training.checkpoints import VALIDATION_IS_DUE, keep_replaced
 from protoformer.training.lightning_internals import (
+    end_complete_epoch,
     fitting_beyond,
     is_accumulating,
     rescale_batch_progress,
@@ -114,6 +115,7 @@ class SaveLastCheckpoint(Checkpoint):
             self._random_state = random_state()
             validate_now(trainer)
             self._fit_beyond.close()
+        end_complete_epoch(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _task_module(pl_module).stop.end_steps()
