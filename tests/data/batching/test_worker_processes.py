@@ -80,7 +80,10 @@ def loading(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     for pid in {process.pid, *children(process.pid)}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
 
 
 def test_workers_outlive_signals_to_the_group_and_end_with_an_error(loading: subprocess.Popen[str]) -> None:
