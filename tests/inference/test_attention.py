@@ -116,7 +116,8 @@ def test_command_writes_a_page_and_prints_notable_heads(
         assert line.split()[: len(what.split())] == what.split()
         assert f"  {best // 3 + 1}-{best % 3 + 1} {values.max().item():4.0%}" in line
         assert line.index(f"{values.max().item():4.0%}") < 32  # the strongest stands first
-    assert lines[5].startswith(f"{out} (")
+    assert lines[5].startswith("no integrated gradients: this model has no head")
+    assert lines[6].startswith(f"{out} (")
     html = out.read_text(encoding="utf-8")
     assert "<title>Attention · tiny/bert · the cat sat</title>" in html
     # the same name again: an attention page may be overwritten
@@ -180,7 +181,8 @@ def test_language_model_reads_a_single_text(gpt2_folder: Path) -> None:
 def test_a_page_has_its_bound() -> None:
     check_page_size(12, 12, 512)  # BERT-base at its longest
     with pytest.raises(
-        ConfigurationError, match=r"24 layers of 16 heads over 1024 tokens are 384 MB of weights; a page holds 48"
+        ConfigurationError,
+        match=r"24 layers of 16 heads over 1024 tokens, and their rollout, are 408 MB of weights; a page",
     ):
         check_page_size(24, 16, 1024)
 

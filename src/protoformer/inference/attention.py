@@ -5,18 +5,19 @@ Heads are named layer-head, both from 1, layer 1 is next to the embeddings.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from protoformer import hub
-from protoformer.assembly.instantiate import instantiate
 from protoformer.atomic import write_text
 from protoformer.decoding.seq2seq import Seq2SeqParams, best_tokens, generate_targets
 from protoformer.errors import ConfigurationError
-from protoformer.inference.load import LoadedRun, load
-from protoformer.inference.opening.backbone import open_backbone
+from protoformer.inference.load import load
+from protoformer.inference.opening.opened import OpenedModel
+from protoformer.inference.opening.published import open_published
+from protoformer.inference.queries.attributions import token_attributions
 from protoformer.inference.queries.predict import predict
 from protoformer.models.backbone import check_ids
 from protoformer.models.encoder_decoder import EncoderDecoder
@@ -33,8 +34,11 @@ from protoformer.views.inspected_model import (
     tokenized_text,
 )
 from protoformer.views.panels import Panel, TokenizedText
+from protoformer.views.rollouts import with_rollout
+from protoformer.views.token_attributions import TokenAttributions
 
 HEADS_PER_LINE = 4  # heads in a line of the table
+TOKENS_IN_LINE = 8  # with the largest attributions
 NOTABLE = {"previous": "the previous token", "next": "the next token", "special": "special tokens"}
 
 
@@ -42,13 +46,17 @@ NOTABLE = {"previous": "the previous token", "next": "the next token", "special"
 class AttentionRequest:
     """A text or a pair, the layers to show (empty: all), and the number of padding tokens after the text.
 
-    For an encoder-decoder `text_b` is the target; without one the model translates `text`.
+    For an encoder-decoder `text_b` is the target; without one the model translates `text`. `steps` are those of integrated
+    gradients (0: none are computed; None: as many as usual, where they take little time), of the logit of `target`, a label
+    or a token (None: the predicted one).
     """
 
     text: str
     text_b: str | None = None
     layers: Sequence[int] = ()
     padding: int = 2
+    steps: int | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         """Halves of surrogate pairs, which no file can hold, become U+FFFD."""
@@ -59,8 +67,10 @@ class AttentionRequest:
 def main(source: str, request: AttentionRequest, out: str) -> None:
     """Write the page and print the notable heads. Raises a one-line error for what cannot be shown."""
     path = writable_path(out)
-    run = _run(source)
-    inspected = load_model(source) if run is None else inspected_run(run, source)
+    if request.steps is not None and request.steps < 0:
+        raise ConfigurationError(f"--steps {request.steps}: at least 0")
+    opened = _open(source)
+    inspected = _inspected(opened, source)
     layers, texts = resolve(inspected, request)
     try:
         panels = attention_panels(inspected, texts, layers)
@@ -68,13 +78,16 @@ def main(source: str, request: AttentionRequest, out: str) -> None:
         raise ConfigurationError(f"--layers: {error}") from None
     request_texts = [request.text] if request.text_b is None else [request.text, request.text_b]
     generated = [decoded_text(inspected, text) for text in texts[len(request_texts) :]]
-    prediction = "" if run is None else _prediction(run, request)
-    html = page(panels, inspected.name, [*request_texts, *generated], inspected.description, prediction)
+    prediction = _prediction(opened, request) if opened.of_run else ""
+    attributions = _attributions(opened, inspected, texts, request)
+    panels = with_rollout(inspected, texts, panels)
+    html = page(panels, inspected.name, [*request_texts, *generated], inspected.description, prediction, attributions)
     try:
         write_text(path, html)
     except OSError as error:
         raise ConfigurationError(f"--out {out}: {error.strerror or error}; choose another path") from None
     _print_heads(inspected, panels)
+    _print_attributions(attributions)
     print(f"{path} ({len(html) / 2**20:.1f} MB)")
 
 
@@ -95,20 +108,46 @@ def writable_path(out: str) -> Path:
 
 def load_model(source: str) -> InspectedModel:
     """Load a run, or weights of BERT, GPT, GPT-2 or Marian, from a folder or the hub."""
-    if (run := _run(source)) is not None:
-        return inspected_run(run, source)
+    return _inspected(_open(source), source)
+
+
+def _open(source: str) -> OpenedModel:
+    """A run, or weights with their head where they have one."""
     folder = Path(source).expanduser()
+    if (folder / "config.yaml").is_file():
+        return load(folder)
     name = "/".join(folder.absolute().parts[-2:]) if folder.is_dir() else source
-    return _load_weights(hub.resolve_folder(source), name)
+    return open_published(hub.resolve_folder(source), name)
 
 
-def _run(source: str) -> LoadedRun | None:
-    """The run of a run folder; None for weights."""
-    folder = Path(source).expanduser()
-    return load(folder) if (folder / "config.yaml").is_file() else None
+def _inspected(opened: OpenedModel, source: str) -> InspectedModel:
+    """The model with its tokenizer and template."""
+    choices = opened.config.get("choices", {})
+    name = f"{choices['model']}, {choices['task']}" if {"model", "task"} <= choices.keys() else source
+    return inspect_model(
+        name if opened.of_run else opened.name,
+        opened.model.backbone,
+        opened.tokenizer,
+        opened.template(),
+        is_causal_lm=opened.model.is_causal_lm,
+    )
 
 
-def _prediction(run: LoadedRun, request: AttentionRequest) -> str:
+def _attributions(
+    opened: OpenedModel, inspected: InspectedModel, texts: list[TokenizedText], request: AttentionRequest
+) -> TokenAttributions | str:
+    """Integrated gradients, or why there are none. Raises ConfigurationError where they were requested."""
+    if request.steps == 0 and request.target is None:
+        return "left out by --steps 0"
+    try:
+        return token_attributions(opened.model, inspected, texts, request.steps or None, request.target)
+    except ConfigurationError as error:
+        if request.steps or request.target is not None:
+            raise
+        return str(error)
+
+
+def _prediction(run: OpenedModel, request: AttentionRequest) -> str:
     """What a run predicts of the texts, as "paraphrase 72 %"; "" for a kind that predicts nothing of them."""
     try:
         rankings = predict(run, Query(request.text, request.text_b))
@@ -118,20 +157,6 @@ def _prediction(run: LoadedRun, request: AttentionRequest) -> str:
     return ", ".join(
         each.text if each.probability is None else f"{each.text} {100 * each.probability:.0f} %" for each in best
     )
-
-
-def inspected_run(run: LoadedRun, source: str) -> InspectedModel:
-    """A run's model with its tokenizer and template."""
-    choices = run.config.get("choices", {})
-    name = f"{choices['model']}, {choices['task']}" if {"model", "task"} <= choices.keys() else source
-    template = instantiate(run.config, "model.template", tokenizer=run.tokenizer)
-    return inspect_model(name, run.model.backbone, run.tokenizer, template, is_causal_lm=run.model.is_causal_lm)
-
-
-def _load_weights(folder: Path, name: str) -> InspectedModel:
-    opened = open_backbone(folder)
-    is_causal_lm = opened.family.architecture == "decoder"
-    return inspect_model(name, opened.model, opened.tokenizer, opened.template, is_causal_lm=is_causal_lm)
 
 
 def resolve(inspected: InspectedModel, request: AttentionRequest) -> tuple[list[int], list[TokenizedText]]:
@@ -170,7 +195,8 @@ def tokenize(inspected: InspectedModel, request: AttentionRequest) -> list[Token
         _check_length(inspected, len(source))  # before the source is translated
         target = [inspected.template.bos_id, *(encoded[1] if encoded[1:] else _translate(inspected, source))]
         return [_padded(inspected, ids, [0] * len(ids), request.padding) for ids in (source, target)]
-    return [_padded(inspected, *_apply_template(inspected, *encoded), request.padding)]
+    ids, segments, pooler_position = _apply_template(inspected, *encoded)
+    return [replace(_padded(inspected, ids, segments, request.padding), pooler_position=pooler_position)]
 
 
 def _padded(inspected: InspectedModel, ids: list[int], segments: list[int], padding: int) -> TokenizedText:
@@ -199,13 +225,16 @@ def _translate(inspected: InspectedModel, source: list[int]) -> list[int]:
     return best_tokens(hypotheses[0], template.eos_id)
 
 
-def _apply_template(inspected: InspectedModel, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
+def _apply_template(
+    inspected: InspectedModel, a: list[int], b: list[int] | None = None
+) -> tuple[list[int], list[int], int]:
+    """Ids, segments, and the position that heads read."""
     if inspected.template is not None:
         encoded = inspected.template.encode_texts([a], None if b is None else [b], len(a) + len(b or ()) + 3)
-        return encoded.ids.tolist(), encoded.segment_ids.tolist()
+        return encoded.ids.tolist(), encoded.segment_ids.tolist(), int(encoded.pooler_position[0])
     if b is not None:
         raise ConfigurationError("--text-b: this model reads a single text; leave it out")
-    return a, [0] * len(a)
+    return a, [0] * len(a), len(a) - 1
 
 
 def _print_heads(inspected: InspectedModel, panels: Sequence[Panel]) -> None:
@@ -219,3 +248,15 @@ def _print_heads(inspected: InspectedModel, panels: Sequence[Panel]) -> None:
             if heads and heads[0][2] > 0:  # 0 where the mask hides those tokens
                 cells = (f"{panel.layers[layer]}-{head + 1} {weight:4.0%}" for layer, head, weight in heads)
                 print(f"  {description:<18}  {'   '.join(cells)}")
+
+
+def _print_attributions(attributions: TokenAttributions | str) -> None:
+    if isinstance(attributions, str):
+        print(f"no integrated gradients: {attributions}")
+        return
+    result = attributions.attributions
+    print(
+        f"integrated gradients, logit of {attributions.target}: {result.logit:.2f}, of the baseline "
+        f"{result.baseline_logit:.2f}; {result.steps} steps, completeness error {100 * result.relative_error:.2g} %"
+    )
+    print(f"  {'   '.join(f'{text} {value:+.2f}' for text, value in attributions.largest(TOKENS_IN_LINE))}")

@@ -8,6 +8,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import Stage
+from protoformer.modules.logit_targets import EncodedQuery, LogitTarget, next_token_target
 from protoformer.modules.task_module import ReferencesT, TaskModule
 from protoformer.optim.optimization import Optimization
 
@@ -31,3 +32,6 @@ class DecoderEvaluationModule(TaskModule[BatchT, ReferencesT]):
         if not isinstance(backbone, Decoder):
             raise ConfigurationError(f"{self.purpose} need a model of the next token: choose one, such as model=gpt2")
         self.backbone, self.splits = backbone, splits
+
+    def logit_target(self, query: EncodedQuery) -> LogitTarget:
+        return next_token_target(self.backbone, query)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from protoformer.errors import ConfigurationError
 from protoformer.modules.evaluation import PredictionRow
+from protoformer.modules.logit_targets import EncodedQuery, LogitTarget
 from protoformer.modules.queries import Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
 
 
@@ -59,3 +60,10 @@ class Predictor:
             "prediction": best[0] if len(best) == 1 else best,
             "probabilities": ranked[0] if len(ranked) == 1 else ranked,
         }
+
+    def logit_target(self, query: EncodedQuery) -> LogitTarget:
+        """The logit of one text that a gradient attribution explains (`protoformer attention`).
+
+        Raises ConfigurationError for a kind or a text that has none, and for a request that names none of its labels or tokens.
+        """
+        raise ConfigurationError("this model has no head whose logit could be attributed to tokens")

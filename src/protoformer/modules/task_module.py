@@ -22,6 +22,7 @@ command needs to know of one is a member of these three classes.
                                                 `.takes_choices`, `.restore`; `.other_command` where another verb answers
     what `protoformer attention` shows          `TaskModule.is_causal_lm`; of a batch `ids`, `padding_mask` and `segment_ids`
                                                 (and `decoder_ids`, `decoder_mask` of an encoder-decoder)
+    which logit it attributes to the tokens     `TaskModule.logit_target`
     what `protoformer export` calls the head    `TaskModule.hf_head`, where the family's layout does not know the kind
     which parts of a head may be missing        `TaskModule.optional_head_prefixes`
 

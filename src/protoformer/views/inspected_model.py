@@ -98,13 +98,14 @@ def attention_panels(inspected: InspectedModel, texts: Sequence[TokenizedText], 
 
 
 def check_page_size(layers: int, heads: int, *tokens: int) -> None:
-    """Raise ConfigurationError for more weights than a page holds: of each text to itself, and of one text to another."""
-    size = layers * heads * sum(a * b for a, b in combinations_with_replacement(tokens, 2))
+    """Raise ConfigurationError for more weights than a page holds: of each text to itself, and of one text to another, in
+    every head and in the rollout."""
+    size = layers * (heads + 1) * sum(a * b for a, b in combinations_with_replacement(tokens, 2))
     if size > MAX_WEIGHTS:
         lengths = " and ".join(map(str, tokens))
         raise ConfigurationError(
-            f"{layers} layers of {heads} heads over {lengths} tokens are {size / 2**20:.0f} MB of weights; a page holds "
-            f"{MAX_WEIGHTS / 2**20:.0f}: use a shorter text or fewer layers"
+            f"{layers} layers of {heads} heads over {lengths} tokens, and their rollout, are {size / 2**20:.0f} MB of weights; a "
+            f"page holds {MAX_WEIGHTS / 2**20:.0f}: use a shorter text or fewer layers"
         )
 
 

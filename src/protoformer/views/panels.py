@@ -31,15 +31,30 @@ class Token:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """Token ids of one text with its padding, and the tokens' labels."""
+    """Token ids of one text with its padding, and the tokens' labels. Heads read the token at `pooler_position`."""
 
     ids: Int[Tensor, "seq"]
     tokens: Sequence[Token]
     segment_ids: Int[Tensor, "seq"] | None = None
+    pooler_position: int = 0
+
+    def without_padding(self) -> "TokenizedText":
+        """The real tokens, which are the first."""
+        count = int(self.padding_mask.sum())
+        segments = None if self.segment_ids is None else self.segment_ids[:count]
+        return TokenizedText(self.ids[:count], self.tokens[:count], segments, self.pooler_position)
 
     @property
     def padding_mask(self) -> Bool[Tensor, "1 seq"]:
         return _real(self.tokens)[None]
+
+
+@dataclass(frozen=True)
+class RolloutPanel:
+    """Attention rollout up to each layer of a panel, 0 at padding, and what a query can draw on at all."""
+
+    weights: Float[Tensor, "layers queries keys"]
+    reach: Bool[Tensor, "queries keys"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Panel:
     weights: Float[Tensor, "layers heads queries keys"]
     allowed: Bool[Tensor, "layers queries keys"]
     cross_attention: bool = False
+    rollout: RolloutPanel | None = None
 
     @property
     def visible(self) -> Bool[Tensor, "layers queries keys"]:

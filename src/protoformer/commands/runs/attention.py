@@ -18,6 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of padding tokens after the text, to show their mask (default: 2)",
     )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="steps of integrated gradients, 0: none (default: 64, where they take about a minute at most)",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="LABEL_OR_TOKEN",
+        help="the label or token whose logit integrated gradients attribute to the text (default: the predicted one)",
+    )
 
 
 def _numbers(text: str) -> list[int]:
@@ -31,5 +42,7 @@ def run(options: argparse.Namespace) -> None:
     # not at the top: torch is slow to import
     from protoformer.inference import attention
 
-    request = attention.AttentionRequest(options.text, options.text_b, options.layers, options.padding)
+    request = attention.AttentionRequest(
+        options.text, options.text_b, options.layers, options.padding, options.steps, options.target
+    )
     attention.main(options.source, request, options.out)

@@ -18,6 +18,7 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.heads import ClassificationHead
 from protoformer.modules.evaluation import EvalOutputs, PredictionRow, Stage, gather_examples
 from protoformer.modules.kinds.classification_evaluation import ClassificationEvaluation
+from protoformer.modules.logit_targets import EncodedQuery, LogitTarget, label_target, pooler_positions
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import (
@@ -147,6 +148,17 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
             [RankedPredictions("label", ranked(labels, row, query.top))]
             for row, query in zip(logits, queries, strict=True)
         ]
+
+    def logit_target(self, query: EncodedQuery) -> LogitTarget:
+        """Of a regression its value. Of one sequence alone, where a pair has both orders."""
+
+        def logits(hidden: HiddenStates) -> Float[Tensor, "batch labels"]:
+            return self.head(self.backbone.pooler(hidden, pooler_positions(hidden, query.pooler_position)))
+
+        return label_target(query, logits, self._logit_names())
+
+    def _logit_names(self) -> Sequence[str]:
+        return self.labels or ["value"]
 
     def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
         """The label, and the probability of each in order of the labels; of a regression the number."""

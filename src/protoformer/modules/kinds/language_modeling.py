@@ -22,6 +22,7 @@ from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.decoder import Decoder
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, PredictionRow, Sample, Stage
+from protoformer.modules.logit_targets import EncodedQuery, LogitTarget, next_token_target
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.objective.targets import nonzero_indices, target_count
 from protoformer.modules.task_module import TaskModule
@@ -105,6 +106,9 @@ class LanguageModule(TaskModule[LanguageBatch, LanguageReferences]):
         row, column = nonzero_indices(batch["target_ids"] >= 0, batch.get("target_count"))
         tokens = hidden.gather(row, column)
         return linear_cross_entropy(tokens, self.backbone.output_weight, batch["target_ids"][row, column]), row
+
+    def logit_target(self, query: EncodedQuery) -> LogitTarget:
+        return next_token_target(self.backbone, query)
 
     def dummy_batch(self, batch: int, seq: int) -> LanguageBatch:
         zeros = torch.zeros(batch, seq, dtype=torch.long)

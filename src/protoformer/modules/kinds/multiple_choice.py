@@ -83,6 +83,9 @@ class MultipleChoiceModule(ClassificationModule):
             rankings.append([RankedPredictions("choice", ranked(query.choices, logits, query.top))])
         return rankings
 
+    def _logit_names(self) -> Sequence[str]:
+        return ["score of the choice"]
+
     def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
         """The text of the choice, its index from 0, and the probability of each choice in their order."""
         (ranking,) = rankings

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoformer.batches import PretrainingBatch
+from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.models.backbone import Backbone
 from protoformer.models.heads import MaskedLMHead, NextSentenceHead
 from protoformer.modules.evaluation import EvalOutputs, Evaluation, Stage
+from protoformer.modules.logit_targets import EncodedQuery, LogitTarget, chosen_token, pooler_positions
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.objective.targets import nonzero_indices, target_count
 from protoformer.modules.queries import Query, QueryEncoder, RankedPredictions, ranked
@@ -145,6 +147,19 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
                 logits = logits.index_fill(0, no_token, -math.inf)
                 of_query.append(RankedPredictions(title, ranked(names, logits, queries[indices[row]].top)))
         return rankings
+
+    def logit_target(self, query: EncodedQuery) -> LogitTarget:
+        """The logit of a token in place of the first [MASK]; of a model that reads from left to right, after the text."""
+        text = query.tokenizer.decode(query.ids.tolist())
+        position = self._positions(query.ids, Query(text), query.tokenizer)[0]
+
+        def logits(hidden: HiddenStates) -> Float[Tensor, "batch vocab"]:
+            vectors = hidden.at(pooler_positions(hidden, position))
+            return self.head.masked(vectors, self.backbone.embeddings.token.weight)
+
+        token = chosen_token(query, logits(query.hidden)[0])
+        name = "next token" if self.backbone.causal else MASK
+        return LogitTarget(name, lambda hidden: logits(hidden)[:, token], token)
 
     def _positions(self, ids: Int[Tensor, "seq"], query: Query, tokenizer: Tokenizer) -> list[int]:
         """Positions of the tokens to predict, of one text."""

@@ -22,6 +22,7 @@ from protoformer.models.backbone import Backbone
 from protoformer.models.heads import SpanHead
 from protoformer.modules.evaluation import EvalOutputs, PredictionRow, Stage, gather_examples
 from protoformer.modules.kinds.span_evaluation import NO_ANSWER, QuestionReferences, SpanEvaluation
+from protoformer.modules.logit_targets import EncodedQuery, LogitTarget
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import Prediction, Query, QueryColumns, QueryEncoder, RankedPredictions, rounded
@@ -114,6 +115,30 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
             predictions = [Prediction(answer.text or NO_ANSWER, answer.probability) for answer in answers]
             rankings.append([RankedPredictions("answer", predictions)])
         return rankings
+
+    def logit_target(self, query: EncodedQuery) -> LogitTarget:
+        """Start logit plus end logit of the most probable span of the context, whether the question has an answer or not."""
+        if query.requested is not None:
+            raise ConfigurationError("--target: a span is attributed as the model predicts it; leave it out")
+        positions = torch.arange(len(query.ids))
+        separators = positions[query.special & (positions > 0)]
+        context = (
+            (~query.special & (positions > separators[0]))[None] if len(separators) else query.special[None] & False
+        )
+        if not context.any():
+            raise ConfigurationError(
+                "this run's task answers a question from a context: --text QUESTION --text-b CONTEXT"
+            )
+        logits = (each.float() for each in self.logits(query.hidden))
+        null = torch.tensor([query.pooler_position])
+        best = spans.candidates(*logits, context, context, null, n_best=self.n_best, max_answer=self.max_answer)
+        start, end = int(best.start[0, 0]), int(best.end[0, 0])
+
+        def logit(hidden: HiddenStates) -> Float[Tensor, "batch"]:
+            of_starts, of_ends = self.logits(hidden)
+            return of_starts[:, start] + of_ends[:, end]
+
+        return LogitTarget(f"answer {query.tokenizer.decode(query.ids[start : end + 1].tolist())}", logit)
 
     def prediction_row(self, query: Query, rankings: Sequence[RankedPredictions]) -> PredictionRow:
         """The answer (empty: there is none) with its probability among the n-best, which follow it."""

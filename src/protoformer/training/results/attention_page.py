@@ -23,6 +23,7 @@ from protoformer.views.inspected_model import (
     tokenized_text,
 )
 from protoformer.views.panels import Panel, TokenizedText
+from protoformer.views.rollouts import with_rollout
 
 log = logging.getLogger(__name__)
 CANDIDATES = 32  # examples that one is chosen from
@@ -52,7 +53,7 @@ def write_attention_page(
     except ConfigurationError as error:
         log.warning("views.attention: %s", error)
         return
-    panels = attention_panels(model, texts, range(1, model.n_layers + 1))
+    panels = with_rollout(model, texts, attention_panels(model, texts, range(1, model.n_layers + 1)))
     page = attention.page(panels, name, [decoded_text(model, text) for text in texts], model.description)
     write_text(folder.path / "attention.html", page)
     images = {f"attention/{panel.name}": _draw(panel, name, folder) for panel in panels}

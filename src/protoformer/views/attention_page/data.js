@@ -18,13 +18,15 @@ const KEYS = [
   ["Shift ↑ ↓", "pin the previous or next token"],
   ["click", "pin a token; Escape releases it"],
   ["[ ]", "another kind of attention, where there are several"],
+  ["c", "colour the tokens by attention, attention rollout or integrated gradients"],
   ["z", "zoom the matrix, so that every token has its label"],
   ["t", "light, dark, or as the system is"],
   ["Tab Enter", "move between the controls"],
   ["?", "this page"],
 ];
 const SPECIAL = 1, PADDING = 2;
-const state = { panel: 0, layer: 0, head: 0, hover: null, pin: null, zoom: false, sort: null, down: false };
+const state = { panel: 0, layer: 0, head: 0, hover: null, pin: null, zoom: false, sort: null, down: false,
+  coloring: "attention" };
 let panels = [], colors = {}, geometry = {};
 
 // ---- data
@@ -40,12 +42,13 @@ async function inflate(text) {
 async function read(raw) {
   const [weights, ...masks] = await Promise.all([raw.weights, ...raw.masks].map(inflate));
   const size = raw.queries.length * raw.keys.length;
-  const allows = masks.map((bits) => {
+  const flagsOf = (bits) => {
     const flags = new Uint8Array(size);
     for (let i = 0; i < size; i++) flags[i] = (bits[i >> 3] >> (7 - (i & 7))) & 1;
     return flags;
-  });
-  return { ...raw, size, codes: weights, allows };
+  };
+  const rollout = raw.rollout && { codes: await inflate(raw.rollout.weights), allowed: flagsOf(await inflate(raw.rollout.mask)) };
+  return { ...raw, size, codes: weights, allows: masks.map(flagsOf), rollout };
 }
 
 const panel = () => panels[state.panel];
@@ -54,6 +57,13 @@ const codesOf = (layer, head) => {
   return one.codes.subarray(at, at + one.size);
 };
 const allowedIn = (layer) => panel().allows[panel().mask_index[layer]];
+// what is shown in detail: the chosen head, or the rollout up to its layer
+const byRollout = () => state.coloring === "rollout" && panel().rollout !== null;
+const shownCodes = () => {
+  const one = panel();
+  return byRollout() ? one.rollout.codes.subarray(state.layer * one.size, (state.layer + 1) * one.size) : codesOf(state.layer, state.head);
+};
+const shownAllowed = () => (byRollout() ? panel().rollout.allowed : allowedIn(state.layer));
 const weight = (code) => (code / 255) ** 2;
 const percent = (value) => `${(100 * value).toFixed(value >= 0.0995 ? 0 : 1)}%`;
 const hidden = (q, k) => panel().queries[q][2] === PADDING || panel().keys[k][2] === PADDING;
@@ -73,7 +83,7 @@ function readColors() {
     const index = Math.min((code / 255) * 4, 3.999), low = Math.floor(index), fraction = index - low;
     for (let c = 0; c < 3; c++) ramp[3 * code + c] = stops[low][c] * (1 - fraction) + stops[low + 1][c] * fraction;
   }
-  colors = { ramp, masked: hex("--masked"), padding: hex("--padding") };
+  colors = { ramp, masked: hex("--masked"), padding: hex("--padding"), signed: ["--card", "--positive", "--negative"].map(hex) };
   for (const name of ["ink", "quiet", "faint", "accent", "second", "edge", "card", "pair", "hatch", "padding-hatch", "bar", "line"])
     colors[name] = css.getPropertyValue(`--${name}`).trim();
 }
@@ -101,8 +111,8 @@ function hatch(pen, color) {
   return pen.createPattern(tile, "repeat");
 }
 
-function picture(layer, head, most) {
-  const one = panel(), codes = codesOf(layer, head), allowed = allowedIn(layer);
+function picture(codes, allowed, most) {
+  const one = panel();
   const rows = one.queries.length, columns = one.keys.length;
   const step = Math.max(1, Math.ceil(Math.max(rows, columns) / most));
   const high = Math.ceil(rows / step), wide = Math.ceil(columns / step);

@@ -18,7 +18,7 @@ function drawLines() {
 }
 
 function strokes(pen, step, left, right) {
-  const one = panel(), codes = codesOf(state.layer, state.head), allowed = allowedIn(state.layer);
+  const one = panel(), codes = shownCodes(), allowed = shownAllowed();
   const columns = one.keys.length, least = focus() ? 1 : leastDrawn(codes), buckets = new Map();
   for (let q = 0; q < one.queries.length; q++) for (let k = 0; k < columns; k++) {
     const code = codes[q * columns + k];
@@ -75,7 +75,7 @@ function writeEnd(pen, token, at, step, label, isQuery) {
 }
 
 function weightIn(active, at, isQuery) {
-  const one = panel(), codes = codesOf(state.layer, state.head), columns = one.keys.length;
+  const one = panel(), codes = shownCodes(), columns = one.keys.length;
   const row = active.q ?? null;
   if (row !== null) return isQuery ? 0 : weight(codes[row * columns + at]);
   return isQuery && one.queries[at][2] !== PADDING ? weight(codes[at * columns + active.k]) : 0;

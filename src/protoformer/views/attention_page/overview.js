@@ -23,7 +23,8 @@ function buildOverview() {
 function drawOverview() {
   const one = panel(), cells = $("overview").querySelectorAll(".cell");
   const most = Math.max(16, Math.round(parseFloat(cells[0].style.height) * (window.devicePixelRatio || 1)));
-  cells.forEach((cell, at) => cell.replaceChildren(picture(Math.floor(at / one.heads), at % one.heads, most)));
+  cells.forEach((cell, at) => cell.replaceChildren(picture(
+    codesOf(Math.floor(at / one.heads), at % one.heads), allowedIn(Math.floor(at / one.heads)), most)));
 }
 
 // ---- statistics
@@ -121,21 +122,31 @@ function scrollIntoBox(box, cell, above) {
 
 function drawHead() {
   const one = panel();
-  $("chosen").textContent = `Layer ${one.layers[state.layer]}, head ${state.head + 1}`;
-  $("summary").replaceChildren(...shownColumns().map(([name, title, unit, meaning]) => {
-    const pair = element("div"), value = valueOf(name, state.layer, state.head);
-    pair.title = meaning;
-    const unitWord = unit === "fraction" || value === null ? "" : ` ${unit}`;
-    pair.append(element("dt", title), element("dd", formatted(unit, value) + unitWord));
-    return pair;
-  }));
-  geometry.image = picture(state.layer, state.head, Infinity);
+  $("chosen").textContent = byRollout() ? `Rollout up to layer ${one.layers[state.layer]}`
+    : `Layer ${one.layers[state.layer]}, head ${state.head + 1}`;
+  $("summary").replaceChildren(...(byRollout() ? [rolloutSummary()] : shownColumns().map(summaryOf)));
+  geometry.image = picture(shownCodes(), shownAllowed(), Infinity);
   drawDetail();
+}
+
+function summaryOf([name, title, unit, meaning]) {
+  const pair = element("div"), value = valueOf(name, state.layer, state.head);
+  pair.title = meaning;
+  const unitWord = unit === "fraction" || value === null ? "" : ` ${unit}`;
+  pair.append(element("dt", title), element("dd", formatted(unit, value) + unitWord));
+  return pair;
+}
+
+function rolloutSummary() {
+  const pair = element("div");
+  pair.append(element("dt", "all heads averaged; half of each layer is its residual connection"));
+  return pair;
 }
 
 const focus = () => state.hover || state.pin;
 
 function drawDetail() {
+  colorTokens();
   drawLines();
   drawMatrix();
   showReadout();

@@ -11,6 +11,8 @@ function openPanel(number) {
   drawOverview();
   buildStatistics();
   buildLegend();
+  buildColoring();
+  buildTokens();
   choose(state.layer, state.head);
 }
 
@@ -33,6 +35,7 @@ function redraw() {
   readColors();
   drawOverview();
   buildLegend();
+  buildTokensLegend();
   drawHead();
 }
 
@@ -52,6 +55,7 @@ const ACTIONS = {
   "?": () => $("help").showModal(),
   "[": () => openPanel(state.panel - 1),
   "]": () => openPanel(state.panel + 1),
+  c: nextColoring,
   t: nextTheme,
   z: () => { if (!$("zoom").hidden) zoom(); },
 };

@@ -6,7 +6,7 @@ function showReadout() {
     box.replaceChildren(element("span", "Point at a token or a cell to see its weights; click to pin it.", "quiet"));
     return;
   }
-  const one = panel(), codes = codesOf(state.layer, state.head), columns = one.keys.length;
+  const one = panel(), codes = shownCodes(), columns = one.keys.length;
   const byRow = at.q !== undefined && at.q !== null;
   const token = byRow ? one.queries[at.q] : one.keys[at.k];
   const lead = [element("b", token[0]), element("span", ` (${(byRow ? at.q : at.k) + 1}) `, "quiet")];
@@ -19,15 +19,15 @@ function showReadout() {
     return [other[0], weight(code), number];
   });
   const top = others.filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]).slice(0, 8);
-  const cell = byRow && at.k !== undefined && at.k !== null ? cellReadout(at) : [element("span", byRow ? "attends to " : "is attended to by ")];
+  const cell = byRow && at.k !== undefined && at.k !== null ? cellReadout(at) : [element("span", byRow ? (byRollout() ? "draws on " : "attends to ") : byRollout() ? "is drawn on by " : "is attended to by ")];
   box.replaceChildren(...lead, ...cell, ...top.flatMap(([text, value]) => [element("i", `${clipped(text)} ${percent(value)}`), " "]));
 }
 
 function cellReadout(at) {
   const one = panel(), index = at.q * one.keys.length + at.k;
   const key = [element("span", "→ "), element("b", clipped(one.keys[at.k][0])), element("span", ` (${at.k + 1}) `, "quiet")];
-  if (allowedIn(state.layer)[index])
-    return [...key, element("b", percent(weight(codesOf(state.layer, state.head)[index]))), element("span", "; most at ", "quiet")];
+  if (shownAllowed()[index])
+    return [...key, element("b", percent(weight(shownCodes()[index]))), element("span", "; most at ", "quiet")];
   return [...key, element("span", hidden(at.q, at.k) ? "padding, masked; most at " : "masked; most at ", "quiet")];
 }
 
