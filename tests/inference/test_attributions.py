@@ -10,7 +10,7 @@ from protoformer.cli import main as command
 from protoformer.errors import ConfigurationError
 from protoformer.inference.attention import AttentionRequest, load_model, resolve
 from protoformer.inference.load import load
-from protoformer.inference.queries import attributions as attributions_room
+from protoformer.inference.queries import attributions as attributions_module
 from protoformer.inference.queries.attributions import token_attributions
 from protoformer.views.inspected_model import InspectedModel, attention_panels
 from protoformer.views.panels import Panel
@@ -151,7 +151,7 @@ def test_the_command_prints_them_or_why_there_are_none(
     assert "no integrated gradients: left out by --steps 0" in printed(
         "classification", "--text-b", "dogs", "--steps", "0"
     )
-    monkeypatch.setattr(attributions_room, "MAX_FLOPS", 1e3)
+    monkeypatch.setattr(attributions_module, "MAX_FLOPS", 1e3)
     assert "TFLOP; --steps 64 computes them" in printed("classification", "--text-b", "dogs")
     assert "64 steps, completeness" in printed("classification", "--text-b", "dogs", "--steps", "64")
 

@@ -259,4 +259,5 @@ def _print_attributions(attributions: TokenAttributions | str) -> None:
         f"integrated gradients, logit of {attributions.target}: {result.logit:.2f}, of the baseline "
         f"{result.baseline_logit:.2f}; {result.steps} steps, completeness error {100 * result.relative_error:.2g} %"
     )
-    print(f"  {'   '.join(f'{text} {value:+.2f}' for text, value in attributions.largest(TOKENS_IN_LINE))}")
+    largest = attributions.largest(TOKENS_IN_LINE)
+    print(f"  {'   '.join(f'{text} {value:+.2g}' for text, value in largest)}")

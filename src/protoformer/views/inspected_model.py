@@ -104,8 +104,8 @@ def check_page_size(layers: int, heads: int, *tokens: int) -> None:
     if size > MAX_WEIGHTS:
         lengths = " and ".join(map(str, tokens))
         raise ConfigurationError(
-            f"{layers} layers of {heads} heads over {lengths} tokens, and their rollout, are {size / 2**20:.0f} MB of weights; a "
-            f"page holds {MAX_WEIGHTS / 2**20:.0f}: use a shorter text or fewer layers"
+            f"{layers} layers of {heads} heads over {lengths} tokens, and their rollout, are {size / 2**20:.0f} MB of "
+            f"weights; a page holds {MAX_WEIGHTS / 2**20:.0f}: use a shorter text or fewer layers"
         )
 
 

@@ -79,8 +79,9 @@ def _of_backbone(
     def hidden(points: Float[Tensor, "points seq d_model"]) -> HiddenStates:
         with replaced_embeddings(model.embeddings.token, points):
             inputs = (ids, torch.ones_like(ids).bool(), segments)
+            batch_ids, mask, batch_segments = (_repeated(each, len(points), device) for each in inputs)
             # forward and not __call__: a model that is compiled in place would be compiled again for this
-            return model.forward(*(_repeated(each, len(points), device) for each in inputs))
+            return model.forward(batch_ids, mask, batch_segments)
 
     special = torch.tensor([token.special for token in text.tokens])
     with torch.no_grad():

@@ -129,9 +129,9 @@ class SpanModule(TaskModule[SpanBatch, QuestionReferences]):
             raise ConfigurationError(
                 "this run's task answers a question from a context: --text QUESTION --text-b CONTEXT"
             )
-        logits = (each.float() for each in self.logits(query.hidden))
+        starts, ends = (each.float() for each in self.logits(query.hidden))
         null = torch.tensor([query.pooler_position])
-        best = spans.candidates(*logits, context, context, null, n_best=self.n_best, max_answer=self.max_answer)
+        best = spans.candidates(starts, ends, context, context, null, n_best=self.n_best, max_answer=self.max_answer)
         start, end = int(best.start[0, 0]), int(best.end[0, 0])
 
         def logit(hidden: HiddenStates) -> Float[Tensor, "batch"]:

@@ -2,7 +2,7 @@
 
 function layOut() {
   const one = panel(), box = $("matrix-box"), rows = one.queries.length, columns = one.keys.length;
-  const width = box.parentElement.clientWidth - 24, tall = Math.max(320, window.innerHeight - 300 - $("tokens-card").offsetHeight);
+  const width = box.parentElement.clientWidth - 24, tall = Math.max(320, window.innerHeight - 300 - Math.min(110, $("tokens-card").offsetHeight));
   const names = Math.min(96, longest(one.queries)), heads = Math.min(96, longest(one.keys));
   const fit = Math.min((width - names - 8) / columns, (tall - heads - 8) / rows, 28);
   const named = fit >= 9, cell = state.zoom && !named ? 13 : named ? Math.floor(fit) : fitSmall(width, tall);

@@ -100,7 +100,11 @@ function colorTokens() {
   }
 }
 
-const signedText = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value) >= 100 ? Math.abs(value).toFixed(0) : Math.abs(value).toFixed(2)}`;
+// two significant digits of the largest attribution at least
+function signedText(value) {
+  const most = mostOf(data.gradients.values), digits = most >= 100 ? 0 : Math.min(9, Math.max(2, 1 - Math.floor(Math.log10(most / 5))));
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+}
 const mostOf = (values) => Math.max(1e-12, ...values.map(Math.abs));
 
 function rampColor(value) {
