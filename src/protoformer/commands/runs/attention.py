@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=int,
         metavar="N",
-        help="steps of integrated gradients, 0: none (default: 64, where they take about a minute at most)",
+        help="steps of integrated gradients, 0: none (default: 64, where they take half a minute or less)",
     )
     parser.add_argument(
         "--target",
