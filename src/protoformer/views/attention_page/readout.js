@@ -104,7 +104,8 @@ function buildHelp() {
   $("keys").replaceChildren(...KEYS.map(([keys, what]) =>
     row(keys.split(" ").flatMap((key) => [element("kbd", key), element("span", " ")]), what)));
   const all = "Each is a mean over the queries of the text, without padding.";
-  $("meanings").replaceChildren(...COLUMNS.map(([, title, , meaning]) => row([element("span", title)], meaning)), row([], all));
+  $("meanings").replaceChildren(...COLUMNS.map(([, title, , meaning]) => row([element("span", title)], meaning)), row([], all),
+    ...COLORINGS.map(([, title, meaning]) => row([element("span", title)], meaning)));
   $("note").textContent = `Weights are quantised to one byte, with an error of at most 0.004. ${data.note}`;
 }
 
