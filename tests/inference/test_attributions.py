@@ -13,9 +13,8 @@ from protoformer.inference.load import load
 from protoformer.inference.queries import attributions as attributions_module
 from protoformer.inference.queries.attributions import token_attributions
 from protoformer.views.inspected_model import InspectedModel, attention_panels
-from protoformer.views.panels import Panel
+from protoformer.views.panels import Panel, TokenAttributions
 from protoformer.views.rollouts import with_rollout
-from protoformer.views.token_attributions import TokenAttributions
 
 from .test_attention import TRANSLATION, WORDS, write_run
 

@@ -11,8 +11,7 @@ import torch
 from protoformer.attribution.integrated_gradients import Attributions
 from protoformer.attribution.rollout import attention_rollout
 from protoformer.views.attention import page
-from protoformer.views.panels import Panel, RolloutPanel, Token
-from protoformer.views.token_attributions import TokenAttributions
+from protoformer.views.panels import Panel, RolloutPanel, Token, TokenAttributions
 
 from .browser import Browser, chromium
 

@@ -33,9 +33,8 @@ from protoformer.views.inspected_model import (
     inspect_model,
     tokenized_text,
 )
-from protoformer.views.panels import Panel, TokenizedText
+from protoformer.views.panels import Panel, TokenAttributions, TokenizedText
 from protoformer.views.rollouts import with_rollout
-from protoformer.views.token_attributions import TokenAttributions
 
 HEADS_PER_LINE = 4  # heads in a line of the table
 TOKENS_IN_LINE = 8  # with the largest attributions

@@ -17,8 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from protoformer.views.html_page import filled
-from protoformer.views.panels import Panel, RolloutPanel, Token
-from protoformer.views.token_attributions import TokenAttributions
+from protoformer.views.panels import Panel, RolloutPanel, Token, TokenAttributions
 
 PAGE_MARKER = "<!-- attention, a page of protoformer -->"  # only a file with this line is overwritten
 MAX_WEIGHTS = 48 * 2**20  # in a page, one byte each: at most 64 MiB in base64, where nothing compresses them

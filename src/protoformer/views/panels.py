@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from protoformer.attribution.integrated_gradients import Attributions
 from protoformer.blocks import masks
 from protoformer.blocks.attention import MultiHeadAttention
 from protoformer.blocks.baselines.source_attention import SourceAttention
@@ -47,6 +48,21 @@ class TokenizedText:
     @property
     def padding_mask(self) -> Bool[Tensor, "1 seq"]:
         return _real(self.tokens)[None]
+
+
+@dataclass(frozen=True)
+class TokenAttributions:
+    """Attributions of the tokens of one text, without its padding; `target` says whose logit they are of."""
+
+    target: str
+    tokens: Sequence[Token]
+    attributions: Attributions
+
+    def largest(self, count: int) -> list[tuple[str, float]]:
+        """The tokens with the largest |attribution|, the largest first; none of 0."""
+        values = self.attributions.values.tolist()
+        ranked = sorted(zip(self.tokens, values, strict=True), key=lambda pair: -abs(pair[1]))
+        return [(token.text, value) for token, value in ranked[:count] if value]
 
 
 @dataclass(frozen=True)

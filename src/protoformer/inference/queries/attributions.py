@@ -18,8 +18,7 @@ from protoformer.modules.logit_targets import EncodedQuery
 from protoformer.modules.task_module import TaskModule
 from protoformer.text.tokenizers import Tokenizer
 from protoformer.views.inspected_model import InspectedModel
-from protoformer.views.panels import TokenizedText
-from protoformer.views.token_attributions import TokenAttributions
+from protoformer.views.panels import TokenAttributions, TokenizedText
 from protoformer.views.token_labels import token_labels
 
 DEFAULT_STEPS = 64
