@@ -1,6 +1,7 @@
 """A model opened for use, for notebooks and for every verb: from a run folder, a Hugging Face folder, or the hub."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, overload
@@ -11,8 +12,9 @@ from protoformer.errors import ConfigurationError, RunFolderError
 from protoformer.inference.opening.opened import OpenedModel
 from protoformer.inference.opening.published import open_published
 from protoformer.inference.opening.run import open_run
-from protoformer.inference.queries.hidden_states import EncodedText, encode_text
+from protoformer.inference.queries.hidden_states import EncodedText, cache_text, encode_text
 from protoformer.inference.queries.predict import prediction_rows
+from protoformer.interventions.activations import Activations, Replacement, replaced
 from protoformer.modules.queries import Query
 from protoformer.runs.folder import runs_beside
 
@@ -69,6 +71,24 @@ class LoadedRun(OpenedModel):
         if len(pairs) != len(texts):
             raise ConfigurationError(f"{len(texts)} texts and {len(pairs)} pairs: one for each text")
         return [encode_text(self, text, pair) for text, pair in zip(texts, pairs, strict=True)]
+
+    def cache(self, text: str, pair: str | None = None) -> Activations:
+        """Activations of a text by name, such as `layers.3` or `layers.3.heads` (`interventions.activations` lists them), on
+        the CPU; of an encoder-decoder those of its encoder.
+
+        `embeddings` and `layers.N` have shape `(tokens, d_model)`, as have `layers.N.attention` and `layers.N.feed_forward`,
+        what these add to the residual stream; `layers.N.heads` has `(tokens, heads, d_head)`.
+        """
+        return cache_text(self, text, pair)
+
+    def patch(self, replacements: Mapping[str, Replacement]) -> AbstractContextManager[None]:
+        """Within `with run.patch({"layers.3.heads": value}):` every pass of the model computes with these activations in place
+        of its own: tensors as `cache` gives them, or functions from an activation (with a batch axis or packed, as the pass has
+        it) to another one. `predict`, `encode` and `cache` then see their consequences.
+
+        Raises ConfigurationError for a name that the model lacks; a pass over a text of other length raises it too.
+        """
+        return replaced(self.model.backbone, replacements)
 
 
 def _checked(texts: Any) -> list[str]:

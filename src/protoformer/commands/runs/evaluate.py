@@ -39,28 +39,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    given = _keys(options.overrides)
+    given = keys_of(options.overrides)
     if given.get("task") == FILES_TASK:
         _print_perplexity(options.run, given)
         return
-    earlier = _config_of(options.run)
-    if "task" not in given and earlier is None:
-        raise ConfigurationError(f"nothing to score on: give task=TASK (protoformer list tasks), or task={FILES_TASK}")
     # not at the top: slow to import
     from protoformer.commands import train
 
-    model = given.get("model") or (_model_of(options.run) if earlier is None else str(earlier["choices"]["model"]))
-    words = [f"model={model}", f"init_from={literal(options.run)}", "task.splits.train=null"]
-    words += [] if OUTPUT_KEYS in given else ["tracking=none"]
-    words += [] if earlier is None else _of_the_run(options.run, earlier, given)
-    code = train.main(
-        [*words, *(word for word in options.overrides if not word.startswith("model="))], "protoformer train"
-    )
+    code = train.main(words_of_evaluation(options.run, options.overrides), "protoformer train")
     if code:
         sys.exit(code)
 
 
-def _of_the_run(source: str, config: Mapping[str, Any], given: Mapping[str, str]) -> list[str]:
+def words_of_evaluation(source: str, overrides: list[str], *, trains: bool = False) -> list[str]:
+    """The command line of an evaluation of a run or of weights, on the run's own task and data where nothing else is typed.
+
+    With `trains` the training split stays, whose rows then serve for statistics. Raises ConfigurationError for weights without
+    a task.
+    """
+    given, earlier = keys_of(overrides), config_of(source)
+    if "task" not in given and earlier is None:
+        raise ConfigurationError(f"nothing to score on: give task=TASK (protoformer list tasks), or task={FILES_TASK}")
+    model = given.get("model") or (_model_of(source) if earlier is None else str(earlier["choices"]["model"]))
+    words = [f"model={model}", f"init_from={literal(source)}"]
+    words += [] if trains else ["task.splits.train=null"]
+    words += [] if OUTPUT_KEYS in given else ["tracking=none"]
+    words += [] if earlier is None else words_of_run(source, earlier, given)
+    return [*words, *(word for word in overrides if not word.startswith("model="))]
+
+
+def words_of_run(source: str, config: Mapping[str, Any], given: Mapping[str, str]) -> list[str]:
     """What was typed for the run and holds for its evaluation: its longest text; on its own task also columns, and its data.
 
     Parts of the training split (folds, rows held out) are not among it.
@@ -90,7 +98,7 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _keys(overrides: list[str]) -> dict[str, str]:
+def keys_of(overrides: list[str]) -> dict[str, str]:
     keys = {}
     for word in overrides:
         name, equals, value = word.partition("=")
@@ -113,7 +121,7 @@ def literal(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _config_of(source: str) -> dict[str, Any] | None:
+def config_of(source: str) -> dict[str, Any] | None:
     """The config of a run; None for other weights."""
     from protoformer.runs.reader import read_config  # not at the top: slow to import
 
@@ -144,7 +152,7 @@ def _print_perplexity(source: str, given: Mapping[str, str]) -> None:
     from protoformer.inference import evaluate
 
     window, origin = _number(given, "task.max_len", "tokens"), "task.max_len"
-    earlier = _config_of(source)
+    earlier = config_of(source)
     if window is None:
         window, origin = (None, "the model's positions") if earlier is None else (_max_len(earlier), "as in training")
     rows, stride = _number(given, "hardware.micro_batch", "windows at once"), _number(given, "task.stride", "tokens")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from protoformer.blocks.kernels.packing import HiddenStates
 from protoformer.errors import ConfigurationError
 from protoformer.inference.opening.opened import OpenedModel
+from protoformer.interventions.activations import Activations, kept
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.views.token_labels import token_labels
@@ -57,13 +58,8 @@ def encode_text(opened: OpenedModel, text: str, pair: str | None = None) -> Enco
     device = next(backbone.parameters()).device
     batch, segments = torch.tensor([ids], device=device), torch.tensor([segment_ids], device=device)
     states: list[Tensor] = []
-    was_training = backbone.training
-    backbone.eval()
-    try:
-        with torch.inference_mode(), _collected(stack, states):
-            hidden = _forward(backbone, batch, segments, len(stack.layers))
-    finally:
-        backbone.train(was_training)
+    with torch.inference_mode(), unchanged_mode(backbone), _collected(stack, states):
+        hidden = _forward(backbone, batch, segments, len(stack.layers))
     # the output of the last layer, normalised where the stack ends with a normalisation
     states[-1] = hidden.to_padded()[0]
     weights = [hidden.attn_weights[index][0].float().cpu() for index in sorted(hidden.attn_weights)]
@@ -74,6 +70,35 @@ def encode_text(opened: OpenedModel, text: str, pair: str | None = None) -> Enco
         torch.stack([state.float().cpu() for state in states]).clone(),
         torch.stack(weights).clone() if weights else None,
     )
+
+
+def cache_text(opened: OpenedModel, text: str, pair: str | None = None) -> Activations:
+    """Named activations of a text, or of a pair; of an encoder-decoder those of its encoder. Errors are those of
+    `encode_text`."""
+    ids, segment_ids = _ids(opened, text, pair)
+    if not ids:
+        raise ConfigurationError(f"{text!r}: there is no token in it")
+    backbone = opened.model.backbone
+    device = next(backbone.parameters()).device
+    values: dict[str, Tensor] = {}
+    with (
+        torch.no_grad(),
+        unchanged_mode(backbone),
+        kept(backbone, values),
+    ):  # not inference mode: users compute on with them
+        _forward(backbone, torch.tensor([ids], device=device), torch.tensor([segment_ids], device=device), 0)
+    return Activations(values, _labels(opened, ids))
+
+
+@contextmanager
+def unchanged_mode(backbone: nn.Module) -> Iterator[None]:
+    """Within the block the model is in evaluation mode; after it in the mode that it was in."""
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        yield
+    finally:
+        backbone.train(was_training)
 
 
 def _ids(opened: OpenedModel, text: str, pair: str | None) -> tuple[list[int], list[int]]:

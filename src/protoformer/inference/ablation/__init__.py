@@ -1,0 +1,1 @@
+"""A task's score without attention heads: `protoformer probe ablate`."""

@@ -1,0 +1,180 @@
+"""The verb: which heads are left out, in which order, and what is printed and written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from protoformer.errors import ConfigurationError
+from protoformer.inference.ablation.files import write_ablations, write_prunings
+from protoformer.inference.ablation.overlap import Overlap, overlap, read_syntactic_heads
+from protoformer.inference.ablation.scored_task import Score, ScoredTask
+from protoformer.inference.files.progress import Progress, counted
+from protoformer.interventions.heads import Head, ablated, heads_of, parse_heads
+from protoformer.interventions.importance import head_importance, mean_outputs
+from protoformer.reporting.tables import print_table
+
+SHOWN = 10  # heads at either end
+STEPS = 16  # scores of the curve, about
+
+
+@dataclass(frozen=True)
+class Options:
+    """As of the command line. `heads` None: each, and all in order of importance."""
+
+    heads: Sequence[str] | None = None
+    values: Literal["mean", "zero"] = "mean"
+    examples: int = 500
+    syntactic: str | None = None
+    out: str | None = None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The score without one head; `importance` is that of the loss's gradient, and `changed` counts other predictions."""
+
+    head: Head
+    score: float
+    change: float
+    changed: int
+    importance: float
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The score without the `removed` least important heads."""
+
+    removed: int
+    score: float
+    changed: int
+
+
+def main(config: dict[str, Any], name: str, options: Options) -> None:
+    """Print the scores, and write them where `options.out` says.
+
+    Raises ConfigurationError for heads that the model lacks, a model without heads, and a task without the data that is needed.
+    """
+    if options.examples < 1:
+        raise ConfigurationError(f"--examples {options.examples}: at least one")
+    task = ScoredTask(_for_one_example(config))
+    model = task.module.backbone
+    heads = heads_of(model)
+    if not heads:
+        raise ConfigurationError(f"{name}: no layer of this model has attention in heads")
+    chosen = None if options.heads is None else parse_heads(options.heads, model)
+    syntactic = None if options.syntactic is None else read_syntactic_heads(Path(options.syntactic), heads)
+    whole = task.score()
+    print(f"{name}: {100 * whole.score:.2f} on {counted(task.examples, 'dev example')}, with all {len(heads)} heads")
+    means = mean_outputs(task.module, task.training_examples(options.examples)) if options.values == "mean" else None
+    if chosen is not None:
+        _print_chosen(task, chosen, whole, means)
+        return
+    ablations, prunings = ablate_each(task, whole, means, options.examples)
+    _print_ablations(ablations, options)
+    _print_prunings(prunings, len(heads), options)
+    found = None if syntactic is None else overlap([each.head for each in ranked(ablations)], syntactic)
+    if found is not None:
+        _print_overlap(found)
+    if options.out is not None:
+        folder = Path(options.out)
+        print(write_ablations(folder, ablations, syntactic or {}))
+        print(write_prunings(folder, prunings))
+        from protoformer.views import ablation as figure  # not at the top: matplotlib is slow to import
+
+        print(figure.draw(folder / "ablation.svg", ablations, prunings, whole.score))
+
+
+def _for_one_example(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with batches of one training example, on the CPU."""
+    recipe = {**config["recipe"], "batch_size": 1, "batching": "random"}
+    return {**config, "recipe": recipe, "hardware": {**config["hardware"], "micro_batch": None, "workers": 0}}
+
+
+def ablate_each(
+    task: ScoredTask, whole: Score, means: Mapping[Head, Float[Tensor, "d_head"]] | None, examples: int
+) -> tuple[list[Ablation], list[Pruning]]:
+    """Scores without each head, in the model's order; and without the least important ones, from none to all."""
+    model = task.module.backbone
+    heads = heads_of(model)
+    importance = head_importance(task.module, task.training_examples(examples))
+    order = sorted(heads, key=lambda head: (importance[head], head))
+    numbers = sorted({round(step * len(heads) / STEPS) for step in range(1, STEPS + 1)})
+    progress = Progress("evaluation", len(heads) + len(numbers))
+    ablations = []
+    for done, head in enumerate(heads):
+        with ablated(model, [head], means):
+            score = task.score()
+        ablations.append(Ablation(head, score.score, score.score - whole.score, whole.changed(score), importance[head]))
+        progress.update(done + 1)
+    prunings = [Pruning(0, whole.score, 0)]
+    for done, number in enumerate(numbers):
+        with ablated(model, order[:number], means):
+            score = task.score()
+        prunings.append(Pruning(number, score.score, whole.changed(score)))
+        progress.update(len(heads) + done + 1)
+    progress.close()
+    return ablations, prunings
+
+
+def ranked(ablations: Sequence[Ablation]) -> list[Ablation]:
+    """The most important first: by what the score loses, then by the gradient."""
+    return sorted(ablations, key=lambda each: (each.change, -each.importance))
+
+
+def _print_chosen(task: ScoredTask, heads: Sequence[Head], whole: Score, means: Mapping[Head, Tensor] | None) -> None:
+    with ablated(task.module.backbone, heads, means):
+        without = task.score()
+    rows = [_change(metric, value, without.metrics[metric]) for metric, value in whole.metrics.items()]
+    rows.append(_change("score", whole.score, without.score))
+    print_table(("metric", "all heads", f"without {', '.join(map(str, heads))}", "change"), rows)
+    print(f"{counted(whole.changed(without), 'prediction')} of {task.examples:,} changed")
+
+
+def _change(name: str, before: float, after: float) -> tuple[str, str, str, str]:
+    return name, f"{100 * before:.2f}", f"{100 * after:.2f}", f"{100 * (after - before):+.2f}"
+
+
+def _print_ablations(ablations: Sequence[Ablation], options: Options) -> None:
+    by_loss = ranked(ablations)
+    shown = by_loss if len(by_loss) <= 2 * SHOWN else [*by_loss[:SHOWN], *by_loss[-SHOWN:]]
+    rows = [
+        (
+            str(each.head),
+            f"{100 * each.score:.2f}",
+            f"{100 * each.change:+.2f}",
+            f"{each.changed:,}",
+            f"{each.importance:.3f}",
+        )
+        for each in shown
+    ]
+    print_table(
+        ("head", "score", "change", "other predictions", "importance"), rows,
+        title=f"without one head ({options.values}); the {len(shown)} of {len(by_loss)} that cost most and least",
+        section_after=SHOWN if len(by_loss) > len(shown) else None,
+    )  # fmt: skip
+    worse = sum(each.change < 0 for each in ablations)
+    better = sum(each.change > 0 for each in ablations)
+    print(
+        f"without one head the score is lower for {worse}, higher for {better}, the same for {len(ablations) - worse - better}"
+    )
+
+
+def _print_prunings(prunings: Sequence[Pruning], heads: int, options: Options) -> None:
+    rows = [
+        (f"{each.removed}", f"{100 * each.removed / heads:.0f} %", f"{100 * each.score:.2f}", f"{each.changed:,}")
+        for each in prunings
+    ]
+    print_table(
+        ("heads left out", "share", "score", "other predictions"), rows,
+        title=f"without the least important heads, by the gradient over {counted(options.examples, 'training example')}",
+    )  # fmt: skip
+
+
+def _print_overlap(found: Overlap) -> None:
+    print(
+        f"of the {found.top} heads that cost most {found.common} are the best of a relation; of {found.heads} heads "
+        f"{found.syntactic} are, so {found.expected:.1f} would be by chance (p {found.p:.3f}, hypergeometric)"
+    )

@@ -1,0 +1,64 @@
+"""Whether the heads that a task needs are those that track relations: the overlap of two sets of heads against chance."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+
+from protoformer.errors import ConfigurationError
+from protoformer.interventions.heads import SPELLING, Head
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Of `heads`, the `top` important ones and the `syntactic` ones have `common`; `expected` by chance, and the chance `p` of
+    as many or more."""
+
+    heads: int
+    top: int
+    syntactic: int
+    common: int
+
+    @property
+    def expected(self) -> float:
+        return self.top * self.syntactic / self.heads
+
+    @property
+    def p(self) -> float:
+        """The upper tail of the hypergeometric distribution."""
+        largest = min(self.top, self.syntactic)
+        ways = sum(
+            comb(self.syntactic, k) * comb(self.heads - self.syntactic, self.top - k)
+            for k in range(self.common, largest + 1)
+        )
+        return ways / comb(self.heads, self.top)
+
+
+def overlap(by_importance: Sequence[Head], syntactic: Mapping[Head, Sequence[str]]) -> Overlap:
+    """Of as many important heads as there are syntactic ones."""
+    top = by_importance[: len(syntactic)]
+    return Overlap(len(by_importance), len(top), len(syntactic), sum(head in syntactic for head in top))
+
+
+def read_syntactic_heads(path: Path, heads: Sequence[Head]) -> dict[Head, list[str]]:
+    """Head -> the relations that it is the best head of, from the file heads.csv of `protoformer probe heads`.
+
+    Raises ConfigurationError for another file, and for heads that the model does not have.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise ConfigurationError(f"--syntactic {path}: {error.strerror}") from None
+    if not rows or not {"relation", "head"} <= rows[0].keys():
+        raise ConfigurationError(f"--syntactic {path}: no columns relation and head, as in heads.csv of probe heads")
+    part = heads[0].part
+    found: dict[Head, list[str]] = {}
+    for number, row in enumerate(rows, start=2):
+        match = SPELLING.fullmatch(row["head"])
+        head = Head(match[1] or part, int(match[2]), int(match[3])) if match else None
+        if head is None or head not in heads:
+            raise ConfigurationError(f"--syntactic {path}, line {number}: the model has no head {row['head']}")
+        found.setdefault(head, []).append(row["relation"])
+    return found
