@@ -103,6 +103,13 @@ OLD_TARGETS = [
 ]
 
 
+def test_keys_of_a_recipe_that_are_newer_than_the_run_have_their_defaults() -> None:
+    """So that a table does not set an earlier run beside a new one as another recipe."""
+    recipe = upgraded({"recipe": {"lr": 1e-4, "ema": 0.9}})["recipe"]
+    assert isinstance(recipe, dict)
+    assert {"lr": 1e-4, "ema": 0.9, "layerwise_lr_decay": 1.0, "reinit_layers": 0}.items() <= recipe.items()
+
+
 def test_a_config_of_an_earlier_version_is_valid_once_upgraded() -> None:
     config = upgraded(yaml.safe_load(OLD_CONFIG))
     check(config)

@@ -4,8 +4,10 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+from protoformer.config import schema
 from protoformer.config.annotations.signatures import signature
 from protoformer.errors import ConfigurationError
 
@@ -37,6 +39,7 @@ OLD_CLASSES = {  # of `_target_`s
 OLD_BUILDERS = {
     "protoformer.models.transformer_encoder.transformer_encoder": "protoformer.models.transformer.transformer_encoder"
 }
+ADDED_TO_RECIPE = ("layerwise_lr_decay", "reinit_layers", "ema")  # keys that earlier runs lack, with today's defaults
 DEFAULTS = {"labels": None, "choices": None, "unanswerable": False, "aux_lm_weight": 0.0, "label_smoothing": 0.0}
 FORMERLY_IMPLIED = {  # arguments of `task.module` that earlier configs did not state, and the key that they came from
     "labels": "task.rows.labels",
@@ -67,6 +70,10 @@ def upgraded(config: Mapping[str, object]) -> dict[str, object]:
         for node in _nodes(today, parents):
             if name in node:
                 node[new.rpartition(".")[2]] = node.pop(name)
+    for recipe in _nodes(today, ["recipe"]):
+        for field in fields(schema.Recipe):
+            if field.name in ADDED_TO_RECIPE:
+                recipe.setdefault(field.name, field.default)
     for module in _nodes(today, ["task", "module"]):
         for name in _arguments(str(module.get("_target_"))) & (FORMERLY_IMPLIED.keys() - module.keys()):
             *parents, key = FORMERLY_IMPLIED[name].split(".")

@@ -7,7 +7,7 @@
     layers.N.feed_forward       what its feed-forward network adds               (tokens, d_model)
 
 Of an encoder-decoder the names begin with encoder or decoder (decoder.layers.2), and the decoder's attention to the encoder is
-layers.N.cross_heads and layers.N.cross_attention. A post-norm layer normalises each sum, so that its output is not the sum of its
+layers.N.cross_heads and layers.N.cross_attention. A post-norm layer normalises each sum, so its output is not the sum of these
 parts.
 """
 

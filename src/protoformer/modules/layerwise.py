@@ -1,10 +1,10 @@
 """Layers by their depth: learning rates that fall from the head down, and top layers that are drawn anew.
 
-Rates fall by a constant factor a layer, as in *How to Fine-Tune BERT for Text Classification?* (arXiv 1905.05583) and ELECTRA
-(arXiv 2003.10555). Layers are drawn anew as in *Revisiting Few-sample BERT Fine-tuning* (arXiv 2006.05987, section 5).
+Rates fall by a constant factor a layer, as in *How to Fine-Tune BERT for Text Classification?* (arXiv 1905.05583) and in arXiv
+2003.10555. Layers are drawn anew as in *Revisiting Few-sample BERT Fine-tuning* (arXiv 2006.05987, section 5).
 
-Differs: in the first the last layer learns at the full rate, in ELECTRA's code at the square of the factor; here the head alone
-learns at the full rate, and the last layer at the factor times the rate.
+Differs: in the first the last layer learns at the full rate, in the second's code at the square of the factor; here the head
+alone learns at the full rate, and the last layer at the factor times the rate.
 """
 
 from collections.abc import Iterable

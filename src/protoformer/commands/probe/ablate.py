@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--syntactic",
         metavar="FILE",
-        help="heads.csv of `protoformer probe heads`: how many of its best heads are among the important ones",
+        help="relations.TREEBANK.csv of `probe heads --out`: how many of its best heads are among the important ones",
     )
     parser.add_argument("--out", metavar="DIR", help="write ablation.csv, pruning.csv and a figure there")
 

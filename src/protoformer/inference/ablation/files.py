@@ -3,25 +3,23 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protoformer.atomic import replace_atomically
+from protoformer.inference.ablation.results import Ablation, Pruning
 from protoformer.interventions.heads import Head
 
-if TYPE_CHECKING:
-    from protoformer.inference.ablation.main import Ablation, Pruning
 
-
-def write_ablations(folder: Path, ablations: "Sequence[Ablation]", syntactic: Mapping[Head, Sequence[str]]) -> Path:
+def write_ablations(folder: Path, ablations: Sequence[Ablation], syntactic: Mapping[Head, Sequence[str]]) -> Path:
     """`ablation.csv`: one row a head."""
     rows = [
-        (each.head, each.score, each.change, each.changed, each.importance, " ".join(syntactic.get(each.head, ())))
+        (each.head, each.score, each.change, each.changed, each.importance, "; ".join(syntactic.get(each.head, ())))
         for each in ablations
     ]
     return _write(folder / "ablation.csv", ("head", "score", "change", "changed", "importance", "relations"), rows)
 
 
-def write_prunings(folder: Path, prunings: "Sequence[Pruning]") -> Path:
+def write_prunings(folder: Path, prunings: Sequence[Pruning]) -> Path:
     """`pruning.csv`: one row for each number of heads that are left out."""
     return _write(
         folder / "pruning.csv", ("removed", "score", "changed"), [(p.removed, p.score, p.changed) for p in prunings]

@@ -11,6 +11,7 @@ from torch import Tensor
 from protoformer.errors import ConfigurationError
 from protoformer.inference.ablation.files import write_ablations, write_prunings
 from protoformer.inference.ablation.overlap import Overlap, overlap, read_syntactic_heads
+from protoformer.inference.ablation.results import Ablation, Pruning
 from protoformer.inference.ablation.scored_task import Score, ScoredTask
 from protoformer.inference.files.progress import Progress, counted
 from protoformer.interventions.heads import Head, ablated, heads_of, parse_heads
@@ -30,26 +31,6 @@ class Options:
     examples: int = 500
     syntactic: str | None = None
     out: str | None = None
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """The score without one head; `importance` is that of the loss's gradient, and `changed` counts other predictions."""
-
-    head: Head
-    score: float
-    change: float
-    changed: int
-    importance: float
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """The score without the `removed` least important heads."""
-
-    removed: int
-    score: float
-    changed: int
 
 
 def main(config: dict[str, Any], name: str, options: Options) -> None:
@@ -101,7 +82,7 @@ def ablate_each(
     heads = heads_of(model)
     importance = head_importance(task.module, task.training_examples(examples))
     order = sorted(heads, key=lambda head: (importance[head], head))
-    numbers = sorted({round(step * len(heads) / STEPS) for step in range(1, STEPS + 1)})
+    numbers = sorted({max(1, round(step * len(heads) / STEPS)) for step in range(1, STEPS + 1)})
     progress = Progress("evaluation", len(heads) + len(numbers))
     ablations = []
     for done, head in enumerate(heads):
@@ -175,6 +156,6 @@ def _print_prunings(prunings: Sequence[Pruning], heads: int, options: Options) -
 
 def _print_overlap(found: Overlap) -> None:
     print(
-        f"of the {found.top} heads that cost most {found.common} are the best of a relation; of {found.heads} heads "
-        f"{found.syntactic} are, so {found.expected:.1f} would be by chance (p {found.p:.3f}, hypergeometric)"
+        f"of {found.heads} heads {found.syntactic} are the best of a relation above its offset; of the {found.top} that cost "
+        f"most {found.common} are, where {found.expected:.1f} would be by chance (p {found.p:.3f}, hypergeometric)"
     )

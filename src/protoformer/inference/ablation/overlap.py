@@ -9,6 +9,8 @@ from pathlib import Path
 from protoformer.errors import ConfigurationError
 from protoformer.interventions.heads import SPELLING, Head
 
+COLUMNS = {"relation", "direction", "head", "verdict"}
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -42,7 +44,8 @@ def overlap(by_importance: Sequence[Head], syntactic: Mapping[Head, Sequence[str
 
 
 def read_syntactic_heads(path: Path, heads: Sequence[Head]) -> dict[Head, list[str]]:
-    """Head -> the relations that it is the best head of, from the file heads.csv of `protoformer probe heads`.
+    """Head -> the relations that it is the best head of and finds above the best offset, from a file relations.TREEBANK.csv of
+    `protoformer probe heads`.
 
     Raises ConfigurationError for another file, and for heads that the model does not have.
     """
@@ -51,14 +54,20 @@ def read_syntactic_heads(path: Path, heads: Sequence[Head]) -> dict[Head, list[s
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise ConfigurationError(f"--syntactic {path}: {error.strerror}") from None
-    if not rows or not {"relation", "head"} <= rows[0].keys():
-        raise ConfigurationError(f"--syntactic {path}: no columns relation and head, as in heads.csv of probe heads")
+    if not rows or not rows[0].keys() >= COLUMNS:
+        raise ConfigurationError(
+            f"--syntactic {path}: no columns {', '.join(sorted(COLUMNS))}, as in relations.TREEBANK.csv of probe heads --out"
+        )
     part = heads[0].part
     found: dict[Head, list[str]] = {}
     for number, row in enumerate(rows, start=2):
+        if row["relation"] == "any" or row["verdict"] != "above":
+            continue
         match = SPELLING.fullmatch(row["head"])
         head = Head(match[1] or part, int(match[2]), int(match[3])) if match else None
         if head is None or head not in heads:
             raise ConfigurationError(f"--syntactic {path}, line {number}: the model has no head {row['head']}")
-        found.setdefault(head, []).append(row["relation"])
+        found.setdefault(head, []).append(f"{row['relation']} {row['direction']}")
+    if not found:
+        raise ConfigurationError(f"--syntactic {path}: no head finds a relation above its offset")
     return found

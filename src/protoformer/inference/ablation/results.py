@@ -1,0 +1,25 @@
+"""What ablations give: scores without one head, and without the least important ones."""
+
+from dataclasses import dataclass
+
+from protoformer.interventions.heads import Head
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The score without one head; `importance` is that of the loss's gradient, and `changed` counts other predictions."""
+
+    head: Head
+    score: float
+    change: float
+    changed: int
+    importance: float
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The score without the `removed` least important heads."""
+
+    removed: int
+    score: float
+    changed: int
