@@ -10,7 +10,7 @@ from scipy.stats import hypergeom
 
 from protoformer.cli import main
 from protoformer.commands import train
-from protoformer.inference.ablation.overlap import Overlap
+from protoformer.inference.ablation.overlap import HeadOverlap
 from protoformer.runs.folder import RunFolder
 
 WORDS = ["model=bert_l2_h128", "task=glue/mrpc", "source=sample", "source.rows=40", "tracking=none", "model.d_model=16",
@@ -105,6 +105,6 @@ def test_what_cannot_be_done_is_one_line(
 
 def test_the_chance_of_an_overlap_is_that_of_scipy() -> None:
     for common in range(6):
-        found = Overlap(heads=144, top=20, syntactic=20, common=common)
-        assert found.p == pytest.approx(hypergeom.sf(common - 1, 144, 20, 20))
-        assert found.expected == pytest.approx(400 / 144)
+        shared = HeadOverlap(heads=144, top=20, syntactic=20, common=common)
+        assert shared.p == pytest.approx(hypergeom.sf(common - 1, 144, 20, 20))
+        assert shared.expected == pytest.approx(400 / 144)

@@ -6,7 +6,7 @@ import torch
 import protoformer
 from protoformer.errors import ConfigurationError
 from protoformer.inference.load import LoadedRun
-from protoformer.interventions.activations import places, replaced
+from protoformer.interventions.activations import hook_points, replaced
 from protoformer.interventions.heads import Head, ablated
 from protoformer.models.transformer import transformer
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_patched_is_refused(run: LoadedRun) -> None:
 def test_names_of_an_encoder_decoder() -> None:
     model = transformer(vocab_size=50, d_model=16, n_layers=1, n_heads=2, d_ff=32, max_seq_len=16, dropout=0.0)
     own = ["layers.1.heads", "layers.1.attention"]
-    assert list(places(model)) == [
+    assert list(hook_points(model)) == [
         "encoder.embeddings",
         *(f"encoder.{name}" for name in (*own, "layers.1.feed_forward", "layers.1")),
         *(f"decoder.{name}" for name in own),

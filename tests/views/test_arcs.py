@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from protoformer.views.arcs import BestHead, ShownSentence, arcs_page
-from protoformer.views.relation_grid import GridHead, draw_grid
+from protoformer.views.heads.relation_grid import GridHead, draw_grid
 
 from .browser import Browser, chromium
 from .test_attention_page import HOSTILE, shown_text

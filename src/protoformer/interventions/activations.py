@@ -26,7 +26,7 @@ from protoformer.errors import ConfigurationError
 Replacement = Tensor | Callable[[Tensor], Tensor]
 
 
-class Place(NamedTuple):
+class HookPoint(NamedTuple):
     """Where an activation is: the input of a module or its output, of which the last axis may be divided into heads."""
 
     module: nn.Module
@@ -56,9 +56,9 @@ class Activations(Mapping[str, Tensor]):
         return f"{type(self).__name__} of {len(self.tokens)} tokens:\n{shapes}"
 
 
-def places(model: nn.Module) -> dict[str, Place]:
+def hook_points(model: nn.Module) -> dict[str, HookPoint]:
     """All names of a model's activations. Layers without attention in heads, such as recurrent ones, have fewer."""
-    found: dict[str, Place] = {}
+    points: dict[str, HookPoint] = {}
     stacks = {name: each for name, each in model.named_children() if isinstance(each, EncoderStack | DecoderStack)}
     for name, stack in stacks.items():
         prefix = "" if name == "stack" else f"{name}."
@@ -66,40 +66,40 @@ def places(model: nn.Module) -> dict[str, Place]:
             "target_embeddings" if name == "decoder" and getattr(model, "target_embeddings", None) else "embeddings"
         )
         if name != "decoder" or source == "target_embeddings":
-            found[f"{prefix}embeddings"] = Place(getattr(model, source))
+            points[f"{prefix}embeddings"] = HookPoint(getattr(model, source))
         for number, layer in enumerate(stack.layers, start=1):
             own = f"{prefix}layers.{number}"
-            found |= _places_of_layer(own, layer)  # type: ignore[arg-type]  # a module, typed by what it can do
-    return found
+            points |= _hook_points_of_layer(own, layer)  # type: ignore[arg-type]  # a module, typed by what it can do
+    return points
 
 
-def _places_of_layer(name: str, layer: nn.Module) -> dict[str, Place]:
-    found = {}
+def _hook_points_of_layer(name: str, layer: nn.Module) -> dict[str, HookPoint]:
+    points = {}
     for attribute, heads in (("attention", "heads"), ("cross_attention", "cross_heads")):
         attention = getattr(layer, attribute, None)
         if isinstance(attention, MultiHeadAttention):
-            found[f"{name}.{heads}"] = Place(attention.output, is_input=True, heads=attention.n_heads)
-            found[f"{name}.{attribute}"] = Place(attention)
+            points[f"{name}.{heads}"] = HookPoint(attention.output, is_input=True, heads=attention.n_heads)
+            points[f"{name}.{attribute}"] = HookPoint(attention)
     if isinstance(getattr(layer, "feed_forward", None), nn.Module):
-        found[f"{name}.feed_forward"] = Place(layer.feed_forward)  # type: ignore[arg-type]
-    return {**found, name: Place(layer)}
+        points[f"{name}.feed_forward"] = HookPoint(layer.feed_forward)  # type: ignore[arg-type]
+    return {**points, name: HookPoint(layer)}
 
 
 @contextmanager
 def kept(model: nn.Module, values: dict[str, Tensor]) -> Iterator[None]:
     """Within the block each pass of the model over one text without padding leaves its activations in `values`."""
 
-    def keep(name: str, place: Place) -> Callable[[Tensor], None]:
+    def keep(name: str, point: HookPoint) -> Callable[[Tensor], None]:
         def see(tensor: Tensor) -> None:
             tokens = tensor.detach().reshape(-1, tensor.shape[-1])
-            divided = tokens if place.heads is None else tokens.unflatten(-1, (place.heads, -1))
+            divided = tokens if point.heads is None else tokens.unflatten(-1, (point.heads, -1))
             values[name] = divided.float().cpu().clone()
 
         return see
 
     with ExitStack() as hooks:
-        for name, place in places(model).items():
-            hooks.callback(_attached(place, keep(name, place)).remove)
+        for name, point in hook_points(model).items():
+            hooks.callback(_attached(point, keep(name, point)).remove)
         yield
 
 
@@ -110,7 +110,7 @@ def replaced(model: nn.Module, replacements: Mapping[str, Replacement]) -> Itera
 
     Raises ConfigurationError for a name that the model lacks, and in a pass over texts of another shape.
     """
-    known = places(model)
+    known = hook_points(model)
     for name in replacements:
         if name not in known:
             raise ConfigurationError(f"no activation {name!r}; {advice(name, known, 'names')}")
@@ -134,7 +134,7 @@ def replaced(model: nn.Module, replacements: Mapping[str, Replacement]) -> Itera
         yield
 
 
-def _attached(place: Place, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:
+def _attached(point: HookPoint, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:
     """A hook that calls `see` with the activation, and puts what it returns (None: nothing) in its place."""
 
     def on_input(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -146,7 +146,7 @@ def _attached(place: Place, see: Callable[[Tensor], Tensor | None]) -> torch.uti
         return None if new is None else (new, *output[1:]) if isinstance(output, tuple) else new
 
     return (
-        place.module.register_forward_pre_hook(on_input)
-        if place.is_input
-        else place.module.register_forward_hook(on_output)
+        point.module.register_forward_pre_hook(on_input)
+        if point.is_input
+        else point.module.register_forward_hook(on_output)
     )

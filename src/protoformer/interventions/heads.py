@@ -38,14 +38,14 @@ class Head:
 
 def attention_of(model: nn.Module) -> dict[tuple[str, int], MultiHeadAttention]:
     """(part, layer from 1) -> the attention of that layer, in order; layers of another kind have none."""
-    found = {}
+    modules = {}
     for name, module in model.named_modules():
         if isinstance(module, MultiHeadAttention):
             layer = int(name.split("layers.")[1].split(".")[0]) + 1
             stack = name.split(".")[0]
-            found["" if stack == "stack" else "cross" if module.cross else stack, layer] = module
+            modules["" if stack == "stack" else "cross" if module.cross else stack, layer] = module
     return dict(
-        sorted(found.items(), key=lambda item: (("", "encoder", "decoder", "cross").index(item[0][0]), item[0][1]))
+        sorted(modules.items(), key=lambda item: (("", "encoder", "decoder", "cross").index(item[0][0]), item[0][1]))
     )
 
 

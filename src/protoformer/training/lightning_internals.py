@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.loops.progress import _ProcessedTracker
 
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
@@ -67,6 +68,7 @@ def end_complete_epoch(trainer: pl.Trainer) -> None:
     for loader in loop._combined_loader.flattened:
         loader.end_epoch()
     for counts in (loop.epoch_progress.total, loop.epoch_progress.current):
+        assert isinstance(counts, _ProcessedTracker)
         counts.processed = counts.completed = counts.started
     for each in (loop, epoch_loop, epoch_loop.val_loop):
         each._restarting = each._resuming_from_checkpoint = False

@@ -53,5 +53,5 @@ def run(options: argparse.Namespace) -> None:
     from protoformer.inference.ablation import main
 
     config = compose(words_of_evaluation(options.run, options.overrides, trains=True))
-    chosen = main.Options(options.heads, options.values, options.examples, options.syntactic, options.out)
+    chosen = main.AblationOptions(options.heads, options.values, options.examples, options.syntactic, options.out)
     main.main(config, options.run, chosen)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from protoformer.errors import ConfigurationError
 from protoformer.inference.ablation.files import write_ablations, write_prunings
-from protoformer.inference.ablation.overlap import Overlap, overlap, read_syntactic_heads
+from protoformer.inference.ablation.overlap import HeadOverlap, head_overlap, read_syntactic_heads
 from protoformer.inference.ablation.results import Ablation, Pruning
-from protoformer.inference.ablation.scored_task import Score, ScoredTask
+from protoformer.inference.ablation.scored_task import DevScore, ScoredTask
 from protoformer.inference.files.progress import Progress, counted
 from protoformer.interventions.heads import Head, ablated, heads_of, parse_heads
 from protoformer.interventions.importance import head_importance, mean_outputs
@@ -23,7 +23,7 @@ STEPS = 16  # scores of the curve, about
 
 
 @dataclass(frozen=True)
-class Options:
+class AblationOptions:
     """As of the command line. `heads` None: each, and all in order of importance."""
 
     heads: Sequence[str] | None = None
@@ -33,7 +33,7 @@ class Options:
     out: str | None = None
 
 
-def main(config: dict[str, Any], name: str, options: Options) -> None:
+def main(config: dict[str, Any], name: str, options: AblationOptions) -> None:
     """Print the scores, and write them where `options.out` says.
 
     Raises ConfigurationError for heads that the model lacks, a model without heads, and a task without the data that is needed.
@@ -56,14 +56,14 @@ def main(config: dict[str, Any], name: str, options: Options) -> None:
     ablations, prunings = ablate_each(task, whole, means, options.examples)
     _print_ablations(ablations, options)
     _print_prunings(prunings, len(heads), options)
-    found = None if syntactic is None else overlap([each.head for each in ranked(ablations)], syntactic)
-    if found is not None:
-        _print_overlap(found)
+    shared = None if syntactic is None else head_overlap([each.head for each in ranked(ablations)], syntactic)
+    if shared is not None:
+        _print_overlap(shared)
     if options.out is not None:
         folder = Path(options.out)
         print(write_ablations(folder, ablations, syntactic or {}))
         print(write_prunings(folder, prunings))
-        from protoformer.views import ablation as figure  # not at the top: matplotlib is slow to import
+        from protoformer.views.heads import ablation as figure  # not at the top: matplotlib is slow to import
 
         print(figure.draw(folder / "ablation.svg", ablations, prunings, whole.score))
 
@@ -75,7 +75,7 @@ def _for_one_example(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def ablate_each(
-    task: ScoredTask, whole: Score, means: Mapping[Head, Float[Tensor, "d_head"]] | None, examples: int
+    task: ScoredTask, whole: DevScore, means: Mapping[Head, Float[Tensor, "d_head"]] | None, examples: int
 ) -> tuple[list[Ablation], list[Pruning]]:
     """Scores without each head, in the model's order; and without the least important ones, from none to all."""
     model = task.module.backbone
@@ -105,7 +105,9 @@ def ranked(ablations: Sequence[Ablation]) -> list[Ablation]:
     return sorted(ablations, key=lambda each: (each.change, -each.importance))
 
 
-def _print_chosen(task: ScoredTask, heads: Sequence[Head], whole: Score, means: Mapping[Head, Tensor] | None) -> None:
+def _print_chosen(
+    task: ScoredTask, heads: Sequence[Head], whole: DevScore, means: Mapping[Head, Tensor] | None
+) -> None:
     with ablated(task.module.backbone, heads, means):
         without = task.score()
     rows = [_change(metric, value, without.metrics[metric]) for metric, value in whole.metrics.items()]
@@ -118,7 +120,7 @@ def _change(name: str, before: float, after: float) -> tuple[str, str, str, str]
     return name, f"{100 * before:.2f}", f"{100 * after:.2f}", f"{100 * (after - before):+.2f}"
 
 
-def _print_ablations(ablations: Sequence[Ablation], options: Options) -> None:
+def _print_ablations(ablations: Sequence[Ablation], options: AblationOptions) -> None:
     by_loss = ranked(ablations)
     shown = by_loss if len(by_loss) <= 2 * SHOWN else [*by_loss[:SHOWN], *by_loss[-SHOWN:]]
     rows = [
@@ -143,7 +145,7 @@ def _print_ablations(ablations: Sequence[Ablation], options: Options) -> None:
     )
 
 
-def _print_prunings(prunings: Sequence[Pruning], heads: int, options: Options) -> None:
+def _print_prunings(prunings: Sequence[Pruning], heads: int, options: AblationOptions) -> None:
     rows = [
         (f"{each.removed}", f"{100 * each.removed / heads:.0f} %", f"{100 * each.score:.2f}", f"{each.changed:,}")
         for each in prunings
@@ -154,8 +156,8 @@ def _print_prunings(prunings: Sequence[Pruning], heads: int, options: Options) -
     )  # fmt: skip
 
 
-def _print_overlap(found: Overlap) -> None:
+def _print_overlap(shared: HeadOverlap) -> None:
     print(
-        f"of {found.heads} heads {found.syntactic} are the best of a relation above its offset; of the {found.top} that cost "
-        f"most {found.common} are, where {found.expected:.1f} would be by chance (p {found.p:.3f}, hypergeometric)"
+        f"of {shared.heads} heads {shared.syntactic} are the best of a relation above its offset; of the {shared.top} that cost "
+        f"most {shared.common} are, where {shared.expected:.1f} would be by chance (p {shared.p:.3f}, hypergeometric)"
     )

@@ -13,7 +13,7 @@ COLUMNS = {"relation", "direction", "head", "verdict"}
 
 
 @dataclass(frozen=True)
-class Overlap:
+class HeadOverlap:
     """Of `heads`, the `top` important ones and the `syntactic` ones have `common`; `expected` by chance, and the chance `p` of
     as many or more."""
 
@@ -30,17 +30,17 @@ class Overlap:
     def p(self) -> float:
         """The upper tail of the hypergeometric distribution."""
         largest = min(self.top, self.syntactic)
-        ways = sum(
+        draws = sum(
             comb(self.syntactic, k) * comb(self.heads - self.syntactic, self.top - k)
             for k in range(self.common, largest + 1)
         )
-        return ways / comb(self.heads, self.top)
+        return draws / comb(self.heads, self.top)
 
 
-def overlap(by_importance: Sequence[Head], syntactic: Mapping[Head, Sequence[str]]) -> Overlap:
+def head_overlap(by_importance: Sequence[Head], syntactic: Mapping[Head, Sequence[str]]) -> HeadOverlap:
     """Of as many important heads as there are syntactic ones."""
     top = by_importance[: len(syntactic)]
-    return Overlap(len(by_importance), len(top), len(syntactic), sum(head in syntactic for head in top))
+    return HeadOverlap(len(by_importance), len(top), len(syntactic), sum(head in syntactic for head in top))
 
 
 def read_syntactic_heads(path: Path, heads: Sequence[Head]) -> dict[Head, list[str]]:
@@ -59,7 +59,7 @@ def read_syntactic_heads(path: Path, heads: Sequence[Head]) -> dict[Head, list[s
             f"--syntactic {path}: no columns {', '.join(sorted(COLUMNS))}, as in relations.TREEBANK.csv of probe heads --out"
         )
     part = heads[0].part
-    found: dict[Head, list[str]] = {}
+    relations: dict[Head, list[str]] = {}
     for number, row in enumerate(rows, start=2):
         if row["relation"] == "any" or row["verdict"] != "above":
             continue
@@ -67,7 +67,7 @@ def read_syntactic_heads(path: Path, heads: Sequence[Head]) -> dict[Head, list[s
         head = Head(match[1] or part, int(match[2]), int(match[3])) if match else None
         if head is None or head not in heads:
             raise ConfigurationError(f"--syntactic {path}, line {number}: the model has no head {row['head']}")
-        found.setdefault(head, []).append(f"{row['relation']} {row['direction']}")
-    if not found:
+        relations.setdefault(head, []).append(f"{row['relation']} {row['direction']}")
+    if not relations:
         raise ConfigurationError(f"--syntactic {path}: no head finds a relation above its offset")
-    return found
+    return relations

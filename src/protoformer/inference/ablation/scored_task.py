@@ -17,14 +17,14 @@ from protoformer.scoring.main_score import main_score
 
 
 @dataclass(frozen=True)
-class Score:
+class DevScore:
     """The main score of the dev sets, each metric, and the predictions of all examples in order."""
 
     score: float
     metrics: Mapping[str, float]
     predictions: list[Any]
 
-    def changed(self, other: "Score") -> int:
+    def changed(self, other: "DevScore") -> int:
         """The number of examples with another prediction."""
         return sum(a != b for a, b in zip(self.predictions, other.predictions, strict=True))
 
@@ -54,7 +54,7 @@ class ScoredTask:
             self.module.prepare_training(data.tables["train"][""])
         self._batches = [list(loader) for loader in data.val_dataloader()]  # the same for every ablation
 
-    def score(self) -> Score:
+    def score(self) -> DevScore:
         """The score of the model as it is now."""
         scores: dict[str, float] = {}
         metrics: dict[str, float] = {}
@@ -69,7 +69,7 @@ class ScoredTask:
             predictions += [row["prediction"] for row in evaluation.rows()]
         if not scores:
             raise ConfigurationError("the dev data have no labels: there is no score")
-        return Score(main_score(scores), metrics | scores, predictions)
+        return DevScore(main_score(scores), metrics | scores, predictions)
 
     @property
     def examples(self) -> int:

@@ -14,8 +14,8 @@ from protoformer.syntax import relations
 from protoformer.syntax.relations import Direction
 from protoformer.syntax.treebank import PUNCTUATION
 from protoformer.views.arcs import BestHead, ShownSentence, arcs_page
+from protoformer.views.heads.relation_grid import GridHead, draw_grid
 from protoformer.views.inspected_model import InspectedModel
-from protoformer.views.relation_grid import GridHead, draw_grid
 
 SHOWN, WORDS = 12, range(6, 17)  # sentences of a page, and numbers of words that fit it
 MIN_GAIN = 0.1  # over the best offset, of a head that has a colour

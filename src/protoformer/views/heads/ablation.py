@@ -87,9 +87,11 @@ def _draw_grid(axes: "Axes", part: str, ablations: Sequence[AblationLike], large
 
 
 def _draw_curve(axes: "Axes", prunings: Sequence[PruningLike], heads: int, whole: float) -> None:
-    shares = [100 * each.removed / heads for each in prunings]
+    percentages = [100 * each.removed / heads for each in prunings]
     axes.axhline(100 * whole, color=DEV, linewidth=1, linestyle=(0, (4, 2)), label="all heads")
-    axes.plot(shares, [100 * each.score for each in prunings], color=LOSS, linewidth=1.6, marker="o", markersize=3.5)
+    axes.plot(
+        percentages, [100 * each.score for each in prunings], color=LOSS, linewidth=1.6, marker="o", markersize=3.5
+    )
     axes.set_title("without the least important", loc="left", fontsize=10, fontweight="bold", color=INK)
     axes.set_xlabel("heads left out, %", color=QUIET)
     axes.set_ylabel("score", color=QUIET)
