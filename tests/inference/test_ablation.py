@@ -54,7 +54,7 @@ def test_each_head_and_all_in_order(run: Path, tmp_path: Path, capsys: pytest.Ca
     assert ablate(run, "--each", "--values", "zero", "--out", str(tmp_path), "--syntactic", str(relations)) == 0
     printed = capsys.readouterr().out
     assert "with all 4 heads" in printed
-    assert "of 4 heads 1 are the best of a relation above its offset" in printed
+    assert "1 of 4 heads are the best of a relation above its offset" in printed
     ablations, prunings = rows(tmp_path / "ablation.csv"), rows(tmp_path / "pruning.csv")
     assert [row["head"] for row in ablations] == ["1-1", "1-2", "2-1", "2-2"]
     assert [row["relations"] for row in ablations] == ["", "det to head", "", ""]
