@@ -158,6 +158,6 @@ def _print_prunings(prunings: Sequence[Pruning], heads: int, options: AblationOp
 
 def _print_overlap(shared: HeadOverlap) -> None:
     print(
-        f"{shared.syntactic} of {shared.heads} heads are the best of a relation above its offset; of the {shared.top} that cost "
-        f"most {shared.common} are, where {shared.expected:.1f} would be by chance (p {shared.p:.3f}, hypergeometric)"
+        f"{shared.syntactic} of {shared.heads} heads are the best of a relation above its offset; of the {shared.top} that "
+        f"cost most {shared.common} are, where {shared.expected:.1f} would be by chance (p {shared.p:.3f}, hypergeometric)"
     )
