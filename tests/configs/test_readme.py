@@ -140,7 +140,10 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
     if name == "sweep":
         monkeypatch.setenv("PROTOFORMER_CONF", str((ROOT / options.file).parent))
         assert read_sweep(ROOT / options.file, options.words, search_path()).trials > 1
-    if hasattr(options, "overrides") and name not in ("evaluate", "probe ablate"):  # these take their model from the run
+    if hasattr(options, "overrides") and name not in (
+        "evaluate",
+        "probe ablate",
+    ):  # these take their model from the run
         compose(options.overrides)
 
 
