@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -120,7 +121,8 @@ def _send_once(faults: Faults) -> None:
         Path(faults.marker).touch(exist_ok=False)
         command = int(os.environ[COMMAND])
         if faults.target == "group":
-            os.killpg(command, faults.number)
+            # by a process of its own, as a shell and a cluster do: data workers take TERM from their run's process
+            subprocess.run(["kill", f"-{faults.number}", "--", f"-{command}"], check=True, start_new_session=True)
         else:
             os.kill(os.getpid() if faults.target == "self" else command, faults.number)
         time.sleep(faults.stall)
