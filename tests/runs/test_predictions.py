@@ -55,10 +55,10 @@ def test_as_many_scores_as_rows(tmp_path: Path) -> None:
 def test_rows_hold_the_texts_of_their_examples(tmp_path: Path) -> None:
     rows = [{"id": 2, "prediction": "a"}, {"id": 0, "prediction": "b"}]
     texts = {"premise": ["x\n", "y", 'z "\u2028'], "choices": [["p", "q"], [], ["r"]]}
-    predictions.write(tmp_path, "val", predictions.with_texts(rows, texts), {})
+    predictions.write(tmp_path, "val", predictions.with_columns(rows, "texts", texts), {})
     lines = (tmp_path / "val.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert [json.loads(line)["texts"] for line in lines] == [
         {"premise": 'z "\u2028', "choices": ["r"]},
         {"premise": "x\n", "choices": ["p", "q"]},
     ]
-    assert list(predictions.with_texts(rows, {})) == rows
+    assert list(predictions.with_columns(rows, "texts", {})) == rows

@@ -204,6 +204,8 @@ class Views:
     """Pages and pictures made at the end of a run."""
 
     attention: bool = False  # the attention heads over one dev example, in the run folder and the tracker
+    # what the card scores groups of evaluated examples by: length, overlap, negation, or a column of the data set
+    slices: Sequence[str] = ("length", "overlap", "negation")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from protoformer.atomic import write_text
 from protoformer.errors import RunFolderError
 from protoformer.reporting import calibration, paper_results, results
+from protoformer.reporting.error_analysis import slice_section
 from protoformer.reporting.tables import escape_markdown, fenced, markdown_table
 from protoformer.runs import reader
 from protoformer.views import curves
@@ -33,6 +34,7 @@ def write_card(folder: Path) -> Path:
         "\n".join(f"> **Warning**: {escape_markdown(text)}." for text in results.warnings(record)),
         _scores(result, config),
         *(_class_scores(name, scores) for name, scores in (result.get("class_scores") or {}).items()),
+        slice_section.section(record),
         calibration.section(folder, result.get("calibration") or {}),
         f"## {'Training' if results.is_trained(result) else 'Evaluation'}\n\n"
         + markdown_table(("", ""), results.summary(result).items()),

@@ -15,10 +15,12 @@ def write(folder: Path, name: str, rows: Iterable[Mapping[str, object]], files: 
         write_text(folder / name / file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def with_texts(rows: Iterable[Mapping[str, Any]], texts: Mapping[str, Sequence[Any]]) -> Iterator[Mapping[str, Any]]:
-    """Rows with `texts`: those of the example by column; `texts` holds each column's values by the id of a row."""
+def with_columns(
+    rows: Iterable[Mapping[str, Any]], key: str, columns: Mapping[str, Sequence[Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Rows with what `columns` hold of the example, by column, under `key`; columns are indexed by the id of a row."""
     for row in rows:
-        yield {**row, "texts": {name: column[row["id"]] for name, column in texts.items()}} if texts else row
+        yield {**row, key: {name: column[row["id"]] for name, column in columns.items()}} if columns else row
 
 
 CLUSTER, SUMS = "cluster", "sums"  # entries of example scores that are no metric
