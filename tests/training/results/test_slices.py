@@ -29,7 +29,18 @@ def words(tmp_path: Path) -> list[str]:
             for i in range(ROWS)
         ]
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return [*WORDS, "source=local", f"source.root={data}", f"paths.outputs={tmp_path}/o", f"paths.cache={tmp_path}/c"]
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text(
+        "\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", "train", "dev", "not")) + "\n"
+    )
+    return [
+        *WORDS,
+        f"model.tokenizer={vocabulary}",
+        "source=local",
+        f"source.root={data}",
+        f"paths.outputs={tmp_path}/o",
+        f"paths.cache={tmp_path}/c",
+    ]
 
 
 def test_a_column_is_recorded_and_scored(words: list[str], tmp_path: Path) -> None:
