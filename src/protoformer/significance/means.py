@@ -60,11 +60,11 @@ def difference_from_rest(
     return DifferenceInterval(gain, gain - half, gain + half, 2 * student_t.tail(abs(gain) / error, freedom), error)
 
 
-def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(fraction: float, count: int, level: float = 0.95) -> tuple[float, float]:
     """The score interval of a proportion (Wilson 1927)."""
     z = NormalDist().inv_cdf((1 + level) / 2)
-    middle, below = (share + z**2 / (2 * count)), 1 + z**2 / count
-    half = z * sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    middle, below = (fraction + z**2 / (2 * count)), 1 + z**2 / count
+    half = z * sqrt(fraction * (1 - fraction) / count + z**2 / (4 * count**2))
     return max(0.0, (middle - half) / below), min(1.0, (middle + half) / below)
 
 

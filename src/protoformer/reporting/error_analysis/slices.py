@@ -44,8 +44,8 @@ def slices_by(name: str, rows: Sequence[Row]) -> list[Slice]:
         if name == "negation":
             return _by_value([_negated(row) for row in texts])
         return _by_overlap(texts) if all(len(row) == 2 for row in texts) else []
-    found = [_column(row, name) for row in rows]
-    return _of_column([value for (value,) in found]) if all(found) else []
+    cells = [_column(row, name) for row in rows]
+    return _of_column([value for (value,) in cells]) if all(cells) else []
 
 
 def column_names(views: Mapping[str, Any]) -> list[str]:
@@ -84,12 +84,12 @@ def overlap_coefficient(one: str, other: str) -> float:
 
 
 def _by_overlap(texts: Sequence[Mapping[str, str]]) -> list[Slice]:
-    shares = np.array([overlap_coefficient(*row.values()) for row in texts])
+    overlaps = np.array([overlap_coefficient(*row.values()) for row in texts])
     slices, low = [], 0.0
     for edge in OVERLAP_EDGES:
-        slices.append(Slice(f"{100 * low:.0f} to {100 * edge:.0f} %", (shares >= low) & (shares < edge)))
+        slices.append(Slice(f"{100 * low:.0f} to {100 * edge:.0f} %", (overlaps >= low) & (overlaps < edge)))
         low = edge
-    return [each for each in (*slices, Slice("all words", shares == 1)) if each.members.any()]
+    return [each for each in (*slices, Slice("all words", overlaps == 1)) if each.members.any()]
 
 
 def _quarters(values: Float[ndarray, "examples"], unit: str = "") -> list[Slice]:
