@@ -99,6 +99,7 @@ TRIALS = {
     "bert_sizes": 6,
     "bert_table5": 3,
     "gpt_ablation": 24,
+    "data_size": 18,
     "search": 30,
 }
 
@@ -351,3 +352,21 @@ def test_a_scaling_sweep_draws_its_points(name: str, monkeypatch: pytest.MonkeyP
         assert all({**recipe, "max_steps": 0} == {**recipes[0], "max_steps": 0} for recipe in recipes)
     if name == "shots":
         assert {config["task"]["draws"] for config in drawn} == {5}
+
+
+def test_the_sweep_over_data_size_draws_nested_parts_on_equal_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (SWEEPS / "experiment" / "data_size.yaml").read_text().splitlines()
+    (command,) = [line.lstrip("# ").split() for line in lines if "python train.py" in line]
+    assert command[:5] == ["python", "train.py", "-m", "--config-dir", "sweeps"]
+    monkeypatch.setenv(groups.CONF_VARIABLE, str(SWEEPS))
+    monkeypatch.chdir(ROOT)
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr("protoformer.config.compose.compose", lambda overrides: drawn.append(compose(overrides)))
+    jobs = len(checked_sweep(command[5:], groups.search_path()).jobs)
+    assert jobs == len(drawn) == 18
+    parts = ["train[:3%]", "train[:6%]", "train[:12%]", "train[:25%]", "train[:50%]", "train"]
+    points = [(config["task"]["splits"]["train"], config["seed"]) for config in drawn]
+    assert sorted(points) == sorted(itertools.product(parts, (1, 2, 3)))
+    assert all(config["recipe"] == drawn[0]["recipe"] for config in drawn)
+    assert (drawn[0]["recipe"]["max_steps"], drawn[0]["trainer"]["max_epochs"]) == (470, None)
+    assert {config["choices"]["task"] for config in drawn} == {"glue/rte"}

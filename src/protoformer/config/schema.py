@@ -204,6 +204,7 @@ class Views:
     """Pages and pictures made at the end of a run."""
 
     attention: bool = False  # the attention heads over one dev example, in the run folder and the tracker
+    data_map: bool = False  # of a classification: easy, hard and ambiguous training examples, and likely label errors
     # what the card scores groups of evaluated examples by: length, overlap, negation, or a column of the data set
     slices: Sequence[str] = ("length", "overlap", "negation")
 

@@ -7,7 +7,7 @@ from typing import Any
 from protoformer.atomic import write_text
 from protoformer.errors import RunFolderError
 from protoformer.reporting import calibration, paper_results, results
-from protoformer.reporting.error_analysis import slice_section
+from protoformer.reporting.error_analysis import data_map, slice_section
 from protoformer.reporting.tables import escape_markdown, fenced, markdown_table
 from protoformer.runs import reader
 from protoformer.views import curves
@@ -39,6 +39,7 @@ def write_card(folder: Path) -> Path:
         f"## {'Training' if results.is_trained(result) else 'Evaluation'}\n\n"
         + markdown_table(("", ""), results.summary(result).items()),
         "![Training loss and dev scores over optimizer steps](curves.svg)" if has_curves else "",
+        data_map.section(folder),
         "## Settings\n\n" + markdown_table(("key", "value"), _settings(config, with_recipe=results.is_trained(result))),
         _origin(result),
         "## Run it again\n\n" + fenced(result["command"], "sh") if result.get("command") else "",

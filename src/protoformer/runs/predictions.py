@@ -10,7 +10,7 @@ from protoformer.atomic import write_text
 
 def write(folder: Path, name: str, rows: Iterable[Mapping[str, object]], files: Mapping[str, object]) -> None:
     """`<name>.jsonl`, a line a row, and the further `files` (file name -> JSON content) in a folder `<name>`."""
-    _write_lines(folder / f"{name}.jsonl", rows)
+    write_lines(folder / f"{name}.jsonl", rows)
     for file, content in files.items():
         write_text(folder / name / file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
@@ -51,10 +51,11 @@ def write_scores(
     if sums:
         for line, values in zip(lines, zip(*sums.values(), strict=True), strict=True):
             line[SUMS] = dict(zip(sums, values, strict=True))
-    _write_lines(folder / f"{name}.jsonl", lines)
+    write_lines(folder / f"{name}.jsonl", lines)
 
 
-def _write_lines(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
+def write_lines(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """One JSON line a row; no file where there are none."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     if lines:
         write_text(file, "".join(lines))

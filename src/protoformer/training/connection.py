@@ -9,6 +9,7 @@ from protoformer.assembly.steps import evaluation_limits, limits_in_micro_batche
 from protoformer.distributed.signals import StopRequest
 from protoformer.optim.clock import TrainingClock
 from protoformer.training.device_fit import loss_divisor
+from protoformer.training.results.data_map import check_data_map
 from protoformer.training.results.record import check_slices
 
 
@@ -20,6 +21,7 @@ def connect(parts: Parts, config: dict[str, Any], stop: StopRequest, clock: Trai
     """Connect the module to its run, and return the trainer's limits on batches (`limit_train_batches` and its like)."""
     module, data = parts.module, parts.data
     check_slices(parts)
+    check_data_map(parts)
     micro_batches, accumulation = len(data.train_dataloader()), data.batch_config.accumulation
     limits = limits_in_micro_batches(config["trainer"], micro_batches, accumulation)
     loaders = {"limit_val_batches": data.val_dataloader, "limit_test_batches": data.test_dataloader}

@@ -29,6 +29,7 @@ from protoformer.runs.folder import RunFolder
 from protoformer.training.best_effort import best_effort
 from protoformer.training.callbacks.averaging import SaveSnapshots, average
 from protoformer.training.callbacks.checkpointing import SaveBestCheckpoint
+from protoformer.training.callbacks.data_map import RecordDataMap
 from protoformer.training.callbacks.probes import ScoreProbes
 from protoformer.training.callbacks.samples import LogSamples
 from protoformer.training.callbacks.stop_in_evaluation import StopInEvaluation
@@ -44,7 +45,7 @@ from protoformer.training.limits import micro_batch
 from protoformer.training.limits.early_stopping import StopEarly
 from protoformer.training.limits.max_time import KeepTime, training_clock
 from protoformer.training.metrics_log import MetricsLog
-from protoformer.training.results import attention_page, record
+from protoformer.training.results import attention_page, data_map, record
 from protoformer.training.results.result import (
     best_checkpoint,
     hardware_stats,
@@ -150,6 +151,7 @@ class TrainingSession:
 
     def _write_results(self, result: dict[str, Any], tracked_run: tracking.TrackedRun) -> None:
         """Everything that a finished run leaves, the result first; what follows it no finished run needs."""
+        data_map.write_data_map(self.trainer, self.parts, self.folder)
         record.write_run(self.folder, self.parts, result)
         with best_effort("dropping the optimizer's state"):
             drop_states(self.folder, keep_last=self.config["trainer"]["keep_optimizer"])
@@ -218,6 +220,8 @@ class TrainingSession:
         callbacks: list[Callback] = [LogSamples(self.folder.path), StopInEvaluation(self.stop)]
         if self.probes:
             callbacks.append(ScoreProbes(self.probes, self.config["task"]["probe_every"], self.throughput))
+        if self.config["views"]["data_map"]:
+            callbacks.append(RecordDataMap(self.parts.data, self.throughput))
         if recipe["average"] > 1:
             callbacks.append(SaveSnapshots(self._snapshots_folder, recipe["average"], recipe["average_every"]))
         if self.clock is not None:

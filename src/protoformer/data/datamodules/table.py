@@ -149,6 +149,10 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         tables = self.tables["train"]
         return self._loader(tables[""], self.batch_config, shuffle=True) if tables else []
 
+    def ordered_train_dataloader(self) -> BatchLoader:
+        """The training split once, in the order of its rows, for an evaluation of it."""
+        return self._loader(self.tables["train"][""], self.batch_config.for_evaluation(), shuffle=False)
+
     def val_dataloader(self) -> list[BatchLoader]:
         return self._eval_loaders("validation")
 
