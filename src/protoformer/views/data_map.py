@@ -69,5 +69,5 @@ def _draw_points(axes: "Axes", confidence: ndarray, variability: ndarray, correc
     axes.figure.colorbar(points, ax=axes, label="correctness", location="left")
     shown = f"{len(confidence):,} training examples" + (f", {len(drawn):,} of them drawn" if step > 1 else "")
     axes.set(xlim=(-0.01, 0.51), ylim=(-0.02, 1.02), xlabel="variability", ylabel="confidence", title=shown)
-    for x, y, name in ((0.02, 0.93, "easy"), (0.02, 0.05, "hard"), (0.43, 0.5, "ambiguous")):
-        axes.text(x, y, name, fontstyle="italic", fontsize=11)
+    for x, y, name in ((0.02, 0.93, "easy"), (0.02, 0.05, "hard"), (0.5, 0.5, "ambiguous")):
+        axes.text(x, y, name, fontstyle="italic", fontsize=11, ha="right" if x == 0.5 else "left")
