@@ -22,7 +22,8 @@ VERBS = {  # module of `commands`, in the order of the overview
     "predict": "runs.predict", "evaluate": "runs.evaluate", "translate": "runs.translate", "attention": "runs.attention",
     "generate": "runs.generate",
     "report": "runs.report", "report scaling": "runs.scaling", "report sweep": "sweeps.report",
-    "compare": "runs.compare", "probe heads": "probe.heads", "probe ablate": "probe.ablate", "overlap": "overlap",
+    "compare": "runs.compare", "probe heads": "probe.heads", "probe ablate": "probe.ablate", "probe layers": "probe.layers",
+    "overlap": "overlap",
     "submission": "runs.submission", "export": "runs.export", "complexity": "complexity", "tokenizer": "tokenizer",
     "settings": "settings", "clean": "clean", "completion": "completion",
 }  # fmt: skip

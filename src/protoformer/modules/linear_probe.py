@@ -1,7 +1,8 @@
 """Linear probe: a linear classifier on the features of a model that it does not change (Alain and Bengio 2016, arXiv
 1610.01644)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,6 +14,7 @@ from protoformer.models.backbone import Backbone
 from protoformer.modules.evaluation import EvalOutputs
 
 MAX_ITERATIONS = 200
+CONSTANT = 1e-6  # a deviation of so small a part of the mean is rounding
 
 
 @runtime_checkable
@@ -29,12 +31,21 @@ class LinearlyProbed(Protocol):
     def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class FittedProbe:
+    """What a fit found: moments of the features, and parameters."""
+
+    mean: Tensor
+    deviation: Tensor
+    parameters: list[Tensor]
+
+
 class LinearProbe:
     """The head of `module`, fitted anew to the present weights of its backbone.
 
     A sequence's features are the mean of its tokens' hidden states, in 64-bit numbers, with the mean and the standard deviation
     that they have over the training examples taken out. The head minimises the sum of its losses plus half the squared norm of
-    its weight (an L2 penalty of C = 1), from 0, by L-BFGS: the same features give the same head.
+    its weight (an L2 penalty of C = 1) times the strength of a fit, from 0, by L-BFGS: the same features give the same head.
 
     Tokens that the model has no embedding for, such as those that a template adds for fine-tuning, are read as
     `substitute_id`.
@@ -63,35 +74,60 @@ class LinearProbe:
 
     def fit_and_predict(self, train: EvalOutputs, evaluated: Sequence[EvalOutputs]) -> list[EvalOutputs]:
         """Fit the head to examples as from `features`; gives ids, logits and labels of those in `evaluated`."""
+        self.fit(train)
+        return [self.predict(each) for each in evaluated]
+
+    def fit(self, train: EvalOutputs, strength: float = 1.0) -> FittedProbe:
+        """Fit the head to examples as from `features`, and keep it for `predict`."""
         _, features, positions, labels = train
         seen = labels != -1
         features, positions, labels = features[seen], positions[seen], labels[seen]
         mean, deviation = _moments(features, positions >= 0)
-        head = self.module.head.cpu()
-        for parameter in head.parameters():
-            nn.init.zeros_(parameter)
-        self._fit(list(head.parameters()), (features - mean) / deviation, positions, labels)
-        outputs: list[EvalOutputs] = []
+        self.module.head.cpu()
+        self._initialise()
+        self._minimise((features - mean) / deviation, positions, labels, strength)
+        self._fitted = FittedProbe(mean, deviation, [each.detach().clone() for each in self._parameters()])
+        return self._fitted
+
+    def restore(self, fitted: FittedProbe) -> None:
+        """Have the head of an earlier fit."""
         with torch.no_grad():
-            for ids, others, other_positions, other_labels in evaluated:
-                logits = self._logits((others - mean) / deviation, other_positions)
-                outputs.append((ids, logits.float(), other_labels))
-        return outputs
+            for parameter, value in zip(self._parameters(), fitted.parameters, strict=True):
+                parameter.copy_(value)
+        self._fitted = fitted
+
+    def predict(self, evaluated: EvalOutputs) -> EvalOutputs:
+        """Ids, logits and labels, by the head as it was fitted or restored last."""
+        ids, features, positions, labels = evaluated
+        with torch.no_grad():
+            logits = self._logits((features - self._fitted.mean) / self._fitted.deviation, positions)
+        return ids, logits.float(), labels
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return list(self.module.head.parameters())
+
+    def _initialise(self) -> None:
+        """Set the parameters to where a fit begins."""
+        for parameter in self.module.head.parameters():
+            nn.init.zeros_(parameter)
 
     def _logits(self, features: Tensor, positions: Tensor) -> Tensor:
         return self.module.pooled_logits(features, {"pooler_position": positions})
 
-    def _fit(self, parameters: Iterable[Tensor], features: Tensor, positions: Tensor, labels: Tensor) -> None:
-        parameters = list(parameters)
+    def _penalty(self, strength: float) -> Tensor:
+        """Half of this is added to the sum of the losses."""
+        weights = [weight for weight in self.module.head.parameters() if weight.ndim > 1]
+        return strength * torch.stack([(weight**2).sum() for weight in weights]).sum()
+
+    def _minimise(self, features: Tensor, positions: Tensor, labels: Tensor, strength: float) -> None:
         optimizer = torch.optim.LBFGS(
-            parameters, max_iter=MAX_ITERATIONS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+            self._parameters(), max_iter=MAX_ITERATIONS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
         )
 
         def closure() -> Tensor:
             optimizer.zero_grad()
             losses = self.module.example_losses(self._logits(features, positions), labels)
-            penalty = sum((weight**2).sum() for weight in parameters if weight.ndim > 1)
-            total = losses.sum() + 0.5 * penalty
+            total = losses.sum() + 0.5 * self._penalty(strength)
             total.backward()
             return total
 
@@ -100,9 +136,9 @@ class LinearProbe:
 
 
 def _moments(
-    features: Float[Tensor, "examples sequences d_model"], present: Tensor
-) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"]]:
+    features: Float[Tensor, "examples sequences *features"], present: Tensor
+) -> tuple[Float[Tensor, "*features"], Float[Tensor, "*features"]]:
     """Mean and standard deviation of each feature over all sequences; a feature that is constant is not scaled."""
     rows = features[present]
-    deviation = rows.std(0, correction=0)
-    return rows.mean(0), torch.where(deviation > 0, deviation, 1.0)
+    mean, deviation = rows.mean(0), rows.std(0, correction=0)
+    return mean, torch.where(deviation > CONSTANT * mean.abs(), deviation, 1.0)

@@ -4,8 +4,9 @@ Metrics that are means over examples stand in `example_scores/`, and so do the s
 the others are computed from `predictions/` again, and must give the number of `result.json`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -41,6 +42,32 @@ def of_examples(examples: Examples) -> dict[str, Metric]:
                 functions[name] = metric
     order = {name: index for index, name in enumerate(recorded)}
     return {name: functions[name] for name in sorted(functions, key=lambda name: order.get(name, len(order)))}
+
+
+class ByExample(Protocol):
+    """What of an evaluation metrics are computed from."""
+
+    @property
+    def notes(self) -> Mapping[str, str]: ...
+
+    def rows(self) -> Iterator[Row]: ...
+
+    def example_scores(self) -> Mapping[str, Sequence[float]]: ...
+
+    def example_sums(self) -> Mapping[str, Sequence[float]]: ...
+
+
+def of_evaluation(evaluation: ByExample, names: Sequence[str]) -> dict[str, Metric]:
+    """Those of the named metrics that can be computed example by example, of an evaluation with at least one example, all of
+    them labelled."""
+    functions = _correlations(evaluation.example_sums(), dict.fromkeys(names, 0.0))
+    functions |= {name: metrics.mean(scores) for name, scores in evaluation.example_scores().items() if name in names}
+    rows = list(evaluation.rows())
+    for name in names:
+        metric = BUILDERS[name](rows, evaluation.notes) if name in BUILDERS and name not in functions else None
+        if metric is not None:
+            functions[name] = metric
+    return functions
 
 
 def _ratios(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Metric]:

@@ -1,0 +1,53 @@
+"""`protoformer probe layers`: linear probes of every layer of a frozen model on a task."""
+
+import argparse
+
+HELP = "fit a linear probe to every layer of a frozen model: a task's score by layer, beside random weights and a scalar mix"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="a run folder, or weights: a folder or a hub id")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="task=TASK (of a run its own, where none is given) and keys of train, such as source=local source.root=DIR",
+    )
+    parser.add_argument(
+        "--pool",
+        choices=["head", "mean"],
+        default="head",
+        help="features: the token that the task's head reads (default), or the mean of all tokens",
+    )
+    parser.add_argument(
+        "--random", type=_natural, default=1, metavar="N", help="random models of the same shape (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rows",
+        type=_positive,
+        metavar="N",
+        help="training rows, drawn at random (default: all, or as many as 512 MiB of features hold)",
+    )
+    parser.add_argument("--out", metavar="DIR", help="write layers.csv, mix.csv and a figure there")
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> None:
+    # not at the top: slow to import
+    from protoformer.commands.runs.evaluate import words_of_evaluation
+    from protoformer.config.compose import compose
+    from protoformer.inference.layers import main
+
+    config = compose(words_of_evaluation(options.source, options.overrides, trains=True))
+    main.main(config, options.source, main.Options(options.pool, options.random, options.rows, options.out))
