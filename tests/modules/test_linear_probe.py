@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from protoformer.modules.kinds.classification import ClassificationModule
 from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
@@ -87,3 +88,34 @@ def test_rows_without_a_label_are_not_fitted_to_and_a_fit_forgets_the_one_before
     (first,) = probe.fit_and_predict(whole, [(ids, features, positions, labels)])
     (second,) = probe.fit_and_predict((ids, features, positions, labels), [(ids, features, positions, labels)])
     assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("strength", [0.5, 20.0])
+def test_a_classifier_is_that_of_scikit_learn(strength: float) -> None:
+    labels = torch.arange(40) % 3
+    train = examples(40, 1, labels)
+    probe = LinearProbe(build(["a", "b", "c"]))
+    probe.fit(train, strength)
+    _, logits, _ = probe.predict(train)
+    theirs = LogisticRegression(C=1 / strength, tol=1e-8, max_iter=1000).fit(standardised(train[1])[:, 0], labels)
+    expected = theirs.predict_proba(standardised(train[1])[:, 0])
+    assert logits.double().softmax(-1).numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_earlier_fit_is_restored() -> None:
+    labels = torch.arange(40) % 2
+    train, probe = examples(40, 1, labels), LinearProbe(build(["a", "b"]))
+    fitted = probe.fit(train, 3.0)
+    before = probe.predict(train)[1]
+    probe.fit(train, 300.0)
+    assert not torch.equal(probe.predict(train)[1], before)
+    probe.restore(fitted)
+    assert torch.equal(probe.predict(train)[1], before)
+
+
+def test_rounding_of_a_constant_feature_is_no_feature() -> None:
+    labels = torch.arange(40) % 2
+    ids, features, positions, _ = examples(40, 1, labels)
+    features[..., 0] = 7 + 1e-7 * labels[:, None]
+    probe = LinearProbe(build(["a", "b"]))
+    assert probe.fit((ids, features, positions, labels)).deviation[0] == 1

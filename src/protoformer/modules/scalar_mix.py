@@ -11,8 +11,8 @@ class ScalarMixProbe(LinearProbe):
     """A linear probe of gamma * sum_l softmax(w)_l h_l, where w, gamma and the head are fitted together.
 
     Features are `(examples, sequences, layers, d_model)`; each layer's have mean and standard deviation taken out. The L2
-    penalty of a fit's strength is that of the head's weight; w and gamma - 1 have one of strength 1 (Peters et al., section 3.3,
-    have one of w). A fit begins with the mean of the layers, w = 0 and gamma = 1.
+    penalty of a fit's strength is that of the head's weight; w and gamma - 1 have one of strength 1 (Peters et al., section
+    3.3: of w). A fit begins with the mean of the layers, w = 0 and gamma = 1.
     """
 
     def __init__(self, module: LinearlyProbed, layers: int) -> None:
