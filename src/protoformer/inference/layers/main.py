@@ -1,7 +1,8 @@
 """The command: reads features of all layers, of the model and of random ones, fits probes, prints and writes their scores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from protoformer.distributed.strategy import resolve_accelerator
 from protoformer.errors import ConfigurationError
 from protoformer.inference.files.progress import Progress
 from protoformer.inference.layers import output
-from protoformer.inference.layers.features import Pooling, joined, read_layers
+from protoformer.inference.layers.features import LayerFeatures, Pooling, joined, read_layers
 from protoformer.inference.layers.figure import draw_layers
 from protoformer.inference.layers.probes import LayerProbe, LayerProbes, Mix, baseline
 from protoformer.inference.layers.results import MetricResult, evaluated, metric_results
@@ -46,11 +47,17 @@ class Predicted:
 class Probing:
     """The data of a task, and a pass of a model over them."""
 
+    device: str
+    rows: list[int]
+    progress: Progress
+    done: int
+
     def __init__(self, config: dict[str, Any], options: Options) -> None:
         torch.manual_seed(config["seed"])
         self.config, self.options = config, options
         self.parts: Parts = build(config)
-        if not isinstance(self.parts.module, LinearlyProbed):
+        self.module: Any = self.parts.module
+        if not isinstance(self.module, LinearlyProbed):
             raise ConfigurationError(
                 f"task={config['choices']['task']}: no task with a linear head on pooled features, which probes are of: "
                 "classification, regression, multiple choice"
@@ -64,9 +71,10 @@ class Probing:
         data.splits["test"] = {}  # not read
         data.setup()
         check_tables(self.parts)
-        self.train, self.dev = data.tables["train"][""], data.tables["validation"]
+        self.train: Any = data.tables["train"][""]
+        self.dev: dict[str, Any] = data.tables["validation"]
         self.device = "cuda" if resolve_accelerator(config["hardware"]) == "gpu" else "cpu"
-        self.layers = len(self.parts.module.backbone.stack.layers) + 1
+        self.layers: int = len(self.module.backbone.stack.layers) + 1
         self.rows = self._rows()
         total = (1 + options.random) * (len(self.rows) + sum(map(len, self.dev.values())))
         self.progress, self.done = Progress("example", total), 0
@@ -74,7 +82,7 @@ class Probing:
     def model(self, seed: int | None) -> Any:
         """The task's module with its weights, or with random ones."""
         if seed is None:
-            module = self.parts.module
+            module: Any = self.module
         else:
             config = self.parts.model.in_config(self.parts.config)
             with torch.random.fork_rng(devices=[]):
@@ -95,7 +103,7 @@ class Probing:
         }
         return Predicted(fitted, mix, outputs)
 
-    def _read(self, module: Any, table: Any, rows: Sequence[int]) -> Any:
+    def _read(self, module: Any, table: Any, rows: Sequence[int]) -> Iterator[LayerFeatures]:
         yield from read_layers(
             cast(LinearlyProbed, module), self.parts.data, table, rows, self.options.pooling, self.progress, self.done
         )
@@ -103,7 +111,7 @@ class Probing:
 
     def _rows(self) -> list[int]:
         """The training rows, or a part of them that is drawn."""
-        table, module = self.train, self.parts.module
+        table, module = self.train, self.module
         numbers = self.layers * module.backbone.d_model * table.sequences
         limit = self.options.rows or max(1, MAX_FEATURES // numbers)
         if len(table) <= limit:
@@ -134,13 +142,13 @@ def main(config: dict[str, Any], source: str, options: Options) -> None:
 
 
 def _results(probing: Probing, ours: Predicted, random: Sequence[Predicted]) -> list[MetricResult]:
-    module: Any = probing.parts.module
+    module = probing.module
     labels = torch.as_tensor(probing.train.labels[probing.rows])
     results: list[MetricResult] = []
     for split, outputs in ours.outputs.items():
         if not len(outputs[0][0]):
             continue
-        evaluate: Callable[[EvalOutputs], Any] = lambda each, split=split: evaluated(module, split, each)  # noqa: E731
+        evaluate = partial(evaluated, module, split)
         results += metric_results(
             split,
             [probe.name for probe in ours.probes],
@@ -154,7 +162,7 @@ def _results(probing: Probing, ours: Predicted, random: Sequence[Predicted]) -> 
 
 def _description(probing: Probing, source: str) -> list[str]:
     """What is measured, in a few lines."""
-    module, options, table = probing.parts.module, probing.options, probing.train
+    module, options, table = probing.module, probing.options, probing.train
     averages = options.pooling == "mean" or isinstance(module.backbone.pooler, MeanPooler)
     read = "the mean of the tokens" if averages else "the token that the task's head reads"
     of = f" of {len(table):,}, drawn at random" if len(probing.rows) < len(table) else ""
