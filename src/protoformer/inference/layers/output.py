@@ -27,9 +27,9 @@ def print_results(results: Sequence[MetricResult], mix: Mix, baseline: str) -> N
                          probe.verdict_baseline))  # fmt: skip
         title = f"{each.split}: {each.metric}" if each.split else each.metric
         print_table(heads, rows, title, right=NUMBERS, section_after=1)
-    shares = ", ".join(f"layer {layer} {_percent(weight)}" for layer, weight in enumerate(mix.weights.tolist()))
+    weights = ", ".join(f"layer {layer} {_percent(weight)}" for layer, weight in enumerate(mix.weights.tolist()))
     centre = sum(layer * weight for layer, weight in enumerate(mix.weights.tolist()))
-    print(f"\nWeights of the scalar mix in per cent: {shares}; centre of gravity {centre:.2f}; gamma {mix.gamma:.3f}")
+    print(f"\nWeights of the scalar mix in per cent: {weights}; centre of gravity {centre:.2f}; gamma {mix.gamma:.3f}")
 
 
 def write_tables(folder: Path, results: Sequence[MetricResult], mix: Mix, random: Sequence[Mix]) -> list[Path]:

@@ -100,8 +100,8 @@ def baseline(module: Any, train_labels: Tensor, outputs: EvalOutputs) -> EvalOut
     known = train_labels[train_labels != -1]
     if module.labels is None:
         return ids, torch.full_like(logits, float(known.double().mean())), labels
-    shares = known.long().bincount(minlength=logits.shape[1]).double() / len(known)
-    return ids, shares.log().clamp(min=-100).to(logits).expand_as(logits).contiguous(), labels
+    probs = known.long().bincount(minlength=logits.shape[1]).double() / len(known)
+    return ids, probs.log().clamp(min=-100).to(logits).expand_as(logits).contiguous(), labels
 
 
 def _labelled(outputs: EvalOutputs) -> EvalOutputs:
