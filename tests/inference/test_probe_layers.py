@@ -12,7 +12,7 @@ from protoformer.cli import main as command
 from protoformer.config.compose import compose
 from protoformer.inference.files.progress import Progress
 from protoformer.inference.layers.features import LayerFeatures, Pooling, joined, read_layers
-from protoformer.inference.layers.main import Options, Probing
+from protoformer.inference.layers.main import LayerProbeRequest, LayerProbing
 from protoformer.inference.layers.probes import STRENGTHS, LayerProbes, baseline
 from protoformer.inference.layers.results import evaluated, metric_results
 
@@ -24,14 +24,14 @@ __all__ = ["bert_folder", "gpt2_folder"]  # fixtures
 DATA = ["source=sample", "source.rows=40", "task.max_len=16", "hardware.accelerator=cpu"]
 
 
-def probing(folder: Path, cache: Path, model: str, *words: str, pooling: Pooling = "head") -> Probing:
+def probing(folder: Path, cache: Path, model: str, *words: str, pooling: Pooling = "head") -> LayerProbing:
     config = compose(
         [f"model={model}", f"init_from={folder}", f"paths.cache={cache}", "tracking=none", *DATA, *words],
     )
-    return Probing(config, Options(pooling))
+    return LayerProbing(config, LayerProbeRequest(pooling))
 
 
-def all_features(probing: Probing) -> LayerFeatures:
+def all_features(probing: LayerProbing) -> LayerFeatures:
     module: Any = probing.model(None)
     batches = read_layers(
         module, probing.parts.data, probing.train, probing.rows, probing.options.pooling, Progress("example")
@@ -39,7 +39,7 @@ def all_features(probing: Probing) -> LayerFeatures:
     return joined(batches, len(probing.rows))
 
 
-def sequences(probing: Probing) -> list[dict[str, torch.Tensor]]:
+def sequences(probing: LayerProbing) -> list[dict[str, torch.Tensor]]:
     table = probing.train
     return [
         {

@@ -50,4 +50,4 @@ def run(options: argparse.Namespace) -> None:
     from protoformer.inference.layers import main
 
     config = compose(words_of_evaluation(options.source, options.overrides, trains=True))
-    main.main(config, options.source, main.Options(options.pool, options.random, options.rows, options.out))
+    main.main(config, options.source, main.LayerProbeRequest(options.pool, options.random, options.rows, options.out))

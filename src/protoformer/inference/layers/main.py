@@ -26,7 +26,7 @@ MAX_FEATURES = 2**27  # numbers of 32 bits that training features may take: 512 
 
 
 @dataclass(frozen=True)
-class Options:
+class LayerProbeRequest:
     """`rows` None: as many training rows as 512 MiB of features hold."""
 
     pooling: Pooling = "head"
@@ -44,7 +44,7 @@ class Predicted:
     outputs: Mapping[str, list[EvalOutputs]]
 
 
-class Probing:
+class LayerProbing:
     """The data of a task, and a pass of a model over them."""
 
     device: str
@@ -52,7 +52,7 @@ class Probing:
     progress: Progress
     done: int
 
-    def __init__(self, config: dict[str, Any], options: Options) -> None:
+    def __init__(self, config: dict[str, Any], options: LayerProbeRequest) -> None:
         torch.manual_seed(config["seed"])
         self.config, self.options = config, options
         self.parts: Parts = build(config)
@@ -120,10 +120,10 @@ class Probing:
         return sorted(torch.randperm(len(table), generator=generator)[:limit].tolist())
 
 
-def main(config: dict[str, Any], source: str, options: Options) -> None:
+def main(config: dict[str, Any], source: str, options: LayerProbeRequest) -> None:
     """Print the scores of probes of all layers, and write them where `options.out` says."""
     folder = None if options.out is None else writable_folder(options.out)
-    probing = Probing(config, options)
+    probing = LayerProbing(config, options)
     module = probing.model(None)
     print("\n".join(_description(probing, source)))
     ours = probing.predicted(module)
@@ -141,7 +141,7 @@ def main(config: dict[str, Any], source: str, options: Options) -> None:
         print("\n".join(map(str, files)))
 
 
-def _results(probing: Probing, ours: Predicted, random: Sequence[Predicted]) -> list[MetricResult]:
+def _results(probing: LayerProbing, ours: Predicted, random: Sequence[Predicted]) -> list[MetricResult]:
     module = probing.module
     labels = torch.as_tensor(probing.train.labels[probing.rows])
     results: list[MetricResult] = []
@@ -160,7 +160,7 @@ def _results(probing: Probing, ours: Predicted, random: Sequence[Predicted]) -> 
     return results
 
 
-def _description(probing: Probing, source: str) -> list[str]:
+def _description(probing: LayerProbing, source: str) -> list[str]:
     """What is measured, in a few lines."""
     module, options, table = probing.module, probing.options, probing.train
     averages = options.pooling == "mean" or isinstance(module.backbone.pooler, MeanPooler)
