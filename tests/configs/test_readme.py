@@ -143,6 +143,7 @@ def test_a_command_composes(words: list[str], tmp_path: Path, monkeypatch: pytes
     if hasattr(options, "overrides") and name not in (
         "evaluate",
         "probe ablate",
+        "probe layers",
     ):  # these take their model from the run
         compose(options.overrides)
 
