@@ -116,7 +116,7 @@ def test_a_run_that_was_stopped_behind_its_last_step_trains_no_further(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("protoformer.training.session.TrainingSession._evaluate", killed)
+        patched.setattr("protoformer.training.session.evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             train(config(tmp_path / "out", *overrides), "")
     train(config(tmp_path / "out", *overrides), "")
