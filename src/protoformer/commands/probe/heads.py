@@ -2,6 +2,8 @@
 
 import argparse
 
+from protoformer.commands.probe.numbers import natural_number, positive_number
+
 HELP = (
     "hold each attention head against the trees of a treebank: relations, trees, a linear probe, random models beside"
 )
@@ -31,31 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--special-tokens", action="store_true", help="a word that attends to a special token most finds nothing"
     )
     parser.add_argument(
-        "--random", type=_natural, default=3, metavar="N", help="random models of the same shape (default: %(default)s)"
+        "--random",
+        type=natural_number,
+        default=3,
+        metavar="N",
+        help="random models of the same shape (default: %(default)s)",
     )
     parser.add_argument(
         "--at-least",
-        type=_natural,
+        type=natural_number,
         default=100,
         metavar="N",
         help="arcs that a relation must have (default: %(default)s)",
     )
     parser.add_argument(
-        "--sentences", type=_positive, metavar="N", help="read the first N sentences of each treebank alone"
+        "--sentences", type=positive_number, metavar="N", help="read the first N sentences of each treebank alone"
     )
     parser.add_argument("--out", metavar="DIR", help="write tables as CSV, a figure and a page of sentences there")
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> None:

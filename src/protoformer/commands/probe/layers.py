@@ -2,6 +2,8 @@
 
 import argparse
 
+from protoformer.commands.probe.numbers import natural_number, positive_number
+
 HELP = "fit a linear probe to every layer of a frozen model: a task's score by layer, beside random weights and a scalar mix"
 
 
@@ -20,27 +22,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="features: the token that the task's head reads (default), or the mean of all tokens",
     )
     parser.add_argument(
-        "--random", type=_natural, default=1, metavar="N", help="random models of the same shape (default: %(default)s)"
+        "--random",
+        type=natural_number,
+        default=1,
+        metavar="N",
+        help="random models of the same shape (default: %(default)s)",
     )
     parser.add_argument(
         "--rows",
-        type=_positive,
+        type=positive_number,
         metavar="N",
         help="training rows, drawn at random (default: all, or as many as 512 MiB of features hold)",
     )
     parser.add_argument("--out", metavar="DIR", help="write layers.csv, mix.csv and a figure there")
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> None:
