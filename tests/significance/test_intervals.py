@@ -13,7 +13,7 @@ from protoformer.significance.class_metrics import matthews
 from protoformer.significance.metrics import Metric, SumMetric, mean, value
 
 EXAMPLES, TRIALS = 200, 1_200
-TOLERANCE = 0.015  # two and a half standard errors of a share of 5 % in so many trials
+TOLERANCE = 0.015  # two and a half standard errors of a fraction of 5 % in so many trials
 
 
 def draw(

@@ -9,7 +9,7 @@ from protoformer.sample.grammar.inference import inference
 
 SNLI = pa.schema([("premise", pa.string()), ("hypothesis", pa.string()), ("label", pa.int64())])
 SCITAIL = pa.schema([(name, pa.string()) for name in ("premise", "hypothesis", "label")])
-DISAGREED = 0.02  # share of SNLI's rows whose annotators found no label (-1)
+DISAGREED = 0.02  # fraction of SNLI's rows whose annotators found no label (-1)
 
 
 def snli(random: Random, buckets: range) -> Rows:

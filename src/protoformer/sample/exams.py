@@ -16,8 +16,8 @@ from protoformer.sample.questions import inquiry, story
 
 CHOICE_NAMES = "ABCD"
 SENTENCES = {"middle": (3, 4), "high": (4, 5, 6), "all": (3, 4, 5, 6)}  # of an article, by subset
-ABSENT = 0.6  # share of wrong answers that the article does not hold
-DESCRIBED = 0.42  # share of the nouns of a story that have an adjective
+ABSENT = 0.6  # fraction of wrong answers that the article does not hold
+DESCRIBED = 0.42  # fraction of the nouns of a story that have an adjective
 RACE = pa.schema(
     [
         *((name, pa.string()) for name in ("example_id", "article", "answer", "question")),

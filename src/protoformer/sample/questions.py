@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 
 
 def squad(random: Random, buckets: range, answers: int, unanswerable: float = 0.0) -> Rows:
-    """Up to three questions a story, each with at most `answers` wordings of its answer; a share has none."""
+    """Up to three questions a story, each with at most `answers` wordings of its answer; a fraction has none."""
     while True:
         events = story(random, buckets)
         sentences = [spoken(event, random) for event in events]

@@ -34,7 +34,7 @@ from protoformer.sample.grammar.lexicon import (
 from protoformer.sample.grammar.meaning import Event, bucket, realise
 
 Document = tuple[str, list[list[str]]]  # its title, its paragraphs
-REVIEWS = 0.3  # share of the documents that praise and blame
+REVIEWS = 0.3  # fraction of the documents that praise and blame
 BOOKCORPUS = pa.schema([("text", pa.string())])
 WIKIPEDIA = pa.schema([(name, pa.string()) for name in ("id", "url", "title", "text")])
 

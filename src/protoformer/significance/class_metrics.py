@@ -49,7 +49,7 @@ def matthews(predictions: Sequence[int], references: Sequence[int], n_classes: i
 
 @dataclass(frozen=True)
 class Auroc:
-    """The area under the ROC curve: the share of pairs of a positive and a negative example whose order is right, half of
+    """The area under the ROC curve: the fraction of pairs of a positive and a negative example whose order is right, half of
     those with equal scores; 0 where a resample has one class alone."""
 
     scores: Float[ndarray, "examples"]

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 from protoformer.significance.intervals import Variance
 
-POWER = 0.8  # the share of experiments that show the difference, where it is real
+POWER = 0.8  # the fraction of experiments that show the difference, where it is real
 
 
 def examples_needed(variance_of_difference: float, examples: int, difference: float, level: float = 0.95) -> int:

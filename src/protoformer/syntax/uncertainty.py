@@ -1,4 +1,4 @@
-"""Intervals and tests of shares of arcs, where whole sentences are drawn: arcs of one sentence depend on each other."""
+"""Intervals and tests of fractions of arcs, where whole sentences are drawn: arcs of one sentence depend on each other."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Fractions(NamedTuple):
 
 
 def fractions(correct: PerSentence, arcs: PerSentence, *, resamples: int = 2_000, seed: int = 0) -> Fractions:
-    """Shares over all sentences; NaN for a column without arcs, and resamples without arcs are left out of its interval."""
+    """Fractions over all sentences; NaN for a column without arcs, and resamples without arcs are left out of its interval."""
     drawn = []
     for counts in resampled_counts(len(correct), None, resamples, seed):
         drawn.append(_ratio(counts @ correct, counts @ arcs))

@@ -24,7 +24,7 @@ class ShownSentence:
 
 @dataclass(frozen=True)
 class BestHead:
-    """A relation in one direction, the head that was chosen for it, and the share of arcs that it finds, in per cent."""
+    """A relation in one direction, the head that was chosen for it, and the fraction of arcs that it finds, in per cent."""
 
     relation: str
     direction: str

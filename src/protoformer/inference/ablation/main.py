@@ -151,7 +151,7 @@ def _print_prunings(prunings: Sequence[Pruning], heads: int, options: AblationOp
         for each in prunings
     ]
     print_table(
-        ("heads left out", "share", "score", "other predictions"), rows,
+        ("heads left out", "fraction", "score", "other predictions"), rows,
         title=f"without the least important heads, by the gradient over {counted(options.examples, 'training example')}",
     )  # fmt: skip
 

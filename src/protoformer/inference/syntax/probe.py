@@ -79,7 +79,7 @@ class Report:
     correct: Int[ndarray, "cells heads"]
 
     def accuracy(self) -> Float[ndarray, "cells heads"]:
-        """Share of the arcs that each head finds; 0 for a cell without an arc."""
+        """Fraction of the arcs that each head finds; 0 for a cell without an arc."""
         return _accuracy(self.correct, self.arcs.sum(axis=0))
 
 

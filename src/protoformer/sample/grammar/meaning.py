@@ -34,7 +34,7 @@ class Event:
         return [name for name in OPTIONAL if getattr(self, name) is not None]
 
 
-VISITS = 0.3  # share of what happens in town that is told with the country's words
+VISITS = 0.3  # fraction of what happens in town that is told with the country's words
 OPTIONAL = [field.name for field in fields(Event) if field.default is None]
 
 

@@ -18,8 +18,8 @@ class Rates:
     """Rates of one window, over all ranks. `mfu` is the model FLOPs utilisation (arXiv 2204.02311, appendix B): the
     fraction of the devices' peak that the model's own operations reach (None: the peak is not known).
 
-    `data_wait` is the share of the time in which the training loop waits for its next batch, the mean of the ranks;
-    `packing_efficiency` the share of the positions that layers compute which holds a real token.
+    `data_wait` is the fraction of the time in which the training loop waits for its next batch, the mean of the ranks;
+    `packing_efficiency` the fraction of the positions that layers compute which holds a real token.
     """
 
     examples_per_s: float

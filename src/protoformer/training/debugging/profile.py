@@ -132,13 +132,13 @@ def _row(name: str, count: int, microseconds: float, steps: int) -> ProfileLine:
 
 
 def _table(title: str, rows: Sequence[ProfileLine], total: float, number: int) -> str:
-    """The longest rows, with their share of `total` milliseconds."""
+    """The longest rows, with their fraction of `total` milliseconds."""
     longest = sorted(rows, key=lambda row: -row.milliseconds)[:number]
     width = max(len(title), *(len(row.name[:60]) for row in longest)) if longest else len(title)
-    lines = [f"{title:<{width}}  {'ms/step':>9}  {'share':>6}  {'calls/step':>10}"]
+    lines = [f"{title:<{width}}  {'ms/step':>9}  {'fraction':>8}  {'calls/step':>10}"]
     for row in longest:
         percent = f"{100 * row.milliseconds / total:.1f} %" if total else "-"
-        lines.append(f"{row.name[:60]:<{width}}  {row.milliseconds:>9.3f}  {percent:>6}  {row.calls:>10.1f}")
+        lines.append(f"{row.name[:60]:<{width}}  {row.milliseconds:>9.3f}  {percent:>8}  {row.calls:>10.1f}")
     return "\n".join(lines)
 
 

@@ -121,10 +121,10 @@ function drawOverview() {
     box.append(element("span", `${layer}`, "row"));
     for (let head = 0; head < most; head++) {
       if (head >= count) { box.append(element("span")); continue; }
-      const own = index++, share = hits(sentence(), own), cell = element("button", "", "cell");
-      cell.style.background = `color-mix(in srgb, var(--w3) ${Math.round(100 * share)}%, var(--w0))`;
-      cell.dataset.dark = share > 0.55 ? "yes" : "no";
-      cell.textContent = `${Math.round(100 * share)}`;
+      const own = index++, fraction = hits(sentence(), own), cell = element("button", "", "cell");
+      cell.style.background = `color-mix(in srgb, var(--w3) ${Math.round(100 * fraction)}%, var(--w0))`;
+      cell.dataset.dark = fraction > 0.55 ? "yes" : "no";
+      cell.textContent = `${Math.round(100 * fraction)}`;
       cell.setAttribute("aria-label", `head ${heads[own]}`);
       cell.setAttribute("aria-pressed", own === state.head);
       cell.tabIndex = -1;

@@ -16,7 +16,7 @@ OTHER, NONE = "#d5dae0", "#f4f5f7"
 
 @dataclass(frozen=True)
 class GridHead:
-    """What a head finds best: relation and direction, and the share of arcs, in per cent. `relation` None: nothing above an
+    """What a head finds best: relation and direction, and the fraction of arcs, in per cent. `relation` None: nothing above an
     offset."""
 
     relation: str | None
