@@ -78,9 +78,9 @@ def over_examples(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> DifferenceInterval:
-    """Paired bootstrap over examples. The interval is of percentiles of the resampled differences; p twice the smaller fraction of
-    them on one side of zero, and at least 1 / resamples. Both are widened as a t interval is against a normal one, which counts
-    where units are few (expanded percentiles: Hesterberg 2014, arXiv 1411.5279)."""
+    """Paired bootstrap over examples. The interval is of percentiles of the resampled differences; p twice the smaller fraction
+    of them on one side of zero, and at least 1 / resamples. Both are widened as a t interval is against a normal one, which
+    counts where units are few (expanded percentiles: Hesterberg 2014, arXiv 1411.5279)."""
     drawn = np.concatenate(
         [
             _mean_values(ours, counts) - _mean_values(theirs, counts)

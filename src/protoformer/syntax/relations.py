@@ -1,9 +1,9 @@
 """Does a head find the word at the other end of an arc?
 
 Of each word a head attends to one other word most. For a relation such as `amod` and each of its directions (from the dependent
-to its head, and back) the accuracy of an attention head is the fraction of arcs whose other end is that word (Clark et al. 2019,
-arXiv 1906.04341, section 4.2; Htut et al. 2019, arXiv 1911.12246, section 4). A baseline attends to the word at one fixed
-offset.
+to its head, and back) the accuracy of an attention head is the fraction of arcs whose other end is that word (Clark et al.
+2019, arXiv 1906.04341, section 4.2; Htut et al. 2019, arXiv 1911.12246, section 4). A baseline attends to the word at one
+fixed offset.
 """
 
 from collections.abc import Sequence
