@@ -17,7 +17,7 @@ FEWEST = 10  # examples of a slice, and outside of it, from which it is compared
 HEADS = ("slice", "examples", "score", "95 % interval", "minus the rest", "p")
 NOTE = (
     "Intervals are over examples: Wilson's of a fraction, Student's t of other means, whole passages at once where examples "
-    "share one. *Minus the rest*: against all other examples, with its p-value corrected for the number of slices (Holm), where "
+    "share one. *Minus the rest*: against all other examples, its p-value corrected for the number of slices (Holm), where "
     f"both have at least {FEWEST}. *length*: words of all texts; *overlap*: distinct words that two texts share, over those of "
     "the text with fewer; *negation*: no, not, n't, never and the like, in English."
 )
