@@ -11,10 +11,16 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["protoformer.blocks", "protoformer.models", "protoformer.scoring"], "beartype.beartype")
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 import torch
 
+from . import light_runs
 from .run_folders import write_run as write_run
+
+light_runs.lighten()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,10 +28,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
+def pytest_collection_finish() -> None:
+    gc.collect()
+
+
+@pytest.fixture
+def whole_runs() -> Iterator[None]:
+    """Runs in this process leave nothing out (see `light_runs`)."""
+    with light_runs.whole_runs():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def frozen() -> None:
+    """Modules and tests stay to the end: without them the collector is quick. Whole runs unfreeze them."""
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it gives, most of all on a busy machine

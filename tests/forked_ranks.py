@@ -19,7 +19,6 @@ def forked_ranks() -> Iterator[None]:
     """Within the block."""
     with mock.patch.object(parent, "LaunchConfig", _forking):
         yield
-    gc.unfreeze()
 
 
 def _forking(**values: Any) -> Any:

@@ -7,7 +7,9 @@ interpreters: what is said, and which signals are taken, while it imports.
 
 import atexit
 import contextlib
+import fcntl
 import functools
+import gc
 import importlib
 import json
 import os
@@ -17,9 +19,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 MESSAGE_BYTES = 2**18
 LIBRARIES = ("torch._dynamo", "lightning.pytorch", "matplotlib.figure", "pyarrow.parquet", "tokenizers", "hydra")
@@ -83,13 +86,17 @@ def start(arguments: Sequence[str], folder: Path, environ: Mapping[str, str], mo
 
 @functools.cache
 def _server(modules: tuple[str, ...]) -> socket.socket:
-    """A server, which ends with this process."""
+    """A server, which ends with this process; with modules it is forked from the one without."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
+    if modules:
+        with theirs:
+            socket.send_fds(_server(()), [json.dumps({"modules": modules}).encode()], [theirs.fileno()])
+        return ours
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "WANDB_", "PROTOFORMER_"))}
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno()), *LIBRARIES, *modules],
+            [sys.executable, __file__, str(theirs.fileno())],
             env={**kept, "OMP_NUM_THREADS": "1"}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -102,7 +109,7 @@ def _server(modules: tuple[str, ...]) -> socket.socket:
 
 
 def _serve(requests: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request; returns it in the child, and None in the server when no more can come."""
+    """Fork for each request, of a program or of a server; returns it in the child, and None when no more can come."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -116,22 +123,32 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     break
+                if pid not in replies:  # a server's
+                    continue
                 with replies.pop(pid) as reply, contextlib.suppress(OSError):  # a test that failed waits no more
                     reply.send(str(status).encode())
         if requests in ready:
             request, descriptors, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, 3)
             if not request:
                 return None
-            out, err, reply_end = descriptors
+            given = json.loads(request)
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
-                os.dup2(out, 1)
-                os.dup2(err, 2)
-                os.closerange(3, max(*descriptors, requests.fileno(), read_end, write_end) + 1)
+                above = max(*descriptors, requests.fileno(), read_end, write_end) + 1
+                if "modules" in given:
+                    given["requests"] = fcntl.fcntl(descriptors[0], fcntl.F_DUPFD, above)
+                else:
+                    os.dup2(descriptors[0], 1)
+                    os.dup2(descriptors[1], 2)
+                os.closerange(3, above)
                 for other in (*replies.values(), requests):
                     other.detach()
-                return json.loads(request)
+                return given
+            if "modules" in given:
+                os.close(descriptors[0])
+                continue
+            out, err, reply_end = descriptors
             os.close(out)
             os.close(err)
             replies[pid] = socket.socket(fileno=reply_end)
@@ -149,14 +166,35 @@ def _run(arguments: list[str], folder: str, environ: dict[str, str]) -> None:
         del sys.modules[name]
     sys.argv = arguments
     sys.path[0] = str(Path(arguments[0]).parent)
-    runpy.run_path(arguments[0], run_name="__main__")
+    code: object = None
+    try:
+        runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+    _end(code)
+
+
+def _end(code: object) -> NoReturn:
+    """As an interpreter ends, but for the freeing of every module: that copies each page, for seconds."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's are for the tests
         signal.signal(number, signal.SIG_IGN)
-    for name in sys.argv[2:]:
-        importlib.import_module(name)
-    given = _serve(socket.socket(fileno=int(sys.argv[1])))
+    given: dict[str, Any] | None = {"requests": int(sys.argv[1]), "modules": LIBRARIES}
+    while given is not None and "modules" in given:
+        for name in given["modules"]:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # collections in a fork would copy the pages that it shares
+        given = _serve(socket.socket(fileno=given["requests"]))
     if given is not None:
         _run(**given)

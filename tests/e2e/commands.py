@@ -25,7 +25,10 @@ from ..forked_ranks import forked_ranks
 Process = preloaded.Process | subprocess.Popen[str]
 ROOT = Path(__file__).parents[2]
 TRAIN = (sys.executable, str(ROOT / "train.py"))
-PRELOADED = ("protoformer.commands.train", "protoformer.training.session", "forked_ranks", "forked_trials", "warm_up")
+PRELOADED = (
+    *("protoformer.commands.train", "protoformer.training.session"),
+    *("forked_ranks", "forked_trials", "light_runs", "warm_up"),
+)
 SECONDS = 240  # no command here may take longer, unless a test says so
 MARK = "PROTOFORMER_TEST_MARK"
 SMALL = (

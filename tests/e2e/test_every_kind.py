@@ -90,6 +90,7 @@ def run_in(folder: Path) -> Path:
     return made.parent
 
 
+@pytest.mark.usefixtures("whole_runs")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_ends_whole(kind: str, trained: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_in(trained(kind))

@@ -26,7 +26,7 @@ def idle_collector() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.usefixtures("idle_collector")
+@pytest.mark.usefixtures("idle_collector", "whole_runs")
 def test_five_jobs_hold_no_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[weakref.ref[Any]] = []
     alive: list[int] = []

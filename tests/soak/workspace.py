@@ -16,7 +16,7 @@ from faults import VARIABLE, Faults
 import preloaded
 
 CHILD = str(Path(__file__).with_name("child.py"))
-PRELOADED = ("protoformer.commands.train", "protoformer.training.session", "forked_ranks", "warm_up")
+PRELOADED = ("protoformer.commands.train", "protoformer.training.session", "forked_ranks", "light_runs", "warm_up")
 ORPHAN_SECONDS = 10  # for all processes of a killed run to end
 
 

@@ -98,6 +98,7 @@ def test_the_loss_divisor_is_the_number_of_targets_of_a_micro_batch(tmp_path: Pa
     assert loss_divisor(module, BatchConfig(25_000, order="tokens"), 100, "fp16") == 2**15
 
 
+@pytest.mark.usefixtures("whole_runs")
 def test_frozen_garbage_is_collected_again_after_a_job() -> None:
     process_memory.freeze()
     assert gc.get_freeze_count() > 0

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 
 from protoformer.training.callbacks.garbage import CollectGarbage
 
+pytestmark = pytest.mark.usefixtures("whole_runs")
+
 
 class Line(pl.LightningModule):
     def __init__(self, fails_at: int | None = None) -> None:
