@@ -1,4 +1,5 @@
-"""`protoformer probe layers`: features as transformers gives them, the layer that holds the answer, tables, files, refusals."""
+"""`protoformer probe layers`: features as transformers gives them, the layer that holds the answer, multiple choice, encoders
+of encoder-decoders, tables, files, refusals."""
 
 import csv
 from pathlib import Path
@@ -15,8 +16,13 @@ from protoformer.inference.layers.features import LayerFeatures, Pooling, joined
 from protoformer.inference.layers.main import LayerProbeRequest, LayerProbing
 from protoformer.inference.layers.probes import STRENGTHS, LayerProbes, baseline
 from protoformer.inference.layers.results import evaluated, metric_results
+from protoformer.inference.layers.source_encoder import words_for_probes
+from protoformer.inference.load import load
+from protoformer.models.encoder_decoder import EncoderDecoder
+from protoformer.modules.kinds.multiple_choice import MultipleChoiceModule
 
 from ..modules.test_linear_probe import Features, build
+from ..text.marian import write_model
 from .test_attention import bert_folder, gpt2_folder, write_run
 
 __all__ = ["bert_folder", "gpt2_folder"]  # fixtures
@@ -124,9 +130,81 @@ def test_noise_has_a_stronger_penalty_than_an_answer() -> None:
     assert {each.strength for each in fitted} <= set(STRENGTHS)
 
 
+def choices_with_an_answer(count: int) -> LayerFeatures:
+    """Three layers of noise; the second one's first feature tells the right one of three choices. Every fourth example lacks
+    the third choice."""
+    labels = torch.arange(count) % 2
+    features = torch.randn(count, 3, 3, Features.d_model)
+    features[torch.arange(count), labels, 1, 0] += 6.0
+    positions = torch.zeros(count, 3, dtype=torch.long)
+    positions[::4, 2] = -1
+    return LayerFeatures(torch.arange(count), features, positions, labels)
+
+
+def test_of_several_choices_the_layer_that_tells_the_right_one_wins() -> None:
+    module: Any = MultipleChoiceModule(
+        backbone=Features(), choices=["A", "B", "C"], metrics=["accuracy"], splits={"val": [""], "test": []}
+    )  # fmt: skip
+    probes = LayerProbes(module, 3)
+    train, dev = choices_with_an_answer(120), choices_with_an_answer(160)
+    fitted, mix = probes.fit(train, seed=0)
+    outputs = probes.predict(fitted, in_parts(dev))
+    scores = [evaluated(module, "", each).score("accuracy") for each in outputs]
+    assert scores[1] > 0.9
+    assert max(scores[0], scores[2]) < 0.6
+    assert mix.weights.argmax() == 1
+    for _, logits, _ in outputs:  # an absent choice has no probability
+        assert (logits[::4, 2] == -torch.inf).all()
+        assert logits[1::4].isfinite().all()
+    _, logits, _ = baseline(module, torch.tensor([2, 2, 0]), outputs[0])
+    commonest = torch.where(torch.arange(160) % 4 == 0, 0, 2)  # of the choices that an example has
+    assert torch.equal(logits.argmax(1), commonest)
+
+
+ENCODER_DECODERS = {"transformer_tiny": True, "rnn_tiny": False, "cnn_tiny": False}  # whether they have heads
+TRANSLATION = "task=translate/multi30k_en_de"
+
+
+@pytest.mark.parametrize("model", ENCODER_DECODERS)
+def test_features_of_an_encoder_decoder_are_its_encoders(model: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path, f"model={model}", TRANSLATION, attends=ENCODER_DECODERS[model])
+    words = words_for_probes(str(run), [f"model={model}", "task=glue/mrpc", f"init_from={run}"])
+    config = compose([*words, f"paths.cache={tmp_path}", "tracking=none", *DATA, "task.max_len=64"])
+    ours = LayerProbing(config, LayerProbeRequest())
+    features = all_features(ours)
+    loaded = load(run)
+    end, backbone = loaded.template().eos_id, loaded.model.backbone
+    assert isinstance(backbone, EncoderDecoder)
+    by_id = {int(number): index for index, number in enumerate(features.ids)}
+    pairs = list(zip(*ours.parts.data.text_columns("train", "").values(), strict=True))
+    for row, inputs in list(enumerate(sequences(ours)))[:8]:
+        ids = inputs["input_ids"]
+        first, second = loaded.tokenizer.encode(list(map(str, pairs[int(ours.train.row[row])])))
+        assert ids[0].tolist() == [*first, end, *second, end]
+        with torch.no_grad():
+            memory = backbone.encode(ids, torch.ones_like(ids, dtype=torch.bool)).to_padded()
+            embedded = backbone.embeddings(ids, torch.arange(ids.shape[1])[None])
+        of_row = features.features[by_id[int(ours.train.row[row])], 0]
+        torch.testing.assert_close(of_row[-1], memory[0].mean(0), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(of_row[0], embedded[0].mean(0), atol=1e-4, rtol=1e-4)
+    random = ours.model(3).backbone
+    assert not torch.equal(random.embeddings.token.weight, backbone.embeddings.token.weight)
+
+
+def test_published_encoder_decoders_are_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(tmp_path / "marian")
+    words = [str(tmp_path / "marian"), "task=glue/rte", *DATA, f"paths.cache={tmp_path / 'cache'}"]
+    assert command(["probe", "layers", *words]) == 0
+    assert f"{tmp_path / 'marian'}: the encoder, 2 layers" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("model", "task", "metrics"),
-    [("bert", "glue/mrpc", ["accuracy", "f1"]), ("gpt2_tiny", "glue/stsb", ["pearson", "spearman"])],
+    [
+        ("bert", "glue/mrpc", ["accuracy", "f1"]),
+        ("gpt2_tiny", "glue/stsb", ["pearson", "spearman"]),
+        ("bert", "swag", ["accuracy"]),
+    ],
 )
 def test_tables_and_files(
     model: str, task: str, metrics: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -164,7 +242,20 @@ def test_tables_and_files(
 )
 def test_refusals(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path, "model=bert", "task=glue/sst2")
+    assert message in refused(run, words, tmp_path, capsys)
+
+
+def refused(run: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     given = [str(run), *DATA[:2], f"paths.cache={tmp_path / 'cache'}", *words]
     assert command(["probe", "layers", *given]) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert message in errors[-1]
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("task", [None, "pretrain/mlm_nsp", "squad/v1"])
+def test_tasks_that_no_encoder_is_probed_on(
+    task: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path, "model=transformer_tiny", TRANSLATION)
+    error = refused(run, [f"task={task}"] if task else [], tmp_path, capsys)
+    assert f"{f'task={task}' if task else TRANSLATION}: no task with a linear head on pooled features" in error
+    assert "give task=TASK" in error

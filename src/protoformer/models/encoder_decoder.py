@@ -18,6 +18,8 @@ from protoformer.blocks.kernels.cache import Cache, KeyValueCache
 from protoformer.blocks.kernels.packing import HiddenStates, Layout, PaddedLayout, SequenceLengths
 from protoformer.blocks.stacks import DecoderStack, EncoderStack
 from protoformer.models.backbone import PackingMode, build_layout, check_length
+from protoformer.models.encoder import Encoder
+from protoformer.models.poolers import MeanPooler
 
 
 class DecoderState:
@@ -164,3 +166,17 @@ class EncoderDecoder(nn.Module):
     def _layout(self, padding_mask: Bool[Tensor, "batch seq"], lengths: SequenceLengths | None = None) -> Layout:
         check_length(padding_mask.shape[1], self.max_seq_len)
         return build_layout(padding_mask, self.packing, lengths)
+
+
+def source_encoder(*, model: EncoderDecoder, packing: PackingMode = "auto") -> Encoder:
+    """The encoder of an encoder-decoder alone, with the same weights. Heads read the mean of its hidden states: sources have no
+    token for the whole."""
+    return Encoder(
+        model.embeddings,
+        model.encoder,
+        MeanPooler(),
+        d_model=model.d_model,
+        max_seq_len=model.max_seq_len,
+        dropout=model.dropout,
+        packing=packing,
+    )

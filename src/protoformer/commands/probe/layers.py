@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> None:
     from protoformer.commands.runs.evaluate import words_of_evaluation
     from protoformer.config.compose import compose
     from protoformer.inference.layers import main
+    from protoformer.inference.layers.source_encoder import words_for_probes
 
-    config = compose(words_of_evaluation(options.source, options.overrides, trains=True))
+    words = words_of_evaluation(options.source, options.overrides, trains=True)
+    config = compose(words_for_probes(options.source, words))
     main.main(config, options.source, main.LayerProbeRequest(options.pool, options.random, options.rows, options.out))

@@ -17,6 +17,7 @@ from protoformer.inference.layers.features import LayerFeatures, Pooling, joined
 from protoformer.inference.layers.figure import draw_layers
 from protoformer.inference.layers.probes import LayerProbe, LayerProbes, Mix, baseline
 from protoformer.inference.layers.results import MetricResult, evaluated, metric_results
+from protoformer.inference.layers.source_encoder import encoder_parts, encodes_texts, is_encoder_decoder
 from protoformer.inference.syntax.output import writable_folder
 from protoformer.models.poolers import MeanPooler
 from protoformer.modules.evaluation import EvalOutputs
@@ -55,13 +56,13 @@ class LayerProbing:
     def __init__(self, config: dict[str, Any], options: LayerProbeRequest) -> None:
         torch.manual_seed(config["seed"])
         self.config, self.options = config, options
-        self.parts: Parts = build(config)
+        self.of_encoder = is_encoder_decoder(config["init_from"])
+        if self.of_encoder and not encodes_texts(config):
+            raise _no_linear_head(config)
+        self.parts: Parts = encoder_parts(config) if self.of_encoder else build(config)
         self.module: Any = self.parts.module
         if not isinstance(self.module, LinearlyProbed):
-            raise ConfigurationError(
-                f"task={config['choices']['task']}: no task with a linear head on pooled features, which probes are of: "
-                "classification, regression, multiple choice"
-            )
+            raise _no_linear_head(config)
         data = self.parts.data
         if not data.splits["train"] or not data.splits["validation"]:
             raise ConfigurationError(
@@ -120,6 +121,13 @@ class LayerProbing:
         return sorted(torch.randperm(len(table), generator=generator)[:limit].tolist())
 
 
+def _no_linear_head(config: dict[str, Any]) -> ConfigurationError:
+    return ConfigurationError(
+        f"task={config['choices']['task']}: no task with a linear head on pooled features, which probes are of: "
+        "classification, regression, multiple choice; give task=TASK"
+    )
+
+
 def main(config: dict[str, Any], source: str, options: LayerProbeRequest) -> None:
     """Print the scores of probes of all layers, and write them where `options.out` says."""
     folder = None if options.out is None else writable_folder(options.out)
@@ -167,7 +175,8 @@ def _description(probing: LayerProbing, source: str) -> list[str]:
     read = "the mean of the tokens" if averages else "the token that the task's head reads"
     of = f" of {len(table):,}, drawn at random" if len(probing.rows) < len(table) else ""
     dev = ", ".join(f"{len(each):,} of {each.stats['origin']}" for each in probing.dev.values())
+    layers = f"{'the encoder, ' if probing.of_encoder else ''}{probing.layers - 1} layers"
     return [
-        f"{source}: {probing.layers - 1} layers, {module.backbone.d_model} wide; features are {read}.",
+        f"{source}: {layers}, {module.backbone.d_model} wide; features are {read}.",
         f"Probes are fitted on {len(probing.rows):,} training examples{of}, and scored on {dev}.",
     ]

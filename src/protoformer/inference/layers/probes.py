@@ -101,7 +101,8 @@ def baseline(module: Any, train_labels: Tensor, outputs: EvalOutputs) -> EvalOut
     if module.labels is None:
         return ids, torch.full_like(logits, float(known.double().mean())), labels
     probs = known.long().bincount(minlength=logits.shape[1]).double() / len(known)
-    return ids, probs.log().clamp(min=-100).to(logits).expand_as(logits).contiguous(), labels
+    prior = probs.log().clamp(min=-100).to(logits).expand_as(logits)
+    return ids, prior.masked_fill(logits == -torch.inf, -torch.inf), labels  # choices that an example lacks
 
 
 def _labelled(outputs: EvalOutputs) -> EvalOutputs:
