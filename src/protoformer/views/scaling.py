@@ -3,8 +3,9 @@ size (GPT-2, figure 1; GPT-3, figure 1.2). The same numbers give the same SVG, b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 FORMATS = (".svg", ".png")
 COLOURS = (LOSS, DEV, "#2f8f5b", "#7a4fa3", RATE, "#3aa6b9")
 STEP = 0.012  # between curves, of the width of the panel
+MOST_TICKS, CLOSEST = 8, 1.3  # numbers of examples that are all named on the axis, and the least ratio of two of them
 MARKERS = ("o", "s", "^", "v", "D", "P")
 
 
@@ -44,7 +46,26 @@ class ScorePanel:
     log: bool = False
 
 
-def draw(panels: Sequence[LossPanel | ScorePanel], path: Path) -> None:
+class MeasuredSize(NamedTuple):
+    """Scores of runs that were trained on as many examples; the interval of their mean is None where there is none."""
+
+    examples: int
+    mean: float
+    scores: Sequence[float]
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class DataSizePanel:
+    """For each label a curve of scores over the number of training examples."""
+
+    title: str
+    metric: str
+    curves: dict[str, list[MeasuredSize]]
+    axis: str = "training examples"
+
+
+def draw(panels: Sequence[LossPanel | ScorePanel | DataSizePanel], path: Path) -> None:
     """Write the panels side by side, as SVG or PNG by the ending of `path`."""
     import matplotlib  # slow: a report without a figure does not need it
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -59,6 +80,8 @@ def draw(panels: Sequence[LossPanel | ScorePanel], path: Path) -> None:
             _frame(axes, panel.title, panel.axis)
             if isinstance(panel, LossPanel):
                 _draw_losses(axes, panel)
+            elif isinstance(panel, DataSizePanel):
+                _draw_sizes(axes, panel)
             else:
                 _draw_scores(axes, panel)
             axes.legend(frameon=False, fontsize=8, loc="best")
@@ -115,6 +138,29 @@ def _draw_scores(axes: "Axes", panel: ScorePanel) -> None:
     axes.set_xscale("log") if panel.log else axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_ylabel(panel.metric, color=QUIET)
     axes.margins(y=0.2)
+
+
+def _draw_sizes(axes: "Axes", panel: DataSizePanel) -> None:
+    """The mean as a line, its interval as a band, and a point for each run."""
+    for number, (label, curve) in enumerate(panel.curves.items()):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        sizes = [size.examples for size in curve]
+        # no band where there is no interval
+        low, high = zip(*(size.interval or (np.nan, np.nan) for size in curve), strict=True)
+        axes.fill_between(sizes, low, high, color=colour, alpha=0.13, linewidth=0)
+        axes.plot(sizes, [size.mean for size in curve], color=colour, marker=marker, markersize=5, linewidth=1.6,
+                  label=label)  # fmt: skip
+        runs = [(size.examples, score) for size in curve if len(size.scores) > 1 for score in size.scores]
+        if runs:
+            axes.plot(*zip(*runs, strict=True), color=colour, marker=".", markersize=5, linestyle="none", alpha=0.6)
+    axes.set_xscale("log")
+    ticks = sorted({size.examples for curve in panel.curves.values() for size in curve})
+    if len(ticks) <= MOST_TICKS and all(right >= CLOSEST * left for left, right in pairwise(ticks)):
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylabel(panel.metric, color=QUIET)
 
 
 def _beside(x: Sequence[float], steps: float, panel: ScorePanel) -> list[float]:

@@ -1,0 +1,1 @@
+"""`protoformer report data-size`: scores over the number of training examples."""
