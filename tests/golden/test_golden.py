@@ -121,7 +121,7 @@ def written_windows(template: Any, questions: list[list[int]], contexts: list[li
 
 
 def written_translation(tokenizer: Any, sources: list[list[int]], targets: list[list[int]]) -> dict[str, Any]:
-    from protoformer.text.translation_template import TranslationTemplate
+    from protoformer.text.encoder_decoder.translation_template import TranslationTemplate
 
     template = TranslationTemplate(tokenizer)
     written = template.encode_pairs(sources, targets, 8)

@@ -21,8 +21,8 @@ from protoformer.models.weights import read_config
 from protoformer.modules.evaluation import Stage
 from protoformer.modules.task_module import TaskModule
 from protoformer.optim.optimization import Optimization
+from protoformer.text.encoder_decoder.translation_template import TranslationTemplate
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.translation_template import TranslationTemplate
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from protoformer.data.sources.source import DatasetRef, RawTable
 from protoformer.errors import AbsentSplitError, ConfigurationError, DataError, UserError
 from protoformer.sample import generate
 from protoformer.sample.translation import foreign, pairs
+from protoformer.text.encoder_decoder.translation_template import TranslationTemplate
 from protoformer.text.tokenizers import Tokenizer, whole_word_tokenizer
-from protoformer.text.translation_template import TranslationTemplate
 
 ROWS = ParallelTextReader("bentrevett/multi30k", "en", "de")
 BUDGET = 60

@@ -19,8 +19,8 @@ from protoformer.data.datamodules.table import TableDataModule, skipped_stats
 from protoformer.data.examples.parallel_text import ParallelExamples
 from protoformer.data.sources.source import RawTable, Role
 from protoformer.errors import DataError
+from protoformer.text.encoder_decoder.translation_template import EncodedPairs
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.translation_template import EncodedPairs
 
 PAIRS_PER_CHUNK = 100_000  # pairs that are tokenised at once
 

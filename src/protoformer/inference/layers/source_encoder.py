@@ -18,7 +18,8 @@ from protoformer.models import weights
 from protoformer.models.encoder_decoder import EncoderDecoder, source_encoder
 from protoformer.models.hf import family_of
 from protoformer.runs.reader import read_config
-from protoformer.text.translation_template import SourceTemplate, TranslationTemplate
+from protoformer.text.encoder_decoder.source_template import SourceTemplate
+from protoformer.text.encoder_decoder.translation_template import TranslationTemplate
 
 OPTION = "transformer_encoder"  # of the group `model`: the settings of its tasks; the run's own model is then put in its place
 TRANSLATION = "task=translate/"

@@ -16,8 +16,8 @@ from protoformer.models.hf.layout import Family
 from protoformer.models.hf.marian import MarianWeights
 from protoformer.models.transformer import transformer
 from protoformer.models.weights import HfConfig
+from protoformer.text.encoder_decoder.translation_template import TranslationTemplate
 from protoformer.text.templates import BertTemplate, GptTemplate
-from protoformer.text.translation_template import TranslationTemplate
 
 ENTRY_POINTS = "protoformer.families"
 FAMILIES: dict[str, Family] = {

@@ -19,9 +19,9 @@ from protoformer.errors import WeightsError
 from protoformer.models.backbone import Backbone
 from protoformer.models.encoder_decoder import EncoderDecoder
 from protoformer.models.weights import HfConfig, StateDict
+from protoformer.text.encoder_decoder.translation_template import TranslationTemplate
 from protoformer.text.templates import InputTemplate
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.translation_template import TranslationTemplate
 
 BuilderArguments = dict[str, Any]  # keyword arguments of a model's builder (`d_model`, `n_layers`, ...)
 CompanionFiles = dict[str, Mapping[str, Any] | bytes]  # files beside the weights by name; mappings become JSON

@@ -9,8 +9,8 @@ from tokenizers import models, normalizers, processors
 
 from protoformer.errors import WeightsError
 from protoformer.models.hf.layout import CompanionFiles
+from protoformer.text.encoder_decoder.translation_template import BOS, EOS, TranslationTemplate
 from protoformer.text.tokenizers import Tokenizer
-from protoformer.text.translation_template import BOS, EOS, TranslationTemplate
 
 BERT_ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 END_ROLES = ("bos_token", "eos_token")  # a language model's: one token

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from protoformer.text.templates import InputTemplate, PooledToken
 from protoformer.text.tokenizers import Tokenizer
 
 BOS, EOS = "<start>", "<end>"  # in the vocabulary of a run that was exported
@@ -85,24 +84,3 @@ class TranslationTemplate:
         encoded = [[*text[: max_len - 1], self.eos_id] for text in texts]
         flat = np.fromiter((token_id for text in encoded for token_id in text), dtype=np.int32)
         return flat, np.concatenate([[0], np.cumsum([len(text) for text in encoded], dtype=np.int64)])
-
-
-class SourceTemplate(InputTemplate):
-    """`a eos`, or `a eos b eos`: texts and pairs as sources of an encoder-decoder, for tasks on its encoder.
-
-    Every text ends as a source does. There is no token for the whole sequence; the position that heads read is the last eos.
-    """
-
-    pooled_token: PooledToken = "last"
-
-    def __init__(self, tokenizer: Tokenizer, eos_id: int) -> None:
-        self.bos_id = self.sep_id = self.eos_id = eos_id
-        self.pad_id = 0  # masked, so any id would do
-        self.special_ids = (eos_id,)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__qualname__}(eos_id={self.eos_id})"
-
-    @property
-    def prefix(self) -> list[int]:
-        return []
