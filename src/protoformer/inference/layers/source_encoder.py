@@ -4,32 +4,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
-
 from protoformer import hub
 from protoformer.assembly.build import Parts, build_datamodule
 from protoformer.assembly.initial_weights import InitialWeights
 from protoformer.assembly.instantiate import instantiate
 from protoformer.assembly.model import ResolvedModel, build_module, builder_arguments
 from protoformer.assembly.own_data import with_own_data
-from protoformer.config.groups import required_template_method
+from protoformer.config.groups import supports
 from protoformer.inference.load import load
 from protoformer.models import weights
 from protoformer.models.encoder_decoder import EncoderDecoder, source_encoder
 from protoformer.models.hf import family_of
 from protoformer.runs.reader import read_config
 from protoformer.text.encoder_decoder.source_template import SourceTemplate
-from protoformer.text.encoder_decoder.translation_template import TranslationTemplate
 
 OPTION = "transformer_encoder"  # of the group `model`: the settings of its tasks; the run's own model is then put in its place
 TRANSLATION = "task=translate/"
+TRANSLATION_DATA = "protoformer.data.TranslationDataModule"
+TEMPLATE = f"{SourceTemplate.__module__}.{SourceTemplate.__qualname__}"
 
 
 def is_encoder_decoder(source: str) -> bool:
     """Whether a run, or a folder or hub id of weights, is an encoder-decoder."""
     folder = Path(source).expanduser()
     if (folder / "config.yaml").is_file():
-        return issubclass(get_class(read_config(folder)["model"]["template"]["_target_"]), TranslationTemplate)
+        return supports(read_config(folder)["model"]["template"]["_target_"], TRANSLATION_DATA)
     family = family_of(weights.read_config(hub.resolve_folder(source)))
     return family is not None and family.architecture == "encoder_decoder"
 
@@ -44,7 +43,7 @@ def words_for_probes(source: str, words: Sequence[str]) -> list[str]:
 
 def encodes_texts(config: dict[str, Any]) -> bool:
     """Whether a task's examples are texts that an encoder's source can hold."""
-    return hasattr(SourceTemplate, required_template_method(config["task"]["data"]["_target_"]))
+    return supports(TEMPLATE, config["task"]["data"]["_target_"])
 
 
 def encoder_parts(config: dict[str, Any]) -> Parts:
@@ -59,7 +58,7 @@ def encoder_parts(config: dict[str, Any]) -> Parts:
     resolved = ResolvedModel(
         {"_target_": target, "model": builder_arguments(opened.config["model"])},
         {
-            "_target_": f"{SourceTemplate.__module__}.{SourceTemplate.__qualname__}",
+            "_target_": TEMPLATE,
             "eos_id": opened.template().eos_id,
         },
     )
