@@ -160,6 +160,7 @@ def _draw_sizes(axes: "Axes", panel: DataSizePanel) -> None:
         axes.minorticks_off()
     else:
         axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.margins(x=0.08)
     axes.set_ylabel(panel.metric, color=QUIET)
 
 

@@ -83,7 +83,7 @@ def _panel(task: str, metric: str, curves: Sequence[DataSizeCurve]) -> DataSizeP
         ]
         for curve in curves
     }
-    return DataSizePanel(task, f"dev {metric}{' (x 100)' if percent else ''}", measured)
+    return DataSizePanel(task, f"dev {metric}{' (x 100)' if percent else ''}, mean and {INTERVAL}", measured)
 
 
 def _write_csv(file: Path, curves: Sequence[DataSizeCurve]) -> None:
