@@ -15,6 +15,8 @@ from protoformer.reporting.comparison.compare import Options, compare
 from protoformer.scoring.bleu import bleu
 from protoformer.scoring.chrf import chrf
 
+from .run_cases import change_result, write_scores
+
 TASK_TYPE = {"main_metrics": [], "percent_metrics": [], "free_text": True, "has_labels": False, "incomplete_data": {}}
 
 
@@ -30,17 +32,6 @@ def rows(right: int, of: int = 100) -> dict[str, list[dict]]:
 def plain(write_run: Any, name: str, right: int, of: int = 100, **changes: Any) -> Path:
     """A run with accuracy alone."""
     return write_run(name, predictions=rows(right, of), metrics={"val/accuracy": right / of}, **changes)
-
-
-def write_scores(folder: Path, lines: list[dict], split: str = "val") -> None:
-    file = folder / "example_scores" / f"{split}.jsonl"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text("".join(json.dumps({"id": place, **line}) + "\n" for place, line in enumerate(lines)))
-
-
-def change_result(folder: Path, **changes: Any) -> None:
-    file = folder / "result.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
 def test_seeds_are_averaged_and_a_gain_is_told(write_run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,20 @@ HELP = "test whether one group of runs is better than another, over other exampl
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of the first group (for example its seeds)")
     parser.add_argument(
-        "--with", nargs="+", required=True, dest="others", metavar="RUN", help="run folders of the second group"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="run folders of the first group (for example its seeds); or files of another system's predictions, SPLIT.jsonl, "
+        "in the form of a run's predictions/SPLIT.jsonl",
+    )
+    parser.add_argument(
+        "--with",
+        nargs="+",
+        required=True,
+        dest="others",
+        metavar="RUN",
+        help="run folders, or files of predictions, of the second group; at least one group holds runs",
     )
     parser.add_argument(
         "--resamples", type=int, default=10_000, metavar="N", help="number of bootstrap samples (default: %(default)s)"

@@ -1,9 +1,10 @@
 """Significance of the difference between two groups of runs, for every metric that the examples' predictions give.
 
-Reads what the runs recorded of each example; no model is evaluated. The runs of a group differ in their seeds.
+Reads what the runs recorded of each example; no model is evaluated. The runs of a group differ in their seeds. In place of a
+run there may be a file of another system's predictions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +12,8 @@ import numpy as np
 
 from protoformer.errors import UserError
 from protoformer.reporting.comparison import example_metrics
-from protoformer.reporting.comparison.examples import Examples, check_same, splits
-from protoformer.reporting.comparison.examples import read as read_examples
-from protoformer.runs import reader
-from protoformer.runs.reader import Record
+from protoformer.reporting.comparison.examples import Examples, check_same
+from protoformer.reporting.comparison.sides import Sides, of_split, sides_of, splits_of
 from protoformer.significance import intervals, power, randomization
 from protoformer.significance.intervals import Clusters, DifferenceInterval, Over
 from protoformer.significance.metrics import Metric, SumMetric, value
@@ -33,7 +32,7 @@ class Comparison:
     """One metric of one task's split: the value of each run, the interval of the difference of means, and what p becomes where
     several tasks are compared at once. `randomized_p` is that of approximate randomisation, None where it is not defined;
     `hierarchical` the interval of a bootstrap over runs and examples, over both alone. `examples_needed` is None where the
-    sides do not differ on any example."""
+    sides do not differ on any example. `left_out` are the runs' metrics of the split that files of predictions do not give."""
 
     task: str
     split: str
@@ -48,6 +47,7 @@ class Comparison:
     hierarchical: DifferenceInterval | None
     examples_needed: int | None
     seeds_needed: float | None
+    left_out: tuple[str, ...] = ()
     corrected_p: float = 1.0
 
     @property
@@ -71,53 +71,51 @@ class Options:
 
 
 def compare(ours: Sequence[Path], theirs: Sequence[Path], options: Options | None = None) -> list[Comparison]:
-    """Compare two groups of runs, task by task, on each split with predictions of all runs and known labels.
+    """Compare two groups of runs, task by task, on each split with predictions of all runs and known labels; where there are
+    files of predictions, on the splits that they name.
 
-    Raises UserError for runs of tasks that one side lacks, unfinished runs, and different examples.
+    Raises UserError for runs of tasks that one side lacks, unfinished runs, different examples, and files that do not fit.
     """
     options = options or Options()
     if options.resamples < 1:
         raise UserError(f"--resamples {options.resamples}: at least one")
-    if both := sorted({str(run) for run in ours if run.resolve() in {other.resolve() for other in theirs}}):
-        raise UserError(f"{both[0]} is on both sides")
-    sides = [[reader.read(run) for run in side] for side in (ours, theirs)]
-    for record in (record for side in sides for record in side):
-        if record.result is None:
-            raise UserError(f"{record.folder} is not finished: the same command continues it")
-    tasks = [list(dict.fromkeys(record.task for record in side)) for side in sides]
-    if set(tasks[0]) != set(tasks[1]):
-        missing = sorted(set(tasks[0]) ^ set(tasks[1]))
-        raise UserError(f"runs of different tasks cannot be compared: {', '.join(missing)} is on one side alone")
+    sides = sides_of(ours, theirs)
     comparisons = [
-        each for task in tasks[0] for each in _of_task(task, _on(task, sides[0]), _on(task, sides[1]), options)
+        each
+        for task in dict.fromkeys(record.task for side in sides for record in side.records)
+        for each in _of_task(task, (sides[0].of_task(task), sides[1].of_task(task)), options)
     ]
     return list(_corrected(comparisons))
 
 
-def _on(task: str, side: Sequence[Record]) -> list[Record]:
-    return [record for record in side if record.task == task]
-
-
-def _of_task(task: str, ours: Sequence[Record], theirs: Sequence[Record], options: Options) -> list[Comparison]:
-    everyone = [*ours, *theirs]
+def _of_task(task: str, sides: Sides, options: Options) -> list[Comparison]:
+    record = next(record for side in sides for record in side.records)
     comparisons = []
-    for split in splits(everyone[0]):
-        examples = [read_examples(record, split) for record in everyone]
+    for split in splits_of(sides):
+        ours, theirs = of_split(split, sides)
+        examples = [*ours, *theirs]
         if not _has_scores(examples):
             continue
         check_same(examples)
-        clusters = examples[0].clusters(options.clusters)
+        clusters = ours[0].clusters(options.clusters)
         metrics = [example_metrics.of_examples(each) for each in examples]
-        for name in metrics[0]:
-            if all(name in each for each in metrics):
-                runs = [each[name] for each in metrics]
-                sides = runs[: len(ours)], runs[len(ours) :]
-                comparisons.append(_comparison(task, split, name, *sides, clusters, options))
+        names = _in_all([metrics[number] for number, each in enumerate(examples) if not each.of_file])
+        shared = _in_all(metrics)
+        for name in shared:
+            runs = [each[name] for each in metrics]
+            sides_of_name = runs[: len(ours)], runs[len(ours) :]
+            found = _comparison(task, split, name, *sides_of_name, clusters, options)
+            left_out = tuple(each for each in names if each not in shared)
+            comparisons.append(replace(found, left_out=left_out))
     if not comparisons:
-        if not (everyone[0].result or {})["task_type"].get("has_labels", True):
-            raise UserError(_old(everyone[0], "what it was evaluated on"))
+        if not (record.result or {})["task_type"].get("has_labels", True):
+            raise UserError(_old(record.folder, "what it was evaluated on"))
         raise UserError(f"{task}: no metric of its runs can be computed from their examples; {COMPARABLE}")
     return comparisons
+
+
+def _in_all(metrics: Sequence[Mapping[str, Metric]]) -> list[str]:
+    return [name for name in metrics[0] if all(name in each for each in metrics)]
 
 
 def _has_scores(examples: Sequence[Examples]) -> bool:
@@ -126,15 +124,14 @@ def _has_scores(examples: Sequence[Examples]) -> bool:
     missing = [each for each in examples if not each.are_labelled and not each.scores]
     if not missing:
         return True
-    task_type = (missing[0].record.result or {})["task_type"]
-    if len(missing) == len(examples) and task_type.get("has_labels", True):  # results of earlier versions do not say
+    if len(missing) == len(examples) and missing[0].has_labels:
         return False  # hidden labels
-    raise UserError(_old(missing[0].record, missing[0].split))
+    raise UserError(_old(missing[0].source, missing[0].split))
 
 
-def _old(record: Record, split: str) -> str:
+def _old(run: Path, split: str) -> str:
     return (
-        f"{record.folder} recorded no score of each example of {split}, as runs of earlier versions: the same command with "
+        f"{run} recorded no score of each example of {split}, as runs of earlier versions: the same command with "
         "force=true is a new attempt that does"
     )
 

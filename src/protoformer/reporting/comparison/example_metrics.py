@@ -1,4 +1,5 @@
-"""Metrics of a run as functions of its examples, from what its folder holds, for significance tests.
+"""Metrics of a split as functions of its examples, from what a run's folder or a file of predictions holds, for significance
+tests.
 
 Metrics that are means over examples stand in `example_scores/`, and so do the sums of which ratios such as perplexity are made;
 the others are computed from `predictions/` again, and must give the number of `result.json`.
@@ -11,12 +12,12 @@ from typing import Protocol
 import numpy as np
 
 from protoformer.errors import UserError
-from protoformer.reporting.comparison.examples import Examples, Row
+from protoformer.reporting.comparison.examples import Examples, Predictions, Row
 from protoformer.runs import reader
 from protoformer.significance import class_metrics, metrics, translation_metrics
 from protoformer.significance.metrics import Metric, value
 
-Builder = Callable[[Sequence[Row], Mapping[str, str]], Metric | None]  # of predictions and the notes of their scores
+Builder = Callable[[Predictions], Metric | None]
 TOLERANCE = 2e-3  # predictions are rounded
 
 
@@ -25,20 +26,20 @@ def of_examples(examples: Examples) -> dict[str, Metric]:
 
     Raises UserError where predictions and `result.json` disagree.
     """
-    recorded = examples.recorded_metrics
+    recorded = examples.metrics
     functions: dict[str, Metric] = _ratios(examples.sums(), len(examples.scores))
     functions |= _correlations(examples.sums(), recorded)
     functions |= {name: metrics.mean(examples.column(name)) for name in reader.score_names(examples.scores)}
     if examples.are_labelled:
-        notes = ((examples.record.result or {}).get("notes") or {}).get(examples.stage, {})
         names = [*recorded, *(["chrf"] if "bleu" in recorded else [])]
         for name in names:
             builder = BUILDERS.get(name)
-            if builder is None or name in functions or not np.isfinite(recorded.get(name, 0.0)):
+            number = recorded.get(name)
+            if builder is None or name in functions or not (number is None or np.isfinite(number)):
                 continue
-            metric = builder(examples.rows, notes)
+            metric = builder(examples.predictions)
             if metric is not None:
-                _check(examples, name, value(metric), recorded.get(name))
+                _check(examples, name, value(metric), number)
                 functions[name] = metric
     order = {name: index for index, name in enumerate(recorded)}
     return {name: functions[name] for name in sorted(functions, key=lambda name: order.get(name, len(order)))}
@@ -62,9 +63,9 @@ def of_evaluation(evaluation: ByExample, names: Sequence[str]) -> dict[str, Metr
     them labelled."""
     functions = _correlations(evaluation.example_sums(), dict.fromkeys(names, 0.0))
     functions |= {name: metrics.mean(scores) for name, scores in evaluation.example_scores().items() if name in names}
-    rows = list(evaluation.rows())
+    predictions = Predictions.of_rows(list(evaluation.rows()), evaluation.notes)
     for name in names:
-        metric = BUILDERS[name](rows, evaluation.notes) if name in BUILDERS and name not in functions else None
+        metric = BUILDERS[name](predictions) if name in BUILDERS and name not in functions else None
         if metric is not None:
             functions[name] = metric
     return functions
@@ -82,7 +83,7 @@ def _ratios(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Met
     return functions
 
 
-def _correlations(sums: Mapping[str, Sequence[float]], recorded: Mapping[str, float]) -> dict[str, Metric]:
+def _correlations(sums: Mapping[str, Sequence[float]], recorded: Mapping[str, float | None]) -> dict[str, Metric]:
     """Of numbers that the run recorded as they are; those of `predictions/` are rounded."""
     if "prediction" not in sums:
         return {}
@@ -98,40 +99,36 @@ def _check(examples: Examples, name: str, computed: float, recorded: float | Non
     scale = 100 if (recorded or 0) > 1 else 1  # BLEU may be recorded as papers print it
     if recorded is not None and abs(scale * computed - recorded) > TOLERANCE * scale:
         raise UserError(
-            f"{examples.record.folder}: predictions/{examples.split}.jsonl has {name} {scale * computed:.4f}, result.json "
+            f"{examples.source}: predictions/{examples.split}.jsonl has {name} {scale * computed:.4f}, result.json "
             f"{recorded:.4f}: one of the two is not this run's, or predictions differ by less than they are rounded to"
         )
 
 
-def _labels(rows: Sequence[Row]) -> tuple[list[int], list[int], int] | None:
-    """Predicted and reference labels as numbers, in the order of the task's labels, and their number; None where the rows do
-    not say that order, or have options of their own."""
-    first = rows[0]
-    order = list(first.get("probabilities") or (first.get("texts") or {}).get("completions") or ())
-    if "probabilities" not in first and any((row.get("texts") or {}).get("completions") != order for row in rows):
-        return None
-    numbers = {str(label).strip(): number for number, label in enumerate(order)}
+def _labels(predictions: Predictions) -> tuple[list[int], list[int], int] | None:
+    """Predicted and reference labels as numbers, in the order of the task's labels, and their number; None where the order is
+    not known, or where examples have options of their own."""
+    numbers = {label: number for number, label in enumerate(predictions.labels or ())}
+    rows = predictions.rows
     if not all(str(row[key]) in numbers for row in rows for key in ("prediction", "label")):
         return None
-    predictions, references = ([numbers[str(row[key])] for row in rows] for key in ("prediction", "label"))
-    return predictions, references, len(order)
+    predicted, references = ([numbers[str(row[key])] for row in rows] for key in ("prediction", "label"))
+    return predicted, references, len(numbers)
 
 
-def _of_classes(
-    name: class_metrics.Name, average: class_metrics.Average, rows: Sequence[Row], notes: Mapping[str, str]
-) -> Metric | None:
-    labels = _labels(rows)
+def _of_classes(name: class_metrics.Name, average: class_metrics.Average, predictions: Predictions) -> Metric | None:
+    labels = _labels(predictions)
     return None if labels is None else class_metrics.of_classes(name, average, *labels)
 
 
-def _matthews(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
-    labels = _labels(rows)
+def _matthews(predictions: Predictions) -> Metric | None:
+    labels = _labels(predictions)
     return None if labels is None else class_metrics.matthews(*labels)
 
 
-def _auroc(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
+def _auroc(predictions: Predictions) -> Metric | None:
     """Of two labels; that of several has no order of its examples."""
-    labels = _labels(rows)
+    labels = _labels(predictions)
+    rows = predictions.rows
     if labels is None or labels[2] != 2 or "probabilities" not in rows[0]:
         return None
     second = list(rows[0]["probabilities"])[1]
@@ -146,13 +143,13 @@ def _numbers(rows: Sequence[Row]) -> tuple[list[float], list[float]] | None:
         return None
 
 
-def _pearson(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
-    numbers = _numbers(rows)
+def _pearson(predictions: Predictions) -> Metric | None:
+    numbers = _numbers(predictions.rows)
     return None if numbers is None else metrics.pearson(*numbers)
 
 
-def _spearman(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric | None:
-    numbers = _numbers(rows)
+def _spearman(predictions: Predictions) -> Metric | None:
+    numbers = _numbers(predictions.rows)
     return None if numbers is None else metrics.Spearman(*map(np.asarray, numbers))
 
 
@@ -162,15 +159,15 @@ def _texts(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
     return [str(row["prediction"]) for row in rows], [str(each) for each in references]
 
 
-def _bleu(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric:
+def _bleu(predictions: Predictions) -> Metric:
     """By the tokenizer of the signature that the run wrote down."""
-    parts = str(notes.get("bleu", "")).split("|")
+    parts = str(predictions.notes.get("bleu", "")).split("|")
     tokenizer = next((part.partition(":")[2] for part in parts if part.startswith("tok:")), None)
-    return translation_metrics.bleu(*_texts(rows), tokenizer)
+    return translation_metrics.bleu(*_texts(predictions.rows), tokenizer)
 
 
-def _chrf(rows: Sequence[Row], notes: Mapping[str, str]) -> Metric:
-    return translation_metrics.chrf(*_texts(rows))
+def _chrf(predictions: Predictions) -> Metric:
+    return translation_metrics.chrf(*_texts(predictions.rows))
 
 
 NAMES: tuple[class_metrics.Name, ...] = ("f1", "precision", "recall")

@@ -1,8 +1,9 @@
-"""Examples of a run's split, and whether two runs have the same ones."""
+"""Examples of a split as a run, or a file of predictions, has them, and whether two have the same ones."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,30 +21,50 @@ ROLES = {"val": "validation", "test": "test"}  # stage -> role of its table
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Of one run and split the `rows` of predictions, each with its label or None, and the recorded `scores`, empty where there
-    are none. Examples are the scores' where both differ: a language model predicts samples, and is scored on blocks."""
+class Predictions:
+    """What metrics are computed from: predictions with their labels, and the notes on how the run's scores were computed.
+    `labels` are those of the task in their order; None where there are none, or where each example has its own."""
 
-    record: Record
-    split: str
     rows: Sequence[Row]
+    notes: Mapping[str, str]
+    labels: Sequence[str] | None
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row], notes: Mapping[str, str]) -> "Predictions":
+        """With the labels that the rows name beside their predictions."""
+        first = rows[0] if rows else {}
+        labels = list(first.get("probabilities") or (first.get("texts") or {}).get("completions") or ())
+        if "probabilities" not in first and any((row.get("texts") or {}).get("completions") != labels for row in rows):
+            return cls(rows, notes, None)
+        return cls(rows, notes, [str(label).strip() for label in labels] or None)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Of one split the predictions, each with its label or None, and the `scores` of examples, empty where there are none.
+    Examples are the scores' where both differ: a language model predicts samples, and is scored on blocks.
+
+    `source` is the run folder or the file that they were read from, `metrics` those that result.json has of the split (of a
+    file the names alone), `data_digest` that of its data, and `passage` the name of the column of passages. `has_labels` says
+    whether the kind of task has any."""
+
+    source: Path
+    split: str
+    predictions: Predictions
     scores: Sequence[Row]
+    metrics: Mapping[str, float | None]
+    data_digest: str | None
+    passage: str
+    has_labels: bool
+    of_file: bool = False
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self.predictions.rows
 
     @property
     def are_labelled(self) -> bool:
         return bool(self.rows) and all(row["label"] is not None for row in self.rows)
-
-    @property
-    def stage(self) -> str:
-        """`val/matched` of `val_matched`, as result.json has it."""
-        return self.split.replace("_", "/", 1)
-
-    @property
-    def recorded_metrics(self) -> dict[str, float]:
-        """The metrics of the split in `result.json`, by name."""
-        prefix = f"{self.stage}/"
-        metrics = (self.record.result or {}).get("metrics", {})
-        return {name.removeprefix(prefix): number for name, number in metrics.items() if name.startswith(prefix)}
 
     def column(self, name: str) -> list[float]:
         return [float(row[name]) for row in self.scores]
@@ -55,11 +76,8 @@ class Examples:
     def identity(self) -> list[object]:
         """What two runs must have in common: ids, labels and texts; of a language model the data and the tokens of a block."""
         if not self.are_labelled:
-            stage, _, name = self.stage.partition("/")
-            role = "/".join(filter(None, (ROLES.get(stage, stage), name)))
-            data = ((self.record.result or {}).get("digests") or {}).get("data") or {}
             tokens = [(name, column) for name, column in self.sums().items() if name.endswith("tokens")]
-            return [data.get(role), [row["id"] for row in self.scores], tokens]
+            return [self.data_digest, [row["id"] for row in self.scores], tokens]
         # prompts differ between the templates of in-context learning, which are what is compared
         texts = [None if "prompt" in row else row.get("texts") for row in self.rows]
         digest = hashlib.sha256(repr(texts).encode()).hexdigest() if all(texts) else None
@@ -82,8 +100,7 @@ class Examples:
         elif self.scores and CLUSTER in self.scores[0]:
             values = [row[CLUSTER] for row in self.scores]
         else:
-            passage = ((self.record.config.get("task") or {}).get("rows") or {}).get("context", "context")
-            values = [(row.get("texts") or {}).get(passage) for row in self.rows]
+            values = [(row.get("texts") or {}).get(self.passage) for row in self.rows]
             if "question" not in (self.rows[0] if self.rows else ()) or None in values:
                 return None
         numbers: ndarray = np.unique([str(each) for each in values], return_inverse=True)[1]
@@ -104,14 +121,35 @@ def read(record: Record, split: str) -> Examples:
     if not file.exists() and scores is None:
         raise UserError(f"{file} does not exist: this run did not predict that split")
     rows: list[Row] = [{"label": None, **row} for row in reader.read_predictions(file)] if file.exists() else []
-    examples = Examples(record, split, rows, scores or ())
+    examples = _examples(record, split, rows, scores or ())
     if not examples.are_labelled:
         return examples
     if scores is not None and [row["id"] for row in scores] != [row["id"] for row in rows]:
         raise UserError(
             f"{record.folder}: example_scores/{split}.jsonl does not have the rows of predictions/{split}.jsonl"
         )
-    return examples if scores is not None else Examples(record, split, rows, _scores_of_predictions(rows))
+    return examples if scores is not None else replace(examples, scores=_scores_of_predictions(rows))
+
+
+def _examples(record: Record, split: str, rows: Sequence[Row], scores: Sequence[Row]) -> Examples:
+    """With what result.json and config.yaml say of the split."""
+    result = record.result or {}
+    stage = split.replace("_", "/", 1)  # `val/matched` of `val_matched`, as result.json has it
+    stage_name, _, split_name = stage.partition("/")
+    role = "/".join(filter(None, (ROLES.get(stage_name, stage_name), split_name)))
+    metrics = result.get("metrics", {})
+    return Examples(
+        source=record.folder,
+        split=split,
+        predictions=Predictions.of_rows(rows, (result.get("notes") or {}).get(stage, {})),
+        scores=scores,
+        metrics={
+            name.removeprefix(f"{stage}/"): value for name, value in metrics.items() if name.startswith(f"{stage}/")
+        },
+        data_digest=((result.get("digests") or {}).get("data") or {}).get(role),
+        passage=((record.config.get("task") or {}).get("rows") or {}).get("context", "context"),
+        has_labels=(result.get("task_type") or {}).get("has_labels", True),  # results of earlier versions do not say
+    )
 
 
 def check_same(examples: Sequence[Examples]) -> None:
@@ -124,9 +162,7 @@ def check_same(examples: Sequence[Examples]) -> None:
             continue
         ours, theirs = (len(run.rows if run.are_labelled else run.scores) for run in (each, first))
         what = f"{ours:,} and {theirs:,} examples" if ours != theirs else "other texts, labels or tokens"
-        raise UserError(
-            f"{each.record.folder} and {first.record.folder} did not predict the same rows of {each.split}: {what}"
-        )
+        raise UserError(f"{each.source} and {first.source} did not predict the same rows of {each.split}: {what}")
 
 
 def _without_texts(actual: Sequence[object], expected: Sequence[object]) -> bool:

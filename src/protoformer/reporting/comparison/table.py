@@ -8,12 +8,13 @@ import numpy as np
 from protoformer.reporting.comparison.compare import Comparison, Options, compare
 from protoformer.reporting.tables import counted, make_console, print_line, print_table
 
-COLUMNS = ("split", "metric", "examples", "these runs", "with", "difference", "95 % interval", "p", "randomised p")
+COLUMNS = ("difference", "95 % interval", "p", "randomised p")
 
 
 def main(ours: Sequence[str], theirs: Sequence[str], options: Options) -> None:
     """Print the comparison, with metrics times 100 as in papers."""
     comparisons = compare([Path(run) for run in ours], [Path(run) for run in theirs], options)
+    files = [[path for path in side if Path(path).is_file()] for side in (ours, theirs)]
     several = len({each.task for each in comparisons}) > 1
     rows = [
         (
@@ -33,10 +34,30 @@ def main(ours: Sequence[str], theirs: Sequence[str], options: Options) -> None:
         for each in comparisons
     ]
     console = make_console()
-    columns = (*(["task"] if several else []), *COLUMNS, *(["Holm's p"] if several else []), "")
+    titles = [
+        f"{title} files" if len(paths) == len(side) else whole
+        for title, whole, paths, side in zip(
+            ("these", "with"), ("these runs", "with"), files, (ours, theirs), strict=True
+        )
+    ]
+    columns: tuple[str, ...] = ("split", "metric", "examples", *titles, *COLUMNS)
+    columns = ("task", *columns, "Holm's p", "") if several else (*columns, "")
     print_table(columns, rows, console=console, whole=("verdict",))
-    for line in _notes(comparisons, options):
+    for line in (*_of_files(files, comparisons), *_notes(comparisons, options)):
         print_line(console, line)
+
+
+def _of_files(files: Sequence[Sequence[str]], comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Which side was read from files, and which metrics of the runs those do not give."""
+    for title, paths in zip(("these", "with"), files, strict=True):
+        if paths:
+            names = paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
+            yield (
+                f"{title}: {counted(len(paths), 'file')} of another system's predictions ({names}); labels and settings of "
+                "metrics are the runs'"
+            )
+    for split, left_out in dict.fromkeys((each.split, each.left_out) for each in comparisons if each.left_out):
+        yield f"{split}: not compared, as files of predictions do not give them: {', '.join(left_out)}"
 
 
 def _notes(comparisons: Sequence[Comparison], options: Options) -> Iterator[str]:
