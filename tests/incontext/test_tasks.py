@@ -73,6 +73,10 @@ def test_a_task_runs_on_rows_of_its_schema(name: str, tokenizer: Tokenizer, back
         evaluation = module.evaluate("val", split, outputs)
         assert list(evaluation.scores) == main
         assert all(-1 <= value <= 1 or math.isnan(value) for value in evaluation.scores.values())
+        ratios = {key: sum(pair[0]) / max(1, sum(pair[1])) for key, pair in evaluation.example_ratios().items()}
+        assert ("exact_match" in ratios) == (name == "incontext/multirc")
+        measured = {**evaluation.scores, **evaluation.other_metrics}
+        assert ratios == {key: pytest.approx(measured[key]) for key in ratios}
         assert len(list(evaluation.rows())) == len(data.passages(role, split)) == len(table)
         assert evaluation.notes["prompts"].startswith(f"version:{node['rows']['version']}|shots:{shots}")
         right = perfect(references, main, node["module"].get("max_new_tokens"))
@@ -95,6 +99,8 @@ def test_the_turns_of_a_row_are_a_dialog(tokenizer: Tokenizer, tmp_path: Path) -
     assert evaluation.scores == {"quac_f1": pytest.approx(8 / 9)}
     assert evaluation.other_metrics["heq_q"] == pytest.approx(8 / 9)
     assert evaluation.other_metrics["heq_d"] == pytest.approx(2 / 3)
+    ratios = {name: (sum(above), sum(below)) for name, (above, below) in evaluation.example_ratios().items()}
+    assert ratios == {"quac_f1": (pytest.approx(8), 9), "heq_q": (8, 9), "heq_d": (2, 3)}
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -47,6 +47,15 @@ def test_sums_and_shared_passages_stand_beside_the_scores(tmp_path: Path) -> Non
     assert "cluster" not in lines(tmp_path / "test.jsonl")[0]  # none is shared
 
 
+def test_a_ratio_is_of_two_sums(tmp_path: Path) -> None:
+    ratios = {"heq_q": ([1.0, 0.0], [1.0, 1.0]), "heq_d": ([0.0, 0.0], [1.0, 0.0])}
+    predictions.write_scores(tmp_path, "val", [0, 3], {}, ratios=ratios)
+    assert lines(tmp_path / "val.jsonl") == [
+        {"id": 0, "ratios": {"heq_q": [1.0, 1.0], "heq_d": [0.0, 1.0]}},
+        {"id": 3, "ratios": {"heq_q": [0.0, 1.0], "heq_d": [0.0, 0.0]}},
+    ]
+
+
 def test_as_many_scores_as_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="zip"):
         predictions.write_scores(tmp_path, "val", [0, 3], {"accuracy": [1.0]})

@@ -12,6 +12,7 @@ from protoformer.scoring.calibration import AnswerScores, LabelScores
 Stage = Literal["val", "test"]
 # what a kind keeps of examples for their evaluation, each tensor `(examples, ...)`; the first holds their ids
 EvalOutputs = tuple[Tensor, ...]
+Ratios = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # metric -> what each example adds above and below
 PredictionRow = dict[str, Any]  # JSON: `id`, `prediction`, `label`, and what a kind adds
 
 
@@ -70,6 +71,10 @@ class Evaluation:
     def example_sums(self) -> Mapping[str, Sequence[float]]:
         """What metrics that are no means are made of, by example: of perplexity `log_likelihood`, in nats, and `tokens`; of
         correlations `prediction` and `reference`."""
+        return {}
+
+    def example_ratios(self) -> Ratios:
+        """Metrics that are ratios of two sums over examples, such as fractions of questions with several answers."""
         return {}
 
     def confidences(self) -> LabelScores | AnswerScores | None:

@@ -23,7 +23,8 @@ def with_columns(
         yield {**row, key: {name: column[row["id"]] for name, column in columns.items()}} if columns else row
 
 
-CLUSTER, SUMS = "cluster", "sums"  # entries of example scores that are no metric
+CLUSTER, SUMS, RATIOS = "cluster", "sums", "ratios"  # entries of example scores that are no metric
+Ratios = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # by metric its summands above and below
 
 
 def write_scores(
@@ -33,12 +34,13 @@ def write_scores(
     scores: Mapping[str, Sequence[float]],
     *,
     sums: Mapping[str, Sequence[float]] | None = None,
+    ratios: Ratios | None = None,
     passages: Sequence[str] | None = None,
 ) -> None:
     """`<name>.jsonl`: the id of each example with its score by each metric that is a mean over examples, and under `sums` what
-    ratios are made of; no file where there are neither. `passages` are indexed by id; where examples share one, `cluster` is
-    its number."""
-    if not scores and not sums:
+    perplexity and correlations are made of, under `ratios` what an example adds to both sums of a metric; no file where there
+    are none. `passages` are indexed by id; where examples share one, `cluster` is its number."""
+    if not scores and not sums and not ratios:
         return
     lines: list[dict[str, object]] = [{"id": each} for each in ids]
     for metric, column in scores.items():
@@ -51,6 +53,10 @@ def write_scores(
     if sums:
         for line, values in zip(lines, zip(*sums.values(), strict=True), strict=True):
             line[SUMS] = dict(zip(sums, values, strict=True))
+    if ratios:
+        columns = [list(zip(*pair, strict=True)) for pair in ratios.values()]
+        for line, pairs in zip(lines, zip(*columns, strict=True), strict=True):
+            line[RATIOS] = dict(zip(ratios, pairs, strict=True))
     write_lines(folder / f"{name}.jsonl", lines)
 
 

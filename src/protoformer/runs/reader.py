@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from protoformer.errors import RunFolderError, UserError
-from protoformer.runs.predictions import CLUSTER, SUMS
+from protoformer.runs.predictions import CLUSTER, RATIOS, SUMS
 from protoformer.runs.upgrade import upgrade_config, upgrade_result
 
 RESULT_KEYS = {"run_id": str, "model": str, "task": str, "metrics": dict}  # what every result.json holds, with its type
@@ -104,7 +104,8 @@ def read_predictions(file: Path) -> list[dict[str, object]]:
 
 def read_example_scores(folder: Path, split: str) -> list[dict[str, Any]] | None:
     """Of each example of a split its id and its score by each metric that is a mean over examples, in order of id; `cluster`
-    numbers what examples share, `sums` are what ratios are made of.
+    numbers what examples share, `sums` are what perplexity and correlations are made of, `ratios`
+    what an example adds to the two sums that a metric is the ratio of.
 
     None where the run wrote none: no metric of its task is such a mean, its references are hidden, or it is a run of a
     version that did not write them.
@@ -115,7 +116,7 @@ def read_example_scores(folder: Path, split: str) -> list[dict[str, Any]] | None
 
 def score_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The metrics that example scores have."""
-    return [name for name in rows[0] if name not in ("id", CLUSTER, SUMS)] if rows else []
+    return [name for name in rows[0] if name not in ("id", CLUSTER, SUMS, RATIOS)] if rows else []
 
 
 def _read_rows(file: Path, *keys: str) -> list[dict[str, Any]]:

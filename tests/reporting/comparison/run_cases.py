@@ -108,7 +108,7 @@ def chosen(write_run: Callable[..., Path], name: str, seed: int) -> Path:
     """A run of choices in context by log P per token; each example has choices of its own."""
     draw = np.random.default_rng(seed)
     lines, scores = [], []
-    for number in range(20):
+    for number in range(24):
         choices = [f" choice {number}{letter}" for letter in "ab"]
         best, plain = draw.integers(2, size=2).tolist()
         lines.append(

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from protoformer.data.prompts.datamodule import InContextReferences
 from protoformer.data.prompts.examples import PromptExample
-from protoformer.modules.evaluation import Evaluation, PredictionRow
+from protoformer.modules.evaluation import Evaluation, PredictionRow, Ratios
 from protoformer.modules.in_context.last_words import LastWords
 from protoformer.modules.in_context.scored import ScoredExamples
 from protoformer.scoring import classification, in_context, squad
 from protoformer.scoring.calibration import AnswerScores, LabelScores
 from protoformer.scoring.in_context import NORMALIZATIONS, Metric, Normalization
+from protoformer.scoring.question_answering.groups import Summands, summands_of_groups
 
 PERCENT: tuple[str, ...] = get_args(Metric.__args__[0]) + get_args(Metric.__args__[1])
 Selected = Bool[Tensor, "examples"]  # the examples of one draw of shots
@@ -28,6 +29,7 @@ class InContextEvaluation(Evaluation):
     predictions: Sequence[PredictionRow]
     per_example: Mapping[str, Sequence[float]]  # metrics that are means over examples
     sums: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    ratios: Ratios = field(default_factory=dict)
     choice_scores: LabelScores | AnswerScores | None = None
 
     def rows(self) -> Iterator[PredictionRow]:
@@ -39,18 +41,23 @@ class InContextEvaluation(Evaluation):
     def example_sums(self) -> Mapping[str, Sequence[float]]:
         return self.sums
 
+    def example_ratios(self) -> Ratios:
+        return self.ratios
+
     def confidences(self) -> LabelScores | AnswerScores | None:
         return self.choice_scores
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The metrics of a split: those that are means over examples, and those of all examples of a draw of shots together."""
+    """The metrics of a split: those that are means over examples, ratios of two sums over them, and those of all examples of a
+    draw of shots together."""
 
     per_example: Mapping[str, Float[Tensor, "examples"]]
     draw: Int[Tensor, "examples"]
     group: Int[Tensor, "examples"]
     of_draw: Mapping[str, Callable[[Selected], float]] = field(default_factory=dict)
+    ratios: Ratios = field(default_factory=dict)
     log_likelihood: Float[Tensor, "examples"] | None = None  # of completions
     choice_scores: LabelScores | AnswerScores | None = None
 
@@ -61,6 +68,8 @@ class Measured:
         for name, values in self.per_example.items():
             metrics |= _over_draws(name, [float(values[selected].mean()) for selected in draws])
             metrics[f"{name}_stderr"] = in_context.standard_error(values.tolist(), self.group.tolist())
+        for name, pair in self.ratios.items():
+            metrics |= _over_draws(name, [_ratio(*pair, selected) for selected in draws])
         for name, function in self.of_draw.items():
             metrics |= _over_draws(name, [function(selected) for selected in draws])
         return metrics
@@ -83,12 +92,19 @@ class Measured:
             | ({"mean over": f"{draws} draws of shots"} if draws > 1 else {}),
             predictions=predictions,
             per_example={name: values.tolist() for name, values in self.per_example.items()},
+            ratios=self.ratios,
             choice_scores=self.choice_scores,
             # the perplexity of several draws is a mean of theirs, and not made of sums over all examples
             sums={"log_likelihood": self.log_likelihood.tolist()}
             if self.log_likelihood is not None and draws == 1
             else {},
         )
+
+
+def _ratio(above: Sequence[float], below: Sequence[float], selected: Selected) -> float:
+    """Of the sums over selected examples; 0 of nothing."""
+    indices = selected.nonzero().squeeze(1).tolist()
+    return sum(above[index] for index in indices) / max(1.0, sum(below[index] for index in indices))
 
 
 def _over_draws(name: str, by_draw: Sequence[float]) -> dict[str, float]:
@@ -106,6 +122,7 @@ def evaluate_scored(
     scored = ScoredExamples.collect(references, numbers, values)
     per_example: dict[str, Tensor] = {}
     of_draw: dict[str, Callable[[Selected], float]] = {}
+    ratios: Ratios = {}
     log_likelihood = choice_scores = None
     normalization: Normalization = next((name for name in NORMALIZATIONS if name in main), "accuracy")
     if references.answer_type == "choice":
@@ -116,7 +133,10 @@ def evaluate_scored(
         chosen = scored.choose(normalization)
         choice_scores = scored.confidences(references, normalization)
         per_example |= _texts_of_choices(scored.examples(references), chosen, main)
-        of_draw = _of_chosen(references, scored, chosen, [name for name in main if name not in per_example])
+        others = [name for name in main if name not in per_example]
+        if "exact_match" in others:
+            ratios = {"exact_match": _questions_right(scored, references, chosen == scored.gold)}
+        of_draw = _of_chosen(references, scored, chosen, [name for name in others if name not in ratios])
     else:
         per_example["accuracy"] = scored.is_greedy[:, 0].double()
         log_likelihood = scored.log_probs[:, 0]
@@ -127,7 +147,7 @@ def evaluate_scored(
         per_example |= words.per_example()
         of_draw |= words.of_draw()
         notes["stop words"] = words.note()
-    measured = Measured(per_example, scored.draw, scored.group, of_draw, log_likelihood, choice_scores)
+    measured = Measured(per_example, scored.draw, scored.group, of_draw, ratios, log_likelihood, choice_scores)
     return measured.evaluation(references, main, list(scored.rows(references, normalization)), **notes)
 
 
@@ -149,14 +169,10 @@ def _texts_of_choices(
 def _of_chosen(
     references: InContextReferences, scored: ScoredExamples, chosen: Int[Tensor, "examples"], names: Sequence[Metric]
 ) -> dict[str, Callable[[Selected], float]]:
-    """Metrics of all choices together: correlations of numbers, F1 over classes, questions with all answers right."""
+    """Metrics of all choices together: correlations of numbers, F1 over classes."""
     examples = scored.examples(references)
     metrics: dict[str, Callable[[Selected], float]] = {}
     for name in names:
-        if name == "exact_match":
-            questions = [f"{each.group}/{each.question}" for each in examples]
-            metrics[name] = _QuestionsRight(questions, chosen == scored.gold)
-            continue
         if name in classification.OF_NUMBERS:
             logits = torch.tensor(references.values, dtype=torch.double)[chosen][:, None]
             labels = torch.tensor([each.number for each in examples], dtype=torch.double)
@@ -167,19 +183,12 @@ def _of_chosen(
     return metrics
 
 
-@dataclass(frozen=True)
-class _QuestionsRight:
-    """The fraction of questions of whose answers each is judged rightly (arXiv 1905.00537, MultiRC)."""
-
-    questions: Sequence[str]
-    right: Bool[Tensor, "examples"]
-
-    def __call__(self, selected: Selected) -> float:
-        by_question: dict[str, bool] = {}
-        for index in selected.nonzero().squeeze(1).tolist():
-            question = self.questions[index]
-            by_question[question] = by_question.get(question, True) and bool(self.right[index])
-        return sum(by_question.values()) / len(by_question)
+def _questions_right(
+    scored: ScoredExamples, references: InContextReferences, right: Bool[Tensor, "examples"]
+) -> Summands:
+    """Summands of the fraction of questions of whose answers each is judged rightly (arXiv 1905.00537, MultiRC)."""
+    examples = zip(scored.draw.tolist(), scored.examples(references), strict=True)
+    return summands_of_groups([(draw, each.group, each.question) for draw, each in examples], right.tolist())
 
 
 @dataclass(frozen=True)

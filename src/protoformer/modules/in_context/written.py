@@ -11,7 +11,7 @@ from torch import Tensor
 from protoformer.data.prompts.datamodule import InContextReferences
 from protoformer.data.prompts.examples import PromptExample
 from protoformer.data.prompts.table import prompt_hash
-from protoformer.modules.evaluation import PredictionRow
+from protoformer.modules.evaluation import PredictionRow, Ratios
 from protoformer.modules.in_context.evaluation import InContextEvaluation, Measured, Selected
 from protoformer.scoring import rouge, squad
 from protoformer.scoring.bleu import bleu
@@ -44,14 +44,12 @@ def evaluate_answers(
     per_example |= _official(texts, examples, main)
     of_draw: dict[str, Callable[[Selected], float]] = {}
     notes: dict[str, str] = {}
-    if "quac_f1" in main:
-        for name, field in QUAC.items():
-            of_draw[name] = _Quac(field, texts, examples)
+    draw, group = (torch.as_tensor(np.array(getattr(table, name)))[example] for name in ("draw", "group"))
+    ratios = _quac(texts, examples, draw.tolist()) if "quac_f1" in main else {}
     if "bleu" in main:
         first = [each[0] for each in gold]
         notes["bleu"] = bleu(texts, first).signature
         of_draw["bleu"] = _Bleu(texts, first)
-    draw, group = (torch.as_tensor(np.array(getattr(table, name)))[example] for name in ("draw", "group"))
     predictions: list[PredictionRow] = [
         {
             "id": number,
@@ -64,7 +62,7 @@ def evaluate_answers(
         }
         for number, text, right in zip(example.tolist(), texts, gold, strict=True)
     ]
-    return Measured(per_example, draw, group, of_draw).evaluation(references, main, predictions, **notes)
+    return Measured(per_example, draw, group, of_draw, ratios).evaluation(references, main, predictions, **notes)
 
 
 def _official(texts: Sequence[str], examples: Sequence[PromptExample], main: Sequence[Metric]) -> dict[str, Tensor]:
@@ -82,23 +80,14 @@ def _official(texts: Sequence[str], examples: Sequence[PromptExample], main: Seq
     return {name: torch.tensor(each, dtype=torch.double) for name, each in values.items()}
 
 
-@dataclass(frozen=True)
-class _Quac:
-    """A score of QuAC over the selected questions; the turns of a row are a dialog."""
-
-    field: str
-    texts: Sequence[str]
-    examples: Sequence[PromptExample]
-
-    def __call__(self, selected: Selected) -> float:
-        indices = selected.nonzero().squeeze(1).tolist()
-        chosen = [self.examples[index] for index in indices]
-        scores = conversations.quac(
-            [self.texts[index] for index in indices],
-            [[" ".join(phrases) for phrases in each.references] for each in chosen],
-            [each.row for each in chosen],
-        )
-        return float(getattr(scores, self.field))
+def _quac(texts: Sequence[str], examples: Sequence[PromptExample], draws: Sequence[int]) -> Ratios:
+    """QuAC's scores; the turns of a row under one draw of shots are a dialog."""
+    summands = conversations.quac_summands(
+        texts,
+        [[" ".join(phrases) for phrases in each.references] for each in examples],
+        [(draw, each.row) for draw, each in zip(draws, examples, strict=True)],
+    )
+    return {name: summands[field] for name, field in QUAC.items()}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Comparison:
 
     @property
     def lower_is_better(self) -> bool:
-        return self.metric.endswith("perplexity")
+        return self.metric.endswith("perplexity") or self.metric.startswith(example_metrics.BITS)
 
     @property
     def verdict(self) -> str:
@@ -104,9 +104,9 @@ def _of_task(task: str, sides: Sides, options: Options) -> list[Comparison]:
         for name in shared:
             runs = [each[name] for each in metrics]
             sides_of_name = runs[: len(ours)], runs[len(ours) :]
-            found = _comparison(task, split, name, *sides_of_name, clusters, options)
+            comparison = _comparison(task, split, name, *sides_of_name, clusters, options)
             left_out = tuple(each for each in names if each not in shared)
-            comparisons.append(replace(found, left_out=left_out))
+            comparisons.append(replace(comparison, left_out=left_out))
     if not comparisons:
         if not (record.result or {})["task_type"].get("has_labels", True):
             raise UserError(_old(record.folder, "what it was evaluated on"))

@@ -1,7 +1,7 @@
 """Metrics of a split as functions of its examples, from what a run's folder or a file of predictions holds, for significance
 tests.
 
-Metrics that are means over examples stand in `example_scores/`, and so do the sums of which ratios such as perplexity are made;
+Metrics that are means over examples stand in `example_scores/`, and so do the sums of which perplexity and ratios are made;
 the others are computed from `predictions/` again, and must give the number of `result.json`.
 """
 
@@ -19,6 +19,8 @@ from protoformer.significance.metrics import Metric, value
 
 Builder = Callable[[Predictions], Metric | None]
 TOLERANCE = 2e-3  # predictions are rounded
+BITS = ("bits_per_byte", "bits_per_character")
+PER_TOKEN = "perplexity_per_token"
 
 
 def of_examples(examples: Examples) -> dict[str, Metric]:
@@ -27,7 +29,9 @@ def of_examples(examples: Examples) -> dict[str, Metric]:
     Raises UserError where predictions and `result.json` disagree.
     """
     recorded = examples.metrics
-    functions: dict[str, Metric] = _ratios(examples.sums(), len(examples.scores))
+    functions: dict[str, Metric] = _perplexities(examples.sums(), len(examples.scores))
+    functions |= _bits(examples.sums(), recorded)
+    functions |= {name: metrics.ratio_of_sums(*pair) for name, pair in examples.ratios().items()}
     functions |= _correlations(examples.sums(), recorded)
     functions |= {name: metrics.mean(examples.column(name)) for name in reader.score_names(examples.scores)}
     if examples.are_labelled:
@@ -71,7 +75,7 @@ def of_evaluation(evaluation: ByExample, names: Sequence[str]) -> dict[str, Metr
     return functions
 
 
-def _ratios(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Metric]:
+def _perplexities(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Metric]:
     """Perplexity per token, or per example where tokens are not counted; the accuracy of masked tokens."""
     functions: dict[str, Metric] = {}
     for prefix in ("", "mlm_"):
@@ -80,6 +84,24 @@ def _ratios(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Met
             functions[f"{prefix}perplexity"] = metrics.perplexity(sums[f"{prefix}log_likelihood"], tokens)
             if f"{prefix}correct" in sums:
                 functions[f"{prefix}accuracy"] = metrics.ratio_of_sums(sums[f"{prefix}correct"], tokens)
+    return functions
+
+
+def _bits(sums: Mapping[str, Sequence[float]], recorded: Mapping[str, float | None]) -> dict[str, Metric]:
+    """Bits per byte and per character of a language model: those per token times the tokens per byte of the whole split, which
+    result.json tells. Of several strides those of the first, which the log-likelihoods are of."""
+    if not {"log_likelihood", "tokens"} <= sums.keys() or not any(sums["log_likelihood"]):
+        return {}
+    losses, tokens = -np.asarray(sums["log_likelihood"]), np.asarray(sums["tokens"])
+    per_token = losses.sum() / tokens.sum()
+    functions: dict[str, Metric] = {}
+    for name, bits in recorded.items():
+        measure, stride, _ = name.partition("_stride_")
+        if bits is None or measure not in BITS:
+            continue
+        perplexity = recorded.get(f"{PER_TOKEN if stride else 'perplexity'}{name.removeprefix(measure)}")
+        if perplexity and np.isclose(np.log(perplexity), per_token, rtol=1e-6):
+            functions[name] = metrics.ratio_of_sums(losses * (bits / per_token), tokens)
     return functions
 
 

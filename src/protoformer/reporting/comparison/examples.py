@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from protoformer.errors import UserError
 from protoformer.runs import reader
-from protoformer.runs.predictions import CLUSTER, SUMS
+from protoformer.runs.predictions import CLUSTER, RATIOS, SUMS
 from protoformer.runs.reader import Record
 from protoformer.scoring import squad
 
@@ -72,6 +72,14 @@ class Examples:
     def sums(self) -> dict[str, list[float]]:
         names = self.scores[0].get(SUMS, ()) if self.scores else ()
         return {name: [float(row[SUMS][name]) for row in self.scores] for name in names}
+
+    def ratios(self) -> dict[str, tuple[list[float], list[float]]]:
+        """What each example adds to the two sums of metrics that are their ratio."""
+        names = self.scores[0].get(RATIOS, ()) if self.scores else ()
+        return {
+            name: ([row[RATIOS][name][0] for row in self.scores], [row[RATIOS][name][1] for row in self.scores])
+            for name in names
+        }
 
     def identity(self) -> list[object]:
         """What two runs must have in common: ids, labels and texts; of a language model the data and the tokens of a block."""

@@ -40,18 +40,18 @@ def read(file: Path, runs: Sequence[Examples]) -> Examples:
         )
         raise UserError(f"{file}: {reference.split} of {reference.source} has {what}")
     own = {row["id"]: row for row in reference.rows}
-    found: dict[int, Row] = {}
+    joined: dict[int, Row] = {}
     for number, row in _lines(file):
         try:
-            name = _id(row, own, found)
-            found[name] = _joined(row, own[name], reference.predictions.labels)
+            name = _id(row, own, joined)
+            joined[name] = _joined(row, own[name], reference.predictions.labels)
         except ValueError as error:
             raise UserError(f"{file}, line {number}: {error}") from error
-    missing = [name for name in own if name not in found]
+    missing = [name for name in own if name not in joined]
     if missing:
         others = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
         raise UserError(f"{file}: no prediction of id {missing[0]}{others} of {reference.source}")
-    rows = [found[name] for name in own]
+    rows = [joined[name] for name in own]
     scored = [row for row in rows if "probabilities" in row]
     if len(scored) not in (0, len(rows)):
         raise UserError(f"{file}: {len(scored):,} of {len(rows):,} examples have probabilities: all of them, or none")
@@ -83,7 +83,7 @@ def _lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, row
 
 
-def _id(row: Mapping[str, Any], own: Mapping[int, Row], found: Mapping[int, Row]) -> int:
+def _id(row: Mapping[str, Any], own: Mapping[int, Row], joined: Mapping[int, Row]) -> int:
     """The id of a line. Raises ValueError for one that is missing, is of no example, or was on a line before."""
     name = row.get("id")
     if type(name) is not int:
@@ -92,7 +92,7 @@ def _id(row: Mapping[str, Any], own: Mapping[int, Row], found: Mapping[int, Row]
         )
     if name not in own:
         raise ValueError(f"id {name} is none of the runs' {len(own):,} examples, {min(own)} to {max(own)}")
-    if name in found:
+    if name in joined:
         raise ValueError(f"id {name} is on a line before, too")
     return name
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from protoformer.reporting.comparison.compare import Comparison, Options, compare
+from protoformer.reporting.comparison.example_metrics import BITS
 from protoformer.reporting.tables import counted, make_console, print_line, print_table
 
 COLUMNS = ("difference", "95 % interval", "p", "randomised p")
@@ -24,8 +25,8 @@ def main(ours: Sequence[str], theirs: Sequence[str], options: Options) -> None:
             f"{each.examples:,}",
             _mean(each, each.ours),
             _mean(each, each.theirs),
-            f"{_shown(each, each.interval.difference):+.2f}",
-            f"{_shown(each, each.interval.low):+.2f} to {_shown(each, each.interval.high):+.2f}",
+            _signed(each, each.interval.difference),
+            f"{_signed(each, each.interval.low)} to {_signed(each, each.interval.high)}",
             _p(each.interval.p),
             "-" if each.randomized_p is None else _p(each.randomized_p),
             *([_p(each.corrected_p)] if several else []),
@@ -88,8 +89,8 @@ def _notes(comparisons: Sequence[Comparison], options: Options) -> Iterator[str]
 
 def _lines_of(each: Comparison, where: str) -> Iterator[str]:
     if each.hierarchical is not None:
-        low, high = (_shown(each, bound) for bound in (each.hierarchical.low, each.hierarchical.high))
-        yield f"{where}: {low:+.2f} to {high:+.2f} by a hierarchical bootstrap of runs and examples, too narrow for few runs"
+        low, high = (_signed(each, bound) for bound in (each.hierarchical.low, each.hierarchical.high))
+        yield f"{where}: {low} to {high} by a hierarchical bootstrap of runs and examples, too narrow for few runs"
     if each.lower_is_better:
         return
     if each.examples_needed is None:
@@ -107,10 +108,19 @@ def _shown(comparison: Comparison, number: float) -> float:
     return number if comparison.lower_is_better else 100 * number
 
 
+def _digits(comparison: Comparison) -> int:
+    return 4 if comparison.metric.startswith(BITS) else 2
+
+
+def _signed(comparison: Comparison, number: float) -> str:
+    return f"{_shown(comparison, number):+.{_digits(comparison)}f}"
+
+
 def _mean(comparison: Comparison, values: Sequence[float]) -> str:
     shown = [_shown(comparison, each) for each in values]
-    spread = f" ± {np.std(shown, ddof=1):.2f} (n = {len(shown)})" if len(shown) > 1 else ""
-    return f"{np.mean(shown):.2f}{spread}"
+    digits = _digits(comparison)
+    spread = f" ± {np.std(shown, ddof=1):.{digits}f} (n = {len(shown)})" if len(shown) > 1 else ""
+    return f"{np.mean(shown):.{digits}f}{spread}"
 
 
 def _p(p: float) -> str:

@@ -6,10 +6,11 @@ model is compared with as many: each annotator's answer is left out in turn, the
 taken. One answer alone is compared with as it is.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from protoformer.scoring import squad
+from protoformer.scoring.question_answering.groups import Summands, summands_of_groups
 
 NO_ANSWER = "CANNOTANSWER"  # QuAC's answer of a question without one
 LEAST_AGREEMENT = 0.4  # F1 between annotators below which QuAC leaves a question out
@@ -44,19 +45,25 @@ class QuacScores(NamedTuple):
 def quac(predictions: Sequence[str], references: Sequence[Sequence[str]], dialogs: Sequence[Hashable]) -> QuacScores:
     """Scores of questions, each of a dialog. Questions on which annotators agree too little count in none of them, and a dialog
     of such questions alone counts as equal to human. No question that counts: F1 and HEQ-Q are 0."""
-    scores: list[float] = []
-    equal: list[bool] = []
-    equal_dialogs = dict.fromkeys(dialogs, True)
-    for prediction, given, dialog in zip(predictions, references, dialogs, strict=True):
+    summands = quac_summands(predictions, references, dialogs)
+    return QuacScores(**{name: sum(above) / max(1.0, sum(below)) for name, (above, below) in summands.items()})
+
+
+def quac_summands(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], dialogs: Sequence[Hashable]
+) -> Mapping[str, Summands]:
+    """The scores as ratios of two sums over questions, by their names in QuacScores; a dialog counts at its first question."""
+    f1, equal, counted = ([0.0] * len(predictions) for _ in range(3))
+    right = [True] * len(predictions)  # questions that do not count take nothing from their dialog
+    for index, (prediction, given) in enumerate(zip(predictions, references, strict=True)):
         golds = _agreed(given)
         human = _human_f1(golds)
         if human < LEAST_AGREEMENT:
             continue
-        scores.append(_jackknife(_quac_f1, prediction, golds))
-        equal.append(scores[-1] >= human)
-        equal_dialogs[dialog] &= equal[-1]
-    counted = max(1, len(scores))
-    return QuacScores(sum(scores) / counted, sum(equal) / counted, sum(equal_dialogs.values()) / len(equal_dialogs))
+        f1[index], counted[index] = _jackknife(_quac_f1, prediction, golds), 1.0
+        right[index] = f1[index] >= human
+        equal[index] = float(right[index])
+    return {"f1": (f1, counted), "heq_q": (equal, counted), "heq_d": summands_of_groups(dialogs, right)}
 
 
 def _agreed(references: Sequence[str]) -> list[str]:

@@ -30,6 +30,7 @@ def write_run(folder: RunFolder, parts: Parts, result: Mapping[str, object]) -> 
                 evaluation.example_ids(),
                 evaluation.example_scores(),
                 sums=evaluation.example_sums(),
+                ratios=evaluation.example_ratios(),
                 passages=parts.data.passages(role, split),
             )
     parts.tokenizer.save(folder.path / "tokenizer")
