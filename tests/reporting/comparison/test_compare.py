@@ -237,6 +237,7 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     other = plain(write_run, "b", 50, of=99)
     assert "did not predict the same rows of val: 99 and 100 examples" in refused(capsys, good, "--with", other)
     assert "is on both sides" in refused(capsys, good, other, "--with", good)
+    assert f"{good} is named twice on one side" in refused(capsys, good, good, "--with", other)
     mrpc, rte = good, plain(write_run, "c", 50, task="glue/rte")
     assert "different tasks cannot be compared: glue/mrpc, glue/rte" in refused(capsys, mrpc, "--with", rte)
     assert "is not finished" in refused(capsys, good, "--with", write_run("d", finished=False))

@@ -32,9 +32,14 @@ Sides = tuple[Side, Side]
 
 
 def sides_of(ours: Sequence[Path], theirs: Sequence[Path]) -> Sides:
-    """Raises UserError for what is on both sides, unfinished runs, tasks that one side lacks, and files without a run."""
+    """Raises UserError for what is named twice, on one side or on both, unfinished runs, tasks that one side lacks, and files
+    without a run."""
     if both := sorted({str(path) for path in ours if path.resolve() in {other.resolve() for other in theirs}}):
         raise UserError(f"{both[0]} is on both sides")
+    for paths in (ours, theirs):
+        resolved = [path.resolve() for path in paths]
+        if twice := [path for number, path in enumerate(paths) if resolved[number] in resolved[:number]]:
+            raise UserError(f"{twice[0]} is named twice on one side: it is one run, not two seeds")
     sides = _side(ours), _side(theirs)
     for record in (record for side in sides for record in side.records):
         if record.result is None:
