@@ -1,4 +1,4 @@
-"""Misspellings as a user makes them, in real commands: one line with the nearest name and the choices, exit code 2."""
+"""Misspellings as a user makes them: one line with the nearest name and the choices, exit code 2."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from protoformer.commands import train
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 4.0  # two are promised; the machine that runs the tests has other work
@@ -49,7 +51,32 @@ CASES = [
 
 
 @pytest.mark.parametrize(("words", "nearest", "choices"), CASES, ids=[case[0] or "nothing" for case in CASES])
-def test_a_misspelling_is_one_readable_line(words: str, nearest: str, choices: list[str], tmp_path: Path) -> None:
+def test_a_misspelling_is_one_readable_line(
+    words: str,
+    nearest: str,
+    choices: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(words.split()) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    is_the_error(printed.err, nearest, choices)
+    assert os.listdir(tmp_path) == []
+
+
+def is_the_error(printed: str, nearest: str, choices: list[str]) -> None:
+    (line,) = printed.splitlines()
+    assert line.startswith("error: ")
+    for said in (nearest, *choices):
+        assert said in line
+
+
+@pytest.mark.parametrize("number", [0, 2, 12, 27, -1])  # an option, a group, a key, of a sweep, nothing
+def test_it_is_said_at_once_by_a_process_of_its_own(number: int, tmp_path: Path) -> None:
+    words, nearest, choices = CASES[number]
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *words.split()],
@@ -61,10 +88,7 @@ def test_a_misspelling_is_one_readable_line(words: str, nearest: str, choices: l
     seconds = time.perf_counter() - began
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    for said in (nearest, *choices):
-        assert said in line
+    is_the_error(done.stderr, nearest, choices)
     assert seconds < SECONDS
     assert os.listdir(tmp_path) == []
 

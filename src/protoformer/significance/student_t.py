@@ -1,5 +1,6 @@
 """Student's t distribution, without SciPy: the tail by the incomplete beta function (DLMF 8.17.22), quantiles by bisection."""
 
+import functools
 from math import exp, inf, lgamma, log, log1p
 from statistics import NormalDist
 
@@ -16,6 +17,7 @@ def tail(t: float, freedom: float) -> float:
     return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5) / 2
 
 
+@functools.cache
 def quantile(probability: float, freedom: float) -> float:
     """The value below which T falls with a probability of 0.5 or more."""
     if freedom >= LARGE:

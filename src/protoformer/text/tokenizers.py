@@ -1,5 +1,6 @@
 """Tokenizers of the `tokenizers` library, read from any of the forms that published weights come with."""
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -181,22 +182,25 @@ def with_normalization(tokenizer: Tokenizer, normalization: Normalization) -> To
     return Tokenizer(hf_tokenizer, tokenizer.origin, tokenizer.special_names, tokenizer.model_max_length)
 
 
+@functools.lru_cache(maxsize=4)  # each run from scratch on the sample learns the words of the same texts
+def _whole_words(texts: tuple[str, ...]) -> Mapping[str, int]:
+    """The ids of special tokens, of characters, and of words by their frequency."""
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    alphabet = sorted({character for word in counts for character in word})
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    ordered = dict.fromkeys([*BERT_SPECIAL, *alphabet, *(f"##{character}" for character in alphabet), *words])
+    return {word: number for number, word in enumerate(ordered)}
+
+
 def whole_word_tokenizer(texts: Iterable[str], origin: str) -> Tokenizer:
     """A lower-casing WordPiece vocabulary of all the words of `texts`, and their characters for words not seen.
 
     For small closed corpora. Unlike a trained vocabulary (whose ties the library breaks differently from run to run) it is
     the same on every machine, which the name of a run and the caches rely on.
     """
-    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
-    alphabet = sorted({character for word in counts for character in word})
-    words = sorted(counts, key=lambda word: (-counts[word], word))
-    ordered = dict.fromkeys([*BERT_SPECIAL, *alphabet, *(f"##{character}" for character in alphabet), *words])
-    hf_tokenizer = HFTokenizer(models.WordPiece({word: i for i, word in enumerate(ordered)}, unk_token="[UNK]"))
-    hf_tokenizer.normalizer, hf_tokenizer.pre_tokenizer, hf_tokenizer.decoder = (
-        normalizer,
-        splitter,
-        decoders.WordPiece(),
-    )
+    hf_tokenizer = HFTokenizer(models.WordPiece(dict(_whole_words(tuple(texts))), unk_token="[UNK]"))
+    hf_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    hf_tokenizer.pre_tokenizer, hf_tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
     hf_tokenizer.add_special_tokens(list(BERT_SPECIAL))
     return Tokenizer(hf_tokenizer, origin)
