@@ -9,6 +9,8 @@ import pytest
 from protoformer.reporting.card import write_card
 from protoformer.scoring.calibration import LabelScores, softmax
 
+pytestmark = pytest.mark.usefixtures("whole_runs")  # with pictures
+
 
 def entry(examples: int, temperature: float, fitted_on: str = "val") -> dict:
     """A split whose references follow softmax(logits / temperature)."""

@@ -8,6 +8,8 @@ import pytest
 from protoformer.errors import RunFolderError
 from protoformer.reporting import card
 
+pytestmark = pytest.mark.usefixtures("whole_runs")  # with pictures
+
 
 def test_a_card_says_what_was_run_and_sets_it_beside_the_paper(write_run) -> None:
     folder = write_run("mrpc-1a2b", losses=[0.7, 0.5, 0.3])
