@@ -103,6 +103,7 @@ def test_recurrent_and_convolutional_models_have_attention_to_the_source_alone(t
         )
         encoded = encode(inspected, SENTENCES)
         assert checked_side(inspected, encoded[0], None) == "cross"
+        assert (" of 1 head, " in inspected.description) == (inspected.n_heads == 1)
         assert set(layers_of(inspected, encoded[0], "cross").values()) == {1}
         assert all(batch.weights.shape[1] == len(layers_of(inspected, encoded[0], "cross"))
                    for batch in word_attention(inspected, encoded, "cross"))  # fmt: skip

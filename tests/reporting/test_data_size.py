@@ -176,3 +176,11 @@ def test_refusals_are_one_line(
 def test_a_figure_of_another_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "data-size", str(tmp_path), "--figure", "a.gif"]) == 2
     assert "--figure a.gif: the file must end in .svg or .png" in capsys.readouterr().err
+
+
+def test_a_misspelt_report_is_named(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", "data-sise", "outputs"]) == 2
+    assert capsys.readouterr().err == "error: no folder data-sise; did you mean protoformer report data-size?\n"
+    assert cli.main(["report", "elsewhere"]) == 2
+    assert capsys.readouterr().err == "error: no folder elsewhere\n"

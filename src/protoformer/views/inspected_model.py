@@ -54,7 +54,10 @@ class InspectedModel:
     @property
     def description(self) -> str:
         """The model in one line."""
-        return f"{self.name}: {self.n_layers} layers of {self.n_heads} heads, {self.model.d_model} wide."
+        layers, heads = (
+            f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((self.n_layers, "layer"), (self.n_heads, "head"))
+        )
+        return f"{self.name}: {layers} of {heads}, {self.model.d_model} wide."
 
 
 def inspect_model(name: str, model: Any, tokenizer: Tokenizer, template: Any, *, is_causal_lm: bool) -> InspectedModel:

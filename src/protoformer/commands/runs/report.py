@@ -3,8 +3,12 @@
 import argparse
 from pathlib import Path
 
+from protoformer.config.names.suggest import nearest
+from protoformer.errors import UserError
+
 HELP = "compare runs with each other and with the papers' results"
 ZERO_SHOT = "lm"  # before the folders: the table of GPT-2's zero-shot tasks
+OTHER_REPORTS = ("scaling", "data-size", "sweep")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,4 +32,7 @@ def run(options: argparse.Namespace) -> None:
 
         zero_shot.main(options.folders[1:], markdown=options.markdown)
         return
+    first = options.folders[0]
+    if not Path(first).exists() and (meant := nearest(first, OTHER_REPORTS)) is not None:
+        raise UserError(f"no folder {first}; did you mean protoformer report {meant}?")
     report.main(options.folders, csv=options.csv, markdown=options.markdown)
