@@ -1,6 +1,7 @@
 """`protoformer probe ablate`: what is printed and written agrees with evaluations of a model that is changed by hand."""
 
 import csv
+import math
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from protoformer.cli import main
 from protoformer.commands import train
 from protoformer.inference.ablation.overlap import HeadOverlap
 from protoformer.runs.folder import RunFolder
+
+from .test_attention import write_run
 
 WORDS = ["model=bert_l2_h128", "task=glue/mrpc", "source=sample", "source.rows=40", "tracking=none", "model.d_model=16",
          "model.d_ff=32", "model.n_heads=2", "hardware=cpu", "hardware.threads=1"]  # fmt: skip
@@ -94,13 +97,57 @@ def test_a_named_head_is_what_an_evaluation_of_a_changed_checkpoint_gives(
         (["--each", "--examples", "0"], "--examples 0: at least one"),
         (["--each", "task.splits.validation=null"], "no dev data to score on: task.splits.validation=<split>"),
         (["--each", "--syntactic", "missing.csv"], "--syntactic missing.csv: No such file or directory"),
+        (["--each", "--syntactic", "{no_csv}"], "--syntactic {no_csv}: no CSV file ('utf-8' codec"),
+        (["--each", "--out", "{no_csv}"], "--out {no_csv}: File exists; choose another folder"),
+        (["--heads", "1-1", "--out", "out"], "--out out: goes with --each"),
+        (["--heads", "1-1", "--syntactic", "a.csv"], "--syntactic a.csv: goes with --each"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
-    run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    run: Path, words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ablate(run, *words) == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    no_csv = tmp_path / "no.csv"
+    no_csv.write_bytes(b"relation,\xff\n")
+    assert ablate(run, *(word.format(no_csv=no_csv) for word in words)) == 2
+    assert said.format(no_csv=no_csv) in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", "ablate", str(tmp_path / "none"), "--each"]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: no such folder\n"
+
+
+def test_frozen_parts_have_gradients_and_fewer_examples_are_counted(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ablate(run, "--each", "--values", "zero", "--examples", "500", "recipe.freeze=backbone") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "by the gradient over 40 training examples" in printed
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "head", "metric"),
+    [
+        ("gpt2_tiny", "pretrain/clm", "2-1", "perplexity"),
+        ("bert", "pretrain/mlm_nsp", "2-1", "mlm_perplexity"),
+        ("transformer_tiny", "translate/multi30k_en_de", "cross:2-1", "perplexity"),
+    ],
+)
+def test_language_models_and_translation(
+    model: str, task: str, head: str, metric: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their losses are no percentages, and a head that is named twice is left out once."""
+    folder = write_run(tmp_path, f"model={model}", f"task={task}")
+    words = ["source=sample", "source.rows=8", "hardware=cpu", f"paths.cache={tmp_path / 'cache'}", "--examples", "3"]
+    assert main(["probe", "ablate", str(folder), *words, "--heads", head, head]) == 0
+    printed = capsys.readouterr().out
+    numbers = {line.split()[0]: line.split()[1:4] for line in printed.splitlines() if line[:1].isalpha()}
+    loss, perplexity = (numbers[metric.replace("perplexity", name)] for name in ("loss", "perplexity"))
+    for before_or_after in (0, 1):
+        expected = math.exp(float(loss[before_or_after]))
+        assert float(perplexity[before_or_after]) == pytest.approx(expected, rel=1e-3)
+    assert f"without {head} " in printed
+    assert ("of 8 changed" in printed) == (model == "transformer_tiny")  # the others keep no predictions
 
 
 def test_the_chance_of_an_overlap_is_that_of_scipy() -> None:

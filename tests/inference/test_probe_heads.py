@@ -12,6 +12,7 @@ from torch.nn import functional
 from protoformer.cli import main as command
 from protoformer.errors import ConfigurationError
 from protoformer.inference.attention import load_model
+from protoformer.inference.ablation.overlap import read_syntactic_heads
 from protoformer.inference.syntax import probe, results
 from protoformer.inference.syntax.probe import Counting
 from protoformer.inference.syntax.random_models import random_model
@@ -23,6 +24,7 @@ from protoformer.inference.syntax.sentence_attention import (
     weights_of_layers,
     word_attention,
 )
+from protoformer.interventions.heads import heads_of
 from protoformer.models.backbone import Backbone
 from protoformer.models.bert import bert
 from protoformer.sample import BUCKETS
@@ -174,8 +176,66 @@ def test_a_treebank_alone_is_halved(gpt2_folder: Path, trees: Path, capsys: pyte
     )
     text = capsys.readouterr().out
     assert "chosen on 2 sentences" in text
-    assert "here, every second sentence: 1 sentences" in text
+    assert "here, every second sentence: 1 sentence\n" in text
     assert "Causal attention: only arcs to the left" in text
+
+
+def test_files_of_one_name_and_few_arcs(
+    bert_folder: Path, trees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    other, out = tmp_path / "other" / "here.conllu", tmp_path / "out"
+    other.write_text(TREES.split("\n\n")[0] + "\n")
+    words = ["--sentences", "20", "--random", "0", "--special-tokens", "--out", str(out)]
+    both = ["--treebank", "sample", "--report-on", str(trees), str(other)]
+    assert command(["probe", "heads", str(bert_folder), *both, *words]) == 0
+    text = capsys.readouterr().out
+    assert f"{trees}: 3 sentences\nNo relation with 20 arcs here" in text
+    assert f"{other}: 1 sentence\nNo relation with 20 arcs here" in text
+    pages = [page for page in out.glob("arcs.*.html") if "sample" not in page.name]
+    assert len(pages) == 2
+    assert all("special tokens included" in page.read_text() for page in pages)
+    # a relation without an arc has no row, and the page is JSON
+    (tmp_path / "none.conllu").write_text(TREES.split("\n\n")[1] + "\n")
+    words = ["--report-on", str(tmp_path / "none.conllu"), "--random", "0", "--at-least", "0", "--out", str(out)]
+    assert command(["probe", "heads", str(bert_folder), "--treebank", str(trees), *words]) == 0
+    with (out / "relations.none.csv").open() as file:
+        assert {row["relation"] for row in csv.DictReader(file)} == {"any", "nsubj", "advmod"}
+    assert "NaN" not in (out / "arcs.none.html").read_text()
+
+
+def test_heads_of_an_encoder_decoder_are_named_as_they_are_ablated(
+    tmp_path: Path, trees: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = write_run(tmp_path, *TRANSLATION), tmp_path / "out"
+    words = ["--treebank", str(trees), "--side", "cross", "--at-least", "1", "--random", "0", "--out", str(out)]
+    assert command(["probe", "heads", str(run), *words]) == 0
+    with (out / "relations.here-every-second-sentence.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    heads = heads_of(load_model(str(run)).model)
+    assert {row["head"] for row in rows} <= {str(head) for head in heads if head.part == "cross"}
+    file_of_cross = tmp_path / "relations.csv"
+    text = "relation,direction,head,verdict\ndet,to head,{},above\n"
+    file_of_cross.write_text(text.format(rows[0]["head"]))
+    assert [head.part for head in read_syntactic_heads(file_of_cross, heads)] == ["cross"]
+    file_of_cross.write_text(text.format("1-1"))  # of which side?
+    with pytest.raises(ConfigurationError, match=r"line 2: the model has no head 1-1"):
+        read_syntactic_heads(file_of_cross, heads)
+
+
+def test_the_colour_of_a_head_is_of_relations_with_arcs_enough() -> None:
+    """One `det` that is farther than any offset: a head that finds it is far above the baseline, of one arc."""
+    rows = [f"{n}\tw\t_\tX\t_\t_\t{n + 1}\tdep\t_\t_\n" for n in range(2, 14)]
+    text = f"1\tw\t_\tX\t_\t_\t14\tdet\t_\t_\n{''.join(rows)}14\tw\t_\tX\t_\t_\t0\troot\t_\t_\n"
+    sentences = treebank.parse(text, "one")
+    weights = torch.zeros(1, 1, 14, 14)
+    weights[..., 13] = 1.0
+    attended = [WordAttention(sentences, weights, torch.zeros(1, 1, 14))]
+    for at_least, expected, gain in ((1, ("det", "to head"), 1.0), (2, ("dep", "to head"), 1 / 12 - 1.0)):
+        counting = Counting(relations.cells(sentences), at_least=at_least)
+        choice = probe.choose(attended, counting, probe.choose_baseline(sentences, counting), sentences)
+        assert counting.cells[int(choice.relation[0])] == expected
+        assert choice.gain[0] == pytest.approx(gain)
 
 
 def test_repeated_tokens_of_a_decoder(
@@ -202,6 +262,9 @@ def test_repeated_tokens_of_a_decoder(
         (["--treebank", "{trees}", "--sentences", "0"], "'0' is no number from 1 on"),
         (["--treebank", "{trees}", "--random", "-1"], "'-1' is no number from 0 on"),
         (["--treebank", "{trees}", "--side", "cross"], "--side cross: this model is one stack"),
+        (["--report-on", "{trees}"], "--report-on goes with --treebank"),
+        (["--special-tokens"], "--special-tokens goes with --treebank"),
+        (["--at-least", "3"], "--at-least goes with --treebank"),
         (["--treebank", "{trees}", "--out", "{trees}"], "--out {trees}: File exists; choose another folder"),
     ],
 )

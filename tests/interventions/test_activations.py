@@ -69,6 +69,8 @@ def test_a_head_of_zeros_is_a_head_that_is_left_out(run: LoadedRun) -> None:
     heads[:, 1] = 0
     with run.patch({"layers.2.heads": heads}):
         patched = run.cache("x y", "z")["layers.2"]
+    with run.patch({"layers.2.heads": lambda divided: divided * torch.tensor([[1.0], [0.0]])}):
+        torch.testing.assert_close(run.cache("x y", "z")["layers.2"], patched)
     with ablated(run.model.backbone, [Head("", 2, 2)]):
         torch.testing.assert_close(run.cache("x y", "z")["layers.2"], patched)
 
@@ -80,6 +82,15 @@ def test_what_cannot_be_patched_is_refused(run: LoadedRun) -> None:
         run.patch({"layer.1": own["layers.1"]}),
     ):
         pass
+    transposed = own["layers.2.heads"].transpose(0, 1)  # as many numbers
+    for replacement, said in (
+        (transposed, r"layers\.2\.heads: a value of shape \(2, \d, 8\) for an activation of shape \(\d, 2, 8\): patch a single"),
+        (lambda heads: heads[..., :1], r"layers\.2\.heads: a value of shape .*, 1\) for an activation of shape"),
+        (lambda heads: None, r"layers\.2\.heads: the function gave a NoneType"),
+        (own["layers.2.heads"].numpy(), r"layers\.2\.heads: a ndarray, where a tensor or a function was expected"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigurationError, match=said), run.patch({"layers.2.heads": replacement}):
+            run.predict("x y", "z")
     message = (
         r"layers\.1: a value of shape \(\d, \d+\) for an activation of shape .*: patch a single text of as many tokens"
     )

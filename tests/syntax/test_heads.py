@@ -77,7 +77,7 @@ def test_arcs_that_a_head_finds_in_both_directions() -> None:
     assert [name for name, _ in counted[::2]] == ["any", "amod", "det", "nsubj", "obj"]
     attention = batch(attends({0: 2, 1: 2, 2: 2, 3: 2, 4: 3}))
     heads = relations.most_attended(attention)
-    assert heads[0, 0, 2] == 0  # itself does not count
+    assert heads[0, 0, 2] == -1  # itself does not count, and no other word has a weight
     assert heads[1, 0, 0] == 1
     matches = relations.match(attention.sentences, heads, counted)
     correct = dict(zip(counted, matches.correct(10)[:, 0].tolist(), strict=True))
@@ -108,6 +108,22 @@ def test_a_word_that_attends_to_a_special_token_finds_nothing_where_these_count(
     attention.special[0, 0, 1] = 0.5
     assert relations.most_attended(attention)[0, 0, :2].tolist() == [2, 2]
     assert relations.most_attended(attention, special_tokens=True)[0, 0, :2].tolist() == [2, -1]
+
+
+def test_a_word_without_a_token_finds_nothing_not_even_the_first_word() -> None:
+    """As `not` of `cannot`, where that is one token: all of its weights are 0."""
+    attention = batch(attends({0: 2, 3: 0}))
+    attention.weights[0, :, [1, 3]] = 0.0
+    heads = relations.most_attended(attention)
+    assert heads[0, 0].tolist() == [2, -1, 0, -1, 0, 0]
+    first = Sentence("saw it", ("saw", "it"), ((0, 3), (3, 5)), (-1, 0), ("root", "obj"), ("VERB", "PRON"))
+    weights = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])  # of one token, that of the first word
+    matches = relations.match(
+        [first],
+        relations.most_attended(WordAttention([first], weights, torch.zeros(1, 1, 2))),
+        relations.cells([first]),
+    )
+    assert matches.correct(4).sum() == 0
 
 
 def test_fixed_offsets() -> None:

@@ -51,6 +51,7 @@ def test_several_sentences_of_other_systems(tmp_path: Path) -> None:
     both = read(written(tmp_path, f"{DIDNT}\n\n{DIDNT}".replace("\n", "\r\n")))
     assert len(both) == 2
     assert both[0] == both[1]
+    assert read(written(tmp_path, f"\ufeff{DIDNT}".rstrip("\n"))) == both[:1]  # as Windows' editors write it
     assert len(read(written(tmp_path, treebank(Random(0), range(2), 7)))) == 7
 
 
@@ -60,9 +61,19 @@ def test_several_sentences_of_other_systems(tmp_path: Path) -> None:
         ("", "no sentence"),
         ("1\ta\n", "line 1: 2 columns"),
         (DIDNT.replace("4\trun", "5\trun"), "line 7: word '5'.* word 4 was expected"),
-        (DIDNT.replace("\t0\troot", "\t_\troot"), "line 7: .* head '_'"),
+        (DIDNT.replace("\t0\troot", "\t_\troot"), "line 7: head '_' of word 4"),
         (DIDNT.replace("\t0\troot", "\t7\troot"), "line 3: not a tree of 8 words: 0 roots"),
         (DIDNT.replace("\t4\tparataxis", "\t9\tparataxis"), "line 3: .* largest head 9"),
+        (DIDNT.replace("\t7\tnsubj:pass", "\t²\tnsubj:pass"), "line 9: head '²' of word 6; a number, 0 for the root"),
+        (DIDNT.replace("2-3\t", "2-x\t"), "line 4: word '2-x', where word 2 was expected"),
+        (DIDNT.replace("2-3\t", "-3\t"), "line 4: word '-3'"),
+        (DIDNT.replace("2-3\t", "3-4\t"), "line 4: token 3-4; .* from word 2 on"),
+        (DIDNT.replace("2-3\t", "2-1\t"), "line 4: token 2-1; "),
+        (DIDNT.replace("3\tn't", "3-4\tn't"), "line 6: token 3-4; .* from word 4 on"),
+        (DIDNT.replace("2-3\t", "2-9\t"), "line 3: the sentence has no word 9"),
+        ("1.1\ta\t_\tX\t_\t_\t_\t_\t_\t_\n", "line 1: the sentence has no word 1"),
+        (DIDNT.replace("run\trun", "\trun"), "line 7: column 2 is empty"),
+        (DIDNT.replace("4\trun", "# a comment\n5\trun"), "line 8: word '5'"),
         (DIDNT.replace("7\tnsubj:pass", "6\tnsubj:pass"), "line 3: the heads of word 6 go in a circle"),
     ],
 )

@@ -106,25 +106,20 @@ def kept(model: nn.Module, values: dict[str, Tensor]) -> Iterator[None]:
 @contextmanager
 def replaced(model: nn.Module, replacements: Mapping[str, Replacement]) -> Iterator[None]:
     """Within the block each pass of the model computes with other activations: a tensor of the shape that `kept` gives, or a
-    function from the activation, as the pass has it, to another one.
+    function from the activation to another one of its shape, which begins with a batch axis where the pass has one.
 
-    Raises ConfigurationError for a name that the model lacks, and in a pass over texts of another shape.
+    Raises ConfigurationError for a name that the model lacks and for what is neither, and in a pass over texts of another shape.
     """
     known = hook_points(model)
-    for name in replacements:
+    for name, value in replacements.items():
         if name not in known:
             raise ConfigurationError(f"no activation {name!r}; {advice(name, known, 'names')}")
+        if not isinstance(value, Tensor) and not callable(value):
+            raise ConfigurationError(f"{name}: a {type(value).__name__}, where a tensor or a function was expected")
 
     def change(name: str, value: Replacement) -> Callable[[Tensor], Tensor]:
         def put(tensor: Tensor) -> Tensor:
-            if not isinstance(value, Tensor):
-                return value(tensor)
-            if value.numel() != tensor.numel():
-                raise ConfigurationError(
-                    f"{name}: a value of shape {tuple(value.shape)} for an activation of shape {tuple(tensor.shape)}: patch a "
-                    "single text of as many tokens"
-                )
-            return value.to(tensor).reshape(tensor.shape)
+            return _replacement(name, value, tensor, known[name].heads)
 
         return put
 
@@ -132,6 +127,21 @@ def replaced(model: nn.Module, replacements: Mapping[str, Replacement]) -> Itera
         for name, value in replacements.items():
             hooks.callback(_attached(known[name], change(name, value)).remove)
         yield
+
+
+def _replacement(name: str, value: Replacement, tensor: Tensor, heads: int | None) -> Tensor:
+    """What stands in the place of an activation, of its shape; `heads` divide its last axis."""
+    divided = tensor if heads is None else tensor.unflatten(-1, (heads, -1))
+    new = value if isinstance(value, Tensor) else value(divided)
+    single = divided[0] if tensor.ndim == 3 and len(tensor) == 1 else divided  # a text without its batch axis
+    if not isinstance(new, Tensor):
+        raise ConfigurationError(f"{name}: the function gave a {type(new).__name__}, where a tensor was expected")
+    if new.shape not in (divided.shape, single.shape):
+        raise ConfigurationError(
+            f"{name}: a value of shape {tuple(new.shape)} for an activation of shape {tuple(single.shape)}"
+            + (": patch a single text of as many tokens" if new is value else "")
+        )
+    return new.to(tensor).reshape(tensor.shape)
 
 
 def _attached(point: HookPoint, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:

@@ -71,7 +71,7 @@ def parse_heads(texts: Iterable[str], model: nn.Module) -> list[Head]:
                 f"--heads {text}: the model has no such head (LAYER-HEAD, from 1; it has {example})"
             )
         heads.append(head)
-    return heads
+    return list(dict.fromkeys(heads))
 
 
 @contextmanager

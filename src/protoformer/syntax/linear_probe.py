@@ -3,7 +3,8 @@
     p(i is the head of j) is proportional to exp(sum over heads k of w_k a^k_ji + u_k a^k_ij)
 
 with a^k_ji the attention of head k from word j to word i: two numbers a head, and nothing of the words themselves. The roots
-and punctuation are left out on both sides. The cross-entropy is convex in w and u, and L-BFGS finds its minimum.
+and punctuation are left out on both sides. The cross-entropy is convex in w and u; ITERATIONS of L-BFGS come close to its
+minimum.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from protoformer.syntax.trees import GoldArcs
 
-ITERATIONS = 25
+ITERATIONS = 25  # of 72 heads and 500 sentences UAS is then 57.5, at the minimum 57.7
 PENALTY = 1e-6  # of the squares of w and u: heads that say the same have a minimum too
 
 
@@ -47,7 +48,7 @@ class AttentionProbe(nn.Module):
 
 
 def fit(examples: Sequence[ProbeExamples]) -> AttentionProbe:
-    """The probe of the smallest cross-entropy. Raises ValueError without any arc."""
+    """The probe of about the smallest cross-entropy. Raises ValueError without any arc."""
     arcs = sum(len(each.gold.heads) for each in examples)
     if not arcs:
         raise ValueError("no arc to train on")

@@ -73,13 +73,14 @@ def cells(sentences: Sequence[Sentence], at_least: int = 1) -> tuple[tuple[str, 
 
 
 def most_attended(attention: WordAttention, *, special_tokens: bool = False) -> Int[Tensor, "batch heads words"]:
-    """The other word that each word attends to most. Of equal weights the first. With `special_tokens`, -1 where a special
-    token has a larger weight."""
+    """The other word that each word attends to most. Of equal weights the first; -1 where all are 0 (a word without a token),
+    and with `special_tokens` where a special token has a larger one."""
     n_words = attention.weights.shape[-1]
     lengths = torch.tensor([len(sentence) for sentence in attention.sentences])
     hidden = torch.eye(n_words, dtype=torch.bool) | (torch.arange(n_words) >= lengths[:, None])[:, None, None]
     largest, words = attention.weights.masked_fill(hidden, -1.0).max(dim=-1)
-    return words.masked_fill(attention.special > largest, -1) if special_tokens else words
+    nothing = largest <= 0
+    return words.masked_fill(nothing | (attention.special > largest) if special_tokens else nothing, -1)
 
 
 def match(

@@ -4,15 +4,25 @@ A line is a word of ten columns, a blank line ends a sentence, `#` begins a comm
 of the text that is two words (`don't`), `5.1` a word that the text leaves out; the arcs of the basic tree join plain numbers.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from protoformer.errors import ConfigurationError
 
 ID, FORM, UPOS, HEAD, DEPREL, MISC = 0, 1, 3, 6, 7, 9
 COLUMNS = 10
 PUNCTUATION = "PUNCT"
+WORD, TOKEN, LEFT_OUT = (re.compile(pattern) for pattern in ("[0-9]+", "([0-9]+)-([0-9]+)", r"[0-9]+\.[0-9]+"))
+
+
+class Line(NamedTuple):
+    """The columns of a line, and its number in the file, from 1."""
+
+    number: int
+    columns: list[str]
 
 
 @dataclass(frozen=True)
@@ -42,64 +52,83 @@ class Sentence:
 def read(file: Path) -> list[Sentence]:
     """All sentences of a file. Raises ConfigurationError with file and line for what is no tree in CoNLL-U."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file}: byte {error.start} is no UTF-8") from None
+        raise ConfigurationError(f"{file}: byte {error.start} is no UTF-8; CoNLL-U is plain text") from None
     return parse(text, str(file))
 
 
 def parse(text: str, name: str) -> list[Sentence]:
     """All sentences of a text; errors name it `name`."""
-    sentences = [_sentence(name, first, lines) for first, lines in _blocks(text)]
+    sentences = [_sentence(name, lines) for lines in _blocks(text)]
     if not sentences:
         raise ConfigurationError(f"{name}: there is no sentence in it")
     return sentences
 
 
-def _blocks(text: str) -> Iterator[tuple[int, list[list[str]]]]:
-    """Sentences as the number of their first line, from 1, and the columns of their lines without comments."""
-    first, rows = 1, list[list[str]]()
+def _blocks(text: str) -> Iterator[list[Line]]:
+    """The lines of each sentence, without comments."""
+    lines = list[Line]()
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         line = line.rstrip("\r")
         if line.strip() and not line.startswith("#"):
-            first = number if not rows else first
-            rows.append(line.split("\t"))
-        elif not line.strip() and rows:
-            yield first, rows
-            rows = []
+            lines.append(Line(number, line.split("\t")))
+        elif not line.strip() and lines:
+            yield lines
+            lines = []
 
 
-def _sentence(file: str, first: int, rows: Sequence[Sequence[str]]) -> Sentence:
+def _sentence(file: str, lines: Sequence[Line]) -> Sentence:
     text, words, offsets = "", list[Sequence[str]](), list[tuple[int, int]]()
     token_end = 0  # the last word of the token of several words that is being read
-    for number, row in enumerate(rows, start=first):
+    for number, row in lines:
         where = f"{file}, line {number}"
-        if len(row) != COLUMNS:
-            raise ConfigurationError(f"{where}: {len(row)} columns between tabs, and CoNLL-U has {COLUMNS}")
-        if "." in row[ID]:
+        _check_columns(where, row)
+        if LEFT_OUT.fullmatch(row[ID]):
             continue
-        begin, _, end = row[ID].partition("-")
-        if end:
-            token_end, inside = int(end), [r for r in rows if r[ID].isdigit() and int(begin) <= int(r[ID]) <= int(end)]
-            offsets += _split(row[FORM], len(text), [r[FORM] for r in inside])
+        if token := TOKEN.fullmatch(row[ID]):
+            begin, token_end = _range(where, token, len(words), token_end)
+            forms = [r[FORM] for _, r in lines if WORD.fullmatch(r[ID]) and begin <= int(r[ID]) <= token_end]
+            offsets += _split(row[FORM], len(text), forms)
             text += row[FORM] + _space(row)
             continue
-        if begin != str(len(words) + 1) or not row[HEAD].isdigit():
-            raise ConfigurationError(
-                f"{where}: word {row[ID]!r} with head {row[HEAD]!r}; word {len(words) + 1} was expected"
-            )
+        if row[ID] != str(len(words) + 1):
+            raise ConfigurationError(f"{where}: word {row[ID]!r}, where word {len(words) + 1} was expected")
+        if not WORD.fullmatch(row[HEAD]):
+            raise ConfigurationError(f"{where}: head {row[HEAD]!r} of word {row[ID]}; a number, 0 for the root")
         words.append(row)
         if len(words) > token_end:
             offsets.append((len(text), len(text) + len(row[FORM])))
             text += row[FORM] + _space(row)
+    where = f"{file}, line {lines[0].number}"
+    if len(words) < max(1, token_end):
+        raise ConfigurationError(f"{where}: the sentence has no word {len(words) + 1}, which was expected")
     heads = [int(row[HEAD]) - 1 for row in words]
-    _check_tree(f"{file}, line {first}", heads)
+    _check_tree(where, heads)
     columns = ([row[column] for row in words] for column in (FORM, DEPREL, UPOS))
     forms, relations, parts = columns
     universal = tuple(relation.partition(":")[0] for relation in relations)
     return Sentence(text.rstrip(), tuple(forms), tuple(offsets), tuple(heads), universal, tuple(parts))
+
+
+def _check_columns(where: str, row: Sequence[str]) -> None:
+    if len(row) != COLUMNS:
+        raise ConfigurationError(f"{where}: {len(row)} columns between tabs, and CoNLL-U has {COLUMNS}")
+    if empty := [str(column + 1) for column in (FORM, UPOS, DEPREL) if not row[column]]:
+        raise ConfigurationError(f"{where}: column {empty[0]} is empty; CoNLL-U writes _ where there is nothing")
+
+
+def _range(where: str, token: re.Match[str], words: int, token_end: int) -> tuple[int, int]:
+    """The first and the last word of a token of several words, which stands before them."""
+    begin, end = int(token[1]), int(token[2])
+    if begin != words + 1 or begin <= token_end or end < begin:
+        raise ConfigurationError(
+            f"{where}: token {token[0]}; a token of several words stands before its words, here from word "
+            f"{max(words, token_end) + 1} on"
+        )
+    return begin, end
 
 
 def _split(token: str, start: int, forms: Sequence[str]) -> list[tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from protoformer.errors import ConfigurationError
+
 HELP = "what a run's score loses without some of its attention heads: those named, or each, then all in order of importance"
 
 
@@ -41,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--syntactic",
         metavar="FILE",
-        help="relations.TREEBANK.csv of `probe heads --out`: how many of its best heads are among the important ones",
+        help="with --each: relations.TREEBANK.csv of `probe heads --out`: how many of its best heads are among the important ones",
     )
-    parser.add_argument("--out", metavar="DIR", help="write ablation.csv, pruning.csv and a figure there")
+    parser.add_argument("--out", metavar="DIR", help="with --each: write ablation.csv, pruning.csv and a figure there")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,6 +54,9 @@ def run(options: argparse.Namespace) -> None:
     from protoformer.config.compose import compose
     from protoformer.inference.ablation import main
 
+    for name, value in (("--syntactic", options.syntactic), ("--out", options.out)):
+        if options.heads is not None and value is not None:
+            raise ConfigurationError(f"{name} {value}: goes with --each; what --heads computes is printed alone")
     config = compose(words_of_evaluation(options.run, options.overrides, trains=True))
     chosen = main.AblationOptions(options.heads, options.values, options.examples, options.syntactic, options.out)
     main.main(config, options.run, chosen)

@@ -3,7 +3,9 @@
 import argparse
 
 from protoformer.commands.probe.numbers import natural_number, positive_number
+from protoformer.errors import ConfigurationError
 
+AT_LEAST = 100
 HELP = (
     "hold each attention head against the trees of a treebank: relations, trees, a linear probe, random models beside"
 )
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at-least",
         type=natural_number,
-        default=100,
+        default=AT_LEAST,
         metavar="N",
         help="arcs that a relation must have (default: %(default)s)",
     )
@@ -53,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.treebank is None:
+        _refuse_options_of_treebanks(options)
     # not at the top: torch is slow to import
     from protoformer.inference.syntax import main, repeated
 
@@ -72,3 +76,13 @@ def run(options: argparse.Namespace) -> None:
             options.out,
         ),
     )
+
+
+def _refuse_options_of_treebanks(options: argparse.Namespace) -> None:
+    """Raises ConfigurationError for an option that random tokens would leave unread."""
+    given = {
+        "--report-on": options.report_on, "--side": options.side, "--special-tokens": options.special_tokens,
+        "--sentences": options.sentences, "--at-least": options.at_least != AT_LEAST,
+    }  # fmt: skip
+    if name := next((name for name, value in given.items() if value), None):
+        raise ConfigurationError(f"{name} goes with --treebank: name a treebank, or sample")

@@ -59,6 +59,7 @@ def words_of_evaluation(source: str, overrides: list[str], *, trains: bool = Fal
     """
     given, earlier = keys_of(overrides), config_of(source)
     if "task" not in given and earlier is None:
+        _check_exists(source)
         raise ConfigurationError(f"nothing to score on: give task=TASK (protoformer list tasks), or task={FILES_TASK}")
     model = given.get("model") or (_model_of(source) if earlier is None else str(earlier["choices"]["model"]))
     words = [f"model={model}", f"init_from={literal(source)}"]
@@ -66,6 +67,14 @@ def words_of_evaluation(source: str, overrides: list[str], *, trains: bool = Fal
     words += [] if OUTPUT_KEYS in given else ["tracking=none"]
     words += [] if earlier is None else words_of_run(source, earlier, given)
     return [*words, *(word for word in overrides if not word.startswith("model="))]
+
+
+def _check_exists(source: str) -> None:
+    """Raises ConfigurationError for a path where nothing is."""
+    from protoformer import hub  # not at the top: slow to import
+
+    if hub.is_path(source) and not Path(source).expanduser().exists():
+        raise ConfigurationError(f"{source}: no such folder")
 
 
 def words_of_run(source: str, config: Mapping[str, Any], given: Mapping[str, str]) -> list[str]:

@@ -54,17 +54,18 @@ def read_syntactic_heads(path: Path, heads: Sequence[Head]) -> dict[Head, list[s
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise ConfigurationError(f"--syntactic {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"--syntactic {path}: no CSV file ({error})") from None
     if not rows or not rows[0].keys() >= COLUMNS:
         raise ConfigurationError(
             f"--syntactic {path}: no columns {', '.join(sorted(COLUMNS))}, as in relations.TREEBANK.csv of probe heads --out"
         )
-    part = heads[0].part
     relations: dict[Head, list[str]] = {}
     for number, row in enumerate(rows, start=2):
         if row["relation"] == "any" or row["verdict"] != "above":
             continue
-        match = SPELLING.fullmatch(row["head"])
-        head = Head(match[1] or part, int(match[2]), int(match[3])) if match else None
+        match = SPELLING.fullmatch(row["head"] or "")
+        head = Head(match[1] or "", int(match[2]), int(match[3])) if match else None
         if head is None or head not in heads:
             raise ConfigurationError(f"--syntactic {path}, line {number}: the model has no head {row['head']}")
         relations.setdefault(head, []).append(f"{row['relation']} {row['direction']}")

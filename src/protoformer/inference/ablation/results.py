@@ -7,12 +7,13 @@ from protoformer.interventions.heads import Head
 
 @dataclass(frozen=True)
 class Ablation:
-    """The score without one head; `importance` is that of the loss's gradient, and `changed` counts other predictions."""
+    """The score without one head; `importance` is that of the loss's gradient, and `changed` counts other predictions (None: a
+    kind without any)."""
 
     head: Head
     score: float
     change: float
-    changed: int
+    changed: int | None
     importance: float
 
 
@@ -22,4 +23,4 @@ class Pruning:
 
     removed: int
     score: float
-    changed: int
+    changed: int | None

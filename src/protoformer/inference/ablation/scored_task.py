@@ -1,6 +1,6 @@
 """ScoredTask: a model with its task's dev data, whose score is asked for again and again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,20 +12,28 @@ from protoformer.assembly.build import build, check_tables
 from protoformer.assembly.model import STAGES
 from protoformer.errors import ConfigurationError
 from protoformer.modules.evaluation import EvalOutputs, gather_examples
+from protoformer.modules.kinds.language_modeling import LanguageModule
 from protoformer.modules.task_module import TaskModule
 from protoformer.scoring.main_score import main_score
 
 
 @dataclass(frozen=True)
 class DevScore:
-    """The main score of the dev sets, each metric, and the predictions of all examples in order."""
+    """The main score of the dev sets, each metric, and the predictions of all examples in order.
+
+    `percent` are the names of the metrics that papers print times 100.
+    """
 
     score: float
     metrics: Mapping[str, float]
+    percent: frozenset[str]
+    examples: int
     predictions: list[Any]
 
-    def changed(self, other: "DevScore") -> int:
-        """The number of examples with another prediction."""
+    def changed(self, other: "DevScore") -> int | None:
+        """The number of examples with another prediction; None of a language model, which keeps none."""
+        if not self.predictions:
+            return None
         return sum(a != b for a, b in zip(self.predictions, other.predictions, strict=True))
 
 
@@ -52,13 +60,15 @@ class ScoredTask:
         )
         if data.tables["train"]:
             self.module.prepare_training(data.tables["train"][""])
+        if isinstance(self.module, LanguageModule):
+            self.module.sample_tokens = 0  # no text is written for a score
         self._batches = [list(loader) for loader in data.val_dataloader()]  # the same for every ablation
 
     def score(self) -> DevScore:
         """The score of the model as it is now."""
         scores: dict[str, float] = {}
         metrics: dict[str, float] = {}
-        predictions: list[Any] = []
+        percent, examples, predictions = frozenset[str](), 0, list[Any]()
         for split, batches in zip(self.splits, self._batches, strict=True):
             with torch.inference_mode():
                 outputs: list[EvalOutputs] = [tuple(self.module.eval_step(batch)) for batch in batches]
@@ -66,22 +76,19 @@ class ScoredTask:
             prefix = f"{split}/" if split else ""
             scores |= {prefix + name: float(value) for name, value in evaluation.scores.items()}
             metrics |= {prefix + name: float(value) for name, value in evaluation.other_metrics.items()}
+            percent |= {prefix + name for name in evaluation.percent_metrics | evaluation.further_percent_metrics}
+            examples += len(evaluation.example_ids())
             predictions += [row["prediction"] for row in evaluation.rows()]
         if not scores:
             raise ConfigurationError("the dev data have no labels: there is no score")
-        return DevScore(main_score(scores), metrics | scores, predictions)
+        return DevScore(main_score(scores), metrics | scores, percent, examples, predictions)
 
-    @property
-    def examples(self) -> int:
-        """Examples of the dev sets."""
-        return sum(len(self.parts.data.tables["validation"][split].row) for split in self.splits)
-
-    def training_examples(self, number: int) -> Iterator[Mapping[str, Tensor]]:
-        """The first `number` training examples in the order of a run, each a batch of its own.
+    def training_examples(self, number: int) -> list[Mapping[str, Tensor]]:
+        """The first `number` training examples in the order of a run, or all of fewer, each a batch of its own.
 
         Raises ConfigurationError for a task without a training split.
         """
         data = self.parts.data
         if not data.tables["train"]:
             raise ConfigurationError("no training data for means and importance: task.splits.train=<split>")
-        return islice(data.train_dataloader(), number)
+        return list(islice(data.train_dataloader(), number))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protoformer.errors import ConfigurationError
 from protoformer.inference.attention import load_model
-from protoformer.inference.files.progress import Progress
+from protoformer.inference.files.progress import Progress, counted
 from protoformer.inference.syntax import output, pictures, probe, results, treebanks
 from protoformer.inference.syntax.probe import Baseline, Choice, Counting, Report
 from protoformer.inference.syntax.random_models import random_model
@@ -25,6 +25,7 @@ from protoformer.syntax.treebank import Sentence
 from protoformer.syntax.word_attention import WordAttention
 from protoformer.views.inspected_model import InspectedModel
 
+PARTS = {"source": "encoder:", "target": "decoder:", "cross": "cross:"}  # before heads, as `probe ablate` names them
 REPORTED_ARCS = 20  # at least, of a relation in the treebank that is reported on
 
 
@@ -66,7 +67,8 @@ def main(source: str, request: ProbeRequest) -> None:
     reported = {name: _encoded(inspected, name, sentences) for name, sentences in sentences_of.items()}
     side = checked_side(inspected, encoded[0], request.side)
     layers = layers_of(inspected, encoded[0], side)
-    names = [f"{layer}-{head + 1}" for layer, heads in layers.items() for head in range(heads)]
+    part = PARTS[side] if side else ""
+    names = [f"{part}{layer}-{head + 1}" for layer, heads in layers.items() for head in range(heads)]
     chosen_sentences = [each.sentence for each in encoded]
     counting = Counting(
         relations.cells(chosen_sentences, request.at_least),
@@ -121,7 +123,9 @@ def _print_treebank(
     report, *random = reports
     of_relations = results.relation_results(choices[0], baseline, counting, report, random, names)
     of_trees = results.tree_results(choices[0], report, random, names)
-    print(f"\n{name}: {sentences:,} sentences")
+    print(f"\n{name}: {counted(sentences, 'sentence')}")
+    if not of_relations:
+        print(f"No relation with {counted(counting.at_least, 'arc')} here that has enough to choose on (--at-least).")
     output.print_results(of_relations, of_trees)
     if folder is not None:
         output.write_tables(folder, output.file_name(name), of_relations, of_trees, report, counting, names)
@@ -142,7 +146,7 @@ def _encoded(inspected: InspectedModel, name: str, sentences: Sequence[Sentence]
 def _description(inspected: InspectedModel, request: ProbeRequest, counting: Counting, sentences: int) -> Iterable[str]:
     """What was measured, in a few lines."""
     yield inspected.description
-    yield f"Heads, offsets and probes are chosen on {sentences:,} sentences of {request.treebank}."
+    yield f"Heads, offsets and probes are chosen on {counted(sentences, 'sentence')} of {request.treebank}."
     if counting.causal:
         yield "Causal attention: only arcs to the left of the attending word are counted; trees and probes see all arcs."
     if counting.special_tokens:

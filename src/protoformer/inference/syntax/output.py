@@ -45,7 +45,8 @@ def print_results(relations: Sequence[RelationResult], trees: Sequence[TreeResul
         )
         for each in relations
     ]  # fmt: skip
-    print_table(heads, rows, right=("arcs", "accuracy", "offset", "its accuracy", "random"))
+    if rows:
+        print_table(heads, rows, right=("arcs", "accuracy", "offset", "its accuracy", "random"))
     print()
     print_table(
         ("trees", "measure", "score", "95 % interval", "random"),

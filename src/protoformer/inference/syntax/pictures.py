@@ -32,11 +32,11 @@ def draw_heads(
     layers: Mapping[int, int],
 ) -> Path:
     """heads.<treebank>.svg. A head's relation is chosen as heads are, and its accuracy is of this treebank."""
-    accuracy = 100 * report.accuracy()
+    accuracy, arcs = 100 * report.accuracy(), report.arcs.sum(axis=0)
     flat = []
     for head, cell in enumerate(choice.relation):
         relation, direction = counting.cells[int(cell)]
-        above = choice.gain[head] >= MIN_GAIN
+        above = choice.gain[head] >= MIN_GAIN and arcs[cell] >= counting.at_least
         flat.append(GridHead(relation if above else None, ARROW[direction], float(accuracy[cell, head])))
     rows, first = {}, 0
     for layer, heads in layers.items():
@@ -79,9 +79,10 @@ def write_page(
             float(100 * correct[cell] / arcs[cell]), float(100 * by_offset[cell] / arcs[cell]),
         )
         for cell in np.argsort(-gains, kind="stable").tolist()
-        if arcs[cell] >= counting.at_least
+        if arcs[cell] >= max(1, counting.at_least)
     ]  # fmt: skip
-    note = "Above the words the arcs of the treebank; below, what each word attends to most, without special tokens."
+    special = "special tokens included (no arc)" if counting.special_tokens else "without special tokens"
+    note = f"Above the words the arcs of the treebank; below, what each word attends to most, {special}."
     path = folder / f"arcs.{file_name(treebank)}.html"
     write_text(path, arcs_page(inspected.name, treebank, note, layers, shown, best))
     return path

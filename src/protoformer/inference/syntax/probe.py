@@ -48,7 +48,8 @@ class Counting:
 class Choice:
     """The best head of each cell, the heads whose trees are best (the best one first), and a linear probe of all heads.
 
-    `relation` is for each head the cell in which it is farthest above the best fixed offset, and `gain` by how much.
+    `relation` is for each head the cell in which it is farthest above the best fixed offset, and `gain` by how much (-1 where
+    no cell has arcs enough, see `Counting`).
     """
 
     heads: Int[ndarray, "cells"]
@@ -121,7 +122,9 @@ def choose(
             again = trees.gold_arcs([batch.sentences[row] for row in chosen])
             examples.append(ProbeExamples(weights[chosen].half(), again))
     accuracy = _accuracy(correct, arcs)
-    gains = (accuracy - baseline.accuracy[:, None])[2:] if n_cells > 2 else accuracy - baseline.accuracy[:, None]
+    # of a causal model a direction of a relation may have hardly any arc
+    gains = np.where(arcs[:, None] >= counting.at_least, accuracy - baseline.accuracy[:, None], -1.0)
+    gains = gains[2:] if n_cells > 2 else gains
     order = of_trees.argsort(descending=True, stable=True).tolist()
     sizes = [size for size in ENSEMBLES if size <= len(order)]
     scores = [sum(int(_ensemble(each, order[:size]).sum()) for each in examples) for size in sizes]

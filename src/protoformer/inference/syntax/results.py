@@ -74,7 +74,7 @@ def relation_results(
             float(of_offsets.fraction[cell]), tuple(float(each[cell]) for each in of_random), float(p_values[cell]),
         )
         for cell, ((relation, direction), arcs) in enumerate(zip(counting.cells, report.arcs.sum(axis=0), strict=True))
-        if arcs >= counting.at_least
+        if arcs >= max(1, counting.at_least)
     ]  # fmt: skip
     corrected = holm([each.p for each in results])
     return [replace(each, corrected_p=p) for each, p in zip(results, corrected, strict=True)]

@@ -39,7 +39,11 @@ def read(
 
 
 def _files(names: Iterable[str], first: int | None) -> dict[str, list[Sentence]]:
-    return {Path(name).stem: treebank.read(Path(name).expanduser())[:first] for name in names}
+    """By the file's name, or by its path where several files have one name."""
+    names = list(names)
+    stems = [Path(name).stem for name in names]
+    titles = [stem if stems.count(stem) == 1 else name for name, stem in zip(names, stems, strict=True)]
+    return {title: treebank.read(Path(name).expanduser())[:first] for title, name in zip(titles, names, strict=True)}
 
 
 def _sample(split: str) -> list[Sentence]:

@@ -176,7 +176,8 @@ class TranslationModule(TaskModule[TranslationBatch, TranslationReferences]):
         template = next(
             iter(references for splits in self.references.values() for references in splits.values())
         ).template
-        beam = self.beam if self.trainer.testing else self.dev_beam
+        # without a trainer (`probe ablate`) it is a dev split
+        beam = self.beam if self._trainer is not None and self._trainer.testing else self.dev_beam
         never = template.never_generated(self.backbone.target_vocab_size)
         params = Seq2SeqParams(template.bos_id, template.eos_id, never, beam, self.max_extra_tokens)
         generated = torch.full((len(sums), self.backbone.max_seq_len), -1, dtype=torch.int32)
