@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from protoformer.cli import main as command
 from protoformer.errors import ConfigurationError
-from protoformer.inference.attention import load_model
 from protoformer.inference.ablation.overlap import read_syntactic_heads
+from protoformer.inference.attention import load_model
 from protoformer.inference.syntax import probe, results
 from protoformer.inference.syntax.probe import Counting
 from protoformer.inference.syntax.random_models import random_model

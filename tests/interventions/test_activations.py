@@ -84,7 +84,7 @@ def test_what_cannot_be_patched_is_refused(run: LoadedRun) -> None:
         pass
     transposed = own["layers.2.heads"].transpose(0, 1)  # as many numbers
     for replacement, said in (
-        (transposed, r"layers\.2\.heads: a value of shape \(2, \d, 8\) for an activation of shape \(\d, 2, 8\): patch a single"),
+        (transposed, r"layers\.2\.heads: a value of shape \(2, \d, 8\) for an activation of shape \(\d, 2, 8\): patch"),
         (lambda heads: heads[..., :1], r"layers\.2\.heads: a value of shape .*, 1\) for an activation of shape"),
         (lambda heads: None, r"layers\.2\.heads: the function gave a NoneType"),
         (own["layers.2.heads"].numpy(), r"layers\.2\.heads: a ndarray, where a tensor or a function was expected"),

@@ -108,7 +108,7 @@ def replaced(model: nn.Module, replacements: Mapping[str, Replacement]) -> Itera
     """Within the block each pass of the model computes with other activations: a tensor of the shape that `kept` gives, or a
     function from the activation to another one of its shape, which begins with a batch axis where the pass has one.
 
-    Raises ConfigurationError for a name that the model lacks and for what is neither, and in a pass over texts of another shape.
+    Raises ConfigurationError for a name that the model lacks, for what is neither, and in a pass over texts of another shape.
     """
     known = hook_points(model)
     for name, value in replacements.items():

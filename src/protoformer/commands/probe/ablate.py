@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--syntactic",
         metavar="FILE",
-        help="with --each: relations.TREEBANK.csv of `probe heads --out`: how many of its best heads are among the important ones",
+        help="with --each: relations.TREEBANK.csv of `probe heads --out`: how many of its heads are among those that cost most",
     )
     parser.add_argument("--out", metavar="DIR", help="with --each: write ablation.csv, pruning.csv and a figure there")
 
