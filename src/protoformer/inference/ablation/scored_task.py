@@ -12,7 +12,6 @@ from protoformer.assembly.build import build, check_tables
 from protoformer.assembly.model import STAGES
 from protoformer.errors import ConfigurationError
 from protoformer.modules.evaluation import EvalOutputs, gather_examples
-from protoformer.modules.kinds.language_modeling import LanguageModule
 from protoformer.modules.task_module import TaskModule
 from protoformer.scoring.main_score import main_score
 
@@ -60,7 +59,7 @@ class ScoredTask:
         )
         if data.tables["train"]:
             self.module.prepare_training(data.tables["train"][""])
-        if isinstance(self.module, LanguageModule):
+        if hasattr(self.module, "sample_tokens"):  # of a language model
             self.module.sample_tokens = 0  # no text is written for a score
         self._batches = [list(loader) for loader in data.val_dataloader()]  # the same for every ablation
 
