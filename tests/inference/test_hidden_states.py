@@ -56,6 +56,12 @@ def test_hidden_states_of_gpt2(tmp_path: Path) -> None:
 
 def test_a_str_is_one_text(tmp_path: Path) -> None:
     run = protoformer.load(write_run(tmp_path, "glue/sst2"))
+    for texts, empty in ((("",), "''"), ((" ",), "' '"), (("x", ""), "''")):
+        for read in (run.encode, run.cache):
+            with pytest.raises(ConfigurationError, match=f"{empty}: there is no token in it"):
+                read(*texts)
+    with pytest.raises(TypeError, match="a list, where one text was expected"):
+        run.cache(["x"])  # type: ignore[arg-type]
     assert run.tokenizer.encode("x y") == run.tokenizer.encode(["x y"])[0]
     assert run.predict("x y") == run.predict(["x y"])[0]
     assert run.predict([]) == []

@@ -2,6 +2,7 @@
 of encoder-decoders, tables, files, refusals."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,12 @@ def test_tables_and_files(
 def test_refusals(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path, "model=bert", "task=glue/sst2")
     assert message in refused(run, words, tmp_path, capsys)
+
+
+def test_a_run_that_has_no_weights_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "model=bert", "task=glue/sst2")
+    shutil.rmtree(run / "checkpoints")
+    assert f"init_from={run}: a run without checkpoints" in refused(run, [], tmp_path, capsys)
 
 
 def refused(run: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:

@@ -64,6 +64,8 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
     folder = Path(init_from).expanduser()
     if (folder / "checkpoints").is_dir():
         return InitialWeights(str(init_from), folder, is_run=True, digest=checkpoints_digest(folder / "checkpoints"))
+    if (folder / "config.yaml").is_file() and not (folder / "config.json").exists():
+        raise WeightsError(f"init_from={init_from}: a run without checkpoints; there are no weights in it, or not yet")
     if folder.is_dir():
         return InitialWeights(str(init_from), folder, digest=folder_digest(folder))
     if hub.is_path(init_from):

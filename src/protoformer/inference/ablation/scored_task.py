@@ -60,7 +60,7 @@ class ScoredTask:
         if data.tables["train"]:
             self.module.prepare_training(data.tables["train"][""])
         if hasattr(self.module, "sample_tokens"):  # of a language model
-            self.module.sample_tokens = 0  # no text is written for a score
+            self.module.sample_tokens = 0  # type: ignore[assignment]  # an int; no text is written for a score
         self._batches = [list(loader) for loader in data.val_dataloader()]  # the same for every ablation
 
     def score(self) -> DevScore:

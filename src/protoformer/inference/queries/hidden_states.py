@@ -47,12 +47,10 @@ class EncodedText:
 def encode_text(opened: OpenedModel, text: str, pair: str | None = None) -> EncodedText:
     """The hidden states of a text, or of a pair; of an encoder-decoder those of its encoder.
 
-    Texts that are too long are truncated as in training. Raises ConfigurationError for a text without tokens, and for a pair
-    where the model reads single texts.
+    Texts that are too long are truncated as in training. Raises ConfigurationError for a text without tokens (special ones do
+    not count), and for a pair where the model reads single texts.
     """
     ids, segment_ids = _ids(opened, text, pair)
-    if not ids:
-        raise ConfigurationError(f"{text!r}: there is no token in it")
     backbone = opened.model.backbone
     stack = backbone.encoder if isinstance(backbone, EncoderDecoder) else backbone.stack
     device = next(backbone.parameters()).device
@@ -75,9 +73,9 @@ def encode_text(opened: OpenedModel, text: str, pair: str | None = None) -> Enco
 def cache_text(opened: OpenedModel, text: str, pair: str | None = None) -> Activations:
     """Named activations of a text, or of a pair; of an encoder-decoder those of its encoder. Errors are those of
     `encode_text`."""
+    if not isinstance(text, str):
+        raise TypeError(f"a {type(text).__name__}, where one text was expected: cache(text, pair)")
     ids, segment_ids = _ids(opened, text, pair)
-    if not ids:
-        raise ConfigurationError(f"{text!r}: there is no token in it")
     backbone = opened.model.backbone
     device = next(backbone.parameters()).device
     values: dict[str, Tensor] = {}
@@ -105,6 +103,9 @@ def _ids(opened: OpenedModel, text: str, pair: str | None) -> tuple[list[int], l
     """Ids and segments of a text with the special tokens that the model was trained with."""
     (a,), template = opened.tokenizer.encode([text]), opened.template()
     b = None if pair is None else opened.tokenizer.encode([pair])
+    for given, encoded in ((text, a), (pair, b[0] if b else None)):
+        if encoded is not None and not encoded:
+            raise ConfigurationError(f"{given!r}: there is no token in it")
     if opened.model.is_causal_lm or isinstance(opened.model.backbone, EncoderDecoder):
         if b is not None:
             raise ConfigurationError("this model reads a single text; leave the pair out")
