@@ -8,7 +8,7 @@ from numpy import ndarray
 from numpy.random import Generator
 from scipy import stats
 
-from protoformer.significance import intervals, power, randomization
+from protoformer.significance import intervals, randomization
 from protoformer.significance.class_metrics import matthews
 from protoformer.significance.metrics import Metric, SumMetric, mean, value
 
@@ -155,28 +155,6 @@ def test_dealing_few_runs_anew_is_exact() -> None:
     scores = [value(run) for run in runs]
     welch = stats.ttest_ind(scores[:3], scores[3:], equal_var=False)
     assert intervals.over_seeds(runs[:3], runs[3:]).p == pytest.approx(welch.pvalue)
-
-
-def test_holm_by_hand() -> None:
-    assert power.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert power.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert power.holm([]) == []
-
-
-def test_the_number_of_examples_shows_the_difference_four_times_of_five() -> None:
-    gains = np.random.default_rng(0).normal(0.02, 0.3, size=100_000)
-    needed = power.examples_needed(gains.var() / len(gains), len(gains), 0.02)
-    samples = np.random.default_rng(1).choice(gains, size=(1_000, needed))
-    shown = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
-    assert shown.mean() == pytest.approx(power.POWER, abs=0.04)
-
-
-def test_the_number_of_seeds_grows_with_their_spread_and_may_never_do() -> None:
-    ours, theirs = ([mean(run) for run in side] for side in draw(np.random.default_rng(0), 6, 0.4))
-    parts = intervals.variance(ours, theirs)
-    few, many, never = (power.seeds_needed(parts, (6, 6), difference) for difference in (0.5, 0.2, 0.001))
-    assert 2 <= few < many < never
-    assert never == np.inf
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(1, 1), (1, 2), (2, 1), (2, 2)])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -67,6 +67,11 @@ class Auroc:
 
     def influences(self) -> Float[ndarray, "examples"]:
         return slopes_by_count(self)
+
+    def beside(self, other: Self) -> Self:
+        return type(self)(
+            np.concatenate([self.scores, other.scores]), np.concatenate([self.positive, other.positive])
+        )
 
 
 def _class_table(

@@ -17,9 +17,13 @@ What the interval covers is what is drawn anew:
                 Satterthwaite's degrees of freedom.
 
 A hierarchical bootstrap, which draws runs and then examples, is computed beside the last as a check (`hierarchical_bootstrap`).
+
+Where scores do not vary at all there is no t interval (its bounds are nan), and p is that of exchanging what could be exchanged:
+runs between the sides, or the sides of an example.
 """
 
 from collections.abc import Iterator, Sequence
+from math import comb, nan
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
@@ -33,10 +37,12 @@ from protoformer.significance.metrics import Counts, Metric, value
 Over = Literal["examples", "seeds", "both"]
 Clusters = Int[ndarray, "examples"]
 CHUNK = 4_000_000  # counts in memory at once
+ROUNDING = 1e-12  # of a metric: a smaller difference is one of the order in which numbers were added
 
 
 class DifferenceInterval(NamedTuple):
-    """A difference, ours minus theirs, with its confidence interval and two-sided p-value against no difference."""
+    """A difference, ours minus theirs, with its confidence interval and two-sided p-value against no difference. The bounds are
+    nan where nothing varies that an interval could be made of."""
 
     difference: float
     low: float
@@ -66,7 +72,7 @@ class Variance(NamedTuple):
 
 def difference(ours: Sequence[Metric], theirs: Sequence[Metric]) -> float:
     """Mean over our runs minus mean over theirs."""
-    return float(np.mean([value(run) for run in ours]) - np.mean([value(run) for run in theirs]))
+    return _gain(*([value(run) for run in side] for side in (ours, theirs)))
 
 
 def over_examples(
@@ -83,7 +89,7 @@ def over_examples(
     counts where units are few (expanded percentiles: Hesterberg 2014, arXiv 1411.5279)."""
     drawn = np.concatenate(
         [
-            _mean_values(ours, counts) - _mean_values(theirs, counts)
+            differences(_mean_values(ours, counts), _mean_values(theirs, counts))
             for counts in resampled_counts(ours[0].n_examples, clusters, resamples, seed)
         ]
     )
@@ -101,9 +107,9 @@ def welch(ours: Sequence[float], theirs: Sequence[float], *, level: float = 0.95
     scores = [np.asarray(side, dtype=float) for side in (ours, theirs)]
     if min(map(len, scores)) < 2:
         raise ValueError("an interval over seeds takes two runs on each side at least")
-    parts = [float(side.var(ddof=1)) / len(side) for side in scores]
-    freedom = _satterthwaite(parts, [len(side) - 1 for side in scores], sum(parts))
-    return _t_interval(float(scores[0].mean() - scores[1].mean()), sum(parts), freedom, level)
+    parts = [_variance(side) / len(side) for side in scores]
+    freedom = satterthwaite(parts, [len(side) - 1 for side in scores], sum(parts))
+    return _t_interval(_gain(*scores), sum(parts), freedom, level, _p_of_dealing(*map(len, scores)))
 
 
 def over_both(
@@ -112,8 +118,9 @@ def over_both(
     """The interval over other examples and other seeds. Raises ValueError with fewer than two runs on a side."""
     parts = variance(ours, theirs, clusters)
     components = [parts.examples, *parts.seeds]
-    freedom = _satterthwaite(components, list(parts.freedom), parts.total)
-    return _t_interval(difference(ours, theirs), parts.total, freedom, level)
+    freedom = satterthwaite(components, list(parts.freedom), parts.total)
+    p_of_exchange = max(0.5 ** parts.freedom[0], _p_of_dealing(len(ours), len(theirs)))
+    return _t_interval(difference(ours, theirs), parts.total, freedom, level, p_of_exchange)
 
 
 def variance(ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None = None) -> Variance:
@@ -124,12 +131,12 @@ def variance(ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Cluster
     n, units = ours[0].n_examples, influences[0].shape[1]
     if units < 2:
         raise ValueError("a variance over examples takes two of them at least")
-    gains = influences[0].mean(axis=0) - influences[1].mean(axis=0)
+    gains = differences(*(side.mean(axis=0) for side in influences))
     scale = units / (units - 1) / n**2
     seeds, doubled = [], 0.0
     for side, metrics in zip(influences, (ours, theirs), strict=True):
         runs = len(metrics)
-        seeds.append(float(np.var([value(run) for run in metrics], ddof=1)) / runs)
+        seeds.append(_variance([value(run) for run in metrics]) / runs)
         residuals = side - side.mean(axis=0)
         doubled += float((residuals**2).sum()) / (runs - 1) * scale / runs
     freedom = (units - 1, len(ours) - 1, len(theirs) - 1)
@@ -154,7 +161,7 @@ def hierarchical_bootstrap(
             values = np.stack([run.values(counts) for run in side])
             chosen = generator.integers(len(side), size=values.shape)
             means.append(np.take_along_axis(values, chosen, axis=0).mean(axis=0))
-        drawn.append(means[0] - means[1])
+        drawn.append(differences(*means))
     return _percentiles(difference(ours, theirs), np.concatenate(drawn), level)
 
 
@@ -184,6 +191,34 @@ def cluster_sums(values: Float[ndarray, "examples"], clusters: Clusters | None) 
     return np.bincount(unit, weights=values)
 
 
+def differences(ours: Float[ndarray, "..."], theirs: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
+    """Ours minus theirs; 0 where that is within the rounding of sums of both."""
+    gains = ours - theirs
+    result: ndarray = np.where(np.abs(gains) <= ROUNDING * np.maximum(1, np.abs(ours)), 0.0, gains)
+    return result
+
+
+def satterthwaite(parts: Sequence[float], freedom: Sequence[int], total: float) -> float:
+    """Degrees of freedom of a sum of variances (Satterthwaite 1946)."""
+    below = sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
+    return total**2 / below if below > 0 else float(min(freedom))
+
+
+def _gain(ours: Sequence[float] | ndarray, theirs: Sequence[float] | ndarray) -> float:
+    return float(differences(np.asarray(np.mean(ours)), np.asarray(np.mean(theirs))))
+
+
+def _variance(scores: Sequence[float] | ndarray) -> float:
+    """With n - 1; 0 of scores that are equal but for rounding."""
+    spread = float(np.var(scores, ddof=1))
+    return 0.0 if spread <= (ROUNDING * max(1.0, float(np.abs(scores).max()))) ** 2 else spread
+
+
+def _p_of_dealing(ours: int, theirs: int) -> float:
+    """p of a difference that no other dealing of the runs to the sides gives, but the opposite one of sides of one size."""
+    return (2 if ours == theirs else 1) / comb(ours + theirs, ours)
+
+
 def _mean_values(runs: Sequence[Metric], counts: Counts) -> Float[ndarray, "resamples"]:
     return np.mean([run.values(counts) for run in runs], axis=0)
 
@@ -203,16 +238,13 @@ def _percentiles(
     return DifferenceInterval(observed, float(low), float(high), p, float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0)
 
 
-def _t_interval(observed: float, variance: float, freedom: float, level: float) -> DifferenceInterval:
+def _t_interval(
+    observed: float, variance: float, freedom: float, level: float, p_of_exchange: float
+) -> DifferenceInterval:
     error = float(np.sqrt(variance))
     if error == 0:
-        return DifferenceInterval(observed, observed, observed, float(observed == 0), 0.0)
+        bounds = (0.0, 0.0, 1.0) if observed == 0 else (nan, nan, p_of_exchange)
+        return DifferenceInterval(observed, *bounds, 0.0)
     half = student_t.quantile((1 + level) / 2, freedom) * error
     p = 2 * student_t.tail(abs(observed) / error, freedom)
     return DifferenceInterval(observed, observed - half, observed + half, p, error)
-
-
-def _satterthwaite(parts: Sequence[float], freedom: Sequence[int], total: float) -> float:
-    """Degrees of freedom of a sum of variances (Satterthwaite 1946)."""
-    below = sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
-    return total**2 / below if below > 0 else float(min(freedom))

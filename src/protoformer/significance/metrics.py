@@ -8,7 +8,7 @@ and tokens. A resample is then a product of its counts and the table of each exa
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -32,6 +32,10 @@ class Metric(Protocol):
     def influences(self) -> Float[ndarray, "examples"]:
         """n times the derivative by each example's count, where each counts once: the infinitesimal jackknife (Jaeckel 1972;
         Efron and Tibshirani 1993, section 21). They sum to 0. Of a mean: each score minus the mean."""
+        ...
+
+    def beside(self, other: Self) -> Self:
+        """The same metric of this run's examples and, behind them, those of another run."""
         ...
 
 
@@ -62,6 +66,9 @@ class SumMetric:
         influences = self.n_examples * (self.summands @ slopes)
         return influences - influences.mean()
 
+    def beside(self, other: Self) -> Self:
+        return type(self)(np.concatenate([self.summands, other.summands]), self.function)
+
 
 @dataclass(frozen=True)
 class Spearman:
@@ -80,6 +87,11 @@ class Spearman:
 
     def influences(self) -> Float[ndarray, "examples"]:
         return slopes_by_count(self)
+
+    def beside(self, other: Self) -> Self:
+        return type(self)(
+            np.concatenate([self.predictions, other.predictions]), np.concatenate([self.references, other.references])
+        )
 
 
 def slopes_by_count(metric: Metric, step: float = 1e-3, chunk: int = 512) -> Float[ndarray, "examples"]:
@@ -108,9 +120,15 @@ def ratio_of_sums(above: Sequence[float] | ndarray, below: Sequence[float] | nda
 
 
 def perplexity(log_likelihoods: Sequence[float], tokens: Sequence[float]) -> SumMetric:
-    """exp(-sum of log-likelihoods in nats / tokens)."""
+    """exp(-sum of log-likelihoods in nats / tokens); 1 without tokens, infinity of what is too large for a number."""
     table = np.stack([np.asarray(log_likelihoods, dtype=float), np.asarray(tokens, dtype=float)], axis=1)
-    return SumMetric(table, lambda sums: np.exp(-sums[..., 0] / sums[..., 1]))
+
+    def function(sums: Sums) -> Values:
+        with np.errstate(over="ignore"):
+            values: ndarray = np.exp(ratio(-sums[..., 0], sums[..., 1]))
+        return values
+
+    return SumMetric(table, function)
 
 
 def pearson(predictions: Sequence[float] | ndarray, references: Sequence[float] | ndarray) -> SumMetric:

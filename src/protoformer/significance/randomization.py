@@ -11,15 +11,15 @@ from math import comb
 
 import numpy as np
 
-from protoformer.significance.intervals import Clusters
-from protoformer.significance.metrics import Metric, SumMetric, value
+from protoformer.significance.intervals import CHUNK, Clusters
+from protoformer.significance.metrics import Metric, value
 
 TOLERANCE = 1e-12  # equal differences count as extreme
 
 
 def over_examples(
-    ours: Sequence[SumMetric],
-    theirs: Sequence[SumMetric],
+    ours: Sequence[Metric],
+    theirs: Sequence[Metric],
     clusters: Clusters | None = None,
     *,
     resamples: int = 2_000,
@@ -32,15 +32,16 @@ def over_examples(
     n = ours[0].n_examples
     _, unit = (None, np.arange(n)) if clusters is None else np.unique(clusters, return_inverse=True)
     generator = np.random.default_rng(seed)
-    swapped = generator.random((resamples, int(unit.max()) + 1))[:, unit] < 0.5  # (resamples, examples)
-    drawn, observed = np.zeros(resamples), 0.0
-    for a, b in zip(ours, theirs, strict=True):
-        moved = swapped.astype(float) @ (b.summands - a.summands)
-        sums, others = a.summands.sum(axis=0), b.summands.sum(axis=0)
-        drawn += a.function(sums + moved) - b.function(others - moved)
-        observed += value(a) - value(b)
-    extreme = np.abs(drawn) >= abs(observed) - TOLERANCE * max(1.0, abs(observed))
-    return float((1 + extreme.sum()) / (1 + resamples))
+    both = [a.beside(b) for a, b in zip(ours, theirs, strict=True)]
+    observed = sum(value(a) - value(b) for a, b in zip(ours, theirs, strict=True))
+    extreme, step = 0, max(1, CHUNK // (2 * n))
+    for done in range(0, resamples, step):
+        size = (min(step, resamples - done), int(unit.max()) + 1)
+        swapped = (generator.random(size)[:, unit] < 0.5).astype(float)  # (resamples, examples)
+        first, second = (np.concatenate(sides, axis=1) for sides in ((1 - swapped, swapped), (swapped, 1 - swapped)))
+        drawn = sum(metric.values(first) - metric.values(second) for metric in both)
+        extreme += int((np.abs(drawn) >= abs(observed) - TOLERANCE * max(1.0, abs(observed))).sum())
+    return (1 + extreme) / (1 + resamples)
 
 
 def over_seeds(ours: Sequence[Metric], theirs: Sequence[Metric], *, resamples: int = 10_000, seed: int = 0) -> float:
