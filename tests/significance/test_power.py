@@ -41,7 +41,12 @@ def test_on_the_same_examples_their_spread_does_not_count() -> None:
 def test_on_other_examples_so_many_runs_have_a_power_of_four_fifths() -> None:
     """Of systems whose gain varies from example to example, with runs that have their own luck on each."""
     generator = np.random.default_rng(0)
-    examples, system, run, own = 300, 0.3, 0.02, 0.2  # standard deviations of a gain, a run as a whole, and on an example
+    examples, system, run, own = (
+        300,
+        0.3,
+        0.02,
+        0.2,
+    )  # standard deviations of a gain, a run as a whole, and on an example
     variance = Variance(
         system**2 / examples + 2 * own**2 / examples / 10,
         ((run**2 + own**2 / examples) / 10,) * 2,

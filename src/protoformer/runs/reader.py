@@ -122,7 +122,7 @@ def score_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _read_rows(file: Path, *keys: str) -> list[dict[str, Any]]:
     """The lines of a JSON lines file, which all have an id and these keys, in order of id."""
     rows: list[dict[str, Any]] = []
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)

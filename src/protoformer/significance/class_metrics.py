@@ -69,9 +69,7 @@ class Auroc:
         return slopes_by_count(self)
 
     def beside(self, other: Self) -> Self:
-        return type(self)(
-            np.concatenate([self.scores, other.scores]), np.concatenate([self.positive, other.positive])
-        )
+        return type(self)(np.concatenate([self.scores, other.scores]), np.concatenate([self.positive, other.positive]))
 
 
 def _class_table(

@@ -18,7 +18,7 @@ What the interval covers is what is drawn anew:
 
 A hierarchical bootstrap, which draws runs and then examples, is computed beside the last as a check (`hierarchical_bootstrap`).
 
-Where scores do not vary at all there is no t interval (its bounds are nan), and p is that of exchanging what could be exchanged:
+Where scores do not vary at all there is no t interval (its bounds are nan), and p is that of exchanging what can be exchanged:
 runs between the sides, or the sides of an example.
 """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 Counts = Float[ndarray, "resamples examples"]
@@ -94,6 +94,70 @@ class Spearman:
         )
 
 
+@dataclass(frozen=True)
+class Pearson:
+    """Pearson's correlation; 0 where one side does not vary."""
+
+    predictions: Float[ndarray, "examples"]
+    references: Float[ndarray, "examples"]
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.predictions)
+
+    def values(self, counts: Counts) -> Values:
+        return self._of_moments().values(counts)
+
+    def influences(self) -> Float[ndarray, "examples"]:
+        return self._of_moments().influences()
+
+    def beside(self, other: Self) -> Self:
+        return type(self)(
+            np.concatenate([self.predictions, other.predictions]), np.concatenate([self.references, other.references])
+        )
+
+    def _of_moments(self) -> SumMetric:
+        # correlation does not change, and the moments lose fewer digits
+        x, y = (values - values.mean() for values in (self.predictions, self.references))
+        table = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+        def function(sums: Sums) -> Values:
+            n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+            return _correlation(xy / n - x * y / n**2, xx / n - (x / n) ** 2, yy / n - (y / n) ** 2)
+
+        return SumMetric(table, function)
+
+
+@dataclass(frozen=True)
+class MeanOverDraws:
+    """The mean of a metric over draws of shots, each of them of examples of its own: their places, and the metric of them."""
+
+    draws: Sequence[tuple[Int[ndarray, "examples"], Metric]]
+
+    @property
+    def n_examples(self) -> int:
+        return sum(len(places) for places, _ in self.draws)
+
+    def values(self, counts: Counts) -> Values:
+        result: ndarray = np.mean([metric.values(counts[:, places]) for places, metric in self.draws], axis=0)
+        return result
+
+    def influences(self) -> Float[ndarray, "examples"]:
+        result = np.zeros(self.n_examples)
+        for places, metric in self.draws:
+            result[places] = metric.influences() * self.n_examples / len(places) / len(self.draws)
+        return result
+
+    def beside(self, other: Self) -> Self:
+        pairs = zip(self.draws, other.draws, strict=True)
+        return type(self)(
+            [
+                (np.concatenate([places, others + self.n_examples]), metric.beside(another))
+                for (places, metric), (others, another) in pairs
+            ]
+        )
+
+
 def slopes_by_count(metric: Metric, step: float = 1e-3, chunk: int = 512) -> Float[ndarray, "examples"]:
     """A metric's influences by central differences in each count."""
     n = metric.n_examples
@@ -131,17 +195,9 @@ def perplexity(log_likelihoods: Sequence[float], tokens: Sequence[float]) -> Sum
     return SumMetric(table, function)
 
 
-def pearson(predictions: Sequence[float] | ndarray, references: Sequence[float] | ndarray) -> SumMetric:
-    """Pearson's correlation; 0 where one side does not vary."""
-    x, y = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
-    x, y = x - x.mean(), y - y.mean()  # correlation does not change, and the moments lose fewer digits
-    table = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
-
-    def function(sums: Sums) -> Values:
-        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-        return _correlation(xy / n - x * y / n**2, xx / n - (x / n) ** 2, yy / n - (y / n) ** 2)
-
-    return SumMetric(table, function)
+def pearson(predictions: Sequence[float] | ndarray, references: Sequence[float] | ndarray) -> Pearson:
+    """Pearson's correlation."""
+    return Pearson(np.asarray(predictions, dtype=float), np.asarray(references, dtype=float))
 
 
 def ratio(above: ndarray, below: ndarray) -> ndarray:

@@ -1,8 +1,8 @@
 """How much data a difference takes to be shown, and several comparisons at once.
 
-Of so many runs or examples that the t test, two-sided, shows a real difference with a power of 80 %: the smallest number at which
-the difference is t_{1 - alpha/2} + t_{power} standard errors (Card et al. 2020, arXiv 2010.06595, section 4, with t in place of
-normal quantiles, which count where runs are few).
+The number of runs or examples at which the t test, two-sided, shows a real difference with a power of 80 % is the smallest one
+at which the difference is t_{1 - alpha/2} + t_{power} standard errors (Card et al. 2020, arXiv 2010.06595, section 4, with t in
+place of normal quantiles, which matters where runs are few).
 """
 
 from collections.abc import Callable, Sequence

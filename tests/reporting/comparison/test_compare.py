@@ -52,7 +52,7 @@ def test_seeds_are_averaged_and_a_gain_is_told(write_run, capsys: pytest.Capture
     assert "89.00 ± 1.00 (n = 3)" in out
     assert "+28.00" in out
     assert " better" in out
-    assert "val accuracy: to show half a point takes " in out
+    assert "val accuracy: half a point is shown, with a power of 80 %, by " in out
     assert cli.main(["compare", *map(str, theirs), "--with", *map(str, ours)]) == 0
     assert " worse" in capsys.readouterr().out
 
@@ -211,7 +211,7 @@ def test_several_tasks_are_corrected(write_run, capsys: pytest.CaptureFixture[st
     assert found[0].corrected_p == found[0].interval.p  # the largest
     assert found[1].corrected_p == pytest.approx(2 * found[1].interval.p)
     assert cli.main(["compare", *map(str, ours), "--with", *map(str, theirs)]) == 0
-    assert "Holm's p: corrected for the 2 rows" in capsys.readouterr().out
+    assert "better, worse: Holm's p, corrected for the 2 rows of 2 tasks, is below 0.05" in capsys.readouterr().out
 
 
 def test_examples_that_share_a_column_are_drawn_whole(write_run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +241,9 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     mrpc, rte = good, plain(write_run, "c", 50, task="glue/rte")
     assert "different tasks cannot be compared: glue/mrpc, glue/rte" in refused(capsys, mrpc, "--with", rte)
     assert "is not finished" in refused(capsys, good, "--with", write_run("d", finished=False))
-    assert "did not predict that split" in refused(capsys, good, "--with", write_run("e"))
+    assert f"{tmp_path}/outputs/bert/glue/mrpc/e did not predict val, test" in refused(
+        capsys, good, "--with", write_run("e")
+    )
     hidden = [write_run(name, predictions={"test": [{"prediction": "yes"}]}) for name in "ij"]
     assert "no metric of its runs can be computed" in refused(capsys, hidden[0], "--with", hidden[1])
     assert "has no config.yaml" in refused(capsys, tmp_path, "--with", good)

@@ -148,6 +148,11 @@ def test_lines_that_do_not_fit_the_runs_are_told(
         ("", "no prediction of id 0 and 39 others"),
         (b"\xff\xfe\x00", "line 1: no JSON ("),
         ("[" * 100_000, "line 1: no JSON ("),
+        ('{"id": 0, "prediction": "no"}\n\n \n', "no prediction of id 1 and 38 others"),
+        (
+            '{"id": 0, "prediction": "no", "probabilities": [0.5, 0.5]}',
+            "line 1: probabilities [0.5, 0.5]: a number by label",
+        ),
     ],
 )
 def test_what_is_no_json_is_told_by_line(
@@ -162,7 +167,7 @@ def test_what_is_no_json_is_told_by_line(
 def test_files_that_no_run_can_be_compared_with_are_told(
     write_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, other = classified(write_run, "a", 1), classified(write_run, "b", 2)
+    run = classified(write_run, "a", 1)
     file = file_of(tmp_path, "c", rows_of(run))
     dev = file_of(tmp_path, "c", rows_of(run), "dev")
     assert f"{dev}: dev is no split of {run}, whose splits are val;" in refused(capsys, run, "--with", dev)
@@ -176,8 +181,6 @@ def test_files_that_no_run_can_be_compared_with_are_told(
     table = tmp_path / "val.csv"
     table.write_text("id,prediction\n")
     assert f"{table}: neither a run folder nor a file of predictions" in refused(capsys, run, "--with", table)
-    rte = write_run("d", task="glue/rte", predictions={"val": [{"prediction": "x", "label": "x"}]})
-    assert "compared with runs of one task, not glue/mrpc, glue/rte" in refused(capsys, other, rte, "--with", file)
     hidden = write_run("e", predictions={"val": [{"prediction": "yes"}]})
     assert f"{file}: val of {hidden} has hidden labels" in refused(capsys, hidden, "--with", file)
     numeric = regressed(write_run, "f", 1)

@@ -6,17 +6,18 @@ run there may be a file of another system's predictions.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
 from protoformer.errors import UserError
-from protoformer.reporting.comparison import example_metrics
+from protoformer.reporting.comparison import example_metrics, selection
 from protoformer.reporting.comparison.examples import Examples, check_same
 from protoformer.reporting.comparison.sides import Sides, of_split, sides_of, splits_of
 from protoformer.significance import intervals, power, randomization
 from protoformer.significance.intervals import Clusters, DifferenceInterval, Over
-from protoformer.significance.metrics import Metric, SumMetric, value
+from protoformer.significance.metrics import Metric, value
 
 COMPARABLE = (
     "comparable are runs whose predictions have known labels, and language models; protoformer report lists the scores of any "
@@ -30,9 +31,12 @@ RANDOMIZED = 2_000  # outputs exchanged anew, at most; the hierarchical bootstra
 @dataclass(frozen=True)
 class Comparison:
     """One metric of one task's split: the value of each run, the interval of the difference of means, and what p becomes where
-    several tasks are compared at once. `randomized_p` is that of approximate randomisation, None where it is not defined;
-    `hierarchical` the interval of a bootstrap over runs and examples, over both alone. `examples_needed` is None where the
-    sides do not differ on any example. `left_out` are the runs' metrics of the split that files of predictions do not give."""
+    several tasks are compared at once. `randomized_p` is that of approximate randomisation, None where it is not defined.
+
+    Over both, `of_examples` and `of_seeds` are the intervals over one of them alone, and `hierarchical` that of a bootstrap of
+    runs and examples. What shows half a point: `examples_needed` with these runs, None where the difference is the same on
+    every example; `seeds_needed` on these examples, and `seeds_needed_on_others` of the same number, None without two runs on
+    each side. `notes` are sentences on what was not compared and on how checkpoints were chosen."""
 
     task: str
     split: str
@@ -44,10 +48,13 @@ class Comparison:
     over: Over
     interval: DifferenceInterval
     randomized_p: float | None
+    of_examples: DifferenceInterval | None
+    of_seeds: DifferenceInterval | None
     hierarchical: DifferenceInterval | None
     examples_needed: int | None
     seeds_needed: float | None
-    left_out: tuple[str, ...] = ()
+    seeds_needed_on_others: float | None
+    notes: tuple[str, ...] = ()
     corrected_p: float = 1.0
 
     @property
@@ -72,7 +79,7 @@ class Options:
 
 def compare(ours: Sequence[Path], theirs: Sequence[Path], options: Options | None = None) -> list[Comparison]:
     """Compare two groups of runs, task by task, on each split with predictions of all runs and known labels; where there are
-    files of predictions, on the splits that they name.
+    files of predictions, on the splits that they name. A file is of the task whose examples it has.
 
     Raises UserError for runs of tasks that one side lacks, unfinished runs, different examples, and files that do not fit.
     """
@@ -91,7 +98,9 @@ def compare(ours: Sequence[Path], theirs: Sequence[Path], options: Options | Non
 def _of_task(task: str, sides: Sides, options: Options) -> list[Comparison]:
     record = next(record for side in sides for record in side.records)
     comparisons = []
-    for split in splits_of(sides):
+    shared, missing = splits_of(sides)
+    notes = [f"{split}: not compared, as {run} did not predict it" for split, run in missing.items()]
+    for split in shared:
         ours, theirs = of_split(split, sides)
         examples = [*ours, *theirs]
         if not _has_scores(examples):
@@ -100,18 +109,37 @@ def _of_task(task: str, sides: Sides, options: Options) -> list[Comparison]:
         clusters = ours[0].clusters(options.clusters)
         metrics = [example_metrics.of_examples(each) for each in examples]
         names = _in_all([metrics[number] for number, each in enumerate(examples) if not each.of_file])
-        shared = _in_all(metrics)
-        for name in shared:
-            runs = [each[name] for each in metrics]
-            sides_of_name = runs[: len(ours)], runs[len(ours) :]
-            comparison = _comparison(task, split, name, *sides_of_name, clusters, options)
-            left_out = tuple(each for each in names if each not in shared)
-            comparisons.append(replace(comparison, left_out=left_out))
+        in_all = _in_all(metrics)
+        if left_out := [name for name in names if name not in in_all]:
+            notes.append(f"{split}: not compared, as files of predictions do not give them: {', '.join(left_out)}")
+        infinite = _not_finite(examples, metrics, in_all)
+        notes += [f"{split}: {name} is not compared, as that of {run} is no number" for name, run in infinite.items()]
+        for name in in_all:
+            if name not in infinite:
+                runs = [each[name] for each in metrics]
+                comparison = _comparison(task, split, name, runs[: len(ours)], runs[len(ours) :], clusters, options)
+                comparisons.append(comparison)
+        if infinite and not comparisons:
+            raise UserError(notes[-1])
+    notes += selection.notes(sides, dict.fromkeys(each.split for each in comparisons))
     if not comparisons:
         if not (record.result or {})["task_type"].get("has_labels", True):
             raise UserError(_old(record.folder, "what it was evaluated on"))
         raise UserError(f"{task}: no metric of its runs can be computed from their examples; {COMPARABLE}")
-    return comparisons
+    return [replace(each, notes=tuple(notes)) for each in comparisons]
+
+
+def _not_finite(
+    examples: Sequence[Examples], metrics: Sequence[Mapping[str, Metric]], names: Sequence[str]
+) -> dict[str, Path]:
+    """The metrics that are no finite number of some run, such as the perplexity of one that diverged, with that run."""
+    found: dict[str, Path] = {}
+    for name in names:
+        for each, functions in zip(examples, metrics, strict=True):
+            recorded = each.metrics.get(name)
+            if not isfinite(value(functions[name])) or not (recorded is None or isfinite(recorded)):
+                found.setdefault(name, each.source)
+    return found
 
 
 def _in_all(metrics: Sequence[Mapping[str, Metric]]) -> list[str]:
@@ -152,37 +180,56 @@ def _comparison(
     units = ours[0].n_examples if clusters is None else len(np.unique(clusters))
     if over != "seeds" and units < 2:
         raise UserError(f"{task}: one example of {split} alone, so other examples cannot be drawn")
-    hierarchical = None
     resamples = min(options.resamples, RANDOMIZED)
+    hierarchical = of_seeds = None
     if over == "examples":
-        interval = intervals.over_examples(ours, theirs, clusters, resamples=options.resamples)
-    elif over == "seeds":
-        interval = intervals.over_seeds(ours, theirs)
+        interval = of_examples = intervals.over_examples(ours, theirs, clusters, resamples=options.resamples)
     else:
+        of_examples = intervals.over_examples(ours, theirs, clusters, resamples=resamples)
+        interval = of_seeds = intervals.over_seeds(ours, theirs)
+    if over == "both":
         interval = intervals.over_both(ours, theirs, clusters)
         hierarchical = intervals.hierarchical_bootstrap(ours, theirs, clusters, resamples=resamples)
-    of_examples = (
-        interval if over == "examples" else intervals.over_examples(ours, theirs, clusters, resamples=resamples)
+    examples_needed = (
+        power.examples_needed(of_examples.standard_error**2, ours[0].n_examples, HALF_A_POINT, units=units)
+        if over != "seeds" and of_examples.standard_error > 0
+        else None
     )
-    spread = intervals.variance(ours, theirs, clusters) if several and units > 1 else None
+    here, on_others = _seeds_needed(over, ours, theirs, clusters)
     return Comparison(
         task, split, name, ours[0].n_examples, units,
         [value(run) for run in ours], [value(run) for run in theirs],
-        over, interval, _randomized(over, ours, theirs, clusters, resamples), hierarchical,
-        power.examples_needed(of_examples.standard_error**2, ours[0].n_examples, HALF_A_POINT)
-        if of_examples.standard_error > 0 else None,
-        None if spread is None else power.seeds_needed(spread, (len(ours), len(theirs)), HALF_A_POINT),
+        over, interval, _randomized(over, ours, theirs, clusters, resamples),
+        of_examples if over == "both" else None, of_seeds if over == "both" else None, hierarchical,
+        examples_needed, here, on_others,
     )  # fmt: skip
+
+
+def _seeds_needed(
+    over: Over, ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None
+) -> tuple[float | None, float | None]:
+    """The number of runs on each side, on the same examples and on others; None where it is not asked for."""
+    runs = len(ours), len(theirs)
+    if over == "examples":
+        return None, None
+    units = ours[0].n_examples if clusters is None else len(np.unique(clusters))
+    if units < 2:
+        return None, None
+    spread = intervals.variance(ours, theirs, clusters)
+    here, on_others = (
+        power.seeds_needed(spread, runs, HALF_A_POINT, same_examples=same_examples) for same_examples in (True, False)
+    )
+    return here, None if over == "seeds" else on_others
 
 
 def _randomized(
     over: Over, ours: Sequence[Metric], theirs: Sequence[Metric], clusters: Clusters | None, resamples: int
 ) -> float | None:
-    """p of outputs exchanged between pairs of runs, of runs dealt anew, or over both the larger of the two."""
+    """p of outputs exchanged between pairs of runs, of runs dealt anew, or over both the larger of the two. Sides of different
+    numbers of runs have no pairs."""
     p_values = []
-    first, second = ([run for run in side if isinstance(run, SumMetric)] for side in (ours, theirs))
-    if over != "seeds" and len(first) == len(second) == len(ours):
-        p_values.append(randomization.over_examples(first, second, clusters, resamples=resamples))
+    if over != "seeds" and len(ours) == len(theirs):
+        p_values.append(randomization.over_examples(ours, theirs, clusters, resamples=resamples))
     if over != "examples":
         p_values.append(randomization.over_seeds(ours, theirs))
     return max(p_values, default=None)

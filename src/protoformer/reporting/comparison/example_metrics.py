@@ -6,6 +6,7 @@ the others are computed from `predictions/` again, and must give the number of `
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -21,6 +22,7 @@ Builder = Callable[[Predictions], Metric | None]
 TOLERANCE = 2e-3  # predictions are rounded
 BITS = ("bits_per_byte", "bits_per_character")
 PER_TOKEN = "perplexity_per_token"
+MECAB = ("ja-mecab", "ko-mecab")
 
 
 def of_examples(examples: Examples) -> dict[str, Metric]:
@@ -37,11 +39,10 @@ def of_examples(examples: Examples) -> dict[str, Metric]:
     if examples.are_labelled:
         names = [*recorded, *(["chrf"] if "bleu" in recorded else [])]
         for name in names:
-            builder = BUILDERS.get(name)
             number = recorded.get(name)
-            if builder is None or name in functions or not (number is None or np.isfinite(number)):
+            if name in functions or not (number is None or np.isfinite(number)):
                 continue
-            metric = builder(examples.predictions)
+            metric = _built(name, examples.predictions)
             if metric is not None:
                 _check(examples, name, value(metric), number)
                 functions[name] = metric
@@ -69,10 +70,26 @@ def of_evaluation(evaluation: ByExample, names: Sequence[str]) -> dict[str, Metr
     functions |= {name: metrics.mean(scores) for name, scores in evaluation.example_scores().items() if name in names}
     predictions = Predictions.of_rows(list(evaluation.rows()), evaluation.notes)
     for name in names:
-        metric = BUILDERS[name](predictions) if name in BUILDERS and name not in functions else None
+        metric = _built(name, predictions) if name not in functions else None
         if metric is not None:
             functions[name] = metric
     return functions
+
+
+def _built(name: str, predictions: Predictions) -> Metric | None:
+    """A metric of predictions; where shots were drawn several times, the mean over the draws."""
+    builder = BUILDERS.get(name)
+    if builder is None:
+        return None
+    draws = np.asarray([row.get("draw", 0) for row in predictions.rows])
+    parts = []
+    for draw in np.unique(draws):
+        places = np.flatnonzero(draws == draw)
+        metric = builder(replace(predictions, rows=[predictions.rows[int(place)] for place in places]))
+        if metric is None:
+            return None
+        parts.append((places, metric))
+    return parts[0][1] if len(parts) == 1 else metrics.MeanOverDraws(parts)
 
 
 def _perplexities(sums: Mapping[str, Sequence[float]], examples: int) -> dict[str, Metric]:
@@ -185,6 +202,8 @@ def _bleu(predictions: Predictions) -> Metric:
     """By the tokenizer of the signature that the run wrote down."""
     parts = str(predictions.notes.get("bleu", "")).split("|")
     tokenizer = next((part.partition(":")[2] for part in parts if part.startswith("tok:")), None)
+    # a signature has the version of MeCab's dictionary behind the tokenizer's name
+    tokenizer = next((name for name in MECAB if (tokenizer or "").startswith(name)), tokenizer)
     return translation_metrics.bleu(*_texts(predictions.rows), tokenizer)
 
 

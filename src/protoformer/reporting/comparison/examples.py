@@ -97,6 +97,8 @@ class Examples:
 
         Raises UserError for a column that is not there.
         """
+        if column is not None and not self.are_labelled:
+            raise UserError(f"--clusters {column}: the examples of {self.source} are blocks of tokens, without columns")
         if column is not None:
             values = [row.get(column, (row.get("texts") or {}).get(column)) for row in self.rows]
             if not values or None in values:

@@ -68,11 +68,11 @@ def read(file: Path, runs: Sequence[Examples]) -> Examples:
 def _lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The objects of a JSON Lines file with their line numbers."""
     try:
-        lines = file.read_bytes().split(b"\n")
+        lines = file.read_bytes().rstrip().split(b"\n")
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
     for number, line in enumerate(lines, start=1):
-        if not line.strip() and number == len(lines):
+        if lines == [b""]:
             return
         try:
             row = json.loads(line)
@@ -144,7 +144,11 @@ def _choices(own: Row) -> list[str]:
 
 
 def _probabilities(given: object, labels: Sequence[str]) -> dict[str, float]:
-    if not isinstance(given, dict) or set(given) != set(labels):
+    if not isinstance(given, dict):
+        raise ValueError(
+            f"probabilities {_shown(given)}: a number by label, such as {json.dumps({labels[0]: 0.9})}, is read"
+        )
+    if set(given) != set(labels):
         raise ValueError(f"probabilities of other labels than {', '.join(labels[:LISTED])}")
     numbers = list(given.values())
     if not all(_is_number(number) and 0 <= number <= 1 for number in numbers):

@@ -8,6 +8,7 @@ import numpy as np
 from protoformer.reporting.comparison.compare import Comparison, Options, compare
 from protoformer.reporting.comparison.example_metrics import BITS
 from protoformer.reporting.tables import counted, make_console, print_line, print_table
+from protoformer.significance.intervals import DifferenceInterval
 
 COLUMNS = ("difference", "95 % interval", "p", "randomised p")
 
@@ -26,7 +27,7 @@ def main(ours: Sequence[str], theirs: Sequence[str], options: Options) -> None:
             _mean(each, each.ours),
             _mean(each, each.theirs),
             _signed(each, each.interval.difference),
-            f"{_signed(each, each.interval.low)} to {_signed(each, each.interval.high)}",
+            _interval(each, each.interval),
             _p(each.interval.p),
             "-" if each.randomized_p is None else _p(each.randomized_p),
             *([_p(each.corrected_p)] if several else []),
@@ -49,7 +50,7 @@ def main(ours: Sequence[str], theirs: Sequence[str], options: Options) -> None:
 
 
 def _of_files(files: Sequence[Sequence[str]], comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Which side was read from files, and which metrics of the runs those do not give."""
+    """Which side was read from files; what was not compared; how checkpoints were chosen."""
     for title, paths in zip(("these", "with"), files, strict=True):
         if paths:
             names = paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
@@ -57,8 +58,9 @@ def _of_files(files: Sequence[Sequence[str]], comparisons: Sequence[Comparison])
                 f"{title}: {counted(len(paths), 'file')} of another system's predictions ({names}); labels and settings of "
                 "metrics are the runs'"
             )
-    for split, left_out in dict.fromkeys((each.split, each.left_out) for each in comparisons if each.left_out):
-        yield f"{split}: not compared, as files of predictions do not give them: {', '.join(left_out)}"
+    several = len({each.task for each in comparisons}) > 1
+    lines = [f"{each.task}: {note}" if several else note for each in comparisons for note in each.notes]
+    yield from dict.fromkeys(lines)
 
 
 def _notes(comparisons: Sequence[Comparison], options: Options) -> Iterator[str]:
@@ -71,6 +73,8 @@ def _notes(comparisons: Sequence[Comparison], options: Options) -> Iterator[str]
         "both": "interval: over other examples and other seeds; variances of both, t with Satterthwaite's degrees of freedom. "
         "randomised p: the larger of outputs exchanged and of runs dealt anew, each of which holds the other fixed",
     }[over]
+    if over != "seeds" and any(len(each.ours) != len(each.theirs) for each in comparisons):
+        yield "randomised p: outputs are not exchanged between sides of different numbers of runs, which have no pairs"
     tasks = list(dict.fromkeys(each.task for each in comparisons))
     for each in comparisons:
         if over != "seeds" and each.clusters < each.examples:
@@ -81,27 +85,57 @@ def _notes(comparisons: Sequence[Comparison], options: Options) -> Iterator[str]
             )
             if each.metric == next(a.metric for a in comparisons if (a.task, a.split) == (each.task, each.split)):
                 yield line
-    if len(tasks) > 1:
-        yield f"Holm's p: corrected for the {len(comparisons)} rows, and what better, worse and not shown go by"
+    yield (
+        f"better, worse: Holm's p, corrected for the {counted(len(comparisons), 'row')} of {len(tasks)} tasks, is below 0.05"
+        if len(tasks) > 1
+        else "better, worse: p is below 0.05" + (", not corrected for several rows" if len(comparisons) > 1 else "")
+    )
     for each in comparisons:
-        yield from _lines_of(each, f"{each.task} {each.metric}" if len(tasks) > 1 else f"{each.split} {each.metric}")
+        yield from _lines_of(each, f"{each.task} {each.split}" if len(tasks) > 1 else each.split)
 
 
-def _lines_of(each: Comparison, where: str) -> Iterator[str]:
-    if each.hierarchical is not None:
-        low, high = (_signed(each, bound) for bound in (each.hierarchical.low, each.hierarchical.high))
-        yield f"{where}: {low} to {high} by a hierarchical bootstrap of runs and examples, too narrow for few runs"
-    if each.lower_is_better:
-        return
-    if each.examples_needed is None:
-        yield f"{where}: both sides have the same score on every example"
-        return
-    seeds = (
-        "" if each.seeds_needed is None
-        else "; on these examples no number of runs is enough" if np.isinf(each.seeds_needed)
-        else f"; on these examples {each.seeds_needed:,} runs on each side"
-    )  # fmt: skip
-    yield f"{where}: to show half a point takes {each.examples_needed:,} examples, for these runs{seeds} (power 80 %)"
+def _lines_of(each: Comparison, split: str) -> Iterator[str]:
+    where = f"{split} {each.metric}"
+    if each.of_examples and each.of_seeds and each.hierarchical:
+        yield (
+            f"{where}: {_interval(each, each.of_examples)} over other examples alone (p {_p(each.of_examples.p)}), "
+            f"{_interval(each, each.of_seeds)} over other seeds alone (p {_p(each.of_seeds.p)}), "
+            f"{_interval(each, each.hierarchical)} by a bootstrap of both (too narrow for few runs)"
+        )
+    if not each.lower_is_better:
+        yield f"{where}: {_needed(each)}"
+
+
+def _needed(each: Comparison) -> str:
+    """What shows half a point."""
+    if each.over != "seeds" and each.examples_needed is None:
+        equal = each.interval.difference == 0
+        return (
+            "both sides have the same score on every example"
+            if equal
+            else "the difference is the same on every example"
+        )
+    parts = [] if each.examples_needed is None else [f"{each.examples_needed:,} examples with these runs"]
+    if each.seeds_needed is not None:
+        parts.append(f"{each.seeds_needed:,} runs on each side on these examples")
+    if each.seeds_needed_on_others is not None:
+        parts.append(
+            f"on {each.examples:,} other examples "
+            + (
+                "no number of runs"
+                if np.isinf(each.seeds_needed_on_others)
+                else f"{each.seeds_needed_on_others:,} runs"
+            )
+        )
+    if not parts:
+        return "one example alone: what shows half a point is not known"
+    return f"half a point is shown, with a power of 80 %, by {', or '.join(parts)}"
+
+
+def _interval(each: Comparison, interval: DifferenceInterval) -> str:
+    if np.isnan(interval.low):
+        return "not known: no spread"
+    return f"{_signed(each, interval.low)} to {_signed(each, interval.high)}"
 
 
 def _shown(comparison: Comparison, number: float) -> float:
@@ -113,7 +147,8 @@ def _digits(comparison: Comparison) -> int:
 
 
 def _signed(comparison: Comparison, number: float) -> str:
-    return f"{_shown(comparison, number):+.{_digits(comparison)}f}"
+    text = f"{_shown(comparison, number):+.{_digits(comparison)}f}"
+    return text if text.strip("+-0.") else text.replace("-", "+")  # no -0.00
 
 
 def _mean(comparison: Comparison, values: Sequence[float]) -> str:
