@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from protoformer.reporting.tables import make_console, print_table
+from protoformer.reporting.tables import make_console, p_text, print_table
 
 HEAD = ["recipe", "n", "score", "val/accuracy", "val/f1", "test/accuracy", "test/f1", "examples/s", ""]
 ROW = ["lr=5e-05 batch_size=4 max_steps=3", "2", *["72.26 ± 4.97"] * 5, "13.3", "best on dev, 2 of 2 degenerate"]
@@ -56,3 +56,7 @@ def test_a_plain_table_drops_its_line_before_it_breaks_a_word() -> None:
         assert "multiple_choice (15)" in text[width]
         assert "transformer" in text[width]
     assert ("─" in text[120], "─" in text[80]) == (True, False)
+
+
+def test_no_p_value_is_nothing() -> None:
+    assert [p_text(p) for p in (1e-9, 0.00099, 0.001, 0.04951, 1.0)] == ["<0.001", "<0.001", "0.001", "0.050", "1.000"]

@@ -71,6 +71,6 @@ def _of_temperature(temperature: Mapping[str, Any]) -> str:
     return (
         f"Temperature T = {temperature['value']:.2f} (95 % interval {interval}{meaning}), of the greatest likelihood on {split}"
         ": divide logits by it for calibrated probabilities; predictions stay as they are. "
-        f"On {split} itself the numbers at T are fitted, and so flatter. T is searched from 0.05 to 20; at an end of that the "
-        "likelihood has no maximum, as where all predictions are right."
+        f"On {split} itself the numbers at T are fitted, and so flatter. T is searched from 0.05 to 20; where it is an end "
+        "of that, the likelihood has no maximum in between, as where all predictions are right."
     )

@@ -106,6 +106,11 @@ def counted(number: float, noun: str, plural: str | None = None) -> str:
     return f"{text} {noun if number == 1 else plural or noun + 's'}"
 
 
+def p_text(p: float) -> str:
+    """A p-value in three digits; none is 0."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def abbreviated(number: int) -> str:
     """A count in three digits: 44,066, 22.7 M, 1.5 B."""
     for name, size in (("B", 1e9), ("M", 1e6)):

@@ -39,7 +39,7 @@ class Bin(NamedTuple):
 
 
 class Temperature(NamedTuple):
-    """The fitted value and its 95 % interval (likelihood ratio). At a limit, 0.05 or 20, the likelihood has no maximum."""
+    """The fitted value and its 95 % interval (likelihood ratio). At a limit, 0.05 or 20, there is no maximum in between."""
 
     value: float
     low: float

@@ -18,7 +18,7 @@ from protoformer.reporting.comparison.examples import Predictions
 from protoformer.significance import translation_metrics
 
 from .run_cases import LABELS, change_result, classified, regressed, translated, write_scores
-from .test_compare import TASK_TYPE
+from .test_compare import TASK_TYPE, plain
 
 QUICK = Options(resamples=200)
 
@@ -164,3 +164,59 @@ def test_the_tokenizer_of_bleu_is_that_of_the_signature(
     monkeypatch.setattr(translation_metrics, "bleu", lambda *arguments: taken.append(arguments[2]))
     example_metrics.BUILDERS["bleu"](Predictions([{"prediction": "a", "label": "b"}], {"bleu": signature}, None))
     assert taken == [tokenizer]
+
+
+def test_labels_in_another_order_are_told(write_run: Any) -> None:
+    """F1 would be that of one label on one side, and of the other on the other."""
+    ours, theirs = (classified(write_run, name, seed) for seed, name in enumerate("ab"))
+    file = theirs / "predictions" / "val.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        row["probabilities"] = dict(reversed(row["probabilities"].items()))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        UserError, match=r"b has the labels yes, no, .*a no, yes: F1 and precision are those of the second"
+    ):
+        compare([ours], [theirs], QUICK)
+
+
+def test_attempts_of_one_run_are_no_seeds(write_run: Any) -> None:
+    """A pattern such as seed42* finds both."""
+    ours = [plain(write_run, "a", 60), plain(write_run, "a", 60, attempt=2)]
+    theirs = [plain(write_run, "b", 50)]
+    with pytest.raises(UserError, match=r"mrpc/a and .*mrpc/a-a2 are attempts of one run, a, not two seeds"):
+        compare(ours, theirs, QUICK)
+    assert compare(ours[:1], [ours[1], *theirs], QUICK)[0].theirs == [
+        0.6,
+        0.5,
+    ]  # on both sides: two versions of the code
+
+
+def test_runs_of_different_settings_on_one_side_are_told(write_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = [plain(write_run, f"a{lr}", 60, recipe={"lr": lr}, seed=seed) for seed, lr in enumerate((1e-5, 2e-5))]
+    theirs = [plain(write_run, f"b{seed}", 58 + seed, seed=seed) for seed in range(2)]
+    assert cli.main(["compare", *map(str, ours), "--with", *map(str, theirs), "--resamples", "50"]) == 0
+    out = capsys.readouterr().out
+    assert "these: runs of different settings (recipe.lr), taken for seeds of one system\n" in out
+    assert "with: runs of different settings" not in out
+
+
+def test_a_metric_of_ones_own_that_is_no_score_is_neither_better_nor_worse(
+    write_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether more of it is better is not known, nor what a point of it is."""
+    lines = [{"prediction": "x", "label": "x"} for _ in range(60)]
+    folders = [write_run(name, task="rank/documents", predictions={"val": lines}, metrics={}) for name in "ab"]
+    draw = np.random.default_rng(0)
+    for folder, mean in zip(folders, (3.0, 9.0), strict=True):
+        change_result(folder, task_type=TASK_TYPE | {"has_labels": True, "percent_metrics": ["mrr"]})
+        write_scores(
+            folder, [{"mrr": 0.5, "edit_distance": float(mean + each)} for each in draw.normal(size=60).round(2)]
+        )
+    score, distance = compare(folders[:1], folders[1:], QUICK)
+    assert (score.metric, score.is_percent, score.verdict) == ("mrr", True, "not shown")
+    assert (distance.metric, distance.is_percent, distance.verdict) == ("edit_distance", False, "lower")
+    assert cli.main(["compare", str(folders[0]), "--with", str(folders[1]), "--resamples", "50"]) == 0
+    out = capsys.readouterr().out
+    assert f"{distance.ours[0]:.4f}" in out
+    assert "edit_distance: half a point" not in out

@@ -15,6 +15,8 @@ from protoformer.errors import UserError
 from protoformer.reporting.comparison import example_metrics, selection
 from protoformer.reporting.comparison.examples import Examples, check_same
 from protoformer.reporting.comparison.sides import Sides, of_split, sides_of, splits_of
+from protoformer.reporting.paper_results import is_percent
+from protoformer.runs.reader import Record
 from protoformer.significance import intervals, power, randomization
 from protoformer.significance.intervals import Clusters, DifferenceInterval, Over
 from protoformer.significance.metrics import Metric, value
@@ -36,7 +38,8 @@ class Comparison:
     Over both, `of_examples` and `of_seeds` are the intervals over one of them alone, and `hierarchical` that of a bootstrap of
     runs and examples. What shows half a point: `examples_needed` with these runs, None where the difference is the same on
     every example; `seeds_needed` on these examples, and `seeds_needed_on_others` of the same number, None without two runs on
-    each side. `notes` are sentences on what was not compared and on how checkpoints were chosen."""
+    each side. `notes` are sentences on what was not compared and on how the runs came to be. `is_percent`: it is a score, and
+    printed times 100."""
 
     task: str
     split: str
@@ -56,6 +59,7 @@ class Comparison:
     seeds_needed_on_others: float | None
     notes: tuple[str, ...] = ()
     corrected_p: float = 1.0
+    is_percent: bool = True
 
     @property
     def lower_is_better(self) -> bool:
@@ -63,8 +67,11 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
+        """Of a metric of a kind of one's own that is no score, higher or lower: which is better is not known."""
         if self.corrected_p >= LEVEL:
             return "not shown"
+        if not self.is_percent and not self.lower_is_better:
+            return "higher" if self.interval.difference > 0 else "lower"
         return "better" if (self.interval.difference > 0) != self.lower_is_better else "worse"
 
 
@@ -118,7 +125,7 @@ def _of_task(task: str, sides: Sides, options: Options) -> list[Comparison]:
             if name not in infinite:
                 runs = [each[name] for each in metrics]
                 comparison = _comparison(task, split, name, runs[: len(ours)], runs[len(ours) :], clusters, options)
-                comparisons.append(comparison)
+                comparisons.append(replace(comparison, is_percent=_is_percent(name, record)))
         if infinite and not comparisons:
             raise UserError(notes[-1])
     notes += selection.notes(sides, dict.fromkeys(each.split for each in comparisons))
@@ -127,6 +134,14 @@ def _of_task(task: str, sides: Sides, options: Options) -> list[Comparison]:
             raise UserError(_old(record.folder, "what it was evaluated on"))
         raise UserError(f"{task}: no metric of its runs can be computed from their examples; {COMPARABLE}")
     return [replace(each, notes=tuple(notes)) for each in comparisons]
+
+
+def _is_percent(name: str, record: Record) -> bool:
+    """Whether a metric is a score, which papers print times 100, and more of which is better."""
+    if name.endswith("perplexity") or name.startswith(example_metrics.BITS):
+        return False
+    known = {"chrf", *(record.result or {})["task_type"]["main_metrics"]}
+    return name in known or "accuracy" in name or is_percent(name, record.result or {})
 
 
 def _not_finite(

@@ -163,11 +163,17 @@ def _examples(record: Record, split: str, rows: Sequence[Row], scores: Sequence[
 
 
 def check_same(examples: Sequence[Examples]) -> None:
-    """Raises UserError where the runs' examples are not the same ones."""
+    """Raises UserError where the runs' examples are not the same ones, or their labels have another order."""
     first = examples[0]
     expected = first.identity()
     for each in examples[1:]:
         actual = each.identity()
+        orders = [run.predictions.labels for run in (each, first)]
+        if actual == expected and None not in orders and orders[0] != orders[1]:
+            own, other = (", ".join(order or ()) for order in orders)
+            raise UserError(
+                f"{each.source} has the labels {own}, {first.source} {other}: F1 and precision are those of the second"
+            )
         if actual == expected or (each.are_labelled and first.are_labelled and _without_texts(actual, expected)):
             continue
         ours, theirs = (len(run.rows if run.are_labelled else run.scores) for run in (each, first))

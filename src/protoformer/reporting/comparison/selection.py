@@ -1,14 +1,23 @@
-"""How the checkpoints of compared runs were chosen: scores on what they were chosen by are higher than on other data."""
+"""How compared runs came to be: settings in which those of a side differ, and how their checkpoints were chosen, since scores
+on what they were chosen by are higher than on other data."""
 
 from collections.abc import Collection, Iterator
 
 from protoformer.reporting.comparison.sides import Side, Sides
+from protoformer.reporting.recipes import differing, settings
 from protoformer.runs.metrics import read_curves
 from protoformer.runs.reader import Record
 
+KEYS = 4  # differing settings that are named
+
 
 def notes(sides: Sides, splits: Collection[str]) -> Iterator[str]:
-    """One sentence on both sides; none where no run chose among checkpoints."""
+    """Sentences on the settings of each side's runs, and one on the checkpoints of both, where a run chose among several."""
+    for title, side in zip(("these", "with"), sides, strict=True):
+        keys = differing([settings(record.config) for record in side.records])
+        if keys:
+            more = f" and {len(keys) - KEYS} more" if len(keys) > KEYS else ""
+            yield f"{title}: runs of different settings ({', '.join(keys[:KEYS])}{more}), taken for seeds of one system"
     if not any(_is_chosen(record) for side in sides for record in side.records):
         return
     these, others = map(_of_side, sides)

@@ -47,6 +47,8 @@ def sides_of(ours: Sequence[Path], theirs: Sequence[Path]) -> Sides:
     for record in records:
         if record.result is None:
             raise UserError(f"{record.folder} is not finished: the same command continues it")
+    for side in sides:
+        _check_attempts(side.records)
     files = [file for side in sides for file in side.files]
     if not records:
         raise UserError(f"{files[0]}: files of predictions alone: task and metrics are those of a run, on either side")
@@ -55,6 +57,16 @@ def sides_of(ours: Sequence[Path], theirs: Sequence[Path]) -> Sides:
     if missing := sorted(set(first.tasks) ^ set(second.tasks)):
         raise UserError(f"runs of different tasks cannot be compared: {', '.join(missing)} is on one side alone")
     return first, second
+
+
+def _check_attempts(records: Sequence[Record]) -> None:
+    """Raises UserError for two attempts, or two copies, of one run on one side."""
+    seen: dict[tuple[str, str, str], Path] = {}
+    for record in records:
+        run = (record.model, record.task, str((record.result or {})["run_id"]))
+        if run in seen:
+            raise UserError(f"{seen[run]} and {record.folder} are attempts of one run, {run[2]}, not two seeds")
+        seen[run] = record.folder
 
 
 class _Tasks:

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from protoformer.reporting.comparison.compare import Comparison, Options, compare
-from protoformer.reporting.comparison.example_metrics import BITS
-from protoformer.reporting.tables import counted, make_console, print_line, print_table
+from protoformer.reporting.tables import counted, make_console, p_text, print_line, print_table
 from protoformer.significance.intervals import DifferenceInterval
 
 COLUMNS = ("difference", "95 % interval", "p", "randomised p")
@@ -28,9 +27,9 @@ def main(ours: Sequence[str], theirs: Sequence[str], options: Options) -> None:
             _mean(each, each.theirs),
             _signed(each, each.interval.difference),
             _interval(each, each.interval),
-            _p(each.interval.p),
-            "-" if each.randomized_p is None else _p(each.randomized_p),
-            *([_p(each.corrected_p)] if several else []),
+            p_text(each.interval.p),
+            "-" if each.randomized_p is None else p_text(each.randomized_p),
+            *([p_text(each.corrected_p)] if several else []),
             each.verdict,
         )
         for each in comparisons
@@ -98,11 +97,11 @@ def _lines_of(each: Comparison, split: str) -> Iterator[str]:
     where = f"{split} {each.metric}"
     if each.of_examples and each.of_seeds and each.hierarchical:
         yield (
-            f"{where}: {_interval(each, each.of_examples)} over other examples alone (p {_p(each.of_examples.p)}), "
-            f"{_interval(each, each.of_seeds)} over other seeds alone (p {_p(each.of_seeds.p)}), "
+            f"{where}: {_interval(each, each.of_examples)} over other examples alone (p {p_text(each.of_examples.p)}), "
+            f"{_interval(each, each.of_seeds)} over other seeds alone (p {p_text(each.of_seeds.p)}), "
             f"{_interval(each, each.hierarchical)} by a bootstrap of both (too narrow for few runs)"
         )
-    if not each.lower_is_better:
+    if each.is_percent:
         yield f"{where}: {_needed(each)}"
 
 
@@ -139,11 +138,11 @@ def _interval(each: Comparison, interval: DifferenceInterval) -> str:
 
 
 def _shown(comparison: Comparison, number: float) -> float:
-    return number if comparison.lower_is_better else 100 * number
+    return 100 * number if comparison.is_percent else number
 
 
 def _digits(comparison: Comparison) -> int:
-    return 4 if comparison.metric.startswith(BITS) else 2
+    return 2 if comparison.is_percent or comparison.metric.endswith("perplexity") else 4
 
 
 def _signed(comparison: Comparison, number: float) -> str:
@@ -156,7 +155,3 @@ def _mean(comparison: Comparison, values: Sequence[float]) -> str:
     digits = _digits(comparison)
     spread = f" ± {np.std(shown, ddof=1):.{digits}f} (n = {len(shown)})" if len(shown) > 1 else ""
     return f"{np.mean(shown):.{digits}f}{spread}"
-
-
-def _p(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -7,7 +7,7 @@ import numpy as np
 
 from protoformer.reporting.error_analysis.slices import OF_TEXTS, Slice, slices_by
 from protoformer.reporting.paper_results import is_percent
-from protoformer.reporting.tables import escape_markdown, markdown_table
+from protoformer.reporting.tables import escape_markdown, markdown_table, p_text
 from protoformer.runs import reader
 from protoformer.runs.predictions import CLUSTER
 from protoformer.significance.means import difference_from_rest, mean_interval
@@ -63,7 +63,7 @@ def _lines(
     corrected = iter(holm([gain.p for gain in gains if gain is not None]))
     lines = [_line("all", np.ones(len(scores), dtype=bool), scores, clusters, scale, ("", ""))]
     for (name, each), gain in zip(slices, gains, strict=True):
-        against = ("-", "-") if gain is None else (f"{scale * gain.difference:+.2f}", f"{next(corrected):.3f}")
+        against = ("-", "-") if gain is None else (f"{scale * gain.difference:+.2f}", p_text(next(corrected)))
         lines.append(_line(f"{name}: {each.value}", each.members, scores, clusters, scale, against))
     return lines
 

@@ -105,8 +105,8 @@ def group_notes(group: TaskRuns) -> list[str]:
     if shared := compact_display_of(group):
         pairs = counted(len(shared) * (len(shared) - 1) // 2, "pair")
         lines.append(
-            f"letters beside {group.columns[0]}: recipes without a common letter differ over seeds (Welch's t, Holm's "
-            f"correction for {pairs}, p < {SIGNIFICANT:g}); others are not shown to"
+            f"letters beside {group.columns[0]}: of recipes that have some, those without a common letter differ over seeds "
+            f"(Welch's t, Holm's correction for {pairs}, p < {SIGNIFICANT:g}); others are not shown to"
         )
     if group.details:
         lines.append(f"further metrics, in the file of --csv alone: {', '.join(group.details)}")
