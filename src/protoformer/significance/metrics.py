@@ -130,30 +130,30 @@ class Pearson:
 
 @dataclass(frozen=True)
 class MeanOverDraws:
-    """The mean of a metric over draws of shots, each of them of examples of its own: their places, and the metric of them."""
+    """The mean of a metric over draws of shots, each of them of examples of its own: their indices, and the metric of them."""
 
     draws: Sequence[tuple[Int[ndarray, "examples"], Metric]]
 
     @property
     def n_examples(self) -> int:
-        return sum(len(places) for places, _ in self.draws)
+        return sum(len(indices) for indices, _ in self.draws)
 
     def values(self, counts: Counts) -> Values:
-        result: ndarray = np.mean([metric.values(counts[:, places]) for places, metric in self.draws], axis=0)
+        result: ndarray = np.mean([metric.values(counts[:, indices]) for indices, metric in self.draws], axis=0)
         return result
 
     def influences(self) -> Float[ndarray, "examples"]:
         result = np.zeros(self.n_examples)
-        for places, metric in self.draws:
-            result[places] = metric.influences() * self.n_examples / len(places) / len(self.draws)
+        for indices, metric in self.draws:
+            result[indices] = metric.influences() * self.n_examples / len(indices) / len(self.draws)
         return result
 
     def beside(self, other: Self) -> Self:
         pairs = zip(self.draws, other.draws, strict=True)
         return type(self)(
             [
-                (np.concatenate([places, others + self.n_examples]), metric.beside(another))
-                for (places, metric), (others, another) in pairs
+                (np.concatenate([indices, others + self.n_examples]), metric.beside(another))
+                for (indices, metric), (others, another) in pairs
             ]
         )
 

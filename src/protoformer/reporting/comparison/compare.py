@@ -148,13 +148,13 @@ def _not_finite(
     examples: Sequence[Examples], metrics: Sequence[Mapping[str, Metric]], names: Sequence[str]
 ) -> dict[str, Path]:
     """The metrics that are no finite number of some run, such as the perplexity of one that diverged, with that run."""
-    found: dict[str, Path] = {}
+    sources: dict[str, Path] = {}
     for name in names:
         for each, functions in zip(examples, metrics, strict=True):
             recorded = each.metrics.get(name)
             if not isfinite(value(functions[name])) or not (recorded is None or isfinite(recorded)):
-                found.setdefault(name, each.source)
-    return found
+                sources.setdefault(name, each.source)
+    return sources
 
 
 def _in_all(metrics: Sequence[Mapping[str, Metric]]) -> list[str]:

@@ -84,11 +84,11 @@ def _built(name: str, predictions: Predictions) -> Metric | None:
     draws = np.asarray([row.get("draw", 0) for row in predictions.rows])
     parts = []
     for draw in np.unique(draws):
-        places = np.flatnonzero(draws == draw)
-        metric = builder(replace(predictions, rows=[predictions.rows[int(place)] for place in places]))
+        indices = np.flatnonzero(draws == draw)
+        metric = builder(replace(predictions, rows=[predictions.rows[int(index)] for index in indices]))
         if metric is None:
             return None
-        parts.append((places, metric))
+        parts.append((indices, metric))
     return parts[0][1] if len(parts) == 1 else metrics.MeanOverDraws(parts)
 
 
