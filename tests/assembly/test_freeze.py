@@ -7,8 +7,10 @@ from protoformer.assembly.freeze import freeze
 from protoformer.errors import ConfigurationError
 from protoformer.models.bert import bert
 from protoformer.models.gpt import gpt
+from protoformer.models.transformer import transformer
 from protoformer.modules.kinds.classification import ClassificationModule
 from protoformer.modules.kinds.language_modeling import LanguageModule
+from protoformer.modules.kinds.translation import TranslationModule
 from protoformer.optim.build import build_optimizer
 from protoformer.optim.optimization import Optimization
 
@@ -39,6 +41,23 @@ def test_what_is_frozen(choice, parts: set[str]) -> None:
     module = classifier()
     freeze(module, choice)
     assert trained(module) == parts
+
+
+def test_a_number_freezes_the_embeddings_of_the_targets_too() -> None:
+    sizes = {
+        "vocab_size": 50,
+        "d_model": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "d_ff": 32,
+        "max_seq_len": 16,
+        "dropout": 0.0,
+    }
+    apart = TranslationModule(backbone=transformer(**sizes, shared_embeddings=False), splits={})
+    freeze(apart, 1)
+    assert not any("embeddings" in part for part in trained(apart))
+    assert trained(apart) >= {"backbone.encoder.layers.1", "backbone.decoder.layers.1"}
+    assert not trained(apart) & {"backbone.encoder.layers.0", "backbone.decoder.layers.0"}
 
 
 def test_the_frozen_are_neither_updated_nor_decayed() -> None:

@@ -1,5 +1,7 @@
 """Intervals of shares and the permutation test: right as often as they say."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,16 @@ def test_shares_and_their_intervals() -> None:
 def test_a_column_without_arcs_has_no_share() -> None:
     nothing = np.zeros((3, 1), dtype=int)
     assert np.isnan(fractions(nothing, nothing).fraction).all()
+
+
+def test_the_permutation_test_is_that_of_all_signs() -> None:
+    generator = np.random.default_rng(2)
+    ours, theirs = generator.integers(0, 4, size=(2, 8, 5))
+    differences = ours - theirs
+    signs = np.array(list(itertools.product((-1, 1), repeat=8)))
+    exact = (np.abs(signs @ differences) >= np.abs(differences.sum(axis=0))).mean(axis=0)
+    assert permutation_p(ours, theirs, resamples=20_000) == pytest.approx(exact, abs=0.015)
+    assert permutation_p(np.ones((20, 1), dtype=int), np.zeros((20, 1), dtype=int), resamples=99) == 1 / 100
 
 
 def test_the_permutation_test_is_wrong_as_often_as_it_says() -> None:

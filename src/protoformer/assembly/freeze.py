@@ -38,7 +38,8 @@ def _first_layers(backbone: nn.Module, number: int) -> list[str]:
     if not layers or number > max(layers.values()):
         described = ", ".join(f"{name}: {count}" for name, count in layers.items()) or "none"
         raise ConfigurationError(f"{KEY}={number}: the model has fewer layers ({described})")
-    return ["embeddings", *(f"{name}.layers.{i}" for name in stacks for i in range(min(number, layers[name])))]
+    embeddings = [name for name, _ in backbone.named_children() if name in ("embeddings", "target_embeddings")]
+    return [*embeddings, *(f"{name}.layers.{i}" for name in stacks for i in range(min(number, layers[name])))]
 
 
 def _part(backbone: nn.Module, name: str) -> nn.Module | nn.Parameter:

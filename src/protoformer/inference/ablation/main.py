@@ -155,9 +155,10 @@ def _print_ablations(ablations: Sequence[Ablation], options: AblationOptions) ->
         )
         for each in shown
     ]
+    part = f"; the {len(shown)} of {len(by_loss)} that cost most and least" if len(shown) < len(by_loss) else ""
     print_table(
         ("head", "score", "change", "other predictions", "importance"), rows,
-        title=f"without one head ({options.values}); the {len(shown)} of {len(by_loss)} that cost most and least",
+        title=f"without one head ({options.values}){part}",
         section_after=SHOWN if len(by_loss) > len(shown) else None,
     )  # fmt: skip
     worse = sum(each.change < 0 for each in ablations)
