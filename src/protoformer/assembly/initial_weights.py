@@ -109,8 +109,8 @@ def load_initial_weights(module: TaskModule, config: Mapping[str, Any], initial:
     weights.load_into(module.backbone, backbone, name, () if test_only else optional)
     if reinitialised:
         module.backbone.load_state_dict(drawn, strict=False)
-        names = [prefix[:-1] for prefix in prefixes if any(key.startswith(prefix) for key in drawn)]
-        log.info("drawn anew (recipe.reinit_layers=%d): %s", reinitialised, ", ".join(names))
+        anew = [prefix[:-1] for prefix in prefixes if any(key.startswith(prefix) for key in drawn)]
+        log.info("drawn anew (recipe.reinit_layers=%d): %s", reinitialised, ", ".join(anew))
     head = head.arranged(task, name)
     _log_typed_labels(config, head)
     if head.fits(task):

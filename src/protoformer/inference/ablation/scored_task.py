@@ -50,7 +50,9 @@ class ScoredTask:
         data.setup()
         check_tables(self.parts)
         if not data.tables["validation"]:
-            raise ConfigurationError("no dev data to score on: task.splits.validation=<split>")
+            raise ConfigurationError(
+                "no dev data to score on: task.splits.validation=<split>, or of running text task.data.held_out=0.1"
+            )
         self.splits = list(data.tables["validation"])
         self.module.connect(
             total_steps=None,
