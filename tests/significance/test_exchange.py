@@ -92,3 +92,11 @@ def test_two_examples_show_nothing_however_equal_the_runs_are() -> None:
     assert intervals.over_both(*sides).p == 0.5
     many = [[mean([score] * 90)] * 5 for score in (1.0, 0.0)]
     assert intervals.over_both(*many).p == pytest.approx(2 / 252)  # of dealing five runs to each side
+
+
+def test_the_hierarchical_bootstrap_counts_the_luck_of_runs_on_examples_twice() -> None:
+    """Of many runs that differ by nothing else it is too wide."""
+    sides = [[mean(DRAW.random(200) < 0.8) for _ in range(20)] for _ in range(2)]
+    drawn = intervals.hierarchical_bootstrap(*sides, resamples=1_000)
+    exact = intervals.over_both(*sides)
+    assert drawn.standard_error > 1.2 * exact.standard_error

@@ -152,7 +152,8 @@ def hierarchical_bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> DifferenceInterval:
-    """Runs of each side and examples, all drawn with replacement. Too narrow with few runs, see `over_both`."""
+    """Runs of each side and examples, all drawn with replacement. Too narrow with few runs that differ as a whole; too wide
+    where runs differ from example to example, which both drawings have (see `over_both`)."""
     generator = np.random.default_rng([seed, 1])
     drawn = []
     for counts in resampled_counts(ours[0].n_examples, clusters, resamples, seed):

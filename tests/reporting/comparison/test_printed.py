@@ -42,7 +42,7 @@ def test_both_has_each_of_its_parts(write_run: Any, capsys: pytest.CaptureFixtur
     low, high = (100 * bound for bound in (both.of_seeds.low, both.of_seeds.high))
     assert f"{low:+.2f} to {high:+.2f} over other seeds alone (p {both.of_seeds.p:.3f}), " in out
     assert " over other examples alone (p " in out
-    assert " by a bootstrap of both (too narrow for few runs)" in out
+    assert " by a bootstrap of both, a rough check" in out
 
 
 def test_over_seeds_the_spread_of_examples_is_no_obstacle(write_run: Any, capsys: pytest.CaptureFixture[str]) -> None:

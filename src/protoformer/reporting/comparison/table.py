@@ -99,7 +99,7 @@ def _lines_of(each: Comparison, split: str) -> Iterator[str]:
         yield (
             f"{where}: {_interval(each, each.of_examples)} over other examples alone (p {p_text(each.of_examples.p)}), "
             f"{_interval(each, each.of_seeds)} over other seeds alone (p {p_text(each.of_seeds.p)}), "
-            f"{_interval(each, each.hierarchical)} by a bootstrap of both (too narrow for few runs)"
+            f"{_interval(each, each.hierarchical)} by a bootstrap of both, a rough check"
         )
     if each.is_percent:
         yield f"{where}: {_needed(each)}"
