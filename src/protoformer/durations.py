@@ -22,10 +22,14 @@ def seconds_of(duration: str) -> float:
 
 
 def canonical(duration: str) -> str:
-    """The same duration in its largest units, as 90m is 1h30m: one spelling, one run name."""
-    rest, text = seconds_of(duration), ""
+    """The same duration to the millisecond in its largest units, as 90m is 1h30m: one spelling, one run name.
+
+    Raises ValueError as `seconds_of`, and for less than a millisecond.
+    """
+    rest, text = round(1000 * seconds_of(duration)), ""  # whole numbers: 1.1 h is 3960.0000000000005 s
+    if not rest:
+        raise ValueError(f"{duration!r} is less than a millisecond")
     for unit, seconds in SECONDS.items():
-        number = rest if unit == "s" else rest // seconds
-        rest -= number * seconds
+        number, rest = (rest / 1000, 0) if unit == "s" else divmod(rest, 1000 * seconds)
         text += f"{number:g}{unit}" if number else ""
     return text

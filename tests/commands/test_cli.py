@@ -87,6 +87,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         ("export a b c", "c: one argument too many; usage: protoformer export [-h] [--to {hf}] RUN DIR"),
         ("export a", "the following arguments are required: DIR; usage: protoformer export"),
         ("plan --confg-dir=x model=bert", "--confg-dir: no such flag; did you mean --config-dir?"),
+        ("probe heads ~nobody-of-this-name/run --treebank sample", "a path begins with ~ and a name that is no user"),
         ("list --confg-dir=x", "--confg-dir: no such flag; did you mean --config-dir?"),
         ("report --cvs=x", "--cvs: no such flag; did you mean --csv?"),
         ("plan --seed=1 model=bert", "--seed: overrides have no hyphens, seed=value"),

@@ -232,3 +232,8 @@ def test_labels_typed_in_another_order_are_said(caplog: pytest.LogCaptureFixture
 def test_the_same_or_other_labels_need_no_line(labels: str, caplog: pytest.LogCaptureFixture) -> None:
     compose(["model=bert", "task=glue/ax", f"task.rows.labels={labels}"])
     assert not caplog.records
+
+
+def test_labels_that_are_typed_away_make_numbers_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    assert compose([*PAIR, "task.rows.labels=null"])["task"]["rows"]["labels"] is None
+    assert not caplog.records

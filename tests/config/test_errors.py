@@ -35,6 +35,16 @@ CASES = [
     (f"{PAIR} model.norm=pree", "did you mean pre?", ["post"]),
     (f"{PAIR} recipe.schedule=liner", "did you mean linear?", ["constant", "cosine"]),
     (f"{PAIR} hardware.precision=bf61", "did you mean bf16?", ["fp32", "tf32"]),
+    (f"{PAIR} task.rows.labels={{0:a,1:b}}", "does not fit; expected a list, as in task.rows.labels=[a,b]", []),
+    (f"{PAIR} task.splits=[a,b]", "does not fit; expected a mapping, as in task.splits={a:1}", []),
+    (f"{PAIR} source=sample source.rows=0", "source.rows=0 is out of range; expected a value at least 1", []),
+    (
+        f"{PAIR} trainer.max_steps=0",
+        "trainer.max_steps=0 is out of range; expected a value at least 1, or -1 for no limit",
+        [],
+    ),
+    (f"{PAIR} trainer.max_epochs=-3", "trainer.max_epochs=-3 is out of range; expected a value at least 1, or -1", []),
+    (f"{PAIR} recipe.epochs=0", "recipe.epochs=0 is out of range; expected a value at least 1", []),
     (f"{PAIR} recipe.lr=abc", "recipe.lr=abc does not fit; expected a number", []),
     (f"{PAIR} recipe.lr=", "recipe.lr='' does not fit; expected a number", []),
     (f"{PAIR} recipe.lr=[1", "cannot be read as key=value", []),
@@ -74,7 +84,7 @@ def is_the_error(printed: str, nearest: str, choices: list[str]) -> None:
         assert said in line
 
 
-@pytest.mark.parametrize("number", [0, 2, 12, 27, -1])  # an option, a group, a key, of a sweep, nothing
+@pytest.mark.parametrize("number", [0, 2, 12, 33, -1])  # an option, a group, a key, of a sweep, nothing
 def test_it_is_said_at_once_by_a_process_of_its_own(number: int, tmp_path: Path) -> None:
     words, nearest, choices = CASES[number]
     began = time.perf_counter()

@@ -1,5 +1,6 @@
 """Parts of splits: folds that share no row, stratified; rows held out; sums; places of their rows."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 
 from protoformer.data.examples.extractive_qa import ExtractiveQAReader
 from protoformer.data.examples.labelled import LabelledTextReader
+from protoformer.data.examples.parallel_text import ParallelTextReader
 from protoformer.data.selection import SplitSelection
 from protoformer.data.sources.local import LocalSource
+from protoformer.data.sources.parallel import ParallelSource
 from protoformer.data.sources.source import DatasetRef, RawTable
 from protoformer.errors import DataError
 
@@ -81,9 +84,71 @@ def test_a_row_of_a_part_is_named_by_its_line(tmp_path: Path) -> None:
     for name, first in (("train", 0), ("extra", 6)):
         text = "".join(f"text {row},a\n" for row in range(first, first + 6))
         (tmp_path / f"{name}.csv").write_text("text,label\n" + text)
-    source, reader = LocalSource(str(tmp_path)), LabelledTextReader(".", text_a="text", labels=["a"])
+    source, reader = LocalSource(str(tmp_path)), LabelledTextReader(".", text_a="text", labels=["a", "b"])
     raw = SplitSelection.parse("train[4:]+extra[fold 1/2, seed 0]").load(source, reader)
     for row, text in enumerate(raw.table["text"].to_pylist()):
         number = int(text.split()[1])
         file, line = ("train.csv", number + 2) if number < 6 else ("extra.csv", number - 4)
         assert raw.location(row) == f"{tmp_path / file}, line {line}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train[-3:]", range(100, 103)),
+        ("train[:-100]", range(3)),
+        ("train[-10%:]", range(93, 103)),  # 10.3 rows, rounded to 10
+        ("train[1_00:]", range(100, 103)),
+        ("train[50%:-50]", range(52, 53)),
+        ("train[:100%]", range(COUNT)),
+        ("train[103:]", range(0)),
+    ],
+)
+def test_slices_count_from_the_end_as_those_of_datasets_do(text: str, expected: range) -> None:
+    assert rows(text) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("train[:104]", range(COUNT)), ("train[-104:]", range(COUNT)), ("train[100:1_000]", range(100, COUNT))],
+)
+def test_a_slice_that_reaches_beyond_the_rows_says_so(
+    text: str, expected: range, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("protoformer"), "propagate", True)  # as before a run
+    assert rows(text) == list(expected)
+    assert f"{text} reaches beyond the 103 rows that there are" in caplog.text
+    caplog.clear()
+    assert rows("train[:103]") == list(range(COUNT))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["train[:0.5%]", "train[:50%", "train[10]", "train[:10 %]", "train[fold 0/5]", "train[::2]"]
+)
+def test_another_notation_is_told_from_the_name_of_a_split(text: str) -> None:
+    with pytest.raises(DataError, match=r"not a part of a split; write train\[:80%\]"):
+        rows(text)
+
+
+def test_a_slice_of_all_rows_is_the_split() -> None:
+    whole, part = (SplitSelection.parse(text).load(TwoSplits(), READER) for text in ("train", "train[:103]"))
+    assert (part.digest, part.origin) == (whole.digest, "train[:103]")
+    assert SplitSelection.parse("train[:102]").load(TwoSplits(), READER).digest != whole.digest
+
+
+def test_a_pair_of_a_part_is_named_by_its_line(tmp_path: Path) -> None:
+    pairs = [(f"fr {row}", "" if row == 4 else f"it {row}") for row in range(9)]
+    table, texts = tmp_path / "table", tmp_path / "texts"
+    for folder in (table, texts):
+        folder.mkdir()
+    (table / "train.csv").write_text("fr,it\n" + "".join(f"{fr},{it}\n" for fr, it in pairs))
+    for number, language in enumerate(("fr", "it")):
+        (texts / f"train.{language}").write_text("".join(f"{pair[number]}\n" for pair in pairs))
+    reader = ParallelTextReader(".", source="fr", target="it")
+    for text in ("train[3:]", "train[fold 0/2, seed 0]+train[fold 1/2, seed 0]"):
+        part = SplitSelection.parse(text)
+        with pytest.raises(DataError, match=r"train\.csv, line 6, language 'it': an empty line"):
+            reader.read(part.load(LocalSource(str(table)), reader), "train")
+        with pytest.raises(DataError, match=r"texts/train\.it, line 5: an empty line"):
+            reader.read(part.load(ParallelSource(str(texts)), reader), "train")

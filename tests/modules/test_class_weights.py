@@ -10,6 +10,7 @@ from torch import nn
 from protoformer.errors import ConfigurationError
 from protoformer.models.bert import bert
 from protoformer.modules.kinds.classification import ClassificationModule
+from protoformer.modules.objective import class_weights
 from protoformer.modules.objective.gradient_normalizer import GradientNormalizer
 
 WEIGHTS = [0.05, 1.0, 0.2]
@@ -126,3 +127,17 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
 def test_weights_that_do_not_fit_are_refused(settings, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         module(**settings)
+
+
+def test_a_label_that_no_training_row_has_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(class_weights.log, "warning", lambda text, *values: said.append(text % values))
+    module().prepare_training(SimpleNamespace(labels=np.array([1, 1, 0])))
+    module().prepare_training(SimpleNamespace(labels=np.array([2, 1, 0])))
+    module(labels=None).prepare_training(SimpleNamespace(labels=np.array([0.5, 1.0])))
+    module(labels=[f"l{i}" for i in range(12)]).prepare_training(SimpleNamespace(labels=np.array([0])))
+    ending = ": the first rows of a file that is sorted by label?"
+    assert said == [
+        f"no training row has the label c{ending}",
+        f"no training row has the label l1, l2, l3, l4, l5, l6, l7, l8 (nor 3 others){ending}",
+    ]

@@ -146,6 +146,19 @@ def test_runs_that_differ_in_more_are_curves_of_their_own(write_sizes: WriteRuns
     assert any("validation 0ther" in line and "1 run, all with 50 training examples" in line for line in left_out)
 
 
+def test_a_run_on_the_rows_and_with_the_seed_of_another_is_no_further_sample(
+    write_sizes: WriteRuns, tmp_path: Path
+) -> None:
+    rows = {"data": {"train": "0ne"}}
+    write_sizes(100, 0.6, 1)
+    for variant in (rows, rows | {"code": "x"}, {"data": {"train": "an0ther"}}):
+        write_sizes(1000, 0.8, 1, digests=variant)
+    ((curve,), left_out) = read_curves([str(tmp_path)])
+    assert [(size.examples, len(size.runs)) for size in curve.sizes] == [(100, 1), (1000, 2)]
+    (line,) = left_out
+    assert ": seed and training rows of " in line
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -30,6 +30,11 @@ def test_one_label_for_every_row(write_run) -> None:
     assert signs(folder) == ["the same label for every row of val: equivalent"]
 
 
+def test_one_label_in_the_data_is_told_from_one_label_that_is_predicted(write_run) -> None:
+    folder = write_run("x", predictions={"val": answers("yyyy", "yyyy")})
+    assert signs(folder) == ["every row of val has the label equivalent: its scores tell nothing"]
+
+
 @pytest.mark.parametrize(("predictions", "bad"), [("yyyyny", False), ("yyyynn", False), ("nnyyyn", True)])
 def test_no_better_than_the_most_frequent_label(write_run, predictions: str, bad: bool) -> None:
     actual = signs(write_run("x", predictions={"val_matched": answers(predictions, "yyyynn")}))

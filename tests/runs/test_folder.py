@@ -34,6 +34,28 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     assert folder.read_config()["choices"]["model"] == "bert"
 
 
+def test_a_copy_without_weights_is_told_from_a_run_that_has_none_yet(tmp_path: Path) -> None:
+    folder = RunFolder.locate(config(tmp_path))
+    folder.write_config(config(tmp_path))
+    with pytest.raises(RunFolderError, match="has not been evaluated yet"):
+        _ = folder.chosen_checkpoint
+    folder.write_result({**RESULT, "finished": "2026-01-01"})
+    with pytest.raises(
+        RunFolderError, match=r"the run is finished, but its weights are not here: checkpoints/ was removed"
+    ):
+        _ = folder.chosen_checkpoint
+
+
+def test_a_config_that_was_cut_short_is_told(tmp_path: Path) -> None:
+    folder = RunFolder.locate(config(tmp_path))
+    folder.write_config(config(tmp_path))
+    assert folder.read_whole_config() == folder.read_config()
+    text = folder.config_file.read_text()
+    folder.config_file.write_text(text[: text.index("\ntask:")])
+    with pytest.raises(RunFolderError, match=r"config\.yaml is not the whole config of a run: it lacks task"):
+        folder.read_whole_config()
+
+
 def test_force_makes_a_fresh_attempt_and_later_commands_find_the_latest(tmp_path: Path) -> None:
     first = RunFolder.locate(config(tmp_path), force=True)
     assert first.attempt == 1  # nothing is there to be kept

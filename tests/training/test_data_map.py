@@ -123,6 +123,43 @@ def test_ranks_and_micro_batches_record_the_same(tmp_path: Path, hardware: list[
         assert row["probabilities"] == pytest.approx(same["probabilities"], abs=2e-3)
 
 
+def test_a_run_that_stops_early_within_an_epoch_has_a_map(tmp_path: Path) -> None:
+    stopping = ("recipe.early_stopping={patience:1,min_delta:100}", "trainer.val_check_interval=2")
+    folder = run(tmp_path / "out", MAP, *stopping)
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["training"]["steps"], result["training"]["ended_by"]) == (4, "early_stopping")
+    assert {len(row["probabilities"]) for row in rows(folder)} == {1}
+    assert "After one epoch alone" in (folder / "card.md").read_text()
+
+
+def test_epochs_that_were_trained_without_it_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: StepLogger, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
+        module.stop.signal_number = int(trainer.global_step == 13)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepLogger, "on_train_batch_start", stop)
+        with pytest.raises(InterruptedRunError):
+            run(tmp_path / "out")
+    folder = run(tmp_path / "out", MAP)
+    assert {len(row["probabilities"]) for row in rows(folder)} == {1}
+    assert "2 epochs of this run were trained without it" in (folder / "protoformer.log").read_text()
+
+
+def test_candidates_of_a_file_are_named_by_its_lines(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(24)))
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word")) + "\n")
+    own = ["task=classify", "source=local", "~source.rows", f"source.root={table}", "task.rows.text=text"]
+    folder = run(tmp_path / "out", MAP, *own, f"model.tokenizer={vocabulary}", "recipe.epochs=1")
+    named = [row for row in rows(folder) if "location" in row]
+    assert named
+    lines = table.read_text().splitlines()
+    for row in named:
+        number = int(row["location"].removeprefix(f"{table}, line "))
+        assert lines[number - 1] == f"{row['texts']['text']},{row['label']}"  # rows that are held out are not counted
+
+
 def test_a_task_without_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"views\.data_map=true: .* classification with labels"):
         run(tmp_path / "out", "task=glue/stsb", MAP)

@@ -14,7 +14,7 @@ from protoformer.errors import ConfigurationError, InterruptedRunError, UserErro
 from protoformer.models.weights import read_pickle
 from protoformer.modules.in_context.module import InContextModule
 from protoformer.runs.metrics import read_metrics
-from protoformer.training.callbacks.probes import unchanged
+from protoformer.training.measures.unchanged import unchanged
 from protoformer.training.run import train
 
 from ..forked_ranks import forked_ranks
@@ -50,6 +50,16 @@ def probed(run: Path) -> dict[int, dict[str, float]]:
 def weights(run: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = read_pickle(run / "checkpoints" / "last.ckpt")["state_dict"]
     return state
+
+
+def test_a_run_that_stops_early_is_scored_at_its_last_step(tmp_path: Path) -> None:
+    stopping = (
+        "recipe.early_stopping={patience:1,min_delta:100}",
+        "trainer.val_check_interval=1",
+        "task.probe_every=3",
+    )
+    train(config(tmp_path / "out", *stopping, "task.probe_rows=4", 'task.probes=["incontext/copa task.shots=1"]'), "")
+    assert list(probed(only_run(tmp_path / "out"))) == [0, 2]
 
 
 def test_probes_change_nothing_and_go_on_from_every_checkpoint(tmp_path: Path) -> None:
@@ -151,6 +161,10 @@ def test_modes_and_random_states_are_put_back() -> None:
         ),
         ("[lm/lambada]", "task.probes: lm/lambada: source=sample has no EleutherAI/lambada_openai"),
         ('[""]', "task.probes: an entry is empty"),
+        (
+            """["lm/files source.files=[it's.txt]"]""",
+            r"task.probes: lm/files source.files=\[it's.txt\]: no closing quotation",
+        ),
     ],
 )
 def test_a_wrong_probe_is_one_line(tmp_path: Path, entries: str, message: str) -> None:

@@ -86,6 +86,7 @@ def test_an_evaluation_says_how_far_and_how_fast_it_is(
 
 def test_numbers_are_short() -> None:
     assert [abbreviate(number) for number in (0.123, 9.99, 999, 1000, 123456)] == ["0.123", "9.99", "999", "1k", "123k"]
+    assert [abbreviate(number) for number in (0, 999.7, 999_700, 1_234_567, 3e9)] == ["0", "1k", "1M", "1.23M", "3G"]
     assert [clock(seconds) for seconds in (5, 760, 11560, 183600)] == ["0:05", "12:40", "3:12:40", "2 d 3 h"]
 
 

@@ -48,6 +48,15 @@ def test_tensorboard_has_them_as_text(tmp_path: Path) -> None:
         assert f"the{text}" in event.tensor_proto.string_val[0].decode()
 
 
+def test_a_text_with_line_breaks_of_other_scripts_stays_one_line_when_a_run_goes_on(tmp_path: Path) -> None:
+    text = "a\u2028b\u2029c\x85d\x0be\x1cf\r\ng"
+    actual = LanguageEvaluation(scores={}, other_metrics={}, samples=[Sample("", text)])
+    trainer: Any = SimpleNamespace(state=SimpleNamespace(fn="fit"), is_global_zero=True, global_step=3, loggers=[])
+    LogSamples(tmp_path).on_validation_end(trainer, SimpleNamespace(evaluations={"val": {"": actual}}))
+    LogSamples(tmp_path).on_train_start(trainer, SimpleNamespace())  # type: ignore[arg-type]  # of a run that goes on
+    assert read_samples(tmp_path / "samples.jsonl") == [{"step": 3, "prompt": "", "text": text}]
+
+
 def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "samples.jsonl"
     file.write_text('{"step": 1, "prompt": "", "text": "a"}\n{"step": 2, "pro')

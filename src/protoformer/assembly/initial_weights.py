@@ -44,7 +44,8 @@ class InitialWeights:
 
 
 def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
-    """What `init_from` means for this model and task, fetched from the hub where it lies there.
+    """What `init_from` means for this model and task, fetched from the hub where it lies there. Of a run that only tested it
+    is the weights that it tested.
 
     Raises UserError for a task without a training split whose weights nothing names, WeightsError for a missing folder.
     """
@@ -62,10 +63,17 @@ def find_initial_weights(config: Mapping[str, Any]) -> InitialWeights:
         log.info("%s has no published weights: starting from scratch", config["choices"]["model"])
         return InitialWeights("scratch")
     folder = Path(init_from).expanduser()
+    if (folder / "config.yaml").is_file() and not (folder / "config.json").is_file():
+        earlier = RunFolder(folder, folder.name).read_whole_config()
+        if not (folder / "checkpoints").is_dir():
+            if earlier["task"]["splits"].get("train"):
+                raise WeightsError(
+                    f"init_from={init_from}: a run without checkpoints; there are no weights in it, or not yet (or it is a "
+                    "copy without them)"
+                )
+            return find_initial_weights({**config, "init_from": earlier["init_from"]})  # those that it tested
     if (folder / "checkpoints").is_dir():
         return InitialWeights(str(init_from), folder, is_run=True, digest=checkpoints_digest(folder / "checkpoints"))
-    if (folder / "config.yaml").is_file() and not (folder / "config.json").exists():
-        raise WeightsError(f"init_from={init_from}: a run without checkpoints; there are no weights in it, or not yet")
     if folder.is_dir():
         return InitialWeights(str(init_from), folder, digest=folder_digest(folder))
     if hub.is_path(init_from):

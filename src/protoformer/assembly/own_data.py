@@ -145,7 +145,7 @@ def _labels_of_weights(initial: InitialWeights) -> list[str]:
 def _labels_of_data(split: str, source: Source, reader: Any) -> list[str]:
     """The labels in the files of the training split (in all of their rows, whatever part trains), numbers in order of size."""
     counts: Counter[str] = Counter()
-    origins = []
+    origins, unreadable = [], []
     for name in SplitSelection.parse(split).splits:
         raw = source.load(reader, name)
         check_columns(raw, [reader.label], reader)
@@ -156,11 +156,17 @@ def _labels_of_data(split: str, source: Source, reader: Any) -> list[str]:
             )
         counts.update(text for text, missing in zip(*words, strict=True) if text and not missing)
         origins.append(raw.origin)
+        if raw.broken:
+            row, problem = min(raw.broken.items())
+            unreadable.append(f"{raw.location(row)}: {problem} ({len(raw.broken)} rows cannot be read)")
     names = [name for name in counts if name != HIDDEN]
     where = f"{' + '.join(origins)}: column {reader.label!r}"
     rows = sum(counts.values())
     if len(names) < 2:
-        raise DataError(f"{where} holds {f'one label ({names[0]})' if names else 'no label'}; a classifier needs two")
+        why = f"; {unreadable[0]}" if unreadable else ""
+        raise DataError(
+            f"{where} holds {f'one label ({names[0]})' if names else 'no label'}; a classifier needs two{why}"
+        )
     if len(names) > MAX_LABELS or (len(names) > 20 and len(names) > rows / 2):
         raise DataError(
             f"{where} holds {len(names)} different values in {rows} rows, which are no labels; task=regress learns numbers, "

@@ -25,24 +25,23 @@ ROUNDING = 1e-9  # of a fraction of batches: 49 * (1 / 49) is less than 1
 def limits_in_micro_batches(limits: Mapping[str, Any], micro_batches: int, accumulation: int) -> dict[str, Any]:
     """The Trainer's limits with global batches (or fractions of an epoch) converted to one rank's micro-batches.
 
-    So a limit, and when validation runs, is the same under any `hardware.micro_batch`. `micro_batches` are an epoch's.
+    So a limit, and when validation runs, is the same under any `hardware.micro_batch`. `micro_batches` are an epoch's. Where
+    `limit_train_batches` cuts the epoch, `val_check_interval` is a fraction of what is left, and at most all of it.
     """
     converted = dict(limits)
-    for name in ("limit_train_batches", "val_check_interval"):
-        limit = limits[name]
-        if isinstance(limit, float) and micro_batches:
-            limit = max(1, int(micro_batches // accumulation * limit))
-        if limit is not None:
-            converted[name] = int(limit) * accumulation
-    batches = micro_batches // accumulation
-    interval = limits["val_check_interval"]
-    if isinstance(interval, int) and 0 < batches < interval:
-        raise ConfigurationError(
-            f"trainer.val_check_interval={interval} is more than the {batches} batches of an epoch; leave it out to validate "
-            "after each epoch"
-        )
-    if converted["limit_train_batches"] is not None:
-        converted["limit_train_batches"] = min(converted["limit_train_batches"], micro_batches)
+    whole = batches = micro_batches // accumulation  # of an epoch
+    if (limit := limits["limit_train_batches"]) is not None:
+        batches = min(whole, max(1, int(whole * limit)) if isinstance(limit, float) else limit)
+        converted["limit_train_batches"] = batches * accumulation
+    if (interval := limits["val_check_interval"]) is not None and micro_batches:
+        if isinstance(interval, float):
+            interval = max(1, int(batches * interval))
+        elif interval > whole:
+            raise ConfigurationError(
+                f"trainer.val_check_interval={interval} is more than the {whole} batches of an epoch; leave it out to "
+                "validate after each epoch"
+            )
+        converted["val_check_interval"] = min(interval, batches) * accumulation
     if converted["max_epochs"] is None and converted["max_steps"] < 0:
         converted["max_epochs"] = -1  # time alone ends the run; Lightning's own default is 1,000 epochs
     return converted

@@ -17,6 +17,7 @@ from protoformer.errors import ConfigurationError, DeviceMemoryError, DiskFullEr
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
+NO_HOME = "Could not determine home directory."  # pathlib's error for a user that does not exist
 OLD_FLAGS = {"--draws": "--resamples", "--letters": "--alphabet"}
 
 
@@ -88,6 +89,10 @@ def guarded(work: Callable[[], int]) -> int:
             raise
         return print_error(UserError(f"{error.filename}: {error.strerror or error}"))
     except (RuntimeError, MemoryError) as error:
+        if str(error) == NO_HOME:
+            return print_error(
+                UserError("a path begins with ~ and a name that is no user of this machine; write it out")
+            )
         if not is_out_of_memory(error):
             raise
         return print_error(DeviceMemoryError(f"out of memory; {LESS_MEMORY}"))

@@ -60,7 +60,9 @@ def _warn_of_reordered_labels(config: Mapping[str, Any], overrides: Sequence[str
         return
     own = composed_by_hydra([text for text in overrides if text not in typed], folders).task.rows.get("labels")
     labels = config["task"]["rows"]["labels"]
-    if own is not None and list(own) != labels and sorted(own) == sorted(labels):
+    if not isinstance(labels, list) or own is None or isinstance(own, str):  # numbers, or those of the data
+        return
+    if list(own) != labels and sorted(map(str, own)) == sorted(labels):
         task = config["choices"].get("task")
         log.warning(
             "%s: the labels of task=%s are %s, in this order; integer labels 0, 1, ... are now read as %s (a trained head in "

@@ -62,6 +62,10 @@ def _translated(error: BaseException, folders: Sequence[Path]) -> str:
         name, _, option = missing.rpartition("/")
         plugin = PLUGINS.get(name)
         return f"{first_line(error)}; {advice(option, options(name, folders)) if plugin is None else plugin}"
+    if clash := re.match(r"Error merging override \+*([^=]+)=([\[{].*)", text):
+        name, value = clash.groups()
+        expected = f"a list, as in {name}=[a,b]" if value[0] == "{" else f"a mapping, as in {name}={{a:1}}"
+        return f"{name}={value} does not fit; expected {expected}"
     key = getattr(error, "full_key", None)
     return f"{key}: {first_line(error)}" if key and key not in first_line(error) else first_line(error)
 

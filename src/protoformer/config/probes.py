@@ -21,7 +21,7 @@ def probe_configs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Raises ConfigurationError, naming the entry, where the command line of its task would.
     """
-    entries = [shlex.split(entry) for entry in config["task"].get("probes") or ()]
+    entries = [_words(entry) for entry in config["task"].get("probes") or ()]
     if entries and not config["task"]["splits"].get("train"):
         raise ConfigurationError(
             f"{KEY}: task={config['choices'].get('task')} trains nothing, so there is nothing to follow"
@@ -37,6 +37,13 @@ def probe_configs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise ConfigurationError(f"{KEY}: {' '.join(words)} is named twice")
         configs[name] = _probe_config(config, task, overrides)
     return configs
+
+
+def _words(entry: str) -> list[str]:
+    try:
+        return shlex.split(entry)
+    except ValueError as error:  # a quotation mark that stands alone
+        raise ConfigurationError(f"{KEY}: {entry}: {str(error).lower()}") from None
 
 
 def _probe_config(config: Mapping[str, Any], task: str, overrides: list[str]) -> dict[str, Any]:

@@ -126,8 +126,8 @@ class Recipe(Optimization):
 class Trainer:
     """Limits and intervals, passed to Lightning's Trainer; null leaves Lightning's default."""
 
-    max_epochs: int | None = None  # yaml takes it from recipe.epochs
-    max_steps: int = -1  # yaml takes it from recipe.max_steps
+    max_epochs: Annotated[int, "at least 1, or -1 for no limit"] | None = None  # yaml takes it from recipe.epochs
+    max_steps: Annotated[int, "at least 1, or -1 for no limit"] = -1  # yaml takes it from recipe.max_steps
     limit_train_batches: Limit | None = None  # global batches of an epoch
     limit_val_batches: Limit | None = None  # batches of each dev split
     limit_test_batches: Limit | None = None  # batches of each test split

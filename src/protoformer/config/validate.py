@@ -153,7 +153,8 @@ def _check_together(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
         raise ConfigurationError(
             "how long to train is not set; add recipe.epochs=<n>, recipe.max_steps=<n> or recipe.max_time=<duration>"
         )
-    if recipe["early_stopping"]["patience"] is not None and not task["splits"]["validation"]:
+    holds_out = "held_out" in signature(task["data"]["_target_"]).parameters  # documents of a corpus
+    if recipe["early_stopping"]["patience"] is not None and not (task["splits"]["validation"] or holds_out):
         raise ConfigurationError("recipe.early_stopping.patience needs a dev split: task.splits.validation=<split>")
     if recipe["ema"] is not None and recipe["average"] > 1:
         raise ConfigurationError(

@@ -86,8 +86,15 @@ class SplitSelection:
 
     @classmethod
     def parse(cls, text: str) -> "SplitSelection":
-        words = re.split(r"(?<=[^+])\+(?=[^+])", text)
-        return cls(tuple(DrawnPart.parse(word.strip()) or SplitSlice.parse(word.strip()) for word in words))
+        """Raises DataError for brackets in another notation."""
+        words = [word.strip() for word in re.split(r"(?<=[^+])\+(?=[^+])", text)]
+        parts = tuple(DrawnPart.parse(word) or SplitSlice.parse(word) for word in words)
+        if wrong := next((part for part in parts if "[" in part.split), None):
+            raise DataError(
+                f"{wrong.split}: not a part of a split; write {wrong.split.partition('[')[0] or 'train'}[:80%], [80%:], "
+                "[-100:] or [100:200], of whole numbers"
+            )
+        return cls(parts)
 
     @property
     def splits(self) -> list[str]:

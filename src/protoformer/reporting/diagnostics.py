@@ -49,6 +49,8 @@ def _prediction_problem(rows: Sequence[Mapping[str, Any]], name: str, free_text:
     if all(answer is None for answer in answers):  # completions, of which greedy decoding writes none
         return f"no row of {name} is correct"
     if len(set(answers)) == 1:
+        if all(row.get("label") == answers[0] for row in rows):
+            return f"every row of {name} has the label {answers[0]}: its scores tell nothing"
         what = "label" if not free_text and not any(isinstance(row.get("label"), list) for row in rows) else "text"
         return f"the same {what} for every row of {name}: {answers[0] or '(empty)'}"
     labelled = [row for row in rows if row.get("label") is not None]

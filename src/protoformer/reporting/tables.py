@@ -103,7 +103,7 @@ def counted(number: float, noun: str, plural: str | None = None) -> str:
         text = f"{number:,}"
     else:
         text = f"{number:.1g}" if 0 < number < 0.01 else f"{number:,.2f}".rstrip("0").rstrip(".")
-    return f"{text} {noun if number == 1 else plural or noun + 's'}"
+    return f"{text} {noun if text == '1' else plural or noun + 's'}"
 
 
 def p_text(p: float) -> str:
@@ -113,8 +113,8 @@ def p_text(p: float) -> str:
 
 def abbreviated(number: int) -> str:
     """A count in three digits: 44,066, 22.7 M, 1.5 B."""
-    for name, size in (("B", 1e9), ("M", 1e6)):
-        if number >= size:
+    for name, size, least in (("B", 1e9, 999.5e6), ("M", 1e6, 1e6)):  # 999.5 million are three digits of a billion
+        if number >= least:
             return f"{number / size:.3g} {name}"
     return f"{number:,}"
 

@@ -100,6 +100,10 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is a test-only run and has no weights")
         if self.last_checkpoint.exists() and self.state == "finished":
             return self.last_checkpoint
+        if self.state == "finished":
+            raise RunFolderError(
+                f"{self.path}: the run is finished, but its weights are not here: checkpoints/ was removed or not copied"
+            )
         raise RunFolderError(f"{self.path}: no checkpoints/best.ckpt; the run has not been evaluated yet")
 
     @property
@@ -169,6 +173,14 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         return reader.read_config(self.path)
+
+    def read_whole_config(self) -> dict[str, Any]:
+        """As `read_config`. Raises RunFolderError where a node that every run has is missing: the file was cut short."""
+        config = self.read_config()
+        missing = [name for name in ("model", "task", "choices") if not isinstance(config.get(name), dict)]
+        if missing:
+            raise RunFolderError(f"{self.config_file} is not the whole config of a run: it lacks {', '.join(missing)}")
+        return config
 
     def write_result(self, result: Mapping[str, object]) -> None:
         write_text(self.result_file, json.dumps(_finite(result), indent=2, ensure_ascii=False) + "\n")

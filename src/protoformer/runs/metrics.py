@@ -14,7 +14,7 @@ Curve = tuple[list[int], list[float]]  # steps in rising order, and the values t
 def read_json_lines(file: Path) -> list[Any]:
     """All complete lines; one that a killed run was writing is left out."""
     lines = []
-    for text in file.read_text(encoding="utf-8").splitlines():
+    for text in _lines(file):
         try:
             lines.append(json.loads(text))
         except ValueError:
@@ -34,7 +34,7 @@ def read_curves(file: Path) -> dict[str, Curve]:
     any other line that is no JSON object with a step is a RunFolderError that names it.
     """
     points: dict[str, dict[int, float]] = {}
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = _lines(file)
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -56,6 +56,11 @@ def to_json_line(metrics: dict[str, object]) -> str:
         for key, value in metrics.items()
     }
     return json.dumps(row) + "\n"
+
+
+def _lines(file: Path) -> list[str]:
+    """Lines end at line feeds alone: a text in one may hold other breaks (U+0085, U+2028), which JSON leaves as they are."""
+    return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 def _numbers(row: dict[str, object]) -> dict[str, Any]:

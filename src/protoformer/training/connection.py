@@ -7,6 +7,7 @@ from protoformer.assembly.build import Parts
 from protoformer.assembly.model import STAGES
 from protoformer.assembly.steps import evaluation_limits, limits_in_micro_batches, total_steps
 from protoformer.distributed.signals import StopRequest
+from protoformer.errors import ConfigurationError
 from protoformer.optim.clock import TrainingClock
 from protoformer.training.device_fit import loss_divisor
 from protoformer.training.results.data_map import check_data_map
@@ -20,6 +21,11 @@ def has_training_split(config: Mapping[str, Any]) -> bool:
 def connect(parts: Parts, config: dict[str, Any], stop: StopRequest, clock: TrainingClock | None) -> dict[str, Any]:
     """Connect the module to its run, and return the trainer's limits on batches (`limit_train_batches` and its like)."""
     module, data = parts.module, parts.data
+    stops_early = config["recipe"]["early_stopping"]["patience"] is not None and has_training_split(config)
+    if stops_early and not data.tables["validation"]:
+        raise ConfigurationError(
+            "recipe.early_stopping.patience needs rows to validate on, and none are held out (task.data.held_out)"
+        )
     check_slices(parts)
     check_data_map(parts)
     micro_batches, accumulation = len(data.train_dataloader()), data.batch_config.accumulation

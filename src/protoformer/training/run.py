@@ -129,8 +129,8 @@ def _finished_result(config: Mapping[str, object], folder: RunFolder) -> dict[st
         with best_effort("card.md"):
             card.write_card(folder.path)
     print(
-        f"this run is already finished ({result['finished']}); force=true starts a new attempt (hardware.* and tracking.* "
-        "do not make another run)",
+        f"this run is already finished ({result['finished']}); force=true starts a new attempt (hardware.*, tracking.* "
+        "and views.* do not make another run)",
         file=sys.stderr,
     )
     return result

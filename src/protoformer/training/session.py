@@ -91,7 +91,7 @@ class TrainingSession:
         self.probes = build_probes(self.parts.model.in_config(self.parts.config), self.parts, rank=rank, ranks=ranks)
         micro_batch.take_over(self.parts, config, folder)
         fit_to_device(self.parts, config, self.accelerator)
-        pl.seed_everything(config["seed"] + rank, verbose=False)
+        pl.seed_everything((config["seed"] + rank) % 2**32, verbose=False)  # the range of seeds
         config = self.config = self.parts.config
         self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, self.accelerator))
         self.clock = training_clock(config)

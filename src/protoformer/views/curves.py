@@ -43,7 +43,9 @@ def draw(
     losses = _losses(curves)
     with matplotlib.rc_context(style):
         probed = {
-            name: curve for name, key in probe_metrics.items() if (curve := _hundredfold(_finite(curves[key])))[0]
+            name: curve
+            for name, key in probe_metrics.items()
+            if (curve := _hundredfold(_finite(curves.get(key, ([], [])))))[0]
         }
         panels = len(losses) + 1 + bool(probed)
         figure = Figure(figsize=(4.5 * panels, 3.4), layout="constrained")

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 
 from protoformer.data.batching.samplers import BatchConfig
+from protoformer.data.datamodules import table
 from protoformer.data.datamodules.classification import ClassificationCollate, ClassificationDataModule
 from protoformer.data.datamodules.context import DataContext
 from protoformer.data.examples.labelled import LabelledTextReader
+from protoformer.data.sources.local import LocalSource
 from protoformer.data.sources.source import RawTable
 from protoformer.errors import ConfigurationError
 from protoformer.text.templates import BertTemplate, GptTemplate
@@ -99,3 +101,39 @@ def test_rows_left_out_are_told_of_all_rows() -> None:
     data.on_bad_row = "skip"
     raw = RawTable(pa.table({"a": ["x", "", "y"], "b": ["z", "z", "z"], "label": [0, 1, 1]}), "file", "digest")
     assert data.log_lines(data.encode(raw, "train")) == ["1 of 3 examples left out as unusable: 1 empty text (a)"]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "said"),
+    [
+        ("train", "train[:3]", "train.csv[:3]: 3 of its rows are trained on, too (validation)"),
+        ("train[:6]", "train[4:]", "train.csv[4:]: 2 of its rows are trained on, too (validation)"),
+        ("train[all but fold 0/5, seed 0]", "train[:5]", " of its rows are trained on, too (validation)"),
+        ("train[:10]", "train[:100%]", "train.csv[:100%]: its rows are those that are trained on (validation)"),
+        ("train[:6]", "train[6:]", None),
+        ("train[all but fold 0/5, seed 0]", "train[fold 0/5, seed 0]", None),
+        ("train[:2]", "dev[:2]", None),
+    ],
+)
+def test_rows_that_are_trained_on_and_evaluated_are_told(
+    train: str, validation: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train", "dev"):
+        rows = [f"x {name} {i},{'no' if i % 2 else 'yes'}\n" for i in range(10)]
+        (tmp_path / f"{name}.csv").write_text("a,label\n" + "".join(rows))
+    lines: list[str] = []
+    monkeypatch.setattr(table.log, "warning", lambda text, *values: lines.append(text % values))
+    ClassificationDataModule(
+        DataContext(
+            reader=LabelledTextReader(".", "a", labels=["no", "yes"]),
+            splits={"train": train, "validation": validation, "test": None},
+            source=LocalSource(str(tmp_path)),
+            tokenizer=WORDS,
+            template=BertTemplate(WORDS),
+            max_len=32,
+            batch_config=BatchConfig(2),
+            cache=tmp_path / "cache",
+        )
+    ).setup()
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]

@@ -166,6 +166,15 @@ def test_every_form_of_json_is_read(tmp_path: Path, content: str) -> None:
         assert (found.text_a, found.labels.tolist()) == (["x", "y"], [1, 0])
 
 
+TABLE = r"a\.json: one object that holds a whole table .*orient='records', lines=True"
+TABLES: list[dict[str, Any]] = [  # of pandas' to_json: columns, index, split, and a dictionary of lists
+    {"text": {"0": "x", "1": "y"}, "label": {"0": 1, "1": 0}},
+    {"0": ROWS[0], "1": ROWS[1]},
+    {"columns": ["text", "label"], "index": [0, 1], "data": [["x", 1], ["y", 0]]},
+    {"text": ["x", "y"], "label": [1, 0]},
+]
+
+
 def test_json_that_is_none_is_told(tmp_path: Path) -> None:
     for content, message in (
         ('[{"text": "x"}, {"text": ', r"a\.json: not JSON \(Expecting value"),
@@ -173,6 +182,7 @@ def test_json_that_is_none_is_told(tmp_path: Path) -> None:
         ("[]", r"a\.json: no rows"),
         ("[" * 5000, r"a\.json: not JSON \(nested too deeply"),
         ("nothing\nat all\n", r"a\.json, line 1: not JSON \(.*no row can be read"),
+        *((json.dumps(table, indent=indent), TABLE) for table in TABLES for indent in (None, 1)),
     ):
         with pytest.raises(DataError, match=message):
             raw(tmp_path, "a.json", content)
@@ -353,3 +363,40 @@ def test_types_that_differ_between_files_and_rows_are_one_column(tmp_path: Path)
         path.write_text("".join(json.dumps(row) + "\n" for row in each))
     found = READER.read(LocalSource(str(tmp_path)).load(DatasetRef("set"), "train"), "train")
     assert (found.text_a, found.labels.tolist()) == (["x", "2024", "z"], [1, 1, 1])
+
+
+def test_one_row_of_lists_and_objects_is_a_row(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": "x", "tokens": ["a", "b"]},
+        {"tokens": ["a", "b"]},
+        {"a": {"x": 1}, "b": {"y": 1}},
+    ]
+    for row in (*rows, {"a": [1], "b": [2]}):
+        assert raw(tmp_path, "a.jsonl", json.dumps(row) + "\n").table.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"text,label\nx,1\n"), "compressed by gzip; name it a.csv.gz"),
+        (bz2.compress(b"text,label\nx,1\n"), "compressed by bzip2; name it a.csv.bz2"),
+        (lzma.compress(b"text,label\nx,1\n"), "compressed by xz; name it a.csv.xz"),
+        (b"PK\x03\x04\x14\x00", "a zip archive or an Excel file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an Excel file of the old format"),
+        (b"PAR1\x15\x04", "parquet; name it a.parquet"),
+    ],
+)
+def test_a_file_of_another_format_is_named_as_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.csv: not a text file: {message}"):
+        raw(tmp_path, "a.csv", content)
+
+
+def test_names_of_columns_with_spaces_are_seen_to_have_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'text' \(task\.rows\.text_a\).*; it has ' text ', 'label '$"):
+        READER.read(raw(tmp_path, "a.csv", " text ,label \nx,1\n"), "train")
+
+
+@pytest.mark.parametrize("labels", [[], ["a"], ["a", "a"], ["a", "b", "a"]])
+def test_labels_are_two_different_ones_at_least(labels: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match=r"task\.rows\.labels=\[.*a classifier needs two labels"):
+        LabelledTextReader("set", "text", labels=labels)

@@ -61,11 +61,22 @@ def test_the_card_has_its_figure_its_regions_and_the_label_errors(folder: Path) 
     assert (folder / "data_map.svg").read_text() == svg
 
 
+def test_label_errors_of_files_are_named_by_file_and_line(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
+    rows[7]["location"] = "reviews.csv, line 19"
+    (folder / FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = write_card(folder).read_text()
+    assert r"| 7 | reviews.csv, line 19 | no | yes \| \<b\> | 2.33 |" in text
+    assert "| row | location | label |" in text
+
+
 def test_one_epoch_says_that_it_is_too_few(folder: Path) -> None:
     rows = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
     for row in rows:
         row["probabilities"], row["predictions"] = row["probabilities"][:1], row["predictions"][:1]
     (folder / FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "a data map needs several" in write_card(folder).read_text()
+    (folder / FILE).write_text("")
+    assert "Data map" not in write_card(folder).read_text()
     (folder / FILE).unlink()
     assert "Data map" not in write_card(folder).read_text()

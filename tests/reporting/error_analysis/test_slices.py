@@ -1,6 +1,7 @@
 """Slices of evaluated examples: who belongs to which, and their table in the card."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,21 @@ def test_columns_of_many_values_are_grouped() -> None:
     names: list[Row] = [{"columns": {"user": f"u{value}"}} for value in [*range(20), *range(11)]]
     slices = slices_by("user", names)
     assert (len(slices), slices[-1].value, slices[-1].members.sum()) == (13, "8 other values", 8)
+
+
+def test_numbers_that_a_csv_holds_as_text_are_numbers_and_rows_without_one_a_slice() -> None:
+    values = ["", *(f"{value / 2:g}" for value in range(40)), " "]
+    assert [(each.value, each.members.sum()) for each in slices_by("score", [{"columns": {"score": v}} for v in values])] == [
+        ("0 to 4.5", 10), ("5 to 9.5", 10), ("10 to 14.5", 10), ("15 to 19.5", 10), ("(null)", 2),
+    ]  # fmt: skip
+    mixed: list[Row] = [{"columns": {"score": value}} for value in (None, math.nan, *range(20))]
+    assert members("score", mixed)["(null)"] == [0, 1]
+    assert members("score", mixed)["0 to 4"] == [2, 3, 4, 5, 6]
+    versions: list[Row] = [{"columns": {"score": f"1.{value}.0"}} for value in range(14)]
+    assert len(slices_by("score", versions)) == 13  # no numbers: twelve values and the others
+    names: list[Row] = [{"columns": {"score": f"1_{value}"}} for value in range(14)]
+    assert len(slices_by("score", names)) == 13
+    assert members("score", [{"columns": {"score": "7"}}] * 3) == {"7": [0, 1, 2]}
 
 
 @pytest.fixture

@@ -73,6 +73,19 @@ def test_ranks_and_micro_batches_learn_the_same_batch(tmp_path: Path) -> None:
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)  # without dropout
 
 
+@pytest.mark.parametrize("key", ["overfit=0.05", "profile=5"])
+def test_a_task_that_trains_nothing_is_refused(tmp_path: Path, key: str) -> None:
+    words = [
+        *KINDS["classification"],
+        "task.splits.train=null",
+        "task.needs_head=false",
+        "trainer.overfit=null",
+        f"trainer.{key}",
+    ]
+    with pytest.raises(ConfigurationError, match=rf"trainer\.{key} is of training steps, and task=\S+ trains nothing"):
+        train(config(tmp_path, *words), "")
+
+
 def test_without_a_number_of_steps_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"trainer\.overfit needs a number of steps"):
         train(config(tmp_path, *KINDS["classification"], "trainer.max_steps=-1"), "")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from protoformer.config.compose import compose
+from protoformer.durations import canonical, seconds_of
 from protoformer.errors import ConfigurationError, InterruptedRunError
 from protoformer.models.weights import read_pickle
 from protoformer.optim import clock as clocks
@@ -184,7 +185,23 @@ def test_one_duration_has_one_run_name(tmp_path: Path) -> None:
     assert timed[0] == timed[1] != plain
 
 
-@pytest.mark.parametrize("value", ["90", "1:30", "0s", "2 hours", "-1h", "30s1h", "h", "1e3"])
+@pytest.mark.parametrize("value", ["90", "1:30", "0s", "0.0001s", "2 hours", "-1h", "30s1h", "h", "1e3"])
 def test_what_is_no_duration_is_refused_in_one_line(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigurationError, match=r"recipe\.max_time=.* does not fit; expected a duration such as 30s"):
         config(tmp_path / "out", f"recipe.max_time='{value}'")
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "seconds"),
+    [
+        ("1.1h", "1h6m", 3960.0),  # in binary 3960.0000000000005
+        ("1.7d", "1d16h48m", 146880.0),
+        ("1.005m", "1m0.3s", 60.3),
+        ("59.9999999s", "1m", 60.0),
+        ("1234567.89s", "14d6h56m7.89s", 1234567.89),
+        ("100000s", "1d3h46m40s", 100000.0),
+    ],
+)
+def test_a_duration_has_one_spelling_that_is_read_back(typed: str, text: str, seconds: float) -> None:
+    assert canonical(typed) == text == canonical(text)
+    assert seconds_of(text) == seconds

@@ -1,8 +1,13 @@
 """`views.slices`: columns of the data set are recorded for the card, and unknown ones refused before anything is trained."""
 
+import datetime
 import json
+import math
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from protoformer.config.compose import compose
@@ -52,6 +57,30 @@ def test_a_column_is_recorded_and_scored(words: list[str], tmp_path: Path) -> No
     assert "| source: s1 | 8 | " in card
     assert "| level: 6 to 11 | 6 | " in card
     assert "| negation: present | 24 | " in card
+
+
+def test_columns_that_json_has_no_word_for_are_recorded_as_text(words: list[str], tmp_path: Path) -> None:
+    data = tmp_path / "tables"
+    data.mkdir()
+    day = datetime.date(2024, 2, 29)
+    rows = [
+        {
+            "text": f"word {i}",
+            "label": "ab"[i % 2],
+            "day": day,
+            "price": Decimal("1.50"),
+            "blob": b"x",
+            "share": math.nan,
+        }
+        for i in range(ROWS)
+    ]
+    for name in ("train", "dev"):
+        pq.write_table(pa.Table.from_pylist(rows), data / f"{name}.parquet")
+    train(compose([*words, f"source.root={data}", "views.slices=[day,price,blob,share]"]), "")
+    folder = next(tmp_path.rglob("result.json")).parent
+    first = json.loads((folder / "predictions" / "val.jsonl").read_text().splitlines()[0])
+    assert first["columns"] == {"day": "2024-02-29", "price": "1.50", "blob": "b'x'", "share": None}
+    assert "| day: 2024-02-29 | 24 | " in (folder / "card.md").read_text()
 
 
 def test_an_unknown_column_is_refused_before_training(words: list[str], tmp_path: Path) -> None:

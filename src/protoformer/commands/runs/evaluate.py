@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protoformer.errors import ConfigurationError
+from protoformer.errors import ConfigurationError, RunFolderError
 
 HELP = "score a trained model on another task, split or data; a language model on files (task=lm/files)"
 FILES_TASK = "lm/files"
@@ -135,7 +135,12 @@ def config_of(source: str) -> dict[str, Any] | None:
     from protoformer.runs.reader import read_config  # not at the top: slow to import
 
     folder = Path(source).expanduser()
-    return read_config(folder) if (folder / "config.yaml").is_file() else None
+    if not (folder / "config.yaml").is_file():
+        return None
+    config = read_config(folder)
+    if not isinstance(config.get("choices"), dict):
+        raise RunFolderError(f"{folder / 'config.yaml'} is not the whole config of a run: it lacks choices")
+    return config
 
 
 def _model_of(source: str) -> str:

@@ -123,7 +123,7 @@ FOREIGN_KEYS: dict[str, Advice] = {  # by the last part of the dotted key that w
     "save_interval": Advice("trainer.checkpoint_every"),
     "every_n_train_steps": Advice("trainer.checkpoint_every"),
     "save_strategy": Advice("trainer.checkpoint_every"),
-    "save_total_limit": Advice(None, "the last and the best checkpoint are kept, no more"),
+    "save_total_limit": Advice("trainer.keep_checkpoints", "of an unfinished run; the best one is kept besides"),
     "save_top_k": Advice(None, "the last and the best checkpoint are kept, no more"),
     "eval_steps": Advice("trainer.val_check_interval", "batches between validations; otherwise after each epoch"),
     "eval_strategy": Advice("trainer.val_check_interval", "batches between validations; otherwise after each epoch"),

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import lightning.pytorch as pl
+import numpy as np
+from numpy import ndarray
 
 from protoformer.data.batching.loader import BatchLoader
 from protoformer.data.batching.samplers import BatchConfig, MicroBatchSampler
@@ -43,6 +45,8 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
         self.batch_config, self.on_bad_row = context.batch_config, on_bad_row
         self.splits = {role: context.splits_of(role) for role in ROLES}
         self.tables: dict[Role, dict[str, AnyTable]] = {}
+        # of each split or part of splits: their names, and its rows in them
+        self._parts: dict[tuple[Role, str], tuple[list[str], ndarray]] = {}
 
     def encode(self, raw: RawTable, role: Role) -> AnyTable:
         """Rows as ids; `stats` count what was truncated, skipped, ..."""
@@ -97,9 +101,18 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
     def _warn_of_training_rows(self) -> None:
         trained_on = {table.stats["digest"] for table in self.tables["train"].values()}
         for role in ("validation", "test"):
-            for table in self.tables[role].values():
+            for name, table in self.tables[role].items():
                 if table.stats["digest"] in trained_on:
                     log.warning("%s: its rows are those that are trained on (%s)", table.stats["origin"], role)
+                elif shared := self._rows_in_both(role, name):
+                    log.warning("%s: %d of its rows are trained on, too (%s)", table.stats["origin"], shared, role)
+
+    def _rows_in_both(self, role: Role, split: str) -> int:
+        """Rows of an evaluated part of a split that the training part of the same split has as well."""
+        evaluated, trained = self._parts.get((role, split)), self._parts.get(("train", ""))
+        if evaluated is None or trained is None or evaluated[0] != trained[0]:
+            return 0
+        return len(np.intersect1d(evaluated[1], trained[1]))
 
     def raw(self, role: Role, split: str) -> RawTable:
         """The rows of a split (or slice of one) as the source gives them; `split` is our name of it."""
@@ -119,6 +132,7 @@ class TableDataModule(pl.LightningDataModule, Generic[AnyTable]):
 
     def _table(self, role: Role, split: str) -> AnyTable:
         raw = self.raw(role, split)
+        self._parts[role, split] = SplitSelection.parse(self.splits[role][split]).splits, np.asarray(raw.row_numbers)
         settings: dict[str, object] = {
             "data": raw.digest,
             "tokenizer": self.tokenizer.digest,

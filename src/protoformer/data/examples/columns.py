@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from protoformer.data.examples.labels import column_of_classes, column_of_numbers, with_class_names
 from protoformer.data.examples.values import as_text, python_values, without_json
+from protoformer.data.sources.rows import listed
 from protoformer.data.sources.source import DatasetRef, RawTable, Role
 from protoformer.errors import DataError
 
@@ -29,9 +30,9 @@ def check_columns(raw: RawTable, needed: Sequence[str], reader: DatasetRef) -> N
     names = raw.table.column_names
     if missing := [name for name in needed if name not in names]:
         described = ", ".join(f"{name!r}{_keys_of(name, reader)}" for name in missing)
-        raise DataError(f"{raw.origin}: no column {described}; it has {', '.join(names)}")
+        raise DataError(f"{raw.origin}: no column {described}; it has {listed(names)}")
     if doubled := [name for name in needed if names.count(name) > 1]:
-        raise DataError(f"{raw.origin}: column {doubled[0]!r} stands twice in {', '.join(names)}")
+        raise DataError(f"{raw.origin}: column {doubled[0]!r} stands twice in {listed(names)}")
     if raw.table.num_rows == 0:
         raise DataError(f"{raw.origin}: zero rows")
 

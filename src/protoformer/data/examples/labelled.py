@@ -32,7 +32,7 @@ class LabelledTextReader(DatasetRef):
     `labels` are the names of the classes in order; None makes the label a number (regression), "auto" stands for those of the
     training split until they are found (`assembly.own_data`). `symmetric`: the two texts may change places.
 
-    Raises ConfigurationError for a symmetric data set of one text.
+    Raises ConfigurationError for a symmetric data set of one text, and for labels that are not two different ones at least.
     """
 
     text_a: str
@@ -51,6 +51,14 @@ class LabelledTextReader(DatasetRef):
             raise ConfigurationError(
                 "task.rows.symmetric=true needs two texts, and there is one; name the other as "
                 "task.rows.text_b, or leave symmetric out"
+            )
+        if self.labels is None or self.labels == "auto":
+            return
+        names = [str(label) for label in self.labels]
+        if len(set(names)) < max(2, len(names)):
+            raise ConfigurationError(
+                f"task.rows.labels=[{', '.join(names)}]: a classifier needs two labels at least, each named once; null is for "
+                "numbers (regression), auto for the labels of the training data"
             )
 
     def read(self, raw: RawTable, role: Role, on_bad_row: OnBadRow = "error") -> LabelledExamples:

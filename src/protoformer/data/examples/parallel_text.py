@@ -1,7 +1,7 @@
 """Parallel text: pairs of a source text and its translation."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -50,9 +50,7 @@ class ParallelTextReader(DatasetRef):
         columns = [self._column(raw.table, language, raw.origin) for language in languages]
         if not raw.table.num_rows:
             raise DataError(f"{raw.origin}: zero rows")
-        parts = RawTable(
-            pa.table(dict(zip(languages, columns, strict=True))), raw.origin, "", raw.files, raw.first_row, raw.broken
-        )
+        parts = replace(raw, table=pa.table(dict(zip(languages, columns, strict=True))))
         bad_rows = LanguageRows(parts, on_bad_row)
         texts = [nullable_texts(parts, language, bad_rows) for language in languages]
         for language, column in zip(languages, texts, strict=True):
@@ -94,6 +92,7 @@ class LanguageRows(BadRows):
     """Bad rows of parallel text. Where each language has a file, a message names that file."""
 
     def where(self, row: int, column: str) -> str:
-        if self.raw.origin.endswith(ANY_LANGUAGE):
-            return f"{self.raw.origin.removesuffix(ANY_LANGUAGE)}.{column}, line {self.raw.first_row + row + 1}"
+        split, mark, _ = self.raw.origin.rpartition(ANY_LANGUAGE)
+        if mark and " + " not in self.raw.origin:  # a whole split, or a part of one
+            return f"{split}.{column}, line {self.raw.row_numbers[row] + 1}"
         return f"{self.raw.location(row)}, language {column!r}"

@@ -17,12 +17,15 @@ class _DoubledKeyError(ValueError):
 
 
 def rows(path: Path, encoding: str | None) -> Iterator[FileRow]:
-    """The rows of a file, in the form that its beginning shows. Rows that cannot be read are broken."""
+    """The rows of a file, in the form that its beginning shows. Rows that cannot be read are broken.
+
+    Raises DataError for a file that is not JSON, and for one object that holds a table by its columns.
+    """
     with open_text(path, encoding) as file:
         first = next((line for line in file if line.strip()), "")
         more = any(line.strip() for line in file)
     value, problem = _parsed(first)
-    if isinstance(value, dict) and (more or not _nested_rows(value)):
+    if isinstance(value, dict) and (more or not (_nested_rows(value) or _is_table(value))):
         yield from _line_rows(path, encoding)
         return
     with open_text(path, encoding) as file:
@@ -53,6 +56,11 @@ def _value_rows(values: list[Any], path: Path) -> Iterator[FileRow]:
         (value,) = values
         if isinstance(value, dict):
             values = _nested_rows(value) or [value]
+            if values == [value] and _is_table(value):
+                raise DataError(
+                    f"{path}: one object that holds a whole table (as pandas' to_json writes it); expected an object a row: "
+                    "to_json(path, orient='records', lines=True)"
+                )
         elif isinstance(value, list):
             values = value
     if values and isinstance(values[0], dict) and isinstance(values[0].get("paragraphs"), list):
@@ -67,6 +75,18 @@ def _nested_rows(value: dict[str, Any]) -> list[Any]:
     """The array of rows that an object holds (`data` in SQuAD's own file)."""
     arrays = [value[key] for key in ROW_KEYS if isinstance(value.get(key), list)]
     return arrays[0] if arrays and all(isinstance(each, dict) for each in arrays[0]) else []
+
+
+def _is_table(value: dict[str, Any]) -> bool:
+    """Whether an object is a table by columns or by index, each as a list or an object, or its columns apart from its rows."""
+    parts = list(value.values())
+    if {"columns", "data"} <= value.keys() and all(isinstance(part, list) for part in parts):
+        return True
+    if len(parts) < 2 or not isinstance(parts[0], list | dict) or len(parts[0]) < 2:
+        return False
+    if isinstance(parts[0], list):
+        return all(isinstance(part, list) and len(part) == len(parts[0]) for part in parts)
+    return all(isinstance(part, dict) and part.keys() == parts[0].keys() for part in parts)
 
 
 def _squad_rows(articles: list[dict[str, Any]], path: Path) -> Iterator[FileRow]:

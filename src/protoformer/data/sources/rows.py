@@ -48,17 +48,22 @@ def position(index: int, lines: Sequence[int] | None = None, first: int = 0) -> 
     return f"line {lines[index]}" if lines else f"row {first + index + 1}"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names of columns for a message; those with spaces around them, or of no letters, between quotes."""
+    return ", ".join(name if name == name.strip() and name else repr(name) for name in names)
+
+
 def check_names(names: Sequence[str], path: Path) -> None:
     """Raises DataError for a column name that stands twice."""
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{path}: column {doubled[0]!r} stands twice in {', '.join(names)}; rename or remove one")
+        raise DataError(f"{path}: column {doubled[0]!r} stands twice in {listed(names)}; rename or remove one")
 
 
 def selected_columns(columns: Sequence[str] | None, available: Sequence[str], origin: str) -> list[str]:
     """The columns to read (None: all). Raises DataError where one is missing."""
     missing = [name for name in columns or () if name not in available]
     if missing:
-        raise DataError(f"{origin}: no column {', '.join(map(repr, missing))}; it has {', '.join(available)}")
+        raise DataError(f"{origin}: no column {', '.join(map(repr, missing))}; it has {listed(available)}")
     return list(columns or available)
 
 

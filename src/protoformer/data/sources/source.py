@@ -4,6 +4,7 @@ A split is read whole (`load`), or, where it may not fit in memory, as a stream 
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from protoformer.data.sources.text_files import ROWS_PER_BATCH, base_suffix
 from protoformer.runs.digests import file_digest
 
 Role = Literal["train", "validation", "test"]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class RawTable:
             broken={new: self.broken[number] for new, number in enumerate(numbers) if number in self.broken},
         )
 
+    @property
+    def row_numbers(self) -> Sequence[int]:
+        """The number of each row in the whole split (in the whole splits together, where there are several)."""
+        return range(self.first_row, self.first_row + self.table.num_rows) if self.rows is None else self.rows
+
     def location(self, row: int) -> str:
         """The file and the line of a row (the row, where the file has no lines) for a message."""
         row_in_file = self.first_row + row if self.rows is None else int(self.rows[row])
@@ -94,26 +101,35 @@ class RawStream:
 
 @dataclass(frozen=True)
 class SplitSlice:
-    """A split, or a slice of it in the notation of `datasets`: `train[:80%]`, `train[80%:]`, `train[100:200]`."""
+    """A split, or a slice of it in the notation of `datasets`: `train[:80%]`, `train[-20%:]`, `train[100:200]`."""
 
     split: str
     bounds: str = ""  # `[80%:]`
 
     @classmethod
     def parse(cls, text: str) -> "SplitSlice":
-        match = re.fullmatch(r"([^\[]+)(\[(?:\d+%?)?:(?:\d+%?)?\])", text)
+        match = re.fullmatch(r"([^\[]+)(\[(?:-?\d[\d_]*%?)?:(?:-?\d[\d_]*%?)?\])", text)
         return cls(*match.groups()) if match else cls(text)
 
     def indices(self, count: int) -> range:
-        """Indices of the slice among `count` rows; percentages are rounded to the nearest row."""
+        """Indices of the slice among `count` rows; percentages are rounded to the nearest row, and what is negative counts from
+        the end. Of a slice that reaches beyond the rows those that there are."""
+        start, stop = self._bounds(count)
+        return range(count)[start:stop]
+
+    def _bounds(self, count: int) -> tuple[int, int]:
         start, _, stop = self.bounds[1:-1].partition(":")
-        return range(count)[_row(start, 0, count) : _row(stop, count, count)]
+        return _row(start, 0, count), _row(stop, count, count)
 
     def apply(self, raw: RawTable) -> RawTable:
         """The rows of the slice."""
         if not self.bounds:
             return raw
         rows = self.indices(raw.table.num_rows)
+        if any(abs(bound) > raw.table.num_rows for bound in self._bounds(raw.table.num_rows)):
+            log.warning("%s%s reaches beyond the %d rows that there are", self.split, self.bounds, raw.table.num_rows)
+        if len(rows) == raw.table.num_rows:
+            return replace(raw, origin=f"{raw.origin}{self.bounds}")
         return RawTable(
             raw.table.slice(rows.start, len(rows)),
             f"{raw.origin}{self.bounds}",
@@ -125,7 +141,7 @@ class SplitSlice:
 
 
 def _row(bound: str, default: int, count: int) -> int:
-    return round(int(bound[:-1]) / 100 * count) if bound.endswith("%") else int(bound or default)
+    return round(int(bound[:-1]) / 100 * count) if bound.endswith("%") else int(bound or default)  # int reads 1_000
 
 
 class Source(Protocol):

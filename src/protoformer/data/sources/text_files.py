@@ -27,6 +27,17 @@ BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+SIGNATURES = {  # of files that are no text, whatever their name says: what each is, and what would do
+    b"\x1f\x8b": "compressed by gzip; name it {name}.gz",
+    b"BZh": "compressed by bzip2; name it {name}.bz2",
+    b"\xfd7zXZ\0": "compressed by xz; name it {name}.xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; decompress it, or use gzip, bzip2 or xz",
+    b"PK\x03\x04": "a zip archive or an Excel file; unpack it, or save it as CSV (UTF-8)",
+    b"\xd0\xcf\x11\xe0": "an Excel file of the old format; save it as CSV (UTF-8)",
+    b"%PDF-": "a PDF; what is read is text",
+    b"PAR1": "parquet; name it {stem}.parquet",
+    b"SQLite format 3": "an SQLite database; export the table as CSV",
+}
 HEAD_BYTES = 4096  # in which UTF-16 without a byte order mark shows its zero bytes
 UTF16_RATE = 4  # with more than one zero byte in so many a file is taken for UTF-16
 ZERO_BYTE = "a zero byte, which is no character of a text"
@@ -57,10 +68,13 @@ def _without_line_feed(path: Path) -> bool:
 
 
 def open_text(path: Path, encoding: str | None, newline: Literal["", "\n", "\r"] = "\n") -> io.TextIOWrapper:
-    """The decompressed text of a file. Raises DataError for a file full of zero bytes whose encoding is not known."""
+    """The decompressed text of a file. Raises DataError for a file that is no text: of another format, or full of zero bytes
+    in an encoding that is not known."""
     raw: Any = COMPRESSED[path.suffix](path, "rb") if path.suffix in COMPRESSED else path.open("rb")
     try:
         head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
+        if what := next((what for signature, what in SIGNATURES.items() if head.startswith(signature)), None):
+            raise DataError(f"{path}: not a text file: {what.format(name=path.name, stem=path.stem)}")
         marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
         if marked is None and encoding is None and head.count(b"\0") * UTF16_RATE > len(head):
             raise DataError(

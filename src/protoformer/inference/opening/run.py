@@ -19,13 +19,13 @@ def open_run(path: Path) -> OpenedModel:
     WeightsError when its checkpoint is corrupt.
     """
     folder = RunFolder.open(path)
-    config = folder.read_config()
+    config = folder.read_whole_config()
     trained = bool(config["task"]["splits"].get("train"))
     state = _state(folder) if trained else None
     if not (folder.path / "tokenizer").is_dir():
-        raise RunFolderError(
-            f"{folder.path}: no tokenizer folder; it is written when the run ends (the same command continues it)"
-        )
+        unfinished = "it is written when the run ends (the same command continues it)"
+        why = "it was removed or not copied" if folder.state == "finished" else unfinished
+        raise RunFolderError(f"{folder.path}: no tokenizer folder; {why}")
     module = build_module(config, builder_arguments(config["model"]))
     if state is None:
         _load_tested(module, config, folder)

@@ -20,6 +20,7 @@ from protoformer.modules.evaluation import EvalOutputs, PredictionRow, Stage, ga
 from protoformer.modules.kinds.classification_evaluation import ClassificationEvaluation
 from protoformer.modules.logit_targets import EncodedQuery, LogitTarget, label_target, pooler_positions
 from protoformer.modules.objective.auxiliary import AuxiliaryLanguageModel
+from protoformer.modules.objective.class_weights import balanced_weights, checked_weights, warn_of_missing
 from protoformer.modules.objective.loss import Loss
 from protoformer.modules.queries import (
     Prediction,
@@ -68,19 +69,17 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
         self.backbone = backbone
         self.labels, self.metrics, self.splits = labels, list(metrics), splits
         self.is_balanced = class_weights == "balanced"
-        self.register_buffer("class_weights", _checked_weights(class_weights, labels, aux_lm_weight), persistent=False)
+        self.register_buffer("class_weights", checked_weights(class_weights, labels, aux_lm_weight), persistent=False)
         self.auxiliary = AuxiliaryLanguageModel(backbone, aux_lm_weight)
         self.head = ClassificationHead(backbone.d_model, len(labels) if labels else 1, backbone.dropout)
 
     def prepare_training(self, table: Any) -> None:
-        if self.is_balanced and self.labels is not None:
-            counts = torch.tensor(table.labels).long().bincount(minlength=len(self.labels)).double()
-            if missing := [label for label, count in zip(self.labels, counts, strict=True) if not count]:
-                raise ConfigurationError(
-                    f"task.module.class_weights=balanced: no training row has the label {missing[0]}; give a weight a label"
-                )
-            weights = counts.sum() / (len(counts) * counts)
-            self.class_weights = weights.to(self.device, torch.float32)
+        if self.labels is None:
+            return
+        if self.is_balanced:
+            self.class_weights = balanced_weights(table.labels, self.labels).to(self.device)
+        elif self.scores_classes:
+            warn_of_missing(table.labels, self.labels)
 
     def forward(self, batch: AnyBatch) -> Float[Tensor, "batch labels"]:
         return self.logits(self.hidden(batch), batch)
@@ -245,28 +244,3 @@ class ClassificationModule(TaskModule[AnyBatch, None]):
         if self.labels is None or not self.scores_classes:
             return False
         return len(self.labels) <= scoring.MAX_CLASSES or scoring.CONFUSION_MATRIX in self.metrics
-
-
-def _checked_weights(
-    class_weights: Sequence[float] | str | None, labels: Sequence[str] | None, aux_lm_weight: float
-) -> Tensor | None:
-    """The weights as a tensor; None for none, and for those that the training rows will give."""
-    if class_weights is None:
-        return None
-    key = "task.module.class_weights"
-    if labels is None:
-        raise ConfigurationError(f"{key} needs labels; this task is a regression")
-    if aux_lm_weight:
-        raise ConfigurationError(
-            f"{key} and recipe.aux_lm_weight cannot be combined: their means are over different counts"
-        )
-    if isinstance(class_weights, str):
-        return None
-    if len(class_weights) != len(labels):
-        raise ConfigurationError(
-            f"{key}: {len(class_weights)} weights for {len(labels)} labels ({', '.join(labels[:8])})"
-        )
-    weights = torch.tensor([float(weight) for weight in class_weights])
-    if not (weights.isfinite().all() and (weights > 0).all()):
-        raise ConfigurationError(f"{key}={list(class_weights)}: every weight is a number above 0")
-    return weights

@@ -93,7 +93,9 @@ def read_curves(folders: Sequence[str], metric: str | None = None) -> tuple[list
         else:
             runs.append(run)
     curves, groups = [], _groups(runs)
-    for key, members in sorted(groups.items()):
+    for key, of_group in sorted(groups.items()):
+        members, repeated = _distinct(of_group)
+        left_out += repeated
         sizes, label = _sizes(members, metric), _label(key, groups)
         if len(sizes) < 2:
             number = f"{len(members)} run{'s' * (len(members) != 1)}"
@@ -156,6 +158,22 @@ def _groups(runs: Sequence[ReportedRun]) -> dict[_Key, list[ReportedRun]]:
         for name, run in zip(recipe_names(settings, list(typed)), members, strict=True):
             groups[_Key(task, model, name, _dev_data(run.result))].append(run)
     return groups
+
+
+def _distinct(runs: Sequence[ReportedRun]) -> tuple[list[ReportedRun], list[str]]:
+    """Runs without those that repeat the seed and the training rows of another, whose scores are no further sample; and a line
+    for each of these."""
+    kept: list[ReportedRun] = []
+    left_out: list[str] = []
+    by_rows: dict[tuple[str, int | None, object], ReportedRun] = {}
+    for run in runs:
+        digest = ((run.result.get("digests") or {}).get("data") or {}).get("train", run.record.folder)
+        same = by_rows.setdefault((str(digest), training_examples(run.result), seed_of(run)), run)
+        if same is run:
+            kept.append(run)
+        else:
+            left_out.append(f"{run.record.folder}: seed and training rows of {same.record.folder}")
+    return kept, left_out
 
 
 def _label(key: _Key, keys: Iterable[_Key]) -> str:

@@ -51,7 +51,8 @@ def section(folder: Path) -> str:
     file = folder / FILE
     if not file.exists():
         return ""
-    rows = reader.read_predictions(file)
+    if not (rows := reader.read_predictions(file)):
+        return ""
     epochs = len(_numbers(rows[0]))
     probabilities = np.array([_numbers(row) for row in rows]).T
     right = np.array([[name == row["label"] for name in row["predictions"]] for row in rows]).T  # type: ignore[attr-defined]
@@ -108,10 +109,21 @@ def _candidates(rows: Sequence[Mapping[str, Any]], mapped: DataMap) -> str:
     indices = mapped.label_errors()
     if not indices:
         return "Every label was the most probable one after each epoch: there are no candidates for label errors."
-    heads = ("row", "label", "last prediction", "confidence", "variability", "correctness", "text")
+    has_locations = all("location" in rows[index] for index in indices)
+    heads = (
+        "row",
+        *(["location"] if has_locations else []),
+        "label",
+        "last prediction",
+        "confidence",
+        "variability",
+        "correctness",
+        "text",
+    )
     lines = [
         (
             rows[index]["id"],
+            *([rows[index]["location"]] if has_locations else []),
             rows[index]["label"],
             rows[index]["predictions"][-1],
             *(f"{100 * column[index]:.2f}" for column in (mapped.confidence, mapped.variability, mapped.correctness)),
@@ -121,7 +133,7 @@ def _candidates(rows: Sequence[Mapping[str, Any]], mapped: DataMap) -> str:
     ]
     return (
         f"### Most likely label errors\n\nThe {len(indices)} examples of the least confidence + variability, by their row in "
-        "the training split, from 0. Some are right and hard: read them before you change a label.\n\n"
+        "what is trained on, from 0. Some are right and hard: read them before you change a label.\n\n"
         + markdown_table(heads, lines, right=("row", "confidence", "variability", "correctness"))
     )
 

@@ -40,7 +40,7 @@ def _split(record: reader.Record, file: Path, names: Sequence[str]) -> str:
     rows = reader.read_predictions(predictions)
     if [row["id"] for row in rows] != [row["id"] for row in scored]:
         return ""
-    slices = [(name, each) for name in names for each in slices_by(name, rows)]
+    slices = [(name, each) for name in dict.fromkeys(names) for each in slices_by(name, rows)]
     if not slices:
         return ""
     split = file.stem.replace("_", "/", 1)

@@ -5,9 +5,11 @@ overlap     of two texts: the distinct words that they share, over those of the 
             overlap is what models of inference are known to rely on (McCoy et al. 2019, arXiv 1902.01007)
 negation    which text has a negation, in English: no, not, n't, never, none, nobody, nothing, nowhere, neither, nor, cannot
             (Gururangan et al. 2018, arXiv 1803.02324)
-a column    its values; of more than MOST_VALUES numbers quarters of the split, of other values the most frequent ones
+a column    its values; of more than MOST_VALUES numbers, which a CSV holds as text, quarters of the split, of other values the
+            most frequent ones; rows without a value are a slice of their own
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ Row = Mapping[str, Any]  # a line of predictions
 OF_TEXTS = ("length", "overlap", "negation")
 MOST_VALUES = 12  # of a column
 LONGEST_VALUE = 60  # characters of one that are shown
+NO_VALUE = "(null)"
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")  # don't is one word
 NEGATIONS = frozenset(["no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "cannot"])
 OVERLAP_EDGES = (0.25, 0.5, 0.75, 1.0)
@@ -105,10 +108,40 @@ def _quarters(values: Float[ndarray, "examples"], unit: str = "") -> list[Slice]
 
 
 def _of_column(values: Sequence[Any]) -> list[Slice]:
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(set(numbers)) > MOST_VALUES and len(numbers) == len(values) and bool(np.isfinite(numbers).all()):
-        return _quarters(np.array(numbers))
-    return _by_value(["(null)" if value is None else str(value) for value in values])
+    missing = np.array([_is_missing(value) for value in values])
+    numbers = [_number(value) for value, is_missing in zip(values, missing, strict=True) if not is_missing]
+    if None in numbers or len(set(numbers)) <= MOST_VALUES:
+        return _by_value([NO_VALUE if _is_missing(value) else str(value) for value in values])
+    having = np.flatnonzero(~missing)
+    slices = [Slice(value, _at(having[members], len(values))) for value, members in _quarters(np.array(numbers))]
+    return slices + ([Slice(NO_VALUE, missing)] if missing.any() else [])
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also as text; None for any other value."""
+    if (
+        isinstance(value, bool) or not isinstance(value, int | float | str) or "_" in str(value)
+    ):  # Python reads 1_0 as 10
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _at(positions: ndarray, count: int) -> Bool[ndarray, "examples"]:
+    members = np.zeros(count, dtype=bool)
+    members[positions] = True
+    return members
 
 
 def _short(value: str) -> str:

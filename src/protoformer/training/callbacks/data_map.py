@@ -21,11 +21,15 @@ from protoformer.data.datamodules.table import TableDataModule
 from protoformer.distributed.sharding.units import full_weights
 from protoformer.modules.evaluation import EvalOutputs, gather_examples
 from protoformer.modules.task_module import TaskModule
-from protoformer.training.callbacks.probes import unchanged
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.lightning_internals import is_accumulating
+from protoformer.training.measures.unchanged import unchanged
 
 log = logging.getLogger(__name__)
+
+
+def _steps_per_epoch(trainer: pl.Trainer) -> int:
+    return max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
 
 
 class RecordDataMap(Callback):
@@ -46,12 +50,23 @@ class RecordDataMap(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step:
             self._record_if_due(trainer, pl_module)
+        epochs = range(_steps_per_epoch(trainer), trainer.global_step, _steps_per_epoch(trainer))
+        if (missing := len(set(epochs) - set(self.steps))) and trainer.is_global_zero:
+            log.warning(
+                "views.data_map: %d epochs of this run were trained without it and are not in the map; force=true begins anew",
+                missing,
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not is_accumulating(trainer):
             self._record_if_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that is stopped early may end within an epoch."""
+        if trainer.global_step:
+            self._record_if_due(trainer, pl_module, is_end=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -65,15 +80,15 @@ class RecordDataMap(Callback):
         self.steps, self.ids = list(state_dict["steps"]), state_dict["ids"]
         self.probabilities, self.predictions = list(state_dict["probabilities"]), list(state_dict["predictions"])
 
-    def _record_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _record_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *, is_end: bool = False) -> None:
         assert isinstance(pl_module, TaskModule)
-        steps_per_epoch = max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
-        is_due = trainer.global_step % steps_per_epoch == 0 or pl_module.is_over(trainer.global_step)
+        is_last = is_end or pl_module.is_over(trainer.global_step)
+        is_due = is_last or trainer.global_step % _steps_per_epoch(trainer) == 0
         if not is_due or trainer.global_step in self.steps:
             return
         started_at = time.monotonic()
         self.throughput.pause()
-        outputs = self._evaluate(trainer, pl_module, to_the_end=pl_module.is_over(trainer.global_step))
+        outputs = self._evaluate(trainer, pl_module, to_the_end=is_last)
         if outputs is None:
             return
         self.ids, logits, labels = outputs

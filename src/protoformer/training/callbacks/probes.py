@@ -1,16 +1,13 @@
 """ScoreProbes: scores of evaluation tasks while a model is trained (`task.probes`)."""
 
 import logging
-import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import nn
 
 from protoformer.assembly.probes import FITTED_TO, STAGE, Probe
 from protoformer.distributed.sharding.units import full_weights
@@ -18,6 +15,7 @@ from protoformer.modules.evaluation import EvalOutputs, Evaluation, gather_examp
 from protoformer.modules.task_module import TaskModule
 from protoformer.training.callbacks.throughput import Throughput
 from protoformer.training.lightning_internals import is_accumulating
+from protoformer.training.measures.unchanged import unchanged
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +48,10 @@ class ScoreProbes(Callback):
         is_last = isinstance(pl_module, TaskModule) and pl_module.is_over(trainer.global_step)
         if trainer.global_step % self.every_n_steps == 0 or is_last:
             self._score(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that is stopped early may end between two scores."""
+        self._score(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         return {"scored_at_step": self.scored_at_step, "main_metrics": self.main_metrics}
@@ -115,20 +117,3 @@ class ScoreProbes(Callback):
                 self.main_metrics.setdefault(probe.name, prefix + name)
         log.info("step %d: probe %s: %s (%.1f s)", step, probe.name, ", ".join(shown) or "no labels", seconds)
         return metrics
-
-
-@contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Within the block `model` is in evaluation mode; after it, the mode of each of its modules and the states of all random
-    numbers are what they were."""
-    modes = {module: module.training for module in model.modules()}
-    python_state = random.getstate()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        random.setstate(python_state)
-        for module, training in modes.items():
-            module.training = training

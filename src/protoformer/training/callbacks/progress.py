@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from protoformer.data.batching.samplers import PhasedSampler
 from protoformer.training.callbacks.throughput import Counts, Throughput
 
+UNITS = ((1, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
+
 
 def step_loss(module: pl.LightningModule) -> float | None:
     """The mean loss of the last optimizer step (None before the first)."""
@@ -62,8 +64,9 @@ def steps_and_seconds_left(
 
 
 def abbreviate(number: float) -> str:
-    """A rate in three digits, such as 12.6k, for the narrow bar."""
-    return f"{number / 1000:.3g}k" if number >= 1000 else f"{number:.3g}"
+    """A rate in three digits, such as 12.6k or 1.2M, for the narrow bar."""
+    size, unit = next((each for each in UNITS if number < 999.5 * each[0]), UNITS[-1])
+    return f"{number / size:.3g}{unit}"
 
 
 Batches = int | float | list[int | float]  # as Lightning counts them, of one loader or of each

@@ -17,9 +17,15 @@ from protoformer.training.debugging.profile import ProfileSteps
 def prepare_debugging(config: Mapping[str, Any], data: TableDataModule[Any]) -> None:
     """What a debug mode changes in the training data, before they are counted.
 
-    Raises ConfigurationError for `trainer.overfit` without a number of steps.
+    Raises ConfigurationError for `trainer.overfit` without a number of steps, and for a mode that has no training to look at.
     """
-    if config["trainer"]["overfit"] is None or not config["task"]["splits"].get("train"):
+    modes = [name for name in ("overfit", "profile") if config["trainer"][name] is not None]
+    if modes and not config["task"]["splits"].get("train"):
+        raise ConfigurationError(
+            f"trainer.{modes[0]}={config['trainer'][modes[0]]} is of training steps, and task={config['choices'].get('task')} "
+            "trains nothing; debug=fast is a smoke test of it"
+        )
+    if config["trainer"]["overfit"] is None:
         return
     if config["trainer"]["max_steps"] < 1:
         raise ConfigurationError("trainer.overfit needs a number of steps: add trainer.max_steps=<n>")

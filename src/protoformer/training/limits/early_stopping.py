@@ -33,8 +33,8 @@ class StopEarly(EarlyStopping):
         super().on_validation_end(trainer, pl_module)
         if trainer.is_global_zero and self.has_stopped and not had_stopped:
             log.info(
-                "stopped early at step %d: no dev score above %.2f in the last %d validations (recipe.early_stopping)",
+                "stopped early at step %d: no dev score above %.2f in the last %s (recipe.early_stopping)",
                 trainer.global_step,
                 100 * float(self.best_score),
-                self.wait_count,
+                "validation" if self.wait_count == 1 else f"{self.wait_count} validations",
             )

@@ -28,7 +28,8 @@ def check_data_map(parts: Parts) -> None:
 
 def write_data_map(trainer: pl.Trainer, parts: Parts, folder: RunFolder) -> None:
     """Write `data_map.jsonl`: of each training example its row, its label, and the label's probability and the predicted label
-    after each epoch; the candidates for label errors with their texts. Nothing, where nothing was recorded."""
+    after each epoch; the candidates for label errors with their texts, and with file and line where the rows are of files.
+    Nothing, where nothing was recorded."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
     recorded = next((each for each in callbacks if isinstance(each, RecordDataMap)), None)
     if recorded is None or recorded.ids is None:
@@ -55,6 +56,9 @@ def write_data_map(trainer: pl.Trainer, parts: Parts, folder: RunFolder) -> None
         }
         for index, (each, label) in enumerate(zip(ids, labels.tolist(), strict=True))
     ]
+    raw = parts.data.raw("train", "")
     for index in candidates:
         rows[index]["texts"] = {name: column[ids[index]] for name, column in texts.items()}
+        if raw.files:
+            rows[index]["location"] = raw.location(ids[index])
     predictions.write_lines(folder.path / FILE, rows)

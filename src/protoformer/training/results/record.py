@@ -1,11 +1,14 @@
 """What rank 0 writes of a run's evaluations, and the misclassified examples that a tracker shows."""
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from protoformer.assembly.build import Parts
 from protoformer.assembly.model import STAGES
 from protoformer.data.cache import TokenTable
+from protoformer.data.examples.values import python_values
 from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError
 from protoformer.modules.evaluation import Misclassified
@@ -40,12 +43,26 @@ def write_run(folder: RunFolder, parts: Parts, result: Mapping[str, object]) -> 
 
 
 def sliced_columns(parts: Parts, role: Role, split: str) -> dict[str, list[Any]]:
-    """The columns that `views.slices` names and a split has, indexed by the id of a row of predictions."""
+    """The columns that `views.slices` names and a split has, indexed by the id of a row of predictions; values that JSON has no
+    word for (times, bytes) as text."""
     names = column_names(parts.config["views"])
     if not names or not isinstance(parts.data.tables[role][split], TokenTable):
         return {}
     table = parts.data.raw(role, split).table
-    return {name: table[name].to_pylist() for name in names if name in table.column_names}
+    columns = {
+        name: python_values(table.column(name), table.schema.field(name))
+        for name in names
+        if name in table.column_names
+    }
+    return {name: list(map(_as_json, values)) for name, values in columns.items()}
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return (
+        value if value is None or isinstance(value, str | int | float) else json.loads(json.dumps(value, default=str))
+    )
 
 
 def check_slices(parts: Parts) -> None:

@@ -95,6 +95,7 @@ def probe_results(trainer: pl.Trainer, metrics_file: Path) -> dict[str, dict[str
     probes = {
         name: {"metric": metric, "steps": curves[metric][0], "values": curves[metric][1]}
         for name, metric in main_metrics.items()
+        if metric in curves
     }
     return {"probes": probes}
 
