@@ -4,7 +4,9 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -345,6 +347,24 @@ class Trained:
         hidden = model(ids, ids > 0, attn_layers=range(self.layers))
         weights = torch.cat([hidden.attn_weights[index] for index in range(self.layers)], dim=1)
         return [WordAttention(sentences, weights, torch.zeros(weights.shape[:3]))]
+
+
+def test_of_many_rows_one_can_be_above() -> None:
+    """Holm's correction of 120 tests takes a p that 2,000 resamples cannot give."""
+    cells: list[tuple[str, relations.Direction]] = [(f"relation {number}", "to head") for number in range(120)]
+    arcs = np.ones((50, len(cells)), dtype=int)
+    by_head = np.zeros_like(arcs)
+    by_head[:, 7] = 1
+    report = probe.Report(
+        arcs=arcs, by_head=by_head, by_offset=np.zeros_like(arcs), edges=arcs[:, 0], trees={}, correct=by_head.T
+    )
+    unread: Any = None  # the linear probes
+    first = np.zeros(len(cells), dtype=int)
+    choice = probe.Choice(heads=first, ensemble=[0], probe=unread, relation=first, gain=np.zeros(1))
+    baseline = probe.Baseline(offsets=first, accuracy=np.zeros(len(cells)), probe=unread)
+    rows = results.relation_results(choice, baseline, Counting(tuple(cells)), report, [], ["1-1"])
+    assert [row.relation for row in rows if row.verdict == "above"] == ["relation 7"]
+    assert rows[7].corrected_p == pytest.approx(120 / 3601)
 
 
 def test_a_model_that_is_trained_on_the_sample_has_heads_that_find_arcs() -> None:

@@ -60,7 +60,10 @@ def to_json_line(metrics: dict[str, object]) -> str:
 
 def _lines(file: Path) -> list[str]:
     """Lines end at line feeds alone: a text in one may hold other breaks (U+0085, U+2028), which JSON leaves as they are."""
-    return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    try:
+        return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise RunFolderError(f"{file}: not UTF-8 text ({error})") from error
 
 
 def _numbers(row: dict[str, object]) -> dict[str, Any]:

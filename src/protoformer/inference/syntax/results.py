@@ -11,6 +11,7 @@ from protoformer.syntax.relations import OFFSETS, Direction
 from protoformer.syntax.uncertainty import fractions, permutation_p
 
 LEVEL = 0.05
+RESAMPLES_PER_TEST = 30  # fewer than 1 / LEVEL for each test, and Holm's correction could not show any of them
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,11 @@ def relation_results(
     """A row a cell that has arcs enough."""
     assert report.by_offset is not None
     of_heads, of_offsets = fractions(report.by_head, report.arcs), fractions(report.by_offset, report.arcs)
-    p_values = permutation_p(report.by_head, report.by_offset)
+    arcs_of_cells = report.arcs.sum(axis=0)
+    has_row = arcs_of_cells >= max(1, counting.at_least)
+    p_values = permutation_p(
+        report.by_head, report.by_offset, resamples=max(2_000, RESAMPLES_PER_TEST * int(has_row.sum()))
+    )
     of_random = [each.by_head.sum(axis=0) / np.maximum(each.arcs.sum(axis=0), 1) for each in random]
     results = [
         RelationResult(
@@ -73,8 +78,8 @@ def relation_results(
             float(of_heads.low[cell]), float(of_heads.high[cell]), OFFSETS[int(baseline.offsets[cell])],
             float(of_offsets.fraction[cell]), tuple(float(each[cell]) for each in of_random), float(p_values[cell]),
         )
-        for cell, ((relation, direction), arcs) in enumerate(zip(counting.cells, report.arcs.sum(axis=0), strict=True))
-        if arcs >= max(1, counting.at_least)
+        for cell, ((relation, direction), arcs) in enumerate(zip(counting.cells, arcs_of_cells, strict=True))
+        if has_row[cell]
     ]  # fmt: skip
     corrected = holm([each.p for each in results])
     return [replace(each, corrected_p=p) for each, p in zip(results, corrected, strict=True)]
