@@ -15,7 +15,7 @@ from ..soak.comparison import differences
 from .commands import SMALL, Process, Workspace, error_line, finished, wait_for
 
 WORDS = (*SMALL, "source.rows=96", "recipe.epochs=4", "trainer.checkpoint_every=3", "trainer.keep_optimizer=true")
-PLENTY = "size=64m"
+PLENTY = 64 * 2**20  # bytes
 ROOM = 64 * 1024  # bytes that are left, fewer than a checkpoint has
 
 
@@ -30,7 +30,7 @@ def disk(workspace: Workspace) -> Iterator[Path]:
     folder = workspace.folder / "outputs"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", PLENTY, "none", str(folder)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={PLENTY}", "none", str(folder)], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"a file system of its own needs root: {mounted.stderr.strip()}")
@@ -38,13 +38,17 @@ def disk(workspace: Workspace) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def remount(folder: Path, size: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{size}", str(folder)], check=True)
-
-
-def used(folder: Path) -> int:
-    status = os.statvfs(folder)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
+def leave(folder: Path, room: int) -> None:
+    """Make the file system so small that `room` bytes are free, again where the run has written more by then."""
+    for _ in range(100):
+        status = os.statvfs(folder)
+        used = (status.f_blocks - status.f_bfree) * status.f_frsize
+        mounted = subprocess.run(
+            ["mount", "-o", f"remount,size={used + room}", str(folder)], capture_output=True, text=True
+        )
+        if mounted.returncode == 0:
+            return
+    raise AssertionError(mounted.stderr)
 
 
 def ends_full_and_continues(
@@ -77,8 +81,8 @@ def test_a_full_file_system(workspace: Workspace, disk: Path, hardware: str) -> 
     ends_full_and_continues(
         workspace,
         (*WORDS, f"hardware={hardware}"),
-        fill=lambda process: remount(disk, f"size={used(disk) + ROOM}"),
-        make_room=lambda: remount(disk, PLENTY),
+        fill=lambda process: leave(disk, ROOM),
+        make_room=lambda: leave(disk, PLENTY),
     )
 
 
