@@ -71,8 +71,8 @@ class SumMetric:
 
 
 @dataclass(frozen=True)
-class Spearman:
-    """Spearman's rank correlation: Pearson's of the ranks, tied values having the mean of theirs; 0 where one does not vary."""
+class _Correlation:
+    """Numbers and the references that they are correlated with."""
 
     predictions: Float[ndarray, "examples"]
     references: Float[ndarray, "examples"]
@@ -80,13 +80,6 @@ class Spearman:
     @property
     def n_examples(self) -> int:
         return len(self.predictions)
-
-    def values(self, counts: Counts) -> Values:
-        x, y = (ranks_of(values, counts) for values in (self.predictions, self.references))
-        return _weighted_pearson(counts, x, y)
-
-    def influences(self) -> Float[ndarray, "examples"]:
-        return slopes_by_count(self)
 
     def beside(self, other: Self) -> Self:
         return type(self)(
@@ -95,26 +88,26 @@ class Spearman:
 
 
 @dataclass(frozen=True)
-class Pearson:
+class Spearman(_Correlation):
+    """Spearman's rank correlation: Pearson's of the ranks, tied values having the mean of theirs; 0 where one does not vary."""
+
+    def values(self, counts: Counts) -> Values:
+        x, y = (ranks_of(values, counts) for values in (self.predictions, self.references))
+        return _weighted_pearson(counts, x, y)
+
+    def influences(self) -> Float[ndarray, "examples"]:
+        return slopes_by_count(self)
+
+
+@dataclass(frozen=True)
+class Pearson(_Correlation):
     """Pearson's correlation; 0 where one side does not vary."""
-
-    predictions: Float[ndarray, "examples"]
-    references: Float[ndarray, "examples"]
-
-    @property
-    def n_examples(self) -> int:
-        return len(self.predictions)
 
     def values(self, counts: Counts) -> Values:
         return self._of_moments().values(counts)
 
     def influences(self) -> Float[ndarray, "examples"]:
         return self._of_moments().influences()
-
-    def beside(self, other: Self) -> Self:
-        return type(self)(
-            np.concatenate([self.predictions, other.predictions]), np.concatenate([self.references, other.references])
-        )
 
     def _of_moments(self) -> SumMetric:
         # correlation does not change, and the moments lose fewer digits
