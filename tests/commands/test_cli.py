@@ -86,6 +86,9 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     [
         ("export a b c", "c: one argument too many; usage: protoformer export [-h] [--to {hf}] RUN DIR"),
         ("export a", "the following arguments are required: DIR; usage: protoformer export"),
+        ("compare a --wth b", "--wth: no such flag; did you mean --with?"),
+        ("compare a --resample 3", "the following arguments are required: --with; usage: protoformer compare"),
+        ("compare -- --wth", "the following arguments are required: --with; usage: protoformer compare"),
         ("plan --confg-dir=x model=bert", "--confg-dir: no such flag; did you mean --config-dir?"),
         ("probe heads ~nobody-of-this-name/run --treebank sample", "a path begins with ~ and a name that is no user"),
         ("list --confg-dir=x", "--confg-dir: no such flag; did you mean --config-dir?"),

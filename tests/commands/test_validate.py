@@ -74,7 +74,7 @@ def test_prompts_are_printed_with_choices_gold_and_tokens(validate: Validate) ->
     [
         ({"choice2": "He was tired. Very."}, [], "choice 1 is a prefix of choice 2: ' he was tired.', ' he was tired. Very.'"),
         ({"choice2": "He was tired."}, [], "choices 1 and 2 are equal: ' he was tired.'"),
-        ({"label": 2}, [], "a label outside 0 to 1 (2)"),
+        ({"label": 2}, [], "a label outside 0 to 1, counted from task.rows.first_label=0 (2)"),
         ({"choice1": " "}, [], "an empty choice"),
         ({"premise": None}, [], "no value of the field 'premise'"),
         ({"question": "effect"}, [], "a token crosses the boundary from the prompt to ' it rained.'"),

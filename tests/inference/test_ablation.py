@@ -12,6 +12,7 @@ from scipy.stats import hypergeom
 from protoformer.cli import main
 from protoformer.commands import train
 from protoformer.inference.ablation.overlap import HeadOverlap
+from protoformer.inference.ablation.scored_task import DevScore
 from protoformer.runs.folder import RunFolder
 
 from .test_attention import write_run
@@ -115,6 +116,8 @@ def test_what_cannot_be_done_is_one_line(
 def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", "ablate", str(tmp_path / "none"), "--each"]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: no such folder\n"
+    assert main(["probe", "ablate", "none", "--each"]) == 2
+    assert capsys.readouterr().err.startswith("error: none: no run of that name is here; for weights give task=TASK")
 
 
 def test_frozen_parts_have_gradients_and_fewer_examples_are_counted(
@@ -148,6 +151,14 @@ def test_language_models_and_translation(
         assert float(perplexity[before_or_after]) == pytest.approx(expected, rel=1e-3)
     assert f"without {head} " in printed
     assert ("of 8 changed" in printed) == (model == "transformer_tiny")  # the others keep no predictions
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"), [(["yes", "no"], ["yes", "yes"], 1), ([0.5, 2.0], [0.5, 2.1], None), ([], [], None)]
+)
+def test_numbers_are_not_counted_as_other_predictions(before: list, after: list, changed: int | None) -> None:
+    first, second = (DevScore(0.5, {}, frozenset(), len(each), each) for each in (before, after))
+    assert first.changed(second) == changed
 
 
 def test_the_chance_of_an_overlap_is_that_of_scipy() -> None:

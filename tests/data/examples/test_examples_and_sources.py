@@ -209,7 +209,10 @@ def test_choices_from_one_column_of_lists_and_several_of_text() -> None:
         ({"c": ["one", "two"]}, "column 'c' holds string, not lists of texts"),
         ({"c": [[[1], [2]], [[3], [4]]]}, r"column 'c' holds list<.*int64.*>, not lists of texts"),
         ({"right": ["A", "C"]}, r"row 2, column 'right': none of the labels \['A', 'B'\] \('C'\)"),
-        ({"right": [0, 2]}, r"row 2, column 'right': a label outside 0 to 1 \(2\)"),
+        (
+            {"right": [0, 2]},
+            r"row 2, column 'right': a label outside 0 to 1, counted from task.rows.first_label=0 \(2\)",
+        ),
         ({"b": ["x", ""]}, r"row 2, column 'b': empty text"),
         ({"c": [["one", "two"], ["long" * 50]]}, r"not a list of 2 choices \(\['long.{60,80}\.\.\.\)"),
     ],
@@ -235,7 +238,9 @@ def test_labels_may_count_from_another_number() -> None:
     assert COUNTED.read(table(**columns, label=[2, 1]), "train").labels.tolist() == [1, 0]
     assert COUNTED.read(table(**columns, label=[2, -1]), "test").labels.tolist() == [1, -1]
     for wrong in (0, 3, -1):
-        with pytest.raises(DataError, match=rf"row 2, column 'label': a label outside 1 to 2 \({wrong}\)"):
+        with pytest.raises(
+            DataError, match=rf"row 2, column 'label': a label outside 1 to 2, .*first_label=1 \({wrong}\)"
+        ):
             COUNTED.read(table(**columns, label=[2, wrong]), "train")
 
 

@@ -60,7 +60,10 @@ def words_of_evaluation(source: str, overrides: list[str], *, trains: bool = Fal
     given, earlier = keys_of(overrides), config_of(source)
     if "task" not in given and earlier is None:
         _check_exists(source)
-        raise ConfigurationError(f"nothing to score on: give task=TASK (protoformer list tasks), or task={FILES_TASK}")
+        what = "not a run folder" if Path(source).expanduser().exists() else "no run of that name is here"
+        raise ConfigurationError(
+            f"{source}: {what}; for weights give task=TASK (protoformer list tasks), or task={FILES_TASK}"
+        )
     model = given.get("model") or (_model_of(source) if earlier is None else str(earlier["choices"]["model"]))
     words = [f"model={model}", f"init_from={literal(source)}"]
     words += [] if trains else ["task.splits.train=null"]

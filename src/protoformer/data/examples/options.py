@@ -93,7 +93,7 @@ def choice_labels(
     hidden = hidden if reader.role == "test" else np.zeros(count, dtype=bool)
     wrong = np.isnan(indices) & ~hidden
     is_number = np.asarray([not math.isnan(number_of(word)) for word in texts])
-    outside = f"a label outside {first} to {first + len(all_names) - 1}"
+    outside = f"a label outside {first} to {first + len(all_names) - 1}, counted from task.rows.first_label={first}"
     reader.bad_rows.add(reader.label, "null", missing & ~hidden)
     reader.bad_rows.add(reader.label, outside, wrong & is_number & ~missing, reason="an unknown label")
     problem = f"none of the labels {list(all_names)}"

@@ -30,8 +30,9 @@ class DevScore:
     predictions: list[Any]
 
     def changed(self, other: "DevScore") -> int | None:
-        """The number of examples with another prediction; None of a language model, which keeps none."""
-        if not self.predictions:
+        """The number of examples with another prediction; None of a language model, which keeps none, and of a regression,
+        where nearly every one differs a little."""
+        if not self.predictions or isinstance(self.predictions[0], float):
             return None
         return sum(a != b for a, b in zip(self.predictions, other.predictions, strict=True))
 
