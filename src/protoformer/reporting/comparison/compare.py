@@ -25,7 +25,7 @@ COMPARABLE = (
     "comparable are runs whose predictions have known labels, and language models; protoformer report lists the scores of any "
     "runs side by side"
 )
-HALF_A_POINT = 0.005  # the difference whose cost is told
+HALF_A_POINT = 0.005  # the difference for which the needed examples and runs are printed
 LEVEL = 0.05
 RANDOMIZED = 2_000  # outputs exchanged anew, at most; the hierarchical bootstrap draws as many
 

@@ -105,8 +105,8 @@ def _perplexities(sums: Mapping[str, Sequence[float]], examples: int) -> dict[st
 
 
 def _bits(sums: Mapping[str, Sequence[float]], recorded: Mapping[str, float | None]) -> dict[str, Metric]:
-    """Bits per byte and per character of a language model: those per token times the tokens per byte of the whole split, which
-    result.json tells. Of several strides those of the first, which the log-likelihoods are of."""
+    """Bits per byte and per character of a language model: those per token times the tokens per byte of the whole split (from
+    result.json). Of several strides those of the first, which the log-likelihoods are of."""
     if not {"log_likelihood", "tokens"} <= sums.keys() or not any(sums["log_likelihood"]):
         return {}
     losses, tokens = -np.asarray(sums["log_likelihood"]), np.asarray(sums["tokens"])

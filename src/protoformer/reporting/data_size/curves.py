@@ -177,7 +177,7 @@ def _distinct(runs: Sequence[ReportedRun]) -> tuple[list[ReportedRun], list[str]
 
 
 def _label(key: _Key, keys: Iterable[_Key]) -> str:
-    """What tells a curve from the others of its task."""
+    """What distinguishes a curve from the others of its task."""
     beside = [each for each in keys if each[:2] == key[:2]]
     parts = [key.model]
     parts += [key.recipe] if len({each.recipe for each in beside}) > 1 else []
