@@ -1,4 +1,4 @@
-"""Shapes are checked, not told: under pytest every annotated forward of blocks, models and scoring is held to its shapes."""
+"""Shapes are checked, not stated alone: under pytest every annotated forward of blocks, models and scoring is held to its shapes."""
 
 import os
 
@@ -26,6 +26,11 @@ light_runs.lighten()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole runs come first: they are the longest files, and no worker is to end alone with one."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: those of a compressed file hold the time, and two workers would collect different tests."""
+    return argname if isinstance(val, bytes) else None
 
 
 def pytest_collection_finish() -> None:

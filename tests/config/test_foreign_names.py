@@ -50,7 +50,7 @@ def test_values_that_are_advised_exist(key: str) -> None:
             compose([*PAIR, f"{key}={ours}", *(["hardware=gpu"] if ours == "fp16" else [])])
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(FOREIGN_KEYS))
+@pytest.mark.parametrize(("number", "name"), list(enumerate(FOREIGN_KEYS)))
 def test_each_name_is_answered_wherever_it_is_typed(number: int, name: str) -> None:
     """In one of the places in turn: composing takes a tenth of a second."""
     advice = FOREIGN_KEYS[name]
