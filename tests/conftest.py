@@ -1,4 +1,4 @@
-"""Shapes are checked, not stated alone: under pytest every annotated forward of blocks, models and scoring is held to its shapes."""
+"""Under pytest every annotated forward of blocks, models and scoring is checked against its shapes."""
 
 import os
 
