@@ -10,7 +10,7 @@ JOBS ?= 2
 KILLS ?= 20
 SEED ?= 1
 SOAK ?= /tmp/protoformer-soak
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all soak lint format bench floor-plan settings docs clean clean-outputs

@@ -27,7 +27,9 @@ class Parser(argparse.ArgumentParser):
 
     _words: Sequence[str] = ()  # of the command line that is being parsed
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(  # type: ignore[override]  # the overloads differ in the namespace's type alone
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         self._words = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
