@@ -27,9 +27,7 @@ class Parser(argparse.ArgumentParser):
 
     _words: Sequence[str] = ()  # of the command line that is being parsed
 
-    def parse_known_args(  # type: ignore[override]  # the overloads differ in the namespace's type alone
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         self._words = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
@@ -38,18 +36,15 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized") and unknown:
             raise ConfigurationError(self._unknown(unknown[0], given_value="=" in message))
         if message.startswith("the following arguments are required"):
-            if (misspelt := self._unknown_flag()) is not None:
-                raise ConfigurationError(self._unknown(misspelt, given_value=False))
-            message = f"{message}; {self._form()}"
+            misspelt = self._unknown_flag()
+            message = self._unknown(misspelt, given_value=False) if misspelt else f"{message}; {self._form()}"
         raise ConfigurationError(message)
 
     def _unknown_flag(self) -> str | None:
         """The first word in the form of a flag that is none, nor the beginning of one."""
-        words = [word.partition("=")[0] for word in takewhile(lambda word: word != "--", self._words)]
-        flags = self._option_string_actions
-        return next(
-            (word for word in words if word[:2] == "--" and not any(flag.startswith(word) for flag in flags)), None
-        )
+        flags = " " + " ".join(self._option_string_actions)
+        words = (word.partition("=")[0] for word in takewhile(lambda word: word != "--", self._words))
+        return next((word for word in words if word[:2] == "--" and f" {word}" not in flags), None)
 
     def _unknown(self, word: str, given_value: bool) -> str:
         """What is wrong with a word that no argument takes: a misspelt flag, an override with hyphens, one word too many."""
