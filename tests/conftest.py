@@ -23,6 +23,13 @@ from .run_folders import write_run as write_run
 light_runs.lighten()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """All tests but those of a GPU run on the CPU, also where there is a GPU: golden numbers are the CPU's, and a forked rank
+    or trial cannot use CUDA."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole runs come first: they are the longest files, and no worker is to end alone with one."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)

@@ -1,8 +1,14 @@
 """A GPU's peak speed by its name, and what follows from it."""
 
-import pytest
+from typing import Any
 
+import pytest
+import torch
+from torch import distributed
+
+from protoformer.distributed import collectives
 from protoformer.distributed.devices import DATA_SHEETS, data_sheet, faster_precision
+from protoformer.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
@@ -51,10 +57,25 @@ def test_a_card_is_known_by_the_whole_words_of_its_name(name: str, entry: str | 
 def test_a_run_in_fp32_is_told_how_much_faster_the_gpu_is_in_bf16() -> None:
     h100 = "NVIDIA H100 80GB HBM3"
     assert faster_precision("fp32", h100, True) == (
-        f"{h100} computes bf16 15 times as fast as fp32: hardware.precision=bf16 (or hardware=gpu_bf16)"
+        f"{h100} multiplies large matrices in bf16 15 times as fast as in fp32: hardware.precision=bf16"
     )
-    assert "2 times as fast as tf32" in str(faster_precision("tf32", h100, True))
+    assert "2 times as fast as in tf32" in str(faster_precision("tf32", h100, True))
     assert "several times" in str(faster_precision("fp32", "NVIDIA X1", True))
     assert faster_precision("bf16", h100, True) is None
     assert faster_precision("fp16", h100, True) is None
     assert faster_precision("fp32", "Tesla T4", False) is None
+
+
+def test_ranks_that_share_a_gpu_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise distributed.DistBackendError(
+            "NCCL error\nDuplicate GPU detected : rank 0 and rank 1 both on CUDA device 60"
+        )
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(distributed, "init_process_group", refused)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ConfigurationError, match="2 ranks on this machine, and two of them on one GPU"):
+        collectives.init_process_group({"accelerator": "auto", "timeout": 60})

@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from protoformer.distributed.collectives import init_process_group
 from protoformer.distributed.launcher import launch
 from protoformer.distributed.sharding import files, units
-from protoformer.errors import WeightsError
+from protoformer.errors import ConfigurationError, WeightsError
 from protoformer.modules.objective.gradient_normalizer import global_norm
 from protoformer.optim.build import build_optimizer
 from protoformer.optim.optimization import Optimization
@@ -132,3 +132,9 @@ def test_missing_and_truncated_shards_are_named(results: Any, tmp_path: Path) ->
     (tmp_path / second).unlink()
     with pytest.raises(WeightsError, match=f"{second}: missing"):
         files.read_whole(tmp_path, manifest)
+
+
+def test_a_torch_that_is_too_old_is_told_before_anything_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(units.FSDPModule, "reset_iter_state")
+    with pytest.raises(ConfigurationError, match=r"hardware\.fully_shard=true needs torch 2\.13, and this is"):
+        units.check_shardable(nn.Linear(2, 2), "fp32", "adamw")

@@ -79,7 +79,7 @@ def test_every_task_runs_with_its_language_beside_it(model: str, task: str, tmp_
     assert all(math.isfinite(value) for value in actual.values())
     curve = [line for line in read_metrics(folder / "metrics.jsonl") if "train/lm_loss" in line]
     first, last = curve[0]["train/lm_loss"], curve[-1]["train/lm_loss"]
-    assert last < first - 0.3  # it learns to tell words
+    assert last < first - 0.15  # it learns to tell words
     for line in curve:  # equation 5: what is left of the loss is the task's own
         assert line["train/loss"] - 0.5 * line["train/lm_loss"] > 0
     assert predictions(folder, "val_matched" if task == "glue/mnli" else "val")

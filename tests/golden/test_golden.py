@@ -12,7 +12,7 @@ Names and formats must be equal everywhere. Numbers of runs depend on the proces
 it was written (`fingerprint`). Where the fingerprint is the same, losses and scores must be equal to the last bit, and the
 predictions' digests too. Elsewhere losses may differ by a part in 10,000, perplexities by ten times that, and other scores by
 0.02, since an argmax that tips over in one row of 96 moves an accuracy by 0.01; thresholds, which are chosen among a few
-rows' own scores, and the digests are not compared.
+rows' own scores, and the digests are not compared. Under another release of torch runs are skipped: its random numbers differ.
 
     python tests/golden/test_golden.py --write           # all of it, anew, in about a minute
     python tests/golden/test_golden.py --write names     # that part alone
@@ -336,6 +336,9 @@ def test_the_file_holds_what_is_tested(golden: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_gives_the_same_numbers(name: str, golden: dict[str, Any], tmp_path: Path) -> None:
+    ours, written = fingerprint()["torch"], golden["fingerprint"]["torch"]
+    if ours.split(".")[:2] != written.split(".")[:2]:
+        pytest.skip(f"torch {ours} draws other random numbers than torch {written}, with which the file was written")
     results, expected = measured(name, tmp_path), golden["runs"][name]
     if fingerprint() == golden["fingerprint"]:
         assert results == expected

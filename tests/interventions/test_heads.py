@@ -93,7 +93,7 @@ def examples(module: ClassificationModule, number: int) -> list[dict[str, torch.
 
 def test_importance_is_the_slope_of_the_loss_along_a_heads_scale(module: ClassificationModule) -> None:
     """Against a difference quotient: the loss where a head's output is multiplied by 1 + e and 1 - e."""
-    batches, step = examples(module, 3), 1e-3
+    batches, step = examples(module, 3), 1e-2  # the loss is in float32: a smaller step is lost in its rounding
     slopes: dict[Head, float] = {}
     for head in heads_of(module.backbone):
         attention: MultiHeadAttention = attention_of(module.backbone)["", head.layer]

@@ -1,6 +1,7 @@
 """The plan of a run: its counts, and that nothing is fetched, read or allocated for it."""
 
 import gc
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from protoformer.distributed import memory as process_memory
 from protoformer.errors import ConfigurationError
 from protoformer.planning.memory import Units, device_memory, sent_bytes
 from protoformer.planning.plan import plan, print_plan
+from protoformer.planning.trial_memory import trial_memory
 
 
 def test_counts_of_bert_base_on_mnli() -> None:
@@ -51,6 +53,14 @@ def test_printed_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert "only tested" in capsys.readouterr().out
     print_plan(compose(["model=bert_l2_h128", "task=glue/rte", "hardware=cpu"]))
     assert "matrix products reach here now" in capsys.readouterr().out
+
+
+def test_labels_that_only_the_data_has(capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["model=bert_l2_h128", "task=classify", "source=local", "source.root=reviews.csv", "hardware=cpu"]
+    config = compose([*own, "task.rows.text=review", "task.rows.label=sentiment"])
+    print_plan(config)
+    assert re.search(r"^parameters +4,386,178$", capsys.readouterr().out, re.MULTILINE)
+    assert trial_memory(config, has_gpus=False) is not None
 
 
 def test_all_gpus_of_a_machine_without_gpus() -> None:

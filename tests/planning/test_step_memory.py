@@ -28,7 +28,7 @@ TRANSFORMER = ["model=transformer_tiny", "task=translate/wmt14_en_de", "task.max
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def plan_memory() -> ModuleType:
     path = Path(__file__).parents[2] / "benchmarks" / "plan_memory.py"
     spec = importlib.util.spec_from_file_location("plan_memory", path)
     assert spec is not None
@@ -50,10 +50,10 @@ def benchmark() -> ModuleType:
         pytest.param([*BERT, "recipe.batch_size=1", "recipe.bias_correction=false"], id="optimizer"),
     ],
 )
-def test_the_planned_peak_is_that_of_the_allocator(benchmark: ModuleType, overrides: list[str]) -> None:
+def test_the_planned_peak_is_that_of_the_allocator(plan_memory: ModuleType, overrides: list[str]) -> None:
     config = compose(overrides)
     gc.collect()  # what earlier tests left is not freed within the measurement
-    assert plan(config).memory.total == pytest.approx(benchmark.allocated_peak(config), rel=0.1)
+    assert plan(config).memory.total == pytest.approx(plan_memory.allocated_peak(config), rel=0.1)
 
 
 def test_bytes_are_counted_while_a_storage_lives() -> None:

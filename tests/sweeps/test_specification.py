@@ -10,6 +10,7 @@ import yaml
 from protoformer import cli
 from protoformer.config import groups
 from protoformer.errors import ConfigurationError
+from protoformer.sweeps import methods
 from protoformer.sweeps.checks import checked
 from protoformer.sweeps.specification import Sweep, read_sweep
 
@@ -68,7 +69,7 @@ BAD: dict[str, tuple[dict[str, Any] | str, str, str]] = {  # what the file has b
     "twice": ({"overrides": {**FIXED, "seed": 1}}, "", "seed stands under overrides and under space"),
     "method": ({"method": "tpee"}, "", "method=tpee: no such method; did you mean tpe?"),
     "method option": ({"method": {"tpe": {"n_startup": 3}}, "trials": 2}, "", "did you mean n_startup_trials?"),
-    "package": ({"method": "cmaes", "trials": 2}, "", "method=cmaes needs the package cmaes: pip install cmaes"),
+    "package": ({"method": "cmaes", "trials": 2}, "", "method=cmaes needs the package no_cmaes: pip install no_cmaes"),
     "trials": ({"method": "tpe"}, "", "trials is not set; method=tpe needs a number"),
     "grid trials": ({"trials": 3}, "", "trials=3, but the grid has 4 points; leave trials out"),
     "continuous": ({"space": {"recipe.lr": {"uniform": [0, 1]}}}, "", "has no finite number of values for method: grid"),
@@ -85,7 +86,10 @@ BAD: dict[str, tuple[dict[str, Any] | str, str, str]] = {  # what the file has b
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_mistake_is_one_line_with_exit_code_2(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line_with_exit_code_2(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(methods.METHODS, "cmaes", ("CmaEsSampler", ("no_cmaes",)))
     node, words, message = BAD[name]
     file = tmp_path / "s.yaml"
     base: dict[str, Any] = {"overrides": FIXED, "space": SPACE}

@@ -39,23 +39,36 @@ def test_a_gpu_gets_what_it_holds_workers_and_pinned_memory(
     settings = config(tmp_path)
     parts = build(settings)
     memory = row_memory(parts.model.in_config(settings), parts.model.arguments, parts.data.max_len)
-    fit_to_device(parts, settings, "cpu")
+    fit_to_device(parts, "cpu")
     assert parts.data.batch_config == BatchConfig(32, seed=42, order=parts.data.batch_config.order)
     with caplog.at_level(logging.INFO, logger=device_fit.log.name):
-        fit_to_device(parts, settings, "gpu", device_bytes=int((memory.fixed + 13 * memory.per_row) / USABLE))
+        fit_to_device(parts, "gpu", device_bytes=int((memory.fixed + 13 * memory.per_row) / USABLE))
     fitted = parts.data.batch_config
     assert fitted.pin_memory
     assert fitted.for_evaluation().pin_memory
     assert (fitted.micro_batch, fitted.accumulation) == (11, 3)
     assert "hardware.micro_batch=11: a batch of 32 rows in 3 micro-batches a GPU" in caplog.text
-    fit_to_device(parts, settings, "gpu", device_bytes=2)  # a micro-batch that is set already stays
+    fit_to_device(parts, "gpu", device_bytes=2)  # a micro-batch that is set already stays
     assert parts.data.batch_config.micro_batch == 11
+
+
+def test_a_run_whose_labels_are_found_in_its_data(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.csv"
+    file.write_text("review,sentiment\n" + "a cat sat,good\na dog ran,bad\na cow ate,neither\n" * 8)
+    vocabulary = tmp_path / "vocab.txt"
+    words = ["a", "cat", "sat", "good", "dog", "ran", "bad", "cow", "ate"]
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    own = ("task=classify", "source=local", f"source.root={file}", "task.rows.text=review", "task.rows.label=sentiment")
+    others = [word for word in WORDS if not word.startswith(("task=", "source"))]
+    parts = build(compose([*others, *own, f"model.tokenizer={vocabulary}", f"paths.cache={tmp_path}/cache"]))
+    fit_to_device(parts, "gpu", device_bytes=2)
+    assert parts.data.batch_config.micro_batch == 1
 
 
 def test_what_is_typed_stays(tmp_path: Path) -> None:
     settings = config(tmp_path, "hardware.micro_batch=16", "hardware.workers=0")
     parts = build(settings)
-    fit_to_device(parts, settings, "gpu", device_bytes=2)
+    fit_to_device(parts, "gpu", device_bytes=2)
     assert (parts.data.batch_config.micro_batch, parts.data.batch_config.workers) == (16, 0)
 
 
@@ -101,6 +114,7 @@ def test_the_loss_divisor_is_the_number_of_targets_of_a_micro_batch(tmp_path: Pa
 @pytest.mark.usefixtures("whole_runs")
 def test_frozen_garbage_is_collected_again_after_a_job() -> None:
     process_memory.freeze()
-    assert gc.get_freeze_count() > 0
+    frozen = gc.get_freeze_count()
+    assert frozen > 10_000
     process_memory.release()
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() < frozen / 20  # from Python 3.12 on immortal objects are counted as frozen

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from protoformer.assembly.build import Parts, build_datamodule
 from protoformer.assembly.instantiate import instantiate, instantiate_node
@@ -15,7 +15,7 @@ from protoformer.data.datamodules.table import TableDataModule
 from protoformer.data.sources.source import Role
 from protoformer.errors import ConfigurationError, UserError
 from protoformer.modules.evaluation import Stage
-from protoformer.modules.linear_probe import LinearlyProbed, LinearProbe
+from protoformer.modules.linear_probe import LinearProbe, is_linearly_probed
 from protoformer.modules.task_module import TaskModule
 
 log = logging.getLogger(__name__)
@@ -84,13 +84,13 @@ def _build_probe(
 
 
 def _linear_probe(module: TaskModule, data: TableDataModule[Any]) -> LinearProbe:
-    if not isinstance(module, LinearlyProbed):
+    if not is_linearly_probed(module):
         raise ConfigurationError(
             "a probe is a task that needs no training (lm/..., incontext/...), or one with a linear head (classification, "
             "multiple choice)"
         )
     has_end = hasattr(data.template, "document_end_id")
-    return LinearProbe(cast(LinearlyProbed, module), data.template.document_end_id() if has_end else 0)
+    return LinearProbe(module, data.template.document_end_id() if has_end else 0)
 
 
 def _scored_splits(splits: Mapping[str, Any], rows: int) -> dict[str, str]:

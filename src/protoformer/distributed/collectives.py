@@ -16,21 +16,32 @@ from torch.distributed.rendezvous import rendezvous
 from protoformer.distributed.checks.same_command import check_same_command
 from protoformer.distributed.devices import rank_device_index
 from protoformer.distributed.world import is_main, world_size
-from protoformer.errors import UserError
+from protoformer.errors import ConfigurationError, UserError
 
 T = TypeVar("T")
 
 
 def init_process_group(hardware: Mapping[str, Any]) -> None:
     """Initialise the process group of all ranks (nccl on GPUs, else gloo), unless it is initialised; it is destroyed when the
-    process ends."""
+    process ends.
+
+    Raises ConfigurationError where two ranks of a machine were given the same GPU.
+    """
     if distributed.is_initialized():
         return
     on_gpu = hardware["accelerator"] != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", rank_device_index()) if on_gpu else None
     if device is not None:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=torch_timeout(hardware), device_id=device)
+    try:
+        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=torch_timeout(hardware), device_id=device)
+    except distributed.DistBackendError as error:
+        if "Duplicate GPU" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"{os.environ.get('LOCAL_WORLD_SIZE', world_size())} ranks on this machine, and two of them on one GPU: start as "
+            f"many as there are GPUs (torch finds {torch.cuda.device_count()}), or set hardware.accelerator=cpu"
+        ) from None
     # gloo: a process that ends with its threads alive is aborted now and then ("terminate called without an active
     # exception"), about one in ten times where it ends right after a collective. nccl: warns, and may hang
     atexit.register(_destroy_process_group)

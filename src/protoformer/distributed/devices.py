@@ -132,7 +132,7 @@ def faster_precision(precision: str, name: str, bf16_supported: bool) -> str | N
     speed, times = data_sheet(name), "several times"
     if speed is not None:
         times = f"{speed.half / (speed.fp32 if precision == 'fp32' else speed.tf32):.0f} times"
-    return f"{name} computes bf16 {times} as fast as {precision}: hardware.precision=bf16 (or hardware=gpu_bf16)"
+    return f"{name} multiplies large matrices in bf16 {times} as fast as in {precision}: hardware.precision=bf16"
 
 
 def matrix_flops(device: str, precision: str, seconds: float = 0.3, rows: int = 2048, width: int = 1024) -> float:

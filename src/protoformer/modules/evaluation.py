@@ -95,11 +95,12 @@ class Evaluation:
 
 
 def gather_examples(batches: Sequence[EvalOutputs], world_size: int) -> EvalOutputs:
-    """The outputs of all batches of all ranks, each example once, in order of id. Every rank calls it and gets them all.
+    """The outputs of all batches of all ranks, on the host, each example once, in order of id. Every rank calls it and gets
+    them all.
 
     An example may come twice, since samplers give every rank as many rows.
     """
-    local = tuple(torch.cat(tensors) for tensors in zip(*batches, strict=True)) if batches else None
+    local = tuple(torch.cat(tensors).cpu() for tensors in zip(*batches, strict=True)) if batches else None
     ranks: list[EvalOutputs | None] = [local]
     if world_size > 1:
         ranks = [None] * world_size

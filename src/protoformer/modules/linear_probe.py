@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,6 @@ MAX_ITERATIONS = 200
 CONSTANT = 1e-6  # a deviation of so small a part of the mean is rounding
 
 
-@runtime_checkable
 class LinearlyProbed(Protocol):
     """A task module whose head is linear in pooled vectors."""
 
@@ -29,6 +28,11 @@ class LinearlyProbed(Protocol):
     def pooled_logits(self, pooled: Tensor, batch: Any) -> Tensor: ...
 
     def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor: ...
+
+
+def is_linearly_probed(module: object) -> TypeGuard[LinearlyProbed]:
+    """By its methods: from Python 3.12 on, `isinstance` with a protocol does not see submodules."""
+    return all(callable(getattr(module, name, None)) for name in ("hidden", "pooled_logits", "example_losses"))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class BatchRows:
 
 def print_plan(config: Mapping[str, Any], speed: Speed = MEASURED) -> None:
     """Print the plan of a composed run, with its time at a speed."""
-    config = _with_initial_sizes(config)
+    config = _with_initial_sizes(with_assumed_labels(config))
     module = _module(config, builder_arguments(config["model"]))
     lines = (
         _lines(plan(config), config, speed)
@@ -87,11 +87,8 @@ def print_plan(config: Mapping[str, Any], speed: Speed = MEASURED) -> None:
 
 
 def plan(config: Mapping[str, Any]) -> Plan:
-    """Cost of a composed run. Labels that are to be found in the data are taken to be two."""
-    if config["task"]["rows"].get("labels") == AUTO:
-        module = {**config["task"]["module"], "labels": ["0", "1"]}
-        config = {**config, "task": {**config["task"], "module": module}}
-    config = _with_initial_sizes(config)
+    """Cost of a composed run."""
+    config = _with_initial_sizes(with_assumed_labels(config))
     task, recipe, hardware = config["task"], config["recipe"], config["hardware"]
     arguments = builder_arguments(config["model"])
     tokens = min(task["max_len"], arguments.get("max_seq_len") or task["max_len"])
@@ -168,6 +165,14 @@ def _steps(config: Mapping[str, Any], examples: int | None, rows: BatchRows) -> 
     micro_batches = math.ceil(examples / rows.per_step) * rows.accumulation
     limits = limits_in_micro_batches(trainer, micro_batches, rows.accumulation)
     return total_steps(limits, micro_batches, rows.accumulation)
+
+
+def with_assumed_labels(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a run whose data is not read: labels that are to be found there are taken to be two."""
+    task = config["task"]
+    if task["rows"].get("labels") != AUTO:
+        return config
+    return {**config, "task": {**task, "module": {**task["module"], "labels": ["0", "1"]}}}
 
 
 def _with_initial_sizes(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from protoformer.distributed.children import end_with_named_parent
 from protoformer.distributed.world import device_count
 from protoformer.errors import UserError
 from protoformer.modules.task_module import TaskModule
-from protoformer.planning.plan import plan
+from protoformer.planning.plan import plan, with_assumed_labels
 
 IMPORTS = (
     512 * 2**20
@@ -32,7 +32,7 @@ def main() -> None:
 
 def trial_memory(config: Mapping[str, Any], has_gpus: bool) -> tuple[int, int] | None:
     """Bytes of the host and of a card; None for what cannot be built."""
-    hardware = config["hardware"]
+    config, hardware = with_assumed_labels(config), config["hardware"]
     on_gpu = hardware["accelerator"] == "gpu" or (hardware["accelerator"] == "auto" and has_gpus)
     if on_gpu and hardware["micro_batch"] is None:
         config = {**config, "hardware": {**hardware, "micro_batch": 1}}

@@ -81,7 +81,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
         "speed": _joined(
             _counted(training, "examples_per_s", "{} examples/s"),
             _counted(training, "tokens_per_s", "{} tokens/s"),
-            f"{100 * mfu:.0f} % of the device's peak (estimated)" if (mfu := training.get("mfu")) else None,
+            f"{_percent(mfu)} % of the device's peak (estimated)" if (mfu := training.get("mfu")) else None,
             f"{100 * wait:.1f} % of the time waiting for data" if (wait := training.get("data_wait")) else None,
         ),
         "packing efficiency": f"{100 * packed:.1f} % of computed positions hold a token"
@@ -217,6 +217,10 @@ def _counted(values: Mapping[str, Any], key: str, text: str) -> str | None:
 
 def _by_split(data: Mapping[str, Mapping[str, Any]] | None, key: str) -> str | None:
     return _joined(*(f"{counts[key]:,} of {split}" for split, counts in (data or {}).items() if counts.get(key)))
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f}" if fraction >= 0.01 else f"{100 * fraction:.2g}"
 
 
 def _joined(*parts: str | None) -> str | None:

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 GIB = 2**30
 
 
-def fit_to_device(parts: Parts, config: Mapping[str, Any], accelerator: str, device_bytes: int | None = None) -> None:
+def fit_to_device(parts: Parts, accelerator: str, device_bytes: int | None = None) -> None:
     """Set `micro_batch`, `workers` and `pin_memory` of the data's batches where the config leaves them open, for a GPU.
 
     `device_bytes` is the card's memory, by default as the driver gives it: the same on each start, so that a continued run
@@ -29,21 +28,21 @@ def fit_to_device(parts: Parts, config: Mapping[str, Any], accelerator: str, dev
     """
     if accelerator != "gpu":
         return
-    batch, hardware = parts.data.batch_config, config["hardware"]
-    if hardware["workers"] is None:
+    batch, config = parts.data.batch_config, parts.config
+    if config["hardware"]["workers"] is None:
         local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         batch = replace(batch, workers=default_workers(accelerator, len(os.sched_getaffinity(0)), local_ranks))
     if batch.micro_batch is None and config["task"]["splits"].get("train"):
         if device_bytes is None:
             card = torch.cuda.get_device_properties(rank_device_index())
             device_bytes = minimum_of_ranks(card.total_memory)  # all ranks take as many micro-batches
-        batch = replace(batch, micro_batch=_micro_batch(parts, config, batch, device_bytes))
+        batch = replace(batch, micro_batch=_micro_batch(parts, batch, device_bytes))
     parts.data.batch_config = replace(batch, pin_memory=True)
 
 
-def _micro_batch(parts: Parts, config: Mapping[str, object], batch: BatchConfig, device_bytes: int) -> int | None:
+def _micro_batch(parts: Parts, batch: BatchConfig, device_bytes: int) -> int | None:
     tokens = parts.data.max_len
-    memory = row_memory(parts.model.in_config(dict(config)), parts.model.arguments, tokens, batch.ranks)
+    memory = row_memory(parts.model.in_config(parts.config), parts.model.arguments, tokens, batch.ranks)
     micro_batch = fitting_micro_batch(batch, memory, tokens, device_bytes)
     if micro_batch is not None:
         unit = "tokens" if batch.order == "tokens" else "rows"

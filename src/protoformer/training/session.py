@@ -81,7 +81,6 @@ class TrainingSession:
         hardware = config["hardware"]
         self.accelerator = resolve_accelerator(hardware)
         configure_backends(hardware["precision"], self.accelerator)
-        self._advise_precision()
         # initial weights are the same on every rank; what is drawn after them (dropout) differs by rank
         pl.seed_everything(config["seed"], verbose=False)
         self.parts = build(config, rank=rank, ranks=ranks, initialise=not self.is_resuming)
@@ -89,10 +88,10 @@ class TrainingSession:
         if self.shards:
             check_shardable(self.parts.module, hardware["precision"], config["recipe"].get("optimizer", "adamw"))
         self.probes = build_probes(self.parts.model.in_config(self.parts.config), self.parts, rank=rank, ranks=ranks)
+        config = self.config = self.parts.config  # with what the data says, such as its labels
         micro_batch.take_over(self.parts, config, folder)
-        fit_to_device(self.parts, config, self.accelerator)
+        fit_to_device(self.parts, self.accelerator)
         pl.seed_everything((config["seed"] + rank) % 2**32, verbose=False)  # the range of seeds
-        config = self.config = self.parts.config
         self.throughput = Throughput(config["trainer"]["log_every"], peak_flops(hardware, self.accelerator))
         self.clock = training_clock(config)
         self.metrics_log = MetricsLog(folder.path)
@@ -129,6 +128,7 @@ class TrainingSession:
             check_tables(self.parts)
             for probe in self.probes:
                 rank0_first(probe.setup)
+            self._advise_precision()  # after all that may be refused: an error is one line
             self.trainer = self._build_trainer(tracked_run.logger)
             self._continue_logs(tracked_run.logger)
             self._fit()

@@ -45,7 +45,12 @@ def shard(module: nn.Module, layers: Iterable[nn.Module], mesh: DeviceMesh, *, b
 
 def check_shardable(module: nn.Module, precision: str, optimizer: str) -> None:
     """Raise ConfigurationError for what cannot be sharded: recurrent layers, whose kernels keep references to whole weights,
-    fp16, whose gradient scaler would skip a step on some ranks alone, and optimizers that need norms of whole matrices."""
+    fp16, whose gradient scaler would skip a step on some ranks alone, and optimizers that need norms of whole matrices; all of
+    it where torch is too old."""
+    if not hasattr(FSDPModule, "reset_iter_state"):
+        raise ConfigurationError(
+            f"{KEY} needs torch 2.13, and this is {torch.__version__}: hardware=ddp, or a newer torch"
+        )
     if any(isinstance(each, nn.RNNBase) for each in module.modules()):
         raise ConfigurationError(f"{KEY} cannot divide recurrent layers: hardware=ddp, or another model")
     if precision == "fp16":

@@ -21,7 +21,7 @@ from protoformer.inference.layers.source_encoder import encoder_parts, encodes_t
 from protoformer.inference.syntax.output import writable_folder
 from protoformer.models.poolers import MeanPooler
 from protoformer.modules.evaluation import EvalOutputs
-from protoformer.modules.linear_probe import LinearlyProbed
+from protoformer.modules.linear_probe import LinearlyProbed, is_linearly_probed
 
 MAX_FEATURES = 2**27  # numbers of 32 bits that training features may take: 512 MiB
 
@@ -61,7 +61,7 @@ class LayerProbing:
             raise _no_linear_head(config)
         self.parts: Parts = encoder_parts(config) if self.of_encoder else build(config)
         self.module: Any = self.parts.module
-        if not isinstance(self.module, LinearlyProbed):
+        if not is_linearly_probed(self.module):
             raise _no_linear_head(config)
         data = self.parts.data
         if not data.splits["train"] or not data.splits["validation"]:

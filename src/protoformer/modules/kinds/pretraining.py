@@ -135,16 +135,17 @@ class PretrainingModule(TaskModule[PretrainingBatch, None]):
                 self._positions(ids[mask], queries[index], encoder.tokenizer)
                 for index, ids, mask in zip(indices, batch["ids"], batch["padding_mask"], strict=True)
             ]
-            targets = torch.zeros(len(indices), max(map(len, positions)), dtype=torch.long)
-            target_ids = torch.full_like(targets, -1)
+            target_position = torch.zeros(len(indices), max(map(len, positions)), dtype=torch.long)
+            target_ids = torch.full_like(target_position, -1)
             for row, of_row in enumerate(positions):
-                targets[row, : len(of_row)] = torch.tensor(of_row)
+                target_position[row, : len(of_row)] = torch.tensor(of_row)
                 target_ids[row, : len(of_row)] = 0  # which token it is has no influence
-            output = self({**batch, "target_position": targets, "target_ids": target_ids})
+            targets = {"target_position": target_position.to(self.device), "target_ids": target_ids.to(self.device)}
+            output = self({**batch, **targets})
             for row, logits in zip(output.row.tolist(), output.mlm_logits, strict=True):
                 of_query = rankings[indices[row]]
                 title = self._title(len(of_query), len(positions[row]))
-                logits = logits.index_fill(0, no_token, -math.inf)
+                logits = logits.index_fill(0, no_token.to(self.device), -math.inf)
                 of_query.append(RankedPredictions(title, ranked(names, logits, queries[indices[row]].top)))
         return rankings
 

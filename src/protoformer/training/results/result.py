@@ -134,7 +134,7 @@ def training_stats(
         "examples_per_s": _rounded(rates.get("examples_per_s"), 2),
         "tokens_per_s": _rounded(rates.get("tokens_per_s"), 1),
         "flops_per_s": None if measured is None else round(measured.flops_per_s),
-        "mfu": _rounded(rates.get("mfu"), 4),
+        "mfu": None if measured is None or measured.mfu is None else float(f"{measured.mfu:.3g}"),
         "data_wait": _rounded(rates.get("data_wait"), 4),
         "packing_efficiency": _rounded(rates.get("packing_efficiency"), 4),
         "spike_score": {name: round(percent, 3) for name, percent in spikes.items()} if spikes else None,
