@@ -36,7 +36,7 @@ def main() -> int:
     log_setup.configure_logging(None, 0)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as tmp:
-        overrides = _overrides(options, Path(tmp))
+        overrides = overrides_of(options, Path(tmp))
         difference, losses = compare_losses(overrides, options.steps)
         speeds = compare_speed(overrides, options.turns, options.turn_steps) if options.turns else {}
     report = {
@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _overrides(options: argparse.Namespace, folder: Path) -> list[str]:
+def overrides_of(options: argparse.Namespace, folder: Path) -> list[str]:
     source = ["source=local", f"source.root={options.data}"] if options.data else ["source=sample"]
     weights = options.weights or str(random_weights(folder / "weights"))
     return [
@@ -140,7 +140,7 @@ class Losses(pl.Callback):
         self.seen.append(pl_module.step_metrics.loss)
 
 
-def _prepared(overrides: list[str], steps: int) -> tuple[dict[str, Any], Parts]:
+def prepared(overrides: list[str], steps: int) -> tuple[dict[str, Any], Parts]:
     config = compose(overrides)
     pl.seed_everything(config["seed"], verbose=False)
     parts = build(config)
@@ -171,7 +171,7 @@ def _labels(parts: Parts) -> int:
 
 def compare_losses(overrides: list[str], steps: int) -> tuple[float, list[float]]:
     """The largest difference between the two sides' losses, and ours."""
-    config, parts = _prepared([*overrides, "model.dropout=0"], steps)
+    config, parts = prepared([*overrides, "model.dropout=0"], steps)
     data: Any = parts.data
     batches = list(_endless(data, steps))
     theirs = HFTrainer(config, _labels(parts), steps, dropout=False)
@@ -197,7 +197,7 @@ def _endless(data: Any, steps: int) -> Iterator[Any]:
 
 def compare_speed(overrides: list[str], turns: int, turn_steps: int) -> dict[str, Any]:
     """Examples a second of either side over all turns, and their ratio; the first steps of each only warm up."""
-    config, parts = _prepared(overrides, turns * turn_steps * 2)
+    config, parts = prepared(overrides, turns * turn_steps * 2)
     theirs = HFTrainer(config, _labels(parts), turns * turn_steps * 2, dropout=True)
     data: Any = parts.data
     batches = list(_endless(data, turn_steps))

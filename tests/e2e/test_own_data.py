@@ -180,6 +180,30 @@ def test_files_of_a_folder_and_labels_that_training_never_saw(
     assert "already finished" in again.stderr
 
 
+def test_labels_of_the_data_are_literal(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = ["${", "${oc.env:HOME}", "${seed}", "???"]
+    write_csv(
+        workspace.folder / "odd.csv", [("review", "sentiment"), *((f"film {i}", labels[i % 4]) for i in range(40))]
+    )
+    words = [word.replace("reviews.csv", "odd.csv") for word in COMMANDS[0][2:]]
+    done = run(workspace, monkeypatch, *words, outputs="odd")
+    assert done.returncode == 0, done.stderr
+    (folder,) = workspace.runs("odd")
+    assert list(json.loads(predictions(folder)["val.jsonl"].splitlines()[0])["probabilities"]) == labels
+
+
+def test_a_file_to_test_on_is_not_trained_on(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test.csv").write_text((workspace.folder / "reviews.csv").read_text())
+    words = [word.replace("reviews.csv", str(tmp_path)) for word in COMMANDS[0][2:]]
+    refused = run(workspace, monkeypatch, *words, outputs="test_alone")
+    assert refused.returncode == 2
+    assert "no file train*" in error_line(refused)
+    (tmp_path / "test.csv").rename(tmp_path / "anything.csv")
+    assert run(workspace, monkeypatch, *words, outputs="alone").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -76,7 +76,7 @@ def test_each_head_and_all_in_order(run: Path, tmp_path: Path, capsys: pytest.Ca
 def test_a_named_head_is_what_an_evaluation_of_a_changed_checkpoint_gives(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ablate(run, "--heads", "2-1", "--values", "zero") == 0
+    assert ablate(run, "--values", "zero", "--heads", "2-1", "hardware.threads=1") == 0
     printed = capsys.readouterr().out
     changed = tmp_path / "changed"
     shutil.copytree(run, changed)
@@ -94,10 +94,14 @@ def test_a_named_head_is_what_an_evaluation_of_a_changed_checkpoint_gives(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--heads", "seed=1"], "--heads names no head, such as 3-9"),
         (["--heads", "3-1"], "--heads 3-1: the model has no such head (LAYER-HEAD, from 1; it has 1-1 to 2-2)"),
         (["--each", "--examples", "0"], "--examples 0: at least one"),
         (["--each", "task.splits.validation=null"], "no dev data to score on: task.splits.validation=<split>"),
-        (["--each", "--syntactic", "missing.csv"], "--syntactic missing.csv: No such file or directory"),
+        (
+            ["--each", "--out", "{folder}/new", "--syntactic", "missing.csv"],
+            "--syntactic missing.csv: No such file or directory",
+        ),
         (["--each", "--syntactic", "{no_csv}"], "--syntactic {no_csv}: no CSV file ('utf-8' codec"),
         (["--each", "--out", "{no_csv}"], "--out {no_csv}: File exists; choose another folder"),
         (["--heads", "1-1", "--out", "out"], "--out out: goes with --each"),
@@ -109,8 +113,9 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     no_csv = tmp_path / "no.csv"
     no_csv.write_bytes(b"relation,\xff\n")
-    assert ablate(run, *(word.format(no_csv=no_csv) for word in words)) == 2
+    assert ablate(run, *(word.format(no_csv=no_csv, folder=tmp_path) for word in words)) == 2
     assert said.format(no_csv=no_csv) in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

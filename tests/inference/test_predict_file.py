@@ -123,6 +123,18 @@ def test_csv_out_has_a_column_for_each_label(sst2: Path, tmp_path: Path) -> None
     assert float(rows[0]["probability_positive"]) > 0.5
 
 
+def test_an_input_column_of_a_labels_probability_is_kept(sst2: Path, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "in.csv", [{"sentence": "x", "probability_negative": "mine"}])
+    for name in ("out.csv", "out.jsonl"):
+        assert predict(sst2, "--file", source, "--out", tmp_path / name) == 0
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["input_probability_negative"] == "mine"
+    assert 0 <= float(row["probability_negative"]) <= 1
+    assert lines(tmp_path / "out.jsonl")[0]["probability_negative"] == "mine"
+    assert predict(sst2, "--file", source, "--out", tmp_path / "out.csv") == 0  # finished already
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 def test_an_interrupted_file_is_continued(
     sst2: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

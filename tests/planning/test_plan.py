@@ -61,6 +61,8 @@ def test_labels_that_only_the_data_has(capsys: pytest.CaptureFixture[str]) -> No
     print_plan(config)
     assert re.search(r"^parameters +4,386,178$", capsys.readouterr().out, re.MULTILINE)
     assert trial_memory(config, has_gpus=False) is not None
+    print_plan(compose([*own, "task.rows.text=review", "task.rows.label=sentiment", "task.rows.labels=[a,b,c]"]))
+    assert re.search(r"^parameters +4,386,307$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_all_gpus_of_a_machine_without_gpus() -> None:

@@ -327,6 +327,13 @@ def test_a_run_that_cannot_be_read_hides_no_other(grid, content: str, tmp_path: 
     assert states.count("unreadable") == 1
 
 
+def test_where_no_run_can_be_read_that_is_the_error(write_run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (write_run(name) / "result.json").write_text("{")
+    with pytest.raises(UserError, match=r"no run can be read: .*/result\.json cannot be read: .*\(and 1 more\)"):
+        report.main([str(tmp_path)])
+
+
 def test_runs_that_never_began_are_one_line(write_run, tmp_path: Path) -> None:
     for name in "abc":
         write_run(name, finished=False)

@@ -130,3 +130,9 @@ def test_the_config_chooses_the_clean_up(tmp_path: Path, pairs: Tokenizer) -> No
         compose([*tokenizer, "model.normalization=spacy"])
     with pytest.raises(ConfigurationError, match="do not end in </w>"):
         with_normalization(whole_word_tokenizer(TEXTS, "here"), "original")
+
+
+def test_a_whole_tokenizer_under_the_name_of_a_vocabulary(tmp_path: Path) -> None:
+    tokenizer = whole_word_tokenizer(["a cat sat"], "here")
+    tokenizer.hf_tokenizer.save(str(tmp_path / "vocab.json"))
+    assert read_tokenizer(tmp_path / "vocab.json").encode(["a cat"]) == tokenizer.encode(["a cat"])

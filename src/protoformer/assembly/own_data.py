@@ -72,13 +72,15 @@ def _splits(task: Mapping[str, Any], source: Source, reader: DatasetRef) -> dict
 
 
 def _training_split(name: str, source: Source, reader: DatasetRef) -> str:
-    """The name of the training file: `train`, another of its names, or that of the only file."""
+    """The name of the training file: `train`, another of its names, or that of the only file, unless it is one to test on."""
     if name != "train" or not isinstance(source, LocalSource) or source.root.is_file():
         return name
     if (existing := _existing("train", source, reader)) is not None:
         return existing
-    only = own_files(source.root, {"train": AUTO})
-    return only[0].name.partition(".")[0] if only else name
+    if not (only := own_files(source.root, {"train": AUTO})):
+        return name
+    is_evaluated = any(_existing(role, source, reader) is not None for role in ("validation", "test"))
+    return name if is_evaluated else only[0].name.partition(".")[0]
 
 
 def _existing(role: str, source: Source, reader: DatasetRef) -> str | None:
@@ -173,7 +175,9 @@ def _labels_of_data(split: str, source: Source, reader: Any) -> list[str]:
             "task.rows.label=<column> names another column"
         )
     names.sort(key=_order)
-    shown = ", ".join(f"{name} ({counts[name]})" for name in names[:20]) + (", ..." if len(names) > 20 else "")
+    shown = ", ".join(f"{' '.join(name.split())} ({counts[name]})" for name in names[:20]) + (
+        ", ..." if len(names) > 20 else ""
+    )
     log.info("%s: %d labels: %s", where, len(names), shown)
     return names
 

@@ -183,7 +183,7 @@ class FilePrediction:
         """Whether the input's columns are as an earlier row carries them."""
         return all(
             name in earlier and self.row_format.cell(value) == earlier[name]
-            for name, value in own_columns(row.values).items()
+            for name, value in own_columns(row.values, self.row_format).items()
         )
 
     def _other(self, path: Path) -> ConfigurationError:

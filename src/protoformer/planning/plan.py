@@ -168,11 +168,15 @@ def _steps(config: Mapping[str, Any], examples: int | None, rows: BatchRows) -> 
 
 
 def with_assumed_labels(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config of a run whose data is not read: labels that are to be found there are taken to be two."""
-    task = config["task"]
-    if task["rows"].get("labels") != AUTO:
+    """The config of a run whose data is not read: the head has the labels of the rows; those that are to be found in the data
+    are taken to be two."""
+    task, labels = config["task"], config["task"]["rows"].get("labels")
+    if labels is None or "labels" not in task["module"] or task["module"]["labels"] is not None:
         return config
-    return {**config, "task": {**task, "module": {**task["module"], "labels": ["0", "1"]}}}
+    return {
+        **config,
+        "task": {**task, "module": {**task["module"], "labels": ["0", "1"] if labels == AUTO else labels}},
+    }
 
 
 def _with_initial_sizes(config: Mapping[str, Any]) -> Mapping[str, Any]:

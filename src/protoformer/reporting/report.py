@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from protoformer.errors import RunFolderError
+from protoformer.errors import RunFolderError, UserError
 from protoformer.reporting import diagnostics, paper_results
 from protoformer.reporting.groups.files import write_csv, write_markdown
 from protoformer.reporting.groups.runs import CollectedRuns, ReportedRun, TaskRuns, arrange, attempt_of
@@ -25,10 +25,14 @@ from protoformer.runs.tracked import offline_folders, upload_command
 def main(folders: Sequence[str], csv: str | None = None, markdown: str | None = None) -> None:
     """Print the runs in `folders`. `csv` names a file with one row per run, `markdown` a file with the printed tables.
 
-    Raises UserError for a folder that does not exist or has no runs. A run that cannot be read is reported and left out.
+    A run that cannot be read is reported and left out. Raises UserError for a folder that does not exist or has no runs, and
+    where none can be read.
     """
     console = make_console()
     collected = collect(folders)
+    if collected.skipped and not (collected.runs or collected.unfinished or collected.never_began):
+        more = f" (and {len(collected.skipped) - 1} more)" if collected.skipped[1:] else ""
+        raise UserError(f"no run can be read: {collected.skipped[0]}{more}")
     groups = arrange(collected.runs)
     for group in groups:
         _print(group, console)

@@ -100,7 +100,9 @@ def _decoded(path: Path) -> str:
 
 
 def _byte_pairs(path: Path) -> HFTokenizer:
-    """GPT's vocabulary, whose words end in a mark (`</w>`), or GPT-2's of bytes."""
+    """GPT's vocabulary, whose words end in a mark (`</w>`), or GPT-2's of bytes; or a whole tokenizer under that name."""
+    if isinstance(read_object(path, UserError).get("model"), dict):
+        return _from_json(path)
     merges_file = path.with_name("merges.txt")
     if not merges_file.exists():
         raise UserError(f"{merges_file}: it belongs to {path.name}, and is not there")

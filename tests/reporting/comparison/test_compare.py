@@ -244,6 +244,12 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path, capsys: pyte
     assert f"{tmp_path}/outputs/bert/glue/mrpc/e did not predict val, test" in refused(
         capsys, good, "--with", write_run("e")
     )
+    without = plain(write_run, "m", 50)
+    (without / "predictions" / "val.jsonl").unlink()
+    (without / "example_scores").mkdir()
+    scores = "".join(f'{{"id": {number}, "accuracy": 1.0}}\n' for number in range(100))
+    (without / "example_scores" / "val.jsonl").write_text(scores)
+    assert f"{without} has no predictions/val.jsonl, as {good} has" in refused(capsys, good, "--with", without)
     hidden = [write_run(name, predictions={"test": [{"prediction": "yes"}]}) for name in "ij"]
     assert "no metric of its runs can be computed" in refused(capsys, hidden[0], "--with", hidden[1])
     assert "has no config.yaml" in refused(capsys, tmp_path, "--with", good)

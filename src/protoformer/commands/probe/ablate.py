@@ -57,6 +57,10 @@ def run(options: argparse.Namespace) -> None:
     for name, value in (("--syntactic", options.syntactic), ("--out", options.out)):
         if options.heads is not None and value is not None:
             raise ConfigurationError(f"{name} {value}: goes with --each; what --heads computes is printed alone")
-    config = compose(words_of_evaluation(options.run, options.overrides, trains=True))
-    chosen = main.AblationOptions(options.heads, options.values, options.examples, options.syntactic, options.out)
+    if options.heads and all("=" in word for word in options.heads):
+        raise ConfigurationError("--heads names no head, such as 3-9")
+    heads = options.heads and [word for word in options.heads if "=" not in word]
+    keys = [word for word in options.heads or () if "=" in word]  # typed behind the heads
+    config = compose(words_of_evaluation(options.run, [*options.overrides, *keys], trains=True))
+    chosen = main.AblationOptions(heads, options.values, options.examples, options.syntactic, options.out)
     main.main(config, options.run, chosen)

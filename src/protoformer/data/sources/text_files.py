@@ -99,8 +99,8 @@ def problem_of(text: str) -> str | None:
         code = ord(text[error.start])
         if 0xDC80 <= code <= 0xDCFF:
             return (
-                f"byte 0x{code - 0xDC00:02X} is not UTF-8; source.encoding=latin-1 (or cp1252, ...) reads a file in "
-                "another encoding"
+                f"byte 0x{code - 0xDC00:02X} is not UTF-8; source.encoding=latin-1 (or cp1252, ...) reads training data in "
+                "another encoding, and other files are to be converted"
             )
         return f"half of a surrogate pair (U+{code:04X}), which is no character"
     return None

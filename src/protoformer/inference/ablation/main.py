@@ -42,7 +42,6 @@ def main(config: dict[str, Any], name: str, options: AblationOptions) -> None:
     """
     if options.examples < 1:
         raise ConfigurationError(f"--examples {options.examples}: at least one")
-    folder = None if options.out is None else writable_folder(options.out)
     task = ScoredTask(_for_one_example(config))
     model = task.module.backbone
     heads = heads_of(model)
@@ -50,6 +49,7 @@ def main(config: dict[str, Any], name: str, options: AblationOptions) -> None:
         raise ConfigurationError(f"{name}: no layer of this model has attention in heads")
     chosen = None if options.heads is None else parse_heads(options.heads, model)
     syntactic = None if options.syntactic is None else read_syntactic_heads(Path(options.syntactic), heads)
+    folder = None if options.out is None else writable_folder(options.out)
     whole = task.score()
     print(f"{name}: {100 * whole.score:.2f} on {counted(whole.examples, 'dev example')}, with all {len(heads)} heads")
     needed = options.values == "mean" or chosen is None

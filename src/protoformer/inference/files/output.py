@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,11 @@ class EarlierRow:
 
 class OutputFormat(Protocol):
     """How rows are written and read again."""
+
+    @property
+    def predicted(self) -> Collection[str]:
+        """The columns of predictions."""
+        ...
 
     def record(self, own: Mapping[str, object], prediction: Mapping[str, object]) -> Record:
         """The columns of an input row, then those of its prediction."""
@@ -47,13 +52,15 @@ class OutputFormat(Protocol):
         ...
 
 
-def own_columns(values: Mapping[str, object]) -> Record:
+def own_columns(values: Mapping[str, object], row_format: OutputFormat) -> Record:
     """The columns of an input row; one that is named as a prediction's gets `input_` before its name."""
-    return {f"input_{name}" if name in PREDICTED else name: value for name, value in values.items()}
+    return {f"input_{name}" if name in row_format.predicted else name: value for name, value in values.items()}
 
 
 class JsonLines:
     """A JSON object a line."""
+
+    predicted = PREDICTED
 
     def record(self, own: Mapping[str, object], prediction: Mapping[str, object]) -> Record:
         return {**own, **prediction}
@@ -91,12 +98,13 @@ class Csv:
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
         self.labels = labels
+        self.predicted = (*PREDICTED, *map(_column_of, labels))
 
     def record(self, own: Mapping[str, Any], prediction: Mapping[str, Any]) -> Record:
         if not self.labels:
             return {**own, **prediction}
         probs = prediction.get("probabilities") or {}
-        columns = {f"probability_{label}": probs.get(label) for label in self.labels}
+        columns = {_column_of(label): probs.get(label) for label in self.labels}
         return {**own, "prediction": prediction["prediction"], **columns}
 
     def header(self, columns: Sequence[str]) -> str:
@@ -129,6 +137,10 @@ class Csv:
                 else:
                     yield EarlierRow(dict(zip(names, fields, strict=True)), end)
                 record = b""
+
+
+def _column_of(label: str) -> str:
+    return f"probability_{label}"
 
 
 def _csv_line(fields: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ class RowPredictor:
         """
         predictions = self._predictions(rows)
         return [
-            row_format.record(own_columns(row.values), predictions.get(index) or {"prediction": None})
+            row_format.record(own_columns(row.values, row_format), predictions.get(index) or {"prediction": None})
             for index, row in enumerate(rows)
         ]
 

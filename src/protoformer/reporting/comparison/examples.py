@@ -167,6 +167,9 @@ def check_same(examples: Sequence[Examples]) -> None:
     first = examples[0]
     expected = first.identity()
     for each in examples[1:]:
+        if bool(each.rows) != bool(first.rows):
+            without, with_rows = (first, each) if each.rows else (each, first)
+            raise UserError(f"{without.source} has no predictions/{each.split}.jsonl, as {with_rows.source} has")
         actual = each.identity()
         orders = [run.predictions.labels for run in (each, first)]
         if actual == expected and None not in orders and orders[0] != orders[1]:
