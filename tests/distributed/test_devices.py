@@ -66,7 +66,7 @@ def test_a_run_in_fp32_is_told_how_much_faster_the_gpu_is_in_bf16() -> None:
     assert faster_precision("fp32", "Tesla T4", False) is None
 
 
-def test_ranks_that_share_a_gpu_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_share_a_gpu_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any, **__: Any) -> None:
         raise distributed.DistBackendError(
             "NCCL error\nDuplicate GPU detected : rank 0 and rank 1 both on CUDA device 60"

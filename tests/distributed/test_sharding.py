@@ -134,7 +134,7 @@ def test_missing_and_truncated_shards_are_named(results: Any, tmp_path: Path) ->
         files.read_whole(tmp_path, manifest)
 
 
-def test_a_torch_that_is_too_old_is_told_before_anything_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(units.FSDPModule, "reset_iter_state")
     with pytest.raises(ConfigurationError, match=r"hardware\.fully_shard=true needs torch 2\.13, and this is"):
         units.check_shardable(nn.Linear(2, 2), "fp32", "adamw")
